@@ -1,0 +1,36 @@
+// The log: one line per event worth a human's time, on standard error, as text or JSON.
+//
+//   base::Log(base::LogLevel::kWarn, "upstream", "lost the connection to {}: {}", address, reason);
+//
+// The second argument names the part of the program. Messages never hold secrets or record payloads.
+// Threads: any. Shutdown: lines are flushed as they are written.
+#pragma once
+
+#include <spdlog/fmt/fmt.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace holdfast::base {
+
+enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError };
+enum class LogFormat : uint8_t { kText, kJson };
+
+// "debug", "info", "warn" or "error".
+Result<LogLevel> ParseLogLevel(std::string_view text);
+
+void SetLogLevel(LogLevel level);
+void SetLogFormat(LogFormat format);
+[[nodiscard]] bool LogEnabled(LogLevel level);
+
+// One line, already formatted.
+void LogLine(LogLevel level, std::string_view part, std::string_view message);
+
+template <class... Args>
+void Log(LogLevel level, std::string_view part, fmt::format_string<Args...> format, Args&&... args) {
+  if (LogEnabled(level)) LogLine(level, part, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace holdfast::base
