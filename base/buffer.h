@@ -1,4 +1,5 @@
-// Bytes on the heap with one owner: a request as it came from the socket, a response on its way out.
+// Bytes on the heap with one owner: a request as it came from the socket, a response on its way
+// out.
 //
 // Ownership: move-only. Views into it stay valid while it is moved, since the bytes do not move.
 // Contents are uninitialised when made with a size: the reader of a socket overwrites them anyway.

@@ -8,10 +8,10 @@ namespace holdfast::base {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition);
 }  // namespace holdfast::base
 
-#define HF_CHECK(condition)                                                              \
-  do {                                                                                   \
-    if (!(condition)) [[unlikely]]                                                       \
-      ::holdfast::base::CheckFailed(__FILE__, __LINE__, #condition);                     \
+#define HF_CHECK(condition)                                          \
+  do {                                                               \
+    if (!(condition)) [[unlikely]]                                   \
+      ::holdfast::base::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #ifdef NDEBUG

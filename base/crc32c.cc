@@ -17,7 +17,8 @@ constexpr uint32_t kPolynomial = 0x82f63b78;  // Reflected.
 
 using Table = std::array<std::array<uint32_t, 256>, 8>;
 
-// Slicing by eight (Kounavis and Berry, 2005): table[k][b] is the CRC of byte b followed by k zero bytes.
+// Slicing by eight (Kounavis and Berry, 2005): table[k][b] is the CRC of byte b followed by k zero
+// bytes.
 constexpr Table MakeTable() {
   Table table{};
   for (uint32_t byte = 0; byte < 256; ++byte) {
@@ -81,8 +82,8 @@ uint32_t AppendZeros(uint32_t state, size_t count) {
 }
 
 #if defined(__x86_64__)
-// The instruction takes three cycles but one can start every cycle, so three runs of a long block go
-// side by side and are joined by linearity.
+// The instruction takes three cycles but one can start every cycle, so three runs of a long block
+// go side by side and are joined by linearity.
 constexpr size_t kLane = 4096;
 
 __attribute__((target("sse4.2"))) uint32_t Hardware(const char* data, size_t size, uint32_t state) {
@@ -131,7 +132,8 @@ uint32_t Crc32cCombine(uint32_t crc_a, uint32_t crc_b, size_t length_b) {
   return AppendZeros(crc_a, length_b) ^ crc_b;
 }
 
-uint32_t Crc32cPatch(uint32_t crc, std::string_view before, std::string_view after, size_t tail_length) {
+uint32_t Crc32cPatch(uint32_t crc, std::string_view before, std::string_view after,
+                     size_t tail_length) {
   HF_CHECK(before.size() == after.size());
   return crc ^ AppendZeros(Crc32c(before) ^ Crc32c(after), tail_length);
 }

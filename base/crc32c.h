@@ -1,4 +1,5 @@
-// CRC-32C (Castagnoli, RFC 3720 appendix B.4), as Kafka's record batches and Holdfast's frames carry it.
+// CRC-32C (Castagnoli, RFC 3720 appendix B.4), as Kafka's record batches and Holdfast's frames
+// carry it.
 //
 // Uses the CPU's instruction where there is one; every path gives the same value.
 #pragma once
@@ -17,7 +18,8 @@ uint32_t Crc32cCombine(uint32_t crc_a, uint32_t crc_b, size_t length_b);
 
 // The CRC of a message after the bytes of `before` were replaced by those of `after` (same length),
 // with `tail_length` bytes behind them: CRC is linear, so only what changed is summed.
-uint32_t Crc32cPatch(uint32_t crc, std::string_view before, std::string_view after, size_t tail_length);
+uint32_t Crc32cPatch(uint32_t crc, std::string_view before, std::string_view after,
+                     size_t tail_length);
 
 // The table-driven path, for CPUs without the instruction and for comparing in tests.
 uint32_t Crc32cPortable(std::string_view bytes, uint32_t crc = 0);

@@ -1,14 +1,18 @@
-// A thread that runs tasks in turn, and tells the time. net::EventLoop in production; a test may put
-// several executors on one thread and one virtual clock.
+// A thread that runs tasks in turn, and tells the time. net::EventLoop in production; a test may
+// put several executors on one thread and one virtual clock.
 //
 // Threads: Post, TryPost and InLoop may be called from any thread. Tasks of one sender run in the
 //   order in which they were posted. After, Now and WallClock belong to the executor's own thread.
-// Ownership: a task is destroyed on the executor's thread, right after it ran. What travels inside it
+// Ownership: a task is destroyed on the executor's thread, right after it ran. What travels inside
+// it
 //   are values and ids, never pointers to what another thread owns.
-// Shutdown: tasks that are queued when the executor stops still run; those posted later are destroyed
+// Shutdown: tasks that are queued when the executor stops still run; those posted later are
+// destroyed
 //   unrun, on the posting thread.
-// Limits: Post always takes the task and is for work whose amount is bounded elsewhere (an answer to
-//   something admitted). TryPost refuses past the executor's queue limit, and the sender then waits.
+// Limits: Post always takes the task and is for work whose amount is bounded elsewhere (an answer
+// to
+//   something admitted). TryPost refuses past the executor's queue limit, and the sender then
+//   waits.
 #pragma once
 
 #include <chrono>
@@ -22,7 +26,8 @@ namespace holdfast::base {
 using Duration = std::chrono::nanoseconds;
 using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
 
-// Destroying it, or calling Cancel, cancels the task if that has not begun. Belongs to the loop's thread.
+// Destroying it, or calling Cancel, cancels the task if that has not begun. Belongs to the loop's
+// thread.
 class Timer {
  public:
   Timer() = default;
@@ -52,7 +57,8 @@ class HF_CAPABILITY("loop") Executor {
 
   // Monotonic; read once per turn of the loop, so that all work of one turn sees one time.
   [[nodiscard]] virtual TimePoint Now() const = 0;
-  // Milliseconds since the Unix epoch, as Kafka's timestamps are. It may jump with the host's clock.
+  // Milliseconds since the Unix epoch, as Kafka's timestamps are. It may jump with the host's
+  // clock.
   [[nodiscard]] virtual int64_t WallClockMs() const = 0;
   // The task runs once, after at least `delay`, unless the returned timer goes first.
   [[nodiscard]] virtual Timer After(Duration delay, Task task) = 0;

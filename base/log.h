@@ -2,8 +2,8 @@
 //
 //   base::Log(base::LogLevel::kWarn, "upstream", "lost the connection to {}: {}", address, reason);
 //
-// The second argument names the part of the program. Messages never hold secrets or record payloads.
-// Threads: any. Shutdown: lines are flushed as they are written.
+// The second argument names the part of the program. Messages never hold secrets or record
+// payloads. Threads: any. Shutdown: lines are flushed as they are written.
 #pragma once
 
 #include <spdlog/fmt/fmt.h>
@@ -29,7 +29,8 @@ void SetLogFormat(LogFormat format);
 void LogLine(LogLevel level, std::string_view part, std::string_view message);
 
 template <class... Args>
-void Log(LogLevel level, std::string_view part, fmt::format_string<Args...> format, Args&&... args) {
+void Log(LogLevel level, std::string_view part, fmt::format_string<Args...> format,
+         Args&&... args) {
   if (LogEnabled(level)) LogLine(level, part, fmt::format(format, std::forward<Args>(args)...));
 }
 

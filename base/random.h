@@ -6,7 +6,8 @@
 
 namespace holdfast::base {
 
-// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014); a UniformRandomBitGenerator for <random> and std::shuffle.
+// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014); a UniformRandomBitGenerator for <random> and
+// std::shuffle.
 class Random {
  public:
   using result_type = uint64_t;

@@ -54,8 +54,8 @@ inline tl::unexpected<Error> Unexpected(Code code, std::string message) {
   return tl::unexpected<Error>(Error{code, std::move(message)});
 }
 
-// An Error of a failed system call: "<what>: <strerror(error_number)>", with kFull for a full disk or
-// quota and kIo for the rest.
+// An Error of a failed system call: "<what>: <strerror(error_number)>", with kFull for a full disk
+// or quota and kIo for the rest.
 Error ErrnoError(std::string_view what, int error_number);
 
 }  // namespace holdfast::base
@@ -63,14 +63,14 @@ Error ErrnoError(std::string_view what, int error_number);
 #define HF_CONCAT_INNER(a, b) a##b
 #define HF_CONCAT(a, b) HF_CONCAT_INNER(a, b)
 
-#define HF_RETURN_IF_ERROR(expression)                                                \
-  do {                                                                                \
-    if (auto hf_result = (expression); !hf_result)                                    \
-      return ::holdfast::base::Unexpected(std::move(hf_result).error());              \
+#define HF_RETURN_IF_ERROR(expression)                                   \
+  do {                                                                   \
+    if (auto hf_result = (expression); !hf_result)                       \
+      return ::holdfast::base::Unexpected(std::move(hf_result).error()); \
   } while (false)
 
-#define HF_ASSIGN_OR_RETURN(declaration, expression)                                  \
-  auto HF_CONCAT(hf_result_, __LINE__) = (expression);                                \
-  if (!HF_CONCAT(hf_result_, __LINE__))                                               \
+#define HF_ASSIGN_OR_RETURN(declaration, expression)                                         \
+  auto HF_CONCAT(hf_result_, __LINE__) = (expression);                                       \
+  if (!HF_CONCAT(hf_result_, __LINE__))                                                      \
     return ::holdfast::base::Unexpected(std::move(HF_CONCAT(hf_result_, __LINE__)).error()); \
   declaration = *std::move(HF_CONCAT(hf_result_, __LINE__))

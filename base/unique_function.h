@@ -1,7 +1,8 @@
 // A callable that is moved, never copied, so it may own what it needs (a reply, a frame, a lease).
 // C++20 has no such type; std::move_only_function comes with C++23.
 //
-// Calling an empty one is a broken invariant. Callables of up to 48 bytes are kept without an allocation.
+// Calling an empty one is a broken invariant. Callables of up to 48 bytes are kept without an
+// allocation.
 #pragma once
 
 #include <cstddef>
@@ -23,11 +24,13 @@ class UniqueFunction<R(Args...)> {
   UniqueFunction() = default;
 
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
-             std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
-  UniqueFunction(F&& callable) {  // NOLINT(google-explicit-constructor): callables convert, as for std::function.
+  requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
+           std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
+      UniqueFunction(F&& callable) {  // NOLINT(google-explicit-constructor): callables convert, as
+                                      // for std::function.
     using Callable = std::remove_cvref_t<F>;
-    if constexpr (sizeof(Callable) <= kInlineBytes && alignof(Callable) <= alignof(std::max_align_t) &&
+    if constexpr (sizeof(Callable) <= kInlineBytes &&
+                  alignof(Callable) <= alignof(std::max_align_t) &&
                   std::is_nothrow_move_constructible_v<Callable>) {
       new (&storage_) Callable(std::forward<F>(callable));
       operations_ = &kInline<Callable>;
@@ -89,7 +92,8 @@ class UniqueFunction<R(Args...)> {
     if (operations_ != nullptr) operations_->move(&other.storage_, &storage_);
   }
   void Reset() {
-    if (const Operations* operations = std::exchange(operations_, nullptr)) operations->destroy(&storage_);
+    if (const Operations* operations = std::exchange(operations_, nullptr))
+      operations->destroy(&storage_);
   }
 
   alignas(std::max_align_t) std::byte storage_[kInlineBytes];

@@ -25,7 +25,8 @@ TEST_F(LogTest, JsonEscapesWhatAMessageMayHold) {
   ::testing::internal::CaptureStderr();
   Log(LogLevel::kError, "net", "bad \"frame\"\n");
   const std::string line = ::testing::internal::GetCapturedStderr();
-  EXPECT_NE(line.find(R"("part":"net","message":"bad \"frame\"\u000a"})"), std::string::npos) << line;
+  EXPECT_NE(line.find(R"("part":"net","message":"bad \"frame\"\u000a"})"), std::string::npos)
+      << line;
 }
 
 TEST_F(LogTest, LinesBelowTheLevelAreNotWritten) {

@@ -1,0 +1,240 @@
+// The storage engine under agent and broker: a commit log of LMDB segments that many streams share.
+//
+// A *stream* is a sequence of *entries* (opaque bytes, in practice one Kafka record batch each). An
+// entry holds `record_count` records and takes as many offsets. All streams share one log: a
+// *frame* is what one group commit wrote, entries of any streams and changes of *state* (small
+// keyed records, such as cursors and group offsets) together, so that both are there after a crash,
+// or neither is.
+//
+//   auto spool = Spool::Open(options, owner, writer, background);
+//   spool->Submit(std::make_unique<AppendBatch>(...));   // Apply on the writer, then Done when
+//   durable auto lease = spool->Read(stream, offset, 1 << 20);   // views into the map, while the
+//   lease lives
+//
+// Durability: Operation::Done(success), Owner::OnDurable and every read see only what a finished
+//   fdatasync covers. Nothing is visible before it is durable.
+// Ownership: the owner, both executors and the options' directory outlive the spool. One process
+// owns a
+//   directory (flock); a second one gets kUnavailable.
+// Threads: Operation::Apply, Operation::Done and all calls of Owner run on `writer`. Submit, Read,
+// Range,
+//   FindByTime and GetStatus may be called from any thread. Work off the hot path (retiring
+//   segments, preparing the next one) runs on `background`.
+// Shutdown: Close stops taking operations, commits and completes those already taken, and syncs.
+// The
+//   destructor closes. Leases must be gone before.
+// Limits: Options names each; past them Submit refuses or Done says kFull, and work that only trims
+// or
+//   changes state still goes through.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/result.h"
+#include "base/strong_id.h"
+
+namespace holdfast::metrics {
+class Registry;
+}
+
+namespace holdfast::spool {
+
+using StreamId = base::StrongId<struct StreamIdTag, uint32_t>;
+// Rises by one with each frame, over all segments, for the life of a directory.
+using CommitNumber = base::StrongId<struct CommitNumberTag, uint64_t>;
+
+// 16 bytes that the owner wants to see again on replay (for a record batch: producer id, epoch and
+// sequence), so that opening need not touch the entries themselves. Opaque to the spool.
+using Tag = std::array<char, 16>;
+
+struct NewEntry {
+  StreamId stream;
+  std::string_view bytes;  // Must stay valid until Done.
+  uint32_t record_count = 0;
+  int64_t max_timestamp_ms = -1;  // Largest record timestamp, for FindByTime.
+  Tag tag{};
+};
+
+struct EntryInfo {
+  StreamId stream;
+  int64_t base_offset =
+      0;  // Of the first record; the next entry of the stream begins at end_offset().
+  uint32_t record_count = 0;
+  uint32_t bytes = 0;
+  int64_t max_timestamp_ms = -1;
+  Tag tag{};
+  CommitNumber commit;
+  int64_t commit_time_ms = 0;  // Wall clock when the frame was made.
+
+  [[nodiscard]] int64_t end_offset() const { return base_offset + record_count; }
+};
+
+struct EntryView {
+  EntryInfo info;
+  std::string_view bytes;
+};
+
+// Offsets of a stream that can be read now: [start, end).
+struct OffsetRange {
+  int64_t start = 0;
+  int64_t end = 0;
+};
+
+// What one Operation adds to the group commit that is being made. Only valid inside Apply.
+class Transaction {
+ public:
+  virtual ~Transaction() = default;
+
+  // The stream of that name, made if there is none yet. Names are at most 500 bytes.
+  virtual StreamId OpenStream(std::string_view name) = 0;
+  // Appends at the end of the stream; returns the base offset given.
+  virtual int64_t Append(const NewEntry& entry) = 0;
+  // The offset that the next entry of the stream gets, entries of this commit included.
+  [[nodiscard]] virtual int64_t EndOffset(StreamId stream) const = 0;
+  // Nobody needs offsets below `offset` any more. Never moves back, and never past the end.
+  virtual void Trim(StreamId stream, int64_t offset) = 0;
+
+  // State, as of this point of the commit. Views stay valid until the next Put or Erase.
+  virtual void Put(std::string_view key, std::string_view value) = 0;
+  virtual void Erase(std::string_view key) = 0;
+  [[nodiscard]] virtual std::optional<std::string_view> Get(std::string_view key) const = 0;
+
+  // Wall clock of this commit, the commit_time_ms of its entries.
+  [[nodiscard]] virtual int64_t commit_time_ms() const = 0;
+};
+
+// One unit of work: takes part in a group commit whole, in the order of submission.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  // How many entry bytes Apply may append, at most. An operation that only trims or changes state
+  // says 0, and is let through when the spool is full.
+  [[nodiscard]] virtual size_t Bytes() const = 0;
+  // Appends and changes state. It may find that there is nothing to do (a duplicate).
+  virtual void Apply(Transaction& transaction) = 0;
+  // Called once: with the commit after its data is durable, or with the error after which nothing
+  // of it is stored (kFull, kIo: may be tried again). An operation refused as kFull was never
+  // applied.
+  virtual void Done(const base::Result<CommitNumber>& result) = 0;
+};
+
+// State as it stands, for an owner that loads itself.
+class StateView {
+ public:
+  using Visitor = std::function<void(std::string_view key, std::string_view value)>;
+  virtual ~StateView() = default;
+  [[nodiscard]] virtual std::optional<std::string_view> Get(std::string_view key) const = 0;
+  // All keys with the prefix, in order.
+  virtual void ForEach(std::string_view prefix, const Visitor& visit) const = 0;
+};
+
+// What the user of a spool keeps in memory beside it, and must be able to find again after a crash
+// or a failed commit. There are two ways, and an owner may use both:
+// - state that Apply writes with Put. It is there in Load.
+// - state that follows from the entries (the last sequences of each producer). It costs no byte in
+// the
+//   log: it is Put in Checkpoint, when a segment begins, and Replay brings it up to date.
+class Owner {
+ public:
+  virtual ~Owner() = default;
+  // Forget everything, and begin from the state: its explicit keys are up to date, the keys of
+  // Checkpoint are as of the newest segment's beginning. On opening, and again after a failed
+  // commit.
+  virtual base::Result<void> Load(const StateView& state) = 0;
+  // Each entry of the newest segment in order of commits, after Load.
+  virtual void Replay(const EntryInfo& entry) = 0;
+  // A segment begins: Put what Replay builds on.
+  virtual void Checkpoint(Transaction& transaction) = 0;
+  // These streams have new durable entries. Before the Done calls of the same commit.
+  virtual void OnDurable(std::span<const StreamId> streams) = 0;
+};
+
+struct Options {
+  std::string directory;
+  uint64_t segment_bytes = uint64_t{256} << 20;
+  // A group commit takes operations up to this many entry bytes. A larger single operation gets a
+  // frame of its own.
+  size_t commit_bytes_max = size_t{1} << 20;
+  // Entry bytes submitted and not yet committed.
+  size_t queue_bytes_max = size_t{64} << 20;
+  // Disk space for all segments together; 0 is no limit but the file system's.
+  uint64_t bytes_max = 0;
+  // Refuse new entries when the file system has less than this left, so that trimming can still be
+  // recorded.
+  uint64_t free_bytes_min = uint64_t{64} << 20;
+  metrics::Registry* metrics = nullptr;  // Optional.
+};
+
+// A read: entries of one stream and the LMDB read transaction that keeps their bytes in place.
+// Short-lived: copy or send, then let it go; never hold one across a wait.
+class Lease {
+ public:
+  Lease();
+  Lease(Lease&&) noexcept;
+  Lease& operator=(Lease&&) noexcept;
+  ~Lease();
+  [[nodiscard]] std::span<const EntryView> entries() const;
+  [[nodiscard]] bool empty() const { return entries().empty(); }
+
+ private:
+  friend class SpoolReader;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct Status {
+  uint64_t disk_bytes = 0;   // Of all segments.
+  uint64_t entry_bytes = 0;  // Of all entries not yet trimmed away with their segment.
+  uint64_t bytes_max = 0;
+  uint32_t segments = 0;
+  uint32_t streams = 0;
+  CommitNumber durable;  // Newest durable commit.
+  size_t queued_bytes = 0;
+  bool accepting = true;         // False while full, failing or closed.
+  std::string refusing_because;  // Why not, for a person.
+};
+
+class Spool {
+ public:
+  static base::Result<std::unique_ptr<Spool>> Open(Options options, Owner& owner,
+                                                   base::Executor& writer,
+                                                   base::Executor& background);
+  virtual ~Spool() = default;
+
+  // Takes the operation, or leaves it alone and says false when the queue is full or the spool
+  // closed.
+  [[nodiscard]] virtual bool Submit(std::unique_ptr<Operation>& operation) = 0;
+
+  // Entries of the stream beginning with the one that contains `from`, in order, while they fit in
+  // `max_bytes` (the first always does). Empty at the end of the stream. kNotFound: below the start
+  // or past the end. Damaged entries are kCorrupt, with the next good offset in the message.
+  [[nodiscard]] virtual base::Result<Lease> Read(StreamId stream, int64_t from,
+                                                 size_t max_bytes) = 0;
+
+  [[nodiscard]] virtual OffsetRange Range(StreamId stream) const = 0;
+
+  // The first entry whose max_timestamp_ms is at least `timestamp_ms`.
+  [[nodiscard]] virtual base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream,
+                                                                          int64_t timestamp_ms) = 0;
+  [[nodiscard]] virtual std::optional<StreamId> FindStream(std::string_view name) const = 0;
+  // All streams, for start-up and for people.
+  [[nodiscard]] virtual std::vector<std::pair<std::string, StreamId>> Streams() const = 0;
+
+  [[nodiscard]] virtual Status GetStatus() const = 0;
+
+  // See Shutdown above. Blocks until all is done; not from `writer`.
+  virtual void Close() = 0;
+};
+
+}  // namespace holdfast::spool
