@@ -1,0 +1,105 @@
+// Every series that Holdfast exposes, each named once; metrics/catalogue.cc has names, help texts
+// and buckets, and tests/golden/metrics.txt the resulting list.
+//
+// Each struct registers its area's series when it is made: once per Registry. A process has one
+// NetMetrics and SpoolMetrics per role (agent, broker), beside that role's own.
+#pragma once
+
+#include "metrics/registry.h"
+
+namespace holdfast::metrics {
+
+struct NetMetrics {
+  explicit NetMetrics(Registry& registry);
+
+  Gauge& connections;       // Open now.
+  Counter& accepted;        // Connections.
+  Family<Counter>& closed;  // By cause.
+  Counter& accept_errors;
+  Counter& received_frames;
+  Counter& sent_frames;
+  Counter& received_bytes;
+  Counter& sent_bytes;
+  CallbackGauge& memory_in_flight_bytes;  // Reserved for frames, see net::MemoryBudget.
+  Counter& read_pauses;  // A socket was not read for want of memory or because its peer
+                         // does not read its answers.
+  CallbackGauge& loop_turn_seconds_max;  // The longest turn of any loop in the last minute or so.
+  Counter& slow_loop_turns;              // Turns of more than 50 ms.
+  CallbackGauge& mailbox_tasks;          // Waiting, over all loops.
+};
+
+struct SpoolMetrics {
+  explicit SpoolMetrics(Registry& registry);
+
+  Counter& appended_records;
+  Counter& appended_bytes;
+  Counter& commits;
+  Histogram& commit_bytes;    // Bytes of one group commit.
+  Histogram& commit_entries;  // Batches of one group commit.
+  Histogram& commit_seconds;  // From taking the first batch to its acknowledgement.
+  Histogram& sync_seconds;    // One fdatasync, alone.
+  Gauge& segments;
+  Gauge& free_segments;  // Retired or prepared, waiting to be used.
+  Gauge& disk_bytes;
+  Gauge& queue_bytes;  // Waiting for the writer.
+  Gauge& queue_entries;
+  Family<Counter>& refused;  // Appends, by cause.
+  Counter& damaged_frames;
+  Counter& reopens;         // Of an environment after an error.
+  Family<Counter>& errors;  // Of the storage below, by cause.
+  Counter& recycled_segments;
+  Counter& retired_segments;
+};
+
+struct BrokerMetrics {
+  explicit BrokerMetrics(Registry& registry);
+
+  Family<Counter>& requests;  // By api.
+  Family<Counter>& errors;    // Error codes answered, by Kafka's name of the code.
+  Counter& produced_records;
+  Counter& produced_bytes;
+  Counter& duplicate_batches;  // Recognised by producer id and sequence.
+  Histogram& produce_seconds;
+  Counter& fetched_bytes;
+  Histogram& fetch_seconds;  // Includes the wait that the client asked for.
+  Gauge& parked_fetches;     // Long polls waiting for records.
+  Gauge& topics;
+  Gauge& partitions;
+  Gauge& groups;
+  Gauge& members;
+  Counter& rebalances;
+  Counter& committed_offsets;
+};
+
+struct AgentMetrics {
+  explicit AgentMetrics(Registry& registry);
+
+  Family<Counter>& requests;   // By api, from local clients.
+  Family<Counter>& refused;    // Produce batches refused, by cause.
+  Histogram& produce_seconds;  // From the request's arrival to its answer.
+  Counter& accepted_records;   // Decoded, checked and handed to the spool.
+  Counter& accepted_bytes;
+  Counter& acknowledged_records;  // On this host's disk.
+  Counter& acknowledged_bytes;
+  Counter& forwarded_records;  // Confirmed by the tier.
+  Counter& forwarded_bytes;
+  Counter& duplicate_batches;                   // A client's retry, recognised.
+  Gauge& oldest_undelivered_timestamp_seconds;  // When it was spooled; 0 if nothing waits.
+  Histogram& spooled_seconds;                   // From commit to the tier's confirmation.
+  Gauge& backlog_records;
+  Gauge& backlog_bytes;
+  Family<Counter>& dropped_records;      // By cause.
+  Family<Counter>& dead_letter_records;  // By cause.
+  Family<Counter>& forward_retries;      // By cause.
+  Family<Counter>& forward_errors;       // By Kafka's name of the code, or the kind of failure.
+  Histogram& forward_seconds;            // One produce request to the tier.
+  Gauge& forward_in_flight_bytes;
+  Gauge& upstream_connected;  // 1 while any broker of the tier answers, else 0.
+  Gauge& upstream_connections;
+  Counter& upstream_connects;        // Attempts.
+  Family<Counter>& upstream_errors;  // Lost and failed connections, by cause.
+  Gauge& proxied_connections;        // Local clients with a connection of their own to the tier.
+  Counter& proxied_requests;
+};
+
+}  // namespace holdfast::metrics
