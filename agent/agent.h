@@ -1,0 +1,104 @@
+// The agent of one host: takes produce requests from local clients into a spool on this host's
+// disk, acknowledges them there, and delivers them to the broker tier; everything else it passes
+// through to the tier.
+//
+//   Agent::Options options{.spool = {.directory = "spool"}, .upstream = {"kafka:9092"},
+//                          .listen = {"127.0.0.1:9092"}};
+//   auto agent = Agent::Start(std::move(options), loops, registry);
+//   for (auto& route : (*agent)->AdminRoutes()) admin.Add(std::move(route));
+//   ...
+//   (*agent)->Drain(std::chrono::seconds(10));  // SIGTERM: stop accepting, answer, record cursors.
+//   (*agent)->Stop();
+//
+// Ownership: the loops, executors and the registry outlive the agent, and the loops run while it
+//   lives. AdminRoutes' handlers must not be called after Stop.
+// Threads: Start, Drain, Stop and the destructor from a thread that is none of the loops: they
+//   block. The rest from any thread.
+// Shutdown: Drain, then Stop; Stop alone (or the destructor) closes connections at once. Either
+//   way no acknowledged record is lost: what is not delivered waits in the spool.
+// Limits: Options names each.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/result.h"
+#include "net/admin_server.h"
+#include "spool/spool.h"
+
+namespace holdfast::metrics {
+class Registry;
+}
+namespace holdfast::net {
+class EventLoop;
+}
+
+namespace holdfast::agent {
+
+class Agent {
+ public:
+  // A topic that can be produced to before the tier was ever seen; made there when it is missing.
+  struct DeclaredTopic {
+    std::string name;
+    int32_t partitions = 1;
+  };
+
+  struct Options {
+    spool::Options spool;
+    std::vector<std::string> upstream;  // HOST:PORT of the tier, in the order to be tried.
+    // HOST:PORT each, port 0 for any. The first stands for the tier's first broker, too.
+    std::vector<std::string> listen;
+    // The host that clients are told to connect to; empty: that of the first listen address, or
+    // 127.0.0.1 if that is a wildcard.
+    std::string advertised_host;
+    std::vector<DeclaredTopic> topics;
+
+    // Of a topic whose own max.message.bytes is not known.
+    size_t batch_bytes_max = 1048588;
+    // A record's timestamp may be this far ahead, as Kafka's message.timestamp.after.max.ms.
+    std::chrono::milliseconds timestamp_ahead_max = std::chrono::hours(1);
+    size_t request_bytes_max = size_t{100} << 20;
+    size_t connections_max = 1000;
+    size_t memory_in_flight_max = size_t{64} << 20;  // Requests being read or not yet answered.
+    std::chrono::milliseconds idle_timeout = std::chrono::minutes(10);
+
+    // Towards the tier.
+    std::chrono::milliseconds upstream_timeout = std::chrono::seconds(30);
+    std::chrono::milliseconds backoff_min = std::chrono::milliseconds(100);
+    std::chrono::milliseconds backoff_max = std::chrono::seconds(10);
+    std::chrono::milliseconds metadata_refresh = std::chrono::seconds(60);
+    size_t forward_request_bytes_max = size_t{1} << 20;
+    size_t forward_requests_in_flight = 5;  // Per broker of the tier.
+  };
+
+  struct Loops {
+    std::vector<net::EventLoop*> workers;        // Local clients; at least one.
+    net::EventLoop* upstream = nullptr;          // The forwarder; may be one of the workers.
+    base::Executor* spool_writer = nullptr;      // For the spool alone.
+    base::Executor* spool_background = nullptr;  // For the spool alone.
+  };
+
+  // Opens the spool, binds the listeners and begins to forward. Does not wait for the tier.
+  static base::Result<std::unique_ptr<Agent>> Start(Options options, Loops loops,
+                                                    metrics::Registry& registry);
+  virtual ~Agent() = default;
+
+  // Addresses as bound (the chosen port in place of port 0), in the order of Options::listen.
+  [[nodiscard]] virtual std::vector<std::string> ListenAddresses() const = 0;
+
+  // /live, /ready (accepts, and can make durable, here and now; says nothing about the tier),
+  // /metrics, /status (JSON).
+  [[nodiscard]] virtual std::vector<net::AdminRoute> AdminRoutes() = 0;
+
+  // Stops accepting connections and requests, answers what is in flight, records how far delivery
+  // has come. Returns when that is done or the deadline has passed.
+  virtual void Drain(std::chrono::milliseconds deadline) = 0;
+  virtual void Stop() = 0;
+};
+
+}  // namespace holdfast::agent
