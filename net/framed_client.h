@@ -1,0 +1,83 @@
+// An outgoing connection with the framing of net/framed_server.h.
+//
+//   client_ = std::make_unique<net::FramedClient>(loop, resolver, metrics, options,
+//       net::FramedClient::Callbacks{.on_connected = ..., .on_frame = ..., .on_closed = ...});
+//
+// It resolves, connects, and tells. It never connects again: the owner makes a new client, with the
+// backoff that suits it.
+//
+// Ownership: loop, resolver and metrics outlive it. It may be destroyed from inside its callbacks.
+// Threads: everything on the loop's thread.
+// Shutdown: the destructor and Close close at once, drop what is queued, and no callback follows.
+// Limits: an answer longer than frame_bytes_max closes the connection. Send always takes the frame:
+//   the owner watches bytes_queued and waits for on_output_low.
+#pragma once
+
+#include <memory>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "base/result.h"
+#include "base/unique_function.h"
+#include "metrics/catalogue.h"
+#include "net/address.h"
+#include "net/event_loop.h"
+
+namespace holdfast::net {
+
+class FramedClient {
+ public:
+  struct Options {
+    HostPort peer;
+    size_t frame_bytes_max = 104857600;
+    size_t output_bytes_high = size_t{1} << 20;
+    // For name and connection together.
+    base::Duration connect_timeout = std::chrono::seconds(10);
+    int receive_buffer_bytes = 0;  // Of the kernel; 0 leaves its automatic choice.
+    int send_buffer_bytes = 0;
+  };
+  struct Callbacks {
+    base::UniqueFunction<void()> on_connected;
+    // The frame without its length.
+    base::UniqueFunction<void(base::Buffer)> on_frame;
+    // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer, or
+    // broken framing. The message names the peer.
+    base::UniqueFunction<void(base::Error)> on_closed;
+    // bytes_queued was above output_bytes_high and has fallen to half of it. Optional.
+    base::UniqueFunction<void()> on_output_low;
+  };
+
+  // Begins to connect. Callbacks come in later turns, never from inside the constructor.
+  FramedClient(EventLoop& loop, Resolver& resolver, metrics::NetMetrics& metrics, Options options,
+               Callbacks callbacks);
+  ~FramedClient();
+  FramedClient(const FramedClient&) = delete;
+  FramedClient& operator=(const FramedClient&) = delete;
+
+  // A whole frame, the 4 bytes of its length included. Before the connection stands it waits;
+  // after on_closed or Close it is dropped.
+  void Send(base::Buffer frame);
+  void Send(std::vector<base::Buffer> pieces);
+  // A frame without its length, which is put before it.
+  void SendBody(base::Buffer body);
+
+  // No on_frame comes between Pause and Resume; the peer is slowed down by TCP.
+  void Pause();
+  void Resume();
+  void Close();
+
+  [[nodiscard]] bool connected() const;
+  [[nodiscard]] size_t bytes_queued() const;
+  // When the last byte came, or the connection was made. An owner that waits for an answer and
+  // hears nothing for too long closes: packets may be dropped without a reset.
+  [[nodiscard]] base::TimePoint last_heard() const;
+  [[nodiscard]] const HostPort& peer() const;
+  // The connection's address on this side; only while connected.
+  [[nodiscard]] SocketAddress local() const;
+
+ private:
+  class Core;
+  Core* core_;  // Destroys itself at the end of the turn in which it is let go.
+};
+
+}  // namespace holdfast::net

@@ -1,0 +1,124 @@
+// Listens, accepts, and turns each connection into a sequence of frames, as the Kafka protocol has
+// them: a 4-byte big-endian length, then that many bytes. Knows nothing of what is inside.
+//
+//   class EchoSession : public net::Session {
+//     void OnFrame(base::Buffer frame, net::Reply reply) override {
+//       reply.SendBody(std::move(frame));
+//     }
+//   };
+//   auto server = net::FramedServer::Listen(options, loops, budget, metrics,
+//       [](net::Connection&) { return std::make_unique<EchoSession>(); });
+//
+// Ownership: the server owns its connections and they their sessions. Loops, budget and metrics
+//   outlive it.
+// Threads: Listen, local_address, Drain and the destructor from any thread that no loop waits for.
+//   A connection stays on one worker loop for life, and its session is made, called and destroyed
+//   there; the factory is called on several loops at once.
+// Shutdown: Drain, or the destructor, which closes everything at once and waits for the loops. After
+//   it no session is left.
+// Limits: see Options. A frame's length is checked before any memory is taken for it, and memory is
+//   reserved from the budget before the body is read: a socket whose frame finds no room is not
+//   read until there is some. A connection that has requests_in_flight_max requests unanswered, or
+//   output_bytes_high bytes of answers waiting for its peer, is not read until half of them are
+//   gone. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A frame
+//   that has begun must move within 30 s.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "base/result.h"
+#include "metrics/catalogue.h"
+#include "net/address.h"
+#include "net/event_loop.h"
+#include "net/memory_budget.h"
+#include "net/reply.h"
+
+namespace holdfast::net {
+
+// One client's connection, as its session sees it. On its loop's thread only, and only while the
+// session lives.
+class Connection {
+ public:
+  [[nodiscard]] virtual EventLoop& loop() = 0;
+  [[nodiscard]] virtual uint64_t id() const = 0;  // Unique in the server.
+  [[nodiscard]] virtual const SocketAddress& peer() const = 0;
+  [[nodiscard]] virtual const SocketAddress& local() const = 0;  // The side of the connection here.
+  [[nodiscard]] virtual size_t requests_in_flight() const = 0;
+  [[nodiscard]] virtual size_t bytes_queued() const = 0;  // Answers not yet taken by the kernel.
+
+  // Drops what is queued. The session is destroyed later in this turn, after OnClosed.
+  virtual void Close(std::string_view reason) = 0;
+  // No OnFrame comes between Pause and Resume.
+  virtual void Pause() = 0;
+  virtual void Resume() = 0;
+
+ protected:
+  ~Connection() = default;
+};
+
+class Session {
+ public:
+  virtual ~Session() = default;
+  // The frame without its length. `reply` must be answered once, see net/reply.h.
+  virtual void OnFrame(base::Buffer frame, Reply reply) = 0;
+  // More than output_bytes_high of answers wait; less than half of it waits again.
+  virtual void OnOutputHigh() {}
+  virtual void OnOutputLow() {}
+  // The last call. Replies that are still out are answered in vain.
+  virtual void OnClosed() {}
+};
+
+class FramedServer {
+ public:
+  struct Options {
+    HostPort listen;  // Port 0: any free one. An empty host: all addresses.
+    size_t frame_bytes_max = 104857600;
+    size_t connections_max = 4096;
+    size_t requests_in_flight_max = 64;
+    size_t output_bytes_high = size_t{1} << 20;
+    base::Duration idle_timeout = std::chrono::seconds(600);
+    int receive_buffer_bytes = 0;  // Of the kernel, per socket; 0 leaves its automatic choice.
+    int send_buffer_bytes = 0;
+  };
+  struct Loops {
+    EventLoop& acceptor;
+    std::vector<EventLoop*> workers;  // Connections are dealt to them in turn.
+  };
+  using SessionFactory = std::function<std::unique_ptr<Session>(Connection&)>;
+
+  // Binds and listens before it returns; an error names the address.
+  static base::Result<std::unique_ptr<FramedServer>> Listen(Options options, Loops loops,
+                                                            MemoryBudget& budget,
+                                                            metrics::NetMetrics& metrics,
+                                                            SessionFactory factory);
+  ~FramedServer();
+  FramedServer(const FramedServer&) = delete;
+  FramedServer& operator=(const FramedServer&) = delete;
+
+  [[nodiscard]] const SocketAddress& local_address() const;
+  [[nodiscard]] size_t connections() const;
+
+  // Stops accepting and reading, lets requests in flight be answered and answers leave, and closes.
+  // What is not done by `limit` from now is cut off. Then `done` runs on the acceptor's loop.
+  void Drain(base::Duration limit, base::Task done);
+
+ private:
+  struct Shared;
+  class Acceptor;
+  class Worker;
+  class ServerConnection;
+
+  FramedServer(std::shared_ptr<Shared> shared, std::unique_ptr<Acceptor> acceptor);
+
+  std::shared_ptr<Shared> shared_;
+  std::unique_ptr<Acceptor> acceptor_;
+};
+
+}  // namespace holdfast::net

@@ -1,0 +1,81 @@
+// The duty to answer one request, as a value: whoever holds it answers, at once or later, from any
+// thread.
+//
+//   void OnFrame(base::Buffer frame, net::Reply reply) override { reply.Send(Handle(frame)); }
+//
+// Answers leave in the order of the requests, whatever the order in which they are given. An answer
+// to a connection that has gone is dropped. A Reply that is destroyed without an answer is a bug:
+// it is logged and its connection closed, since the client would wait for ever.
+//
+// Ownership: move-only; holds the request's memory reservation until it is answered. Must be gone
+//   before the loop of its connection is (the server may go earlier).
+// Threads: any, one at a time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/buffer.h"
+#include "net/memory_budget.h"
+
+namespace holdfast::net {
+
+struct Answer {
+  enum class Kind : uint8_t {
+    kSend,     // `bytes`, which begin with the frame's length.
+    kBody,     // `bytes`, with the frame's length to be put before them.
+    kNothing,  // The request wants no answer (acks=0).
+    kClose,    // Close the connection once the answers before this one have left.
+    kLost,     // The Reply was destroyed.
+  };
+  Kind kind = Kind::kNothing;
+  base::Buffer first;
+  std::vector<base::Buffer> rest;  // After `first`; usually empty.
+  std::string reason;              // Of kClose, for the log.
+};
+
+// Where answers go. The server's connections; a test may catch them in its own.
+class ReplySink {
+ public:
+  virtual ~ReplySink() = default;
+  // From any thread; once for each Reply made.
+  virtual void Complete(uint64_t connection, uint64_t request, Answer answer) = 0;
+};
+
+class Reply {
+ public:
+  Reply() = default;
+  Reply(ReplySink* sink, uint64_t connection, uint64_t request, Reservation memory = {})
+      : sink_(sink), connection_(connection), request_(request), memory_(std::move(memory)) {}
+  Reply(Reply&& other) noexcept
+      : sink_(std::exchange(other.sink_, nullptr)),
+        connection_(other.connection_),
+        request_(other.request_),
+        memory_(std::move(other.memory_)) {}
+  Reply& operator=(Reply&& other) noexcept;
+  ~Reply();
+
+  // A whole frame, the 4 bytes of its length included.
+  void Send(base::Buffer frame);
+  // The same in pieces, which leave one after the other without being copied.
+  void Send(std::vector<base::Buffer> pieces);
+  // A frame without its length, which is put before it.
+  void SendBody(base::Buffer body);
+  void SendNothing();
+  void Close(std::string reason);
+
+  // False once it was answered or moved from.
+  explicit operator bool() const { return sink_ != nullptr; }
+
+ private:
+  void Complete(Answer answer);
+
+  ReplySink* sink_ = nullptr;
+  uint64_t connection_ = 0;
+  uint64_t request_ = 0;
+  Reservation memory_;
+};
+
+}  // namespace holdfast::net
