@@ -1,0 +1,101 @@
+// The broker tier on one node: topics, partitions and consumer groups over one spool, spoken to in
+// the Kafka protocol.
+//
+//   HF_ASSIGN_OR_RETURN(auto broker, Broker::Start(options, {writer, background, workers}));
+//   HF_ASSIGN_OR_RETURN(auto server, Server::Start(*broker, ...));   // broker/server.h
+//   ...
+//   server.reset();     // No more requests.
+//   broker->Stop();     // What is in flight is answered, the spool is closed.
+//
+// Every answer that says "stored" (records, offsets, topics, members) is given after an fdatasync
+// that covers it.
+//
+// Ownership: the executors and the metrics registry outlive the broker.
+// Threads: one Worker per loop serves the connections of that loop; the first worker's loop also
+//   runs the group coordinator and the retention timer. `writer` and `background` belong to the
+//   spool, and the broker's tables of producers live on `writer`. All loops must be running before
+//   Start, which blocks its caller (none of the loops) until the state is read.
+// Shutdown: Stop, or the destructor. Waiting requests (long polls, joins) are answered first; the
+//   loops must still be running.
+// Limits: those of Options; memory for requests is reserved by the server before they are read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/result.h"
+#include "spool/spool.h"
+
+namespace holdfast::metrics {
+class Registry;
+}
+namespace holdfast::net {
+struct AdminRoute;
+}
+
+namespace holdfast::broker {
+
+class Worker;
+
+struct GroupOptions {
+  base::Duration session_timeout_min = std::chrono::seconds(6);
+  base::Duration session_timeout_max = std::chrono::minutes(30);
+  // The first rebalance of an empty group waits this long for more members.
+  base::Duration initial_rebalance_delay = std::chrono::seconds(3);
+  // Offsets of a group without members are dropped after this long.
+  base::Duration offsets_retention = std::chrono::hours(7 * 24);
+};
+
+struct Options {
+  spool::Options spool;  // Its metrics field is set by Start.
+  int32_t node_id = 0;
+  // What Metadata tells clients to connect to. Empty: the address that the client connected to.
+  std::string advertised_host;
+  uint16_t advertised_port = 0;  // 0: the port that the client connected to.
+
+  int32_t num_partitions = 1;  // Of a topic whose creator does not say.
+  bool auto_create_topics = true;
+  int32_t max_message_bytes = 1048588;
+  int32_t fetch_bytes_max = 57671680;
+  base::Duration producer_id_expiration = std::chrono::hours(24);
+  base::Duration retention_check_interval = std::chrono::minutes(5);
+  GroupOptions groups;
+
+  metrics::Registry* metrics = nullptr;  // Optional.
+};
+
+struct Executors {
+  base::Executor& writer;
+  base::Executor& background;
+  std::vector<base::Executor*> workers;  // At least one, at most 64.
+};
+
+class Broker {
+ public:
+  static base::Result<std::unique_ptr<Broker>> Start(Options options, Executors executors);
+  ~Broker();
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+
+  void Stop();
+
+  // Serves the connections of the loop executors.workers[index]; belongs to that loop.
+  [[nodiscard]] Worker& worker(size_t index);
+  // A random name that the data directory keeps.
+  [[nodiscard]] const std::string& cluster_id() const;
+
+  // /live, /ready, /metrics and /status, for the admin server. They may be called from any thread,
+  // until Stop.
+  [[nodiscard]] std::vector<net::AdminRoute> AdminRoutes();
+
+ private:
+  struct Parts;
+  explicit Broker(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace holdfast::broker
