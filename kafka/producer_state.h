@@ -42,7 +42,11 @@ struct SequencedBatch {
   bool transactions_v2 = false;
 
   static SequencedBatch FromHeader(const BatchHeader& header) {
-    return {header.producer, header.last_offset_delta + 1, header.transactional()};
+    // Not record_count, which compaction lowers.
+    const auto count = static_cast<uint32_t>(header.last_offset_delta) + 1;
+    return {.producer = header.producer,
+            .record_count = static_cast<int32_t>(count),
+            .transactional = header.transactional()};
   }
 };
 
@@ -104,7 +108,7 @@ class ProducerTable {
   // By ascending id.
   [[nodiscard]] std::vector<ActiveProducer> List() const;
 
-  // The whole table for a checkpoint, 35 bytes and 24 per batch for a producer, with a version and
+  // The whole table for a checkpoint, 31 bytes and 24 per batch for a producer, with a version and
   // a CRC.
   [[nodiscard]] std::string Serialize() const;
   // kCorrupt if damaged, kInvalid if a newer version wrote it.

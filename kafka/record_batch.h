@@ -56,6 +56,11 @@ struct Producer {
                               0x7fffffff);
 }
 
+// Offsets and timestamps of foreign bytes may be anything; their sums wrap.
+[[nodiscard]] constexpr int64_t WrappingAdd(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+
 struct BatchHeader {
   int64_t base_offset = 0;
   int32_t batch_length = 0;
@@ -78,8 +83,8 @@ struct BatchHeader {
   // base_timestamp is then the time from which compaction may drop tombstones.
   [[nodiscard]] bool delete_horizon() const { return (attributes & 0x40) != 0; }
   [[nodiscard]] bool has_producer() const { return producer.id != kNoProducerId; }
-  [[nodiscard]] int64_t last_offset() const { return base_offset + last_offset_delta; }
-  [[nodiscard]] int64_t next_offset() const { return last_offset() + 1; }
+  [[nodiscard]] int64_t last_offset() const { return WrappingAdd(base_offset, last_offset_delta); }
+  [[nodiscard]] int64_t next_offset() const { return WrappingAdd(last_offset(), 1); }
   [[nodiscard]] int32_t last_sequence() const {
     return has_producer() && producer.base_sequence != kNoSequence
                ? AdvanceSequence(producer.base_sequence, last_offset_delta)

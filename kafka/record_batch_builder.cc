@@ -1,0 +1,104 @@
+#include "kafka/record_batch_builder.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/crc32c.h"
+#include "base/endian.h"
+#include "kafka/varint.h"
+
+namespace holdfast::kafka {
+namespace {
+
+constexpr uint16_t kTransactionalBit = 0x10;
+constexpr uint16_t kControlBit = 0x20;
+constexpr int8_t kMagic = 2;
+
+void AppendNullableBytes(std::optional<std::string_view> bytes, std::string* out) {
+  AppendVarint(bytes ? static_cast<int64_t>(bytes->size()) : -1, out);
+  if (bytes) out->append(*bytes);
+}
+
+template <class T>
+void AppendBig(T value, std::string* out) {
+  char bytes[sizeof(T)];
+  base::StoreBig(bytes, value);
+  out->append(bytes, sizeof(T));
+}
+
+int64_t WrappingSubtract(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
+}
+
+}  // namespace
+
+void RecordBatchBuilder::Add(const NewRecord& record) {
+  if (count_ == 0) {
+    base_timestamp_ = record.timestamp;
+    max_timestamp_ = record.timestamp;
+  }
+  max_timestamp_ = std::max(max_timestamp_, record.timestamp);
+  std::string body(1, '\0');  // Attributes.
+  AppendVarint(WrappingSubtract(record.timestamp, base_timestamp_), &body);
+  AppendVarint(count_, &body);
+  AppendNullableBytes(record.key, &body);
+  AppendNullableBytes(record.value, &body);
+  AppendVarint(static_cast<int64_t>(record.headers.size()), &body);
+  for (const RecordHeader& header : record.headers) {
+    AppendNullableBytes(header.key, &body);
+    AppendNullableBytes(header.value, &body);
+  }
+  AppendVarint(static_cast<int64_t>(body.size()), &records_);
+  records_ += body;
+  ++count_;
+}
+
+std::string RecordBatchBuilder::Build() && {
+  HF_CHECK(count_ > 0);
+  const std::string payload =
+      options_.codec == Codec::kNone ? std::move(records_) : Compress(options_.codec, records_);
+  std::string covered;  // By the CRC.
+  covered.reserve(kBatchHeaderSize + payload.size());
+  AppendBig(static_cast<uint16_t>(static_cast<uint16_t>(options_.codec) |
+                                  (options_.transactional ? kTransactionalBit : 0) |
+                                  (options_.control ? kControlBit : 0)),
+            &covered);
+  AppendBig(count_ - 1, &covered);
+  AppendBig(base_timestamp_, &covered);
+  AppendBig(max_timestamp_, &covered);
+  AppendBig(options_.producer.id, &covered);
+  AppendBig(options_.producer.epoch, &covered);
+  AppendBig(options_.producer.base_sequence, &covered);
+  AppendBig(count_, &covered);
+  covered += payload;
+
+  constexpr size_t kUncoveredByLength = 9;  // Leader epoch, magic and CRC.
+  HF_CHECK(covered.size() + kUncoveredByLength <=
+           static_cast<size_t>(std::numeric_limits<int32_t>::max()));
+  std::string batch;
+  batch.reserve(kBatchHeaderSize + payload.size());
+  AppendBig(options_.base_offset, &batch);
+  AppendBig(static_cast<int32_t>(covered.size() + kUncoveredByLength), &batch);
+  AppendBig(options_.partition_leader_epoch, &batch);
+  AppendBig(kMagic, &batch);
+  AppendBig(base::Crc32c(covered), &batch);
+  return batch + covered;
+}
+
+std::string BuildTransactionMarker(TransactionEnd end, int64_t producer_id, int16_t producer_epoch,
+                                   int32_t coordinator_epoch, int64_t timestamp) {
+  constexpr int16_t kVersion = 0;
+  std::string key;
+  AppendBig(kVersion, &key);
+  AppendBig(static_cast<int16_t>(end), &key);
+  std::string value;
+  AppendBig(kVersion, &value);
+  AppendBig(coordinator_epoch, &value);
+  RecordBatchBuilder builder({.producer = {.id = producer_id, .epoch = producer_epoch},
+                              .transactional = true,
+                              .control = true});
+  builder.Add({.timestamp = timestamp, .key = key, .value = value});
+  return std::move(builder).Build();
+}
+
+}  // namespace holdfast::kafka
