@@ -187,7 +187,8 @@ class Registry {
   class Exposition;  // The prometheus::Collectable.
   struct Entry;
 
-  Entry& AddEntry(Series series, SeriesType type);
+  template <class Metric, class... Args>
+  Metric& Add(Series series, SeriesType type, Args&&... args);
 
   mutable base::Mutex mutex_;
   std::vector<std::unique_ptr<Entry>> entries_ HF_GUARDED_BY(mutex_);

@@ -1,0 +1,230 @@
+#include "metrics/catalogue.h"
+
+#include <array>
+
+namespace holdfast::metrics {
+namespace {
+
+constexpr std::array kSeconds{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                              0.1,    0.25,    0.5,    1.0,   2.5,    5.0,   10.0, 30.0};
+// For what an outage of the tier can stretch to days.
+constexpr std::array kLongSeconds{0.001, 0.005, 0.01,  0.05,   0.1,    0.5,     1.0,     5.0,
+                                  10.0,  60.0,  300.0, 1800.0, 3600.0, 14400.0, 86400.0, 604800.0};
+constexpr std::array kBytes{256.0,    1024.0,    4096.0,    16384.0,    65536.0,
+                            262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0};
+constexpr std::array kCounts{1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0};
+
+}  // namespace
+
+NetMetrics::NetMetrics(Registry& registry)
+    : connections(
+          registry.AddGauge({.name = "holdfast_net_connections", .help = "Connections open now."})),
+      accepted(registry.AddCounter(
+          {.name = "holdfast_net_accepted_total", .help = "Connections accepted."})),
+      closed(registry.AddCounterFamily({.name = "holdfast_net_closed_total",
+                                        .help = "Connections closed, by cause.",
+                                        .label = "cause"})),
+      accept_errors(registry.AddCounter(
+          {.name = "holdfast_net_accept_errors_total",
+           .help = "Failed calls of accept, such as for want of file descriptors."})),
+      received_frames(registry.AddCounter(
+          {.name = "holdfast_net_received_frames_total", .help = "Frames received."})),
+      sent_frames(
+          registry.AddCounter({.name = "holdfast_net_sent_frames_total", .help = "Frames sent."})),
+      received_bytes(registry.AddCounter(
+          {.name = "holdfast_net_received_bytes_total", .help = "Bytes read from sockets."})),
+      sent_bytes(registry.AddCounter(
+          {.name = "holdfast_net_sent_bytes_total", .help = "Bytes written to sockets."})),
+      memory_in_flight_bytes(registry.AddCallbackGauge(
+          {.name = "holdfast_net_memory_in_flight_bytes",
+           .help = "Memory reserved for requests that are being read or answered."},
+          CallbackGauge::Combine::kSum)),
+      read_pauses(registry.AddCounter(
+          {.name = "holdfast_net_read_pauses_total",
+           .help = "Times a socket was not read further: no memory, too many requests in flight, "
+                   "or a peer that does not read its answers."})),
+      loop_turn_seconds_max(registry.AddCallbackGauge(
+          {.name = "holdfast_net_loop_turn_max_seconds",
+           .help = "Longest turn of an event loop in the last half to whole minute."},
+          CallbackGauge::Combine::kMax)),
+      slow_loop_turns(
+          registry.AddCounter({.name = "holdfast_net_slow_loop_turns_total",
+                               .help = "Turns of an event loop that took more than 50 ms."})),
+      mailbox_tasks(
+          registry.AddCallbackGauge({.name = "holdfast_net_mailbox_tasks",
+                                     .help = "Tasks waiting in the mailboxes of event loops."},
+                                    CallbackGauge::Combine::kSum)) {}
+
+SpoolMetrics::SpoolMetrics(Registry& registry)
+    : appended_records(registry.AddCounter(
+          {.name = "holdfast_spool_appended_records_total", .help = "Records made durable."})),
+      appended_bytes(registry.AddCounter({.name = "holdfast_spool_appended_bytes_total",
+                                          .help = "Bytes of entries made durable."})),
+      commits(
+          registry.AddCounter({.name = "holdfast_spool_commits_total", .help = "Group commits."})),
+      commit_bytes(registry.AddHistogram(
+          {.name = "holdfast_spool_commit_bytes", .help = "Entry bytes of one group commit."},
+          kBytes)),
+      commit_entries(registry.AddHistogram(
+          {.name = "holdfast_spool_commit_entries", .help = "Entries of one group commit."},
+          kCounts)),
+      commit_seconds(registry.AddHistogram(
+          {.name = "holdfast_spool_commit_seconds",
+           .help = "From the start of a group commit until its data is durable."},
+          kSeconds)),
+      sync_seconds(registry.AddHistogram(
+          {.name = "holdfast_spool_sync_seconds", .help = "One flush of data to the disk."},
+          kSeconds)),
+      segments(registry.AddGauge(
+          {.name = "holdfast_spool_segments", .help = "Segments that hold entries."})),
+      free_segments(
+          registry.AddGauge({.name = "holdfast_spool_free_segments",
+                             .help = "Segments retired or prepared that wait to be used."})),
+      disk_bytes(registry.AddGauge(
+          {.name = "holdfast_spool_disk_bytes", .help = "Disk space taken by all segments."})),
+      queue_bytes(registry.AddGauge(
+          {.name = "holdfast_spool_queue_bytes", .help = "Entry bytes that wait for the writer."})),
+      queue_entries(registry.AddGauge({.name = "holdfast_spool_queue_entries",
+                                       .help = "Operations that wait for the writer."})),
+      refused(registry.AddCounterFamily({.name = "holdfast_spool_refused_total",
+                                         .help = "Operations refused, by cause.",
+                                         .label = "cause"})),
+      damaged_frames(registry.AddCounter({.name = "holdfast_spool_damaged_frames_total",
+                                          .help = "Frames found damaged and set aside."})),
+      reopens(registry.AddCounter(
+          {.name = "holdfast_spool_reopens_total",
+           .help = "Times a segment was closed and opened again after an error."})),
+      errors(registry.AddCounterFamily({.name = "holdfast_spool_errors_total",
+                                        .help = "Failures of the storage below, by cause.",
+                                        .label = "cause"})),
+      recycled_segments(registry.AddCounter(
+          {.name = "holdfast_spool_recycled_segments_total", .help = "Segments used again."})),
+      retired_segments(registry.AddCounter({.name = "holdfast_spool_retired_segments_total",
+                                            .help = "Segments that nobody needed any more."})) {}
+
+BrokerMetrics::BrokerMetrics(Registry& registry)
+    : requests(registry.AddCounterFamily(
+          {.name = "holdfast_broker_requests_total", .help = "Requests, by api.", .label = "api"})),
+      errors(registry.AddCounterFamily(
+          {.name = "holdfast_broker_errors_total",
+           .help = "Error codes answered, by their name in the Kafka protocol.",
+           .label = "code",
+           .values_max = 128})),
+      produced_records(registry.AddCounter({.name = "holdfast_broker_produced_records_total",
+                                            .help = "Records appended to partitions."})),
+      produced_bytes(
+          registry.AddCounter({.name = "holdfast_broker_produced_bytes_total",
+                               .help = "Bytes of record batches appended to partitions."})),
+      duplicate_batches(
+          registry.AddCounter({.name = "holdfast_broker_duplicate_batches_total",
+                               .help = "Batches not appended because they were there already."})),
+      produce_seconds(
+          registry.AddHistogram({.name = "holdfast_broker_produce_seconds",
+                                 .help = "From the arrival of a produce request to its answer."},
+                                kSeconds)),
+      fetched_bytes(registry.AddCounter({.name = "holdfast_broker_fetched_bytes_total",
+                                         .help = "Bytes of record batches sent to consumers."})),
+      fetch_seconds(registry.AddHistogram({.name = "holdfast_broker_fetch_seconds",
+                                           .help = "From the arrival of a fetch request to its "
+                                                   "answer, the wait it asked for included."},
+                                          kSeconds)),
+      parked_fetches(registry.AddGauge({.name = "holdfast_broker_parked_fetches",
+                                        .help = "Fetch requests that wait for records."})),
+      topics(registry.AddGauge({.name = "holdfast_broker_topics", .help = "Topics."})),
+      partitions(registry.AddGauge(
+          {.name = "holdfast_broker_partitions", .help = "Partitions of all topics."})),
+      groups(registry.AddGauge(
+          {.name = "holdfast_broker_groups", .help = "Consumer groups that are known."})),
+      members(registry.AddGauge(
+          {.name = "holdfast_broker_members", .help = "Members of all consumer groups."})),
+      rebalances(registry.AddCounter({.name = "holdfast_broker_rebalances_total",
+                                      .help = "Rebalances of consumer groups begun."})),
+      committed_offsets(registry.AddCounter({.name = "holdfast_broker_committed_offsets_total",
+                                             .help = "Offsets that consumers committed."})) {}
+
+AgentMetrics::AgentMetrics(Registry& registry)
+    : requests(registry.AddCounterFamily({.name = "holdfast_agent_requests_total",
+                                          .help = "Requests of local clients, by api.",
+                                          .label = "api"})),
+      refused(registry.AddCounterFamily({.name = "holdfast_agent_refused_total",
+                                         .help = "Record batches refused, by cause.",
+                                         .label = "cause"})),
+      produce_seconds(
+          registry.AddHistogram({.name = "holdfast_agent_produce_seconds",
+                                 .help = "From the arrival of a produce request to its answer."},
+                                kSeconds)),
+      accepted_records(registry.AddCounter({.name = "holdfast_agent_accepted_records_total",
+                                            .help = "Records checked and handed to the spool."})),
+      accepted_bytes(registry.AddCounter(
+          {.name = "holdfast_agent_accepted_bytes_total",
+           .help = "Bytes of record batches checked and handed to the spool."})),
+      acknowledged_records(registry.AddCounter(
+          {.name = "holdfast_agent_acknowledged_records_total",
+           .help = "Records acknowledged to clients, safe on this host's disk."})),
+      acknowledged_bytes(registry.AddCounter(
+          {.name = "holdfast_agent_acknowledged_bytes_total",
+           .help = "Bytes of record batches acknowledged to clients, safe on this host's disk."})),
+      forwarded_records(registry.AddCounter({.name = "holdfast_agent_forwarded_records_total",
+                                             .help = "Records that the tier confirmed."})),
+      forwarded_bytes(
+          registry.AddCounter({.name = "holdfast_agent_forwarded_bytes_total",
+                               .help = "Bytes of record batches that the tier confirmed."})),
+      duplicate_batches(
+          registry.AddCounter({.name = "holdfast_agent_duplicate_batches_total",
+                               .help = "Batches that were a retry of one already in the spool."})),
+      oldest_undelivered_timestamp_seconds(registry.AddGauge(
+          {.name = "holdfast_agent_oldest_undelivered_timestamp_seconds",
+           .help = "When the oldest record that the tier has not confirmed was spooled, in seconds "
+                   "since the Unix epoch; 0 if there is none."})),
+      spooled_seconds(registry.AddHistogram(
+          {.name = "holdfast_agent_spooled_seconds",
+           .help = "Time in the spool, from commit to the confirmation of the tier."},
+          kLongSeconds)),
+      backlog_records(
+          registry.AddGauge({.name = "holdfast_agent_backlog_records",
+                             .help = "Records in the spool that the tier has not confirmed."})),
+      backlog_bytes(
+          registry.AddGauge({.name = "holdfast_agent_backlog_bytes",
+                             .help = "Bytes in the spool that the tier has not confirmed."})),
+      dropped_records(registry.AddCounterFamily({.name = "holdfast_agent_dropped_records_total",
+                                                 .help = "Acknowledged records given up, by cause.",
+                                                 .label = "cause"})),
+      dead_letter_records(registry.AddCounterFamily(
+          {.name = "holdfast_agent_dead_letter_records_total",
+           .help = "Records put into the dead letter file or topic, by cause.",
+           .label = "cause"})),
+      forward_retries(registry.AddCounterFamily(
+          {.name = "holdfast_agent_forward_retries_total",
+           .help = "Produce requests to the tier that are tried again, by cause.",
+           .label = "cause"})),
+      forward_errors(registry.AddCounterFamily(
+          {.name = "holdfast_agent_forward_errors_total",
+           .help = "Failed produce requests to the tier, by cause: an error name of the Kafka "
+                   "protocol or the kind of failure.",
+           .label = "cause",
+           .values_max = 128})),
+      forward_seconds(registry.AddHistogram(
+          {.name = "holdfast_agent_forward_seconds",
+           .help = "From sending a produce request to the tier to its answer."},
+          kSeconds)),
+      forward_in_flight_bytes(
+          registry.AddGauge({.name = "holdfast_agent_forward_in_flight_bytes",
+                             .help = "Bytes sent to the tier and not yet answered."})),
+      upstream_connected(
+          registry.AddGauge({.name = "holdfast_agent_upstream_connected",
+                             .help = "1 while a broker of the tier answers, else 0."})),
+      upstream_connections(registry.AddGauge(
+          {.name = "holdfast_agent_upstream_connections", .help = "Connections to the tier."})),
+      upstream_connects(registry.AddCounter({.name = "holdfast_agent_upstream_connects_total",
+                                             .help = "Attempts to connect to the tier."})),
+      upstream_errors(
+          registry.AddCounterFamily({.name = "holdfast_agent_upstream_errors_total",
+                                     .help = "Connections to the tier lost or not made, by cause.",
+                                     .label = "cause"})),
+      proxied_connections(
+          registry.AddGauge({.name = "holdfast_agent_proxied_connections",
+                             .help = "Local clients with a connection of their own to the tier."})),
+      proxied_requests(registry.AddCounter({.name = "holdfast_agent_proxied_requests_total",
+                                            .help = "Requests passed through to the tier."})) {}
+
+}  // namespace holdfast::metrics

@@ -1,0 +1,69 @@
+#include "metrics/catalogue.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace holdfast::metrics {
+namespace {
+
+std::string_view TypeName(SeriesType type) {
+  switch (type) {
+    case SeriesType::kCounter:
+      return "counter";
+    case SeriesType::kGauge:
+      return "gauge";
+    case SeriesType::kHistogram:
+      return "histogram";
+  }
+  return "";
+}
+
+class CatalogueTest : public ::testing::Test {
+ protected:
+  Registry registry_;
+  NetMetrics net_{registry_};
+  SpoolMetrics spool_{registry_};
+  BrokerMetrics broker_{registry_};
+  AgentMetrics agent_{registry_};
+};
+
+// What operators build dashboards and alerts on. If a series is meant to change, put the list that
+// the failure prints into the file.
+TEST_F(CatalogueTest, SeriesAreThoseOfTheGoldenList) {
+  std::ostringstream list;
+  for (const SeriesInfo& info : registry_.List()) {
+    list << info.series.name;
+    if (!info.series.label.empty()) list << '{' << info.series.label << '}';
+    list << ' ' << TypeName(info.type) << ": " << info.series.help << '\n';
+  }
+  const std::string path = std::string(TEST_DATA_DIR) + "/golden/metrics.txt";
+  std::ifstream file(path);
+  std::ostringstream golden;
+  golden << file.rdbuf();
+  EXPECT_EQ(golden.str(), list.str()) << "differs from " << path;
+}
+
+TEST_F(CatalogueTest, NamesFollowThePrometheusRules) {
+  for (const SeriesInfo& info : registry_.List()) {
+    const std::string_view name = info.series.name;
+    EXPECT_TRUE(name.starts_with("holdfast_")) << name;
+    EXPECT_EQ(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_"), std::string_view::npos)
+        << name;
+    EXPECT_EQ(name.ends_with("_total"), info.type == SeriesType::kCounter) << name;
+    EXPECT_TRUE(info.series.help.ends_with('.')) << name;
+  }
+}
+
+TEST_F(CatalogueTest, EverySeriesIsExposed) {
+  const std::string page = registry_.Expose();
+  for (const SeriesInfo& info : registry_.List()) {
+    EXPECT_NE(page.find("# HELP " + std::string(info.series.name) + " "), std::string::npos)
+        << info.series.name;
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::metrics
