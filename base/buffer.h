@@ -31,6 +31,11 @@ class Buffer {
     return *this;
   }
 
+  // Forgets the bytes from `size` on.
+  void Truncate(size_t size) {
+    if (size < size_) size_ = size;
+  }
+
   [[nodiscard]] char* data() { return data_.get(); }
   [[nodiscard]] const char* data() const { return data_.get(); }
   [[nodiscard]] size_t size() const { return size_; }

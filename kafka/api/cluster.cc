@@ -1,0 +1,16 @@
+#include "kafka/api/api_versions.h"
+#include "kafka/api/describe_cluster.h"
+#include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/metadata.h"
+#include "kafka/codec_templates.h"
+
+namespace holdfast::kafka {
+
+HF_KAFKA_API(ApiVersions);
+HF_KAFKA_API(Metadata);
+HF_KAFKA_API(DescribeCluster);
+HF_KAFKA_API(FindCoordinator);
+HF_KAFKA_API(DescribeTopicPartitions);
+
+}  // namespace holdfast::kafka

@@ -1,0 +1,20 @@
+#include "kafka/api/delete_groups.h"
+#include "kafka/api/describe_groups.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/join_group.h"
+#include "kafka/api/leave_group.h"
+#include "kafka/api/list_groups.h"
+#include "kafka/api/sync_group.h"
+#include "kafka/codec_templates.h"
+
+namespace holdfast::kafka {
+
+HF_KAFKA_API(Heartbeat);
+HF_KAFKA_API(JoinGroup);
+HF_KAFKA_API(SyncGroup);
+HF_KAFKA_API(LeaveGroup);
+HF_KAFKA_API(DescribeGroups);
+HF_KAFKA_API(ListGroups);
+HF_KAFKA_API(DeleteGroups);
+
+}  // namespace holdfast::kafka

@@ -1,0 +1,14 @@
+#include "kafka/api/create_partitions.h"
+#include "kafka/api/create_topics.h"
+#include "kafka/api/delete_topics.h"
+#include "kafka/api/describe_configs.h"
+#include "kafka/codec_templates.h"
+
+namespace holdfast::kafka {
+
+HF_KAFKA_API(CreateTopics);
+HF_KAFKA_API(DeleteTopics);
+HF_KAFKA_API(CreatePartitions);
+HF_KAFKA_API(DescribeConfigs);
+
+}  // namespace holdfast::kafka
