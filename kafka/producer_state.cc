@@ -81,7 +81,6 @@ ProducerVerdict ProducerTable::Check(const SequencedBatch& batch) const {
   for (const Batch& known : entry.batches) {
     if (known.base_sequence == producer.base_sequence && known.last_sequence == last_sequence) {
       return {.kind = ProducerVerdict::Kind::kDuplicate,
-              .message = {},
               .base_offset = known.base_offset,
               .timestamp = known.timestamp};
     }

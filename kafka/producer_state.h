@@ -35,7 +35,7 @@ namespace holdfast::kafka {
 
 // What the rules look at. FromHeader is for batches with a producer id.
 struct SequencedBatch {
-  Producer producer;
+  Producer producer = {};
   int32_t record_count = 0;
   bool transactional = false;
   // From Produce v12 on: a transactional producer that the partition does not know begins at 0.
@@ -55,7 +55,7 @@ struct [[nodiscard]] ProducerVerdict {
 
   Kind kind = Kind::kAppend;
   ErrorCode error{};         // With kRefuse.
-  std::string message;       // With kRefuse.
+  std::string message = {};  // With kRefuse.
   int64_t base_offset = -1;  // With kDuplicate: where the original stands,
   int64_t timestamp = -1;    // and the timestamp it was recorded with.
 };

@@ -71,7 +71,7 @@ struct BatchHeader {
   int32_t last_offset_delta = 0;
   int64_t base_timestamp = kNoTimestamp;
   int64_t max_timestamp = kNoTimestamp;
-  Producer producer;
+  Producer producer = {};
   int32_t record_count = 0;
 
   // The lowest three bits; above kNewestCodec if the batch came from a newer writer.
@@ -122,9 +122,9 @@ class RecordBatchView {
 // Whether a batch may be taken; otherwise what a Kafka broker answers, and a message for the
 // client.
 struct [[nodiscard]] BatchVerdict {
-  ErrorCode error{};    // kNone if it may.
-  std::string message;  // Empty if it may.
-  int32_t record = -1;  // The guilty record's index in the batch, if it was one.
+  ErrorCode error{};         // kNone if it may.
+  std::string message = {};  // Empty if it may.
+  int32_t record = -1;       // The guilty record's index in the batch, if it was one.
 
   [[nodiscard]] bool ok() const { return error == ErrorCode{}; }
 };

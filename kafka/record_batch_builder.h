@@ -26,7 +26,7 @@ class RecordBatchBuilder {
  public:
   struct Options {
     Codec codec = Codec::kNone;
-    Producer producer;
+    Producer producer = {};
     bool transactional = false;
     bool control = false;
     int64_t base_offset = 0;

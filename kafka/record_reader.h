@@ -24,8 +24,8 @@
 namespace holdfast::kafka {
 
 struct RecordHeader {
-  std::string_view key;
-  std::optional<std::string_view> value;
+  std::string_view key = {};
+  std::optional<std::string_view> value = {};
 
   bool operator==(const RecordHeader&) const = default;
 };
@@ -34,9 +34,9 @@ struct RecordHeader {
 struct Record {
   int64_t offset = 0;
   int64_t timestamp = kNoTimestamp;
-  std::optional<std::string_view> key;
-  std::optional<std::string_view> value;
-  std::vector<RecordHeader> headers;
+  std::optional<std::string_view> key = {};
+  std::optional<std::string_view> value = {};
+  std::vector<RecordHeader> headers = {};
 };
 
 // A batch's records uncompressed: borrowed from the batch if it is not compressed, else owned.
