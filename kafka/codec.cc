@@ -77,6 +77,11 @@ Reader StartReadingResponse(std::string_view frame, const Api& api, int16_t& ver
   return reader;
 }
 
+base::Error CannotCarry(const Api& api, int16_t version) {
+  return {base::Code::kInvalid, std::string(api.name) + " version " + std::to_string(version) +
+                                    " cannot carry all that the request asks for"};
+}
+
 base::Error CannotDecode(const char* what, const Api& api, int16_t version, const Reader& reader) {
   std::string message = std::string(api.name) + " " + what + " of version " +
                         std::to_string(version) + " cannot be decoded: ";

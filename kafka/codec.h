@@ -1,8 +1,8 @@
 // Whole frames from messages and back. A frame as it is read comes without its 4-byte length; a frame
 // as it is made begins with it, ready for the socket.
 //
-//   base::Buffer frame = EncodeRequest(request, version, correlation_id, "holdfast");
-//   Result<ProduceResponse> response = DecodeResponse<ProduceResponse>(frame.view(), version);
+//   Result<base::Buffer> frame = EncodeRequest(request, version, correlation_id, "holdfast");
+//   Result<ProduceResponse> response = DecodeResponse<ProduceResponse>(answer.view(), version);
 //
 // Ownership: decoded messages borrow from the frame. Threads: any; nothing here has state.
 // Limits: see kafka/wire.h. A version outside the message's Api is a broken invariant.
@@ -37,9 +37,12 @@ base::Result<int32_t> ReadCorrelationId(std::string_view frame);
 // Requests and responses of kafka/api/ only. The request's version is the header's.
 template <class Request>
 base::Result<Request> DecodeRequest(std::string_view frame, const RequestHeader& header);
+// kInvalid if the request sets a field that the version cannot carry, and leaving it out would change
+// what is asked for.
 template <class Request>
-base::Buffer EncodeRequest(const Request& request, int16_t version, int32_t correlation_id,
-                           std::optional<std::string_view> client_id);
+base::Result<base::Buffer> EncodeRequest(const Request& request, int16_t version,
+                                         int32_t correlation_id,
+                                         std::optional<std::string_view> client_id);
 
 // A server that does not know the version of an ApiVersions request answers in version 0, with
 // kUnsupportedVersion; that is decoded, too.

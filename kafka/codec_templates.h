@@ -11,6 +11,7 @@ namespace holdfast::kafka {
 Reader StartReadingRequest(std::string_view frame, const RequestHeader& header, const Api& api);
 // `version` becomes 0 for an ApiVersions response of a server that knows no better.
 Reader StartReadingResponse(std::string_view frame, const Api& api, int16_t& version);
+base::Error CannotCarry(const Api& api, int16_t version);
 base::Error CannotDecode(const char* what, const Api& api, int16_t version, const Reader& reader);
 
 Writer StartRequest(const Api& api, int16_t version, int32_t correlation_id,
@@ -30,10 +31,12 @@ base::Result<Request> DecodeRequest(std::string_view frame, const RequestHeader&
 }
 
 template <class Request>
-base::Buffer EncodeRequest(const Request& request, int16_t version, int32_t correlation_id,
-                           std::optional<std::string_view> client_id) {
+base::Result<base::Buffer> EncodeRequest(const Request& request, int16_t version,
+                                         int32_t correlation_id,
+                                         std::optional<std::string_view> client_id) {
   Writer writer = StartRequest(Request::kApi, version, correlation_id, client_id);
   writer.Struct(request);
+  if (writer.lost()) return base::Unexpected(CannotCarry(Request::kApi, version));
   return FinishFrame(std::move(writer));
 }
 
@@ -60,7 +63,7 @@ base::Buffer EncodeResponse(const Response& response, int16_t version, int32_t c
 #define HF_KAFKA_API(Name)                                                                         \
   template base::Result<Name##Request> DecodeRequest<Name##Request>(std::string_view,              \
                                                                     const RequestHeader&);         \
-  template base::Buffer EncodeRequest<Name##Request>(const Name##Request&, int16_t, int32_t,       \
-                                                     std::optional<std::string_view>);             \
+  template base::Result<base::Buffer> EncodeRequest<Name##Request>(                                \
+      const Name##Request&, int16_t, int32_t, std::optional<std::string_view>);                    \
   template base::Result<Name##Response> DecodeResponse<Name##Response>(std::string_view, int16_t); \
   template base::Buffer EncodeResponse<Name##Response>(const Name##Response&, int16_t, int32_t)

@@ -86,7 +86,6 @@ void Writer::OldString(std::optional<std::string_view> text) {
 }
 
 void Writer::StringLength(int64_t length) {
-  HF_CHECK(length <= static_cast<int64_t>(kMaxStringBytes));
   if (flexible_) {
     UnsignedVarint(static_cast<uint32_t>(length + 1));
   } else {
@@ -105,22 +104,33 @@ void Writer::LongLength(int64_t length) {
 
 void Writer::Bytes(const std::optional<std::string_view>& field, const Versions& versions) {
   if (!Carries(version_, versions)) return;
-  HF_DCHECK(field || version_ >= versions.nullable_since);
-  if (field) {
-    LongBytes(*field);
+  if (field || LosesNull(version_ >= versions.nullable_since)) {
+    LongBytes(field.value_or(std::string_view()));
   } else {
     LongLength(-1);
   }
+}
+
+void Writer::Value(std::string_view field) {
+  // What was read is within the limit. Only a text for people can be longer, say an error message that
+  // quotes a name.
+  LoseUnless(field.size() <= kMaxStringBytes);
+  field = field.substr(0, kMaxStringBytes);
+  StringLength(static_cast<int64_t>(field.size()));
+  Raw(field);
 }
 
 void Writer::Value(const Uuid& field) {
   Raw({reinterpret_cast<const char*>(field.bytes.data()), field.bytes.size()});
 }
 
-void Writer::PutTag(const UnknownTag& unknown) {
-  UnsignedVarint(unknown.tag);
-  UnsignedVarint(static_cast<uint32_t>(unknown.bytes.size()));
-  Raw(unknown.bytes);
+void Writer::PutUnknown(UnknownTags::const_iterator& next, UnknownTags::const_iterator end,
+                        int64_t before) {
+  for (; next != end && next->tag < before; ++next) {
+    UnsignedVarint(next->tag);
+    UnsignedVarint(static_cast<uint32_t>(next->bytes.size()));
+    Raw(next->bytes);
+  }
 }
 
 void Writer::InsertLength(size_t start) {

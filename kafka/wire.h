@@ -4,10 +4,11 @@
 // Reader: one short or senseless read makes all later ones yield zeros and empty views; the caller
 //   checks AtEnd() once. Views borrow from the input.
 // Writer: appends to one growing buffer and leaves nothing behind the last field.
+//   lost() tells whether something was set that the version has no place for.
 //
-// Limits: a string has at most 32767 bytes, as in Kafka; the Writer checks. A message has at most
-//   kMaxElements array elements, and memory grows with the elements that were really there, never with
-//   an announced count. Nesting is that of the declared structs.
+// Limits: a string has at most 32767 bytes, as in Kafka: a longer one is not read, and written up to
+//   there. A message has at most kMaxElements array elements, and memory grows with the elements that
+//   were really there, never with an announced count. Nesting is that of the declared structs.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <type_traits>
@@ -206,6 +208,7 @@ class Writer {
 
   [[nodiscard]] size_t size() const { return size_; }
   [[nodiscard]] std::string_view written() const { return {buffer_.data(), size_}; }
+  [[nodiscard]] bool lost() const { return lost_; }
   // Overwrites an int32 written before.
   void PatchInt32(size_t at, int32_t value) { base::StoreBig(buffer_.data() + at, value); }
   // What was written, and nothing else.
@@ -223,12 +226,12 @@ class Writer {
   template <class T>
   void operator()(const T& field, const Versions& versions = {}) {
     if (!Carries(version_, versions)) {
-      HF_DCHECK(versions.ignorable || HoldsDefault(field));
-      return;
+      LoseUnless(versions.ignorable || HoldsDefault(field));
+    } else if constexpr (requires { field.has_value(); }) {
+      Nullable(field, version_ >= versions.nullable_since);
+    } else {
+      Value(field);
     }
-    if constexpr (requires { field.has_value(); })
-      HF_DCHECK(field || version_ >= versions.nullable_since);
-    Value(field);
   }
   void Bytes(std::string_view field, const Versions& versions = {}) {
     if (Carries(version_, versions)) LongBytes(field);
@@ -237,18 +240,13 @@ class Writer {
 
   template <class... T>
   void Tags(const UnknownTags& unknown, const TaggedField<T>&... fields) {
-    if (!flexible_) {
-      HF_DCHECK(((fields.versions.ignorable || HoldsDefault(fields.field)) && ...));
-      return;
-    }
-    UnsignedVarint(static_cast<uint32_t>(unknown.size() + (size_t{Set(fields)} + ... + size_t{0})));
-    auto next =
-        unknown.begin();  // Both lists are in the order of tags; the section has to be, too.
-    auto unknown_before = [&](uint32_t tag) {
-      for (; next != unknown.end() && next->tag < tag; ++next) PutTag(*next);
-    };
-    ((Set(fields) ? (unknown_before(fields.tag), PutTag(fields)) : void()), ...);
-    unknown_before(std::numeric_limits<uint32_t>::max());
+    (LoseUnless(flexible_ || fields.versions.ignorable || HoldsDefault(fields.field)), ...);
+    if (!flexible_) return;
+    UnsignedVarint(static_cast<uint32_t>(unknown.size() + (size_t{Due(fields)} + ... + size_t{0})));
+    // Both lists are in the order of tags, and the section has to be.
+    auto next = unknown.begin();
+    ((Due(fields) ? (PutUnknown(next, unknown.end(), fields.tag), PutTag(fields)) : void()), ...);
+    PutUnknown(next, unknown.end(), kAllTags);
   }
   template <class M>
   void Struct(const M& message) {
@@ -260,6 +258,14 @@ class Writer {
   }
 
  private:
+  static constexpr int64_t kAllTags = std::numeric_limits<int64_t>::max();
+
+  void LoseUnless(bool kept) { lost_ = lost_ || !kept; }
+  // True if null cannot be written; then it becomes an empty value.
+  bool LosesNull(bool nullable) {
+    LoseUnless(nullable);
+    return !nullable;
+  }
   // Makes room for `size` bytes at the end and returns where they go.
   char* Grow(size_t size);
   void StringLength(int64_t length);
@@ -280,53 +286,53 @@ class Writer {
   void Value(ErrorCode field) { Int(static_cast<int16_t>(field)); }
   void Value(double field) { Int(std::bit_cast<uint64_t>(field)); }
   void Value(const Uuid& field);
-  void Value(std::string_view field) {
-    StringLength(static_cast<int64_t>(field.size()));
-    Raw(field);
-  }
-  void Value(const std::optional<std::string_view>& field) {
-    if (field) {
-      Value(*field);
-    } else {
-      StringLength(-1);
-    }
-  }
+  void Value(std::string_view field);
   template <class T>
   void Value(const std::vector<T>& field) {
     LongLength(static_cast<int64_t>(field.size()));
     for (const T& element : field) Value(element);
   }
-  template <class T>
-  void Value(const std::optional<std::vector<T>>& field) {
-    if (field) {
-      Value(*field);
-    } else {
-      LongLength(-1);
-    }
-  }
-  template <class M>
-  void Value(const std::optional<M>& field) {
-    Int<int8_t>(field ? 1 : -1);
-    if (field) Struct(*field);
-  }
   template <class M>
   requires std::is_class_v<M>
   void Value(const M& field) { Struct(field); }
 
+  void Nullable(const std::optional<std::string_view>& field, bool nullable) {
+    if (field || LosesNull(nullable)) {
+      Value(field.value_or(std::string_view()));
+    } else {
+      StringLength(-1);
+    }
+  }
   template <class T>
-  [[nodiscard]] bool Set(const TaggedField<T>& known) const {
-    const bool set = !HoldsDefault(known.field);
-    HF_DCHECK(!set || known.versions.ignorable || Carries(version_, known.versions));
-    return set && Carries(version_, known.versions);
+  void Nullable(const std::optional<std::vector<T>>& field, bool nullable) {
+    if (field) {
+      Value(*field);
+    } else {
+      LongLength(LosesNull(nullable) ? 0 : -1);
+    }
+  }
+  template <class M>
+  void Nullable(const std::optional<M>& field, bool /*nullable*/) {
+    Int<int8_t>(field ? 1 : -1);
+    if (field) Struct(*field);
+  }
+
+  template <class T>
+  [[nodiscard]] bool Due(const TaggedField<T>& known) {
+    if (HoldsDefault(known.field)) return false;
+    const bool carried = Carries(version_, known.versions);
+    LoseUnless(carried || known.versions.ignorable);
+    return carried;
   }
   template <class T>
   void PutTag(const TaggedField<T>& known) {
     UnsignedVarint(known.tag);
     const size_t start = size_;
-    Value(known.field);
+    (*this)(known.field);
     InsertLength(start);
   }
-  void PutTag(const UnknownTag& unknown);
+  void PutUnknown(UnknownTags::const_iterator& next, UnknownTags::const_iterator end,
+                  int64_t before);
   // Puts the length of what was written since `start` in front of it.
   void InsertLength(size_t start);
 
@@ -355,6 +361,7 @@ class Writer {
   base::Buffer buffer_;
   size_t size_ = 0;
   intptr_t to_default_ = 0;
+  bool lost_ = false;
 };
 
 }  // namespace holdfast::kafka

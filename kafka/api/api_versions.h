@@ -82,7 +82,7 @@ struct ApiVersionsResponse final {
   static void Fields(auto& wire, auto& m) {
     wire(m.error_code);
     wire(m.api_keys);
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire.Tags(m.unknown_tags, Tag(0, m.supported_features), Tag(1, m.finalized_features_epoch),
               Tag(2, m.finalized_features), Tag(3, m.zk_migration_ready));
   }

@@ -102,12 +102,12 @@ struct CreateTopicsResponse final {
 
     static void Fields(auto& wire, auto& m) {
       wire(m.name);
-      wire(m.topic_id, {.since = 7, .ignorable = true});
+      wire(m.topic_id, {.since = 7});
       wire(m.error_code);
       wire(m.error_message);
-      wire(m.num_partitions, {.since = 5, .ignorable = true});
-      wire(m.replication_factor, {.since = 5, .ignorable = true});
-      wire(m.configs, {.since = 5, .ignorable = true});
+      wire(m.num_partitions, {.since = 5});
+      wire(m.replication_factor, {.since = 5});
+      wire(m.configs, {.since = 5});
       wire.Tags(m.unknown_tags, Tag(0, m.topic_config_error_code));
     }
   };

@@ -50,9 +50,9 @@ struct DeleteTopicsResponse final {
 
     static void Fields(auto& wire, auto& m) {
       wire(m.name, {.nullable_since = 6});
-      wire(m.topic_id, {.since = 6, .ignorable = true});
+      wire(m.topic_id, {.since = 6});
       wire(m.error_code);
-      wire(m.error_message, {.since = 5, .ignorable = true});
+      wire(m.error_message, {.since = 5});
       wire.Tags(m.unknown_tags);
     }
   };

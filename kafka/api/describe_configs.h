@@ -75,8 +75,8 @@ struct DescribeConfigsResponse final {
       wire(m.config_source);
       wire(m.is_sensitive);
       wire(m.synonyms);
-      wire(m.config_type, {.since = 3, .ignorable = true});
-      wire(m.documentation, {.since = 3, .ignorable = true});
+      wire(m.config_type, {.since = 3});
+      wire(m.documentation, {.since = 3});
       wire.Tags(m.unknown_tags);
     }
   };

@@ -38,7 +38,7 @@ struct DescribeGroupsResponse final {
 
     static void Fields(auto& wire, auto& m) {
       wire(m.member_id);
-      wire(m.group_instance_id, {.since = 4, .ignorable = true});
+      wire(m.group_instance_id, {.since = 4});
       wire(m.client_id);
       wire(m.client_host);
       wire.Bytes(m.member_metadata);
@@ -77,7 +77,7 @@ struct DescribeGroupsResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire(m.groups);
     wire.Tags(m.unknown_tags);
   }

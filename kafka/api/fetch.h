@@ -178,7 +178,7 @@ struct FetchResponse final {
       wire(m.error_code);
       wire(m.high_watermark);
       wire(m.last_stable_offset);
-      wire(m.log_start_offset, {.since = 5, .ignorable = true});
+      wire(m.log_start_offset, {.since = 5});
       wire(m.aborted_transactions);
       wire(m.preferred_read_replica, {.since = 11});
       wire.Bytes(m.records);
@@ -194,8 +194,8 @@ struct FetchResponse final {
     UnknownTags unknown_tags;
 
     static void Fields(auto& wire, auto& m) {
-      wire(m.topic, {.last = 12, .ignorable = true});
-      wire(m.topic_id, {.since = 13, .ignorable = true});
+      wire(m.topic, {.last = 12});
+      wire(m.topic_id, {.since = 13});
       wire(m.partitions);
       wire.Tags(m.unknown_tags);
     }
@@ -227,7 +227,7 @@ struct FetchResponse final {
 
   static void Fields(auto& wire, auto& m) {
     wire(m.throttle_time_ms);
-    wire(m.error_code, {.since = 7, .ignorable = true});
+    wire(m.error_code, {.since = 7});
     wire(m.session_id, {.since = 7});
     wire(m.responses);
     wire.Tags(m.unknown_tags, Tag(0, m.node_endpoints, {.since = 16}));

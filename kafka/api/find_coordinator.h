@@ -60,9 +60,9 @@ struct FindCoordinatorResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire(m.error_code, {.last = 3});
-    wire(m.error_message, {.since = 1, .last = 3, .ignorable = true});
+    wire(m.error_message, {.since = 1, .last = 3});
     wire(m.node_id, {.last = 3});
     wire(m.host, {.last = 3});
     wire(m.port, {.last = 3});

@@ -37,7 +37,7 @@ struct HeartbeatResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire(m.error_code);
     wire.Tags(m.unknown_tags);
   }

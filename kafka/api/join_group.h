@@ -59,7 +59,7 @@ struct JoinGroupResponse final {
 
     static void Fields(auto& wire, auto& m) {
       wire(m.member_id);
-      wire(m.group_instance_id, {.since = 5, .ignorable = true});
+      wire(m.group_instance_id, {.since = 5});
       wire.Bytes(m.metadata);
       wire.Tags(m.unknown_tags);
     }
@@ -78,10 +78,10 @@ struct JoinGroupResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 2, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 2});
     wire(m.error_code);
     wire(m.generation_id);
-    wire(m.protocol_type, {.since = 7, .ignorable = true});
+    wire(m.protocol_type, {.since = 7});
     wire(m.protocol_name, {.nullable_since = 7});
     wire(m.leader);
     wire(m.skip_assignment, {.since = 9});

@@ -64,7 +64,7 @@ struct LeaveGroupResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire(m.error_code);
     wire(m.members, {.since = 3});
     wire.Tags(m.unknown_tags);

@@ -37,8 +37,8 @@ struct ListGroupsResponse final {
     static void Fields(auto& wire, auto& m) {
       wire(m.group_id);
       wire(m.protocol_type);
-      wire(m.group_state, {.since = 4, .ignorable = true});
-      wire(m.group_type, {.since = 5, .ignorable = true});
+      wire(m.group_state, {.since = 4});
+      wire(m.group_type, {.since = 5});
       wire.Tags(m.unknown_tags);
     }
   };
@@ -50,7 +50,7 @@ struct ListGroupsResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire(m.error_code);
     wire(m.groups);
     wire.Tags(m.unknown_tags);

@@ -38,7 +38,7 @@ struct ListOffsetsRequest final {
     }
   };
 
-  int32_t replica_id = 0;
+  int32_t replica_id = -1;
   int8_t isolation_level = 0;
   std::vector<ListOffsetsTopic> topics;
   int32_t timeout_ms = 0;
@@ -93,7 +93,7 @@ struct ListOffsetsResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 2, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 2});
     wire(m.topics);
     wire.Tags(m.unknown_tags);
   }

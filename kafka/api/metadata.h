@@ -53,7 +53,7 @@ struct MetadataResponse final {
       wire(m.node_id);
       wire(m.host);
       wire(m.port);
-      wire(m.rack, {.since = 1, .ignorable = true});
+      wire(m.rack, {.since = 1});
       wire.Tags(m.unknown_tags);
     }
   };
@@ -72,10 +72,10 @@ struct MetadataResponse final {
       wire(m.error_code);
       wire(m.partition_index);
       wire(m.leader_id);
-      wire(m.leader_epoch, {.since = 7, .ignorable = true});
+      wire(m.leader_epoch, {.since = 7});
       wire(m.replica_nodes);
       wire(m.isr_nodes);
-      wire(m.offline_replicas, {.since = 5, .ignorable = true});
+      wire(m.offline_replicas, {.since = 5});
       wire.Tags(m.unknown_tags);
     }
   };
@@ -92,8 +92,8 @@ struct MetadataResponse final {
     static void Fields(auto& wire, auto& m) {
       wire(m.error_code);
       wire(m.name, {.nullable_since = 12});
-      wire(m.topic_id, {.since = 10, .ignorable = true});
-      wire(m.is_internal, {.since = 1, .ignorable = true});
+      wire(m.topic_id, {.since = 10});
+      wire(m.is_internal, {.since = 1});
       wire(m.partitions);
       wire(m.topic_authorized_operations, {.since = 8});
       wire.Tags(m.unknown_tags);
@@ -111,13 +111,13 @@ struct MetadataResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 3, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 3});
     wire(m.brokers);
-    wire(m.cluster_id, {.since = 2, .ignorable = true});
-    wire(m.controller_id, {.since = 1, .ignorable = true});
+    wire(m.cluster_id, {.since = 2});
+    wire(m.controller_id, {.since = 1});
     wire(m.topics);
     wire(m.cluster_authorized_operations, {.since = 8, .last = 10});
-    wire(m.error_code, {.since = 13, .ignorable = true});
+    wire(m.error_code, {.since = 13});
     wire.Tags(m.unknown_tags);
   }
 };

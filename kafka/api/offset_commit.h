@@ -84,8 +84,8 @@ struct OffsetCommitResponse final {
     UnknownTags unknown_tags;
 
     static void Fields(auto& wire, auto& m) {
-      wire(m.name, {.last = 9, .ignorable = true});
-      wire(m.topic_id, {.since = 10, .ignorable = true});
+      wire(m.name, {.last = 9});
+      wire(m.topic_id, {.since = 10});
       wire(m.partitions);
       wire.Tags(m.unknown_tags);
     }
@@ -97,7 +97,7 @@ struct OffsetCommitResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 3, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 3});
     wire(m.topics);
     wire.Tags(m.unknown_tags);
   }

@@ -84,7 +84,7 @@ struct OffsetFetchResponse final {
     static void Fields(auto& wire, auto& m) {
       wire(m.partition_index);
       wire(m.committed_offset);
-      wire(m.committed_leader_epoch, {.since = 5, .ignorable = true});
+      wire(m.committed_leader_epoch, {.since = 5});
       wire(m.metadata);
       wire(m.error_code);
       wire.Tags(m.unknown_tags);
@@ -128,8 +128,8 @@ struct OffsetFetchResponse final {
     UnknownTags unknown_tags;
 
     static void Fields(auto& wire, auto& m) {
-      wire(m.name, {.last = 9, .ignorable = true});
-      wire(m.topic_id, {.since = 10, .ignorable = true});
+      wire(m.name, {.last = 9});
+      wire(m.topic_id, {.since = 10});
       wire(m.partitions);
       wire.Tags(m.unknown_tags);
     }
@@ -157,9 +157,9 @@ struct OffsetFetchResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 3, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 3});
     wire(m.topics, {.last = 7});
-    wire(m.error_code, {.since = 2, .last = 7, .ignorable = true});
+    wire(m.error_code, {.since = 2, .last = 7});
     wire(m.groups, {.since = 8});
     wire.Tags(m.unknown_tags);
   }

@@ -38,7 +38,7 @@ struct OffsetForLeaderEpochRequest final {
     }
   };
 
-  int32_t replica_id = -2;
+  int32_t replica_id = -1;
   std::vector<OffsetForLeaderTopic> topics;
   UnknownTags unknown_tags;
   Strings strings;

@@ -97,9 +97,9 @@ struct ProduceResponse final {
       wire(m.error_code);
       wire(m.base_offset);
       wire(m.log_append_time_ms);
-      wire(m.log_start_offset, {.since = 5, .ignorable = true});
-      wire(m.record_errors, {.since = 8, .ignorable = true});
-      wire(m.error_message, {.since = 8, .ignorable = true});
+      wire(m.log_start_offset, {.since = 5});
+      wire(m.record_errors, {.since = 8});
+      wire(m.error_message, {.since = 8});
       wire.Tags(m.unknown_tags, Tag(0, m.current_leader, {.since = 10}));
     }
   };
@@ -111,8 +111,8 @@ struct ProduceResponse final {
     UnknownTags unknown_tags;
 
     static void Fields(auto& wire, auto& m) {
-      wire(m.name, {.last = 12, .ignorable = true});
-      wire(m.topic_id, {.since = 13, .ignorable = true});
+      wire(m.name, {.last = 12});
+      wire(m.topic_id, {.since = 13});
       wire(m.partition_responses);
       wire.Tags(m.unknown_tags);
     }

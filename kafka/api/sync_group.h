@@ -58,10 +58,10 @@ struct SyncGroupResponse final {
   Strings strings;
 
   static void Fields(auto& wire, auto& m) {
-    wire(m.throttle_time_ms, {.since = 1, .ignorable = true});
+    wire(m.throttle_time_ms, {.since = 1});
     wire(m.error_code);
-    wire(m.protocol_type, {.since = 5, .ignorable = true});
-    wire(m.protocol_name, {.since = 5, .ignorable = true});
+    wire(m.protocol_type, {.since = 5});
+    wire(m.protocol_name, {.since = 5});
     wire.Bytes(m.assignment);
     wire.Tags(m.unknown_tags);
   }
