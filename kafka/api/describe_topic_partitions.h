@@ -7,10 +7,25 @@ namespace holdfast::kafka {
 
 struct DescribeTopicPartitionsResponse;
 
+// Where a page begins.
+struct DescribeTopicPartitionsCursor {
+  std::string_view topic_name;
+  int32_t partition_index = 0;
+  UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.topic_name);
+    wire(m.partition_index);
+    wire.Tags(m.unknown_tags);
+  }
+  bool operator==(const DescribeTopicPartitionsCursor&) const = default;
+};
+
 struct DescribeTopicPartitionsRequest final {
   static constexpr Api kApi{
       .key = 75, .name = "DescribeTopicPartitions", .oldest = 0, .newest = 0, .flexible = 0};
   using Response = DescribeTopicPartitionsResponse;
+  using Cursor = DescribeTopicPartitionsCursor;
 
   struct TopicRequest {
     std::string_view name;
@@ -20,19 +35,6 @@ struct DescribeTopicPartitionsRequest final {
       wire(m.name);
       wire.Tags(m.unknown_tags);
     }
-  };
-
-  struct Cursor {
-    std::string_view topic_name;
-    int32_t partition_index = 0;
-    UnknownTags unknown_tags;
-
-    static void Fields(auto& wire, auto& m) {
-      wire(m.topic_name);
-      wire(m.partition_index);
-      wire.Tags(m.unknown_tags);
-    }
-    bool operator==(const Cursor&) const = default;
   };
 
   std::vector<TopicRequest> topics;
@@ -51,6 +53,7 @@ struct DescribeTopicPartitionsRequest final {
 
 struct DescribeTopicPartitionsResponse final {
   static constexpr Api kApi = DescribeTopicPartitionsRequest::kApi;
+  using Cursor = DescribeTopicPartitionsCursor;
 
   struct DescribeTopicPartitionsResponsePartition {
     ErrorCode error_code = ErrorCode::kNone;
@@ -96,19 +99,6 @@ struct DescribeTopicPartitionsResponse final {
       wire(m.topic_authorized_operations);
       wire.Tags(m.unknown_tags);
     }
-  };
-
-  struct Cursor {
-    std::string_view topic_name;
-    int32_t partition_index = 0;
-    UnknownTags unknown_tags;
-
-    static void Fields(auto& wire, auto& m) {
-      wire(m.topic_name);
-      wire(m.partition_index);
-      wire.Tags(m.unknown_tags);
-    }
-    bool operator==(const Cursor&) const = default;
   };
 
   int32_t throttle_time_ms = 0;
