@@ -9,15 +9,13 @@ struct InitProducerIdResponse;
 
 struct InitProducerIdRequest final {
   static constexpr Api kApi{
-      .key = 22, .name = "InitProducerId", .oldest = 0, .newest = 6, .flexible = 2};
+      .key = 22, .name = "InitProducerId", .oldest = 0, .newest = 5, .flexible = 2};
   using Response = InitProducerIdResponse;
 
   std::optional<std::string_view> transactional_id;
   int32_t transaction_timeout_ms = 0;
   int64_t producer_id = -1;
   int16_t producer_epoch = -1;
-  bool enable2_pc = false;
-  bool keep_prepared_txn = false;
   UnknownTags unknown_tags;
   Strings strings;
 
@@ -26,8 +24,6 @@ struct InitProducerIdRequest final {
     wire(m.transaction_timeout_ms);
     wire(m.producer_id, {.since = 3});
     wire(m.producer_epoch, {.since = 3});
-    wire(m.enable2_pc, {.since = 6});
-    wire(m.keep_prepared_txn, {.since = 6});
     wire.Tags(m.unknown_tags);
   }
 };
@@ -39,8 +35,6 @@ struct InitProducerIdResponse final {
   ErrorCode error_code = ErrorCode::kNone;
   int64_t producer_id = -1;
   int16_t producer_epoch = 0;
-  int64_t ongoing_txn_producer_id = -1;
-  int16_t ongoing_txn_producer_epoch = -1;
   UnknownTags unknown_tags;
   Strings strings;
 
@@ -49,8 +43,6 @@ struct InitProducerIdResponse final {
     wire(m.error_code);
     wire(m.producer_id);
     wire(m.producer_epoch);
-    wire(m.ongoing_txn_producer_id, {.since = 6});
-    wire(m.ongoing_txn_producer_epoch, {.since = 6});
     wire.Tags(m.unknown_tags);
   }
 };
