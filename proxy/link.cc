@@ -1,0 +1,157 @@
+#include "proxy/link.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/endian.h"
+#include "base/log.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using base::Code;
+using base::LogLevel;
+
+// In a request frame, behind its length, API key and version.
+constexpr size_t kCorrelationIdAt = 8;
+
+std::string_view CauseOf(Code code) {
+  return code == Code::kTimeout ? "connect timeout" : "disconnected";
+}
+
+}  // namespace
+
+base::Duration Backoff(base::Duration least, base::Duration most, uint32_t attempt,
+                       base::Random& random) {
+  constexpr uint32_t kDoublingsMax = 20;
+  const base::Duration whole =
+      std::min(most, least * (int64_t{1} << std::min(attempt, kDoublingsMax)));
+  const auto half = static_cast<uint64_t>(whole.count() / 2);
+  return whole - base::Duration(static_cast<int64_t>(random.Below(half + 1)));
+}
+
+Link::Link(Context context, const Options& options, net::HostPort peer, Callbacks callbacks)
+    : context_(context),
+      options_(options),
+      peer_(std::move(peer)),
+      callbacks_(std::move(callbacks)) {
+  Connect();
+}
+
+Link::~Link() {
+  if (client_) context_.metrics.upstream_connections.Sub();
+}
+
+void Link::Connect() {
+  context_.metrics.upstream_connects.Add();
+  context_.metrics.upstream_connections.Add();
+  net::FramedClient::Callbacks callbacks;
+  callbacks.on_connected = [this] { AskVersions(kafka::ApiVersionsRequest::kApi.newest); };
+  callbacks.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
+  callbacks.on_closed = [this](const base::Error& error) {
+    Lose(CauseOf(error.code), error.message);
+  };
+  client_ = std::make_unique<net::FramedClient>(
+      context_.loop, context_.resolver, context_.net_metrics,
+      net::FramedClient::Options{.peer = peer_,
+                                 .frame_bytes_max = options_.frame_bytes_max,
+                                 .connect_timeout = options_.connect_timeout},
+      std::move(callbacks));
+}
+
+void Link::AskVersions(int16_t version) {
+  const kafka::ApiVersionsRequest request{.client_software_name = "holdfast",
+                                          .client_software_version = "1"};
+  auto frame = kafka::EncodeRequest(request, version, /*correlation_id=*/0, kClientId);
+  if (!frame) return Lose("protocol", frame.error().message);
+  SendRaw(*std::move(frame), [this, version](base::Result<std::string_view> answer) {
+    OnVersions(std::move(answer), version);
+  });
+}
+
+void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
+  if (!frame) return;  // Lose says the rest.
+  versions_frame_ = base::Buffer::Copy(*frame);
+  auto versions =
+      kafka::DecodeResponse<kafka::ApiVersionsResponse>(versions_frame_.view(), version);
+  if (!versions) return Lose("protocol", versions.error().message);
+  if (versions->error_code == kafka::ErrorCode::kUnsupportedVersion && version > 0) {
+    // The tier is older than this agent: it names what it knows, or nothing.
+    const auto named = std::ranges::find(versions->api_keys, kafka::ApiVersionsRequest::kApi.key,
+                                         &kafka::ApiVersionsResponse::ApiVersion::api_key);
+    const bool usable = named != versions->api_keys.end() && named->max_version < version;
+    return AskVersions(usable ? std::max<int16_t>(named->max_version, 0) : int16_t{0});
+  }
+  if (versions->error_code != kafka::ErrorCode::kNone) {
+    return Lose("protocol", fmt::format("{} answers ApiVersions with {}", peer_.ToString(),
+                                        kafka::ErrorName(versions->error_code)));
+  }
+  versions_ = *std::move(versions);
+  ready_ = true;
+  attempts_ = 0;
+  base::Log(LogLevel::kInfo, "upstream", "connected to {}", peer_.ToString());
+  callbacks_.on_ready();
+}
+
+void Link::Send(base::Buffer frame, Tier::OnAnswer on_answer) {
+  HF_CHECK(ready_);
+  SendRaw(std::move(frame), std::move(on_answer));
+}
+
+void Link::SendRaw(base::Buffer frame, Tier::OnAnswer on_answer) {
+  const int32_t correlation_id = next_correlation_id_++ & 0x7fffffff;
+  base::StoreBig(frame.data() + kCorrelationIdAt, correlation_id);
+  pending_.push_back(
+      {correlation_id, context_.loop.Now() + options_.request_timeout, std::move(on_answer)});
+  client_->Send(std::move(frame));
+  WatchDeadline();
+}
+
+void Link::OnFrame(base::Buffer frame) {
+  const base::Result<int32_t> correlation_id = kafka::ReadCorrelationId(frame.view());
+  if (!correlation_id || pending_.empty() || pending_.front().correlation_id != *correlation_id) {
+    return Lose("protocol",
+                fmt::format("{} sent an answer that belongs to no request", peer_.ToString()));
+  }
+  Tier::OnAnswer on_answer = std::move(pending_.front().on_answer);
+  pending_.pop_front();
+  on_answer(frame.view());
+}
+
+// One timer for all: it looks at the oldest request when that of an earlier one would have been due.
+void Link::WatchDeadline() {
+  if (watching_ || pending_.empty()) return;
+  watching_ = true;
+  deadline_timer_ = context_.loop.After(pending_.front().deadline - context_.loop.Now(), [this] {
+    watching_ = false;
+    if (pending_.empty() || pending_.front().deadline > context_.loop.Now()) return WatchDeadline();
+    Lose("request timeout",
+         fmt::format("{} did not answer within {} ms", peer_.ToString(),
+                     std::chrono::duration_cast<std::chrono::milliseconds>(options_.request_timeout)
+                         .count()));
+  });
+}
+
+void Link::Lose(std::string_view cause, std::string_view message) {
+  client_.reset();
+  context_.metrics.upstream_connections.Sub();
+  context_.metrics.upstream_errors.With(cause).Add();
+  const bool was_ready = std::exchange(ready_, false);
+  const base::Duration wait =
+      Backoff(options_.backoff_min, options_.backoff_max, attempts_, context_.random);
+  base::Log(was_ready || attempts_ == 0 ? LogLevel::kWarn : LogLevel::kDebug, "upstream",
+            "{}; next attempt in {} ms", message,
+            std::chrono::duration_cast<std::chrono::milliseconds>(wait).count());
+  ++attempts_;
+  deadline_timer_.Cancel();
+  watching_ = false;
+  retry_timer_ = context_.loop.After(wait, [this] { Connect(); });
+  std::deque<Pending> lost = std::exchange(pending_, {});
+  for (Pending& pending : lost) {
+    pending.on_answer(base::Unexpected(Code::kUnavailable, std::string(message)));
+  }
+  callbacks_.on_lost();
+}
+
+}  // namespace holdfast::proxy

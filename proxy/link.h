@@ -1,0 +1,95 @@
+// One connection to one broker of the tier that is made again whenever it is lost, with a backoff
+// that doubles and is spread at random. Says which versions the broker speaks before it is ready.
+//
+// Ownership: loop, resolver and metrics outlive it.
+// Threads: everything on the loop's thread. Not to be destroyed from inside its callbacks.
+// Shutdown: the destructor drops callbacks uncalled.
+// Limits: an answer that takes longer than the timeout closes the connection: a link that drops
+//   packets looks like that.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "base/random.h"
+#include "kafka/api/api_versions.h"
+#include "metrics/catalogue.h"
+#include "net/framed_client.h"
+#include "proxy/tier.h"
+
+namespace holdfast::proxy {
+
+// The wait before the n-th attempt in a row: doubled each time, and between half and all of that.
+base::Duration Backoff(base::Duration least, base::Duration most, uint32_t attempt,
+                       base::Random& random);
+
+class Link {
+ public:
+  struct Options {
+    base::Duration connect_timeout = std::chrono::seconds(10);
+    base::Duration request_timeout = std::chrono::seconds(30);
+    base::Duration backoff_min = std::chrono::milliseconds(100);
+    base::Duration backoff_max = std::chrono::seconds(10);
+    size_t frame_bytes_max = 104857600;
+  };
+  struct Callbacks {
+    base::UniqueFunction<void()> on_ready;
+    // Was ready, or could not become so. The next attempt is already planned.
+    base::UniqueFunction<void()> on_lost;
+  };
+  struct Context {
+    net::EventLoop& loop;
+    net::Resolver& resolver;
+    metrics::NetMetrics& net_metrics;
+    metrics::AgentMetrics& metrics;
+    base::Random& random;
+  };
+
+  Link(Context context, const Options& options, net::HostPort peer, Callbacks callbacks);
+  ~Link();
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+
+  [[nodiscard]] bool ready() const { return ready_; }
+  [[nodiscard]] const net::HostPort& peer() const { return peer_; }
+  // While ready.
+  [[nodiscard]] const kafka::ApiVersionsResponse& versions() const { return versions_; }
+  void Send(base::Buffer frame, Tier::OnAnswer on_answer);
+
+ private:
+  struct Pending {
+    int32_t correlation_id;
+    base::TimePoint deadline;
+    Tier::OnAnswer on_answer;
+  };
+
+  void Connect();
+  void AskVersions(int16_t version);
+  void OnVersions(base::Result<std::string_view> frame, int16_t version);
+  void OnFrame(base::Buffer frame);
+  void Lose(std::string_view cause, std::string_view message);
+  void WatchDeadline();
+  void SendRaw(base::Buffer frame, Tier::OnAnswer on_answer);
+
+  const Context context_;
+  const Options options_;
+  const net::HostPort peer_;
+  Callbacks callbacks_;
+
+  std::unique_ptr<net::FramedClient> client_;
+  std::deque<Pending> pending_;
+  base::Buffer versions_frame_;
+  kafka::ApiVersionsResponse versions_;  // Borrows from versions_frame_.
+  bool ready_ = false;
+  int32_t next_correlation_id_ = 0;
+  uint32_t attempts_ = 0;  // In a row, without becoming ready.
+  bool watching_ = false;  // deadline_timer_ is set.
+  base::Timer deadline_timer_;
+  base::Timer retry_timer_;
+};
+
+}  // namespace holdfast::proxy

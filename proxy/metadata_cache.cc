@@ -1,0 +1,217 @@
+#include "proxy/metadata_cache.h"
+
+#include <fmt/format.h>
+
+#include "base/crc32c.h"
+#include "base/endian.h"
+#include "base/log.h"
+#include "kafka/api/api_versions.h"
+#include "kafka/api/metadata.h"
+#include "kafka/codec.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using base::Code;
+
+constexpr uint32_t kFormat = 1;
+// The version in which the cluster is kept: the newest without a top-level error.
+constexpr int16_t kKeptMetadata = 12;
+
+Topic FromAnswer(const kafka::MetadataResponse::MetadataResponseTopic& answer,
+                 const Topic* previous) {
+  Topic topic{.id = answer.topic_id, .internal = answer.is_internal, .at_tier = true};
+  // Old versions carry no id: keep the one that is known.
+  if (topic.id.IsZero() && previous != nullptr) topic.id = previous->id;
+  topic.leaders.assign(answer.partitions.size(), kNoNode);
+  for (const auto& partition : answer.partitions) {
+    const auto index = static_cast<size_t>(partition.partition_index);
+    if (partition.partition_index < 0 || index >= topic.leaders.size()) continue;
+    topic.leaders[index] = partition.leader_id;
+    // A partition between two leaders keeps the last one: it is the best guess.
+    if (partition.leader_id == kNoNode && previous != nullptr && index < previous->leaders.size())
+      topic.leaders[index] = previous->leaders[index];
+  }
+  return topic;
+}
+
+void LearnTopic(Cluster& cluster, const kafka::MetadataResponse::MetadataResponseTopic& answer,
+                bool declared, int64_t now_ms) {
+  using kafka::ErrorCode;
+  if (!answer.name || answer.name->empty()) return;
+  const auto found = cluster.topics.find(*answer.name);
+  const Topic* previous = found == cluster.topics.end() ? nullptr : found->second.get();
+  if (!answer.partitions.empty() && (answer.error_code == ErrorCode::kNone ||
+                                     answer.error_code == ErrorCode::kLeaderNotAvailable)) {
+    Topic topic = FromAnswer(answer, previous);
+    if (previous != nullptr && *previous == topic) return;
+    cluster.topics.insert_or_assign(std::string(*answer.name),
+                                    std::make_shared<const Topic>(std::move(topic)));
+    return;
+  }
+  if (answer.error_code != ErrorCode::kUnknownTopicOrPartition || previous == nullptr || declared)
+    return;
+  if (previous->missing_since_ms == 0) {
+    Topic missing = *previous;
+    missing.missing_since_ms = now_ms;
+    found->second = std::make_shared<const Topic>(std::move(missing));
+  } else if (now_ms - previous->missing_since_ms >= MetadataCache::kForgetAfterMs) {
+    cluster.topics.erase(found);
+  }
+}
+
+bool SameTopics(const Cluster::Topics& a, const Cluster::Topics& b) {
+  if (a.size() != b.size()) return false;
+  for (const auto& [name, topic] : a) {
+    const auto other = b.find(name);
+    // Unchanged topics are shared, not copied.
+    if (other == b.end() || other->second != topic) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int32_t Cluster::LeaderOf(std::string_view topic, int32_t partition) const {
+  const Topic* found = FindTopic(topic);
+  if (found == nullptr || !found->at_tier || partition < 0 ||
+      static_cast<size_t>(partition) >= found->leaders.size())
+    return kNoNode;
+  return found->leaders[static_cast<size_t>(partition)];
+}
+
+MetadataCache::MetadataCache(std::map<std::string, int32_t, std::less<>> declared)
+    : declared_(std::move(declared)) {
+  Cluster empty;
+  AddDeclared(empty);
+  cluster_ = std::make_shared<const Cluster>(std::move(empty));
+}
+
+void MetadataCache::AddDeclared(Cluster& cluster) const {
+  for (const auto& [name, partitions] : declared_) {
+    auto& topic = cluster.topics[name];
+    if (topic == nullptr) {
+      topic = std::make_shared<const Topic>(
+          Topic{.leaders = std::vector<int32_t>(static_cast<size_t>(partitions), kNoNode)});
+    }
+  }
+}
+
+ClusterPtr MetadataCache::cluster() const {
+  base::MutexLock lock(mutex_);
+  return cluster_;
+}
+
+int32_t MetadataCache::Declared(std::string_view topic) const {
+  const auto found = declared_.find(topic);
+  return found == declared_.end() ? 0 : found->second;
+}
+
+void MetadataCache::Replace(Cluster next) {
+  cluster_ = std::make_shared<const Cluster>(std::move(next));
+  version_.fetch_add(1, std::memory_order_release);
+}
+
+void MetadataCache::Learn(const kafka::MetadataResponse& response, int64_t now_ms) {
+  if (response.error_code != kafka::ErrorCode::kNone || response.brokers.empty()) return;
+  base::MutexLock lock(mutex_);
+  Cluster next = *cluster_;
+  next.brokers.clear();
+  for (const auto& broker : response.brokers) {
+    if (broker.port <= 0 || broker.port > 65535) continue;
+    Broker& known = next.brokers[broker.node_id];
+    known.address = {std::string(broker.host), static_cast<uint16_t>(broker.port)};
+    if (broker.rack) known.rack = std::string(*broker.rack);
+  }
+  if (response.cluster_id) next.id = std::string(*response.cluster_id);
+  next.controller = response.controller_id;
+  for (const auto& topic : response.topics) {
+    LearnTopic(next, topic, topic.name && declared_.contains(*topic.name), now_ms);
+  }
+  if (next.id == cluster_->id && next.controller == cluster_->controller &&
+      next.brokers == cluster_->brokers && SameTopics(next.topics, cluster_->topics))
+    return;
+  if (!cluster_->id.empty() && next.id != cluster_->id) {
+    base::Log(base::LogLevel::kWarn, "metadata", "the tier's cluster id changed from {} to {}",
+              cluster_->id, next.id);
+  }
+  Replace(std::move(next));
+}
+
+void MetadataCache::Learn(const kafka::ApiVersionsResponse& response) {
+  const base::Buffer frame =
+      kafka::EncodeResponse(response, Cluster::kKeptApiVersions, /*correlation_id=*/0);
+  const std::string_view body = frame.view().substr(kafka::kLengthPrefixBytes);
+  base::MutexLock lock(mutex_);
+  if (cluster_->api_versions == body) return;
+  Cluster next = *cluster_;
+  next.api_versions = std::string(body);
+  Replace(std::move(next));
+}
+
+std::string MetadataCache::Serialize() const {
+  const ClusterPtr kept = cluster();
+  kafka::MetadataResponse metadata;
+  if (!kept->id.empty()) metadata.cluster_id = kept->id;
+  metadata.controller_id = kept->controller;
+  for (const auto& [id, broker] : kept->brokers) {
+    metadata.brokers.push_back(
+        {.node_id = id, .host = broker.address.host, .port = broker.address.port});
+    if (broker.rack) metadata.brokers.back().rack = *broker.rack;
+  }
+  for (const auto& [name, topic] : kept->topics) {
+    if (!topic->at_tier) continue;
+    auto& kept_topic = metadata.topics.emplace_back();
+    kept_topic.name = name;
+    kept_topic.topic_id = topic->id;
+    kept_topic.is_internal = topic->internal;
+    for (size_t i = 0; i < topic->leaders.size(); ++i) {
+      kept_topic.partitions.push_back(
+          {.partition_index = static_cast<int32_t>(i), .leader_id = topic->leaders[i]});
+    }
+  }
+  const base::Buffer frame = kafka::EncodeResponse(metadata, kKeptMetadata, /*correlation_id=*/0);
+  // Format, CRC of the rest; then two frames, each behind its length.
+  std::string bytes(8, '\0');
+  bytes.append(frame.view());
+  char length[4];
+  base::StoreBig(length, static_cast<int32_t>(kept->api_versions.size()));
+  bytes.append(length, sizeof(length)).append(kept->api_versions);
+  base::StoreBig(bytes.data(), kFormat);
+  base::StoreBig(bytes.data() + 4, base::Crc32c(std::string_view(bytes).substr(8)));
+  return bytes;
+}
+
+base::Result<> MetadataCache::Load(std::string_view bytes) {
+  auto corrupt = [](std::string_view what) {
+    return base::Unexpected(Code::kCorrupt, fmt::format("kept metadata: {}", what));
+  };
+  if (bytes.size() < 16) return corrupt("too short");
+  if (base::LoadBig<uint32_t>(bytes.data()) != kFormat) return corrupt("unknown format");
+  const std::string_view rest = bytes.substr(8);
+  if (base::LoadBig<uint32_t>(bytes.data() + 4) != base::Crc32c(rest)) return corrupt("wrong CRC");
+  const auto metadata_size = static_cast<size_t>(base::LoadBig<uint32_t>(rest.data()));
+  if (metadata_size + 8 > rest.size()) return corrupt("cut off");
+  const std::string_view api_versions = rest.substr(metadata_size + 8);
+  HF_ASSIGN_OR_RETURN(const auto metadata, kafka::DecodeResponse<kafka::MetadataResponse>(
+                                               rest.substr(4, metadata_size), kKeptMetadata));
+
+  Cluster loaded;
+  loaded.api_versions = std::string(api_versions);
+  if (metadata.cluster_id) loaded.id = std::string(*metadata.cluster_id);
+  loaded.controller = metadata.controller_id;
+  for (const auto& broker : metadata.brokers) {
+    Broker& known = loaded.brokers[broker.node_id];
+    known.address = {std::string(broker.host), static_cast<uint16_t>(broker.port)};
+    if (broker.rack) known.rack = std::string(*broker.rack);
+  }
+  for (const auto& topic : metadata.topics) {
+    LearnTopic(loaded, topic, /*declared=*/false, /*now_ms=*/0);
+  }
+  AddDeclared(loaded);
+  base::MutexLock lock(mutex_);
+  Replace(std::move(loaded));
+  return {};
+}
+
+}  // namespace holdfast::proxy

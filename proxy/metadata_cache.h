@@ -1,0 +1,121 @@
+// What is known of the tier: brokers, topics, leaders and the versions it speaks. Learned from the
+// answers that pass through and from the upstream client's own questions, kept by the agent over
+// restarts, and enough to serve local producers while the tier is away.
+//
+//   MetadataCache cache({{"orders", 12}});
+//   cache.Learn(response, now_ms);
+//   const ClusterPtr cluster = cache.cluster();
+//   const Topic* topic = cluster->FindTopic("orders");
+//
+// Ownership: a cluster is immutable and lives as long as somebody holds it.
+// Threads: any. Learn replaces the cluster, and only if something changed.
+// Limits: as many topics as clients asked for and the tier confirmed. One that the tier denies for
+//   kForgetAfterMs is forgotten, unless it is declared.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "kafka/message.h"
+#include "net/address.h"
+
+namespace holdfast::kafka {
+struct ApiVersionsResponse;
+struct MetadataResponse;
+}  // namespace holdfast::kafka
+
+namespace holdfast::proxy {
+
+inline constexpr int32_t kNoNode = -1;
+
+struct Broker {
+  net::HostPort address;
+  std::optional<std::string> rack;
+
+  bool operator==(const Broker&) const = default;
+};
+
+struct Topic {
+  kafka::Uuid id;
+  bool internal = false;
+  bool at_tier = false;          // False: known from the configuration only.
+  std::vector<int32_t> leaders;  // Of each partition the last known, or kNoNode.
+  int64_t missing_since_ms = 0;  // The tier denies it since then; 0 if it does not.
+
+  bool operator==(const Topic&) const = default;
+};
+
+struct Cluster {
+  struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+  using Topics =
+      std::unordered_map<std::string, std::shared_ptr<const Topic>, TextHash, std::equal_to<>>;
+
+  std::string id;  // Empty if the tier was never seen.
+  int32_t controller = kNoNode;
+  std::map<int32_t, Broker> brokers;
+  Topics topics;
+  // The tier's last ApiVersions answer, a frame without length in version kKeptApiVersions; empty
+  // if there was none.
+  static constexpr int16_t kKeptApiVersions = 4;
+  std::string api_versions;
+
+  [[nodiscard]] const Topic* FindTopic(std::string_view name) const {
+    const auto found = topics.find(name);
+    return found == topics.end() ? nullptr : found->second.get();
+  }
+  [[nodiscard]] int32_t LeaderOf(std::string_view topic, int32_t partition) const;
+};
+using ClusterPtr = std::shared_ptr<const Cluster>;
+
+class MetadataCache {
+ public:
+  static constexpr int64_t kForgetAfterMs = 60'000;
+
+  // Topic names with their numbers of partitions. The tier's own number counts once it is known.
+  explicit MetadataCache(std::map<std::string, int32_t, std::less<>> declared);
+
+  [[nodiscard]] ClusterPtr cluster() const;
+  // Rises with each change; `cluster` of a reader that keeps both is up to date while it is equal.
+  [[nodiscard]] uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  // Declared partitions, or 0.
+  [[nodiscard]] int32_t Declared(std::string_view topic) const;
+  [[nodiscard]] const std::map<std::string, int32_t, std::less<>>& declared() const {
+    return declared_;
+  }
+
+  void Learn(const kafka::MetadataResponse& response, int64_t now_ms);
+  void Learn(const kafka::ApiVersionsResponse& response);
+
+  // Set by the upstream client: whether the tier answers. Unknown counts as yes.
+  void SetTierAway(bool away) { tier_away_.store(away, std::memory_order_relaxed); }
+  [[nodiscard]] bool tier_away() const { return tier_away_.load(std::memory_order_relaxed); }
+
+  // All but what is declared only; bytes with a version and a CRC.
+  [[nodiscard]] std::string Serialize() const;
+  base::Result<> Load(std::string_view bytes);
+
+ private:
+  void Replace(Cluster next) HF_REQUIRES(mutex_);
+  void AddDeclared(Cluster& cluster) const;
+
+  const std::map<std::string, int32_t, std::less<>> declared_;
+  std::atomic<uint64_t> version_{1};
+  std::atomic<bool> tier_away_{false};
+
+  mutable base::Mutex mutex_;
+  ClusterPtr cluster_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,58 @@
+// Where accepted records go. The proxy checks what clients send and hands it over; the agent
+// implements this on its spool.
+//
+// Ownership: a request belongs to the sink from Append until it is given back through Complete.
+// Threads: all calls from any thread; Complete and `done` run on a thread of the sink's choice, and
+//   may not block it.
+// Shutdown: requests that cannot be served any more are completed with errors.
+// Limits: the sink bounds what it holds and refuses the rest with a code that clients retry.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_function.h"
+#include "kafka/error_code.h"
+
+namespace holdfast::proxy {
+
+// One record batch for one partition, and what became of it.
+struct SinkEntry {
+  std::string_view topic;
+  int32_t partition = 0;
+  std::string_view batch;  // Passed kafka::CheckProduced.
+
+  // The answer. The base offset is the ordinal of the batch's first record among all records that
+  // this agent took for the partition: it grows like a log's offsets, but it is not the tier's
+  // offset, which does not exist yet.
+  kafka::ErrorCode error = kafka::ErrorCode::kNone;
+  int64_t base_offset = -1;
+  std::string message = {};  // With an error.
+};
+
+// The batches of one produce request: all are made durable together, but each may be refused for
+// itself.
+class SinkRequest {
+ public:
+  virtual ~SinkRequest() = default;
+  // All entries have their answers, and what was accepted is durable.
+  virtual void Complete(std::unique_ptr<SinkRequest> self) = 0;
+
+  std::vector<SinkEntry> entries;  // Views into what the request itself owns.
+};
+
+class RecordSink {
+ public:
+  virtual ~RecordSink() = default;
+  virtual void Append(std::unique_ptr<SinkRequest> request) = 0;
+
+  // An id that no local producer has had before, for idempotent producers without transactions.
+  using ProducerIdDone = base::UniqueFunction<void(base::Result<int64_t>)>;
+  virtual void NewProducerId(ProducerIdDone done) = 0;
+};
+
+}  // namespace holdfast::proxy

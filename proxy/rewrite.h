@@ -1,0 +1,52 @@
+// Puts the agent's own addresses in place of the tier's, wherever an answer carries them.
+//
+// The versions named here are the newest whose addresses are known; what is advertised to clients
+// is capped to them (proxy/api_versions.h). Ids, leaders, epochs and everything else stay as the
+// tier said, tagged fields that the codec does not know included.
+//
+// Ownership: rewritten messages borrow the host name from the LocalAddresses.
+// Threads: any; pure functions.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kafka/message.h"
+
+namespace holdfast::kafka {
+struct DescribeClusterResponse;
+struct FindCoordinatorResponse;
+struct MetadataResponse;
+struct ProduceResponse;
+}  // namespace holdfast::kafka
+
+namespace holdfast::proxy {
+
+// What one client is told: the host by which it reached the agent, and a port for each broker.
+struct LocalAddresses {
+  std::string host;
+  uint16_t bootstrap_port = 0;
+  std::shared_ptr<const std::map<int32_t, uint16_t>> ports;  // Port 0: the bootstrap port.
+
+  [[nodiscard]] std::optional<uint16_t> PortOf(int32_t node) const;
+};
+
+// The brokers that an answer names and that need a local port.
+std::vector<int32_t> NodesIn(const kafka::MetadataResponse& response);
+std::vector<int32_t> NodesIn(const kafka::FindCoordinatorResponse& response);
+std::vector<int32_t> NodesIn(const kafka::DescribeClusterResponse& response);
+
+// A broker without a local port is left out.
+void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local);
+// A coordinator without a local port becomes COORDINATOR_NOT_AVAILABLE.
+void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& local);
+// Answers about controllers are left as they are.
+void Rewrite(kafka::DescribeClusterResponse& response, const LocalAddresses& local);
+// Drops the endpoints that KIP-951 adds; a client asks for metadata instead.
+void Rewrite(kafka::ProduceResponse& response);
+
+}  // namespace holdfast::proxy

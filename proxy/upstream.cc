@@ -1,0 +1,248 @@
+#include "proxy/upstream.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "kafka/api/create_topics.h"
+#include "kafka/api/metadata.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using base::LogLevel;
+using kafka::ErrorCode;
+
+constexpr base::Duration kRefreshGap = std::chrono::milliseconds(100);
+// While topics are missing or leaders unknown.
+constexpr base::Duration kRetryRefresh = std::chrono::milliseconds(500);
+constexpr int32_t kBootstrapNode = -2;
+constexpr int32_t kCreateTimeoutMs = 10'000;
+
+}  // namespace
+
+Upstream::Upstream(Link::Context context, Options options, MetadataCache& cache)
+    : context_(context),
+      options_(std::move(options)),
+      cache_(cache),
+      self_(std::make_shared<Upstream*>(this)) {
+  HF_CHECK(!options_.bootstrap.empty());
+  Bootstrap();
+}
+
+Upstream::~Upstream() { *self_ = nullptr; }
+
+Link* Upstream::FindReady(int32_t node) {
+  if (node == kAnyNode) {
+    for (auto& [id, link] : links_) {
+      if (link->ready()) return link.get();
+    }
+    return bootstrap_ && bootstrap_->ready() ? bootstrap_.get() : nullptr;
+  }
+  const auto found = links_.find(node);
+  return found != links_.end() && found->second->ready() ? found->second.get() : nullptr;
+}
+
+bool Upstream::Ready(int32_t node) {
+  if (FindReady(node) != nullptr) return true;
+  if (node < 0 || links_.contains(node)) return false;
+  const ClusterPtr cluster = cache_.cluster();
+  const auto broker = cluster->brokers.find(node);
+  // Addresses of the last run are not trusted before the bootstrap list has spoken.
+  if (broker == cluster->brokers.end() || last_asked_ == base::TimePoint()) return false;
+  Link::Callbacks callbacks{.on_ready = [this, node] { OnLinkReady(node); },
+                            .on_lost = [this, node] { OnLinkLost(node); }};
+  links_[node] =
+      std::make_unique<Link>(context_, options_.link, broker->second.address, std::move(callbacks));
+  return false;
+}
+
+std::optional<int16_t> Upstream::Version(int32_t node, const kafka::Api& api) {
+  Link* link = FindReady(node);
+  if (link == nullptr) return std::nullopt;
+  return kafka::PickVersion(api, link->versions());
+}
+
+void Upstream::Send(int32_t node, base::Buffer frame, OnAnswer on_answer) {
+  Link* link = FindReady(node);
+  HF_CHECK(link != nullptr);
+  link->Send(std::move(frame), std::move(on_answer));
+}
+
+void Upstream::Bootstrap() {
+  if (bootstrap_) return;
+  const net::HostPort& peer = options_.bootstrap[next_bootstrap_++ % options_.bootstrap.size()];
+  Link::Callbacks callbacks{.on_ready = [this] { OnLinkReady(kBootstrapNode); },
+                            .on_lost = [this] { OnLinkLost(kBootstrapNode); }};
+  bootstrap_ = std::make_unique<Link>(context_, options_.link, peer, std::move(callbacks));
+}
+
+void Upstream::OnLinkReady(int32_t node) {
+  cache_.SetTierAway(false);
+  context_.metrics.upstream_connected.Set(1);
+  Link* link = node == kBootstrapNode ? bootstrap_.get() : links_.at(node).get();
+  cache_.Learn(link->versions());
+  if (node == kBootstrapNode) {
+    AskMetadata();
+    return;
+  }
+  // Not needed any more, but an answer may be on its way.
+  if (bootstrap_ && !asking_) {
+    retired_.push_back(std::move(bootstrap_));
+    PlanRefresh(options_.metadata_refresh);
+  }
+  if (observer_ != nullptr) observer_->OnNodeReady(node);
+}
+
+void Upstream::OnLinkLost(int32_t node) {
+  if (node == kBootstrapNode) {
+    // The next attempt goes to the next address, when this link would have tried again.
+    if (options_.bootstrap.size() > 1) {
+      retired_.push_back(std::move(bootstrap_));
+      bootstrap_timer_ = context_.loop.After(options_.link.backoff_min, [this] { Bootstrap(); });
+    }
+    NoteAway();
+    return;
+  }
+  if (observer_ != nullptr) observer_->OnNodeLost(node);
+  NoteAway();
+  PlanRefresh(kRefreshGap);
+}
+
+void Upstream::NoteAway() {
+  if (FindReady(kAnyNode) != nullptr) return;
+  cache_.SetTierAway(true);
+  context_.metrics.upstream_connected.Set(0);
+  if (!bootstrap_) Bootstrap();
+}
+
+void Upstream::RefreshMetadata(std::string_view topic) {
+  if (!topic.empty() && !wanted_.contains(topic)) wanted_.emplace(topic);
+  PlanRefresh(kRefreshGap);
+}
+
+void Upstream::RequestRefresh(std::string topic) {
+  context_.loop.Post([self = std::weak_ptr<Upstream*>(self_), topic = std::move(topic)] {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->RefreshMetadata(topic);
+  });
+}
+
+void Upstream::PlanRefresh(base::Duration delay) {
+  const base::TimePoint now = context_.loop.Now();
+  const base::TimePoint due = std::max(now + delay, last_asked_ + kRefreshGap);
+  if (refresh_due_ > now && refresh_due_ <= due) return;
+  refresh_due_ = due;
+  refresh_timer_ = context_.loop.After(due - now, [this] { AskMetadata(); });
+}
+
+void Upstream::AskMetadata() {
+  retired_.clear();
+  if (asking_) {
+    ask_again_ = true;
+    return;
+  }
+  // A lost link asks again once it, or another one, is ready.
+  if (FindReady(kAnyNode) == nullptr) return;
+  asking_ = true;
+  last_asked_ = context_.loop.Now();
+  kafka::MetadataRequest request{.allow_auto_topic_creation = false};
+  const ClusterPtr cluster = cache_.cluster();
+  auto& topics = request.topics.emplace();
+  for (const auto& [name, topic] : cluster->topics) topics.push_back({.name = name});
+  for (const std::string& name : wanted_) {
+    if (!cluster->topics.contains(name)) topics.push_back({.name = name});
+  }
+  Call(kAnyNode, request, [this](base::Result<kafka::MetadataResponse> response) {
+    asking_ = false;
+    if (!response) {
+      base::Log(LogLevel::kWarn, "upstream", "no metadata: {}", response.error().message);
+      PlanRefresh(kRetryRefresh);
+      return;
+    }
+    OnMetadata(*response);
+  });
+}
+
+void Upstream::OnMetadata(const kafka::MetadataResponse& response) {
+  cache_.Learn(response, context_.loop.WallClockMs());
+  KeepLinksInStep();
+  PlanRefresh(std::exchange(ask_again_, false) ? kRefreshGap : options_.metadata_refresh);
+  MakeMissingTopics(response);
+  if (observer_ != nullptr) observer_->OnMetadata();
+}
+
+// Follows brokers to new addresses, lets go of those that are gone, and keeps at least one link.
+void Upstream::KeepLinksInStep() {
+  const ClusterPtr cluster = cache_.cluster();
+  for (auto link = links_.begin(); link != links_.end();) {
+    const auto broker = cluster->brokers.find(link->first);
+    // A link at work is left alone: the address may merely have another name.
+    const bool keep = link->second->ready() || (broker != cluster->brokers.end() &&
+                                                broker->second.address == link->second->peer());
+    if (keep) {
+      ++link;
+    } else {
+      retired_.push_back(std::move(link->second));
+      link = links_.erase(link);
+    }
+  }
+  if (links_.empty() && !cluster->brokers.empty()) {
+    static_cast<void>(Ready(cluster->brokers.begin()->first));
+  }
+}
+
+void Upstream::MakeMissingTopics(const kafka::MetadataResponse& response) {
+  std::vector<std::string> declared;
+  std::vector<std::string> wanted;
+  bool unsettled = false;
+  for (const auto& topic : response.topics) {
+    if (!topic.name) continue;
+    unsettled |= topic.error_code == ErrorCode::kLeaderNotAvailable;
+    if (topic.error_code != ErrorCode::kUnknownTopicOrPartition) continue;
+    if (cache_.Declared(*topic.name) > 0) {
+      declared.emplace_back(*topic.name);
+    } else if (wanted_.contains(*topic.name)) {
+      wanted.emplace_back(*topic.name);
+    }
+  }
+  if (!declared.empty()) CreateDeclared(declared);
+  if (!wanted.empty()) LetTierCreate(wanted);
+  if (unsettled || !declared.empty() || !wanted.empty()) PlanRefresh(kRetryRefresh);
+}
+
+void Upstream::CreateDeclared(const std::vector<std::string>& topics) {
+  if (FindReady(kAnyNode) == nullptr) return;
+  const std::optional<int16_t> version = Version(kAnyNode, kafka::CreateTopicsRequest::kApi);
+  // Older brokers want a number: one replica is what a single broker can have.
+  const int16_t replicas = version && *version >= 4 ? -1 : 1;
+  kafka::CreateTopicsRequest request{.timeout_ms = kCreateTimeoutMs};
+  for (const std::string& name : topics) {
+    request.topics.push_back(
+        {.name = name, .num_partitions = cache_.Declared(name), .replication_factor = replicas});
+  }
+  Call(kAnyNode, request, [](base::Result<kafka::CreateTopicsResponse> response) {
+    if (!response) {
+      base::Log(LogLevel::kWarn, "upstream", "topics not created: {}", response.error().message);
+      return;
+    }
+    for (const auto& topic : response->topics) {
+      if (topic.error_code == ErrorCode::kNone) {
+        base::Log(LogLevel::kInfo, "upstream", "created topic {} at the tier", topic.name);
+      } else if (topic.error_code != ErrorCode::kTopicAlreadyExists) {
+        base::Log(LogLevel::kError, "upstream", "the tier refuses to create topic {}: {} {}",
+                  topic.name, kafka::ErrorName(topic.error_code), topic.error_message.value_or(""));
+      }
+    }
+  });
+}
+
+// Whether it does is the tier's own setting.
+void Upstream::LetTierCreate(const std::vector<std::string>& topics) {
+  if (FindReady(kAnyNode) == nullptr) return;
+  kafka::MetadataRequest request{.allow_auto_topic_creation = true};
+  auto& named = request.topics.emplace();
+  for (const std::string& name : topics) named.push_back({.name = name});
+  Call(kAnyNode, request, [](const base::Result<kafka::MetadataResponse>&) {});
+}
+
+}  // namespace holdfast::proxy

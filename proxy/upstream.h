@@ -1,0 +1,89 @@
+// The agent's own client of the tier: finds the brokers from a list of addresses, keeps one
+// connection to each that is asked for, and what it learns goes into the metadata cache.
+//
+// As long as no broker answers, the addresses are tried in turn. Once a broker does, the list is
+// left alone until all are lost.
+//
+// Ownership: what the context names outlives it.
+// Threads: everything on the loop, but RequestRefresh.
+// Shutdown: the destructor closes and drops callbacks uncalled.
+// Limits: metadata is asked for every Options::metadata_refresh, and at most ten times a second when
+//   something is missing.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "proxy/link.h"
+#include "proxy/metadata_cache.h"
+#include "proxy/tier.h"
+
+namespace holdfast::kafka {
+struct MetadataResponse;
+}
+
+namespace holdfast::proxy {
+
+class Upstream final : public Tier {
+ public:
+  struct Options {
+    std::vector<net::HostPort> bootstrap;  // At least one.
+    Link::Options link;
+    base::Duration metadata_refresh = std::chrono::seconds(60);
+  };
+
+  // Begins to connect.
+  Upstream(Link::Context context, Options options, MetadataCache& cache);
+  ~Upstream() override;
+
+  // Before the loop turns. May be null: nobody listens.
+  void SetObserver(TierObserver* observer) { observer_ = observer; }
+
+  [[nodiscard]] bool Ready(int32_t node) override;
+  [[nodiscard]] std::optional<int16_t> Version(int32_t node, const kafka::Api& api) override;
+  void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) override;
+  void RefreshMetadata(std::string_view topic) override;
+
+  // From any thread: a local client asked for a topic that is not known.
+  void RequestRefresh(std::string topic);
+
+ private:
+  [[nodiscard]] Link* FindReady(int32_t node);
+  void Bootstrap();
+  void OnLinkReady(int32_t node);
+  void OnLinkLost(int32_t node);
+  void NoteAway();
+  void AskMetadata();
+  void OnMetadata(const kafka::MetadataResponse& response);
+  void MakeMissingTopics(const kafka::MetadataResponse& response);
+  void CreateDeclared(const std::vector<std::string>& topics);
+  void LetTierCreate(const std::vector<std::string>& topics);
+  void KeepLinksInStep();
+  void PlanRefresh(base::Duration delay);
+
+  const Link::Context context_;
+  const Options options_;
+  MetadataCache& cache_;
+  TierObserver* observer_ = nullptr;
+
+  std::unique_ptr<Link> bootstrap_;
+  size_t next_bootstrap_ = 0;
+  std::map<int32_t, std::unique_ptr<Link>> links_;
+  std::vector<std::unique_ptr<Link>> retired_;  // Destroyed on the next turn.
+
+  std::set<std::string, std::less<>> wanted_;  // Topics that were asked for by name.
+  bool asking_ = false;
+  bool ask_again_ = false;
+  base::TimePoint last_asked_;
+  base::Timer refresh_timer_;
+  base::TimePoint refresh_due_;
+  base::Timer bootstrap_timer_;
+  // Lets tasks that were posted from other threads see whether this is still there.
+  std::shared_ptr<Upstream*> self_;
+};
+
+}  // namespace holdfast::proxy
