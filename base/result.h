@@ -45,6 +45,7 @@ template <class T = void>
 class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using tl::expected<T, Error>::expected;
+  void value() const = delete;  // It would throw.
 };
 
 inline tl::unexpected<Error> Unexpected(Error error) {

@@ -11,5 +11,6 @@ public final class Main {
     Path directory = Path.of(args[0]);
     Files.createDirectories(directory);
     RecordBatches.write(directory.resolve("record_batches.hex"));
+    Messages.write(directory);
   }
 }

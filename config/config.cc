@@ -1,0 +1,122 @@
+#include "config/config.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "base/check.h"
+#include "config/holdfast.pb.h"
+#include "config/loader.h"
+
+namespace holdfast::config {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+base::Result<void> AllOf(const std::vector<std::string>& mistakes) {
+  if (mistakes.empty()) return {};
+  return base::Unexpected(base::Code::kInvalid, fmt::format("{}", fmt::join(mistakes, "\n")));
+}
+
+// HOLDFAST__AGENT__SPOOL__DIRECTORY=dir is agent.spool.directory.
+void ReadEnvironment(const std::vector<std::string>& environment, Loader& loader) {
+  constexpr std::string_view kPrefix = "HOLDFAST__";
+  for (const std::string& variable : environment) {
+    if (!variable.starts_with(kPrefix)) continue;
+    const size_t equals = variable.find('=');
+    const std::string name = variable.substr(0, equals);
+    std::string key;
+    for (size_t i = kPrefix.size(); i < name.size(); ++i) {
+      if (name.compare(i, 2, "__") == 0) {
+        key += '.';
+        ++i;
+      } else {
+        key += static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
+      }
+    }
+    loader.ReadSetting(key, variable.substr(equals + 1), name);
+  }
+}
+
+// What no single value shows.
+void CheckTogether(const Config& config, std::vector<std::string>& mistakes) {
+  const Upstream& upstream = config.agent().upstream();
+  if (upstream.backoff_min_ms() > upstream.backoff_max_ms())
+    mistakes.push_back(
+        "agent.upstream.backoff_min_ms must not be more than agent.upstream.backoff_max_ms");
+  const Groups& groups = config.broker().groups();
+  if (groups.session_timeout_min_ms() > groups.session_timeout_max_ms())
+    mistakes.push_back(
+        "broker.groups.session_timeout_min_ms must not be more than "
+        "broker.groups.session_timeout_max_ms");
+  std::set<std::string> topics;
+  for (const DeclaredTopic& topic : config.agent().topics()) {
+    if (topic.name().empty()) {
+      mistakes.push_back("agent.topics has a topic without a name");
+    } else if (!topics.insert(topic.name()).second) {
+      mistakes.push_back("agent.topics names \"" + topic.name() + "\" twice");
+    }
+  }
+}
+
+std::string EnvironmentName(const std::string& key) {
+  std::string name = "HOLDFAST__";
+  for (const char c : key) {
+    if (c == '.') {
+      name += "__";
+    } else {
+      name += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    }
+  }
+  return name;
+}
+
+void FindMissing(const Message& message, const std::string& path, const std::string& outer_flag,
+                 std::vector<std::string>& mistakes) {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = message.GetDescriptor()->field(i);
+    const std::string key = path + "." + field->name();
+    const Check& rule = field->options().GetExtension(check);
+    const bool set = field->is_repeated() ? reflection.FieldSize(message, field) > 0
+                                          : reflection.HasField(message, field);
+    if (rule.required() && !set) {
+      mistakes.push_back(
+          fmt::format("{0} is not set: give {1}, --set {0}=..., {2}=..., or put it "
+                      "into the configuration file",
+                      key, rule.has_flag() ? rule.flag() : outer_flag, EnvironmentName(key)));
+    }
+    if (field->message_type() != nullptr && !field->is_repeated())
+      FindMissing(reflection.GetMessage(message, field), key, rule.flag(), mistakes);
+  }
+}
+
+}  // namespace
+
+base::Result<std::shared_ptr<const Config>> Load(const Sources& sources) {
+  auto config = std::make_shared<Config>();
+  Loader loader(*config);
+  for (const Setting& setting : sources.defaults)
+    loader.ReadSetting(setting.key, setting.value, setting.origin);
+  if (!sources.file.empty()) loader.ReadFile(sources.file);
+  ReadEnvironment(sources.environment, loader);
+  for (const Setting& setting : sources.sets)
+    loader.ReadSetting(setting.key, setting.value, setting.origin);
+  std::vector<std::string> mistakes = loader.mistakes();
+  if (mistakes.empty()) CheckTogether(*config, mistakes);
+  HF_RETURN_IF_ERROR(AllOf(mistakes));
+  return config;
+}
+
+base::Result<void> CheckComplete(const Config& config, std::string_view part) {
+  std::vector<std::string> mistakes;
+  const FieldDescriptor* field = Config::descriptor()->FindFieldByName(std::string(part));
+  HF_CHECK(field != nullptr);
+  FindMissing(config.GetReflection()->GetMessage(config, field), std::string(part), "", mistakes);
+  return AllOf(mistakes);
+}
+
+}  // namespace holdfast::config

@@ -1,0 +1,59 @@
+// Fills a configuration message from YAML nodes by reflection, and collects every mistake with the
+// place where it stands. Inside config/ only.
+//
+// Threads: none.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/holdfast.pb.h"
+
+namespace holdfast::config {
+
+class Loader {
+ public:
+  explicit Loader(Config& config) : config_(config) {}
+
+  void ReadFile(const std::string& file);
+  // A value for one key, in YAML if it is a list or a map.
+  void ReadSetting(const std::string& key, const std::string& value, const std::string& origin);
+
+  [[nodiscard]] const std::vector<std::string>& mistakes() const { return mistakes_; }
+
+ private:
+  using Message = google::protobuf::Message;
+  using Field = google::protobuf::FieldDescriptor;
+
+  void ReadMap(const YAML::Node& node, Message& message, const std::string& path);
+  void ReadField(const YAML::Node& node, Message& message, const Field& field,
+                 const std::string& path);
+  void ReadList(const YAML::Node& node, Message& message, const Field& field,
+                const std::string& path);
+  void ReadScalar(const YAML::Node& node, Message& message, const Field& field,
+                  const std::string& path);
+  // The text of a scalar; with {env: NAME} and {file: PATH} what they stand for. False: a mistake
+  // was noted.
+  bool ReadText(const YAML::Node& node, const Field& field, const std::string& path,
+                std::string* text);
+  bool ReadFromElsewhere(const YAML::Node& node, const std::string& path, std::string* text);
+  void SetText(const YAML::Node& node, const std::string& text, Message& message,
+               const Field& field, const std::string& path);
+  void SetNumber(const YAML::Node& node, const std::string& text, Message& message,
+                 const Field& field, const std::string& path);
+
+  void UnknownKey(const YAML::Mark& mark, const google::protobuf::Descriptor& type,
+                  const std::string& path, const std::string& key);
+  void Mistake(const YAML::Mark& mark, const std::string& what);
+
+  Config& config_;
+  std::string origin_;      // The file, or what gave the setting.
+  std::string directory_;   // Of the file, with a slash at its end: {file: PATH} begins there.
+  bool has_lines_ = false;  // The origin is a file.
+  std::vector<std::string> mistakes_;
+};
+
+}  // namespace holdfast::config

@@ -1,0 +1,245 @@
+#include "config/config.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "config/holdfast.pb.h"
+
+namespace holdfast::config {
+namespace {
+
+class ConfigTest : public testing::Test {
+ protected:
+  ConfigTest() {
+    std::string pattern = testing::TempDir() + "holdfast-config-XXXXXX";
+    directory_ = mkdtemp(pattern.data());
+  }
+  ~ConfigTest() override { std::filesystem::remove_all(directory_); }
+
+  std::string Write(const std::string& name, const std::string& text) {
+    std::ofstream(directory_ + "/" + name) << text;
+    return directory_ + "/" + name;
+  }
+  // Loads the text as a file.
+  base::Result<std::shared_ptr<const Config>> LoadText(const std::string& text) {
+    return Load({.file = Write("holdfast.yaml", text)});
+  }
+  // The message of the error, without the directory before the file's name.
+  std::string ErrorOf(const base::Result<std::shared_ptr<const Config>>& result) {
+    if (result) return "(no error)";
+    EXPECT_EQ(result.error().code, base::Code::kInvalid);
+    std::string message = result.error().message;
+    for (size_t at; (at = message.find(directory_ + "/")) != std::string::npos;)
+      message.erase(at, directory_.size() + 1);
+    return message;
+  }
+  std::string ErrorOf(const std::string& text) { return ErrorOf(LoadText(text)); }
+  std::string ErrorOfSetting(const std::string& key, const std::string& value) {
+    return ErrorOf(Load({.sets = {{key, value, "--set"}}}));
+  }
+
+  std::string directory_;
+};
+
+TEST_F(ConfigTest, ReadsAFile) {
+  const auto config = LoadText(R"(
+agent:
+  listen: [127.0.0.1:9092, "[::1]:9092"]
+  upstream:
+    bootstrap: kafka-1:9092,kafka-2:9092
+  spool: {directory: /var/spool/holdfast, segment_bytes: 64MiB, bytes_max: 20GiB}
+  topics:
+    - {name: orders, partitions: 12}
+    - name: audit.log
+  drain_timeout_ms: 30s
+broker:
+  auto_create_topics: false
+log:
+  level: debug
+)");
+  ASSERT_TRUE(config) << config.error().message;
+  const Agent& agent = (*config)->agent();
+  ASSERT_EQ(agent.listen_size(), 2);
+  EXPECT_EQ(agent.listen(1), "[::1]:9092");
+  ASSERT_EQ(agent.upstream().bootstrap_size(), 2);
+  EXPECT_EQ(agent.upstream().bootstrap(1), "kafka-2:9092");
+  EXPECT_EQ(agent.spool().segment_bytes(), 64u << 20);
+  EXPECT_EQ(agent.spool().bytes_max(), uint64_t{20} << 30);
+  ASSERT_EQ(agent.topics_size(), 2);
+  EXPECT_EQ(agent.topics(0).partitions(), 12);
+  EXPECT_EQ(agent.topics(1).name(), "audit.log");
+  EXPECT_EQ(agent.topics(1).partitions(), 1);
+  EXPECT_EQ(agent.drain_timeout_ms(), 30000u);
+  EXPECT_FALSE((*config)->broker().auto_create_topics());
+  EXPECT_EQ((*config)->log().level(), Log::debug);
+}
+
+TEST_F(ConfigTest, AnEmptyFileLeavesTheDefaults) {
+  for (const char* text : {"", "# nothing\n", "agent:\n"}) {
+    const auto config = LoadText(text);
+    ASSERT_TRUE(config) << text << config.error().message;
+    EXPECT_EQ((*config)->agent().spool().segment_bytes(), 256u << 20);
+  }
+}
+
+TEST_F(ConfigTest, LaterSourcesWin) {
+  const std::string file = Write("holdfast.yaml", "broker: {num_partitions: 2, node_id: 2}\n");
+  Sources sources{.defaults = {{"broker.num_partitions", "1", "default"},
+                               {"broker.node_id", "1", "default"},
+                               {"broker.listen", "127.0.0.1:1", "default"},
+                               {"agent.listen", "127.0.0.1:1", "default"}},
+                  .file = file,
+                  .environment = {"HOLDFAST__BROKER__NUM_PARTITIONS=3", "HOME=/root",
+                                  "HOLDFAST__AGENT__LISTEN=127.0.0.1:2,127.0.0.1:3"},
+                  .sets = {{"broker.num_partitions", "4", "--set"}}};
+  const auto config = Load(sources);
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ((*config)->broker().num_partitions(), 4);
+  EXPECT_EQ((*config)->broker().node_id(), 2);
+  EXPECT_EQ((*config)->broker().listen(), "127.0.0.1:1");
+  ASSERT_EQ((*config)->agent().listen_size(), 2);  // A list replaces the one before it.
+  EXPECT_EQ((*config)->agent().listen(0), "127.0.0.1:2");
+}
+
+TEST_F(ConfigTest, SettingsTakeListsAndMapsAsYaml) {
+  const auto config = Load({.sets = {{"agent.topics", "[{name: orders, partitions: 3}]", "--set"},
+                                     {"agent.spool", "{directory: d}", "--set"},
+                                     {"agent.upstream.bootstrap", "[a:1, b:2]", "--set"}}});
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ((*config)->agent().topics(0).partitions(), 3);
+  EXPECT_EQ((*config)->agent().spool().directory(), "d");
+  EXPECT_EQ((*config)->agent().upstream().bootstrap_size(), 2);
+}
+
+TEST_F(ConfigTest, TextComesFromEnvironmentVariablesAndFiles) {
+  Write("host", "example.org\n");
+  setenv("CONFIG_TEST_DIRECTORY", "/var/spool/x", 1);
+  const auto config = LoadText(
+      "agent:\n"
+      "  advertised_host: {file: host}\n"
+      "  spool: {directory: {env: CONFIG_TEST_DIRECTORY}}\n");
+  unsetenv("CONFIG_TEST_DIRECTORY");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ((*config)->agent().advertised_host(), "example.org");
+  EXPECT_EQ((*config)->agent().spool().directory(), "/var/spool/x");
+}
+
+TEST_F(ConfigTest, AnUnknownKeyIsAnErrorThatNamesTheNearestKnownOne) {
+  EXPECT_EQ(ErrorOf("agent:\n  lisen: [a:1]\n"),
+            "holdfast.yaml:2:3: unknown key \"agent.lisen\"; did you mean \"agent.listen\"?");
+  EXPECT_EQ(ErrorOf("agent:\n  spool:\n    dierctory: x\n"),
+            "holdfast.yaml:3:5: unknown key \"agent.spool.dierctory\"; did you mean "
+            "\"agent.spool.directory\"?");
+  EXPECT_EQ(ErrorOf("segment_bytes: 1MiB\n"),
+            "holdfast.yaml:1:1: unknown key \"segment_bytes\"; did you mean "
+            "\"agent.spool.segment_bytes\"?");
+  EXPECT_EQ(ErrorOf("log:\n  colour: red\n"),
+            "holdfast.yaml:2:3: unknown key \"log.colour\"; the keys here are level, format");
+  EXPECT_EQ(ErrorOf("agent:\n  topics:\n    - name: a\n    - nme: b\n"),
+            "holdfast.yaml:4:7: unknown key \"agent.topics[1].nme\"; did you mean "
+            "\"agent.topics[1].name\"?");
+}
+
+TEST_F(ConfigTest, AWrongValueIsAnErrorThatSaysWhatWouldBeRight) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"agent: {spool: {segment_bytes: lots}}",
+       "1:32: agent.spool.segment_bytes is \"lots\", and must be a size such as 256MiB"},
+      {"agent: {spool: {segment_bytes: 10}}",
+       "1:32: agent.spool.segment_bytes is 10, and must be between 1MiB and 1TiB"},
+      {"agent: {spool: {free_bytes_min: -1}}",
+       "1:33: agent.spool.free_bytes_min is -1, and must be at least 0"},
+      {"agent: {drain_timeout_ms: 3 weeks}",
+       "1:27: agent.drain_timeout_ms is \"3 weeks\", and must be a duration such as 30s"},
+      {"agent: {workers: many}", "1:18: agent.workers is \"many\", and must be a whole number"},
+      {"agent: {workers: 65}", "1:18: agent.workers is 65, and must be between 0 and 64"},
+      {"broker: {node_id: 2147483648}",
+       "1:19: broker.node_id is 2147483648, and must be between 0 and 2147483647"},
+      {"broker: {auto_create_topics: maybe}",
+       "1:30: broker.auto_create_topics is \"maybe\", and must be true or false"},
+      {"log: {level: loud}",
+       "1:14: log.level is \"loud\", and must be one of debug, info, warn, error"},
+      {"broker: {listen: localhost}",
+       "1:18: broker.listen is \"localhost\", and must be HOST:PORT, such as 127.0.0.1:9092 or "
+       "[::1]:9092"},
+      {"agent: {listen: [a:1, 'b:70000']}",
+       "1:23: agent.listen[1] is \"b:70000\", and must be HOST:PORT, such as 127.0.0.1:9092 or "
+       "[::1]:9092"},
+      {"agent: {topics: [{name: 'a b'}]}",
+       "1:25: agent.topics[0].name is \"a b\", and must be 1 to 249 letters, digits, dots, "
+       "underscores and hyphens"},
+      {"agent: {topics: orders}", "1:17: agent.topics must be a list"},
+      {"agent: {listen: {a: b}}", "1:17: agent.listen must be text, {env: NAME} or {file: PATH}"},
+      {"log: {level: }", "1:14: log.level has no value"},
+      {"log: {level: [debug]}", "1:14: log.level must be a single value"},
+      {"log: debug", "1:6: log must be a map with the keys level, format"},
+      {"[1]", "1:1: the configuration must be a map with the keys log, agent, broker, dev"},
+      {"log: {level: info, level: warn}", "1:20: log.level is given twice"},
+      {"agent: {spool: {directory: {env: CONFIG_TEST_NOT_SET}}}",
+       "1:28: agent.spool.directory: the environment variable CONFIG_TEST_NOT_SET is not set"},
+      {"agent: {spool: {directory: {file: gone}}}",
+       "1:28: agent.spool.directory: cannot read gone: No such file or directory"},
+  };
+  for (const auto& [text, expected] : cases)
+    EXPECT_EQ(ErrorOf(std::string(text)), std::string("holdfast.yaml:") + expected) << text;
+}
+
+TEST_F(ConfigTest, BrokenYamlNamesThePlace) {
+  EXPECT_EQ(ErrorOf("agent:\n  listen: [a:1\nbroker: x\n").substr(0, 32),
+            "holdfast.yaml:3:7: not YAML: end");
+}
+
+TEST_F(ConfigTest, EveryMistakeIsReported) {
+  EXPECT_EQ(ErrorOf("log:\n  level: loud\n  fromat: json\n"),
+            "holdfast.yaml:2:10: log.level is \"loud\", and must be one of debug, info, warn, "
+            "error\n"
+            "holdfast.yaml:3:3: unknown key \"log.fromat\"; did you mean \"log.format\"?");
+}
+
+TEST_F(ConfigTest, AMissingFileIsAnError) {
+  EXPECT_EQ(ErrorOf(Load({.file = directory_ + "/gone.yaml"})),
+            "cannot read gone.yaml: No such file or directory");
+}
+
+TEST_F(ConfigTest, WrongSettingsNameTheirOrigin) {
+  EXPECT_EQ(ErrorOfSetting("agent.lisen", "a:1"),
+            "--set: unknown key \"agent.lisen\"; did you mean \"agent.listen\"?");
+  EXPECT_EQ(ErrorOfSetting("log.level.x", "a"),
+            "--set: log.level is a value and has no keys below it");
+  EXPECT_EQ(ErrorOfSetting("agent.topics.name", "a"),
+            "--set: agent.topics is a list: set it as a whole");
+  EXPECT_EQ(ErrorOfSetting("agent.topics", "[{name: a"),
+            "--set: agent.topics is not YAML: end of map flow not found");
+  EXPECT_EQ(ErrorOfSetting("log", "x"), "--set: log must be a map with the keys level, format");
+  EXPECT_EQ(ErrorOfSetting("", "x"), "--set: \"\" is not a key");
+  EXPECT_EQ(ErrorOf(Load({.environment = {"HOLDFAST__LOG__LEVEL=loud"}})),
+            "HOLDFAST__LOG__LEVEL: log.level is \"loud\", and must be one of debug, info, warn, "
+            "error");
+}
+
+TEST_F(ConfigTest, ValuesThatContradictEachOtherAreAnError) {
+  EXPECT_EQ(ErrorOf("agent: {topics: [{partitions: 1}]}"),
+            "agent.topics has a topic without a name");
+  EXPECT_EQ(ErrorOf("agent: {topics: [{name: a}, {name: a}]}"), "agent.topics names \"a\" twice");
+  EXPECT_EQ(ErrorOf("agent: {upstream: {backoff_min_ms: 11s}}"),
+            "agent.upstream.backoff_min_ms must not be more than agent.upstream.backoff_max_ms");
+}
+
+TEST_F(ConfigTest, SaysWhatMustBeSetAndHow) {
+  const auto config = LoadText("agent: {listen: [a:1], upstream: {bootstrap: [b:1]}}\n");
+  ASSERT_TRUE(config);
+  const auto complete = CheckComplete(**config, "agent");
+  ASSERT_FALSE(complete);
+  EXPECT_EQ(complete.error().message,
+            "agent.spool.directory is not set: give --spool DIR, --set agent.spool.directory=..., "
+            "HOLDFAST__AGENT__SPOOL__DIRECTORY=..., or put it into the configuration file");
+  const auto broker = LoadText("broker: {listen: 'a:1', data: {directory: d}}\n");
+  ASSERT_TRUE(broker);
+  EXPECT_TRUE(CheckComplete(**broker, "broker"));
+}
+
+}  // namespace
+}  // namespace holdfast::config
