@@ -1,0 +1,28 @@
+// What the parts of one broker share.
+//
+// Ownership: the broker owns it and all it points to; it outlives the workers.
+// Threads: immutable after Start but for the catalog, the log and the metrics, which say themselves
+//   what is allowed.
+#pragma once
+
+#include <string>
+
+#include "broker/broker.h"
+#include "broker/catalog.h"
+#include "broker/log.h"
+#include "metrics/catalogue.h"
+
+namespace holdfast::broker {
+
+struct Context {
+  Context(Options broker_options, metrics::Registry& registry)
+      : options(std::move(broker_options)), metrics(registry) {}
+
+  const Options options;
+  std::string cluster_id;
+  metrics::BrokerMetrics metrics;
+  Catalog catalog;
+  std::unique_ptr<Log> log;
+};
+
+}  // namespace holdfast::broker

@@ -1,0 +1,263 @@
+#include "broker/fetch.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "kafka/error_map.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::FetchRequest;
+using kafka::FetchResponse;
+
+constexpr int16_t kTopicIdsSince = 13;
+constexpr int8_t kReadCommitted = 1;
+constexpr base::Duration kWaitMax = std::chrono::minutes(5);
+
+ErrorCode CheckLeaderEpoch(int32_t asked, int32_t own) {
+  if (asked == -1 || asked == own) return ErrorCode::kNone;
+  return asked < own ? ErrorCode::kFencedLeaderEpoch : ErrorCode::kUnknownLeaderEpoch;
+}
+
+}  // namespace
+
+struct FetchHandler::Answer {
+  FetchResponse response;
+  std::vector<base::Buffer> records;  // What the response's views borrow.
+  size_t bytes = 0;
+  size_t bytes_max = 0;
+  bool any_error = false;
+};
+
+struct FetchHandler::Parked {
+  struct Wait {
+    Partition* partition;
+    int64_t counted_to;  // Entries below it are in `bytes`.
+  };
+
+  Call call;
+  base::TimePoint started;
+  std::vector<Wait> waits;
+  size_t bytes = 0;
+  base::Timer timer;
+};
+
+FetchHandler::FetchHandler(Context& context, const CatalogReader& catalog, base::Executor& loop,
+                           size_t worker)
+    : context_(context), catalog_(catalog), loop_(loop), worker_bit_(uint64_t{1} << worker) {}
+
+FetchHandler::~FetchHandler() = default;
+
+void FetchHandler::Handle(Call call) {
+  const FetchRequest& request = call.request;
+  const base::TimePoint started = loop_.Now();
+  if (request.session_id != 0 && request.session_epoch > 0) {
+    FetchResponse response;
+    response.error_code = ErrorCode::kFetchSessionIdNotFound;
+    call.Respond(response);
+    return;
+  }
+  Answer answer;
+  Evaluate(call, &answer);
+  const bool enough = answer.bytes >= static_cast<size_t>(std::max(request.min_bytes, 0));
+  if (enough || answer.any_error || request.max_wait_ms <= 0 || request.topics.empty()) {
+    Respond(call, answer, started);
+  } else {
+    Park(std::move(call), answer, started);
+  }
+}
+
+void FetchHandler::Evaluate(const Call& call, Answer* answer) {
+  const FetchRequest& request = call.request;
+  answer->bytes_max =
+      static_cast<size_t>(std::clamp(request.max_bytes, 0, context_.options.fetch_bytes_max));
+  answer->response.responses.reserve(request.topics.size());
+  const bool by_id = call.version() >= kTopicIdsSince;
+  for (const auto& topic_request : request.topics) {
+    auto& topic_out = answer->response.responses.emplace_back();
+    topic_out.topic = topic_request.topic;
+    topic_out.topic_id = topic_request.topic_id;
+    topic_out.partitions.reserve(topic_request.partitions.size());
+    const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
+                               : catalog_.topics().Find(topic_request.topic);
+    for (const auto& partition_request : topic_request.partitions) {
+      auto& out = topic_out.partitions.emplace_back();
+      ReadPartition(partition_request, topic, by_id, answer, &out);
+      if (request.isolation_level == kReadCommitted && out.error_code == ErrorCode::kNone) {
+        out.aborted_transactions.emplace();
+      }
+      answer->any_error |= out.error_code != ErrorCode::kNone;
+    }
+  }
+}
+
+void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, const Topic* topic,
+                                 bool by_id, Answer* answer, FetchResponse::PartitionData* out) {
+  out->partition_index = request.partition;
+  out->records = std::string_view("");
+  out->high_watermark = -1;
+  const Partition* partition = topic == nullptr ? nullptr : topic->Find(request.partition);
+  if (partition == nullptr) {
+    out->error_code = topic == nullptr && by_id ? ErrorCode::kUnknownTopicId
+                                                : ErrorCode::kUnknownTopicOrPartition;
+    return;
+  }
+  out->error_code = CheckLeaderEpoch(request.current_leader_epoch, partition->leader_epoch);
+  if (out->error_code != ErrorCode::kNone) return;
+
+  const int64_t high_watermark = partition->high_watermark.load();
+  const int64_t log_start = partition->log_start.load();
+  if (request.fetch_offset < log_start || request.fetch_offset > high_watermark) {
+    out->error_code = ErrorCode::kOffsetOutOfRange;
+    return;
+  }
+  out->high_watermark = high_watermark;
+  out->last_stable_offset = high_watermark;
+  out->log_start_offset = log_start;
+  if (request.fetch_offset < high_watermark && answer->bytes < answer->bytes_max) {
+    ReadEntries(*partition, request, high_watermark, answer, out);
+  }
+}
+
+// The first batch of the whole answer is given however large it is, so that a consumer with small
+// limits still gets on (KIP-74).
+void FetchHandler::ReadEntries(const Partition& partition,
+                               const FetchRequest::FetchPartition& request, int64_t high_watermark,
+                               Answer* answer, FetchResponse::PartitionData* out) {
+  const size_t limit = std::min(static_cast<size_t>(std::max(request.partition_max_bytes, 0)),
+                                answer->bytes_max - answer->bytes);
+  auto lease = context_.log->spool().Read(partition.stream, request.fetch_offset, limit);
+  if (!lease) {
+    switch (lease.error().code) {
+      case base::Code::kNotFound:  // Trimmed meanwhile.
+        out->error_code = ErrorCode::kOffsetOutOfRange;
+        break;
+      case base::Code::kCorrupt:
+        out->error_code = ErrorCode::kCorruptMessage;
+        break;
+      default:
+        out->error_code = kafka::ToPartitionError(lease.error().code);
+    }
+    return;
+  }
+  size_t size = 0;
+  size_t count = 0;
+  for (const spool::EntryView& entry : lease->entries()) {
+    const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
+    if (!fits || entry.info.base_offset >= high_watermark) break;
+    size += entry.bytes.size();
+    ++count;
+  }
+  if (count == 0) return;
+  base::Buffer& buffer = answer->records.emplace_back(size);
+  char* to = buffer.data();
+  for (const spool::EntryView& entry : lease->entries().first(count)) {
+    std::memcpy(to, entry.bytes.data(), entry.bytes.size());
+    to += entry.bytes.size();
+  }
+  out->records = buffer.view();
+  answer->bytes += size;
+}
+
+void FetchHandler::Respond(Call& call, const Answer& answer, base::TimePoint started) {
+  if (answer.any_error) {
+    for (const auto& topic : answer.response.responses) {
+      for (const auto& partition : topic.partitions) {
+        if (partition.error_code == ErrorCode::kNone) continue;
+        context_.metrics.errors.With(kafka::ErrorName(partition.error_code)).Add();
+      }
+    }
+  }
+  context_.metrics.fetched_bytes.Add(answer.bytes);
+  context_.metrics.fetch_seconds.Observe(loop_.Now() - started);
+  call.Respond(answer.response);
+}
+
+void FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started) {
+  const uint64_t id = next_id_++;
+  const base::Duration wait =
+      std::min<base::Duration>(std::chrono::milliseconds(call.request.max_wait_ms), kWaitMax);
+  const bool by_id = call.version() >= kTopicIdsSince;
+  Parked& parked =
+      parked_.emplace(id, Parked{std::move(call), started, {}, answer.bytes, {}}).first->second;
+  context_.metrics.parked_fetches.Add();
+
+  size_t topic_at = 0;
+  for (const auto& topic_request : parked.call.request.topics) {
+    const auto& topic_out = answer.response.responses[topic_at++];
+    const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
+                               : catalog_.topics().Find(topic_request.topic);
+    for (size_t i = 0; i < topic_request.partitions.size(); ++i) {
+      // What the answer holds is counted; the rest up to the watermark was beyond its limits.
+      Partition* partition = topic->Find(topic_request.partitions[i].partition);
+      parked.waits.push_back({partition, topic_out.partitions[i].high_watermark});
+      std::vector<uint64_t>& waiting = waiting_[partition->stream];
+      waiting.push_back(id);
+      if (waiting.size() == 1) partition->waiting_workers.fetch_or(worker_bit_);
+    }
+  }
+  parked.timer = loop_.After(wait, [this, id] { Finish(id); });
+  // Entries that became durable before the bits were set woke nobody.
+  if (Enough(parked)) Finish(id);
+}
+
+bool FetchHandler::Enough(Parked& parked) {
+  const auto wanted = static_cast<size_t>(std::max(parked.call.request.min_bytes, 0));
+  for (Parked::Wait& wait : parked.waits) {
+    if (catalog_.topics().Find(wait.partition->id.topic) == nullptr) return true;
+    while (wait.counted_to < wait.partition->high_watermark.load() && parked.bytes < wanted) {
+      auto lease = context_.log->spool().Read(wait.partition->stream, wait.counted_to,
+                                              wanted - parked.bytes);
+      if (!lease) return true;  // The answer will say what is wrong.
+      if (lease->empty()) break;
+      for (const spool::EntryView& entry : lease->entries()) {
+        parked.bytes += entry.bytes.size();
+        wait.counted_to = entry.info.end_offset();
+      }
+    }
+    if (parked.bytes >= wanted) return true;
+  }
+  return false;
+}
+
+void FetchHandler::Wake(std::span<const spool::StreamId> streams) {
+  std::unordered_set<uint64_t> touched;
+  for (const spool::StreamId stream : streams) {
+    const auto waiting = waiting_.find(stream);
+    if (waiting != waiting_.end()) touched.insert(waiting->second.begin(), waiting->second.end());
+  }
+  for (const uint64_t id : touched) {
+    if (Enough(parked_.at(id))) Finish(id);
+  }
+}
+
+void FetchHandler::Finish(uint64_t id) {
+  const auto found = parked_.find(id);
+  if (found == parked_.end()) return;
+  Parked parked = std::move(found->second);
+  parked_.erase(found);
+  context_.metrics.parked_fetches.Sub();
+  StopWaiting(id, parked);
+  Answer answer;
+  Evaluate(parked.call, &answer);
+  Respond(parked.call, answer, parked.started);
+}
+
+void FetchHandler::StopWaiting(uint64_t id, const Parked& parked) {
+  for (const Parked::Wait& wait : parked.waits) {
+    const auto waiting = waiting_.find(wait.partition->stream);
+    if (waiting == waiting_.end()) continue;
+    std::erase(waiting->second, id);
+    if (!waiting->second.empty()) continue;
+    waiting_.erase(waiting);
+    wait.partition->waiting_workers.fetch_and(~worker_bit_);
+  }
+}
+
+void FetchHandler::Close() {
+  while (!parked_.empty()) Finish(parked_.begin()->first);
+}
+
+}  // namespace holdfast::broker

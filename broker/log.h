@@ -1,0 +1,103 @@
+// The broker's side of the spool: which stream is which partition, what each partition knows of its
+// producers, and how far each can be read.
+//
+// Log is the spool's Owner. Topics and group offsets are explicit state, written by the operations
+// that change them; the producers of a partition follow from its entries: they are in the
+// checkpoint at a segment's start, and the tags of the entries bring them up to date.
+//
+// Ownership: the catalog and the executors outlive it; the spool is its own.
+// Threads: Load to OnDurable, the calls with a Transaction and those named so run on the writer;
+//   spool() from any.
+// Shutdown: the destructor closes the spool.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/result.h"
+#include "broker/catalog.h"
+#include "broker/records.h"
+#include "spool/spool.h"
+
+namespace holdfast::broker {
+
+// What an entry's tag holds: enough to bring a producer's state up to date without its bytes.
+spool::Tag MakeTag(const kafka::SequencedBatch& batch);
+// The batch of an entry; its producer id is kafka::kNoProducerId if it had none.
+kafka::SequencedBatch ReadTag(const spool::EntryInfo& entry);
+
+class Log final : public spool::Owner {
+ public:
+  // What is found on opening, for those who keep it.
+  struct Recovered {
+    struct Offset {
+      std::string group;
+      TopicPartition partition;
+      int64_t offset = -1;
+      int32_t leader_epoch = -1;
+      std::string metadata;
+      int64_t commit_ms = 0;
+    };
+    std::string cluster_id;  // Empty in a new directory.
+    std::vector<std::pair<std::string, GroupRecord>> groups;
+    std::vector<Offset> offsets;
+  };
+  struct Callbacks {
+    // On the writer: these streams have new durable entries, or are gone, and the worker has
+    // fetches that wait for them.
+    std::function<void(size_t worker, std::vector<spool::StreamId> streams)> wake;
+    // On the writer, when it is durable.
+    std::function<void(const kafka::Uuid& topic)> topic_deleted;
+  };
+
+  static base::Result<std::unique_ptr<Log>> Open(spool::Options options, Catalog& catalog,
+                                                 base::Executor& writer, base::Executor& background,
+                                                 Callbacks callbacks);
+  ~Log() override;
+
+  [[nodiscard]] spool::Spool& spool() { return *spool_; }
+  [[nodiscard]] Recovered TakeRecovered() { return std::move(recovered_); }
+
+  // For operations; on the writer.
+  [[nodiscard]] Catalog& catalog() { return catalog_; }
+  Partition* AddPartition(const TopicPartition& id, spool::StreamId stream, int32_t leader_epoch);
+  void ForgetPartition(Partition& partition);
+  // After topics have gone: tells the group coordinator, and the fetches that wait for them.
+  void AnnounceDeleted(const Topic& topic);
+  void ExpireProducers(int64_t last_seen_before_ms);
+
+  // spool::Owner.
+  base::Result<void> Load(const spool::StateView& state) override;
+  void Replay(const spool::EntryInfo& entry) override;
+  void Checkpoint(spool::Transaction& transaction) override;
+  void OnDurable(std::span<const spool::StreamId> streams) override;
+
+ private:
+  Log(Catalog& catalog, Callbacks callbacks)
+      : catalog_(catalog), callbacks_(std::move(callbacks)) {}
+
+  base::Result<> LoadTopics(const spool::StateView& state);
+  base::Result<> LoadProducers(const spool::StateView& state);
+  base::Result<> LoadGroups(const spool::StateView& state);
+  // All producers and deletions back to what `state` says.
+  void ResetPartitions(const spool::StateView& state);
+  Partition* FindPartition(spool::StreamId stream);
+  void Wake(std::span<const spool::StreamId> streams);
+
+  Catalog& catalog_;
+  const Callbacks callbacks_;
+  std::unique_ptr<spool::Spool> spool_;
+
+  std::deque<Partition> partitions_;
+  std::vector<Partition*> by_stream_;  // The spool numbers its streams without gaps.
+  bool loaded_ = false;
+  Recovered recovered_;
+};
+
+}  // namespace holdfast::broker

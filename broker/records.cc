@@ -1,0 +1,236 @@
+#include "broker/records.h"
+
+#include "base/endian.h"
+#include "kafka/wire.h"
+
+namespace holdfast::broker {
+namespace {
+
+using base::Code;
+using base::Result;
+using base::Unexpected;
+using std::chrono::milliseconds;
+
+constexpr int16_t kVersion = 0;
+constexpr size_t kUuidBytes = sizeof(kafka::Uuid);
+
+void AppendUuid(const kafka::Uuid& id, std::string* out) {
+  out->append(reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size());
+}
+
+template <class T>
+void AppendBig(T value, std::string* out) {
+  char bytes[sizeof(T)];
+  base::StoreBig(bytes, value);
+  out->append(bytes, sizeof(T));
+}
+
+void AppendPartition(const TopicPartition& partition, std::string* out) {
+  AppendUuid(partition.topic, out);
+  AppendBig(partition.partition, out);
+}
+
+TopicPartition LoadPartition(std::string_view bytes) {
+  TopicPartition partition;
+  std::memcpy(partition.topic.bytes.data(), bytes.data(), kUuidBytes);
+  partition.partition = base::LoadBig<int32_t>(bytes.data() + kUuidBytes);
+  return partition;
+}
+
+template <class Record>
+std::string EncodeRecord(const Record& record) {
+  kafka::Writer writer(kVersion, /*flexible=*/true);
+  writer.Int(kVersion);
+  writer.Struct(record);
+  return std::string(writer.written());
+}
+
+template <class Record>
+Result<Record> ParseRecord(std::string_view bytes, std::string_view what) {
+  const int16_t version =
+      bytes.size() < sizeof(int16_t) ? int16_t{-1} : base::LoadBig<int16_t>(bytes.data());
+  if (version < 0) return Unexpected(Code::kCorrupt, std::string(what) + " has no version");
+  if (version > kVersion) {
+    return Unexpected(Code::kInvalid, std::string(what) + " has version " +
+                                          std::to_string(version) +
+                                          ": written by a newer holdfast, use that one");
+  }
+  Record record;
+  kafka::Reader reader(bytes.substr(sizeof(int16_t)), version, /*flexible=*/true);
+  reader.Struct(record);
+  if (!reader.AtEnd()) return Unexpected(Code::kCorrupt, std::string(what) + " is damaged");
+  return record;
+}
+
+struct StoredProtocol {
+  std::string_view name;
+  std::string_view metadata;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.name);
+    wire.Bytes(m.metadata);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct StoredMember {
+  std::string_view member_id;
+  std::optional<std::string_view> instance_id;
+  std::string_view client_id;
+  std::string_view client_host;
+  int64_t session_timeout_ms = 0;
+  int64_t rebalance_timeout_ms = 0;
+  std::vector<StoredProtocol> protocols;
+  std::string_view assignment;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.member_id);
+    wire(m.instance_id);
+    wire(m.client_id);
+    wire(m.client_host);
+    wire(m.session_timeout_ms);
+    wire(m.rebalance_timeout_ms);
+    wire(m.protocols);
+    wire.Bytes(m.assignment);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct StoredGroup {
+  std::string_view protocol_type;
+  std::optional<std::string_view> protocol_name;
+  std::string_view leader;
+  int32_t generation = 0;
+  int64_t changed_ms = 0;
+  std::vector<StoredMember> members;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.protocol_type);
+    wire(m.protocol_name);
+    wire(m.leader);
+    wire(m.generation);
+    wire(m.changed_ms);
+    wire(m.members);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+int64_t ToMs(base::Duration duration) {
+  return std::chrono::duration_cast<milliseconds>(duration).count();
+}
+
+StoredMember ToStored(const MemberRecord& member) {
+  StoredMember stored{.member_id = member.member_id,
+                      .instance_id = member.instance_id,
+                      .client_id = member.client_id,
+                      .client_host = member.client_host,
+                      .session_timeout_ms = ToMs(member.session_timeout),
+                      .rebalance_timeout_ms = ToMs(member.rebalance_timeout),
+                      .protocols = {},
+                      .assignment = member.assignment,
+                      .unknown_tags = {}};
+  for (const GroupProtocol& protocol : member.protocols) {
+    stored.protocols.push_back({protocol.name, protocol.metadata, {}});
+  }
+  return stored;
+}
+
+MemberRecord FromStored(const StoredMember& stored) {
+  MemberRecord member{.member_id = std::string(stored.member_id),
+                      .instance_id = stored.instance_id,
+                      .client_id = std::string(stored.client_id),
+                      .client_host = std::string(stored.client_host),
+                      .session_timeout = milliseconds(stored.session_timeout_ms),
+                      .rebalance_timeout = milliseconds(stored.rebalance_timeout_ms),
+                      .protocols = {},
+                      .assignment = std::string(stored.assignment)};
+  for (const StoredProtocol& protocol : stored.protocols) {
+    member.protocols.push_back({std::string(protocol.name), std::string(protocol.metadata)});
+  }
+  return member;
+}
+
+}  // namespace
+
+std::string TopicNameKey(std::string_view name) { return "n" + std::string(name); }
+
+std::string TopicKey(const kafka::Uuid& id) {
+  std::string key(kTopicPrefix);
+  AppendUuid(id, &key);
+  return key;
+}
+
+std::string ProducersKey(const TopicPartition& partition) {
+  std::string key(kProducersPrefix);
+  AppendPartition(partition, &key);
+  return key;
+}
+
+std::string GroupKey(std::string_view group) { return std::string(kGroupPrefix).append(group); }
+
+std::string CommittedOffsetKey(const OffsetKey& key) {
+  HF_CHECK(key.group.size() <= kGroupIdBytesMax);
+  std::string out(kOffsetPrefix);
+  AppendBig(static_cast<int16_t>(key.group.size()), &out);
+  out.append(key.group);
+  AppendPartition(key.partition, &out);
+  return out;
+}
+
+std::optional<TopicPartition> ParseProducersKey(std::string_view key) {
+  if (!key.starts_with(kProducersPrefix)) return std::nullopt;
+  key.remove_prefix(kProducersPrefix.size());
+  if (key.size() != kUuidBytes + sizeof(int32_t)) return std::nullopt;
+  return LoadPartition(key);
+}
+
+std::optional<OffsetKey> ParseOffsetKey(std::string_view key) {
+  const size_t fixed = kOffsetPrefix.size() + sizeof(int16_t) + kUuidBytes + sizeof(int32_t);
+  if (!key.starts_with(kOffsetPrefix) || key.size() < fixed) return std::nullopt;
+  key.remove_prefix(kOffsetPrefix.size());
+  const auto length = static_cast<size_t>(base::LoadBig<uint16_t>(key.data()));
+  if (key.size() != sizeof(int16_t) + length + kUuidBytes + sizeof(int32_t)) return std::nullopt;
+  const std::string_view group = key.substr(sizeof(int16_t), length);
+  return OffsetKey{group, LoadPartition(key.substr(sizeof(int16_t) + length))};
+}
+
+std::string Encode(const TopicRecord& record) { return EncodeRecord(record); }
+std::string Encode(const OffsetRecord& record) { return EncodeRecord(record); }
+
+std::string Encode(const GroupRecord& record) {
+  StoredGroup stored{.protocol_type = record.protocol_type,
+                     .protocol_name = record.protocol_name,
+                     .leader = record.leader,
+                     .generation = record.generation,
+                     .changed_ms = record.changed_ms,
+                     .members = {},
+                     .unknown_tags = {}};
+  for (const MemberRecord& member : record.members) stored.members.push_back(ToStored(member));
+  return EncodeRecord(stored);
+}
+
+Result<TopicRecord> ParseTopic(std::string_view bytes) {
+  return ParseRecord<TopicRecord>(bytes, "the record of a topic");
+}
+
+Result<OffsetRecord> ParseOffset(std::string_view bytes) {
+  return ParseRecord<OffsetRecord>(bytes, "a committed offset");
+}
+
+Result<GroupRecord> ParseGroup(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(const StoredGroup stored,
+                      ParseRecord<StoredGroup>(bytes, "the record of a group"));
+  GroupRecord record{.protocol_type = std::string(stored.protocol_type),
+                     .protocol_name = stored.protocol_name,
+                     .leader = std::string(stored.leader),
+                     .generation = stored.generation,
+                     .changed_ms = stored.changed_ms,
+                     .members = {}};
+  for (const StoredMember& member : stored.members) record.members.push_back(FromStored(member));
+  return record;
+}
+
+}  // namespace holdfast::broker

@@ -1,0 +1,126 @@
+// What the broker keeps in the spool's state: keys, and the values under them.
+//
+//   c                                          the cluster's name
+//   i                                          the first producer id not yet given out, int64
+//   n <topic name>                             the topic's id
+//   t <topic id>                               TopicRecord
+//   p <topic id> <partition, int32>            kafka::ProducerTable, as of the newest segment's start
+//   g <group id>                               GroupRecord (broker/group.h)
+//   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
+//
+// Integers are big-endian. A value begins with its version, int16; then follow its fields in the
+// flexible encoding of Kafka's messages, so that a later version may add some. The cluster's name
+// and ids stand alone, without a version.
+//
+// Threads: values only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "broker/group.h"
+#include "kafka/message.h"
+
+namespace holdfast::broker {
+
+inline constexpr std::string_view kClusterIdKey = "c";
+inline constexpr std::string_view kProducerIdKey = "i";
+inline constexpr std::string_view kTopicPrefix = "t";
+inline constexpr std::string_view kProducersPrefix = "p";
+inline constexpr std::string_view kGroupPrefix = "g";
+inline constexpr std::string_view kOffsetPrefix = "o";
+
+// The spool's keys have at most 511 bytes.
+inline constexpr size_t kGroupIdBytesMax = 400;
+
+// One partition of one topic, for ever: a topic of the same name made later has another id.
+struct TopicPartition {
+  kafka::Uuid topic;
+  int32_t partition = 0;
+
+  auto operator<=>(const TopicPartition&) const = default;
+};
+
+struct OffsetKey {
+  std::string_view group;
+  TopicPartition partition;
+};
+
+std::string TopicNameKey(std::string_view name);
+std::string TopicKey(const kafka::Uuid& id);
+std::string ProducersKey(const TopicPartition& partition);
+std::string GroupKey(std::string_view group);
+std::string CommittedOffsetKey(const OffsetKey& key);
+
+// The other way, from whole keys; nothing if the key is not of its kind.
+std::optional<TopicPartition> ParseProducersKey(std::string_view key);
+std::optional<OffsetKey> ParseOffsetKey(std::string_view key);
+
+struct TopicRecord {
+  struct Partition {
+    uint32_t stream = 0;
+    int32_t leader_epoch = 0;
+    kafka::UnknownTags unknown_tags;
+
+    static void Fields(auto& wire, auto& m) {
+      wire(m.stream);
+      wire(m.leader_epoch);
+      wire.Tags(m.unknown_tags);
+    }
+  };
+  struct Config {
+    std::string_view name;
+    std::string_view value;
+    kafka::UnknownTags unknown_tags;
+
+    static void Fields(auto& wire, auto& m) {
+      wire(m.name);
+      wire(m.value);
+      wire.Tags(m.unknown_tags);
+    }
+  };
+
+  kafka::Uuid id;
+  std::string_view name;
+  std::vector<Partition> partitions;
+  std::vector<Config> configs;  // Those that were set.
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.id);
+    wire(m.name);
+    wire(m.partitions);
+    wire(m.configs);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct OffsetRecord {
+  int64_t offset = -1;
+  int32_t leader_epoch = -1;
+  std::string_view metadata;
+  int64_t commit_ms = 0;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.offset);
+    wire(m.leader_epoch);
+    wire(m.metadata);
+    wire(m.commit_ms);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+// Parsed records borrow from the bytes. kCorrupt if damaged, kInvalid if a newer version wrote them.
+std::string Encode(const TopicRecord& record);
+std::string Encode(const OffsetRecord& record);
+std::string Encode(const GroupRecord& record);
+base::Result<TopicRecord> ParseTopic(std::string_view bytes);
+base::Result<OffsetRecord> ParseOffset(std::string_view bytes);
+base::Result<GroupRecord> ParseGroup(std::string_view bytes);
+
+}  // namespace holdfast::broker

@@ -1,0 +1,159 @@
+#include "broker/topic_config.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <optional>
+
+namespace holdfast::broker {
+namespace {
+
+using base::Code;
+using base::Result;
+using base::Unexpected;
+
+constexpr int64_t kLongMax = std::numeric_limits<int64_t>::max();
+constexpr int64_t kIntMax = std::numeric_limits<int32_t>::max();
+
+// Names, defaults and ranges of Kafka 4.2. max.message.bytes has the broker's default.
+constexpr std::array kDefinitions{
+    ConfigDefinition{"cleanup.policy", ConfigType::kList, "delete", 0, 0, "compact,delete"},
+    ConfigDefinition{"compression.gzip.level", ConfigType::kInt, "-1", -1, 9},
+    ConfigDefinition{"compression.lz4.level", ConfigType::kInt, "9", 1, 17},
+    ConfigDefinition{"compression.type", ConfigType::kString, "producer", 0, 0,
+                     "uncompressed,zstd,lz4,snappy,gzip,producer"},
+    ConfigDefinition{"compression.zstd.level", ConfigType::kInt, "3", -131072, 22},
+    ConfigDefinition{"delete.retention.ms", ConfigType::kLong, "86400000", 0, kLongMax},
+    ConfigDefinition{"file.delete.delay.ms", ConfigType::kLong, "60000", 0, kLongMax},
+    ConfigDefinition{"flush.messages", ConfigType::kLong, "9223372036854775807", 1, kLongMax},
+    ConfigDefinition{"flush.ms", ConfigType::kLong, "9223372036854775807", 0, kLongMax},
+    ConfigDefinition{"follower.replication.throttled.replicas", ConfigType::kList, ""},
+    ConfigDefinition{"index.interval.bytes", ConfigType::kInt, "4096", 0, kIntMax},
+    ConfigDefinition{"leader.replication.throttled.replicas", ConfigType::kList, ""},
+    ConfigDefinition{"local.retention.bytes", ConfigType::kLong, "-2", -2, kLongMax},
+    ConfigDefinition{"local.retention.ms", ConfigType::kLong, "-2", -2, kLongMax},
+    ConfigDefinition{"max.compaction.lag.ms", ConfigType::kLong, "9223372036854775807", 1,
+                     kLongMax},
+    ConfigDefinition{"max.message.bytes", ConfigType::kInt, "1048588", 0, kIntMax},
+    ConfigDefinition{"message.timestamp.after.max.ms", ConfigType::kLong, "3600000", 0, kLongMax},
+    ConfigDefinition{"message.timestamp.before.max.ms", ConfigType::kLong, "9223372036854775807", 0,
+                     kLongMax},
+    ConfigDefinition{"message.timestamp.type", ConfigType::kString, "CreateTime", 0, 0,
+                     "CreateTime,LogAppendTime"},
+    ConfigDefinition{"min.cleanable.dirty.ratio", ConfigType::kDouble, "0.5", 0, 1},
+    ConfigDefinition{"min.compaction.lag.ms", ConfigType::kLong, "0", 0, kLongMax},
+    ConfigDefinition{"min.insync.replicas", ConfigType::kInt, "1", 1, kIntMax},
+    ConfigDefinition{"preallocate", ConfigType::kBoolean, "false"},
+    ConfigDefinition{"remote.log.copy.disable", ConfigType::kBoolean, "false"},
+    ConfigDefinition{"remote.log.delete.on.disable", ConfigType::kBoolean, "false"},
+    ConfigDefinition{"remote.storage.enable", ConfigType::kBoolean, "false", 0, 0, "false"},
+    ConfigDefinition{"retention.bytes", ConfigType::kLong, "-1", -1, kLongMax},
+    ConfigDefinition{"retention.ms", ConfigType::kLong, "604800000", -1, kLongMax},
+    ConfigDefinition{"segment.bytes", ConfigType::kInt, "1073741824", 1048576, kIntMax},
+    ConfigDefinition{"segment.index.bytes", ConfigType::kInt, "10485760", 4, kIntMax},
+    ConfigDefinition{"segment.jitter.ms", ConfigType::kLong, "0", 0, kLongMax},
+    ConfigDefinition{"segment.ms", ConfigType::kLong, "604800000", 1, kLongMax},
+    ConfigDefinition{"unclean.leader.election.enable", ConfigType::kBoolean, "false"},
+};
+static_assert(std::ranges::is_sorted(kDefinitions, {}, &ConfigDefinition::name));
+
+template <class T>
+std::optional<T> ParseNumber(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+int64_t NumberOr(std::string_view text, int64_t otherwise) {
+  return ParseNumber<int64_t>(text).value_or(otherwise);
+}
+
+// Whether `item` stands in `list`, whose items are separated by commas.
+bool ListHas(std::string_view list, std::string_view item) {
+  while (!list.empty()) {
+    const size_t comma = std::min(list.find(','), list.size());
+    if (list.substr(0, comma) == item) return true;
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return false;
+}
+
+bool AllAllowed(std::string_view items, std::string_view allowed) {
+  while (!items.empty()) {
+    const size_t comma = std::min(items.find(','), items.size());
+    if (!ListHas(allowed, items.substr(0, comma))) return false;
+    items.remove_prefix(std::min(comma + 1, items.size()));
+  }
+  return true;
+}
+
+bool Fits(const ConfigDefinition& definition, std::string_view value) {
+  switch (definition.type) {
+    case ConfigType::kBoolean:
+      return ListHas(definition.allowed.empty() ? "true,false" : definition.allowed, value);
+    case ConfigType::kString:
+      return definition.allowed.empty() || ListHas(definition.allowed, value);
+    case ConfigType::kList:
+      return definition.allowed.empty() || AllAllowed(value, definition.allowed);
+    case ConfigType::kDouble: {
+      const auto number = ParseNumber<double>(value);
+      return number && *number >= static_cast<double>(definition.min) &&
+             *number <= static_cast<double>(definition.max);
+    }
+    case ConfigType::kInt:
+    case ConfigType::kLong: {
+      const auto number = ParseNumber<int64_t>(value);
+      return number && *number >= definition.min && *number <= definition.max;
+    }
+  }
+  return false;
+}
+
+std::string Refusal(const ConfigDefinition& definition, std::string_view value) {
+  std::string message =
+      "Invalid value " + std::string(value) + " for configuration " + std::string(definition.name);
+  if (!definition.allowed.empty()) {
+    message += ": must be one of " + std::string(definition.allowed);
+  } else if (definition.type == ConfigType::kBoolean) {
+    message += ": must be true or false";
+  } else {
+    message += ": must be a number from " + std::to_string(definition.min) + " to " +
+               std::to_string(definition.max);
+  }
+  return message;
+}
+
+}  // namespace
+
+std::span<const ConfigDefinition> TopicConfigDefinitions() { return kDefinitions; }
+
+Result<> TopicConfig::Set(std::string_view name, std::string_view value) {
+  const auto found = std::ranges::lower_bound(kDefinitions, name, {}, &ConfigDefinition::name);
+  if (found == kDefinitions.end() || found->name != name) {
+    return Unexpected(Code::kInvalid, "Unknown topic config name: " + std::string(name));
+  }
+  if (!Fits(*found, value)) return Unexpected(Code::kInvalid, Refusal(*found, value));
+  overrides_.insert_or_assign(std::string(name), std::string(value));
+  Apply(name, value);
+  return {};
+}
+
+void TopicConfig::Apply(std::string_view name, std::string_view value) {
+  if (name == "cleanup.policy") {
+    compacted_ = ListHas(value, "compact");
+    deletes_ = ListHas(value, "delete");
+  } else if (name == "max.message.bytes") {
+    max_message_bytes_ = static_cast<int32_t>(NumberOr(value, max_message_bytes_));
+  } else if (name == "message.timestamp.type") {
+    log_append_time_ = value == "LogAppendTime";
+  } else if (name == "message.timestamp.after.max.ms") {
+    timestamp_after_max_ms_ = NumberOr(value, timestamp_after_max_ms_);
+  } else if (name == "retention.ms") {
+    retention_ms_ = NumberOr(value, retention_ms_);
+  } else if (name == "retention.bytes") {
+    retention_bytes_ = NumberOr(value, retention_bytes_);
+  }
+}
+
+}  // namespace holdfast::broker

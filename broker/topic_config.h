@@ -1,0 +1,77 @@
+// The configuration of topics under Kafka's names: what may be set, to what, and what the broker
+// makes of it.
+//
+// Every name that Kafka 4.2 knows is accepted and given back, so that tools and scripts work; the
+// fields of TopicConfig are those that have an effect so far.
+//
+// Threads: values; a topic's config is immutable once the topic is published.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace holdfast::broker {
+
+// As DescribeConfigs numbers them.
+enum class ConfigType : int8_t {
+  kBoolean = 1,
+  kString = 2,
+  kInt = 3,
+  kLong = 5,
+  kDouble = 6,
+  kList = 7,
+};
+
+struct ConfigDefinition {
+  std::string_view name;
+  ConfigType type;
+  std::string_view default_value;
+  // kInt, kLong and kDouble: the range. kString and kList: `allowed`, separated by commas, if any.
+  int64_t min = std::numeric_limits<int64_t>::min();
+  int64_t max = std::numeric_limits<int64_t>::max();
+  std::string_view allowed = {};
+};
+
+// By name.
+std::span<const ConfigDefinition> TopicConfigDefinitions();
+
+class TopicConfig {
+ public:
+  // kInvalid: no such name, or no value for it; the message is for the client.
+  base::Result<> Set(std::string_view name, std::string_view value);
+
+  // What was set, by name.
+  [[nodiscard]] const std::map<std::string, std::string, std::less<>>& overrides() const {
+    return overrides_;
+  }
+
+  // -1: the broker's.
+  [[nodiscard]] int32_t max_message_bytes() const { return max_message_bytes_; }
+  [[nodiscard]] bool log_append_time() const { return log_append_time_; }
+  [[nodiscard]] int64_t timestamp_after_max_ms() const { return timestamp_after_max_ms_; }
+  [[nodiscard]] bool compacted() const { return compacted_; }
+  // Whether old entries are deleted at all, and then beyond which age and size; -1: none.
+  [[nodiscard]] bool deletes() const { return deletes_; }
+  [[nodiscard]] int64_t retention_ms() const { return retention_ms_; }
+  [[nodiscard]] int64_t retention_bytes() const { return retention_bytes_; }
+
+ private:
+  void Apply(std::string_view name, std::string_view value);
+
+  std::map<std::string, std::string, std::less<>> overrides_;
+  int32_t max_message_bytes_ = -1;
+  bool log_append_time_ = false;
+  int64_t timestamp_after_max_ms_ = 3600000;
+  bool compacted_ = false;
+  bool deletes_ = true;
+  int64_t retention_ms_ = 604800000;
+  int64_t retention_bytes_ = -1;
+};
+
+}  // namespace holdfast::broker
