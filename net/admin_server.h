@@ -54,7 +54,7 @@ struct AdminRoute {
 class AdminServer {
  public:
   struct Options {
-    HostPort listen;  // Port 0: any free one.
+    HostPort listen = {};  // Port 0: any free one.
     size_t body_bytes_max = 65536;
   };
   static base::Result<std::unique_ptr<AdminServer>> Listen(EventLoop& loop, Options options,

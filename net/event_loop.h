@@ -14,15 +14,15 @@
 // Limits: TryPost refuses once `mailbox_max` tasks wait. SIGPIPE is ignored from the first loop on.
 #pragma once
 
+#include <array>
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/executor.h"
+#include "base/mutex.h"
 #include "base/result.h"
 #include "metrics/catalogue.h"
 
@@ -74,19 +74,30 @@ class EventLoop final : public base::Executor {
   void BeginTurn();
 
  private:
-  struct ScheduledTask;
-  struct WatchedSignal;
+  friend class LoopThread;
+  // A timer or signal that libevent knows, with its task.
+  struct Watch;
+  // The longest turn within one window of time; two of them, used in turn.
+  struct LongestTurn {
+    std::atomic<int64_t> window{-1};
+    std::atomic<int64_t> nanoseconds{0};
+  };
 
   EventLoop(Options options, event_base* base, int wake_fd);
   bool Enqueue(base::Task& task, size_t limit);
   // Runs what is in the mailbox now. True if more has come meanwhile; if not, posters will wake
   // the loop.
   bool RunMailbox();
+  void RunTurnEnd();
   void EndTurn();
-  void Wake();
-  static void OnWake(int fd, short what, void* loop) noexcept;
-  static void OnTimer(int fd, short what, void* scheduled) noexcept;
-  static void OnSignalEvent(int fd, short what, void* watched) noexcept;
+  [[nodiscard]] bool IsDone();
+  void Wake() const;
+  [[nodiscard]] base::Timer Track(std::shared_ptr<Watch> watch);
+  void Untrack(Watch& watch);
+  [[nodiscard]] double LongestTurnSeconds() const;
+  [[nodiscard]] size_t MailboxDepth();
+  static void OnTimer(int fd, short what, void* watch) noexcept;
+  static void OnSignalEvent(int fd, short what, void* watch) noexcept;
 
   const Options options_;
   event_base* const base_;
@@ -94,28 +105,24 @@ class EventLoop final : public base::Executor {
   event* wake_event_ = nullptr;
   std::atomic<std::thread::id> owner_;
 
-  // The mailbox.
-  mutable std::mutex mutex_;
-  std::condition_variable ended_changed_;
-  std::vector<base::Task> mailbox_;
-  bool polling_ = false;  // The loop waits, or is about to: a poster must wake it.
-  bool closed_ = false;   // Stop was called.
-  bool ended_ = false;    // Run has returned, and nothing runs here any more.
+  base::Mutex mutex_;
+  std::vector<base::Task> mailbox_ HF_GUARDED_BY(mutex_);
+  // The loop waits, or is about to: who posts must wake it.
+  bool polling_ HF_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> closed_{false};  // Stop was called. Written under mutex_.
+  std::atomic<bool> ended_{false};   // Run has returned.
 
   // Of the loop's thread.
   std::vector<base::Task> running_;
   std::vector<base::Task> turn_end_;
-  std::vector<std::shared_ptr<ScheduledTask>> scheduled_;
+  std::vector<std::shared_ptr<Watch>> watches_;
   std::vector<std::shared_ptr<void>> kept_;
   bool in_turn_ = false;
   base::TimePoint now_;
 
-  // Statistics: the longest turn in this window and the one before.
-  base::TimePoint window_start_;
-  std::atomic<int64_t> longest_turn_ns_{0};
-  std::atomic<int64_t> previous_longest_turn_ns_{0};
-  metrics::CallbackGauge::Binding longest_turn_;
-  metrics::CallbackGauge::Binding mailbox_depth_;
+  std::array<LongestTurn, 2> longest_turns_;
+  metrics::CallbackGauge::Binding longest_turn_gauge_;
+  metrics::CallbackGauge::Binding mailbox_gauge_;
 };
 
 // A loop with a thread of its own. The destructor stops and joins.

@@ -8,12 +8,15 @@
 //
 // Ownership: loop, resolver and metrics outlive it. It may be destroyed from inside its callbacks.
 // Threads: everything on the loop's thread.
-// Shutdown: the destructor and Close close at once, drop what is queued, and no callback follows.
+// Shutdown: the destructor and Close close at once, drop what is queued, and no callback follows; the
+//   callbacks themselves are destroyed at the end of the turn. After its loop has ended, it may be
+//   destroyed from any thread.
 // Limits: an answer longer than frame_bytes_max closes the connection. Send always takes the frame:
 //   the owner watches bytes_queued and waits for on_output_low.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/buffer.h"
 #include "base/executor.h"
@@ -28,7 +31,7 @@ namespace holdfast::net {
 class FramedClient {
  public:
   struct Options {
-    HostPort peer;
+    HostPort peer = {};
     size_t frame_bytes_max = 104857600;
     size_t output_bytes_high = size_t{1} << 20;
     // For name and connection together.
@@ -37,14 +40,14 @@ class FramedClient {
     int send_buffer_bytes = 0;
   };
   struct Callbacks {
-    base::UniqueFunction<void()> on_connected;
+    base::UniqueFunction<void()> on_connected = {};
     // The frame without its length.
-    base::UniqueFunction<void(base::Buffer)> on_frame;
+    base::UniqueFunction<void(base::Buffer)> on_frame = {};
     // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer, or
     // broken framing. The message names the peer.
-    base::UniqueFunction<void(base::Error)> on_closed;
+    base::UniqueFunction<void(base::Error)> on_closed = {};
     // bytes_queued was above output_bytes_high and has fallen to half of it. Optional.
-    base::UniqueFunction<void()> on_output_low;
+    base::UniqueFunction<void()> on_output_low = {};
   };
 
   // Begins to connect. Callbacks come in later turns, never from inside the constructor.
@@ -77,7 +80,7 @@ class FramedClient {
 
  private:
   class Core;
-  Core* core_;  // Destroys itself at the end of the turn in which it is let go.
+  std::shared_ptr<Core> core_;  // Lives on to the end of the turn in which it is let go.
 };
 
 }  // namespace holdfast::net

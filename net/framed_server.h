@@ -13,7 +13,8 @@
 //   outlive it.
 // Threads: Listen, local_address, Drain and the destructor from any thread that no loop waits for.
 //   A connection stays on one worker loop for life, and its session is made, called and destroyed
-//   there; the factory is called on several loops at once.
+//   there; the factory is called on several loops at once. The destructor is not called from inside
+//   a session.
 // Shutdown: Drain, or the destructor, which closes everything at once and waits for the loops. After
 //   it no session is left.
 // Limits: see Options. A frame's length is checked before any memory is taken for it, and memory is
@@ -78,7 +79,7 @@ class Session {
 class FramedServer {
  public:
   struct Options {
-    HostPort listen;  // Port 0: any free one. An empty host: all addresses.
+    HostPort listen = {};  // Port 0: any free one. An empty host: all addresses.
     size_t frame_bytes_max = 104857600;
     size_t connections_max = 4096;
     size_t requests_in_flight_max = 64;
@@ -106,19 +107,16 @@ class FramedServer {
   [[nodiscard]] size_t connections() const;
 
   // Stops accepting and reading, lets requests in flight be answered and answers leave, and closes.
-  // What is not done by `limit` from now is cut off. Then `done` runs on the acceptor's loop.
+  // What is not done by `limit` from now is cut off. Then `done` runs on the acceptor's loop, unless
+  // the server was destroyed before.
   void Drain(base::Duration limit, base::Task done);
 
  private:
-  struct Shared;
   class Acceptor;
-  class Worker;
-  class ServerConnection;
 
-  FramedServer(std::shared_ptr<Shared> shared, std::unique_ptr<Acceptor> acceptor);
+  explicit FramedServer(std::shared_ptr<Acceptor> acceptor);
 
-  std::shared_ptr<Shared> shared_;
-  std::unique_ptr<Acceptor> acceptor_;
+  std::shared_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace holdfast::net

@@ -24,16 +24,16 @@ namespace holdfast::net {
 
 struct Answer {
   enum class Kind : uint8_t {
-    kSend,     // `bytes`, which begin with the frame's length.
-    kBody,     // `bytes`, with the frame's length to be put before them.
+    kSend,     // `first` and `rest`, which begin with the length of the frame.
+    kBody,     // `first`, with the length of the frame to be put before it.
     kNothing,  // The request wants no answer (acks=0).
     kClose,    // Close the connection once the answers before this one have left.
     kLost,     // The Reply was destroyed.
   };
   Kind kind = Kind::kNothing;
-  base::Buffer first;
-  std::vector<base::Buffer> rest;  // After `first`; usually empty.
-  std::string reason;              // Of kClose, for the log.
+  base::Buffer first = {};
+  std::vector<base::Buffer> rest = {};  // After `first`; usually empty.
+  std::string reason = {};              // Of kClose, for the log.
 };
 
 // Where answers go. The server's connections; a test may catch them in its own.

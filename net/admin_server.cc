@@ -1,0 +1,189 @@
+#include "net/admin_server.h"
+
+#include <event2/buffer.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+
+#include "base/check.h"
+#include "net/socket.h"
+
+namespace holdfast::net {
+namespace {
+
+constexpr ev_ssize_t kHeaderBytesMax = 16384;
+constexpr int kTimeoutSeconds = 30;
+
+constexpr int kForbidden = 403;
+constexpr int kNotFound = 404;
+constexpr int kMethodNotAllowed = 405;
+
+std::string_view MethodName(HttpMethod method) {
+  return method == HttpMethod::kGet ? "GET" : "POST";
+}
+
+std::optional<HttpMethod> MethodOf(evhttp_request* request) {
+  switch (evhttp_request_get_command(request)) {
+    case EVHTTP_REQ_GET:
+    case EVHTTP_REQ_HEAD:  // libevent leaves the body out.
+      return HttpMethod::kGet;
+    case EVHTTP_REQ_POST:
+      return HttpMethod::kPost;
+    default:
+      return std::nullopt;
+  }
+}
+
+bool FromLoopback(evhttp_request* request) {
+  char* host = nullptr;
+  ev_uint16_t port = 0;
+  evhttp_connection_get_peer(evhttp_request_get_connection(request), &host, &port);
+  if (host == nullptr) return false;
+  const auto peer = SocketAddress::FromIp(host, port);
+  return peer && peer->IsLoopback();
+}
+
+std::map<std::string, std::string> ParseQuery(const char* text) {
+  std::map<std::string, std::string> query;
+  evkeyvalq pairs{};
+  if (text == nullptr || evhttp_parse_query_str(text, &pairs) != 0) return query;
+  for (const evkeyval* pair = pairs.tqh_first; pair != nullptr; pair = pair->next.tqe_next)
+    query[pair->key] = pair->value;
+  evhttp_clear_headers(&pairs);
+  return query;
+}
+
+std::string ReadBody(evhttp_request* request) {
+  evbuffer* const input = evhttp_request_get_input_buffer(request);
+  std::string body(evbuffer_get_length(input), '\0');
+  evbuffer_copyout(input, body.data(), body.size());
+  return body;
+}
+
+void Respond(evhttp_request* request, const AdminResponse& response) {
+  evkeyvalq* const headers = evhttp_request_get_output_headers(request);
+  evhttp_add_header(headers, "Content-Type", response.content_type.c_str());
+  evhttp_add_header(headers, "Cache-Control", "no-store");
+  evbuffer* const body = evbuffer_new();
+  HF_CHECK(body != nullptr);
+  evbuffer_add(body, response.body.data(), response.body.size());
+  evhttp_send_reply(request, response.status, nullptr, body);
+  evbuffer_free(body);
+}
+
+}  // namespace
+
+class AdminServer::Core {
+ public:
+  Core(EventLoop& loop, Socket listener, Options options, std::vector<AdminRoute> routes)
+      : loop_(loop),
+        listener_(std::move(listener)),
+        address_(listener_.LocalAddress()),
+        options_(std::move(options)),
+        routes_(std::move(routes)) {
+    routes_.push_back({HttpMethod::kGet, "/help", "this list",
+                       [this](const AdminRequest&) { return AdminResponse{.body = Help()}; }});
+  }
+
+  void Start() {
+    http_ = evhttp_new(loop_.base());
+    HF_CHECK(http_ != nullptr);
+    evhttp_set_max_headers_size(http_, kHeaderBytesMax);
+    evhttp_set_max_body_size(http_, static_cast<ev_ssize_t>(options_.body_bytes_max));
+    evhttp_set_timeout(http_, kTimeoutSeconds);
+    // All of them come here, so that a wrong method gets an answer that helps.
+    evhttp_set_allowed_methods(http_, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+                                          EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH |
+                                          EVHTTP_REQ_OPTIONS);
+    evhttp_set_gencb(http_, &Core::OnRequest, this);
+    HF_CHECK(evhttp_accept_socket_with_handle(http_, listener_.fd()) != nullptr);
+    // It closes the descriptor now.
+    [[maybe_unused]] const int given_away = listener_.Release();
+  }
+
+  void Close() {
+    if (http_ != nullptr) evhttp_free(std::exchange(http_, nullptr));
+    listener_.Close();
+  }
+
+  [[nodiscard]] EventLoop& loop() { return loop_; }
+  [[nodiscard]] const SocketAddress& address() const { return address_; }
+
+ private:
+  static void OnRequest(evhttp_request* request, void* core) noexcept {
+    auto* self = static_cast<Core*>(core);
+    self->loop_.BeginTurn();
+    Respond(request, self->Handle(request));
+  }
+
+  AdminResponse Handle(evhttp_request* request) {
+    const evhttp_uri* const uri = evhttp_request_get_evhttp_uri(request);
+    const char* const path = uri == nullptr ? nullptr : evhttp_uri_get_path(uri);
+    const std::string_view wanted = path == nullptr ? "" : path;
+    const std::optional<HttpMethod> method = MethodOf(request);
+    std::string allowed;
+    for (const AdminRoute& route : routes_) {
+      if (route.path != wanted) continue;
+      if (route.method == method) return Call(route, request, uri);
+      allowed += (allowed.empty() ? "" : ", ") + std::string(MethodName(route.method));
+    }
+    if (allowed.empty())
+      return {.status = kNotFound, .body = "There is nothing here. Try:\n\n" + Help()};
+    evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", allowed.c_str());
+    return {.status = kMethodNotAllowed, .body = "Use " + allowed + " for this path.\n"};
+  }
+
+  static AdminResponse Call(const AdminRoute& route, evhttp_request* request,
+                            const evhttp_uri* uri) {
+    if (route.method == HttpMethod::kPost && !FromLoopback(request))
+      return {.status = kForbidden, .body = "POST is for this host's loopback address only.\n"};
+    return route.handler({.method = route.method,
+                          .path = route.path,
+                          .query = ParseQuery(evhttp_uri_get_query(uri)),
+                          .body = ReadBody(request)});
+  }
+
+  [[nodiscard]] std::string Help() const {
+    size_t width = 0;
+    for (const AdminRoute& route : routes_) width = std::max(width, route.path.size());
+    std::string text;
+    for (const AdminRoute& route : routes_) {
+      std::string line(MethodName(route.method));
+      line.resize(5, ' ');
+      line += route.path;
+      line.resize(5 + width + 2, ' ');
+      text += line + route.help + "\n";
+    }
+    return text;
+  }
+
+  EventLoop& loop_;
+  Socket listener_;
+  const SocketAddress address_;
+  const Options options_;
+  std::vector<AdminRoute> routes_;
+  evhttp* http_ = nullptr;
+};
+
+base::Result<std::unique_ptr<AdminServer>> AdminServer::Listen(EventLoop& loop, Options options,
+                                                               std::vector<AdminRoute> routes) {
+  HF_ASSIGN_OR_RETURN(Socket listener, Socket::Listen(options.listen, {}));
+  auto core =
+      std::make_unique<Core>(loop, std::move(listener), std::move(options), std::move(routes));
+  loop.RunAndWait([&core] { core->Start(); });
+  return std::unique_ptr<AdminServer>(new AdminServer(std::move(core)));
+}
+
+AdminServer::AdminServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+AdminServer::~AdminServer() {
+  core_->loop().RunAndWait([this] { core_->Close(); });
+}
+
+const SocketAddress& AdminServer::local_address() const { return core_->address(); }
+
+}  // namespace holdfast::net

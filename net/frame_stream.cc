@@ -1,0 +1,279 @@
+#include "net/frame_stream.h"
+
+#include <event2/event.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+#include "base/check.h"
+#include "base/endian.h"
+#include "base/result.h"
+
+namespace holdfast::net {
+namespace {
+
+constexpr size_t kReadAheadBytes = 65536;
+// Turns are shared: a stream with more to read or write waits for the next one.
+constexpr int kReadsPerTurn = 4;
+constexpr size_t kWriteBytesPerTurn = size_t{4} << 20;
+constexpr size_t kPiecesPerWrite = 64;
+
+// Of the loop's thread: only one stream at a time reads.
+std::span<char> ReadAheadSpace() {
+  thread_local const auto space = std::make_unique_for_overwrite<char[]>(kReadAheadBytes);
+  return {space.get(), kReadAheadBytes};
+}
+
+std::string ErrorText(std::string_view what, int error_number) {
+  return base::ErrnoError(what, error_number).message;
+}
+
+}  // namespace
+
+FrameStream::FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options options,
+                         Socket socket, Owner& owner)
+    : loop_(loop),
+      metrics_(metrics),
+      options_(options),
+      socket_(std::move(socket)),
+      owner_(owner),
+      read_event_(event_new(loop.base(), socket_.fd(), EV_READ | EV_PERSIST,
+                            &FrameStream::OnReadable, this)),
+      write_event_(event_new(loop.base(), socket_.fd(), EV_WRITE | EV_PERSIST,
+                             &FrameStream::OnWritable, this)),
+      last_read_(loop.Now()),
+      last_write_(last_read_) {
+  HF_CHECK(read_event_ != nullptr && write_event_ != nullptr);
+  UpdateEvents();
+}
+
+FrameStream::~FrameStream() {
+  HF_CHECK(closed_ && !arranged_);
+  event_free(read_event_);
+  event_free(write_event_);
+}
+
+void FrameStream::Send(base::Buffer bytes) {
+  if (closed_ || output_ended_) return;
+  output_.Push(std::move(bytes));
+  Arrange();
+}
+
+void FrameStream::SendBody(base::Buffer body) {
+  if (closed_ || output_ended_) return;
+  output_.PushBody(std::move(body));
+  Arrange();
+}
+
+void FrameStream::StopReading(Stop why) {
+  stops_ = static_cast<uint8_t>(stops_ | why);
+  Arrange();
+}
+
+void FrameStream::GoOnReading(Stop why) {
+  stops_ = static_cast<uint8_t>(stops_ & ~why);
+  Arrange();
+}
+
+void FrameStream::BeginBody() {
+  if (closed_ || finishing_) return;
+  HF_CHECK(!in_body_);
+  in_body_ = true;
+  filled_ = 0;
+  frame_ = base::Buffer(length_);
+  if (length_ == 0) FinishFrame();
+}
+
+void FrameStream::Close() {
+  if (std::exchange(closed_, true)) return;
+  if (reading_) event_del(read_event_);
+  if (writing_) event_del(write_event_);
+  reading_ = writing_ = false;
+  socket_.Close();
+  output_.Clear();
+  frame_ = base::Buffer();
+  ahead_ = std::string();
+}
+
+void FrameStream::Finish() {
+  if (closed_ || std::exchange(finishing_, true)) return;
+  frame_ = base::Buffer();
+  ahead_ = std::string();
+  in_body_ = false;
+  stops_ = 0;
+  Arrange();
+}
+
+void FrameStream::OnReadable(int /*fd*/, short /*what*/, void* stream) noexcept {
+  auto* self = static_cast<FrameStream*>(stream);
+  self->loop_.BeginTurn();
+  self->Read();
+}
+
+void FrameStream::OnWritable(int /*fd*/, short /*what*/, void* stream) noexcept {
+  auto* self = static_cast<FrameStream*>(stream);
+  self->loop_.BeginTurn();
+  self->write_blocked_ = false;
+  self->Arrange();
+}
+
+void FrameStream::Read() {
+  const std::span<char> space = ReadAheadSpace();
+  if (finishing_) return Discard(space);
+  // What was read before comes first, at the turn's end.
+  for (int i = 0; i < kReadsPerTurn && !closed_ && stops_ == 0 && ahead_.empty(); ++i) {
+    const bool may_read_ahead = owner_.MayReadAhead();
+    if (closed_ || (!may_read_ahead && !in_body_)) return;
+    if (!ReadOnce(may_read_ahead ? space : std::span<char>())) return;
+  }
+}
+
+// False if the socket has no more for now.
+bool FrameStream::ReadOnce(std::span<char> ahead) {
+  std::array<iovec, 2> pieces;
+  size_t count = 0;
+  const size_t missing = in_body_ ? length_ - filled_ : 0;
+  if (missing > 0) pieces[count++] = {.iov_base = frame_.data() + filled_, .iov_len = missing};
+  if (!ahead.empty()) pieces[count++] = {.iov_base = ahead.data(), .iov_len = ahead.size()};
+  const Socket::Outcome outcome = socket_.Read({pieces.data(), count});
+  switch (outcome.kind) {
+    case Socket::Outcome::Kind::kBlocked:
+      return false;
+    case Socket::Outcome::Kind::kEnd:
+      Fail(End::kPeerClosed, "closed by the peer");
+      return false;
+    case Socket::Outcome::Kind::kFailed:
+      Fail(End::kReadError, ErrorText("read", outcome.error_number));
+      return false;
+    case Socket::Outcome::Kind::kDone:
+      break;
+  }
+  metrics_.received_bytes.Add(outcome.bytes);
+  last_read_ = loop_.Now();
+  const size_t direct = std::min(missing, outcome.bytes);
+  if (direct > 0) {
+    filled_ += direct;
+    if (filled_ == length_) FinishFrame();
+  }
+  Consume({ahead.data(), outcome.bytes - direct});
+  return outcome.bytes == missing + ahead.size();
+}
+
+void FrameStream::Discard(std::span<char> into) {
+  iovec piece{.iov_base = into.data(), .iov_len = into.size()};
+  const Socket::Outcome outcome = socket_.Read({&piece, 1});
+  if (outcome.kind == Socket::Outcome::Kind::kEnd) Fail(End::kPeerClosed, "closed by the peer");
+  if (outcome.kind == Socket::Outcome::Kind::kFailed)
+    Fail(End::kReadError, ErrorText("read", outcome.error_number));
+}
+
+// Takes the bytes apart into frames; keeps them if the stream has to stop.
+void FrameStream::Consume(std::string_view bytes) {
+  while (!bytes.empty()) {
+    if (closed_ || finishing_) return;
+    if (stops_ != 0) {
+      ahead_.assign(bytes);
+      return;
+    }
+    if (in_body_) {
+      const size_t taken = std::min(length_ - filled_, bytes.size());
+      std::memcpy(frame_.data() + filled_, bytes.data(), taken);
+      bytes.remove_prefix(taken);
+      filled_ += taken;
+      if (filled_ == length_) FinishFrame();
+    } else {
+      header_[header_bytes_++] = bytes.front();
+      bytes.remove_prefix(1);
+      if (header_bytes_ == sizeof(header_)) BeginFrame();
+    }
+  }
+}
+
+void FrameStream::BeginFrame() {
+  header_bytes_ = 0;
+  const auto length = base::LoadBig<int32_t>(header_);
+  if (length < 0 || static_cast<size_t>(length) > options_.frame_bytes_max) {
+    return Fail(End::kBadLength, "a frame of " + std::to_string(length) + " bytes, where 0 to " +
+                                     std::to_string(options_.frame_bytes_max) + " are allowed");
+  }
+  length_ = static_cast<size_t>(length);
+  if (owner_.AdmitFrame(length_)) BeginBody();
+}
+
+void FrameStream::FinishFrame() {
+  in_body_ = false;
+  metrics_.received_frames.Add();
+  owner_.OnFrame(std::move(frame_));
+}
+
+void FrameStream::Flush() {
+  size_t budget = kWriteBytesPerTurn;
+  std::array<iovec, kPiecesPerWrite> pieces;
+  while (!closed_ && !output_.empty() && !write_blocked_ && budget > 0) {
+    const size_t count = output_.Peek(pieces);
+    const Socket::Outcome outcome = socket_.Write({pieces.data(), count});
+    if (outcome.kind == Socket::Outcome::Kind::kBlocked) {
+      write_blocked_ = true;
+    } else if (outcome.kind == Socket::Outcome::Kind::kDone) {
+      metrics_.sent_bytes.Add(outcome.bytes);
+      last_write_ = loop_.Now();
+      output_.Pop(outcome.bytes);
+      budget -= std::min(budget, outcome.bytes);
+    } else {
+      return Fail(End::kWriteError, ErrorText("write", outcome.error_number));
+    }
+  }
+}
+
+// Tells the owner what the flush left in the queue.
+void FrameStream::NoteOutput() {
+  if (!output_high_ && output_.bytes() > options_.output_bytes_high) {
+    output_high_ = true;
+    owner_.OnOutputHigh();
+  } else if (output_high_ && output_.bytes() <= options_.output_bytes_high / 2) {
+    output_high_ = false;
+    owner_.OnOutputLow();
+  }
+  if (closed_ || !output_.empty()) return;
+  owner_.OnOutputEmpty();
+  if (!closed_ && finishing_ && !std::exchange(output_ended_, true)) socket_.EndOutput();
+}
+
+void FrameStream::Arrange() {
+  if (closed_ || std::exchange(arranged_, true)) return;
+  loop_.AtTurnEnd([this] { OnTurnEnd(); });
+}
+
+void FrameStream::OnTurnEnd() {
+  while (!closed_ && stops_ == 0 && !ahead_.empty()) {
+    const std::string bytes = std::exchange(ahead_, std::string());
+    Consume(bytes);
+  }
+  arranged_ = false;
+  if (closed_) return;
+  Flush();
+  if (!closed_) NoteOutput();
+  if (!closed_) UpdateEvents();
+}
+
+void FrameStream::UpdateEvents() {
+  const bool read = stops_ == 0;
+  if (read != reading_) {
+    HF_CHECK((read ? event_add(read_event_, nullptr) : event_del(read_event_)) == 0);
+    reading_ = read;
+  }
+  const bool write = !output_.empty();
+  if (write != writing_) {
+    HF_CHECK((write ? event_add(write_event_, nullptr) : event_del(write_event_)) == 0);
+    writing_ = write;
+  }
+}
+
+void FrameStream::Fail(End end, std::string reason) {
+  Close();
+  owner_.OnEnd(end, std::move(reason));
+}
+
+}  // namespace holdfast::net

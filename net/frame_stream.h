@@ -1,0 +1,136 @@
+// A connected socket as a sequence of frames in both directions: what server connections and clients
+// have in common.
+//
+// Ownership: the owner outlives the stream, and destroys it at the end of a turn
+//   (EventLoop::AtTurnEnd), so that it may close it from inside a callback.
+// Threads: the loop's own.
+// Limits: a frame's length is checked, and its owner asked, before memory is taken for it. Small
+//   frames are read many at a time through 64 KiB that the loop's streams share; the body of a
+//   larger one goes from the socket to its place. What was read ahead when the stream had to stop
+//   is kept, up to those 64 KiB. What is sent in one turn leaves in one call, at the turn's end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "metrics/catalogue.h"
+#include "net/event_loop.h"
+#include "net/output_queue.h"
+#include "net/socket.h"
+
+namespace holdfast::net {
+
+class FrameStream {
+ public:
+  // Why a stream ended by itself.
+  enum class End : uint8_t { kPeerClosed, kReadError, kWriteError, kBadLength };
+
+  class Owner {
+   public:
+    // May more be read than the frame that is under way? If not, the stream was stopped.
+    virtual bool MayReadAhead() { return true; }
+    // A frame of so many bytes begins. False: the stream was stopped until BeginBody is called.
+    virtual bool AdmitFrame(size_t bytes) = 0;
+    virtual void OnFrame(base::Buffer frame) = 0;
+    // After writing, more than output_bytes_high is left; less than half of it is left again.
+    virtual void OnOutputHigh() = 0;
+    virtual void OnOutputLow() = 0;
+    virtual void OnOutputEmpty() {}
+    // The stream is closed; nothing follows.
+    virtual void OnEnd(End end, std::string reason) = 0;
+
+   protected:
+    ~Owner() = default;
+  };
+  struct Options {
+    size_t frame_bytes_max;
+    size_t output_bytes_high;
+  };
+  // Reasons to stop reading; it goes on when none is left.
+  enum Stop : uint8_t { kAdmission = 1, kRequests = 2, kOutput = 4, kPaused = 8, kEnding = 16 };
+
+  FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options options, Socket socket,
+              Owner& owner);
+  ~FrameStream();
+  FrameStream(const FrameStream&) = delete;
+  FrameStream& operator=(const FrameStream&) = delete;
+
+  void Send(base::Buffer bytes);
+  void SendBody(base::Buffer body);
+
+  void StopReading(Stop why);
+  void GoOnReading(Stop why);
+  // After AdmitFrame said false: takes the memory and goes on.
+  void BeginBody();
+
+  // At once; what is queued is dropped. OnEnd is not called.
+  void Close();
+  // Reads frames no more, lets the queue leave, tells the peer that no more comes, and ends with
+  // OnEnd when the peer closes too. Closing sooner could reset the connection under answers that
+  // the peer has not read.
+  void Finish();
+
+  [[nodiscard]] bool closed() const { return closed_; }
+  [[nodiscard]] bool stopped() const { return stops_ != 0; }
+  [[nodiscard]] size_t bytes_queued() const { return output_.bytes(); }
+  [[nodiscard]] bool in_frame() const { return in_body_; }
+  [[nodiscard]] base::TimePoint last_read() const { return last_read_; }
+  [[nodiscard]] base::TimePoint last_write() const { return last_write_; }
+  [[nodiscard]] const Socket& socket() const { return socket_; }
+
+ private:
+  static void OnReadable(int fd, short what, void* stream) noexcept;
+  static void OnWritable(int fd, short what, void* stream) noexcept;
+
+  void Read();
+  bool ReadOnce(std::span<char> ahead);
+  void Discard(std::span<char> into);
+  void Consume(std::string_view bytes);
+  void BeginFrame();
+  void FinishFrame();
+  void Flush();
+  void NoteOutput();
+  // Flushes, and starts or stops waiting for the socket, once in this turn.
+  void Arrange();
+  void OnTurnEnd();
+  void UpdateEvents();
+  void Fail(End end, std::string reason);
+
+  EventLoop& loop_;
+  metrics::NetMetrics& metrics_;
+  const Options options_;
+  Socket socket_;
+  Owner& owner_;
+  event* read_event_;
+  event* write_event_;
+  bool reading_ = false;
+  bool writing_ = false;
+  bool arranged_ = false;
+  bool closed_ = false;
+  bool finishing_ = false;
+  bool output_ended_ = false;
+  bool output_high_ = false;
+  bool write_blocked_ = false;
+  uint8_t stops_ = 0;
+
+  // The frame under way.
+  bool in_body_ = false;
+  uint8_t header_bytes_ = 0;
+  char header_[OutputQueue::kFrameHeaderBytes];
+  size_t length_ = 0;
+  size_t filled_ = 0;
+  base::Buffer frame_;
+  std::string ahead_;  // Read, and not yet taken apart.
+
+  OutputQueue output_;
+  base::TimePoint last_read_;
+  base::TimePoint last_write_;
+};
+
+}  // namespace holdfast::net

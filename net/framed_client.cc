@@ -1,0 +1,220 @@
+#include "net/framed_client.h"
+
+#include <event2/event.h>
+
+#include <cstring>
+
+#include "base/check.h"
+#include "net/frame_stream.h"
+#include "net/socket.h"
+
+namespace holdfast::net {
+
+class FramedClient::Core final : public FrameStream::Owner,
+                                 public std::enable_shared_from_this<Core> {
+ public:
+  Core(EventLoop& loop, metrics::NetMetrics& metrics, Options options, Callbacks callbacks)
+      : loop_(loop),
+        metrics_(metrics),
+        options_(std::move(options)),
+        callbacks_(std::move(callbacks)),
+        last_heard_(loop.Now()) {}
+
+  ~Core() { HF_CHECK(connect_event_ == nullptr); }
+
+  void Start(Resolver& resolver) {
+    timeout_ = loop_.After(options_.connect_timeout, [this] {
+      Fail({base::Code::kTimeout, "no connection in time"});
+    });
+    resolver.Resolve(options_.peer, loop_,
+                     [weak = weak_from_this()](base::Result<std::vector<SocketAddress>> found) {
+                       if (const auto self = weak.lock()) self->OnResolved(std::move(found));
+                     });
+  }
+
+  void Send(base::Buffer bytes, bool body) {
+    if (closed_) return;
+    if (stream_ == nullptr) {
+      waiting_bytes_ += bytes.size() + (body ? OutputQueue::kFrameHeaderBytes : 0);
+      waiting_.push_back({std::move(bytes), body});
+    } else if (body) {
+      stream_->SendBody(std::move(bytes));
+    } else {
+      stream_->Send(std::move(bytes));
+    }
+  }
+  void NoteFrameSent() { metrics_.sent_frames.Add(); }
+
+  void Pause() {
+    paused_ = true;
+    if (stream_ != nullptr) stream_->StopReading(FrameStream::kPaused);
+  }
+  void Resume() {
+    paused_ = false;
+    if (stream_ != nullptr) stream_->GoOnReading(FrameStream::kPaused);
+  }
+
+  void Close() {
+    if (std::exchange(closed_, true)) return;
+    timeout_.Cancel();
+    EndAttempt();
+    waiting_.clear();
+    waiting_bytes_ = 0;
+    if (stream_ != nullptr) stream_->Close();
+    // A callback of this object may be running.
+    loop_.AtTurnEnd([self = shared_from_this()] {});
+  }
+
+  [[nodiscard]] EventLoop& loop() { return loop_; }
+  [[nodiscard]] const Options& options() const { return options_; }
+  [[nodiscard]] bool connected() const { return stream_ != nullptr && !closed_; }
+  [[nodiscard]] size_t bytes_queued() const {
+    return stream_ == nullptr ? waiting_bytes_ : stream_->bytes_queued();
+  }
+  [[nodiscard]] base::TimePoint last_heard() const {
+    return stream_ == nullptr ? last_heard_ : stream_->last_read();
+  }
+  [[nodiscard]] SocketAddress local() const {
+    return connected() ? stream_->socket().LocalAddress() : SocketAddress();
+  }
+
+ private:
+  struct Waiting {
+    base::Buffer bytes;
+    bool body;
+  };
+
+  void OnResolved(base::Result<std::vector<SocketAddress>> found) {
+    if (closed_) return;
+    if (!found) return Fail(std::move(found).error());
+    addresses_ = *std::move(found);
+    TryNextAddress();
+  }
+
+  void TryNextAddress() {
+    while (next_address_ < addresses_.size()) {
+      auto socket = Socket::Connect(
+          addresses_[next_address_++],
+          {.receive = options_.receive_buffer_bytes, .send = options_.send_buffer_bytes});
+      if (socket) {
+        connecting_ = *std::move(socket);
+        connect_event_ =
+            event_new(loop_.base(), connecting_.fd(), EV_WRITE, &Core::OnConnectable, this);
+        HF_CHECK(connect_event_ != nullptr && event_add(connect_event_, nullptr) == 0);
+        return;
+      }
+      last_failure_ = socket.error().message;
+    }
+    Fail({base::Code::kUnavailable, last_failure_});
+  }
+
+  static void OnConnectable(int /*fd*/, short /*what*/, void* core) noexcept {
+    auto* self = static_cast<Core*>(core);
+    self->loop_.BeginTurn();
+    self->OnAttemptDone();
+  }
+
+  void OnAttemptDone() {
+    event_free(std::exchange(connect_event_, nullptr));
+    const int error = connecting_.TakeError();
+    if (error != 0) {
+      connecting_.Close();
+      last_failure_ = base::ErrnoError("connect", error).message;
+      return TryNextAddress();
+    }
+    timeout_.Cancel();
+    stream_ = std::make_unique<FrameStream>(
+        loop_, metrics_,
+        FrameStream::Options{.frame_bytes_max = options_.frame_bytes_max,
+                             .output_bytes_high = options_.output_bytes_high},
+        std::move(connecting_), *this);
+    if (paused_) stream_->StopReading(FrameStream::kPaused);
+    for (Waiting& waiting : std::exchange(waiting_, {}))
+      Send(std::move(waiting.bytes), waiting.body);
+    if (callbacks_.on_connected) callbacks_.on_connected();
+  }
+
+  void EndAttempt() {
+    if (connect_event_ != nullptr) event_free(std::exchange(connect_event_, nullptr));
+    connecting_.Close();
+  }
+
+  void Fail(base::Error error) {
+    Close();
+    if (callbacks_.on_closed)
+      callbacks_.on_closed(std::move(error).Within(options_.peer.ToString()));
+  }
+
+  bool AdmitFrame(size_t /*bytes*/) override { return true; }
+  void OnFrame(base::Buffer frame) override {
+    if (callbacks_.on_frame) callbacks_.on_frame(std::move(frame));
+  }
+  void OnOutputHigh() override {}
+  void OnOutputLow() override {
+    if (callbacks_.on_output_low) callbacks_.on_output_low();
+  }
+  void OnEnd(FrameStream::End end, std::string reason) override {
+    const auto code =
+        end == FrameStream::End::kBadLength ? base::Code::kCorrupt : base::Code::kUnavailable;
+    Fail({code, std::move(reason)});
+  }
+
+  EventLoop& loop_;
+  metrics::NetMetrics& metrics_;
+  const Options options_;
+  Callbacks callbacks_;
+
+  // Until the connection stands.
+  base::Timer timeout_;
+  std::vector<SocketAddress> addresses_;
+  size_t next_address_ = 0;
+  Socket connecting_;
+  event* connect_event_ = nullptr;
+  std::string last_failure_;
+  std::vector<Waiting> waiting_;
+  size_t waiting_bytes_ = 0;
+  base::TimePoint last_heard_;
+
+  std::unique_ptr<FrameStream> stream_;
+  bool paused_ = false;
+  bool closed_ = false;
+};
+
+FramedClient::FramedClient(EventLoop& loop, Resolver& resolver, metrics::NetMetrics& metrics,
+                           Options options, Callbacks callbacks)
+    : core_(std::make_shared<Core>(loop, metrics, std::move(options), std::move(callbacks))) {
+  core_->Start(resolver);
+}
+
+FramedClient::~FramedClient() {
+  core_->loop().RunAndWait([this] {
+    core_->Close();
+    core_.reset();
+  });
+}
+
+void FramedClient::Send(base::Buffer frame) {
+  core_->NoteFrameSent();
+  core_->Send(std::move(frame), false);
+}
+
+void FramedClient::Send(std::vector<base::Buffer> pieces) {
+  core_->NoteFrameSent();
+  for (base::Buffer& piece : pieces) core_->Send(std::move(piece), false);
+}
+
+void FramedClient::SendBody(base::Buffer body) {
+  core_->NoteFrameSent();
+  core_->Send(std::move(body), true);
+}
+
+void FramedClient::Pause() { core_->Pause(); }
+void FramedClient::Resume() { core_->Resume(); }
+void FramedClient::Close() { core_->Close(); }
+bool FramedClient::connected() const { return core_->connected(); }
+size_t FramedClient::bytes_queued() const { return core_->bytes_queued(); }
+base::TimePoint FramedClient::last_heard() const { return core_->last_heard(); }
+const HostPort& FramedClient::peer() const { return core_->options().peer; }
+SocketAddress FramedClient::local() const { return core_->local(); }
+
+}  // namespace holdfast::net

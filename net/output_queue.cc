@@ -1,0 +1,64 @@
+#include "net/output_queue.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/endian.h"
+
+namespace holdfast::net {
+
+void OutputQueue::Push(base::Buffer bytes) {
+  if (bytes.empty()) return;
+  bytes_ += bytes.size();
+  pieces_.push_back({.bytes = std::move(bytes), .header = {}});
+}
+
+void OutputQueue::PushBody(base::Buffer body) {
+  Piece& piece = pieces_.emplace_back();
+  piece.has_header = true;
+  base::StoreBig(piece.header, static_cast<int32_t>(body.size()));
+  piece.bytes = std::move(body);
+  bytes_ += piece.size();
+}
+
+size_t OutputQueue::Peek(std::span<iovec> into) {
+  size_t used = 0;
+  size_t skip = first_sent_;
+  const auto add = [&](char* data, size_t size) {
+    const size_t skipped = std::min(skip, size);
+    skip -= skipped;
+    if (size > skipped) into[used++] = {.iov_base = data + skipped, .iov_len = size - skipped};
+  };
+  // A piece takes two elements at most.
+  for (size_t i = first_; i < pieces_.size() && used + 2 <= into.size(); ++i) {
+    Piece& piece = pieces_[i];
+    if (piece.has_header) add(piece.header, kFrameHeaderBytes);
+    add(piece.bytes.data(), piece.bytes.size());
+  }
+  return used;
+}
+
+void OutputQueue::Pop(size_t bytes) {
+  HF_CHECK(bytes <= bytes_);
+  bytes_ -= bytes;
+  first_sent_ += bytes;
+  while (first_ < pieces_.size() && first_sent_ >= pieces_[first_].size()) {
+    first_sent_ -= pieces_[first_].size();
+    pieces_[first_].bytes = base::Buffer();
+    ++first_;
+  }
+  if (first_ == pieces_.size()) {
+    pieces_.clear();
+    first_ = 0;
+  } else if (first_ >= 64 && first_ * 2 >= pieces_.size()) {
+    pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<ptrdiff_t>(first_));
+    first_ = 0;
+  }
+}
+
+void OutputQueue::Clear() {
+  pieces_.clear();
+  first_ = first_sent_ = bytes_ = 0;
+}
+
+}  // namespace holdfast::net

@@ -1,0 +1,215 @@
+#include "net/server_connection.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace holdfast::net {
+namespace {
+
+// Memory reserved for a frame whose sender went silent is wanted elsewhere.
+constexpr base::Duration kFrameStall = std::chrono::seconds(30);
+// How long a peer may take to close after it has been told that no more comes.
+constexpr base::Duration kLinger = std::chrono::seconds(2);
+constexpr size_t kSlotsAtFirst = 4;
+
+CloseCause CauseOf(FrameStream::End end) {
+  switch (end) {
+    case FrameStream::End::kPeerClosed:
+      return CloseCause::kPeer;
+    case FrameStream::End::kBadLength:
+      return CloseCause::kBadLength;
+    case FrameStream::End::kReadError:
+    case FrameStream::End::kWriteError:
+      break;
+  }
+  return CloseCause::kError;
+}
+
+}  // namespace
+
+ServerConnection::ServerConnection(ServerWorker& worker, uint64_t id, Socket socket,
+                                   const SocketAddress& peer)
+    : worker_(worker),
+      id_(id),
+      peer_(peer),
+      local_(socket.LocalAddress()),
+      stream_(worker.loop(), worker.shared().metrics,
+              {.frame_bytes_max = worker.shared().options.frame_bytes_max,
+               .output_bytes_high = worker.shared().options.output_bytes_high},
+              std::move(socket), *this),
+      slots_(kSlotsAtFirst) {}
+
+ServerConnection::~ServerConnection() = default;
+
+void ServerConnection::Start() { session_ = worker_.shared().factory(*this); }
+
+bool ServerConnection::MayReadAhead() {
+  if (!worker_.shared().budget.HasWaiters()) return true;
+  if (!stream_.in_frame()) WaitForMemory(0);
+  return false;
+}
+
+bool ServerConnection::AdmitFrame(size_t bytes) {
+  if (worker_.shared().budget.TryReserve(bytes, &frame_memory_)) return true;
+  frame_waits_ = true;
+  WaitForMemory(bytes);
+  return false;
+}
+
+void ServerConnection::WaitForMemory(size_t bytes) {
+  HF_CHECK(!waits_for_memory_);
+  waits_for_memory_ = true;
+  stream_.StopReading(FrameStream::kAdmission);
+  worker_.shared().metrics.read_pauses.Add();
+  worker_.shared().budget.Wait(bytes, [worker = &worker_, id = id_](Reservation memory) {
+    worker->loop().Post([worker, id, memory = std::move(memory)]() mutable {
+      worker->OnMemory(id, std::move(memory));
+    });
+  });
+}
+
+void ServerConnection::OnMemory(Reservation memory) {
+  waits_for_memory_ = false;
+  stream_.GoOnReading(FrameStream::kAdmission);
+  if (!std::exchange(frame_waits_, false)) return;
+  frame_memory_ = std::move(memory);
+  stream_.BeginBody();
+}
+
+void ServerConnection::AddSlot() {
+  if (requests_in_flight() == slots_.size()) {
+    std::vector<Slot> larger(slots_.size() * 2);
+    for (uint64_t request = first_request_; request < next_request_; ++request)
+      larger[request & (larger.size() - 1)] = std::move(SlotOf(request));
+    slots_ = std::move(larger);
+  }
+  SlotOf(next_request_).done = false;
+  ++next_request_;
+}
+
+void ServerConnection::OnFrame(base::Buffer frame) {
+  const uint64_t request = next_request_;
+  AddSlot();
+  if (requests_in_flight() >= worker_.shared().options.requests_in_flight_max) {
+    requests_full_ = true;
+    stream_.StopReading(FrameStream::kRequests);
+    worker_.shared().metrics.read_pauses.Add();
+  }
+  session_->OnFrame(std::move(frame), Reply(&worker_, id_, request, std::move(frame_memory_)));
+}
+
+void ServerConnection::Answered(uint64_t request, Answer answer) {
+  if (finishing_) return;
+  HF_CHECK(request >= first_request_ && request < next_request_ && !SlotOf(request).done);
+  if (answer.kind == Answer::Kind::kLost) {
+    base::Log(base::LogLevel::kError, "net",
+              "{}: a request was given up without an answer; this is a bug", peer_.ToString());
+    return CloseFor(CloseCause::kLostReply, "a request was given up without an answer");
+  }
+  SlotOf(request) = {.answer = std::move(answer), .done = true};
+  while (first_request_ < next_request_ && SlotOf(first_request_).done && !finishing_) {
+    Release(std::move(SlotOf(first_request_).answer));
+    ++first_request_;
+  }
+  if (requests_full_ &&
+      requests_in_flight() <= worker_.shared().options.requests_in_flight_max / 2) {
+    requests_full_ = false;
+    stream_.GoOnReading(FrameStream::kRequests);
+  }
+  if (draining_ && requests_in_flight() == 0) Finish();
+}
+
+// The answer's turn has come.
+void ServerConnection::Release(Answer answer) {
+  switch (answer.kind) {
+    case Answer::Kind::kSend:
+      worker_.shared().metrics.sent_frames.Add();
+      stream_.Send(std::move(answer.first));
+      for (base::Buffer& piece : answer.rest) stream_.Send(std::move(piece));
+      break;
+    case Answer::Kind::kBody:
+      worker_.shared().metrics.sent_frames.Add();
+      stream_.SendBody(std::move(answer.first));
+      break;
+    case Answer::Kind::kClose:
+      base::Log(base::LogLevel::kDebug, "net", "{}: closing: {}", peer_.ToString(), answer.reason);
+      Finish();
+      break;
+    case Answer::Kind::kNothing:
+    case Answer::Kind::kLost:
+      break;
+  }
+}
+
+void ServerConnection::OnOutputHigh() {
+  stream_.StopReading(FrameStream::kOutput);
+  worker_.shared().metrics.read_pauses.Add();
+  if (session_ != nullptr) session_->OnOutputHigh();
+}
+
+void ServerConnection::OnOutputLow() {
+  stream_.GoOnReading(FrameStream::kOutput);
+  if (session_ != nullptr) session_->OnOutputLow();
+}
+
+void ServerConnection::BeginDrain() {
+  if (std::exchange(draining_, true)) return;
+  stream_.StopReading(FrameStream::kEnding);
+  if (requests_in_flight() == 0) Finish();
+}
+
+void ServerConnection::Finish() {
+  finishing_ = true;
+  frame_memory_.Release();
+  stream_.Finish();
+}
+
+void ServerConnection::OnOutputEmpty() {
+  if (!finishing_ || std::exchange(lingers_, true)) return;
+  linger_ = loop().After(kLinger, [this] {
+    CloseFor(draining_ ? CloseCause::kShutdown : CloseCause::kSession,
+             "the peer did not close in time");
+  });
+}
+
+void ServerConnection::OnEnd(FrameStream::End end, std::string reason) {
+  if (end == FrameStream::End::kBadLength)
+    worker_.WarnSometimes(peer_.ToString() + ": " + reason + "; closed");
+  CloseCause cause = CauseOf(end);
+  if (finishing_) cause = draining_ ? CloseCause::kShutdown : CloseCause::kSession;
+  CloseFor(cause, reason);
+}
+
+void ServerConnection::CloseIfIdle(base::TimePoint now) {
+  const base::Duration idle_timeout = worker_.shared().options.idle_timeout;
+  if (stream_.in_frame() && !stream_.stopped() &&
+      now - stream_.last_read() > std::min(idle_timeout, kFrameStall)) {
+    return CloseFor(CloseCause::kStalled, "a frame began and did not go on");
+  }
+  const bool expected = requests_in_flight() == 0 && !waits_for_memory_;
+  if ((expected || stream_.bytes_queued() > 0) &&
+      now - std::max(stream_.last_read(), stream_.last_write()) > idle_timeout) {
+    CloseFor(CloseCause::kIdle, "idle for too long");
+  }
+}
+
+void ServerConnection::CloseFor(CloseCause cause, std::string_view reason) {
+  if (closed_) return;
+  closed_ = true;
+  base::Log(base::LogLevel::kDebug, "net", "{}: closed: {}", peer_.ToString(), reason);
+  stream_.Close();
+  linger_.Cancel();
+  frame_memory_.Release();
+  worker_.shared().NoteClosed(cause);
+  worker_.Retire(id_);
+}
+
+void ServerConnection::EndSession() {
+  if (session_ == nullptr) return;
+  session_->OnClosed();
+  session_.reset();
+}
+
+}  // namespace holdfast::net

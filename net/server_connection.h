@@ -1,0 +1,89 @@
+// One accepted connection: puts answers back into the order of requests, and decides when its socket
+// is read. On its worker's loop only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "net/frame_stream.h"
+#include "net/framed_server.h"
+#include "net/server_worker.h"
+
+namespace holdfast::net {
+
+class ServerConnection final : public Connection, private FrameStream::Owner {
+ public:
+  ServerConnection(ServerWorker& worker, uint64_t id, Socket socket, const SocketAddress& peer);
+  ~ServerConnection();
+
+  // Makes the session, which may close the connection at once.
+  void Start();
+  void Answered(uint64_t request, Answer answer);
+  void OnMemory(Reservation memory);
+  void CloseIfIdle(base::TimePoint now);
+  // Reads no more, and closes when the requests in flight are answered.
+  void BeginDrain();
+  // The worker forgets the connection, and its session ends at the end of the turn.
+  void CloseFor(CloseCause cause, std::string_view reason);
+  void EndSession();
+
+  EventLoop& loop() override { return worker_.loop(); }
+  uint64_t id() const override { return id_; }
+  const SocketAddress& peer() const override { return peer_; }
+  const SocketAddress& local() const override { return local_; }
+  size_t requests_in_flight() const override {
+    return static_cast<size_t>(next_request_ - first_request_);
+  }
+  size_t bytes_queued() const override { return stream_.bytes_queued(); }
+  void Close(std::string_view reason) override { CloseFor(CloseCause::kSession, reason); }
+  void Pause() override { stream_.StopReading(FrameStream::kPaused); }
+  void Resume() override { stream_.GoOnReading(FrameStream::kPaused); }
+
+ private:
+  struct Slot {
+    Answer answer;
+    bool done = false;
+  };
+
+  bool MayReadAhead() override;
+  bool AdmitFrame(size_t bytes) override;
+  void OnFrame(base::Buffer frame) override;
+  void OnOutputHigh() override;
+  void OnOutputLow() override;
+  void OnOutputEmpty() override;
+  void OnEnd(FrameStream::End end, std::string reason) override;
+
+  Slot& SlotOf(uint64_t request) { return slots_[request & (slots_.size() - 1)]; }
+  void AddSlot();
+  void Release(Answer answer);
+  void WaitForMemory(size_t bytes);
+  // Lets what is queued leave, then closes.
+  void Finish();
+
+  ServerWorker& worker_;
+  const uint64_t id_;
+  const SocketAddress peer_;
+  const SocketAddress local_;
+  FrameStream stream_;
+  std::unique_ptr<Session> session_;
+
+  // Requests in flight are [first, next), in a ring whose size is a power of two.
+  std::vector<Slot> slots_;
+  uint64_t first_request_ = 0;
+  uint64_t next_request_ = 0;
+
+  Reservation frame_memory_;  // Of the frame that is being read.
+  bool waits_for_memory_ = false;
+  bool frame_waits_ = false;  // And it waits because a frame has begun.
+  bool requests_full_ = false;
+  bool draining_ = false;
+  bool finishing_ = false;
+  bool lingers_ = false;
+  bool closed_ = false;
+  base::Timer linger_;
+};
+
+}  // namespace holdfast::net

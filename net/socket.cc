@@ -1,0 +1,117 @@
+#include "net/socket.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace holdfast::net {
+namespace {
+
+constexpr int kBacklog = 511;
+
+void SetInt(int fd, int level, int name, int value) {
+  // These options are wishes; a socket without them works too.
+  setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void SetBuffers(int fd, Socket::BufferBytes buffers) {
+  if (buffers.receive > 0) SetInt(fd, SOL_SOCKET, SO_RCVBUF, buffers.receive);
+  if (buffers.send > 0) SetInt(fd, SOL_SOCKET, SO_SNDBUF, buffers.send);
+}
+
+Socket::Outcome ToOutcome(ssize_t result) {
+  if (result > 0) return {Socket::Outcome::Kind::kDone, static_cast<size_t>(result)};
+  if (result == 0) return {Socket::Outcome::Kind::kEnd};
+  if (errno == EAGAIN || errno == EWOULDBLOCK) return {Socket::Outcome::Kind::kBlocked};
+  return {Socket::Outcome::Kind::kFailed, 0, errno};
+}
+
+base::Result<Socket> ListenAt(const SocketAddress& address, Socket::BufferBytes buffers) {
+  Socket socket(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (socket.fd() < 0) return base::Unexpected(base::ErrnoError("socket", errno));
+  SetInt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);
+  SetBuffers(socket.fd(), buffers);
+  if (bind(socket.fd(), address.get(), address.size()) != 0)
+    return base::Unexpected(base::ErrnoError("bind", errno));
+  if (listen(socket.fd(), kBacklog) != 0)
+    return base::Unexpected(base::ErrnoError("listen", errno));
+  return socket;
+}
+
+}  // namespace
+
+Socket& Socket::operator=(Socket&& other) noexcept {
+  if (this != &other) {
+    Close();
+    fd_ = std::exchange(other.fd_, -1);
+  }
+  return *this;
+}
+
+base::Result<Socket> Socket::Listen(const HostPort& at, BufferBytes buffers) {
+  const std::string context = "cannot listen on " + at.ToString();
+  auto addresses = ResolveBlocking({at.host.empty() ? "0.0.0.0" : at.host, at.port});
+  if (!addresses) return base::Unexpected(std::move(addresses).error().Within(context));
+  auto socket = ListenAt(addresses->front(), buffers);
+  if (!socket) return base::Unexpected(std::move(socket).error().Within(context));
+  return socket;
+}
+
+base::Result<Socket> Socket::Connect(const SocketAddress& to, BufferBytes buffers) {
+  Socket socket(::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (socket.fd() < 0) return base::Unexpected(base::ErrnoError("socket", errno));
+  SetBuffers(socket.fd(), buffers);
+  socket.SetOptions();
+  if (connect(socket.fd(), to.get(), to.size()) != 0 && errno != EINPROGRESS)
+    return base::Unexpected(base::ErrnoError("connect", errno));
+  return socket;
+}
+
+Socket::Outcome Socket::Read(std::span<iovec> pieces) {
+  ssize_t result;
+  do {
+    result = pieces.size() == 1 ? recv(fd_, pieces[0].iov_base, pieces[0].iov_len, 0)
+                                : readv(fd_, pieces.data(), static_cast<int>(pieces.size()));
+  } while (result < 0 && errno == EINTR);
+  return ToOutcome(result);
+}
+
+Socket::Outcome Socket::Write(std::span<iovec> pieces) {
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = pieces.size();
+  ssize_t result;
+  do {
+    result = sendmsg(fd_, &message, MSG_NOSIGNAL);
+  } while (result < 0 && errno == EINTR);
+  return ToOutcome(result);
+}
+
+void Socket::EndOutput() { shutdown(fd_, SHUT_WR); }
+
+void Socket::Close() {
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
+}
+
+void Socket::SetOptions() {
+  SetInt(fd_, IPPROTO_TCP, TCP_NODELAY, 1);
+  SetInt(fd_, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+int Socket::TakeError() {
+  int error = 0;
+  socklen_t size = sizeof(error);
+  return getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
+}
+
+SocketAddress Socket::LocalAddress() const {
+  sockaddr_in6 address{};
+  socklen_t size = sizeof(address);
+  if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  return {reinterpret_cast<const sockaddr*>(&address), size};
+}
+
+}  // namespace holdfast::net
