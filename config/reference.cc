@@ -17,14 +17,15 @@ using google::protobuf::FieldDescriptor;
 
 constexpr std::string_view kIntroduction = R"(# Configuration
 
-<!-- Printed from config/holdfast.proto; the test `config_test` compares, and says how to print it anew. -->
+<!-- Printed from config/holdfast.proto; the test config_test compares, and can print it. -->
 
-Holdfast reads one YAML file (`--config FILE`). Each setting can also come from an environment variable or from the
-command line; of several, the last in this order wins:
+Holdfast reads one YAML file (`--config FILE`). Each setting can also come from an environment
+variable or from the command line; of several, the last in this order wins:
 
 1. the default;
 2. the file;
-3. the environment: `HOLDFAST__AGENT__SPOOL__DIRECTORY=/var/spool/holdfast` is `agent.spool.directory`;
+3. the environment: `HOLDFAST__AGENT__SPOOL__DIRECTORY=/var/spool/holdfast` is
+   `agent.spool.directory`;
 4. `--set agent.spool.directory=/var/spool/holdfast`;
 5. the option of its own, where there is one: `--spool /var/spool/holdfast`.
 
@@ -40,15 +41,16 @@ agent:
     - {name: orders, partitions: 12}
 ```
 
-`holdfast validate FILE` checks a file. An unknown key, a wrong type or a value out of range is an error with file, line
-and column, and nothing starts (exit code 2).
+`holdfast validate FILE` checks a file. An unknown key, a wrong type or a value out of range is an
+error with file, line and column, and nothing starts (exit code 2).
 
 - **Sizes** (`…bytes…`) are numbers of bytes or text: `4096`, `64KiB`, `256MiB`, `20GiB`, `10MB`.
 - **Durations** (`…_ms`) are numbers of milliseconds or text: `500ms`, `30s`, `5m`, `2h`, `7d`.
-- **Text** can come from elsewhere: `{env: NAME}` is an environment variable, `{file: PATH}` the content of a file (without
-  the newline at its end; a relative path begins at the configuration file). Use them for secrets.
-- **Lists of text** may be written as one text with commas. In `--set` and in environment variables, lists and maps are
-  YAML: `--set 'agent.topics=[{name: orders, partitions: 12}]'`.
+- **Text** can come from elsewhere: `{env: NAME}` is an environment variable, `{file: PATH}` the
+  content of a file (without the newline at its end; a relative path begins at the configuration
+  file). Use them for secrets.
+- **Lists of text** may be written as one text with commas. In `--set` and in environment variables,
+  lists and maps are YAML: `--set 'agent.topics=[{name: orders, partitions: 12}]'`.
 )";
 
 std::string CommentOf(const FieldDescriptor& field) {
@@ -126,9 +128,10 @@ std::string RangeOf(const FieldDescriptor& field) {
   return "";
 }
 
-void PrintMap(const Descriptor& type, const std::string& path, const std::string& comment,
+void PrintMap(const Descriptor& type, const std::string& path, const FieldDescriptor& map,
               std::string& out) {
-  out += fmt::format("\n## `{}`\n\n{}\n\n", path, comment);
+  const std::string& outer_flag = Compiled(map).options().GetExtension(check).flag();
+  out += fmt::format("\n## `{}`\n\n{}\n\n", path, CommentOf(map));
   out += "| key | type | default | range | meaning |\n| --- | --- | --- | --- | --- |\n";
   std::string below;
   for (int i = 0; i < type.field_count(); ++i) {
@@ -136,13 +139,14 @@ void PrintMap(const Descriptor& type, const std::string& path, const std::string
     if (field.message_type() != nullptr) {
       const std::string key =
           fmt::format("{}.{}{}", path, field.name(), field.is_repeated() ? "[]" : "");
-      PrintMap(*field.message_type(), key, CommentOf(field), below);
+      PrintMap(*field.message_type(), key, field, below);
       continue;
     }
     const Check& rule = Compiled(field).options().GetExtension(check);
-    const std::string flag = rule.has_flag() ? fmt::format(" Option: `{}`.", rule.flag()) : "";
+    const std::string& flag = rule.required() && !rule.has_flag() ? outer_flag : rule.flag();
+    const std::string option = flag.empty() ? "" : fmt::format(" Option: `{}`.", flag);
     out += fmt::format("| `{}` | {} | {} | {} | {}{} |\n", field.name(), TypeOf(field),
-                       DefaultOf(field), RangeOf(field), CommentOf(field), flag);
+                       DefaultOf(field), RangeOf(field), CommentOf(field), option);
   }
   out += below;
 }
@@ -164,7 +168,7 @@ base::Result<std::string> PrintReference(const std::string& descriptor_set_file)
   std::string out(kIntroduction);
   const Descriptor& root = *schema->FindMessageTypeByName("Config");
   for (int i = 0; i < root.field_count(); ++i)
-    PrintMap(*root.field(i)->message_type(), root.field(i)->name(), CommentOf(*root.field(i)), out);
+    PrintMap(*root.field(i)->message_type(), root.field(i)->name(), *root.field(i), out);
   return out;
 }
 

@@ -1,0 +1,200 @@
+#include "agent/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+namespace holdfast::agent {
+namespace {
+
+constexpr const char* kDescription =
+    R"(Holdfast keeps Kafka records on this host's disk until the broker tier has them.)";
+
+constexpr const char* kFooter = R"(
+Examples:
+  holdfast dev
+      An agent on 127.0.0.1:9092 and its broker on 127.0.0.1:9192, to try.
+  holdfast agent --upstream kafka-1:9092,kafka-2:9092 --spool /var/spool/holdfast \
+      --listen 127.0.0.1:9092
+      Local Kafka clients use bootstrap.servers=127.0.0.1:9092 and change nothing else.
+  holdfast broker --data /var/lib/holdfast --listen 0.0.0.0:9092
+
+`holdfast COMMAND --help` says more.
+Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.)";
+
+constexpr const char* kSettingsFooter = R"(
+Every setting can be given in the file, as HOLDFAST__A__B=value in the environment, and with --set;
+of several, the later of these wins, and options of their own win over all.
+
+SIGTERM and SIGINT stop gracefully: requests in flight are answered, then it exits. A second one
+exits at once.)";
+
+constexpr const char* kAgentFooter = R"(
+Example:
+  holdfast agent --upstream kafka-1:9092,kafka-2:9092 --spool /var/spool/holdfast \
+      --listen 127.0.0.1:9092 --admin 127.0.0.1:9090 \
+      --set 'agent.topics=[{name: orders, partitions: 12}]'
+
+  Declared topics (agent.topics) can be produced to before the tier was ever reached.
+  Port 0 takes a free port. Each listener is one line on standard output:
+      agent listening on 127.0.0.1:9092
+      agent admin on 127.0.0.1:9090)";
+
+constexpr const char* kBrokerFooter = R"(
+Example:
+  holdfast broker --data /var/lib/holdfast --listen 0.0.0.0:9092 --admin 127.0.0.1:9090 \
+      --set broker.num_partitions=8 --set broker.auto_create_topics=false
+
+  Port 0 takes a free port. Each listener is one line on standard output:
+      broker listening on 0.0.0.0:9092
+      broker admin on 127.0.0.1:9090)";
+
+constexpr const char* kDevFooter = R"(
+Addresses, unless they are set otherwise:
+  agent   127.0.0.1:9092, admin http://127.0.0.1:9090/
+  broker  127.0.0.1:9192, admin http://127.0.0.1:9190/
+
+Example, in another terminal:
+  echo hello | kcat -P -b 127.0.0.1:9092 -t greetings
+  kcat -C -b 127.0.0.1:9092 -t greetings -e)";
+
+constexpr const char* kValidateFooter = R"(
+Prints what is wrong, one line per mistake with file, line and column, and exits with 2; or says
+that the file is good. Parts that are in the file (agent, broker) must be complete.
+
+Example:
+  holdfast validate /etc/holdfast.yaml)";
+
+// Collects the settings of one subcommand. Options of their own come after all --set.
+struct Settings {
+  std::string file;
+  std::vector<std::string> sets;
+  std::vector<config::Setting> options;
+};
+
+class Parser {
+ public:
+  Parser() {
+    app_.footer(kFooter);
+    app_.require_subcommand(0, 1);
+    app_.set_help_flag("-h,--help", "Print this help");
+    app_.add_flag("--version", show_version_, "Print the version");
+    AddAgent();
+    AddBroker();
+    AddDev();
+    AddValidate();
+    Add(Command::kVersion, "version", "Print the version", "");
+  }
+
+  std::variant<CommandLine, Exit> Parse(int argc, const char* const* argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return Stop(error);
+    }
+    if (show_version_) return CommandLine{.command = Command::kVersion};
+    const std::vector<CLI::App*> chosen = app_.get_subcommands();
+    if (chosen.empty()) return Exit{kExitWrongUsage, app_.help()};
+    CommandLine line{.command = commands_.at(chosen.front())};
+    line.sources.file = settings_.file;
+    for (const std::string& set : settings_.sets) {
+      const size_t equals = set.find('=');
+      if (equals == std::string::npos)
+        return Exit{kExitWrongUsage, "holdfast: --set " + set +
+                                         ": write KEY=VALUE, such as --set log.level=debug\n"};
+      line.sources.sets.push_back({set.substr(0, equals), set.substr(equals + 1), "--set"});
+    }
+    for (config::Setting& option : settings_.options)
+      line.sources.sets.push_back(std::move(option));
+    return line;
+  }
+
+ private:
+  CLI::App* Add(Command command, const char* name, const char* description, std::string footer) {
+    CLI::App* added = app_.add_subcommand(name, description);
+    added->footer(std::move(footer));
+    commands_[added] = command;
+    return added;
+  }
+
+  void AddAgent() {
+    CLI::App* agent = Add(Command::kAgent, "agent",
+                          "Take records from local Kafka clients, keep them, deliver them",
+                          std::string(kSettingsFooter) + "\n" + kAgentFooter);
+    AddOption(agent, "--upstream", "agent.upstream.bootstrap", "HOST:PORT[,...]",
+              "Brokers of the tier to deliver to: Holdfast's or Apache Kafka's");
+    AddOption(agent, "--spool", "agent.spool.directory", "DIR",
+              "Where records wait until the tier has them");
+    AddOption(agent, "--listen", "agent.listen", "HOST:PORT", "Where local clients connect");
+    AddOption(agent, "--admin", "agent.admin", "HOST:PORT", "Health, metrics and status over HTTP");
+    AddSources(agent);
+  }
+
+  void AddBroker() {
+    CLI::App* broker = Add(Command::kBroker, "broker", "Serve topics: the broker tier on one node",
+                           std::string(kSettingsFooter) + "\n" + kBrokerFooter);
+    AddOption(broker, "--data", "broker.data.directory", "DIR", "Where records and offsets are");
+    AddOption(broker, "--listen", "broker.listen", "HOST:PORT", "Where clients and agents connect");
+    AddOption(broker, "--admin", "broker.admin", "HOST:PORT",
+              "Health, metrics and status over HTTP");
+    AddSources(broker);
+  }
+
+  void AddDev() {
+    CLI::App* dev = Add(Command::kDev, "dev", "Agent and broker in one process, to try Holdfast",
+                        std::string(kSettingsFooter) + "\n" + kDevFooter);
+    AddOption(dev, "--dir", "dev.directory", "DIR",
+              "Where spool and data are kept [holdfast-data]");
+    AddSources(dev);
+  }
+
+  void AddValidate() {
+    CLI::App* validate =
+        Add(Command::kValidate, "validate", "Check a configuration file", kValidateFooter);
+    validate->add_option("FILE", settings_.file, "The YAML file")->required()->type_name("");
+    AddSet(validate);
+  }
+
+  void AddOption(CLI::App* command, const std::string& name, const std::string& key,
+                 const std::string& type, const std::string& help) {
+    const auto note = [this, name, key](const std::string& value) {
+      settings_.options.push_back({key, value, name});
+    };
+    command->add_option_function<std::string>(name, note, help)->type_name(type);
+  }
+
+  void AddSources(CLI::App* command) {
+    command->add_option("--config", settings_.file, "YAML file, see docs/configuration.md")
+        ->type_name("FILE");
+    AddSet(command);
+  }
+
+  void AddSet(CLI::App* command) {
+    command->add_option("--set", settings_.sets, "One setting, log.level=debug; repeatable")
+        ->type_name("KEY=VALUE")
+        ->allow_extra_args(false);
+  }
+
+  Exit Stop(const CLI::ParseError& error) {
+    std::ostringstream out;
+    std::ostringstream err;
+    const int code = app_.exit(error, out, err);
+    if (code == 0) return {kExitFine, out.str()};
+    return {kExitWrongUsage, "holdfast: " + err.str()};
+  }
+
+  CLI::App app_{kDescription, "holdfast"};
+  bool show_version_ = false;
+  Settings settings_;
+  std::map<CLI::App*, Command> commands_;
+};
+
+}  // namespace
+
+std::variant<CommandLine, Exit> ParseCommandLine(int argc, const char* const* argv) {
+  return Parser().Parse(argc, argv);
+}
+
+}  // namespace holdfast::agent

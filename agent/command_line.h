@@ -1,0 +1,34 @@
+// The command line of `holdfast`: which command, and where its configuration comes from.
+//
+// Threads: none.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "config/config.h"
+
+namespace holdfast::agent {
+
+// What a process says by its exit code.
+inline constexpr int kExitFine = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitWrongUsage = 2;  // Or wrong configuration.
+
+enum class Command : uint8_t { kAgent, kBroker, kDev, kValidate, kVersion };
+
+struct CommandLine {
+  Command command = Command::kVersion;
+  config::Sources sources;
+};
+
+// Nothing to run: a help text (standard output) or a wrong usage (standard error).
+struct Exit {
+  int code = kExitFine;
+  std::string text;
+};
+
+std::variant<CommandLine, Exit> ParseCommandLine(int argc, const char* const* argv);
+
+}  // namespace holdfast::agent

@@ -1,0 +1,60 @@
+#include "agent/loops.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "config/holdfast.pb.h"
+
+namespace holdfast::agent {
+namespace {
+
+constexpr uint32_t kDefaultWorkersMax = 8;
+
+uint32_t WorkerCount(uint32_t configured) {
+  if (configured != 0) return configured;
+  return std::clamp<uint32_t>(std::thread::hardware_concurrency(), 1, kDefaultWorkersMax);
+}
+
+}  // namespace
+
+base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics) {
+  const auto start = [metrics](std::string name) {
+    return net::LoopThread::Start({.name = std::move(name), .metrics = metrics});
+  };
+  Loops loops;
+  for (uint32_t i = 0; i < WorkerCount(workers); ++i) {
+    HF_ASSIGN_OR_RETURN(auto worker, start("worker" + std::to_string(i)));
+    loops.workers_.push_back(std::move(worker));
+  }
+  HF_ASSIGN_OR_RETURN(loops.upstream_, start("upstream"));
+  HF_ASSIGN_OR_RETURN(loops.writer_, start("writer"));
+  HF_ASSIGN_OR_RETURN(loops.background_, start("background"));
+  HF_ASSIGN_OR_RETURN(loops.admin_, start("admin"));
+  return loops;
+}
+
+std::vector<net::EventLoop*> Loops::workers() const {
+  std::vector<net::EventLoop*> loops;
+  for (const auto& worker : workers_) loops.push_back(&worker->loop());
+  return loops;
+}
+
+spool::Options SpoolOptionsOf(const config::Storage& config) {
+  return {.directory = config.directory(),
+          .segment_bytes = config.segment_bytes(),
+          .commit_bytes_max = config.commit_bytes_max(),
+          .queue_bytes_max = config.queue_bytes_max(),
+          .bytes_max = config.bytes_max(),
+          .free_bytes_min = config.free_bytes_min()};
+}
+
+base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,
+                                                            const std::string& address,
+                                                            std::vector<net::AdminRoute> routes) {
+  if (address.empty()) return nullptr;
+  HF_ASSIGN_OR_RETURN(const net::HostPort listen, net::HostPort::Parse(address));
+  return net::AdminServer::Listen(loops.admin(), {.listen = listen}, std::move(routes));
+}
+
+}  // namespace holdfast::agent

@@ -1,0 +1,168 @@
+// The `holdfast` binary: from the command line and the configuration to a running process.
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "agent/command_line.h"
+#include "agent/role.h"
+#include "agent/signals.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "config/holdfast.pb.h"
+
+namespace holdfast::agent {
+namespace {
+
+// A drain that hangs is cut off this long after its own limit.
+constexpr std::chrono::milliseconds kDrainGrace = std::chrono::seconds(5);
+
+using Roles = std::vector<std::unique_ptr<Role>>;  // In the order of draining.
+
+int Fail(int code, const std::string& message) {
+  std::fprintf(stderr, "holdfast: %s\n", message.c_str());
+  return code;
+}
+
+void Print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void PrintListeners(const Role& role) {
+  std::string lines;
+  for (const std::string& address : role.ListenAddresses())
+    lines += fmt::format("{} listening on {}\n", role.name(), address);
+  if (const std::string admin = role.AdminAddress(); !admin.empty())
+    lines += fmt::format("{} admin on {}\n", role.name(), admin);
+  Print(lines);
+}
+
+void PrintWhatToTry(const Role& agent) {
+  const std::string address = agent.ListenAddresses().front();
+  Print(fmt::format(
+      "\nTry, in another terminal:\n"
+      "  echo hello | kcat -P -b {0} -t greetings     # acknowledged once it is on this disk\n"
+      "  kcat -C -b {0} -t greetings -o beginning -e  # read through the agent from its broker\n"
+      "  kcat -L -b {0}                               # what is there\n"
+      "  curl http://{1}/status                       # what waits, and how the tier is\n"
+      "Ctrl-C stops both; the records stay.\n",
+      address, agent.AdminAddress()));
+}
+
+// Until a signal says stop.
+int Serve(const Roles& roles, Signals& signals, std::chrono::milliseconds drain_timeout) {
+  signals.WaitForStop();
+  signals.ExitOnNext(drain_timeout + kDrainGrace);
+  for (const std::unique_ptr<Role>& role : roles) role->Drain();
+  base::Log(base::LogLevel::kInfo, "main", "drained");
+  return kExitFine;
+}
+
+int RunAgent(const config::Config& config, Signals& signals) {
+  if (auto complete = config::CheckComplete(config, "agent"); !complete)
+    return Fail(kExitWrongUsage, complete.error().message);
+  auto agent = StartAgent(config.agent());
+  if (!agent) return Fail(kExitFailed, agent.error().message);
+  PrintListeners(**agent);
+  Roles roles;
+  roles.push_back(*std::move(agent));
+  return Serve(roles, signals, std::chrono::milliseconds(config.agent().drain_timeout_ms()));
+}
+
+int RunBroker(const config::Config& config, Signals& signals) {
+  if (auto complete = config::CheckComplete(config, "broker"); !complete)
+    return Fail(kExitWrongUsage, complete.error().message);
+  auto broker = StartBroker(config.broker());
+  if (!broker) return Fail(kExitFailed, broker.error().message);
+  PrintListeners(**broker);
+  Roles roles;
+  roles.push_back(*std::move(broker));
+  return Serve(roles, signals, std::chrono::milliseconds(config.broker().drain_timeout_ms()));
+}
+
+int RunDev(config::Config config, Signals& signals) {
+  const std::string& directory = config.dev().directory();
+  config::Storage& spool = *config.mutable_agent()->mutable_spool();
+  if (!spool.has_directory()) spool.set_directory(directory + "/agent");
+  config::Storage& data = *config.mutable_broker()->mutable_data();
+  if (!data.has_directory()) data.set_directory(directory + "/broker");
+
+  auto broker = StartBroker(config.broker());
+  if (!broker) return Fail(kExitFailed, broker.error().message);
+  config.mutable_agent()->mutable_upstream()->clear_bootstrap();
+  for (const std::string& address : (*broker)->ListenAddresses())
+    config.mutable_agent()->mutable_upstream()->add_bootstrap(address);
+  auto agent = StartAgent(config.agent());
+  if (!agent) return Fail(kExitFailed, agent.error().message);
+
+  PrintListeners(**agent);
+  PrintListeners(**broker);
+  PrintWhatToTry(**agent);
+  Roles roles;
+  roles.push_back(*std::move(agent));
+  roles.push_back(*std::move(broker));
+  return Serve(roles, signals,
+               std::chrono::milliseconds(config.agent().drain_timeout_ms() +
+                                         config.broker().drain_timeout_ms()));
+}
+
+// What is different when both run on one machine to be tried.
+std::vector<config::Setting> DevDefaults() {
+  return {{"agent.listen", "127.0.0.1:9092", "default"},
+          {"agent.admin", "127.0.0.1:9090", "default"},
+          {"broker.listen", "127.0.0.1:9192", "default"},
+          {"broker.admin", "127.0.0.1:9190", "default"},
+          {"broker.groups.initial_rebalance_delay_ms", "0", "default"}};
+}
+
+int Validate(const config::Config& config, const std::string& file) {
+  std::string parts;
+  for (const auto& [part, present] :
+       {std::pair("agent", config.has_agent()), std::pair("broker", config.has_broker())}) {
+    if (!present) continue;
+    if (auto complete = config::CheckComplete(config, part); !complete)
+      return Fail(kExitWrongUsage, file + ": " + complete.error().message);
+    parts += parts.empty() ? part : std::string(" and ") + part;
+  }
+  Print(file + ": good" + (parts.empty() ? "" : " for " + parts) + "\n");
+  return kExitFine;
+}
+
+int Run(CommandLine line) {
+  if (line.command == Command::kVersion) {
+    Print("holdfast " HOLDFAST_VERSION "\n");
+    return kExitFine;
+  }
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    line.sources.environment.emplace_back(*variable);
+  if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
+  const auto config = config::Load(line.sources);
+  if (!config) return Fail(kExitWrongUsage, config.error().message);
+  base::SetLogLevel(static_cast<base::LogLevel>((*config)->log().level()));
+  base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
+                                                                    : base::LogFormat::kText);
+  if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
+  Signals signals;
+  if (line.command == Command::kAgent) return RunAgent(**config, signals);
+  if (line.command == Command::kBroker) return RunBroker(**config, signals);
+  return RunDev(**config, signals);
+}
+
+int Main(int argc, char** argv) {
+  auto line = ParseCommandLine(argc, argv);
+  if (const auto* exit = std::get_if<Exit>(&line)) {
+    std::fputs(exit->text.c_str(), exit->code == kExitFine ? stdout : stderr);
+    return exit->code;
+  }
+  return Run(std::get<CommandLine>(std::move(line)));
+}
+
+}  // namespace
+}  // namespace holdfast::agent
+
+int main(int argc, char** argv) { return holdfast::agent::Main(argc, argv); }

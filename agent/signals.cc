@@ -1,0 +1,56 @@
+#include "agent/signals.h"
+
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <string_view>
+
+#include "agent/command_line.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace holdfast::agent {
+namespace {
+
+// Async-signal-safe: nothing but write and _exit.
+void OnOverdue(int) {
+  constexpr std::string_view kMessage =
+      "holdfast: did not drain in time, exiting; what was acknowledged is on disk\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  _exit(kExitFailed);
+}
+
+}  // namespace
+
+Signals::Signals() {
+  sigemptyset(&watched_);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&watched_, signal);
+  HF_CHECK(pthread_sigmask(SIG_BLOCK, &watched_, nullptr) == 0);
+}
+
+void Signals::WaitForStop() {
+  for (;;) {
+    int signal = 0;
+    HF_CHECK(sigwait(&watched_, &signal) == 0);
+    if (signal != SIGHUP) {
+      base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
+                signal == SIGTERM ? "SIGTERM" : "SIGINT");
+      return;
+    }
+    base::Log(base::LogLevel::kWarn, "main",
+              "SIGHUP ignored: the configuration is read at start; restart to change it");
+  }
+}
+
+void Signals::ExitOnNext(std::chrono::milliseconds limit) {
+  std::signal(SIGALRM, OnOverdue);
+  const itimerval timer{
+      .it_value = {.tv_sec = limit.count() / 1000, .tv_usec = limit.count() % 1000 * 1000 + 1}};
+  HF_CHECK(setitimer(ITIMER_REAL, &timer, nullptr) == 0);
+  sigset_t deadly;
+  sigemptyset(&deadly);
+  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&deadly, signal);
+  HF_CHECK(pthread_sigmask(SIG_UNBLOCK, &deadly, nullptr) == 0);
+}
+
+}  // namespace holdfast::agent

@@ -1,0 +1,27 @@
+// The signals that people and supervisors send to a process.
+//
+// Ownership: one per process, for its life. Made before the first thread, so that all threads
+//   inherit the blocked signals and only the main thread takes them.
+// Threads: main.
+#pragma once
+
+#include <chrono>
+#include <csignal>
+
+namespace holdfast::agent {
+
+class Signals {
+ public:
+  Signals();
+
+  // Returns when SIGTERM or SIGINT came. SIGHUP is answered in the log.
+  void WaitForStop();
+
+  // From now on a further signal ends the process at once, and so does the end of `limit`.
+  void ExitOnNext(std::chrono::milliseconds limit);
+
+ private:
+  sigset_t watched_;
+};
+
+}  // namespace holdfast::agent

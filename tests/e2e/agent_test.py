@@ -1,0 +1,146 @@
+"""The agent in front of the broker tier: produced to with the tier away, drained, read through."""
+
+import time
+import unittest
+
+import harness
+from harness import Case, consume, kcat, produce, wait_for
+
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+DECLARED = ("--set", "agent.topics=[{name: orders, partitions: 2}]")
+
+
+class AgentTest(Case):
+    def delivered(self, agent, count):
+        return lambda: agent.metric("holdfast_agent_forwarded_records_total") >= count
+
+    def test_records_go_through_to_the_tier_and_can_be_read_from_both(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *DECLARED).start()
+        lines = [f"record {n}" for n in range(1000)]
+        produce(agent.address, "orders", lines, "-p", "0")
+        wait_for(self.delivered(agent, 1000), what="1000 records delivered")
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), lines)
+        self.assertEqual(consume(agent.address, "orders", "-p", "0"), lines)
+
+    def test_a_topic_that_nobody_declared_is_learned_from_the_tier(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        produce(agent.address, "undeclared", ["one", "two"])
+        wait_for(self.delivered(agent, 2), what="2 records delivered")
+        self.assertEqual(consume(agent.address, "undeclared"), ["one", "two"])
+
+    def test_every_compression_goes_through_byte_for_byte(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *DECLARED).start()
+        expected = []
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+            lines = [f"{codec} {n} " + "y" * n for n in range(100)]
+            produce(agent.address, "orders", lines, "-z", codec, "-p", "1")
+            expected += lines
+        wait_for(self.delivered(agent, len(expected)), what="all records delivered")
+        self.assertEqual(consume(tier.address, "orders", "-p", "1"), expected)
+
+    def test_accepts_declared_topics_before_the_tier_was_ever_seen(self):
+        tier = self.broker()
+        agent = self.agent(tier.address, *DECLARED,
+                           "--set", "agent.upstream.backoff_max_ms=500ms").start()
+        lines = [f"early {n}" for n in range(2000)]
+        produce(agent.address, "orders", lines, "-p", "0", "-X", "enable.idempotence=true")
+        self.assertEqual(agent.metric("holdfast_agent_forwarded_records_total"), 0)
+        agent.kill()
+        agent.start()
+        tier.start()
+        wait_for(self.delivered(agent, 2000), 30, "2000 records delivered")
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), lines)
+
+    def test_goes_on_accepting_while_the_tier_is_away_and_drains_in_order(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *DECLARED,
+                           "--set", "agent.upstream.backoff_max_ms=500ms").start()
+        lines = [f"{n}" for n in range(3000)]
+        produce(agent.address, "orders", lines[:1000], "-p", "0")
+        wait_for(self.delivered(agent, 1000), what="the first third delivered")
+        tier.kill()
+        produce(agent.address, "orders", lines[1000:2000], "-p", "0")
+        self.assertGreaterEqual(agent.metric("holdfast_agent_backlog_records"), 1000)
+        agent.kill()
+        agent.start()
+        produce(agent.address, "orders", lines[2000:], "-p", "0")
+        tier.start()
+        wait_for(lambda: agent.metric("holdfast_agent_backlog_records") == 0, 30, "an empty spool")
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), lines)
+
+    def test_a_group_and_admin_calls_work_through_the_agent(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        admin = AdminClient({"bootstrap.servers": agent.address})
+        for future in admin.create_topics([NewTopic("made-through-the-agent", 3, 1)]).values():
+            future.result(timeout=20)
+        described = admin.list_topics(timeout=10)
+        self.assertEqual(len(described.topics["made-through-the-agent"].partitions), 3)
+        addresses = {f"{broker.host}:{broker.port}" for broker in described.brokers.values()}
+        self.assertNotIn(tier.address, addresses, "clients must not be sent past the agent")
+
+        produce(agent.address, "made-through-the-agent", [str(n) for n in range(300)])
+        consumer = Consumer({"bootstrap.servers": agent.address, "group.id": "through",
+                             "auto.offset.reset": "earliest"})
+        try:
+            consumer.subscribe(["made-through-the-agent"])
+            got = []
+
+            def read_all():
+                message = consumer.poll(0.2)
+                if message is not None and not message.error():
+                    got.append(int(message.value()))
+                return len(got) == 300
+
+            wait_for(read_all, 30, "300 records by the group")
+            consumer.commit(asynchronous=False)
+        finally:
+            consumer.close()
+        self.assertEqual(sorted(got), list(range(300)))
+
+    def test_metadata_is_answered_with_the_tier_away(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        produce(agent.address, "seen", ["x"])
+        wait_for(self.delivered(agent, 1), what="1 record delivered")
+        tier.kill()
+        agent.kill()
+        agent.start()
+        self.assertIn('topic "seen"', kcat("-L", "-b", agent.address, "-t", "seen"))
+        self.assertEqual(agent.get("/live").strip(), "ok")
+        self.assertTrue(agent.get("/ready"))
+        self.assertIn("{", agent.get("/status"))
+
+    def test_acks_zero_one_and_all_are_on_disk(self):
+        tier = self.broker()
+        agent = self.agent(tier.address, *DECLARED).start()
+        for acks in ("0", "1", "all"):
+            produce(agent.address, "orders", [f"acks {acks}"], "-p", "0", "-X", f"acks={acks}")
+        wait_for(lambda: agent.metric("holdfast_agent_acknowledged_records_total") == 3,
+                 what="three records on disk")
+        agent.kill()
+        agent.start()
+        tier.start()
+        wait_for(self.delivered(agent, 3), 30, "three records delivered")
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"),
+                         ["acks 0", "acks 1", "acks all"])
+
+    def test_a_drain_answers_what_is_in_flight(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *DECLARED).start()
+        produce(agent.address, "orders", [str(n) for n in range(5000)], "-p", "0")
+        began = time.monotonic()
+        self.assertEqual(agent.stop(), 0)
+        self.assertLess(time.monotonic() - began, 12)
+        agent.start()
+        wait_for(lambda: agent.metric("holdfast_agent_backlog_records") == 0, 30, "an empty spool")
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), [str(n) for n in range(5000)])
+
+
+if __name__ == "__main__":
+    harness.main()

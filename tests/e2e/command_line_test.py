@@ -1,0 +1,195 @@
+"""The command line as people and supervisors see it: exit codes, messages, signals, ports."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+import harness
+from harness import Case, wait_for
+
+
+def run(*arguments, environment=None, timeout=20):
+    return subprocess.run([harness.HOLDFAST, *arguments], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=timeout,
+                          env=dict(os.environ, **(environment or {})))
+
+
+class CommandLineTest(Case):
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        return self.path(name)
+
+    def spawn(self, *arguments):
+        """A process without the harness's ports; its output is a pipe."""
+        child = subprocess.Popen([harness.HOLDFAST, *arguments], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(child.stdout.close)
+        self.addCleanup(child.stderr.close)
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        return child
+
+    def test_version_and_help_are_fine(self):
+        for arguments in (["version"], ["--version"]):
+            done = run(*arguments)
+            self.assertEqual(done.returncode, 0)
+            self.assertRegex(done.stdout, r"^holdfast \d+\.\d+\.\d+\n$")
+        for arguments in (["--help"], ["agent", "--help"], ["broker", "-h"], ["dev", "--help"],
+                          ["validate", "--help"]):
+            done = run(*arguments)
+            self.assertEqual(done.returncode, 0, arguments)
+            self.assertIn("Example", done.stdout)
+            self.assertEqual(done.stderr, "")
+
+    def test_wrong_usage_exits_with_2_and_says_why(self):
+        for arguments, message in (
+                ([], "COMMAND"),
+                (["brokre"], "brokre"),
+                (["broker", "--dta", "x"], "--dta"),
+                (["broker", "--listen"], "--listen"),
+                (["broker", "--set", "nonsense"], "KEY=VALUE"),
+                (["broker", "--set", "broker.lisen=x"], 'did you mean "broker.listen"?'),
+                (["broker", "--listen", "127.0.0.1:0"], "broker.data.directory is not set: "
+                                                        "give --data DIR"),
+                (["agent", "--listen", "127.0.0.1:0", "--spool", "x"],
+                 "agent.upstream.bootstrap is not set: give --upstream HOST:PORT[,...]"),
+                (["broker", "--listen", "nonsense", "--data", "x"], "must be HOST:PORT"),
+                (["broker", "--config", "/nonexistent.yaml"], "cannot read /nonexistent.yaml"),
+                (["validate"], "FILE"),
+        ):
+            done = run(*arguments)
+            self.assertEqual(done.returncode, 2, (arguments, done.stderr))
+            self.assertEqual(done.stdout, "")
+            self.assertIn(message, done.stderr)
+
+    def test_validate_names_every_mistake_and_its_place(self):
+        good = self.write("good.yaml", "agent:\n  listen: 127.0.0.1:0\n  spool: {directory: s}\n"
+                                       "  upstream: {bootstrap: 127.0.0.1:1}\n")
+        done = run("validate", good)
+        self.assertEqual((done.returncode, done.stdout), (0, f"{good}: good for agent\n"))
+        bad = self.write("bad.yaml", "agent:\n  lisen: x\n  workers: many\n")
+        done = run("validate", bad)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(f'{bad}:2:3: unknown key "agent.lisen"; did you mean "agent.listen"?',
+                      done.stderr)
+        self.assertIn(f"{bad}:3:12: agent.workers", done.stderr)
+        half = self.write("half.yaml", "agent:\n  listen: 127.0.0.1:0\n")
+        self.assertEqual(run("validate", half).returncode, 2)
+
+    def test_file_environment_set_and_option_win_in_this_order(self):
+        file = self.write("order.yaml", "broker:\n  listen: 127.0.0.1:1\n  node_id: -1\n")
+        data = self.path("data")
+        done = run("broker", "--config", file, "--data", data)
+        self.assertIn("node_id", done.stderr)
+        file = self.write("order.yaml", "broker:\n  listen: 256.0.0.1:1\n")
+        child = self.spawn("broker", "--config", file, "--data", data, "--set",
+                           "broker.listen=256.0.0.2:1", "--listen", "127.0.0.1:0")
+        self.assertRegex(child.stdout.readline(), r"^broker listening on 127\.0\.0\.1:\d+\n$")
+
+    def test_the_chosen_ports_are_printed_one_per_line(self):
+        child = self.spawn("broker", "--data", self.path("d"), "--listen", "127.0.0.1:0",
+                           "--admin", "127.0.0.1:0")
+        listening, admin = child.stdout.readline(), child.stdout.readline()
+        self.assertRegex(listening, r"^broker listening on 127\.0\.0\.1:[1-9]\d+\n$")
+        self.assertRegex(admin, r"^broker admin on 127\.0\.0\.1:[1-9]\d+\n$")
+        socket.create_connection(("127.0.0.1", int(listening.rsplit(":", 1)[1]))).close()
+
+    def test_dev_runs_both_and_says_what_to_try(self):
+        child = self.spawn("dev", "--dir", self.path("dev"), "--set", "agent.listen=127.0.0.1:0",
+                           "--set", "agent.admin=127.0.0.1:0", "--set", "broker.admin=127.0.0.1:0",
+                           "--set", "broker.listen=127.0.0.1:0")
+        text = ""
+        while "Ctrl-C" not in text:
+            line = child.stdout.readline()
+            self.assertTrue(line, child.stderr.read() if child.poll() is not None else "")
+            text += line
+        address = re.search(r"^agent listening on (\S+)$", text, re.M).group(1)
+        self.assertIn(f"kcat -P -b {address}", text)
+        harness.produce(address, "greetings", ["hello"])
+        wait_for(lambda: harness.consume(address, "greetings") == ["hello"], what="the greeting")
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(20), 0)
+
+    def test_an_address_in_use_is_a_clear_failure(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = "127.0.0.1:%d" % taken.getsockname()[1]
+            for arguments in (
+                    ["broker", "--data", self.path("d"), "--listen", address],
+                    ["broker", "--data", self.path("d"), "--listen", "127.0.0.1:0",
+                     "--admin", address],
+                    ["agent", "--spool", self.path("s"), "--upstream", "127.0.0.1:1",
+                     "--listen", address]):
+                done = run(*arguments)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(address, done.stderr)
+                self.assertIn("in use", done.stderr)
+
+    def test_a_directory_that_cannot_be_made_is_a_clear_failure(self):
+        file = self.write("file", "")
+        done = run("broker", "--data", file + "/below", "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(file, done.stderr)
+        done = run("agent", "--spool", file, "--upstream", "127.0.0.1:1", "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(file, done.stderr)
+
+    def test_a_second_process_on_the_same_directory_is_refused(self):
+        first = self.broker().start()
+        done = run("broker", "--data", self.path("broker"), "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(self.path("broker"), done.stderr)
+        self.assertTrue(first.running())
+        host = self.agent(first.address).start()
+        done = run("agent", "--spool", self.path("agent"), "--upstream", first.address,
+                   "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(self.path("agent"), done.stderr)
+        self.assertTrue(host.running())
+
+    def test_sigterm_and_sigint_drain_and_exit_with_0(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            tier = self.broker().start()
+            tier.child.send_signal(number)
+            self.assertEqual(tier.child.wait(15), 0)
+            tier.child = None
+
+    def test_sighup_does_no_harm(self):
+        tier = self.broker().start()
+        tier.child.send_signal(signal.SIGHUP)
+        wait_for(lambda: "SIGHUP ignored" in tier.log(), what="a word in the log")
+        self.assertTrue(tier.get("/live"))
+
+    def test_a_second_signal_exits_at_once(self):
+        tier = self.broker("--set", "broker.drain_timeout_ms=60s").start()
+        waiting = subprocess.Popen(
+            ["kcat", "-C", "-q", "-b", tier.address, "-t", "quiet", "-X",
+             "fetch.wait.max.ms=60000", "-X", "socket.timeout.ms=90000"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        self.addCleanup(waiting.wait)
+        self.addCleanup(waiting.kill)
+        wait_for(lambda: tier.metric("holdfast_net_connections") >= 1, what="a connection")
+        tier.child.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        tier.child.send_signal(signal.SIGTERM)
+        self.assertIn(tier.child.wait(3), (0, -signal.SIGTERM))  # 0: it was done already.
+        tier.child = None
+
+    def test_json_lines_in_the_log_are_json(self):
+        tier = self.broker("--set", "log.format=json").start()
+        tier.stop()
+        lines = tier.log().splitlines()
+        self.assertTrue(lines)
+        for line in lines:
+            self.assertIn("message", json.loads(line))
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,179 @@
+"""Starts real processes and real clients for the end-to-end tests.
+
+Processes get ports below the ephemeral range, so that no client's socket takes the port of one that
+was killed and is to come back. Everything lives in one temporary directory per test.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+HOLDFAST = None  # The binary under test, the first argument of every test file.
+LONG = os.environ.get("HOLDFAST_LONG") == "1"
+START_TIMEOUT = 20.0
+
+
+def main():
+    """Runs the tests of the calling file; its first argument is the binary."""
+    global HOLDFAST
+    sys.modules["harness"].HOLDFAST = os.path.abspath(sys.argv.pop(1))
+    unittest.main(module="__main__", verbosity=2)
+
+
+def wait_for(condition, timeout=20.0, what="condition"):
+    """Polls until the condition gives something true, and returns that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(0.02)
+
+
+_ports = itertools.count(20000 + os.getpid() * 37 % 10000)
+
+
+def free_port():
+    for port in _ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+
+
+class Process:
+    """One `holdfast` process that may be killed and started again."""
+
+    def __init__(self, role, directory, *arguments, environment=None):
+        self.role = role
+        self.directory = directory
+        self.arguments = arguments
+        self.environment = dict(os.environ, **(environment or {}))
+        self.log_path = os.path.join(directory, f"{role}.log")
+        self.out_path = os.path.join(directory, f"{role}.out")
+        self.address = f"127.0.0.1:{free_port()}"
+        self.admin = f"127.0.0.1:{free_port()}"
+        self.child = None
+        self.starts = 0
+
+    def start(self):
+        assert self.child is None, f"{self.role} already runs"
+        self.starts += 1
+        command = [HOLDFAST, self.role, "--listen", self.address, "--admin", self.admin,
+                   *self.arguments]
+        with open(self.out_path, "wb") as out, open(self.log_path, "ab") as log:
+            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log,
+                                          env=self.environment)
+        lines = wait_for(self._listeners, START_TIMEOUT, f"{self.role} to listen\n{self.log()}")
+        self.address, self.admin = lines
+        return self
+
+    def _listeners(self):
+        if self.child.poll() is not None:
+            raise AssertionError(f"{self.role} exited with {self.child.returncode}:\n{self.log()}")
+        with open(self.out_path, encoding="utf-8") as out:
+            text = out.read()
+        found = [re.search(rf"^{self.role} {what} (\S+)$", text, re.M)
+                 for what in ("listening on", "admin on")]
+        return [match.group(1) for match in found] if all(found) else None
+
+    def running(self):
+        return self.child is not None and self.child.poll() is None
+
+    def kill(self):
+        """kill -9."""
+        self.child.kill()
+        self.child.wait()
+        self.child = None
+
+    def stop(self, timeout=20.0):
+        """SIGTERM; returns the exit code."""
+        self.child.send_signal(signal.SIGTERM)
+        code = self.child.wait(timeout)
+        self.child = None
+        return code
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
+            return answer.read().decode()
+
+    def metric(self, name):
+        """The sum over all labels of a series."""
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics"), re.M)
+        return sum(map(float, found))
+
+    def log(self):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.log_path, encoding="utf-8", errors="replace") as log:
+                return "".join(log.readlines()[-40:])
+        return ""
+
+
+class Case(unittest.TestCase):
+    """A temporary directory, and processes that are gone when the test ends."""
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="holdfast-e2e-")
+        self.processes = []
+
+    def tearDown(self):
+        for process in self.processes:
+            if process.running():
+                process.kill()
+        failed = not self._outcome.success
+        if failed:
+            for process in self.processes:
+                print(f"--- last lines of {process.role}'s log\n{process.log()}", file=sys.stderr)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def broker(self, *arguments):
+        process = Process("broker", self.directory, "--data", self.path("broker"),
+                          "--set", "broker.groups.initial_rebalance_delay_ms=0", *arguments)
+        self.processes.append(process)
+        return process
+
+    def agent(self, upstream, *arguments):
+        process = Process("agent", self.directory, "--spool", self.path("agent"),
+                          "--upstream", upstream, *arguments)
+        self.processes.append(process)
+        return process
+
+
+def kcat(*arguments, data=None, timeout=30.0, check=True):
+    """Runs kcat to its end; returns its output."""
+    if isinstance(data, str):
+        data = data.encode()
+    done = subprocess.run(["kcat", *arguments], input=data, capture_output=True, timeout=timeout,
+                          **({"stdin": subprocess.DEVNULL} if data is None else {}))
+    if check and done.returncode != 0:
+        raise AssertionError(f"kcat {' '.join(arguments)}: exit {done.returncode}\n"
+                             f"{done.stderr.decode(errors='replace')}")
+    return done.stdout.decode()
+
+
+def produce(address, topic, lines, *arguments, timeout=30.0):
+    """One record per line."""
+    kcat("-P", "-b", address, "-t", topic, *arguments, data="\n".join(lines) + "\n",
+         timeout=timeout)
+
+
+def consume(address, topic, *arguments, timeout=30.0):
+    """All records there are, as a list of lines."""
+    return kcat("-C", "-q", "-b", address, "-t", topic, "-o", "beginning", "-e", *arguments,
+                timeout=timeout).splitlines()
