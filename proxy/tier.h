@@ -38,33 +38,37 @@ class Tier {
 
   // Whether the node can be asked now. If not, the connection is begun, and the observer hears.
   [[nodiscard]] virtual bool Ready(int32_t node) = 0;
-  // The newest version that both sides know; none if the node does not serve the API, or is not
-  // ready.
-  [[nodiscard]] virtual std::optional<int16_t> Version(int32_t node, const kafka::Api& api) = 0;
+  // The newest version that both sides know, up to `cap`; none if the node does not serve the API,
+  // or is not ready.
+  [[nodiscard]] virtual std::optional<int16_t> Version(int32_t node, const kafka::Api& api,
+                                                       int16_t cap = kafka::kNever) = 0;
   // A whole request frame; its correlation id is filled in. The node must be ready.
   virtual void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) = 0;
   // Asks for metadata soon; the observer hears of the answer. `topic`, if not empty, is asked for
   // from now on, and made if the tier does that by itself or it is declared.
   virtual void RefreshMetadata(std::string_view topic) = 0;
 
-  // Encodes and decodes around Send. The node must be ready. Without a common version: kInvalid, at
-  // once.
+  // Encodes and decodes around Send. The node must be ready. kInvalid, at once: there is no common
+  // version, or it cannot carry the request.
   template <class Request>
   void Call(int32_t node, const Request& request,
-            base::UniqueFunction<void(base::Result<typename Request::Response>)> done) {
-    const std::optional<int16_t> version = Version(node, Request::kApi);
+            base::UniqueFunction<void(base::Result<typename Request::Response>)> done,
+            int16_t cap = kafka::kNever) {
+    const std::optional<int16_t> version = Version(node, Request::kApi, cap);
     if (!version) {
       done(base::Unexpected(base::Code::kInvalid, "the tier does not serve " +
                                                       std::string(Request::kApi.name) +
                                                       " in a version known here"));
       return;
     }
-    Send(
-        node, kafka::EncodeRequest(request, *version, /*correlation_id=*/0, kClientId),
-        [done = std::move(done), version = *version](base::Result<std::string_view> frame) mutable {
-          if (!frame) return done(base::Unexpected(std::move(frame).error()));
-          done(kafka::DecodeResponse<typename Request::Response>(*frame, version));
-        });
+    auto frame = kafka::EncodeRequest(request, *version, /*correlation_id=*/0, kClientId);
+    if (!frame) return done(base::Unexpected(std::move(frame).error()));
+    auto on_answer = [done = std::move(done),
+                      version = *version](base::Result<std::string_view> answer) mutable {
+      if (!answer) return done(base::Unexpected(std::move(answer).error()));
+      done(kafka::DecodeResponse<typename Request::Response>(*answer, version));
+    };
+    Send(node, *std::move(frame), std::move(on_answer));
   }
 };
 

@@ -56,10 +56,10 @@ bool Upstream::Ready(int32_t node) {
   return false;
 }
 
-std::optional<int16_t> Upstream::Version(int32_t node, const kafka::Api& api) {
+std::optional<int16_t> Upstream::Version(int32_t node, const kafka::Api& api, int16_t cap) {
   Link* link = FindReady(node);
   if (link == nullptr) return std::nullopt;
-  return kafka::PickVersion(api, link->versions());
+  return kafka::PickVersion(api, link->versions(), cap);
 }
 
 void Upstream::Send(int32_t node, base::Buffer frame, OnAnswer on_answer) {
@@ -212,7 +212,8 @@ void Upstream::MakeMissingTopics(const kafka::MetadataResponse& response) {
 
 void Upstream::CreateDeclared(const std::vector<std::string>& topics) {
   if (FindReady(kAnyNode) == nullptr) return;
-  const std::optional<int16_t> version = Version(kAnyNode, kafka::CreateTopicsRequest::kApi);
+  const std::optional<int16_t> version =
+      Version(kAnyNode, kafka::CreateTopicsRequest::kApi, kafka::kNever);
   // Older brokers want a number: one replica is what a single broker can have.
   const int16_t replicas = version && *version >= 4 ? -1 : 1;
   kafka::CreateTopicsRequest request{.timeout_ms = kCreateTimeoutMs};

@@ -44,7 +44,8 @@ class Upstream final : public Tier {
   void SetObserver(TierObserver* observer) { observer_ = observer; }
 
   [[nodiscard]] bool Ready(int32_t node) override;
-  [[nodiscard]] std::optional<int16_t> Version(int32_t node, const kafka::Api& api) override;
+  [[nodiscard]] std::optional<int16_t> Version(int32_t node, const kafka::Api& api,
+                                               int16_t cap) override;
   void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) override;
   void RefreshMetadata(std::string_view topic) override;
 

@@ -1,0 +1,126 @@
+#include "agent/forward_state.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+
+#include "base/crc32c.h"
+#include "base/endian.h"
+
+namespace holdfast::agent {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr size_t kUpstreamSize = 1 + 8 + 4;
+constexpr size_t kForwardSize = 1 + 8 + 2 + 8 + 4 + 8 + 8;
+
+base::Result<> CheckForm(std::string_view what, std::string_view bytes, size_t size) {
+  if (bytes.empty() || static_cast<uint8_t>(bytes[0]) != kFormat) {
+    return base::Unexpected(base::Code::kInvalid,
+                            fmt::format("{}: written by another version of the agent", what));
+  }
+  if (bytes.size() != size) {
+    return base::Unexpected(base::Code::kCorrupt,
+                            fmt::format("{}: {} bytes in place of {}", what, bytes.size(), size));
+  }
+  return {};
+}
+
+template <std::integral T>
+void Put(std::string& to, T value) {
+  std::array<char, sizeof(T)> bytes;
+  base::StoreLittle(bytes.data(), value);
+  to.append(bytes.data(), bytes.size());
+}
+
+// Reads fields one after the other; the caller has checked the size.
+class Fields {
+ public:
+  explicit Fields(std::string_view bytes) : at_(bytes.data() + 1) {}
+  template <std::integral T>
+  void Get(T& value) {
+    value = base::LoadLittle<T>(at_);
+    at_ += sizeof(T);
+  }
+
+ private:
+  const char* at_;
+};
+
+}  // namespace
+
+std::string StreamKey(std::string_view prefix, spool::StreamId stream) {
+  std::array<char, 4> id;
+  base::StoreBig(id.data(), stream.value());
+  return std::string(prefix).append(id.data(), id.size());
+}
+
+std::optional<spool::StreamId> ParseStreamKey(std::string_view prefix, std::string_view key) {
+  if (!key.starts_with(prefix) || key.size() != prefix.size() + 4) return std::nullopt;
+  return spool::StreamId(base::LoadBig<uint32_t>(key.data() + prefix.size()));
+}
+
+std::string StreamName(std::string_view topic, int32_t partition) {
+  std::array<char, 12> number;
+  const auto end = std::to_chars(number.data(), number.data() + number.size(), partition).ptr;
+  std::string name;
+  name.reserve(topic.size() + 1 + number.size());
+  return name.append(topic).append(1, '/').append(number.data(), end);
+}
+
+std::optional<std::pair<std::string, int32_t>> ParseStreamName(std::string_view name) {
+  const size_t slash = name.rfind('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  int32_t partition = 0;
+  const auto [end, error] =
+      std::from_chars(name.data() + slash + 1, name.data() + name.size(), partition);
+  if (error != std::errc() || end != name.data() + name.size() || partition < 0) {
+    return std::nullopt;
+  }
+  return std::pair(std::string(name.substr(0, slash)), partition);
+}
+
+uint32_t ClusterTag(std::string_view cluster_id) { return base::Crc32c(cluster_id); }
+
+std::string UpstreamProducer::Serialize() const {
+  std::string bytes(1, static_cast<char>(kFormat));
+  Put(bytes, id);
+  Put(bytes, cluster_tag);
+  return bytes;
+}
+
+base::Result<UpstreamProducer> UpstreamProducer::Parse(std::string_view bytes) {
+  HF_RETURN_IF_ERROR(CheckForm("upstream producer", bytes, kUpstreamSize));
+  UpstreamProducer parsed;
+  Fields fields(bytes);
+  fields.Get(parsed.id);
+  fields.Get(parsed.cluster_tag);
+  return parsed;
+}
+
+std::string ForwardRecord::Serialize() const {
+  std::string bytes(1, static_cast<char>(kFormat));
+  Put(bytes, identity.producer_id);
+  Put(bytes, identity.epoch);
+  Put(bytes, identity.base_ordinal);
+  Put(bytes, identity.cluster_tag);
+  Put(bytes, confirmed);
+  Put(bytes, tier_offset);
+  return bytes;
+}
+
+base::Result<ForwardRecord> ForwardRecord::Parse(std::string_view bytes) {
+  HF_RETURN_IF_ERROR(CheckForm("forward record", bytes, kForwardSize));
+  ForwardRecord parsed;
+  Fields fields(bytes);
+  fields.Get(parsed.identity.producer_id);
+  fields.Get(parsed.identity.epoch);
+  fields.Get(parsed.identity.base_ordinal);
+  fields.Get(parsed.identity.cluster_tag);
+  fields.Get(parsed.confirmed);
+  fields.Get(parsed.tier_offset);
+  return parsed;
+}
+
+}  // namespace holdfast::agent

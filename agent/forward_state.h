@@ -1,0 +1,83 @@
+// What the agent keeps in the spool's state about delivery, so that a restart goes on where it was:
+// under which producer id and epoch a stream is written at the tier, and how far the tier has
+// confirmed it.
+//
+// The sequence number of a record at the tier is its ordinal in the stream minus the base ordinal:
+// a stream is one contiguous range, whatever happens between.
+//
+// Threads: any; plain values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/result.h"
+#include "kafka/record_batch.h"
+#include "spool/spool.h"
+
+namespace holdfast::agent {
+
+// Under which the agent's own records stand in the spool's state.
+inline constexpr std::string_view kClusterKey = "agent/cluster";      // MetadataCache::Serialize
+inline constexpr std::string_view kPortsKey = "agent/ports";          // broker ports
+inline constexpr std::string_view kProducerIdsKey = "agent/ids";      // local producer ids
+inline constexpr std::string_view kUpstreamKey = "agent/upstream";    // UpstreamProducer
+inline constexpr std::string_view kForwardPrefix = "agent/forward/";  // + stream: ForwardRecord
+inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";    // + stream: ProducerTable
+
+// The stream's id in four bytes follows the prefix.
+std::string StreamKey(std::string_view prefix, spool::StreamId stream);
+std::optional<spool::StreamId> ParseStreamKey(std::string_view prefix, std::string_view key);
+
+// "<topic>/<partition>"; a topic's name has no slash.
+std::string StreamName(std::string_view topic, int32_t partition);
+std::optional<std::pair<std::string, int32_t>> ParseStreamName(std::string_view name);
+
+// Tells clusters apart without keeping their names in every record.
+uint32_t ClusterTag(std::string_view cluster_id);
+
+// The producer id that the tier gave this agent.
+struct UpstreamProducer {
+  int64_t id = kafka::kNoProducerId;
+  uint32_t cluster_tag = 0;
+
+  [[nodiscard]] std::string Serialize() const;
+  static base::Result<UpstreamProducer> Parse(std::string_view bytes);
+};
+
+// As whom one stream is written at the tier.
+struct Identity {
+  int64_t producer_id = kafka::kNoProducerId;
+  int16_t epoch = 0;
+  int64_t base_ordinal = 0;
+  uint32_t cluster_tag = 0;
+
+  [[nodiscard]] bool known() const { return producer_id != kafka::kNoProducerId; }
+  [[nodiscard]] int32_t SequenceOf(int64_t ordinal) const {
+    return static_cast<int32_t>((ordinal - base_ordinal) & 0x7fffffff);
+  }
+  // How many records after `ordinal` the tier has if `last_sequence` was its last: less than 2^31,
+  // and only meaningful if that is plausible.
+  [[nodiscard]] int64_t RecordsBeyond(int64_t ordinal, int32_t last_sequence) const {
+    return (static_cast<int64_t>(last_sequence) + 1 - SequenceOf(ordinal)) & 0x7fffffff;
+  }
+  [[nodiscard]] kafka::Producer ProducerAt(int64_t ordinal) const {
+    return {.id = producer_id, .epoch = epoch, .base_sequence = SequenceOf(ordinal)};
+  }
+  bool operator==(const Identity&) const = default;
+};
+
+struct ForwardRecord {
+  Identity identity;
+  int64_t confirmed = 0;     // Records below this ordinal are at the tier.
+  int64_t tier_offset = -1;  // The tier's offset behind the last confirmed record, if it said so.
+
+  [[nodiscard]] std::string Serialize() const;
+  static base::Result<ForwardRecord> Parse(std::string_view bytes);
+  bool operator==(const ForwardRecord&) const = default;
+};
+
+}  // namespace holdfast::agent

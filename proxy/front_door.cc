@@ -1,0 +1,75 @@
+#include "proxy/front_door.h"
+
+#include "kafka/api/api_versions.h"
+#include "kafka/api/describe_cluster.h"
+#include "kafka/api/fetch.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/join_group.h"
+#include "kafka/api/list_offsets.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_fetch.h"
+#include "kafka/api/produce.h"
+#include "kafka/api/sync_group.h"
+#include "net/framed_server.h"
+
+namespace holdfast::proxy {
+namespace {
+
+// Each with a series of its own; the rest is counted together.
+constexpr std::array kNamed{
+    kafka::ProduceRequest::kApi,         kafka::FetchRequest::kApi,
+    kafka::ListOffsetsRequest::kApi,     kafka::MetadataRequest::kApi,
+    kafka::OffsetCommitRequest::kApi,    kafka::OffsetFetchRequest::kApi,
+    kafka::FindCoordinatorRequest::kApi, kafka::JoinGroupRequest::kApi,
+    kafka::SyncGroupRequest::kApi,       kafka::HeartbeatRequest::kApi,
+    kafka::ApiVersionsRequest::kApi,     kafka::InitProducerIdRequest::kApi,
+    kafka::DescribeClusterRequest::kApi,
+};
+
+}  // namespace
+
+FrontDoor::FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata,
+                     BrokerPorts& broker_ports, RecordSink& records,
+                     std::function<void(std::string)> ask_for_topic, net::Resolver& names,
+                     metrics::NetMetrics& net, metrics::AgentMetrics& agent)
+    : options(std::move(front_options)),
+      cache(metadata),
+      ports(broker_ports),
+      sink(records),
+      refresh_topic(std::move(ask_for_topic)),
+      resolver(names),
+      net_metrics(net),
+      metrics(agent),
+      other_requests_(agent.requests.With("other")) {
+  requests_.fill(&other_requests_);
+  for (const kafka::Api& api : kNamed) {
+    requests_[static_cast<size_t>(api.key)] = &metrics.requests.With(api.name);
+  }
+}
+
+LocalAddresses FrontDoor::AddressesFor(net::Connection& connection) const {
+  return {
+      .host = options.advertised_host.empty() ? connection.local().host() : options.advertised_host,
+      .bootstrap_port = bootstrap_port_.load(std::memory_order_relaxed),
+      .ports = ports.Snapshot()};
+}
+
+std::optional<net::HostPort> FrontDoor::TierAddress(int32_t node, size_t attempt) const {
+  const int32_t wanted = node == kNoNode ? ports.BootstrapNode() : node;
+  const ClusterPtr cluster = cache.cluster();
+  if (const auto broker = cluster->brokers.find(wanted); broker != cluster->brokers.end()) {
+    return broker->second.address;
+  }
+  if (node != kNoNode) return std::nullopt;
+  return options.bootstrap[attempt % options.bootstrap.size()];
+}
+
+void FrontDoor::CountRequest(int16_t api_key) {
+  const auto index = static_cast<size_t>(api_key);
+  (api_key >= 0 && index < kCountedApis ? *requests_[index] : other_requests_).Add();
+}
+
+}  // namespace holdfast::proxy

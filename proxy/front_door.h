@@ -1,0 +1,74 @@
+// What all client connections of one agent share. A connection asks it where things are; it owns
+// nothing of a connection.
+//
+// Ownership: everything named here outlives the sessions.
+// Threads: all members may be used from any session's loop.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "metrics/catalogue.h"
+#include "net/address.h"
+#include "proxy/broker_ports.h"
+#include "proxy/metadata_cache.h"
+#include "proxy/record_sink.h"
+#include "proxy/rewrite.h"
+
+namespace holdfast::net {
+class Connection;
+}
+
+namespace holdfast::proxy {
+
+struct FrontDoorOptions {
+  std::vector<net::HostPort> bootstrap;  // Of the tier.
+  std::string advertised_host;           // Empty: the address by which the client came.
+  size_t batch_bytes_max = 1048588;
+  std::chrono::milliseconds timestamp_ahead_max = std::chrono::hours(1);
+  size_t frame_bytes_max = 104857600;
+  base::Duration connect_timeout = std::chrono::seconds(10);
+  // A question that can be answered from the cache waits no longer for the tier.
+  base::Duration local_answer_after = std::chrono::seconds(3);
+  // A client's first ApiVersions waits so long for the tier's, if that was never seen.
+  base::Duration versions_wait = std::chrono::seconds(1);
+};
+
+class FrontDoor {
+ public:
+  FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata, BrokerPorts& broker_ports,
+            RecordSink& records, std::function<void(std::string)> ask_for_topic,
+            net::Resolver& names, metrics::NetMetrics& net, metrics::AgentMetrics& agent);
+
+  // The address that stands for the tier's first broker. Before the first connection is taken.
+  void SetBootstrapPort(uint16_t port) { bootstrap_port_ = port; }
+  // As the client of this connection should see the brokers.
+  [[nodiscard]] LocalAddresses AddressesFor(net::Connection& connection) const;
+  // Where to connect for a listener's broker (kNoNode: the bootstrap listener's). None if the
+  // broker is gone. `attempt` takes turns among the bootstrap addresses.
+  [[nodiscard]] std::optional<net::HostPort> TierAddress(int32_t node, size_t attempt) const;
+
+  void CountRequest(int16_t api_key);
+
+  const FrontDoorOptions options;
+  MetadataCache& cache;
+  BrokerPorts& ports;
+  RecordSink& sink;
+  const std::function<void(std::string)> refresh_topic;
+  net::Resolver& resolver;
+  metrics::NetMetrics& net_metrics;
+  metrics::AgentMetrics& metrics;
+
+ private:
+  static constexpr size_t kCountedApis = 96;
+  std::atomic<uint16_t> bootstrap_port_{0};
+  std::array<metrics::Counter*, kCountedApis> requests_{};
+  metrics::Counter& other_requests_;
+};
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,167 @@
+#include "proxy/local_answers.h"
+
+#include <algorithm>
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+using Answer = kafka::MetadataResponse::MetadataResponseTopic;
+
+constexpr size_t kTopicNameMax = 249;
+
+bool ValidTopicName(std::string_view name) {
+  return !name.empty() && name.size() <= kTopicNameMax && name != "." && name != ".." &&
+         std::ranges::all_of(name, [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '_' || c == '-';
+         });
+}
+
+bool Names(const std::vector<kafka::MetadataResponse::MetadataResponseBroker>& brokers,
+           int32_t node) {
+  return std::ranges::find(brokers, node,
+                           &kafka::MetadataResponse::MetadataResponseBroker::node_id) !=
+         brokers.end();
+}
+
+void AddPartitions(Answer& answer, const Topic& topic, const kafka::MetadataResponse& response) {
+  for (size_t i = 0; i < topic.leaders.size(); ++i) {
+    int32_t leader = topic.leaders[i];
+    if (!Names(response.brokers, leader)) leader = response.brokers.front().node_id;
+    answer.partitions.push_back({.partition_index = static_cast<int32_t>(i),
+                                 .leader_id = leader,
+                                 .replica_nodes = {leader},
+                                 .isr_nodes = {leader}});
+  }
+}
+
+void AddTopic(kafka::MetadataResponse& response, std::string_view name, const Topic* topic) {
+  Answer& answer = response.topics.emplace_back();
+  answer.name = name;
+  if (topic == nullptr) {
+    answer.error_code =
+        ValidTopicName(name) ? ErrorCode::kLeaderNotAvailable : ErrorCode::kInvalidTopicException;
+    return;
+  }
+  answer.topic_id = topic->id;
+  answer.is_internal = topic->internal;
+  AddPartitions(answer, *topic, response);
+}
+
+void AddTopicById(kafka::MetadataResponse& response, const kafka::Uuid& id, const Cluster& cluster,
+                  int16_t version) {
+  for (const auto& [name, topic] : cluster.topics) {
+    if (topic->id == id) return AddTopic(response, name, topic.get());
+  }
+  Answer& answer = response.topics.emplace_back();
+  // From this version on a name may be null; clients ask by id since then only.
+  constexpr int16_t kNullNameSince = 12;
+  if (version < kNullNameSince) answer.name = "";
+  answer.error_code = ErrorCode::kUnknownTopicId;
+  answer.topic_id = id;
+}
+
+}  // namespace
+
+kafka::MetadataResponse LocalMetadata(const Cluster& cluster, const LocalAddresses& local,
+                                      const kafka::MetadataRequest& request, int16_t version) {
+  kafka::MetadataResponse response;
+  for (const auto& [node, broker] : cluster.brokers) {
+    const auto port = local.PortOf(node);
+    if (!port) continue;
+    response.brokers.push_back({.node_id = node, .host = local.host, .port = *port});
+    if (broker.rack) response.brokers.back().rack = *broker.rack;
+  }
+  if (response.brokers.empty()) {
+    response.brokers.push_back(
+        {.node_id = kUnseenNode, .host = local.host, .port = local.bootstrap_port});
+  }
+  if (!cluster.id.empty()) response.cluster_id = cluster.id;
+  response.controller_id = Names(response.brokers, cluster.controller)
+                               ? cluster.controller
+                               : response.brokers.front().node_id;
+  const bool all = !request.topics || (version == 0 && request.topics->empty());
+  if (all) {
+    for (const auto& [name, topic] : cluster.topics) AddTopic(response, name, topic.get());
+    return response;
+  }
+  for (const auto& asked : *request.topics) {
+    if (asked.name) {
+      AddTopic(response, *asked.name, cluster.FindTopic(*asked.name));
+    } else {
+      AddTopicById(response, asked.topic_id, cluster, version);
+    }
+  }
+  return response;
+}
+
+kafka::FindCoordinatorResponse LocalFindCoordinator(const kafka::FindCoordinatorRequest& request,
+                                                    int16_t version) {
+  constexpr int16_t kManyKeysSince = 4;
+  constexpr std::string_view kWhy = "the broker tier is away";
+  kafka::FindCoordinatorResponse response;
+  if (version < kManyKeysSince) {
+    response.error_code = ErrorCode::kCoordinatorNotAvailable;
+    if (version > 0) response.error_message = kWhy;
+    response.node_id = -1;
+    response.port = -1;
+    return response;
+  }
+  for (const std::string_view key : request.coordinator_keys) {
+    response.coordinators.push_back({.key = key,
+                                     .node_id = -1,
+                                     .port = -1,
+                                     .error_code = ErrorCode::kCoordinatorNotAvailable,
+                                     .error_message = kWhy});
+  }
+  return response;
+}
+
+kafka::DescribeClusterResponse LocalDescribeCluster(const Cluster& cluster,
+                                                    const LocalAddresses& local,
+                                                    const kafka::DescribeClusterRequest& request) {
+  constexpr int8_t kBrokerEndpoints = 1;
+  kafka::DescribeClusterResponse response;
+  response.endpoint_type = request.endpoint_type;
+  response.cluster_id = cluster.id;
+  if (request.endpoint_type != kBrokerEndpoints) {
+    response.error_code = ErrorCode::kBrokerNotAvailable;
+    response.error_message = "the broker tier is away";
+    return response;
+  }
+  response.controller_id = cluster.controller;
+  for (const auto& [node, broker] : cluster.brokers) {
+    const auto port = local.PortOf(node);
+    if (!port) continue;
+    response.brokers.push_back({.broker_id = node, .host = local.host, .port = *port});
+    if (broker.rack) response.brokers.back().rack = *broker.rack;
+  }
+  return response;
+}
+
+void FillIn(kafka::MetadataResponse& response, const Cluster& cluster, const MetadataCache& cache) {
+  if (response.brokers.empty()) return;
+  for (Answer& answer : response.topics) {
+    if (!answer.name) continue;
+    const Topic* known = cluster.FindTopic(*answer.name);
+    if (known == nullptr) continue;
+    if (answer.error_code == ErrorCode::kUnknownTopicOrPartition &&
+        cache.Declared(*answer.name) > 0) {
+      answer.error_code = ErrorCode::kNone;
+      answer.partitions.clear();
+      AddPartitions(answer, *known, response);
+      continue;
+    }
+    if (answer.partitions.empty()) continue;
+    if (answer.error_code == ErrorCode::kLeaderNotAvailable) answer.error_code = ErrorCode::kNone;
+    for (auto& partition : answer.partitions) {
+      if (partition.leader_id != kNoNode) continue;
+      const int32_t last = cluster.LeaderOf(*answer.name, partition.partition_index);
+      partition.leader_id = Names(response.brokers, last) ? last : response.brokers.front().node_id;
+      partition.error_code = ErrorCode::kNone;
+    }
+  }
+}
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,41 @@
+// What the agent says for the tier while that is away, or for topics that the tier does not have
+// yet: from the metadata cache, with the agent's own addresses.
+//
+// Leaders are the last known ones; since the agent takes records for any partition on any of its
+// ports, any broker will do for a producer. Leader epochs are left out (-1): clients ignore answers
+// whose epochs went back.
+//
+// Ownership: messages borrow from the cluster, the request and the addresses.
+// Threads: any; pure.
+#pragma once
+
+#include <cstdint>
+
+#include "kafka/api/describe_cluster.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/metadata.h"
+#include "proxy/metadata_cache.h"
+#include "proxy/rewrite.h"
+
+namespace holdfast::proxy {
+
+// The id under which the agent shows itself while no broker was ever seen.
+inline constexpr int32_t kUnseenNode = 1;
+
+// A topic that is not known gets LEADER_NOT_AVAILABLE, on which clients wait and ask again.
+kafka::MetadataResponse LocalMetadata(const Cluster& cluster, const LocalAddresses& local,
+                                      const kafka::MetadataRequest& request, int16_t version);
+
+// COORDINATOR_NOT_AVAILABLE for each key, on which clients wait and ask again.
+kafka::FindCoordinatorResponse LocalFindCoordinator(const kafka::FindCoordinatorRequest& request,
+                                                    int16_t version);
+
+kafka::DescribeClusterResponse LocalDescribeCluster(const Cluster& cluster,
+                                                    const LocalAddresses& local,
+                                                    const kafka::DescribeClusterRequest& request);
+
+// Makes the tier's answer fit for producing: declared topics that the tier does not have are shown
+// as declared, and partitions without a leader get the last known one.
+void FillIn(kafka::MetadataResponse& response, const Cluster& cluster, const MetadataCache& cache);
+
+}  // namespace holdfast::proxy

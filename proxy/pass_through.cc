@@ -1,0 +1,262 @@
+#include "proxy/pass_through.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "kafka/api/produce.h"
+#include "proxy/local_answers.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::RequestHeader;
+
+// What it takes to finish an answer later, when the connection may be gone.
+struct Rewriting {
+  FrontDoor& front;
+  net::EventLoop& loop;
+  LocalAddresses local;
+  RequestHeader header;
+  base::Buffer frame;
+  net::Reply reply;
+  bool asked_for_ports = false;
+};
+
+void SendRewritten(Rewriting work);
+
+// A header that outlives its frame.
+RequestHeader WithoutClientId(const RequestHeader& header) {
+  RequestHeader kept = header;
+  kept.client_id.reset();
+  return kept;
+}
+
+template <class Response>
+void Finish(Rewriting& work, Response& response) {
+  work.reply.Send(
+      kafka::EncodeResponse(response, work.header.api_version, work.header.correlation_id));
+}
+
+// False if brokers are new: their listeners are opened first, and the answer follows.
+template <class Response>
+bool RewriteAddresses(Rewriting& work, Response& response) {
+  std::vector<int32_t> unknown = NodesIn(response);
+  std::erase_if(unknown, [&](int32_t node) { return work.local.PortOf(node).has_value(); });
+  if (unknown.empty() || work.asked_for_ports) {
+    Rewrite(response, work.local);
+    return true;
+  }
+  work.asked_for_ports = true;
+  FrontDoor& front = work.front;
+  net::EventLoop& loop = work.loop;
+  auto later = std::make_unique<Rewriting>(std::move(work));
+  front.ports.Request(std::move(unknown), [&loop, later = std::move(later)]() mutable {
+    loop.Post([later = std::move(later)] {
+      later->local.ports = later->front.ports.Snapshot();
+      SendRewritten(std::move(*later));
+    });
+  });
+  return false;
+}
+
+void SendMetadata(Rewriting& work) {
+  auto response =
+      kafka::DecodeResponse<kafka::MetadataResponse>(work.frame.view(), work.header.api_version);
+  if (!response) return work.reply.Close(response.error().message);
+  work.front.cache.Learn(*response, work.loop.WallClockMs());
+  if (!RewriteAddresses(work, *response)) return;
+  const ClusterPtr cluster = work.front.cache.cluster();
+  FillIn(*response, *cluster, work.front.cache);
+  Finish(work, *response);
+}
+
+template <class Response>
+void SendWithAddresses(Rewriting& work) {
+  auto response = kafka::DecodeResponse<Response>(work.frame.view(), work.header.api_version);
+  if (!response) return work.reply.Close(response.error().message);
+  if (RewriteAddresses(work, *response)) Finish(work, *response);
+}
+
+void SendProduce(Rewriting& work) {
+  auto response =
+      kafka::DecodeResponse<kafka::ProduceResponse>(work.frame.view(), work.header.api_version);
+  if (!response) return work.reply.Close(response.error().message);
+  Rewrite(*response);
+  Finish(work, *response);
+}
+
+void SendRewritten(Rewriting work) {
+  switch (work.header.api_key) {
+    case kafka::MetadataRequest::kApi.key:
+      return SendMetadata(work);
+    case kafka::FindCoordinatorRequest::kApi.key:
+      return SendWithAddresses<kafka::FindCoordinatorResponse>(work);
+    case kafka::DescribeClusterRequest::kApi.key:
+      return SendWithAddresses<kafka::DescribeClusterResponse>(work);
+    case kafka::ProduceRequest::kApi.key:
+      return SendProduce(work);
+    default:
+      work.reply.SendBody(std::move(work.frame));
+  }
+}
+
+}  // namespace
+
+bool CarriesAddresses(int16_t api_key) {
+  return LocallyAnswerable(api_key) || api_key == kafka::ProduceRequest::kApi.key;
+}
+
+bool LocallyAnswerable(int16_t api_key) {
+  return api_key == kafka::MetadataRequest::kApi.key ||
+         api_key == kafka::FindCoordinatorRequest::kApi.key ||
+         api_key == kafka::DescribeClusterRequest::kApi.key;
+}
+
+void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_view frame,
+                   const RequestHeader& header, net::Reply reply) {
+  const ClusterPtr cluster = front.cache.cluster();
+  const LocalAddresses local = front.AddressesFor(connection);
+  const auto send = [&](const auto& response) {
+    reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
+  };
+  const auto refuse = [&](const base::Error& error) { reply.Close(error.message); };
+  if (header.api_key == kafka::MetadataRequest::kApi.key) {
+    const auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame, header);
+    if (!request) return refuse(request.error());
+    return send(LocalMetadata(*cluster, local, *request, header.api_version));
+  }
+  if (header.api_key == kafka::FindCoordinatorRequest::kApi.key) {
+    const auto request = kafka::DecodeRequest<kafka::FindCoordinatorRequest>(frame, header);
+    if (!request) return refuse(request.error());
+    return send(LocalFindCoordinator(*request, header.api_version));
+  }
+  const auto request = kafka::DecodeRequest<kafka::DescribeClusterRequest>(frame, header);
+  if (!request) return refuse(request.error());
+  send(LocalDescribeCluster(*cluster, local, *request));
+}
+
+PassThrough::PassThrough(FrontDoor& front, net::Connection& connection, int32_t node)
+    : front_(front), connection_(connection), node_(node) {}
+
+PassThrough::~PassThrough() {
+  if (client_) front_.metrics.proxied_connections.Sub();
+  for (Pending& pending : pending_) {
+    if (pending.reply) pending.reply.Close("the client is gone");
+  }
+}
+
+void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
+  pending_.push_back({.header = WithoutClientId(header), .reply = std::move(reply)});
+  Send(std::move(frame));
+}
+
+void PassThrough::ForwardUnanswered(base::Buffer frame, net::Reply reply) {
+  reply.SendNothing();
+  Send(std::move(frame));
+}
+
+void PassThrough::ForwardOrAnswer(base::Buffer frame, const RequestHeader& header,
+                                  net::Reply reply) {
+  pending_.push_back({.header = header,
+                      .reply = std::move(reply),
+                      .question = base::Buffer::Copy(frame.view()),
+                      .deadline = connection_.loop().Now() + front_.options.local_answer_after});
+  WatchDeadlines();
+  Send(std::move(frame));
+}
+
+void PassThrough::Send(base::Buffer frame) {
+  front_.metrics.proxied_requests.Add();
+  if (!client_) Connect();
+  if (!client_) return Lose("the broker behind this port is not known");
+  client_->SendBody(std::move(frame));
+  if (client_->bytes_queued() > kQueueHigh && !std::exchange(client_paused_, true)) {
+    connection_.Pause();
+  }
+}
+
+void PassThrough::Connect() {
+  const std::optional<net::HostPort> peer = front_.TierAddress(node_, attempts_++);
+  if (!peer) return;
+  front_.metrics.proxied_connections.Add();
+  net::FramedClient::Callbacks callbacks;
+  callbacks.on_connected = [] {};
+  callbacks.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
+  callbacks.on_closed = [this](const base::Error& error) { Lose(error.message); };
+  callbacks.on_output_low = [this] {
+    if (std::exchange(client_paused_, false)) connection_.Resume();
+  };
+  client_ = std::make_unique<net::FramedClient>(
+      connection_.loop(), front_.resolver, front_.net_metrics,
+      net::FramedClient::Options{.peer = *peer,
+                                 .frame_bytes_max = front_.options.frame_bytes_max,
+                                 .output_bytes_high = kQueueHigh,
+                                 .connect_timeout = front_.options.connect_timeout},
+      std::move(callbacks));
+  if (tier_paused_) client_->Pause();
+}
+
+void PassThrough::OnFrame(base::Buffer frame) {
+  const base::Result<int32_t> correlation_id = kafka::ReadCorrelationId(frame.view());
+  if (!correlation_id || pending_.empty() ||
+      pending_.front().header.correlation_id != *correlation_id) {
+    return Lose("the tier sent an answer that belongs to no request");
+  }
+  Pending pending = std::move(pending_.front());
+  pending_.pop_front();
+  if (!pending.reply) return;  // Came too late.
+  if (!CarriesAddresses(pending.header.api_key)) return pending.reply.SendBody(std::move(frame));
+  SendRewritten({.front = front_,
+                 .loop = connection_.loop(),
+                 .local = front_.AddressesFor(connection_),
+                 .header = pending.header,
+                 .frame = std::move(frame),
+                 .reply = std::move(pending.reply)});
+}
+
+void PassThrough::Lose(const std::string& why) {
+  if (client_) front_.metrics.proxied_connections.Sub();
+  client_.reset();
+  base::Log(base::LogLevel::kDebug, "proxy", "lost the way to the tier for {}: {}",
+            connection_.peer().ToString(), why);
+  for (Pending& pending : std::exchange(pending_, {})) {
+    if (!pending.reply) continue;
+    if (pending.question.empty()) {
+      pending.reply.Close(why);
+    } else {
+      AnswerFromCache(pending);
+    }
+  }
+  if (std::exchange(client_paused_, false)) connection_.Resume();
+}
+
+void PassThrough::WatchDeadlines() {
+  for (Pending& pending : pending_) {
+    if (!pending.reply || pending.question.empty()) continue;
+    const base::Duration left = pending.deadline - connection_.loop().Now();
+    if (left > base::Duration::zero()) {
+      deadline_timer_ = connection_.loop().After(left, [this] { WatchDeadlines(); });
+      return;
+    }
+    AnswerFromCache(pending);
+  }
+}
+
+void PassThrough::AnswerFromCache(Pending& pending) {
+  AnswerLocally(front_, connection_, pending.question.view(), pending.header,
+                std::move(pending.reply));
+}
+
+void PassThrough::PauseTier() {
+  tier_paused_ = true;
+  if (client_) client_->Pause();
+}
+
+void PassThrough::ResumeTier() {
+  tier_paused_ = false;
+  if (client_) client_->Resume();
+}
+
+}  // namespace holdfast::proxy

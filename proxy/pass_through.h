@@ -1,0 +1,88 @@
+// One client's own connection to a broker of the tier: what the agent does not answer itself goes
+// over it byte for byte, with the client's correlation ids, and the answers come back with the
+// agent's addresses in place of the tier's.
+//
+// It is made with the first request and again after it was lost. When it is lost, requests that the
+// cache can answer are answered from there, and others close the client's connection, for the
+// client to ask again.
+//
+// Ownership: belongs to a session, and goes with it; the connection outlives it.
+// Threads: the connection's loop.
+// Limits: while more than kQueueHigh bytes wait for the tier the client is not read, and while
+//   answers wait for the client the tier is not read. A question that the cache can answer waits
+//   FrontDoorOptions::local_answer_after at most.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "kafka/codec.h"
+#include "net/framed_client.h"
+#include "net/framed_server.h"
+#include "net/reply.h"
+#include "proxy/front_door.h"
+
+namespace holdfast::proxy {
+
+class PassThrough {
+ public:
+  static constexpr size_t kQueueHigh = size_t{1} << 20;
+
+  // `node`: the broker that the client's listener stands for, or kNoNode for the bootstrap
+  // listener.
+  PassThrough(FrontDoor& front, net::Connection& connection, int32_t node);
+  ~PassThrough();
+  PassThrough(const PassThrough&) = delete;
+  PassThrough& operator=(const PassThrough&) = delete;
+
+  // `frame` without its length.
+  void Forward(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+  // A Produce with acks=0 gets no answer from the tier either.
+  void ForwardUnanswered(base::Buffer frame, net::Reply reply);
+  // The same for what the cache can answer: Metadata, FindCoordinator, DescribeCluster.
+  void ForwardOrAnswer(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+
+  // The client does not read its answers, or reads again.
+  void PauseTier();
+  void ResumeTier();
+
+ private:
+  struct Pending {
+    kafka::RequestHeader header;  // client_id is not kept.
+    net::Reply reply;             // Empty if it was answered from the cache meanwhile.
+    base::Buffer question;        // Of what the cache can answer.
+    base::TimePoint deadline;     // Of the same.
+  };
+
+  void Send(base::Buffer frame);
+  void Connect();
+  void OnFrame(base::Buffer frame);
+  void Lose(const std::string& why);
+  void WatchDeadlines();
+  void AnswerFromCache(Pending& pending);
+
+  FrontDoor& front_;
+  net::Connection& connection_;
+  const int32_t node_;
+
+  std::unique_ptr<net::FramedClient> client_;
+  size_t attempts_ = 0;
+  std::deque<Pending> pending_;  // In the order in which they were sent.
+  bool client_paused_ = false;
+  bool tier_paused_ = false;
+  base::Timer deadline_timer_;
+};
+
+// From the cache, in the version of the request. For the three APIs named above.
+void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_view frame,
+                   const kafka::RequestHeader& header, net::Reply reply);
+
+// Whether an answer carries addresses, so that it has to be rewritten.
+[[nodiscard]] bool CarriesAddresses(int16_t api_key);
+// Whether the cache can answer.
+[[nodiscard]] bool LocallyAnswerable(int16_t api_key);
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,158 @@
+#include "proxy/produce.h"
+
+#include "kafka/record_batch.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::ProduceResponse;
+
+constexpr int16_t kZstdSince = 7;
+
+bool ValidAcks(int16_t acks) { return acks >= -1 && acks <= 1; }
+
+class ProduceJob final : public SinkRequest {
+ public:
+  ProduceJob(FrontDoor& front, net::EventLoop& loop, base::Buffer frame,
+             const kafka::RequestHeader& header, kafka::ProduceRequest request, net::Reply reply)
+      : front_(front),
+        loop_(loop),
+        frame_(std::move(frame)),
+        version_(header.api_version),
+        correlation_id_(header.correlation_id),
+        request_(std::move(request)),
+        reply_(std::move(reply)),
+        begun_(loop.Now()) {}
+
+  // A loop that has stopped drops what is posted to it.
+  ~ProduceJob() override {
+    if (reply_) reply_.Close("the agent shuts down");
+  }
+
+  // Fills in the answers of what is refused and the entries of what is not.
+  void Check(const Cluster& cluster) {
+    const kafka::ProduceRules rules{
+        .max_batch_bytes = front_.options.batch_bytes_max,
+        .latest_timestamp = loop_.WallClockMs() + front_.options.timestamp_ahead_max.count(),
+        .zstd_allowed = version_ >= kZstdSince};
+    response_.responses.reserve(request_.topic_data.size());
+    for (const auto& asked : request_.topic_data) {
+      auto& answer = response_.responses.emplace_back();
+      answer.name = asked.name;
+      answer.partition_responses.reserve(asked.partition_data.size());
+      const Topic* topic = cluster.FindTopic(asked.name);
+      if (topic == nullptr) front_.refresh_topic(std::string(asked.name));
+      for (const auto& data : asked.partition_data) {
+        auto& partition = answer.partition_responses.emplace_back();
+        partition.index = data.index;
+        partition.base_offset = -1;
+        CheckPartition(topic, asked.name, data, rules, partition);
+      }
+    }
+  }
+
+  void Complete(std::unique_ptr<SinkRequest> self) override {
+    // Answers are put together on the connection's loop, not on the sink's thread.
+    loop_.Post([self = std::move(self)] { static_cast<ProduceJob&>(*self).Answer(); });
+  }
+
+  void Answer() {
+    size_t records = 0;
+    size_t bytes = 0;
+    size_t next = 0;
+    for (auto& topic : response_.responses) {
+      for (auto& partition : topic.partition_responses) {
+        if (partition.error_code != ErrorCode::kNone) continue;
+        SinkEntry& entry = entries[next++];
+        partition.error_code = entry.error;
+        partition.base_offset = entry.base_offset;
+        if (entry.error == ErrorCode::kNone) {
+          records += static_cast<size_t>(kafka::RecordBatchView(entry.batch).record_count());
+          bytes += entry.batch.size();
+        } else {
+          SetError(partition, entry.error, std::move(entry.message));
+        }
+      }
+    }
+    front_.metrics.acknowledged_records.Add(records);
+    front_.metrics.acknowledged_bytes.Add(bytes);
+    front_.metrics.produce_seconds.Observe(loop_.Now() - begun_);
+    if (request_.acks != 0) {
+      reply_.Send(kafka::EncodeResponse(response_, version_, correlation_id_));
+    } else if (failed_) {
+      // The only way to tell a client that does not listen.
+      reply_.Close("a produce request with acks=0 was refused");
+    } else {
+      reply_.SendNothing();
+    }
+  }
+
+ private:
+  void CheckPartition(const Topic* topic, std::string_view name,
+                      const kafka::ProduceRequest::PartitionProduceData& data,
+                      const kafka::ProduceRules& rules,
+                      ProduceResponse::PartitionProduceResponse& answer) {
+    if (!ValidAcks(request_.acks)) {
+      return SetError(answer, ErrorCode::kInvalidRequiredAcks, "acks is none of 0, 1 and -1");
+    }
+    if (topic == nullptr || data.index < 0 ||
+        static_cast<size_t>(data.index) >= topic->leaders.size()) {
+      return SetError(answer, ErrorCode::kUnknownTopicOrPartition,
+                      "neither the tier nor the configuration has named this partition so far");
+    }
+    kafka::BatchVerdict verdict = kafka::CheckProduced(data.records.value_or(""), rules);
+    if (!verdict.ok()) {
+      SetError(answer, verdict.error, std::move(verdict.message));
+      if (verdict.record >= 0) {
+        answer.record_errors.push_back(
+            {.batch_index = verdict.record, .batch_index_error_message = answer.error_message});
+      }
+      return;
+    }
+    const kafka::RecordBatchView batch(*data.records);
+    if (batch.header().transactional()) {
+      return SetError(answer, ErrorCode::kInvalidTxnState,
+                      "a transactional batch in a request without transactional id");
+    }
+    front_.metrics.accepted_records.Add(static_cast<uint64_t>(batch.record_count()));
+    front_.metrics.accepted_bytes.Add(batch.size());
+    entries.push_back({.topic = name, .partition = data.index, .batch = *data.records});
+  }
+
+  void SetError(ProduceResponse::PartitionProduceResponse& answer, ErrorCode error,
+                std::string message) {
+    failed_ = true;
+    front_.metrics.refused.With(kafka::ErrorName(error)).Add();
+    answer.error_code = error;
+    if (!message.empty()) answer.error_message = response_.strings.Keep(std::move(message));
+  }
+
+  FrontDoor& front_;
+  net::EventLoop& loop_;
+  const base::Buffer frame_;
+  const int16_t version_;
+  const int32_t correlation_id_;
+  const kafka::ProduceRequest request_;  // Borrows from frame_.
+  net::Reply reply_;
+  const base::TimePoint begun_;
+  ProduceResponse response_;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster,
+                  base::Buffer frame, const kafka::RequestHeader& header,
+                  kafka::ProduceRequest request, net::Reply reply) {
+  auto job = std::make_unique<ProduceJob>(front, loop, std::move(frame), header, std::move(request),
+                                          std::move(reply));
+  job->Check(cluster);
+  if (job->entries.empty()) {
+    job->Answer();
+  } else {
+    front.sink.Append(std::move(job));
+  }
+}
+
+}  // namespace holdfast::proxy

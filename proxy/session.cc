@@ -1,0 +1,170 @@
+#include "proxy/session.h"
+
+#include <algorithm>
+
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/metadata.h"
+#include "kafka/error_map.h"
+#include "proxy/api_versions.h"
+#include "proxy/produce.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::RequestHeader;
+
+constexpr base::Duration kVersionsPoll = std::chrono::milliseconds(20);
+
+kafka::Reply ToKafkaReply(net::Reply reply) {
+  return [reply = std::move(reply)](kafka::Answer answer) mutable {
+    switch (answer.kind) {
+      case kafka::Answer::Kind::kFrame:
+        return reply.Send(std::move(answer.frame));
+      case kafka::Answer::Kind::kNothing:
+        return reply.SendNothing();
+      case kafka::Answer::Kind::kClose:
+        return reply.Close(std::move(answer.reason));
+    }
+  };
+}
+
+}  // namespace
+
+Session::Session(FrontDoor& front, net::Connection& connection, int32_t node)
+    : front_(front),
+      connection_(connection),
+      tier_(front, connection, node),
+      peer_(std::make_shared<const kafka::Peer>(kafka::Peer{
+          .address = connection.peer().ToString(), .listener = connection.local().ToString()})) {}
+
+Session::~Session() = default;
+
+const Cluster& Session::CurrentCluster() {
+  // Version first: a change in between is then seen next time.
+  if (const uint64_t version = front_.cache.version(); version != cluster_version_) {
+    cluster_version_ = version;
+    cluster_ = front_.cache.cluster();
+  }
+  return *cluster_;
+}
+
+void Session::OnFrame(base::Buffer frame, net::Reply reply) {
+  const base::Result<RequestHeader> header = kafka::ReadRequestHeader(frame.view());
+  if (!header) return reply.Close(header.error().message);
+  front_.CountRequest(header->api_key);
+  switch (header->api_key) {
+    case kafka::ProduceRequest::kApi.key:
+      return OnProduce(std::move(frame), *header, std::move(reply));
+    case kafka::MetadataRequest::kApi.key:
+      return OnMetadata(std::move(frame), *header, std::move(reply));
+    case kafka::InitProducerIdRequest::kApi.key:
+      return OnInitProducerId(std::move(frame), *header, std::move(reply));
+    case kafka::ApiVersionsRequest::kApi.key:
+      return OnApiVersions(std::move(frame), *header, std::move(reply));
+    default:
+      break;
+  }
+  if (!LocallyAnswerable(header->api_key)) {
+    return tier_.Forward(std::move(frame), *header, std::move(reply));
+  }
+  if (front_.cache.tier_away()) {
+    return AnswerLocally(front_, connection_, frame.view(), *header, std::move(reply));
+  }
+  tier_.ForwardOrAnswer(std::move(frame), *header, std::move(reply));
+}
+
+void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
+  if (header.api_version < kafka::ProduceRequest::kApi.oldest ||
+      header.api_version > kProduceNewest) {
+    return reply.Close("a Produce request of a version that was not offered");
+  }
+  auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame.view(), header);
+  if (!request) return reply.Close(request.error().message);
+  if (!request->transactional_id) {
+    return BeginProduce(front_, connection_.loop(), CurrentCluster(), std::move(frame), header,
+                        *std::move(request), std::move(reply));
+  }
+  if (request->acks == 0) return tier_.ForwardUnanswered(std::move(frame), std::move(reply));
+  tier_.Forward(std::move(frame), header, std::move(reply));
+}
+
+void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
+  if (!kafka::MetadataRequest::kApi.Knows(header.api_version)) {
+    return reply.Close("a Metadata request of a version that was not offered");
+  }
+  if (front_.cache.tier_away()) {
+    return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
+  }
+  auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame.view(), header);
+  if (!request) return reply.Close(request.error().message);
+  // Declared topics are made with the declared number of partitions, not as the tier would.
+  const Cluster& cluster = CurrentCluster();
+  const bool undelivered =
+      request->topics && std::ranges::any_of(*request->topics, [&](const auto& asked) {
+        if (!asked.name || front_.cache.Declared(*asked.name) == 0) return false;
+        const Topic* topic = cluster.FindTopic(*asked.name);
+        return topic == nullptr || !topic->at_tier;
+      });
+  if (undelivered && request->allow_auto_topic_creation) {
+    constexpr int16_t kAutoCreationSince = 4;
+    front_.refresh_topic({});
+    if (header.api_version < kAutoCreationSince) {
+      return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
+    }
+    request->allow_auto_topic_creation = false;
+    auto changed =
+        kafka::EncodeRequest(*request, header.api_version, header.correlation_id, header.client_id);
+    if (!changed) return reply.Close(changed.error().message);
+    base::Buffer body = base::Buffer::Copy(changed->view().substr(kafka::kLengthPrefixBytes));
+    return tier_.ForwardOrAnswer(std::move(body), header, std::move(reply));
+  }
+  tier_.ForwardOrAnswer(std::move(frame), header, std::move(reply));
+}
+
+void Session::OnInitProducerId(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
+  if (!kafka::InitProducerIdRequest::kApi.Knows(header.api_version)) {
+    return reply.Close("an InitProducerId request of a version that was not offered");
+  }
+  const auto request = kafka::DecodeRequest<kafka::InitProducerIdRequest>(frame.view(), header);
+  if (!request) return reply.Close(request.error().message);
+  if (request->transactional_id) return tier_.Forward(std::move(frame), header, std::move(reply));
+  front_.sink.NewProducerId([version = header.api_version, correlation_id = header.correlation_id,
+                             reply = std::move(reply)](base::Result<int64_t> id) mutable {
+    kafka::InitProducerIdResponse response;
+    if (id) {
+      response.producer_id = *id;
+    } else {
+      response.error_code = kafka::ToCoordinatorError(id.error().code);
+      response.producer_epoch = -1;
+    }
+    reply.Send(kafka::EncodeResponse(response, version, correlation_id));
+  });
+}
+
+void Session::OnApiVersions(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
+  kafka::Exchange exchange(std::move(frame), header, peer_, ToKafkaReply(std::move(reply)));
+  const base::Result<bool> wanted = kafka::ReadApiVersions(exchange, peer_);
+  if (!wanted) return connection_.Close(wanted.error().message);
+  if (!*wanted) return;
+  waiting_versions_.push_back(
+      {std::move(exchange), connection_.loop().Now() + front_.options.versions_wait});
+  AnswerVersions();
+}
+
+// A tier that is being connected to for the first time is worth a moment: what it says decides what
+// the client may use for the life of its connection.
+void Session::AnswerVersions() {
+  while (!waiting_versions_.empty()) {
+    const Cluster& cluster = CurrentCluster();
+    WaitingVersions& first = waiting_versions_.front();
+    if (cluster.api_versions.empty() && !front_.cache.tier_away() &&
+        first.deadline > connection_.loop().Now()) {
+      versions_timer_ = connection_.loop().After(kVersionsPoll, [this] { AnswerVersions(); });
+      return;
+    }
+    kafka::SendApiVersions(first.exchange, LocalApiVersions(cluster));
+    waiting_versions_.pop_front();
+  }
+}
+
+}  // namespace holdfast::proxy

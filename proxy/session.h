@@ -1,0 +1,56 @@
+// One client connection: sorts each request into what the agent takes itself (Produce without a
+// transaction, ApiVersions, producer ids), what it can answer if need be (Metadata,
+// FindCoordinator, DescribeCluster), and the rest, which passes through to the tier.
+//
+// Produce is taken here whichever port it came in by, and answered when the sink has made it
+// durable; transactional batches belong to the tier's coordinator and pass through. Whatever the
+// way, answers keep the order of the requests (net::Reply).
+//
+// Ownership: the front door outlives it. Threads: the connection's loop.
+// Limits: those of net::FramedServer; a client with wrong requests loses its connection.
+#pragma once
+
+#include <deque>
+#include <memory>
+
+#include "kafka/dispatch.h"
+#include "net/framed_server.h"
+#include "proxy/front_door.h"
+#include "proxy/pass_through.h"
+
+namespace holdfast::proxy {
+
+class Session final : public net::Session {
+ public:
+  // `node`: the broker that the listener stands for; kNoNode for the bootstrap listener.
+  Session(FrontDoor& front, net::Connection& connection, int32_t node);
+  ~Session() override;
+
+  void OnFrame(base::Buffer frame, net::Reply reply) override;
+  void OnOutputHigh() override { tier_.PauseTier(); }
+  void OnOutputLow() override { tier_.ResumeTier(); }
+
+ private:
+  struct WaitingVersions {
+    kafka::Exchange exchange;
+    base::TimePoint deadline;
+  };
+
+  void OnProduce(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+  void OnMetadata(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+  void OnInitProducerId(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+  void OnApiVersions(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+  void AnswerVersions();
+  const Cluster& CurrentCluster();
+
+  FrontDoor& front_;
+  net::Connection& connection_;
+  PassThrough tier_;
+  std::shared_ptr<const kafka::Peer> peer_;
+  ClusterPtr cluster_;
+  uint64_t cluster_version_ = 0;
+  std::deque<WaitingVersions> waiting_versions_;
+  base::Timer versions_timer_;
+};
+
+}  // namespace holdfast::proxy
