@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
-#include "kafka/error_code.h"
 
 namespace holdfast::kafka {
 namespace {

@@ -54,10 +54,10 @@ struct [[nodiscard]] ProducerVerdict {
   enum class Kind : uint8_t { kAppend, kDuplicate, kRefuse };
 
   Kind kind = Kind::kAppend;
-  ErrorCode error{};         // With kRefuse.
-  std::string message = {};  // With kRefuse.
-  int64_t base_offset = -1;  // With kDuplicate: where the original stands,
-  int64_t timestamp = -1;    // and the timestamp it was recorded with.
+  ErrorCode error = ErrorCode::kNone;  // With kRefuse.
+  std::string message = {};            // With kRefuse.
+  int64_t base_offset = -1;            // With kDuplicate: where the original stands,
+  int64_t timestamp = -1;              // and the timestamp it was recorded with.
 };
 
 // One producer as DescribeProducers lists it.

@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
-#include "kafka/error_code.h"
 #include "kafka/record_reader.h"
 
 namespace holdfast::kafka {

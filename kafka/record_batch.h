@@ -28,10 +28,9 @@
 
 #include "base/result.h"
 #include "kafka/compression.h"
+#include "kafka/error_code.h"
 
 namespace holdfast::kafka {
-
-enum class ErrorCode : int16_t;
 
 inline constexpr size_t kBatchHeaderSize = 61;
 // Base offset and length; batch_length counts what follows them.
@@ -122,11 +121,11 @@ class RecordBatchView {
 // Whether a batch may be taken; otherwise what a Kafka broker answers, and a message for the
 // client.
 struct [[nodiscard]] BatchVerdict {
-  ErrorCode error{};         // kNone if it may.
-  std::string message = {};  // Empty if it may.
-  int32_t record = -1;       // The guilty record's index in the batch, if it was one.
+  ErrorCode error = ErrorCode::kNone;
+  std::string message = {};
+  int32_t record = -1;  // The guilty record's index in the batch, if it was one.
 
-  [[nodiscard]] bool ok() const { return error == ErrorCode{}; }
+  [[nodiscard]] bool ok() const { return error == ErrorCode::kNone; }
 };
 
 struct ProduceRules {
