@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """The agent in front of the broker tier: produced to with the tier away, drained, read through."""
 
 import time

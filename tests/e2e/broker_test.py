@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """The broker tier alone, under clients that nobody here wrote."""
 
 import subprocess

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """The command line as people and supervisors see it: exit codes, messages, signals, ports."""
 
 import json

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """kill -9 of agent and broker at random moments, under a producer that notes every acknowledgement
 and a consumer that notes every record.
 

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """What no honest client sends: it costs the sender its connection, and nobody else anything."""
 
 import random
