@@ -57,6 +57,7 @@ class Output {
 // ---- gzip ----
 
 constexpr int kGzipWindow = 15 + 16;  // The largest window; 16 asks for gzip's header, not zlib's.
+constexpr size_t kZlibStep = std::numeric_limits<uInt>::max();  // zlib counts in 32 bits.
 
 std::string CompressGzip(std::string_view bytes) {
   z_stream stream{};
@@ -81,12 +82,11 @@ Result<std::string> DecompressGzip(std::string_view bytes, size_t limit) {
     z_stream stream{};
   } inflater;
   z_stream& stream = inflater.stream;
-  constexpr size_t kStep = std::numeric_limits<uInt>::max();
   Output out(bytes.size(), limit);
   while (true) {
     out.Reserve();
-    const size_t in = std::min(bytes.size(), kStep);
-    const size_t room = std::min(out.free_size(), kStep);
+    const size_t in = std::min(bytes.size(), kZlibStep);
+    const size_t room = std::min(out.free_size(), kZlibStep);
     stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
     stream.avail_in = static_cast<uInt>(in);
     stream.next_out = reinterpret_cast<Bytef*>(out.free());
@@ -179,10 +179,11 @@ std::string CompressLz4(std::string_view bytes) {
   return out;
 }
 
+constexpr std::string_view kLz4Magic("\x04\x22\x4d\x18", 4);
+
 // What Java's reader would refuse must not be stored: its consumers would stop at it.
 Result<> CheckLz4Descriptor(std::string_view bytes) {
-  constexpr std::string_view kMagic("\x04\x22\x4d\x18", 4);
-  if (bytes.size() < 7 || !bytes.starts_with(kMagic)) {
+  if (bytes.size() < 7 || !bytes.starts_with(kLz4Magic)) {
     return Damaged(Codec::kLz4, "not an LZ4 frame");
   }
   const auto flags = static_cast<unsigned char>(bytes[4]);

@@ -13,6 +13,8 @@ namespace {
 constexpr uint16_t kTransactionalBit = 0x10;
 constexpr uint16_t kControlBit = 0x20;
 constexpr int8_t kMagic = 2;
+constexpr size_t kBeforeCovered = 9;  // Leader epoch, magic and CRC: under the length, not the CRC.
+constexpr int16_t kMarkerVersion = 0;  // Of key and value alike.
 
 void AppendNullableBytes(std::optional<std::string_view> bytes, std::string* out) {
   AppendVarint(bytes ? static_cast<int64_t>(bytes->size()) : -1, out);
@@ -72,13 +74,12 @@ std::string RecordBatchBuilder::Build() && {
   AppendBig(count_, &covered);
   covered += payload;
 
-  constexpr size_t kUncoveredByLength = 9;  // Leader epoch, magic and CRC.
-  HF_CHECK(covered.size() + kUncoveredByLength <=
+  HF_CHECK(covered.size() + kBeforeCovered <=
            static_cast<size_t>(std::numeric_limits<int32_t>::max()));
   std::string batch;
   batch.reserve(kBatchHeaderSize + payload.size());
   AppendBig(options_.base_offset, &batch);
-  AppendBig(static_cast<int32_t>(covered.size() + kUncoveredByLength), &batch);
+  AppendBig(static_cast<int32_t>(covered.size() + kBeforeCovered), &batch);
   AppendBig(options_.partition_leader_epoch, &batch);
   AppendBig(kMagic, &batch);
   AppendBig(base::Crc32c(covered), &batch);
@@ -87,12 +88,11 @@ std::string RecordBatchBuilder::Build() && {
 
 std::string BuildTransactionMarker(TransactionEnd end, int64_t producer_id, int16_t producer_epoch,
                                    int32_t coordinator_epoch, int64_t timestamp) {
-  constexpr int16_t kVersion = 0;
   std::string key;
-  AppendBig(kVersion, &key);
+  AppendBig(kMarkerVersion, &key);
   AppendBig(static_cast<int16_t>(end), &key);
   std::string value;
-  AppendBig(kVersion, &value);
+  AppendBig(kMarkerVersion, &value);
   AppendBig(coordinator_epoch, &value);
   RecordBatchBuilder builder({.producer = {.id = producer_id, .epoch = producer_epoch},
                               .transactional = true,
