@@ -1,31 +1,27 @@
 // The storage engine under agent and broker: a commit log of LMDB segments that many streams share.
 //
 // A *stream* is a sequence of *entries* (opaque bytes, in practice one Kafka record batch each). An
-// entry holds `record_count` records and takes as many offsets. All streams share one log: a
-// *frame* is what one group commit wrote, entries of any streams and changes of *state* (small
-// keyed records, such as cursors and group offsets) together, so that both are there after a crash,
-// or neither is.
+// entry holds `record_count` records and takes as many offsets. All streams share one log: a *frame*
+// is what one group commit wrote, entries of any streams and changes of *state* (small keyed records,
+// such as cursors and group offsets) together, so that both are there after a crash, or neither is.
 //
 //   auto spool = Spool::Open(options, owner, writer, background);
-//   spool->Submit(std::make_unique<AppendBatch>(...));   // Apply on the writer, then Done when
-//   durable auto lease = spool->Read(stream, offset, 1 << 20);   // views into the map, while the
-//   lease lives
+//   spool->Submit(operation);                             // Apply, then Done once it is durable.
+//   auto lease = spool->Read(stream, offset, 1 << 20);    // Views into the map while it lives.
 //
 // Durability: Operation::Done(success), Owner::OnDurable and every read see only what a finished
 //   fdatasync covers. Nothing is visible before it is durable.
-// Ownership: the owner, both executors and the options' directory outlive the spool. One process
-// owns a
-//   directory (flock); a second one gets kUnavailable.
-// Threads: Operation::Apply, Operation::Done and all calls of Owner run on `writer`. Submit, Read,
-// Range,
-//   FindByTime and GetStatus may be called from any thread. Work off the hot path (retiring
+// Ownership: owner and executors outlive the spool. One process owns a directory (flock); a second one
+//   gets kUnavailable. One spool per metrics registry.
+// Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load and
+//   Replay within Open, which run inside it. Submit, Read, NextReadable, Range, FindByTime, FindStream,
+//   Streams and GetStatus may be called from any thread. Work off the hot path (sealing and retiring
 //   segments, preparing the next one) runs on `background`.
-// Shutdown: Close stops taking operations, commits and completes those already taken, and syncs.
-// The
+// Shutdown: Close stops taking operations, commits and completes those already taken, and syncs. The
 //   destructor closes. Leases must be gone before.
-// Limits: Options names each; past them Submit refuses or Done says kFull, and work that only trims
-// or
-//   changes state still goes through.
+// Limits: Options names each; past them Submit refuses or Done says kFull, and work that only trims or
+//   changes state still goes through. When the disk fails all operations are refused (kIo), reads go
+//   on, and the spool tries by itself until it can write again.
 #pragma once
 
 #include <array>
@@ -68,8 +64,7 @@ struct NewEntry {
 
 struct EntryInfo {
   StreamId stream;
-  int64_t base_offset =
-      0;  // Of the first record; the next entry of the stream begins at end_offset().
+  int64_t base_offset = 0;  // Of the first record; the next entry begins at end_offset().
   uint32_t record_count = 0;
   uint32_t bytes = 0;
   int64_t max_timestamp_ms = -1;
@@ -139,22 +134,21 @@ class StateView {
   virtual void ForEach(std::string_view prefix, const Visitor& visit) const = 0;
 };
 
-// What the user of a spool keeps in memory beside it, and must be able to find again after a crash
-// or a failed commit. There are two ways, and an owner may use both:
+// What the user of a spool keeps in memory beside it, and must be able to find again after a crash or
+// a failed commit. There are two ways, and an owner may use both:
 // - state that Apply writes with Put. It is there in Load.
-// - state that follows from the entries (the last sequences of each producer). It costs no byte in
-// the
+// - state that follows from the entries (the last sequences of each producer). It costs no byte in the
 //   log: it is Put in Checkpoint, when a segment begins, and Replay brings it up to date.
 class Owner {
  public:
   virtual ~Owner() = default;
   // Forget everything, and begin from the state: its explicit keys are up to date, the keys of
-  // Checkpoint are as of the newest segment's beginning. On opening, and again after a failed
-  // commit.
+  // Checkpoint are as of the newest segment's beginning. On opening, and again after a failed commit,
+  // before the Done calls of what failed.
   virtual base::Result<void> Load(const StateView& state) = 0;
   // Each entry of the newest segment in order of commits, after Load.
   virtual void Replay(const EntryInfo& entry) = 0;
-  // A segment begins: Put what Replay builds on.
+  // A segment begins: Put what Replay builds on. Put, Erase and Get only.
   virtual void Checkpoint(Transaction& transaction) = 0;
   // These streams have new durable entries. Before the Done calls of the same commit.
   virtual void OnDurable(std::span<const StreamId> streams) = 0;
@@ -162,16 +156,17 @@ class Owner {
 
 struct Options {
   std::string directory;
+  // Size of a segment's file. Smaller if fewer than four would fit into bytes_max; 1 MiB at least.
   uint64_t segment_bytes = uint64_t{256} << 20;
   // A group commit takes operations up to this many entry bytes. A larger single operation gets a
   // frame of its own.
   size_t commit_bytes_max = size_t{1} << 20;
   // Entry bytes submitted and not yet committed.
   size_t queue_bytes_max = size_t{64} << 20;
-  // Disk space for all segments together; 0 is no limit but the file system's.
+  // Disk space for all segments together; 0 is no limit but the file system's. At least 4 MiB.
   uint64_t bytes_max = 0;
-  // Refuse new entries when the file system has less than this left, so that trimming can still be
-  // recorded.
+  // No new segment for entries if the file system would then have less than this left, so that
+  // trimming can still be recorded. A segment's blocks are allocated when it is made.
   uint64_t free_bytes_min = uint64_t{64} << 20;
   metrics::Registry* metrics = nullptr;  // Optional.
 };
@@ -217,10 +212,13 @@ class Spool {
   [[nodiscard]] virtual bool Submit(std::unique_ptr<Operation>& operation) = 0;
 
   // Entries of the stream beginning with the one that contains `from`, in order, while they fit in
-  // `max_bytes` (the first always does). Empty at the end of the stream. kNotFound: below the start
-  // or past the end. Damaged entries are kCorrupt, with the next good offset in the message.
+  // `max_bytes` (the first always does) and lie in one segment. Empty at the end of the stream only.
+  // kNotFound: below the start or past the end. kCorrupt: damaged, see NextReadable.
   [[nodiscard]] virtual base::Result<Lease> Read(StreamId stream, int64_t from,
                                                  size_t max_bytes) = 0;
+
+  // The first offset at or after `from` that can be read, or the end: the way past damage.
+  [[nodiscard]] virtual base::Result<int64_t> NextReadable(StreamId stream, int64_t from) = 0;
 
   [[nodiscard]] virtual OffsetRange Range(StreamId stream) const = 0;
 
@@ -233,7 +231,7 @@ class Spool {
 
   [[nodiscard]] virtual Status GetStatus() const = 0;
 
-  // See Shutdown above. Blocks until all is done; not from `writer`.
+  // See Shutdown above. Blocks until all is done.
   virtual void Close() = 0;
 };
 

@@ -1,0 +1,78 @@
+// A frame: the bytes of one group commit. A header, a table of contents with one fixed-size line per
+// entry, changes of state, then the entries' bytes in the order of the table. Pure: no I/O.
+//
+// The header's CRC-32C covers header, table and changes. The entries' bytes are not covered: record
+// batches bring a checksum of their own, so no byte is summed twice. docs/spool-format.md has the
+// grammar.
+//
+//   EncodeFrame(draft, out);                            // out has draft.FrameBytes() bytes
+//   HF_ASSIGN_OR_RETURN(FrameView frame, FrameView::Parse(bytes));
+//   HF_RETURN_IF_ERROR(frame.Verify(commit));           // once per frame and process
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "spool/spool.h"
+
+namespace holdfast::spool {
+
+inline constexpr uint32_t kFrameMagic = 0x31464648;  // "HFF1" in file order.
+inline constexpr uint16_t kFrameVersion = 1;
+inline constexpr size_t kFrameHeaderBytes = 40;
+inline constexpr size_t kTableLineBytes = 48;
+
+// An entry of the frame that is being made.
+struct DraftEntry {
+  NewEntry entry;
+  int64_t base_offset = 0;
+};
+
+struct FrameDraft {
+  CommitNumber commit;
+  int64_t commit_time_ms = 0;
+  std::span<const DraftEntry> entries;
+  std::string_view changes;
+
+  [[nodiscard]] uint64_t EntryBytes() const;
+  [[nodiscard]] uint64_t FrameBytes() const {
+    return kFrameHeaderBytes + entries.size() * kTableLineBytes + changes.size() + EntryBytes();
+  }
+};
+
+void EncodeFrame(const FrameDraft& draft, std::span<char> out);
+
+// Reads a frame in place.
+class FrameView {
+ public:
+  // kCorrupt if the header does not fit `bytes`. The rest is to be believed after Verify only.
+  static base::Result<FrameView> Parse(std::string_view bytes);
+  // Checksum, version, commit number, and that every entry lies inside. kCorrupt otherwise.
+  [[nodiscard]] base::Result<void> Verify(CommitNumber expected) const;
+
+  [[nodiscard]] CommitNumber commit() const;
+  [[nodiscard]] int64_t commit_time_ms() const;
+  [[nodiscard]] uint32_t entry_count() const { return entry_count_; }
+  [[nodiscard]] EntryInfo info(uint32_t index) const;
+  [[nodiscard]] EntryView entry(uint32_t index) const;
+  [[nodiscard]] std::string_view changes() const;
+
+ private:
+  FrameView(std::string_view bytes, uint32_t entry_count, uint32_t changes_bytes)
+      : bytes_(bytes), entry_count_(entry_count), changes_bytes_(changes_bytes) {}
+  [[nodiscard]] const char* Line(uint32_t index) const {
+    return bytes_.data() + kFrameHeaderBytes + size_t{index} * kTableLineBytes;
+  }
+  [[nodiscard]] size_t PayloadBegin() const {
+    return kFrameHeaderBytes + size_t{entry_count_} * kTableLineBytes + changes_bytes_;
+  }
+
+  std::string_view bytes_;
+  uint32_t entry_count_;
+  uint32_t changes_bytes_;
+};
+
+}  // namespace holdfast::spool

@@ -1,0 +1,204 @@
+#include "spool/lmdb.h"
+
+#include <lmdb.h>
+
+#include <cerrno>
+
+namespace holdfast::spool::lmdb {
+namespace {
+
+constexpr unsigned kReadersMax = 1024;
+constexpr unsigned kDatabasesMax = 8;
+constexpr unsigned kFileMode = 0640;
+
+MDB_val ToVal(std::string_view bytes) {
+  return {bytes.size(), const_cast<char*>(bytes.data())};  // LMDB does not write through it.
+}
+std::string_view FromVal(const MDB_val& val) {
+  return {static_cast<const char*>(val.mv_data), val.mv_size};
+}
+
+base::Error LmdbError(std::string_view path, std::string_view what, int code) {
+  std::string message(path);
+  message.append(": ").append(what);
+  if (code > 0) return base::ErrnoError(message, code);
+  message.append(": ").append(mdb_strerror(code));
+  switch (code) {
+    case MDB_MAP_FULL:
+      return {base::Code::kFull, std::move(message)};
+    case MDB_READERS_FULL:
+      message.append(" (too many leases are held at once)");
+      return {base::Code::kUnavailable, std::move(message)};
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_VERSION_MISMATCH:
+      return {base::Code::kCorrupt, std::move(message)};
+    default:
+      return {base::Code::kIo, std::move(message)};
+  }
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Environment>> Environment::Open(std::string path, Access access,
+                                                             uint64_t map_bytes) {
+  MDB_env* env = nullptr;
+  if (const int rc = mdb_env_create(&env); rc != 0)
+    return base::Unexpected(LmdbError(path, "cannot make an environment", rc));
+  std::unique_ptr<Environment> environment(new Environment(env, std::move(path)));
+  mdb_env_set_maxdbs(env, kDatabasesMax);
+  mdb_env_set_maxreaders(env, kReadersMax);
+  if (map_bytes != 0) mdb_env_set_mapsize(env, map_bytes);
+  unsigned flags = MDB_NOSUBDIR | MDB_NOTLS;
+  flags |= access == Access::kRead ? MDB_RDONLY : MDB_NOMETASYNC;
+  if (access != Access::kWrite) flags |= MDB_NOLOCK;
+  if (const int rc = mdb_env_open(env, environment->path_.c_str(), flags, kFileMode); rc != 0)
+    return base::Unexpected(LmdbError(environment->path_, "cannot open", rc));
+  MDB_stat stat;
+  MDB_envinfo info;
+  mdb_env_stat(env, &stat);
+  mdb_env_info(env, &info);
+  environment->page_bytes_ = stat.ms_psize;
+  environment->map_pages_ = info.me_mapsize / stat.ms_psize;
+  return environment;
+}
+
+Environment::~Environment() { mdb_env_close(env_); }
+
+base::Result<void> Environment::Sync() {
+  if (const int rc = mdb_env_sync(env_, 1); rc != 0)
+    return base::Unexpected(LmdbError(path_, "cannot flush to the disk", rc));
+  return {};
+}
+
+uint64_t Environment::used_pages() const {
+  MDB_envinfo info;
+  mdb_env_info(env_, &info);
+  return info.me_last_pgno + 1;
+}
+
+int Environment::file_descriptor() const {
+  int fd = -1;
+  mdb_env_get_fd(env_, &fd);
+  return fd;
+}
+
+Transaction& Transaction::operator=(Transaction&& other) noexcept {
+  std::swap(environment_, other.environment_);
+  std::swap(txn_, other.txn_);
+  return *this;
+}
+
+Transaction::~Transaction() {
+  if (txn_ != nullptr) mdb_txn_abort(txn_);
+}
+
+base::Error Transaction::ErrorOf(std::string_view what, int code) const {
+  return LmdbError(environment_->path(), what, code);
+}
+
+base::Result<std::optional<std::string_view>> Transaction::Get(Database database,
+                                                               std::string_view key) const {
+  MDB_val key_val = ToVal(key);
+  MDB_val value;
+  const int rc = mdb_get(txn_, database.handle, &key_val, &value);
+  if (rc == MDB_NOTFOUND) return std::nullopt;
+  if (rc != 0) return base::Unexpected(ErrorOf("cannot read", rc));
+  return FromVal(value);
+}
+
+base::Result<ReadTransaction> ReadTransaction::Begin(const Environment& environment) {
+  MDB_txn* txn = nullptr;
+  if (const int rc = mdb_txn_begin(environment.get(), nullptr, MDB_RDONLY, &txn); rc != 0)
+    return base::Unexpected(LmdbError(environment.path(), "cannot begin to read", rc));
+  return ReadTransaction(environment, txn);
+}
+
+base::Result<Database> ReadTransaction::Open(const char* name) {
+  Database database;
+  const int rc = mdb_dbi_open(txn_, name, 0, &database.handle);
+  if (rc == MDB_NOTFOUND)
+    return base::Unexpected(base::Code::kNotFound,
+                            environment_->path() + ": has no database " + name);
+  if (rc != 0) return base::Unexpected(ErrorOf("cannot open a database", rc));
+  return database;
+}
+
+// LMDB closes handles that were opened in a transaction unless that commits, even a reading one.
+base::Result<void> ReadTransaction::KeepHandles() {
+  if (const int rc = mdb_txn_commit(std::exchange(txn_, nullptr)); rc != 0)
+    return base::Unexpected(ErrorOf("cannot keep its databases open", rc));
+  return {};
+}
+
+base::Result<WriteTransaction> WriteTransaction::Begin(const Environment& environment) {
+  MDB_txn* txn = nullptr;
+  if (const int rc = mdb_txn_begin(environment.get(), nullptr, 0, &txn); rc != 0)
+    return base::Unexpected(LmdbError(environment.path(), "cannot begin to write", rc));
+  return WriteTransaction(environment, txn);
+}
+
+base::Result<Database> WriteTransaction::Create(const char* name, Keys keys) {
+  Database database;
+  const unsigned flags = MDB_CREATE | (keys == Keys::kIntegers ? MDB_INTEGERKEY : 0);
+  if (const int rc = mdb_dbi_open(txn_, name, flags, &database.handle); rc != 0)
+    return base::Unexpected(ErrorOf("cannot make a database", rc));
+  return database;
+}
+
+base::Result<void> WriteTransaction::Put(Database database, std::string_view key,
+                                         std::string_view value) {
+  MDB_val key_val = ToVal(key);
+  MDB_val value_val = ToVal(value);
+  if (const int rc = mdb_put(txn_, database.handle, &key_val, &value_val, 0); rc != 0)
+    return base::Unexpected(ErrorOf("cannot write", rc));
+  return {};
+}
+
+base::Result<std::span<char>> WriteTransaction::Append(Database database, std::string_view key,
+                                                       size_t size) {
+  MDB_val key_val = ToVal(key);
+  MDB_val value{size, nullptr};
+  if (const int rc = mdb_put(txn_, database.handle, &key_val, &value, MDB_APPEND | MDB_RESERVE);
+      rc != 0)
+    return base::Unexpected(ErrorOf("cannot append", rc));
+  return std::span<char>(static_cast<char*>(value.mv_data), value.mv_size);
+}
+
+base::Result<void> WriteTransaction::Commit() {
+  // LMDB frees the transaction either way.
+  if (const int rc = mdb_txn_commit(std::exchange(txn_, nullptr)); rc != 0)
+    return base::Unexpected(ErrorOf("cannot commit", rc));
+  return {};
+}
+
+base::Result<Cursor> Cursor::Open(const ReadTransaction& transaction, Database database) {
+  MDB_cursor* cursor = nullptr;
+  if (const int rc = mdb_cursor_open(transaction.get(), database.handle, &cursor); rc != 0)
+    return base::Unexpected(transaction.ErrorOf("cannot open a cursor", rc));
+  return Cursor(transaction, cursor);
+}
+
+Cursor::~Cursor() {
+  if (cursor_ != nullptr) mdb_cursor_close(cursor_);
+}
+
+base::Result<bool> Cursor::First() { return Move({}, MDB_FIRST); }
+base::Result<bool> Cursor::Last() { return Move({}, MDB_LAST); }
+base::Result<bool> Cursor::Next() { return Move({}, MDB_NEXT); }
+base::Result<bool> Cursor::Previous() { return Move({}, MDB_PREV); }
+base::Result<bool> Cursor::SeekAtOrAfter(std::string_view key) { return Move(key, MDB_SET_RANGE); }
+
+base::Result<bool> Cursor::Move(std::string_view key, int operation) {
+  MDB_val key_val = ToVal(key);
+  MDB_val value{};
+  const int rc = mdb_cursor_get(cursor_, &key_val, &value, static_cast<MDB_cursor_op>(operation));
+  if (rc == MDB_NOTFOUND) return false;
+  if (rc != 0) return base::Unexpected(transaction_->ErrorOf("cannot read", rc));
+  key_ = FromVal(key_val);
+  value_ = FromVal(value);
+  return true;
+}
+
+}  // namespace holdfast::spool::lmdb

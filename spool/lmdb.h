@@ -1,0 +1,173 @@
+// LMDB behind a small RAII surface: an environment, its transactions, named databases, cursors. Only
+// spool/ includes this, and only lmdb.cc includes <lmdb.h>.
+//
+// What LMDB asks of its users (the caveats of its own header), and where we obey:
+// - One environment per file and process while it uses a lock file: closing a second one would drop
+//   the first one's locks. A segment that is written to has exactly one; read-only ones open without
+//   a lock file (MDB_NOLOCK), which is right because nobody writes to those any more.
+// - No long read transactions: they keep pages from being reused. A Lease is short by contract, and
+//   frames are never deleted, so a forgotten one costs space but no damage.
+// - Reader slots belong to transactions, not threads (MDB_NOTLS), so that a lease may be let go on
+//   another thread than it was taken on.
+// - Never use an environment across fork. Nothing here forks.
+// - The map's size is fixed when the environment is opened; we never change it.
+// - A value's bytes are valid until its transaction ends; in a write transaction until the next write.
+// - A cursor of a write transaction dies with it; our cursors belong to read transactions only.
+// - MDB_NOMETASYNC: a commit survives a crash once the *next* commit or Sync has returned. Until then
+//   the file stays consistent, without it.
+// - After a failed write of a meta page every call answers MDB_PANIC until the environment is opened
+//   anew; after a failed flush the kernel may have dropped what it could not write and forget about
+//   it. We never write to an environment again after either (see spool/writer.h).
+// - LMDB does not sum its pages. What must not be believed blindly has a CRC of its own.
+//
+// Threads: an Environment may be used from any thread; one write transaction at a time, on one thread.
+//   A read transaction and its cursors are used by one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/result.h"
+
+struct MDB_env;
+struct MDB_txn;
+struct MDB_cursor;
+
+namespace holdfast::spool::lmdb {
+
+struct Database {
+  unsigned handle = 0;
+};
+
+enum class Access : uint8_t {
+  kCreate,  // Makes the file; without a lock file, since nobody else knows it yet.
+  kWrite,   // With a lock file beside it.
+  kRead,    // Without; nobody may be writing.
+};
+
+class Environment {
+ public:
+  // `map_bytes` 0: as large as the file says.
+  static base::Result<std::unique_ptr<Environment>> Open(std::string path, Access access,
+                                                         uint64_t map_bytes);
+  ~Environment();
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  // Flushes file and meta page. A failure means that nothing since the last success may be trusted.
+  base::Result<void> Sync();
+  [[nodiscard]] uint64_t page_bytes() const { return page_bytes_; }
+  [[nodiscard]] uint64_t map_pages() const { return map_pages_; }
+  // Pages that the newest commit uses or has used: the file's high-water mark.
+  [[nodiscard]] uint64_t used_pages() const;
+  [[nodiscard]] int file_descriptor() const;
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] MDB_env* get() const { return env_; }
+
+ private:
+  Environment(MDB_env* env, std::string path) : env_(env), path_(std::move(path)) {}
+
+  MDB_env* env_;
+  std::string path_;
+  uint64_t page_bytes_ = 0;
+  uint64_t map_pages_ = 0;
+};
+
+class Transaction {
+ public:
+  Transaction(Transaction&& other) noexcept
+      : environment_(other.environment_), txn_(std::exchange(other.txn_, nullptr)) {}
+  Transaction& operator=(Transaction&& other) noexcept;
+  ~Transaction();
+
+  // Nothing if the key is not there.
+  base::Result<std::optional<std::string_view>> Get(Database database, std::string_view key) const;
+  [[nodiscard]] MDB_txn* get() const { return txn_; }
+  [[nodiscard]] base::Error ErrorOf(std::string_view what, int code) const;
+
+ protected:
+  Transaction(const Environment& environment, MDB_txn* txn)
+      : environment_(&environment), txn_(txn) {}
+
+  const Environment* environment_;
+  MDB_txn* txn_;
+};
+
+class ReadTransaction : public Transaction {
+ public:
+  static base::Result<ReadTransaction> Begin(const Environment& environment);
+  // kNotFound if there is no such database. The handle outlives the transaction after KeepHandles.
+  base::Result<Database> Open(const char* name);
+  base::Result<void> KeepHandles();
+
+ private:
+  using Transaction::Transaction;
+};
+
+// Gone without Commit, it leaves no trace.
+class WriteTransaction : public Transaction {
+ public:
+  enum class Keys : uint8_t { kBytes, kIntegers };  // Integers are uint64_t in native order.
+
+  static base::Result<WriteTransaction> Begin(const Environment& environment);
+  base::Result<Database> Create(const char* name, Keys keys);
+  base::Result<void> Put(Database database, std::string_view key, std::string_view value);
+  // The key must be greater than all that are there. The bytes are for the caller to fill at once.
+  base::Result<std::span<char>> Append(Database database, std::string_view key, size_t size);
+  base::Result<void> Commit();
+
+ private:
+  using Transaction::Transaction;
+};
+
+class Cursor {
+ public:
+  static base::Result<Cursor> Open(const ReadTransaction& transaction, Database database);
+  Cursor(Cursor&& other) noexcept
+      : transaction_(other.transaction_),
+        cursor_(std::exchange(other.cursor_, nullptr)),
+        key_(other.key_),
+        value_(other.value_) {}
+  Cursor& operator=(Cursor&&) = delete;
+  ~Cursor();
+
+  // Each says whether there is such an entry; key() and value() are then its.
+  base::Result<bool> First();
+  base::Result<bool> Last();
+  base::Result<bool> Next();
+  base::Result<bool> Previous();
+  base::Result<bool> SeekAtOrAfter(std::string_view key);
+
+  [[nodiscard]] std::string_view key() const { return key_; }
+  [[nodiscard]] std::string_view value() const { return value_; }
+
+ private:
+  Cursor(const ReadTransaction& transaction, MDB_cursor* cursor)
+      : transaction_(&transaction), cursor_(cursor) {}
+  base::Result<bool> Move(std::string_view key, int operation);
+
+  const ReadTransaction* transaction_;
+  MDB_cursor* cursor_;
+  std::string_view key_;
+  std::string_view value_;
+};
+
+// The bytes of an integer key.
+class IntegerKey {
+ public:
+  explicit IntegerKey(uint64_t value) : value_(value) {}
+  [[nodiscard]] std::string_view view() const {
+    return {reinterpret_cast<const char*>(&value_), sizeof value_};
+  }
+
+ private:
+  uint64_t value_;
+};
+
+}  // namespace holdfast::spool::lmdb

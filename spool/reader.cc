@@ -1,0 +1,211 @@
+#include "spool/reader.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "metrics/catalogue.h"
+
+namespace holdfast::spool {
+
+struct Lease::State {
+  // In this order: the transaction goes before the file, and that before the segment may.
+  struct Hold {
+    std::shared_ptr<SegmentStore> store;
+    std::shared_ptr<Segment> segment;
+    Hold(std::shared_ptr<SegmentStore> store_in, std::shared_ptr<Segment> segment_in)
+        : store(std::move(store_in)), segment(std::move(segment_in)) {}
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    ~Hold() {
+      if (segment->EndLease()) store->OnLastLease();
+    }
+  };
+  std::unique_ptr<Hold> hold;
+  std::shared_ptr<SegmentFile> file;
+  std::optional<lmdb::ReadTransaction> transaction;
+  std::vector<EntryView> entries;
+};
+
+Lease::Lease() = default;
+Lease::Lease(Lease&&) noexcept = default;
+Lease& Lease::operator=(Lease&&) noexcept = default;
+Lease::~Lease() = default;
+
+std::span<const EntryView> Lease::entries() const {
+  if (!state_) return {};
+  return state_->entries;
+}
+
+namespace {
+
+constexpr size_t kPlacesAtOnce = 64;
+constexpr int64_t kAnyTime = std::numeric_limits<int64_t>::min();
+
+std::string Where(StreamId stream, int64_t offset) {
+  return "stream " + std::to_string(stream.value()) + ", offset " + std::to_string(offset);
+}
+
+// The place's entry, if the frame is sound and says the same as the index.
+base::Result<EntryView> Resolve(SegmentFile& file, const lmdb::ReadTransaction& transaction,
+                                StreamId stream, const Place& place) {
+  HF_ASSIGN_OR_RETURN(const FrameView frame, file.Frame(transaction, place.frame));
+  if (place.line < frame.entry_count()) {
+    EntryView entry = frame.entry(place.line);
+    if (entry.info.stream == stream && entry.info.base_offset == place.base_offset) return entry;
+  }
+  return base::Unexpected(base::Code::kCorrupt, Where(stream, place.base_offset) +
+                                                    ": the index does not agree with commit " +
+                                                    std::to_string(frame.commit().value()));
+}
+
+}  // namespace
+
+base::Result<Lease> SpoolReader::Read(StreamId stream, int64_t from, size_t max_bytes) {
+  for (;;) {
+    const OffsetRange range = catalog_.Range(stream);
+    if (from < range.start || from > range.end)
+      return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
+                                                         std::to_string(range.start) + ", " +
+                                                         std::to_string(range.end) + ")");
+    if (from == range.end) return Lease();
+    const std::shared_ptr<const Segments> segments = catalog_.segments();
+    HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(*segments, stream, from));
+    HF_ASSIGN_OR_RETURN(auto state, Take((*segments)[at]));
+    if (!state) continue;  // Retired just now, so the range is another one by now, too.
+    HF_RETURN_IF_ERROR(Fill(*state, stream, from, max_bytes));
+    if (!state->entries.empty()) {
+      Lease lease;
+      lease.state_ = std::move(state);
+      return lease;
+    }
+    state.reset();
+    HF_ASSIGN_OR_RETURN(const int64_t next, NextReadable(stream, from));
+    return base::Unexpected(
+        base::Code::kCorrupt,
+        Where(stream, from) + ": damaged; the next good offset is " + std::to_string(next));
+  }
+}
+
+// Leaves `entries` empty if what holds `from` is damaged.
+base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64_t from,
+                                     size_t max_bytes) {
+  size_t bytes = 0;
+  std::vector<Place> places;
+  for (;;) {
+    places.clear();
+    HF_RETURN_IF_ERROR(catalog_.FindPlaces(*lease.hold->segment, *lease.file, *lease.transaction,
+                                           stream, from, kPlacesAtOnce, &places));
+    for (const Place& place : places) {
+      if (!lease.entries.empty() && place.base_offset < from) continue;  // Had that one.
+      base::Result<EntryView> entry = Resolve(*lease.file, *lease.transaction, stream, place);
+      if (!entry) {
+        store_->metrics().damaged_frames.Add();
+        return {};
+      }
+      // The next entry begins where the last one ended, unless one between is lost.
+      if (place.base_offset > from || entry->info.end_offset() <= from) return {};
+      bytes += entry->bytes.size();
+      if (bytes > max_bytes && !lease.entries.empty()) return {};
+      lease.entries.push_back(*entry);
+      from = entry->info.end_offset();
+    }
+    if (places.size() < kPlacesAtOnce || bytes >= max_bytes) return {};
+  }
+}
+
+base::Result<int64_t> SpoolReader::NextReadable(StreamId stream, int64_t from) {
+  const OffsetRange range = catalog_.Range(stream);
+  from = std::max(from, range.start);
+  if (from >= range.end) return range.end;
+  const std::shared_ptr<const Segments> segments = catalog_.segments();
+  HF_ASSIGN_OR_RETURN(size_t at, FindSegment(*segments, stream, from));
+  for (; at < segments->size(); ++at) {
+    HF_ASSIGN_OR_RETURN(auto state, Take((*segments)[at]));
+    if (!state) continue;
+    HF_ASSIGN_OR_RETURN(const auto entry, FindEntry(*state, stream, from, kAnyTime));
+    if (entry) return std::max(from, entry->base_offset);
+  }
+  return range.end;
+}
+
+base::Result<std::optional<EntryInfo>> SpoolReader::FindByTime(StreamId stream,
+                                                               int64_t timestamp_ms) {
+  const OffsetRange range = catalog_.Range(stream);
+  if (range.start == range.end) return std::nullopt;
+  const std::shared_ptr<const Segments> segments = catalog_.segments();
+  HF_ASSIGN_OR_RETURN(const size_t first, FindSegment(*segments, stream, range.start));
+  HF_ASSIGN_OR_RETURN(const size_t timely, FindSegmentByTime(*segments, stream, timestamp_ms));
+  for (size_t at = std::max(first, timely); at < segments->size(); ++at) {
+    HF_ASSIGN_OR_RETURN(auto state, Take((*segments)[at]));
+    if (!state) continue;
+    HF_ASSIGN_OR_RETURN(auto entry, FindEntry(*state, stream, range.start, timestamp_ms));
+    if (entry) return entry;
+  }
+  return std::nullopt;
+}
+
+base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& lease, StreamId stream,
+                                                              int64_t from,
+                                                              int64_t timestamp_ms_min) {
+  std::vector<Place> places;
+  int64_t next = from;
+  for (;;) {
+    places.clear();
+    HF_RETURN_IF_ERROR(catalog_.FindPlaces(*lease.hold->segment, *lease.file, *lease.transaction,
+                                           stream, next, kPlacesAtOnce, &places));
+    for (const Place& place : places) {
+      if (place.max_timestamp_ms < timestamp_ms_min) continue;
+      const auto entry = Resolve(*lease.file, *lease.transaction, stream, place);
+      if (entry && entry->info.end_offset() > from) return entry->info;
+    }
+    if (places.size() < kPlacesAtOnce) return std::nullopt;
+    next = places.back().base_offset + 1;
+  }
+}
+
+// The last segment at whose beginning the stream did not yet reach behind the offset.
+base::Result<size_t> SpoolReader::FindSegment(const Segments& segments, StreamId stream,
+                                              int64_t offset) {
+  // Where most reads go; no file is asked.
+  if (catalog_.InOpenSegment(stream, offset)) return segments.size() - 1;
+  size_t low = 0;  // Holds it, if no later one does.
+  size_t high = segments.size();
+  while (high - low > 1) {
+    const size_t middle = low + (high - low) / 2;
+    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(*segments[middle], stream));
+    (stream_end.end <= offset ? low : high) = middle;
+  }
+  return low;
+}
+
+// The first segment at whose end the stream had seen such a timestamp.
+base::Result<size_t> SpoolReader::FindSegmentByTime(const Segments& segments, StreamId stream,
+                                                    int64_t timestamp_ms) {
+  size_t low = 0;
+  size_t high = segments.size();  // At the beginning of this one it had.
+  while (high - low > 1) {
+    const size_t middle = low + (high - low) / 2;
+    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(*segments[middle], stream));
+    (stream_end.max_timestamp_ms < timestamp_ms ? low : high) = middle;
+  }
+  return low;
+}
+
+base::Result<StreamEnd> SpoolReader::EndAtBeginning(const Segment& segment, StreamId stream) {
+  HF_ASSIGN_OR_RETURN(const auto file, store_->files().Open(segment));
+  HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
+  return file->EndAtBeginning(transaction, stream);
+}
+
+base::Result<std::unique_ptr<Lease::State>> SpoolReader::Take(
+    const std::shared_ptr<Segment>& segment) {
+  if (!segment->TryLease()) return nullptr;
+  auto state = std::make_unique<Lease::State>();
+  state->hold = std::make_unique<Lease::State::Hold>(store_, segment);
+  HF_ASSIGN_OR_RETURN(state->file, store_->files().Open(*segment));
+  HF_ASSIGN_OR_RETURN(state->transaction, state->file->BeginRead());
+  return state;
+}
+
+}  // namespace holdfast::spool

@@ -1,0 +1,47 @@
+// Reading: finds the segment and the place of an offset and resolves it to bytes in the map.
+//
+// Threads: any, at once. A read takes the catalog's lock for copies only; it may open a file and wait
+//   for the disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "spool/catalog.h"
+#include "spool/segment_store.h"
+#include "spool/spool.h"
+
+namespace holdfast::spool {
+
+class SpoolReader {
+ public:
+  SpoolReader(const Catalog& catalog, std::shared_ptr<SegmentStore> store)
+      : catalog_(catalog), store_(std::move(store)) {}
+
+  base::Result<Lease> Read(StreamId stream, int64_t from, size_t max_bytes);
+  base::Result<int64_t> NextReadable(StreamId stream, int64_t from);
+  base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream, int64_t timestamp_ms);
+
+ private:
+  using Segments = Catalog::Segments;
+
+  // The position in `segments` of the one that holds the offset, or would.
+  base::Result<size_t> FindSegment(const Segments& segments, StreamId stream, int64_t offset);
+  base::Result<size_t> FindSegmentByTime(const Segments& segments, StreamId stream,
+                                         int64_t timestamp_ms);
+  base::Result<StreamEnd> EndAtBeginning(const Segment& segment, StreamId stream);
+  // Nothing if the segment has been retired meanwhile.
+  base::Result<std::unique_ptr<Lease::State>> Take(const std::shared_ptr<Segment>& segment);
+  base::Result<void> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes);
+  // The first entry that reaches behind `from` and has such a timestamp, in this segment.
+  base::Result<std::optional<EntryInfo>> FindEntry(Lease::State& lease, StreamId stream,
+                                                   int64_t from, int64_t timestamp_ms_min);
+
+  const Catalog& catalog_;
+  const std::shared_ptr<SegmentStore> store_;
+};
+
+}  // namespace holdfast::spool

@@ -1,0 +1,377 @@
+#include "spool/segment_file.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/crc32c.h"
+#include "base/endian.h"
+
+namespace holdfast::spool {
+namespace {
+
+constexpr std::string_view kHeaderKey = "segment";
+constexpr std::string_view kSealedKey = "sealed";
+
+// The header's value.
+constexpr size_t kHeaderVersion = 0;
+constexpr size_t kHeaderNumber = 8;
+constexpr size_t kHeaderSpool = 16;
+constexpr size_t kHeaderFirst = 32;
+constexpr size_t kHeaderPieces = 40;
+constexpr size_t kHeaderStreams = 44;
+constexpr size_t kHeaderChecksum = 48;
+constexpr size_t kHeaderBytes = 52;
+
+constexpr size_t kPieceBytes = size_t{256} << 10;
+constexpr size_t kChecksumBytes = sizeof(uint32_t);
+constexpr size_t kEndsPerBlock = 100;
+constexpr size_t kEndBytes = 2 * sizeof(int64_t);
+
+// Pages that one transaction may take beside the value itself: copies of branch and leaf pages, the
+// list of free pages, and a new page or two as the trees grow.
+constexpr uint64_t kPagesPerCommit = 24;
+constexpr uint64_t kOverflowHeaderBytes = 16;
+
+std::string EncodeHeader(const SegmentHeader& header) {
+  std::string bytes(kHeaderBytes, '\0');
+  base::StoreLittle(&bytes[kHeaderVersion], kFormatVersion);
+  base::StoreLittle(&bytes[kHeaderNumber], header.number);
+  std::memcpy(&bytes[kHeaderSpool], header.spool.data(), header.spool.size());
+  base::StoreLittle(&bytes[kHeaderFirst], header.first_commit.value());
+  base::StoreLittle(&bytes[kHeaderPieces], header.state_pieces);
+  base::StoreLittle(&bytes[kHeaderStreams], header.streams);
+  base::StoreLittle(&bytes[kHeaderChecksum],
+                    base::Crc32c(std::string_view(bytes).substr(0, kHeaderChecksum)));
+  return bytes;
+}
+
+base::Result<SegmentHeader> DecodeHeader(std::string_view bytes) {
+  if (bytes.size() < kHeaderBytes || base::LoadLittle<uint32_t>(&bytes[kHeaderChecksum]) !=
+                                         base::Crc32c(bytes.substr(0, kHeaderChecksum)))
+    return base::Unexpected(base::Code::kCorrupt, "the segment's header is damaged");
+  const auto version = base::LoadLittle<uint32_t>(&bytes[kHeaderVersion]);
+  if (version != kFormatVersion)
+    return base::Unexpected(base::Code::kInvalid,
+                            "the segment has format " + std::to_string(version) +
+                                ", which this program does not know; use a newer Holdfast");
+  SegmentHeader header;
+  header.number = base::LoadLittle<uint64_t>(&bytes[kHeaderNumber]);
+  std::memcpy(header.spool.data(), &bytes[kHeaderSpool], header.spool.size());
+  header.first_commit = CommitNumber(base::LoadLittle<uint64_t>(&bytes[kHeaderFirst]));
+  header.state_pieces = base::LoadLittle<uint32_t>(&bytes[kHeaderPieces]);
+  header.streams = base::LoadLittle<uint32_t>(&bytes[kHeaderStreams]);
+  return header;
+}
+
+// A value with its CRC in front.
+base::Result<void> AppendSummed(lmdb::WriteTransaction& transaction, lmdb::Database database,
+                                uint64_t key, std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(
+      const std::span<char> out,
+      transaction.Append(database, lmdb::IntegerKey(key).view(), kChecksumBytes + bytes.size()));
+  base::StoreLittle(out.data(), base::Crc32c(bytes));
+  if (!bytes.empty()) std::memcpy(out.data() + kChecksumBytes, bytes.data(), bytes.size());
+  return {};
+}
+
+base::Result<std::string_view> GetSummed(const lmdb::ReadTransaction& transaction,
+                                         lmdb::Database database, uint64_t key) {
+  HF_ASSIGN_OR_RETURN(const std::optional<std::string_view> value,
+                      transaction.Get(database, lmdb::IntegerKey(key).view()));
+  if (!value || value->size() < kChecksumBytes ||
+      base::LoadLittle<uint32_t>(value->data()) != base::Crc32c(value->substr(kChecksumBytes)))
+    return base::Unexpected(base::Code::kCorrupt,
+                            "piece " + std::to_string(key) + " of the checkpoint is damaged");
+  return value->substr(kChecksumBytes);
+}
+
+std::vector<std::string> EncodeEnds(const State& state) {
+  std::vector<std::string> blocks;
+  for (size_t i = 0; i < state.streams().size(); ++i) {
+    if (i % kEndsPerBlock == 0) blocks.emplace_back();
+    const StreamState& stream = state.streams()[i];
+    char bytes[kEndBytes];
+    base::StoreLittle(bytes, stream.end);
+    base::StoreLittle(bytes + sizeof(int64_t), stream.max_timestamp_ms);
+    blocks.back().append(bytes, sizeof bytes);
+  }
+  return blocks;
+}
+
+}  // namespace
+
+base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) {
+  HF_ASSIGN_OR_RETURN(const auto environment,
+                      lmdb::Environment::Open(path, lmdb::Access::kCreate, bytes));
+  HF_ASSIGN_OR_RETURN(lmdb::WriteTransaction transaction,
+                      lmdb::WriteTransaction::Begin(*environment));
+  using Keys = lmdb::WriteTransaction::Keys;
+  HF_RETURN_IF_ERROR(transaction.Create("meta", Keys::kBytes));
+  HF_RETURN_IF_ERROR(transaction.Create("state", Keys::kIntegers));
+  HF_RETURN_IF_ERROR(transaction.Create("ends", Keys::kIntegers));
+  HF_RETURN_IF_ERROR(transaction.Create("frames", Keys::kIntegers));
+  HF_RETURN_IF_ERROR(transaction.Create("streams", Keys::kBytes));
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  // With its blocks taken now, a segment cannot run into a full disk later. Where the file system
+  // cannot do that, the file grows as it is written.
+  if (fallocate(environment->file_descriptor(), 0, 0, static_cast<off_t>(bytes)) != 0 &&
+      errno != EOPNOTSUPP && errno != ENOSYS)
+    return base::Unexpected(base::ErrnoError(
+        path + ": cannot allocate " + std::to_string(bytes >> 20) + " MiB", errno));
+  return environment->Sync();
+}
+
+base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& path,
+                                                             lmdb::Access access) {
+  HF_ASSIGN_OR_RETURN(auto environment, lmdb::Environment::Open(path, access, 0));
+  std::shared_ptr<SegmentFile> file(new SegmentFile(std::move(environment)));
+  HF_RETURN_IF_ERROR(file->OpenDatabases());
+  return file;
+}
+
+base::Result<void> SegmentFile::OpenDatabases() {
+  {
+    HF_ASSIGN_OR_RETURN(auto transaction, BeginRead());
+    const std::pair<const char*, lmdb::Database*> databases[] = {{"meta", &meta_},
+                                                                 {"state", &state_},
+                                                                 {"ends", &ends_},
+                                                                 {"frames", &frames_},
+                                                                 {"streams", &streams_}};
+    for (const auto& [name, database] : databases) {
+      HF_ASSIGN_OR_RETURN(*database, transaction.Open(name));
+    }
+    HF_RETURN_IF_ERROR(transaction.KeepHandles());
+  }
+  HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
+  return ReadHeader(transaction);
+}
+
+base::Result<void> SegmentFile::ReadHeader(const lmdb::ReadTransaction& transaction) {
+  HF_ASSIGN_OR_RETURN(const auto value, transaction.Get(meta_, kHeaderKey));
+  if (!value) return {};
+  base::Result<SegmentHeader> header = DecodeHeader(*value);
+  if (!header) return base::Unexpected(Within(header.error()));
+  header_ = *header;
+  HF_ASSIGN_OR_RETURN(const auto sealed, transaction.Get(meta_, kSealedKey));
+  sealed_ = sealed.has_value();
+  return {};
+}
+
+base::Result<void> SegmentFile::Begin(SegmentHeader header, const State& state,
+                                      const std::string& segments) {
+  HF_CHECK(!header_);
+  HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
+  std::vector<std::string> pieces = state.Checkpoint(kPieceBytes);
+  pieces.back() += segments;
+  for (size_t i = 0; i < pieces.size(); ++i)
+    HF_RETURN_IF_ERROR(AppendSummed(transaction, state_, i, pieces[i]));
+  const std::vector<std::string> blocks = EncodeEnds(state);
+  for (size_t i = 0; i < blocks.size(); ++i)
+    HF_RETURN_IF_ERROR(AppendSummed(transaction, ends_, i, blocks[i]));
+  header.state_pieces = static_cast<uint32_t>(pieces.size());
+  header.streams = static_cast<uint32_t>(state.streams().size());
+  HF_RETURN_IF_ERROR(transaction.Put(meta_, kHeaderKey, EncodeHeader(header)));
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  HF_RETURN_IF_ERROR(Sync());
+  header_ = header;
+  return {};
+}
+
+base::Result<void> SegmentFile::Append(const FrameDraft& draft) {
+  HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
+  HF_ASSIGN_OR_RETURN(const std::span<char> out,
+                      transaction.Append(frames_, lmdb::IntegerKey(draft.commit.value()).view(),
+                                         draft.FrameBytes()));
+  EncodeFrame(draft, out);
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  const base::MutexLock lock(mutex_);
+  verified_.resize(draft.commit.value() - header_->first_commit.value() + 1);
+  verified_.back() = true;  // We wrote it.
+  return {};
+}
+
+base::Result<void> SegmentFile::Sync() { return environment_->Sync(); }
+
+base::Result<void> SegmentFile::Seal(const MemoryIndex& index) {
+  HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
+  const auto write = [&](StreamId stream, const std::vector<Place>& places) -> base::Result<void> {
+    for (size_t i = 0; i < places.size(); i += kPlacesPerBlock) {
+      const std::string block = PackBlock(&places[i], std::min(kPlacesPerBlock, places.size() - i));
+      HF_ASSIGN_OR_RETURN(
+          const std::span<char> out,
+          transaction.Append(streams_, BlockKey(stream, places[i].base_offset), block.size()));
+      std::memcpy(out.data(), block.data(), block.size());
+    }
+    return {};
+  };
+  HF_RETURN_IF_ERROR(index.ForEach(write));
+  HF_RETURN_IF_ERROR(transaction.Put(meta_, kSealedKey, std::to_string(index.entries())));
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  return Sync();
+}
+
+uint64_t SegmentFile::RoomBytes(const MemoryIndex& index) const {
+  const uint64_t page = environment_->page_bytes();
+  // Blocks are at most some ten bytes a place, and a page holds several; streams with few entries pay
+  // for key and node.
+  const uint64_t index_bytes = index.entries() * 16 + index.streams() * 64;
+  const uint64_t reserved = environment_->used_pages() + index_bytes / page + 2 * kPagesPerCommit;
+  if (reserved >= environment_->map_pages()) return 0;
+  return (environment_->map_pages() - reserved) * page - kOverflowHeaderBytes;
+}
+
+uint64_t SegmentFile::map_bytes() const {
+  return environment_->map_pages() * environment_->page_bytes();
+}
+
+base::Result<void> SegmentFile::ReadCheckpoint(
+    const std::function<base::Result<void>(const Change&)>& visit) {
+  HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
+  for (uint32_t i = 0; i < header_->state_pieces; ++i) {
+    const base::Result<std::string_view> piece = GetSummed(transaction, state_, i);
+    if (!piece) return base::Unexpected(Within(piece.error()));
+    ChangeReader reader(*piece);
+    Change change;
+    while (reader.Next(&change)) HF_RETURN_IF_ERROR(visit(change));
+    if (!reader.AtEnd())
+      return base::Unexpected(
+          Within({base::Code::kCorrupt, "the checkpoint holds what is not a change of state"}));
+  }
+  return {};
+}
+
+base::Result<void> SegmentFile::WalkFrames(CommitNumber end, const FrameVisitor& visit,
+                                           const DamageVisitor& damaged) {
+  HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
+  HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, frames_));
+  CommitNumber expected = header_->first_commit;
+  HF_ASSIGN_OR_RETURN(bool more, cursor.SeekAtOrAfter(lmdb::IntegerKey(expected.value()).view()));
+  while (more) {
+    const auto commit = CommitNumber(base::LoadLittle<uint64_t>(cursor.key().data()));
+    if (commit >= end) break;
+    for (; expected < commit; expected = expected.next())
+      damaged(expected, {base::Code::kCorrupt, "missing frame"});
+    const auto frame =
+        Frame(transaction, static_cast<uint32_t>(commit.value() - header_->first_commit.value()));
+    if (!frame) {
+      damaged(commit, frame.error());
+    } else {
+      HF_RETURN_IF_ERROR(visit(*frame));
+    }
+    expected = commit.next();
+    HF_ASSIGN_OR_RETURN(more, cursor.Next());
+  }
+  return {};
+}
+
+base::Result<lmdb::ReadTransaction> SegmentFile::BeginRead() const {
+  return lmdb::ReadTransaction::Begin(*environment_);
+}
+
+base::Result<StreamEnd> SegmentFile::EndAtBeginning(const lmdb::ReadTransaction& transaction,
+                                                    StreamId stream) const {
+  if (stream.value() >= header_->streams) return StreamEnd{};
+  const base::Result<std::string_view> block =
+      GetSummed(transaction, ends_, stream.value() / kEndsPerBlock);
+  if (!block) return base::Unexpected(Within(block.error()));
+  const size_t at = stream.value() % kEndsPerBlock * kEndBytes;
+  if (at + kEndBytes > block->size())
+    return base::Unexpected(Within({base::Code::kCorrupt, "a block of stream ends is too short"}));
+  return StreamEnd{base::LoadLittle<int64_t>(block->data() + at),
+                   base::LoadLittle<int64_t>(block->data() + at + sizeof(int64_t))};
+}
+
+base::Result<void> SegmentFile::FindPlaces(const lmdb::ReadTransaction& transaction,
+                                           StreamId stream, int64_t from, size_t limit,
+                                           CommitNumber end, std::vector<Place>* out) {
+  if (sealed_) return FindSealedPlaces(transaction, stream, from, limit, out);
+  HF_ASSIGN_OR_RETURN(const auto index, RebuiltIndex(end));
+  index->Find(stream, from, limit, out);
+  return {};
+}
+
+base::Result<void> SegmentFile::FindSealedPlaces(const lmdb::ReadTransaction& transaction,
+                                                 StreamId stream, int64_t from, size_t limit,
+                                                 std::vector<Place>* out) const {
+  HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, streams_));
+  // The block before the first one that begins behind `from`, if it is of this stream.
+  StreamId found;
+  int64_t base_offset = 0;
+  HF_ASSIGN_OR_RETURN(bool more, cursor.SeekAtOrAfter(BlockKey(stream, from + 1)));
+  HF_ASSIGN_OR_RETURN(const bool before, more ? cursor.Previous() : cursor.Last());
+  if (before && ParseBlockKey(cursor.key(), &found, &base_offset) && found == stream) {
+    more = true;
+  } else {
+    HF_ASSIGN_OR_RETURN(more, cursor.SeekAtOrAfter(BlockKey(stream, from + 1)));
+  }
+  std::vector<Place> places;
+  const size_t wanted = limit + kPlacesPerBlock;  // The first block may begin long before `from`.
+  while (more && places.size() < wanted) {
+    if (!ParseBlockKey(cursor.key(), &found, &base_offset) || found != stream) break;
+    if (auto result = UnpackBlock(cursor.value(), base_offset, &places); !result)
+      return base::Unexpected(Within(result.error()));
+    HF_ASSIGN_OR_RETURN(more, cursor.Next());
+  }
+  auto first =
+      std::upper_bound(places.begin(), places.end(), from,
+                       [](int64_t offset, const Place& p) { return offset < p.base_offset; });
+  if (first != places.begin()) --first;
+  const size_t count = std::min(limit, static_cast<size_t>(places.end() - first));
+  out->insert(out->end(), first, first + static_cast<ptrdiff_t>(count));
+  return {};
+}
+
+base::Result<std::shared_ptr<const MemoryIndex>> SegmentFile::RebuiltIndex(CommitNumber end) {
+  {
+    const base::MutexLock lock(mutex_);
+    if (rebuilt_) return rebuilt_;
+  }
+  const auto index = std::make_shared<MemoryIndex>();
+  const auto add = [&](const FrameView& frame) -> base::Result<void> {
+    const uint64_t number = frame.commit().value() - header_->first_commit.value();
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      const EntryInfo info = frame.info(line);
+      index->Add(info.stream,
+                 {info.base_offset, info.max_timestamp_ms, static_cast<uint32_t>(number), line});
+    }
+    return {};
+  };
+  HF_RETURN_IF_ERROR(WalkFrames(end, add, [](CommitNumber, const base::Error&) {}));
+  const base::MutexLock lock(mutex_);
+  if (!rebuilt_) rebuilt_ = index;
+  return rebuilt_;
+}
+
+base::Result<FrameView> SegmentFile::Frame(const lmdb::ReadTransaction& transaction,
+                                           uint32_t frame) {
+  const CommitNumber commit(header_->first_commit.value() + frame);
+  HF_ASSIGN_OR_RETURN(const auto bytes,
+                      transaction.Get(frames_, lmdb::IntegerKey(commit.value()).view()));
+  const auto within = [&](base::Error error) {
+    return Within(std::move(error).Within("commit " + std::to_string(commit.value())));
+  };
+  if (!bytes) return base::Unexpected(within({base::Code::kCorrupt, "missing frame"}));
+  base::Result<FrameView> view = FrameView::Parse(*bytes);
+  if (!view) return base::Unexpected(within(view.error()));
+  {
+    const base::MutexLock lock(mutex_);
+    if (frame < verified_.size() && verified_[frame]) return view;
+  }
+  if (auto verified = view->Verify(commit); !verified)
+    return base::Unexpected(within(verified.error()));
+  const base::MutexLock lock(mutex_);
+  if (verified_.size() <= frame) verified_.resize(size_t{frame} + 1);
+  verified_[frame] = true;
+  return view;
+}
+
+base::Error SegmentFile::Within(base::Error error) const {
+  return std::move(error).Within(environment_->path());
+}
+
+}  // namespace holdfast::spool

@@ -1,0 +1,113 @@
+// One segment on disk: an LMDB environment of fixed size, and what its databases mean.
+//
+//   meta     "segment": the header; "sealed": written with the index, when nothing will be added
+//   state    checkpoint of all state at the segment's beginning, in pieces with a CRC each
+//   ends     the end offset of each stream at the segment's beginning, in blocks with a CRC each: it
+//            says which segment holds an offset
+//   frames   commit number -> frame
+//   streams  the index: (stream, offset) -> block of places; only once sealed
+//
+// Life: Create makes an empty file; Begin gives it its header and checkpoint, in one LMDB transaction,
+// so that a segment with a header is complete; Append adds frames; Seal adds the index.
+//
+// Durability: Begin has synced when it returns. A frame is durable when the *next* Append or Sync has
+//   returned successfully (see spool/lmdb.h). After a failure of Append or Sync the file must not be
+//   written to any more.
+// Threads: writing calls belong to one thread at a time; reading calls come from any.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "spool/change.h"
+#include "spool/directory.h"
+#include "spool/frame.h"
+#include "spool/index.h"
+#include "spool/lmdb.h"
+#include "spool/state.h"
+
+namespace holdfast::spool {
+
+struct SegmentHeader {
+  uint64_t number = 0;
+  SpoolId spool{};
+  CommitNumber first_commit;
+  uint32_t state_pieces = 0;
+  uint32_t streams = 0;  // Known at the segment's beginning.
+};
+
+// What a stream was when the segment began.
+struct StreamEnd {
+  int64_t end = 0;
+  int64_t max_timestamp_ms = -1;
+};
+
+class SegmentFile {
+ public:
+  // An empty one at `path`, of `bytes`, its blocks allocated where the file system can.
+  static base::Result<void> Create(const std::string& path, uint64_t bytes);
+  static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
+                                                         lmdb::Access access);
+
+  // Writes the header (state_pieces and streams are filled in here) and all of `state`; `segments` are
+  // the AppendSegment changes of the older segments.
+  base::Result<void> Begin(SegmentHeader header, const State& state, const std::string& segments);
+  base::Result<void> Append(const FrameDraft& draft);
+  base::Result<void> Sync();
+  base::Result<void> Seal(const MemoryIndex& index);
+  // Bytes that a frame may have so that it fits, with `index` to be sealed behind it.
+  [[nodiscard]] uint64_t RoomBytes(const MemoryIndex& index) const;
+  [[nodiscard]] uint64_t map_bytes() const;
+
+  // Nothing if Begin never happened.
+  [[nodiscard]] const std::optional<SegmentHeader>& header() const { return header_; }
+  [[nodiscard]] bool sealed() const { return sealed_; }
+  base::Result<void> ReadCheckpoint(const std::function<base::Result<void>(const Change&)>& visit);
+  // All frames with numbers in [header's first, end) in order. Damaged ones go to `damaged`.
+  using FrameVisitor = std::function<base::Result<void>(const FrameView&)>;
+  using DamageVisitor = std::function<void(CommitNumber, const base::Error&)>;
+  base::Result<void> WalkFrames(CommitNumber end, const FrameVisitor& visit,
+                                const DamageVisitor& damaged);
+
+  base::Result<lmdb::ReadTransaction> BeginRead() const;
+  base::Result<StreamEnd> EndAtBeginning(const lmdb::ReadTransaction& transaction,
+                                         StreamId stream) const;
+  // As MemoryIndex::Find. Not sealed: the index is made from the frames before `end`, once.
+  base::Result<void> FindPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
+                                int64_t from, size_t limit, CommitNumber end,
+                                std::vector<Place>* out);
+  // Verified; its bytes stay in place as long as the transaction lives.
+  base::Result<FrameView> Frame(const lmdb::ReadTransaction& transaction, uint32_t frame);
+
+ private:
+  explicit SegmentFile(std::unique_ptr<lmdb::Environment> environment)
+      : environment_(std::move(environment)) {}
+  base::Result<void> OpenDatabases();
+  base::Result<void> ReadHeader(const lmdb::ReadTransaction& transaction);
+  base::Result<void> FindSealedPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
+                                      int64_t from, size_t limit, std::vector<Place>* out) const;
+  base::Result<std::shared_ptr<const MemoryIndex>> RebuiltIndex(CommitNumber end);
+  [[nodiscard]] base::Error Within(base::Error error) const;
+
+  // Constant after Open or Begin.
+  std::unique_ptr<lmdb::Environment> environment_;
+  lmdb::Database meta_;
+  lmdb::Database state_;
+  lmdb::Database ends_;
+  lmdb::Database frames_;
+  lmdb::Database streams_;
+  std::optional<SegmentHeader> header_;
+  bool sealed_ = false;
+
+  base::Mutex mutex_;
+  std::vector<bool> verified_ HF_GUARDED_BY(mutex_);  // By frame.
+  std::shared_ptr<const MemoryIndex> rebuilt_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast::spool

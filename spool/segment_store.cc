@@ -1,0 +1,261 @@
+#include "spool/segment_store.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "base/log.h"
+#include "metrics/catalogue.h"
+
+namespace holdfast::spool {
+namespace {
+
+constexpr uint64_t kAlignment = uint64_t{64} << 10;  // A multiple of every page size.
+constexpr uint64_t kSegmentBytesMin = uint64_t{1} << 20;
+constexpr uint64_t kSegmentsMin = 4;  // In bytes_max, so that one can be freed while others fill.
+constexpr size_t kOpenFilesMax = 64;
+
+uint64_t RoundUp(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+uint64_t SegmentBytes(const Options& options) {
+  uint64_t bytes = options.segment_bytes;
+  if (options.bytes_max != 0) bytes = std::min(bytes, options.bytes_max / kSegmentsMin);
+  return std::max(bytes / kAlignment * kAlignment, kSegmentBytesMin);
+}
+
+std::string MiB(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+void LogError(const base::Error& error, std::string_view doing) {
+  base::Log(base::LogLevel::kError, "spool", "{}: {}", doing, error.message);
+}
+
+}  // namespace
+
+SegmentStore::SegmentStore(const Options& options, const Directory& directory, Catalog& catalog,
+                           base::Executor& background, metrics::SpoolMetrics& metrics)
+    : directory_(directory),
+      catalog_(catalog),
+      background_(background),
+      metrics_(metrics),
+      bytes_max_(options.bytes_max),
+      free_bytes_min_(options.free_bytes_min),
+      segment_bytes_(SegmentBytes(options)),
+      files_(kOpenFilesMax) {}
+
+void SegmentStore::Adopt(const std::vector<std::shared_ptr<Segment>>& known,
+                         uint64_t newest_number) {
+  const base::MutexLock lock(work_mutex_);
+  next_number_ = newest_number + 1;
+  for (const auto& segment : known) disk_bytes_ += segment->bytes;
+}
+
+void SegmentStore::OnSpaceFreed(std::function<void()> notify) {
+  const base::MutexLock lock(work_mutex_);
+  on_space_freed_ = std::move(notify);
+}
+
+void SegmentStore::Report() {
+  metrics_.segments.Set(static_cast<double>(catalog_.segments()->size()));
+  metrics_.free_segments.Set(prepared_ ? 1 : 0);
+  metrics_.disk_bytes.Set(static_cast<double>(disk_bytes_));
+}
+
+uint64_t SegmentStore::SmallBytes() const {
+  return std::max(RoundUp(segment_bytes_ / 16), kSegmentBytesMin);
+}
+
+uint64_t SegmentStore::BytesFor(Purpose purpose, uint64_t bytes_min) const {
+  const uint64_t usual = purpose == Purpose::kEntries ? segment_bytes_ : SmallBytes();
+  return std::max(usual, RoundUp(bytes_min));
+}
+
+base::Result<void> SegmentStore::CheckSpace(Purpose purpose, uint64_t bytes_min) const {
+  if (purpose == Purpose::kProgress) return {};
+  const uint64_t bytes = BytesFor(purpose, bytes_min);
+  if (bytes_max_ != 0 && disk_bytes_ + bytes + SmallBytes() > bytes_max_)
+    return base::Unexpected(base::Code::kFull,
+                            directory_.path() + ": the spool is full (" + MiB(disk_bytes_) +
+                                " used of at most " + MiB(bytes_max_) +
+                                "); it takes entries again when older ones have been delivered, or "
+                                "with a larger limit");
+  HF_ASSIGN_OR_RETURN(const uint64_t free, directory_.FreeBytes());
+  if (free < bytes + free_bytes_min_)
+    return base::Unexpected(base::Code::kFull,
+                            directory_.path() + ": the file system is nearly full (" + MiB(free) +
+                                " left); free some space: " + MiB(bytes) + " for a segment and " +
+                                MiB(free_bytes_min_) + " to spare");
+  return {};
+}
+
+base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t bytes_min) {
+  HF_RETURN_IF_ERROR(CheckSpace(purpose, bytes_min));
+  const Made made{next_number_, BytesFor(purpose, bytes_min)};
+  const std::string path = directory_.SegmentPath(made.number);
+  const std::string draft = path + ".new";
+  base::Result<void> result = SegmentFile::Create(draft, made.bytes);
+  if (result) result = directory_.AdoptSegment(draft, made.number);
+  if (!result) {
+    // Whichever name it has by now. The first error is the one to report.
+    (void)std::remove(draft.c_str());
+    (void)directory_.RemoveSegment(made.number);
+    return base::Unexpected(std::move(result).error());
+  }
+  ++next_number_;
+  disk_bytes_ += made.bytes;
+  return made;
+}
+
+base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t bytes_min) {
+  const base::MutexLock lock(work_mutex_);
+  if (prepared_ && prepared_->bytes < bytes_min)
+    Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
+  if (!prepared_) {
+    HF_ASSIGN_OR_RETURN(prepared_, Make(purpose, bytes_min));
+  }
+  const Made made = *std::exchange(prepared_, std::nullopt);
+  Next next{made.number, directory_.SegmentPath(made.number), made.bytes, nullptr};
+  auto file = SegmentFile::Open(next.path, lmdb::Access::kWrite);
+  if (!file) {
+    Remove(made.number, made.bytes);
+    return base::Unexpected(std::move(file).error());
+  }
+  next.file = *std::move(file);
+  return next;
+}
+
+void SegmentStore::Discard(const Next& next) {
+  const base::MutexLock lock(work_mutex_);
+  Remove(next.number, next.bytes);
+}
+
+void SegmentStore::Remove(uint64_t number, uint64_t bytes) {
+  if (const auto result = directory_.RemoveSegment(number); !result) {
+    // It is found and removed when the spool is opened next time.
+    LogError(result.error(), "cannot remove a segment");
+    metrics_.errors.With("remove").Add();
+  }
+  disk_bytes_ -= bytes;
+}
+
+void SegmentStore::PostWork(void (*work)(SegmentStore&, const std::shared_ptr<Segment>&),
+                            std::shared_ptr<Segment> segment) {
+  background_.Post([self = shared_from_this(), work, segment = std::move(segment)] {
+    const base::MutexLock lock(self->work_mutex_);
+    if (!self->closed_) work(*self, segment);
+  });
+}
+
+void SegmentStore::PrepareSoon() {
+  if (prepare_posted_.exchange(true)) return;
+  PostWork([](SegmentStore& store, const std::shared_ptr<Segment>&)
+               HF_NO_THREAD_SAFETY_ANALYSIS { store.Prepare(); },
+           nullptr);
+}
+
+void SegmentStore::Prepare() {
+  prepare_posted_ = false;
+  if (prepared_) return;
+  base::Result<Made> made = Make(Purpose::kEntries, 0);
+  if (made) {
+    prepared_ = *made;
+  } else if (made.error().code != base::Code::kFull) {
+    // The writer tries again, and tells its operations, when it needs the segment.
+    LogError(made.error(), "cannot prepare the next segment");
+    metrics_.errors.With("prepare").Add();
+  }
+  Report();
+}
+
+void SegmentStore::SealSoon(const std::shared_ptr<Segment>& segment) {
+  PostWork([](SegmentStore& store, const std::shared_ptr<Segment>& sealed)
+               HF_NO_THREAD_SAFETY_ANALYSIS { store.Seal(*sealed); },
+           segment);
+}
+
+void SegmentStore::Seal(Segment& segment) {
+  const std::shared_ptr<SegmentFile> file = segment.PinnedFile();
+  const std::shared_ptr<const MemoryIndex> index = segment.PinnedIndex();
+  if (file && index) {
+    // Without an index the segment is as good, only slower to look into.
+    if (const auto result = file->Seal(*index); !result) {
+      LogError(result.error(), "cannot write the index of a segment");
+      metrics_.errors.With("seal").Add();
+    }
+  }
+  segment.Unpin();
+  Sweep();
+  Report();
+}
+
+void SegmentStore::SweepSoon() {
+  if (sweep_posted_.exchange(true)) return;
+  PostWork([](SegmentStore& store, const std::shared_ptr<Segment>&)
+               HF_NO_THREAD_SAFETY_ANALYSIS { store.Sweep(); },
+           nullptr);
+}
+
+void SegmentStore::Sweep() {
+  sweep_posted_ = false;  // First, so that a trim from now on posts another one.
+  const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
+  for (size_t i = 0; i + 1 < segments->size(); ++i) {
+    Segment& segment = *(*segments)[i];
+    if (segment.PinnedIndex()) continue;  // Not sealed yet.
+    const base::Result<bool> needed = StillNeeded(segment, *(*segments)[i + 1]);
+    if (!needed) {
+      LogError(needed.error(), "cannot see whether a segment is still needed, so it stays");
+      metrics_.errors.With("sweep").Add();
+    } else if (!*needed) {
+      catalog_.Remove(segment);
+      segment.Retire();
+      files_.Forget(segment);
+      retired_.push_back((*segments)[i]);
+      metrics_.retired_segments.Add();
+    }
+  }
+  RemoveRetired();
+}
+
+// A stream needs the segment if it has entries in it and has not been trimmed past them. Starts only
+// rise, so the search goes on where it stopped last time.
+base::Result<bool> SegmentStore::StillNeeded(Segment& segment, const Segment& next) {
+  const auto start = [&] { return catalog_.Range(StreamId(segment.sweep_stream)).start; };
+  if (start() < segment.sweep_until) return true;
+  HF_ASSIGN_OR_RETURN(const auto file, files_.Open(segment));
+  HF_ASSIGN_OR_RETURN(const auto next_file, files_.Open(next));
+  HF_ASSIGN_OR_RETURN(const auto begin, file->BeginRead());
+  HF_ASSIGN_OR_RETURN(const auto end, next_file->BeginRead());
+  for (; segment.sweep_stream < next_file->header()->streams; ++segment.sweep_stream) {
+    const StreamId stream(segment.sweep_stream);
+    HF_ASSIGN_OR_RETURN(const StreamEnd after, next_file->EndAtBeginning(end, stream));
+    if (start() >= after.end) continue;
+    HF_ASSIGN_OR_RETURN(const StreamEnd before, file->EndAtBeginning(begin, stream));
+    if (before.end == after.end) continue;
+    segment.sweep_until = after.end;
+    return true;
+  }
+  segment.sweep_until = 0;
+  return false;
+}
+
+// Here a retired segment will be made the next one (its blocks are worth keeping); for now it goes.
+void SegmentStore::RemoveRetired() {
+  const auto gone = std::partition(retired_.begin(), retired_.end(),
+                                   [](const auto& segment) { return segment->Leased(); });
+  if (gone == retired_.end()) return;
+  for (auto it = gone; it != retired_.end(); ++it) Remove((*it)->number, (*it)->bytes);
+  retired_.erase(gone, retired_.end());
+  Report();
+  if (on_space_freed_) on_space_freed_();
+}
+
+void SegmentStore::Close() {
+  const base::MutexLock lock(work_mutex_);
+  if (std::exchange(closed_, true)) return;
+  for (const auto& segment : *catalog_.segments())
+    if (segment->PinnedIndex()) Seal(*segment);
+  if (prepared_) Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
+  on_space_freed_ = nullptr;
+  files_.Clear();
+}
+
+}  // namespace holdfast::spool

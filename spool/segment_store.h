@@ -1,0 +1,121 @@
+// The segments' files: makes the next one ahead of time, seals and retires those that are done with,
+// and keeps their disk space within its limits.
+//
+// Space: entries may take a new segment while all files together stay within bytes_max, with room
+//   left for a small segment, and while the file system keeps free_bytes_min. Work that only trims or
+//   changes state gets such a small segment even then, so that a full spool can always record what
+//   makes it less full. A segment that holds no entry anybody needs is retired wherever it stands in
+//   the order, so small segments do not pile up and a stream that does not move holds back only its
+//   own.
+// Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
+//   `background`; the rest is for any thread.
+// Shutdown: Close waits for background work that is running; what is queued then does nothing. Tasks
+//   keep the store alive, so it may be let go at any time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/mutex.h"
+#include "base/result.h"
+#include "spool/catalog.h"
+#include "spool/directory.h"
+#include "spool/segment.h"
+
+namespace holdfast::metrics {
+struct SpoolMetrics;
+}
+
+namespace holdfast::spool {
+
+enum class Purpose : uint8_t {
+  kEntries,
+  kProgress,  // State and trims only.
+};
+
+class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
+ public:
+  // All references outlive the store's last task, see Close.
+  SegmentStore(const Options& options, const Directory& directory, Catalog& catalog,
+               base::Executor& background, metrics::SpoolMetrics& metrics);
+
+  // The files that are there when the spool opens. `known` is as of the newest of them.
+  void Adopt(const std::vector<std::shared_ptr<Segment>>& known, uint64_t newest_number);
+
+  // Called on `background` after space was freed. Set before anything else.
+  void OnSpaceFreed(std::function<void()> notify);
+
+  struct Next {
+    uint64_t number = 0;
+    std::string path;
+    uint64_t bytes = 0;
+    std::shared_ptr<SegmentFile> file;  // Open for writing, not begun.
+  };
+  // An empty segment that holds at least `bytes_min`. kFull: no space for this purpose.
+  base::Result<Next> Take(Purpose purpose, uint64_t bytes_min);
+  // A taken one that did not work out.
+  void Discard(const Next& next);
+  // Whether Take would not find the spool full.
+  [[nodiscard]] base::Result<void> CheckSpace(Purpose purpose, uint64_t bytes_min) const;
+
+  void PrepareSoon();
+  void SealSoon(const std::shared_ptr<Segment>& segment);
+  void SweepSoon();
+  // Of a lease that was the last one of a retired segment.
+  void OnLastLease() { SweepSoon(); }
+
+  [[nodiscard]] FileCache& files() { return files_; }
+  [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
+  [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
+  [[nodiscard]] uint64_t bytes_max() const { return bytes_max_; }
+  [[nodiscard]] metrics::SpoolMetrics& metrics() { return metrics_; }
+
+  void Close();
+
+ private:
+  struct Made {
+    uint64_t number = 0;
+    uint64_t bytes = 0;
+  };
+  base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(work_mutex_);
+  void Remove(uint64_t number, uint64_t bytes);
+  void Prepare() HF_REQUIRES(work_mutex_);
+  void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
+  void Sweep() HF_REQUIRES(work_mutex_);
+  base::Result<bool> StillNeeded(Segment& segment, const Segment& next) HF_REQUIRES(work_mutex_);
+  void RemoveRetired() HF_REQUIRES(work_mutex_);
+  void Report() HF_REQUIRES(work_mutex_);
+  [[nodiscard]] uint64_t SmallBytes() const;
+  [[nodiscard]] uint64_t BytesFor(Purpose purpose, uint64_t bytes_min) const;
+  void PostWork(void (*work)(SegmentStore&, const std::shared_ptr<Segment>&),
+                std::shared_ptr<Segment> segment);
+
+  const Directory& directory_;
+  Catalog& catalog_;
+  base::Executor& background_;
+  metrics::SpoolMetrics& metrics_;
+  const uint64_t bytes_max_;
+  const uint64_t free_bytes_min_;
+  const uint64_t segment_bytes_;
+  FileCache files_;
+
+  std::atomic<uint64_t> disk_bytes_{0};
+  std::atomic<bool> sweep_posted_{false};
+  std::atomic<bool> prepare_posted_{false};
+
+  // Held while files are made or removed, by the background's tasks and by Take.
+  base::Mutex work_mutex_;
+  std::function<void()> on_space_freed_ HF_GUARDED_BY(work_mutex_);
+  bool closed_ HF_GUARDED_BY(work_mutex_) = false;
+  uint64_t next_number_ HF_GUARDED_BY(work_mutex_) = 1;
+  std::optional<Made> prepared_ HF_GUARDED_BY(work_mutex_);
+  std::vector<std::shared_ptr<Segment>> retired_ HF_GUARDED_BY(work_mutex_);
+};
+
+}  // namespace holdfast::spool

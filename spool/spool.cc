@@ -1,0 +1,105 @@
+#include "spool/spool.h"
+
+#include <utility>
+
+#include "metrics/catalogue.h"
+#include "spool/catalog.h"
+#include "spool/directory.h"
+#include "spool/reader.h"
+#include "spool/segment_store.h"
+#include "spool/writer.h"
+
+namespace holdfast::spool {
+namespace {
+
+constexpr uint64_t kBytesMaxMin = uint64_t{4} << 20;
+
+class SpoolOnDisk final : public Spool {
+ public:
+  SpoolOnDisk(const Options& options, Directory directory, Owner& owner, base::Executor& writer,
+              base::Executor& background)
+      : own_registry_(options.metrics != nullptr ? nullptr : std::make_unique<metrics::Registry>()),
+        metrics_(options.metrics != nullptr ? *options.metrics : *own_registry_),
+        directory_(std::move(directory)),
+        store_(std::make_shared<SegmentStore>(options, directory_, catalog_, background, metrics_)),
+        writer_(std::make_shared<Writer>(options, directory_, owner, writer, catalog_, store_)),
+        reader_(catalog_, store_) {
+    store_->OnSpaceFreed([&writer, weak = std::weak_ptr<Writer>(writer_)] {
+      if (std::shared_ptr<Writer> alive = weak.lock())
+        writer.Post([alive = std::move(alive)] { alive->SpaceFreed(); });
+    });
+  }
+  ~SpoolOnDisk() override { Close(); }
+
+  base::Result<void> Load() { return writer_->Open(); }
+
+  [[nodiscard]] bool Submit(std::unique_ptr<Operation>& operation) override {
+    return writer_->Submit(operation);
+  }
+  [[nodiscard]] base::Result<Lease> Read(StreamId stream, int64_t from, size_t max_bytes) override {
+    return reader_.Read(stream, from, max_bytes);
+  }
+  [[nodiscard]] base::Result<int64_t> NextReadable(StreamId stream, int64_t from) override {
+    return reader_.NextReadable(stream, from);
+  }
+  [[nodiscard]] OffsetRange Range(StreamId stream) const override { return catalog_.Range(stream); }
+  [[nodiscard]] base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream,
+                                                                  int64_t timestamp_ms) override {
+    return reader_.FindByTime(stream, timestamp_ms);
+  }
+  [[nodiscard]] std::optional<StreamId> FindStream(std::string_view name) const override {
+    return catalog_.FindStream(name);
+  }
+  [[nodiscard]] std::vector<std::pair<std::string, StreamId>> Streams() const override {
+    return catalog_.Streams();
+  }
+  [[nodiscard]] Status GetStatus() const override;
+  void Close() override {
+    writer_->Close();
+    store_->Close();
+  }
+
+ private:
+  std::unique_ptr<metrics::Registry> own_registry_;
+  metrics::SpoolMetrics metrics_;
+  Directory directory_;
+  Catalog catalog_;
+  std::shared_ptr<SegmentStore> store_;
+  std::shared_ptr<Writer> writer_;
+  SpoolReader reader_;
+};
+
+Status SpoolOnDisk::GetStatus() const {
+  Status status;
+  const auto segments = catalog_.segments();
+  for (const auto& segment : *segments) status.entry_bytes += segment->entry_bytes;
+  status.segments = static_cast<uint32_t>(segments->size());
+  status.streams = static_cast<uint32_t>(catalog_.stream_count());
+  status.durable = catalog_.durable();
+  status.disk_bytes = store_->disk_bytes();
+  status.bytes_max = store_->bytes_max();
+  const Writer::Intake intake = writer_->GetIntake();
+  status.queued_bytes = intake.queued_bytes;
+  status.accepting = intake.accepting;
+  status.refusing_because = intake.refusing_because;
+  return status;
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Spool>> Spool::Open(Options options, Owner& owner,
+                                                 base::Executor& writer,
+                                                 base::Executor& background) {
+  if (options.bytes_max != 0 && options.bytes_max < kBytesMaxMin)
+    return base::Unexpected(base::Code::kInvalid,
+                            options.directory + ": a limit of " +
+                                std::to_string(options.bytes_max) +
+                                " bytes is too small for a spool; give it at least 4 MiB");
+  HF_ASSIGN_OR_RETURN(Directory directory, Directory::Open(options.directory));
+  auto spool =
+      std::make_unique<SpoolOnDisk>(options, std::move(directory), owner, writer, background);
+  HF_RETURN_IF_ERROR(spool->Load());
+  return spool;
+}
+
+}  // namespace holdfast::spool

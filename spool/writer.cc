@@ -1,0 +1,320 @@
+#include "spool/writer.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "metrics/catalogue.h"
+#include "spool/staging.h"
+
+namespace holdfast::spool {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr uint64_t kProgressReserveMin = uint64_t{64} << 10;
+constexpr uint64_t kProgressReserveMax = uint64_t{4} << 20;
+// Of the changes that operations without entries make in one commit.
+constexpr uint64_t kChangesAllowance = uint64_t{32} << 10;
+// A frame must stay below 4 GiB whatever its table of contents takes.
+constexpr size_t kOperationBytesMax = size_t{1} << 30;
+
+Options Within(Options options, uint64_t segment_bytes) {
+  options.commit_bytes_max =
+      std::min(options.commit_bytes_max, static_cast<size_t>(segment_bytes / 8));
+  return options;
+}
+
+std::vector<StreamId> StreamsOf(const CommitNews& news) {
+  std::vector<StreamId> streams;
+  streams.reserve(news.entries.size());
+  for (const CommitNews::Entry& entry : news.entries) streams.push_back(entry.stream);
+  std::sort(streams.begin(), streams.end());
+  streams.erase(std::unique(streams.begin(), streams.end()), streams.end());
+  return streams;
+}
+
+}  // namespace
+
+Writer::Writer(const Options& options, const Directory& directory, Owner& owner,
+               base::Executor& executor, Catalog& catalog, std::shared_ptr<SegmentStore> store)
+    : options_(Within(options, store->segment_bytes())),
+      directory_(directory),
+      owner_(owner),
+      executor_(executor),
+      catalog_(catalog),
+      store_(std::move(store)),
+      metrics_(store_->metrics()),
+      progress_reserve_(
+          std::clamp(store_->segment_bytes() / 64, kProgressReserveMin, kProgressReserveMax)) {}
+
+bool Writer::Submit(std::unique_ptr<Operation>& operation) {
+  const size_t bytes = operation->Bytes();
+  {
+    const base::MutexLock lock(mutex_);
+    if (closed_) return false;
+    // An empty queue takes anything, or a large operation would never get in.
+    if (bytes != 0 && queued_bytes_ != 0 && queued_bytes_ + bytes > options_.queue_bytes_max) {
+      metrics_.refused.With("queue_full").Add();
+      return false;
+    }
+    queue_.push_back({std::move(operation), bytes, std::nullopt});
+    queued_bytes_ += bytes;
+    metrics_.queue_bytes.Set(static_cast<double>(queued_bytes_));
+    if (std::exchange(turn_posted_, true)) return true;
+  }
+  PostTurn();
+  return true;
+}
+
+Writer::Intake Writer::GetIntake() const {
+  const base::MutexLock lock(mutex_);
+  Intake intake = intake_;
+  intake.queued_bytes = queued_bytes_;
+  if (closed_) {
+    intake.accepting = false;
+    intake.refusing_because = "the spool is closed";
+  }
+  return intake;
+}
+
+void Writer::PostTurn() {
+  executor_.Post([self = shared_from_this()] { self->Turn(); });
+}
+
+void Writer::Turn() {
+  if (stopped_) return;
+  TakeTurn();
+  {
+    const base::MutexLock lock(mutex_);
+    turn_posted_ = !queue_.empty() || !backlog_.empty() || pending_;
+    if (!turn_posted_) return;
+  }
+  // One commit a turn, so that other work of this executor gets its time.
+  PostTurn();
+}
+
+void Writer::TakeTurn() {
+  if (mode_ == Mode::kFailing) return RefuseBacklog(refusal_);
+  if (RefillBacklog()) {
+    Commit commit;
+    commit.begun = SteadyClock::now();
+    commit.time_ms = executor_.WallClockMs();
+    Stage(commit);
+    if (flush_error_) {
+      const base::Error error = *std::exchange(flush_error_, std::nullopt);
+      return Fail(std::move(commit), error);
+    }
+    if (!commit.operations.empty()) Write(std::move(commit));
+  }
+  // Nothing follows whose commit would carry the pending one to the disk.
+  if (pending_ && !RefillBacklog()) {
+    if (const auto flushed = FlushPending(); !flushed) Fail(std::nullopt, flushed.error());
+  }
+}
+
+// Says whether there is anything to do.
+bool Writer::RefillBacklog() {
+  if (!backlog_.empty()) return true;
+  const base::MutexLock lock(mutex_);
+  backlog_.swap(queue_);
+  return !backlog_.empty();
+}
+
+void Writer::Stage(Commit& commit) {
+  Staging staging(state_, commit);
+  while (!backlog_.empty()) {
+    Taken& next = backlog_.front();
+    if (!commit.empty() && commit.FrameBytes() + next.bytes > options_.commit_bytes_max) return;
+    if (const base::Result<bool> room = MakeRoom(commit, next.bytes); !room) {
+      if (flush_error_) return;
+      next.refused = room.error();
+      metrics_.refused.With(base::CodeName(room.error().code)).Add();
+    } else if (!*room) {
+      return;
+    } else {
+      staging.set_budget(next.bytes);
+      next.operation->Apply(staging);
+    }
+    commit.operations.push_back(std::move(next));
+    backlog_.pop_front();
+  }
+}
+
+// Whether an operation of so many entry bytes fits behind what is staged. If nothing is, a new segment
+// is begun where that helps, so the answer is yes or why not.
+base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
+  if (bytes > kOperationBytesMax)
+    return base::Unexpected(base::Code::kInvalid,
+                            "an operation of " + std::to_string(bytes) + " bytes; at most " +
+                                std::to_string(kOperationBytesMax) + " fit into one commit");
+  // Twice, since each entry also takes a line in the table of contents.
+  const uint64_t needed = staged.FrameBytes() + uint64_t{bytes} * 2 + kChangesAllowance +
+                          (bytes != 0 ? progress_reserve_ : 0);
+  // A small segment was begun because the spool is full: entries do not belong there.
+  const bool suitable = bytes == 0 || segment_->bytes >= store_->segment_bytes();
+  if (suitable && needed <= file_->RoomBytes(*index_)) return true;
+  if (!staged.empty()) return false;
+  const Purpose purpose = bytes != 0 ? Purpose::kEntries : Purpose::kProgress;
+  if (purpose == Purpose::kEntries && mode_ == Mode::kFull) return base::Unexpected(refusal_);
+  if (const auto rolled = Roll(purpose, needed); !rolled) {
+    if (mode_ == Mode::kRunning && purpose == Purpose::kEntries) {
+      SetMode(Mode::kFull, rolled.error());
+      RetryLater(std::chrono::seconds(1));
+    }
+    return base::Unexpected(rolled.error());
+  }
+  return true;
+}
+
+void Writer::Write(Commit commit) {
+  if (commit.empty()) {
+    // What these operations found may still be on its way to the disk.
+    if (pending_) {
+      std::move(commit.operations.begin(), commit.operations.end(),
+                std::back_inserter(pending_->operations));
+    } else {
+      Answer(commit, durable_);
+    }
+    return;
+  }
+  commit.number = pending_ ? pending_->number.next() : durable_.next();
+  commit.news.commit = commit.number;
+  commit.news.entry_bytes = commit.entry_bytes;
+  for (CommitNews::Entry& entry : commit.news.entries)
+    entry.place.frame =
+        static_cast<uint32_t>(commit.number.value() - segment_->first_commit.value());
+  const uint64_t frame_bytes = commit.FrameBytes();
+  if (frame_bytes > file_->RoomBytes(*index_)) {
+    // Operations changed more state than anybody could foresee. They are asked to come again, and find
+    // a segment that is large enough.
+    segment_bytes_min_ = 2 * frame_bytes;
+    const auto flushed = FlushPending();
+    Fail(std::move(commit),
+         flushed ? base::Error{base::Code::kUnavailable,
+                               directory_.path() + ": a commit of " + std::to_string(frame_bytes) +
+                                   " bytes does not fit into the segment; try again"}
+                 : flushed.error());
+    return;
+  }
+  if (const auto written = file_->Append({.commit = commit.number,
+                                          .commit_time_ms = commit.time_ms,
+                                          .entries = commit.entries,
+                                          .changes = commit.changes});
+      !written) {
+    Fail(std::move(commit), written.error());
+    return;
+  }
+  std::optional<Commit> previous = std::exchange(pending_, std::move(commit));
+  if (previous) Complete(*std::move(previous));
+  if (!next_prepared_ && file_->RoomBytes(*index_) < file_->map_bytes() / 2) {
+    next_prepared_ = true;
+    store_->PrepareSoon();
+  }
+}
+
+base::Result<void> Writer::FlushPending() {
+  if (!pending_) return {};
+  const auto begun = SteadyClock::now();
+  HF_RETURN_IF_ERROR(file_->Sync());
+  metrics_.sync_seconds.Observe(SteadyClock::now() - begun);
+  Complete(*std::exchange(pending_, std::nullopt));
+  return {};
+}
+
+void Writer::Complete(Commit commit) {
+  durable_ = commit.number;
+  catalog_.Publish(commit.news);
+  metrics_.commits.Add();
+  metrics_.appended_records.Add(commit.record_count);
+  metrics_.appended_bytes.Add(commit.entry_bytes);
+  metrics_.commit_bytes.Observe(static_cast<double>(commit.entry_bytes));
+  metrics_.commit_entries.Observe(static_cast<double>(commit.entries.size()));
+  metrics_.commit_seconds.Observe(SteadyClock::now() - commit.begun);
+  if (const std::vector<StreamId> streams = StreamsOf(commit.news); !streams.empty())
+    owner_.OnDurable(streams);
+  if (!commit.news.trims.empty() && catalog_.segments()->size() > 1) store_->SweepSoon();
+  Answer(commit, commit.number);
+}
+
+void Writer::Answer(Commit& commit, const base::Result<CommitNumber>& result) {
+  size_t bytes = 0;
+  for (const Taken& taken : commit.operations) bytes += taken.bytes;
+  {
+    const base::MutexLock lock(mutex_);
+    queued_bytes_ -= bytes;
+    metrics_.queue_bytes.Set(static_cast<double>(queued_bytes_));
+  }
+  for (Taken& taken : commit.operations) {
+    if (taken.refused) {
+      taken.operation->Done(base::Unexpected(*std::move(taken.refused)));
+    } else {
+      taken.operation->Done(result);
+    }
+    taken.operation.reset();
+  }
+}
+
+// All that waits, though what their callbacks submit is for a later turn.
+void Writer::RefuseBacklog(const base::Error& error) {
+  Commit refused;
+  std::move(backlog_.begin(), backlog_.end(), std::back_inserter(refused.operations));
+  backlog_.clear();
+  {
+    const base::MutexLock lock(mutex_);
+    std::move(queue_.begin(), queue_.end(), std::back_inserter(refused.operations));
+    queue_.clear();
+  }
+  metrics_.refused.With(base::CodeName(error.code)).Add(refused.operations.size());
+  Answer(refused, base::Unexpected(error));
+}
+
+void Writer::Close() {
+  {
+    const base::MutexLock lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+  }
+  if (executor_.InLoop()) return CloseOnExecutor();
+
+  // An executor that has stopped destroys the task unrun; then nobody else runs here any more.
+  struct Progress {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool ran = false;
+    bool gone = false;
+  };
+  struct Ticket {
+    std::shared_ptr<Progress> progress;
+    explicit Ticket(std::shared_ptr<Progress> p) : progress(std::move(p)) {}
+    Ticket(Ticket&&) noexcept = default;
+    Ticket& operator=(Ticket&&) = delete;
+    ~Ticket() {
+      if (!progress) return;
+      const std::lock_guard lock(progress->mutex);
+      progress->gone = true;
+      progress->changed.notify_all();
+    }
+  };
+  const auto progress = std::make_shared<Progress>();
+  executor_.Post([self = shared_from_this(), ticket = Ticket(progress)] {
+    self->CloseOnExecutor();
+    const std::lock_guard lock(ticket.progress->mutex);
+    ticket.progress->ran = true;
+  });
+  std::unique_lock lock(progress->mutex);
+  progress->changed.wait(lock, [&] { return progress->gone; });
+  if (!progress->ran) CloseOnExecutor();
+}
+
+void Writer::CloseOnExecutor() {
+  while (RefillBacklog() || pending_) TakeTurn();
+  stopped_ = true;
+  retry_timer_.Cancel();
+  file_.reset();
+  index_.reset();
+  segment_.reset();
+}
+
+}  // namespace holdfast::spool

@@ -1,0 +1,137 @@
+// The one writer: takes operations from the queue, makes group commits of them, and answers when they
+// are durable.
+//
+// A turn makes one commit. While operations keep coming, commit N is answered after commit N+1 has
+// synced its data, for that covers N whole (see spool/lmdb.h): one flush per commit. When the queue is
+// empty after a commit, it is flushed at once and answered.
+//
+// When a commit or a flush fails, what the disk holds of the commits that are not durable is unknown,
+// and a second flush that succeeds would prove nothing: the kernel may have dropped the pages. So
+// these commits fail, the segment is never written to again, and the log goes on in a new one, which
+// says where the old one ends. Until that works (tried again and again, more and more rarely) nothing
+// is taken. Nothing that was acknowledged is touched by any of this.
+//
+// Threads: Submit and the getters from any thread; Turn and what it calls on the writer's executor.
+// Shutdown: Close; see spool/spool.h.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/mutex.h"
+#include "base/result.h"
+#include "spool/catalog.h"
+#include "spool/commit.h"
+#include "spool/segment_store.h"
+#include "spool/state.h"
+
+namespace holdfast::spool {
+
+class Writer : public std::enable_shared_from_this<Writer> {
+ public:
+  Writer(const Options& options, const Directory& directory, Owner& owner, base::Executor& executor,
+         Catalog& catalog, std::shared_ptr<SegmentStore> store);
+
+  // Loads what the directory holds, or begins an empty log. Before anything else, on any thread.
+  base::Result<void> Open();
+
+  [[nodiscard]] bool Submit(std::unique_ptr<Operation>& operation);
+
+  struct Intake {
+    size_t queued_bytes = 0;
+    bool accepting = true;
+    std::string refusing_because;
+  };
+  [[nodiscard]] Intake GetIntake() const;
+
+  // Takes entries again if there is space now. On the executor.
+  void SpaceFreed();
+
+  // Blocks; on the executor's own thread it works, too.
+  void Close();
+
+ private:
+  enum class Mode : uint8_t {
+    kRunning,
+    kFull,     // Refuses entries: there is no further segment to be had.
+    kFailing,  // Refuses everything: a commit failed, and no new segment could be begun.
+  };
+
+  // Loading.
+  base::Result<void> OpenNewest(std::vector<Directory::File>& files);
+  base::Result<void> LoadNewest(const std::vector<Directory::File>& files);
+  // The state as of the commit before `end`. Returns the last commit's number.
+  base::Result<CommitNumber> LoadState(SegmentFile& file, CommitNumber end, State* state,
+                                       MemoryIndex* index, std::vector<Change>* segments,
+                                       uint64_t* entry_bytes);
+  base::Result<void> LoadOwner(SegmentFile& file, CommitNumber end);
+
+  // A turn.
+  void PostTurn();
+  void Turn();
+  void TakeTurn();
+  [[nodiscard]] bool RefillBacklog();
+  void Stage(Commit& commit);
+  base::Result<bool> MakeRoom(const Commit& staged, size_t bytes);
+  void Write(Commit commit);
+  base::Result<void> FlushPending();
+  void Complete(Commit commit);
+  void Answer(Commit& commit, const base::Result<CommitNumber>& result);
+
+  // Segments. Nothing may be staged.
+  base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
+  base::Result<void> RollToAny();
+  base::Result<void> BeginSegment(SegmentStore::Next next);
+  [[nodiscard]] std::string OlderSegments(CommitNumber end) const;
+
+  // Trouble.
+  void Fail(std::optional<Commit> staged, const base::Error& error);
+  base::Result<void> Reload();
+  void RefuseBacklog(const base::Error& error);
+  void Retry();
+  void RetryLater(base::Duration delay);
+  void SetMode(Mode mode, base::Error because);
+
+  void CloseOnExecutor();
+
+  const Options options_;
+  const Directory& directory_;
+  Owner& owner_;
+  base::Executor& executor_;
+  Catalog& catalog_;
+  const std::shared_ptr<SegmentStore> store_;
+  metrics::SpoolMetrics& metrics_;
+  const uint64_t progress_reserve_;
+
+  // Of the executor's thread.
+  State state_;
+  std::shared_ptr<Segment> segment_;   // The newest.
+  std::shared_ptr<SegmentFile> file_;  // Its file; nothing after a failure.
+  std::shared_ptr<MemoryIndex> index_;
+  CommitNumber durable_;
+  bool reload_needed_ = false;
+  std::optional<base::Error> flush_error_;  // Of a flush amid staging, on its way to Fail.
+  std::optional<Commit> pending_;           // Written, not durable yet.
+  std::deque<Taken> backlog_;
+  bool next_prepared_ = false;
+  uint64_t segment_bytes_min_ = 0;  // What the next segment must hold, after an unusual failure.
+  Mode mode_ = Mode::kRunning;
+  base::Error refusal_{base::Code::kFull, {}};  // Unless running.
+  base::Timer retry_timer_;
+  base::Duration retry_delay_{};
+  bool stopped_ = false;
+
+  mutable base::Mutex mutex_;
+  std::deque<Taken> queue_ HF_GUARDED_BY(mutex_);
+  size_t queued_bytes_ HF_GUARDED_BY(mutex_) = 0;
+  bool turn_posted_ HF_GUARDED_BY(mutex_) = false;
+  bool closed_ HF_GUARDED_BY(mutex_) = false;
+  Intake intake_ HF_GUARDED_BY(mutex_);  // queued_bytes is filled in when asked.
+};
+
+}  // namespace holdfast::spool

@@ -1,0 +1,278 @@
+// The rest of Writer: loading what is there, moving from segment to segment, and trouble.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "metrics/catalogue.h"
+#include "spool/staging.h"
+#include "spool/writer.h"
+
+namespace holdfast::spool {
+namespace {
+
+constexpr CommitNumber kAllCommits{UINT64_MAX};
+constexpr base::Duration kRetryDelayMin = std::chrono::milliseconds(100);
+constexpr base::Duration kRetryDelayMax = std::chrono::seconds(5);
+// Beside checkpoint and first frame: databases, trees, slack.
+constexpr uint64_t kSegmentOverhead = uint64_t{512} << 10;
+
+}  // namespace
+
+base::Result<void> Writer::Open() {
+  HF_ASSIGN_OR_RETURN(std::vector<Directory::File> files, directory_.Segments());
+  const uint64_t newest_number = files.empty() ? 0 : files.back().number;
+  HF_RETURN_IF_ERROR(OpenNewest(files));
+  store_->Adopt({}, newest_number);
+  if (!files.empty()) return LoadNewest(files);
+  HF_RETURN_IF_ERROR(owner_.Load(state_));
+  return RollToAny();
+}
+
+// Opens the newest segment that was begun. One behind it was only prepared.
+base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
+  while (!files.empty()) {
+    const Directory::File& newest = files.back();
+    const std::string path = directory_.SegmentPath(newest.number);
+    HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, lmdb::Access::kWrite));
+    if (const auto& header = file->header()) {
+      if (header->spool != directory_.id() || header->number != newest.number)
+        return base::Unexpected(base::Code::kInvalid,
+                                path + ": belongs to another spool or place; move it away");
+      // What is seen now may only be in memory still; from here on it is on the disk.
+      HF_RETURN_IF_ERROR(file->Sync());
+      file_ = std::move(file);
+      return {};
+    }
+    file.reset();
+    HF_RETURN_IF_ERROR(directory_.RemoveSegment(newest.number));
+    files.pop_back();
+  }
+  return {};
+}
+
+base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files) {
+  std::vector<Change> known;
+  index_ = std::make_shared<MemoryIndex>();
+  uint64_t entry_bytes = 0;
+  HF_ASSIGN_OR_RETURN(durable_,
+                      LoadState(*file_, kAllCommits, &state_, index_.get(), &known, &entry_bytes));
+  HF_RETURN_IF_ERROR(LoadOwner(*file_, kAllCommits));
+
+  Catalog::Segments segments;
+  for (size_t i = 0; i + 1 < files.size(); ++i) {
+    const auto found = std::find_if(known.begin(), known.end(), [&](const Change& change) {
+      return change.segment == files[i].number;
+    });
+    if (found == known.end()) {
+      // It was retired before the newest segment began, and a crash undid its removal.
+      HF_RETURN_IF_ERROR(directory_.RemoveSegment(files[i].number));
+      continue;
+    }
+    auto segment =
+        std::make_shared<Segment>(files[i].number, directory_.SegmentPath(files[i].number),
+                                  files[i].bytes, found->first_commit);
+    segment->end_commit = found->end_commit.value();
+    segment->entry_bytes = found->entry_bytes;
+    segments.push_back(std::move(segment));
+  }
+  segment_ =
+      std::make_shared<Segment>(files.back().number, directory_.SegmentPath(files.back().number),
+                                files.back().bytes, file_->header()->first_commit);
+  segment_->PinFile(file_);
+  segment_->entry_bytes = entry_bytes;
+  segments.push_back(segment_);
+  store_->Adopt(segments, files.back().number);
+  catalog_.Load(std::move(segments), index_, state_, durable_);
+  store_->SweepSoon();
+  return {};
+}
+
+base::Result<CommitNumber> Writer::LoadState(SegmentFile& file, CommitNumber end, State* state,
+                                             MemoryIndex* index, std::vector<Change>* segments,
+                                             uint64_t* entry_bytes) {
+  HF_RETURN_IF_ERROR(file.ReadCheckpoint([&](const Change& change) -> base::Result<void> {
+    if (change.kind != ChangeKind::kSegment) return state->Apply(change);
+    if (segments != nullptr) segments->push_back(change);
+    return {};
+  }));
+  const uint64_t first = file.header()->first_commit.value();
+  CommitNumber last(first - 1);
+  const auto damaged = [&](CommitNumber commit, const base::Error& error) {
+    base::Log(base::LogLevel::kError, "spool", "commit {} is lost, the rest is not: {}",
+              commit.value(), error.message);
+    metrics_.damaged_frames.Add();
+    last = commit;
+  };
+  const auto load = [&](const FrameView& frame) -> base::Result<void> {
+    last = frame.commit();
+    if (const auto applied = state->Apply(frame); !applied) {
+      damaged(frame.commit(), applied.error());
+      return {};
+    }
+    if (index == nullptr) return {};
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      const EntryInfo info = frame.info(line);
+      index->Add(info.stream, {info.base_offset, info.max_timestamp_ms,
+                               static_cast<uint32_t>(last.value() - first), line});
+      *entry_bytes += info.bytes;
+    }
+    return {};
+  };
+  HF_RETURN_IF_ERROR(file.WalkFrames(end, load, damaged));
+  return last;
+}
+
+base::Result<void> Writer::LoadOwner(SegmentFile& file, CommitNumber end) {
+  HF_RETURN_IF_ERROR(owner_.Load(state_));
+  const auto replay = [&](const FrameView& frame) -> base::Result<void> {
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) owner_.Replay(frame.info(line));
+    return {};
+  };
+  return file.WalkFrames(end, replay, [](CommitNumber, const base::Error&) {});
+}
+
+// From the segment that is being written to a new one.
+base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
+  const uint64_t holds =
+      std::max(bytes_min, segment_bytes_min_) + 2 * state_.CheckpointBytes() + kSegmentOverhead;
+  HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, holds));
+  if (const auto flushed = FlushPending(); !flushed) {
+    next.file.reset();
+    store_->Discard(next);
+    flush_error_ = flushed.error();
+    return flushed;
+  }
+  return BeginSegment(std::move(next));
+}
+
+// A full spool still starts, and records progress.
+base::Result<void> Writer::RollToAny() {
+  base::Result<void> rolled = Roll(Purpose::kEntries, 0);
+  if (!rolled && rolled.error().code == base::Code::kFull) rolled = Roll(Purpose::kProgress, 0);
+  return rolled;
+}
+
+base::Result<void> Writer::BeginSegment(SegmentStore::Next next) {
+  // The owner's view of its entries is current, since all that was applied is durable or reloaded. It
+  // goes into the state in memory and so into the checkpoint; no frame carries it.
+  Commit checkpoint;
+  Staging staging(state_, checkpoint);
+  owner_.Checkpoint(staging);
+  HF_CHECK(checkpoint.entries.empty() && checkpoint.news.opened.empty() &&
+           checkpoint.news.trims.empty());
+
+  const CommitNumber first = durable_.next();
+  const auto begun =
+      next.file->Begin({.number = next.number, .spool = directory_.id(), .first_commit = first},
+                       state_, OlderSegments(first));
+  if (!begun) {
+    metrics_.errors.With("begin_segment").Add();
+    next.file.reset();
+    store_->Discard(next);
+    return begun;
+  }
+  const std::shared_ptr<Segment> old = segment_;
+  if (old) old->end_commit = std::min(old->end_commit.load(), first.value());
+  segment_ = std::make_shared<Segment>(next.number, next.path, next.bytes, first);
+  segment_->PinFile(next.file);
+  file_ = std::move(next.file);
+  index_ = catalog_.BeginSegment(segment_);
+  next_prepared_ = false;
+  segment_bytes_min_ = 0;
+  if (old) store_->SealSoon(old);
+  return {};
+}
+
+std::string Writer::OlderSegments(CommitNumber end) const {
+  std::string changes;
+  for (const auto& segment : *catalog_.segments()) {
+    Change change;
+    change.segment = segment->number;
+    change.first_commit = segment->first_commit;
+    change.end_commit = std::min(CommitNumber(segment->end_commit), end);
+    change.entry_bytes = segment->entry_bytes;
+    AppendSegment(change, &changes);
+  }
+  return changes;
+}
+
+void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
+  base::Log(base::LogLevel::kError, "spool",
+            "a commit failed; its operations are refused and the log goes on in a new segment: {}",
+            error.message);
+  metrics_.errors.With("commit").Add();
+  std::optional<Commit> pending = std::exchange(pending_, std::nullopt);
+  // The file is left as it is. From here on it is read without its lock file, and only up to what is
+  // durable.
+  segment_->end_commit = durable_.next().value();
+  segment_->Unpin();
+  file_.reset();
+  reload_needed_ = true;
+  retry_delay_ = kRetryDelayMin;
+  SetMode(Mode::kFailing, {base::Code::kIo, error.message});
+  Retry();
+  // The owner has forgotten these by now, so it may look at itself in Done.
+  if (pending) Answer(*pending, base::Unexpected(error));
+  if (staged) Answer(*staged, base::Unexpected(error));
+  RefuseBacklog(error);
+}
+
+void Writer::Retry() {
+  if (mode_ == Mode::kFull) {
+    if (const auto space = store_->CheckSpace(Purpose::kEntries, 0); space) {
+      SetMode(Mode::kRunning, {});
+    } else {
+      SetMode(Mode::kFull, space.error());
+      RetryLater(std::chrono::seconds(1));
+    }
+  } else if (mode_ == Mode::kFailing) {
+    base::Result<void> done = Reload();
+    if (done) done = RollToAny();
+    if (done) {
+      base::Log(base::LogLevel::kInfo, "spool", "the log goes on in {}", segment_->path);
+      metrics_.reopens.Add();
+      SetMode(Mode::kRunning, {});
+    } else {
+      SetMode(Mode::kFailing, {base::Code::kIo, done.error().message});
+      RetryLater(retry_delay_);
+      retry_delay_ = std::min(2 * retry_delay_, kRetryDelayMax);
+    }
+  }
+}
+
+void Writer::RetryLater(base::Duration delay) {
+  retry_timer_ = executor_.After(delay, [this] {
+    if (!stopped_) Retry();
+  });
+}
+
+// State and owner as of the newest durable commit.
+base::Result<void> Writer::Reload() {
+  if (!reload_needed_) return {};
+  HF_ASSIGN_OR_RETURN(const auto file, store_->files().Open(*segment_));
+  State state;
+  HF_RETURN_IF_ERROR(LoadState(*file, durable_.next(), &state, nullptr, nullptr, nullptr));
+  state_ = std::move(state);
+  HF_RETURN_IF_ERROR(LoadOwner(*file, durable_.next()));
+  reload_needed_ = false;
+  return {};
+}
+
+void Writer::SpaceFreed() {
+  if (!stopped_ && mode_ == Mode::kFull) Retry();
+}
+
+void Writer::SetMode(Mode mode, base::Error because) {
+  if (mode_ != mode && mode != Mode::kRunning)
+    base::Log(base::LogLevel::kWarn, "spool", "refusing {}: {}",
+              mode == Mode::kFull ? "entries" : "everything", because.message);
+  if (mode_ != mode && mode == Mode::kRunning)
+    base::Log(base::LogLevel::kInfo, "spool", "{}: taking entries again", directory_.path());
+  mode_ = mode;
+  const base::MutexLock lock(mutex_);
+  intake_.accepting = mode == Mode::kRunning;
+  intake_.refusing_because = because.message;
+  refusal_ = std::move(because);
+}
+
+}  // namespace holdfast::spool
