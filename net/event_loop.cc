@@ -59,8 +59,9 @@ void OnWake(int /*fd*/, short /*what*/, void* /*loop*/) noexcept {}
 struct EventLoop::Watch {
   event ev;
   base::Task task;
-  EventLoop* loop;   // Null once it is no longer watched.
-  size_t index = 0;  // In watches_.
+  EventLoop* loop;      // Null once it is no longer watched.
+  size_t index = 0;     // In watches_.
+  base::TimePoint due;  // Of a timer.
   bool running = false;
 
   Watch(EventLoop* on, base::Task run) : task(std::move(run)), loop(on) {}
@@ -285,6 +286,7 @@ void EventLoop::Keep(std::shared_ptr<void> kept) {
 base::Timer EventLoop::After(base::Duration delay, base::Task task) {
   AssertInLoop();
   auto watch = std::make_shared<Watch>(this, std::move(task));
+  watch->due = Now() + delay;
   const timeval timeout = ToTimeval(delay);
   HF_CHECK(evtimer_assign(&watch->ev, base_, OnTimer, watch.get()) == 0);
   HF_CHECK(event_add(&watch->ev, &timeout) == 0);
@@ -322,6 +324,12 @@ void EventLoop::OnTimer(int /*fd*/, short /*what*/, void* watch) noexcept {
   auto* found = static_cast<Watch*>(watch);
   EventLoop* const loop = found->loop;
   loop->BeginTurn();
+  if (loop->now_ < found->due) {
+    // libevent's clock is coarse, and ran ahead of ours.
+    const timeval rest = ToTimeval(found->due - loop->now_);
+    HF_CHECK(event_add(&found->ev, &rest) == 0);
+    return;
+  }
   const std::shared_ptr<Watch> held = loop->watches_[found->index];
   loop->Untrack(*held);
   held->task();

@@ -1,0 +1,112 @@
+#include "net/admin_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/net/loopback.h"
+
+namespace holdfast::net {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class AdminServerTest : public LoopbackTest {
+ protected:
+  AdminServerTest() {
+    std::vector<AdminRoute> routes;
+    routes.push_back({HttpMethod::kGet, "/live", "whether it lives",
+                      [](const AdminRequest&) { return AdminResponse{.body = "ok\n"}; }});
+    routes.push_back({HttpMethod::kGet, "/ready", "whether it is ready", [](const AdminRequest&) {
+                        return AdminResponse{.status = 503,
+                                             .content_type = "application/json",
+                                             .body = "{\"ready\":false}"};
+                      }});
+    routes.push_back(
+        {HttpMethod::kPost, "/log", "sets the log level", [](const AdminRequest& request) {
+           const auto level = request.query.find("level");
+           return AdminResponse{.body = (level == request.query.end() ? "none" : level->second) +
+                                        "|" + request.body};
+         }});
+    auto server = AdminServer::Listen(
+        acceptor_->loop(), {.listen = {"127.0.0.1", 0}, .body_bytes_max = 100}, std::move(routes));
+    EXPECT_TRUE(server) << (server ? "" : server.error().message);
+    server_ = *std::move(server);
+  }
+
+  std::string Ask(const std::string& request_line, const std::string& body = "") {
+    TestPeer peer(server_->local_address());
+    peer.Write(request_line + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: " +
+               std::to_string(body.size()) + "\r\n\r\n" + body);
+    return peer.Read(1 << 20);
+  }
+
+  std::unique_ptr<AdminServer> server_;
+};
+
+TEST_F(AdminServerTest, AnswersWithStatusTypeAndBodyOfTheHandler) {
+  const std::string live = Ask("GET /live");
+  EXPECT_THAT(live, StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(live, HasSubstr("Content-Type: text/plain; charset=utf-8\r\n"));
+  EXPECT_THAT(live, HasSubstr("\r\n\r\nok\n"));
+  const std::string ready = Ask("GET /ready?verbose=1");
+  EXPECT_THAT(ready, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(ready, HasSubstr("Content-Type: application/json\r\n"));
+  EXPECT_THAT(ready, HasSubstr("\r\n\r\n{\"ready\":false}"));
+}
+
+TEST_F(AdminServerTest, PassesQueryAndBodyOfAPost) {
+  EXPECT_THAT(Ask("POST /log?level=very%20much", "why"), HasSubstr("\r\n\r\nvery much|why"));
+  EXPECT_THAT(Ask("POST /log"), HasSubstr("\r\n\r\nnone|"));
+}
+
+TEST_F(AdminServerTest, AnUnknownPathGetsTheListOfRoutes) {
+  const std::string answer = Ask("GET /lvie");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(answer, HasSubstr("GET  /live   whether it lives\n"));
+  EXPECT_THAT(answer, HasSubstr("POST /log    sets the log level\n"));
+  EXPECT_THAT(Ask("GET /help"), HasSubstr("GET  /ready  whether it is ready\n"));
+}
+
+TEST_F(AdminServerTest, AWrongMethodIsToldTheRightOne) {
+  const std::string answer = Ask("GET /log");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(answer, HasSubstr("Allow: POST\r\n"));
+  EXPECT_THAT(Ask("DELETE /live"), StartsWith("HTTP/1.1 405 "));
+}
+
+TEST_F(AdminServerTest, TooLargeABodyIsRefused) {
+  EXPECT_THAT(Ask("POST /log", std::string(101, 'x')), StartsWith("HTTP/1.1 413 "));
+}
+
+TEST_F(AdminServerTest, GarbageCostsTheSenderItsConnectionOnly) {
+  TestPeer garbage(server_->local_address());
+  garbage.Write(std::string("\0\1\2\xff nonsense\r\n\r\n", 17));
+  garbage.Read(1 << 20);
+  EXPECT_THAT(Ask("GET /live"), StartsWith("HTTP/1.1 200 "));
+}
+
+TEST_F(AdminServerTest, PostIsForLoopbackPeersOnly) {
+  // The same machine over another of its addresses is another peer, if it has one.
+  auto everywhere = AdminServer::Listen(acceptor_->loop(), {.listen = {"0.0.0.0", 0}},
+                                        {{HttpMethod::kPost, "/drain", "drains",
+                                          [](const AdminRequest&) { return AdminResponse{}; }}});
+  ASSERT_TRUE(everywhere);
+  const int probe = socket(AF_INET, SOCK_DGRAM, 0);
+  const auto outside = SocketAddress::FromIp("192.0.2.1", 9);
+  sockaddr_storage own{};
+  socklen_t size = sizeof(own);
+  const bool routed = connect(probe, outside->get(), outside->size()) == 0 &&
+                      getsockname(probe, reinterpret_cast<sockaddr*>(&own), &size) == 0;
+  close(probe);
+  const SocketAddress here(reinterpret_cast<const sockaddr*>(&own), routed ? size : 16);
+  if (!routed || here.IsLoopback()) GTEST_SKIP() << "this machine has no other address";
+  TestPeer peer(*SocketAddress::FromIp(here.host(), (*everywhere)->local_address().port()));
+  peer.Write("POST /drain HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_THAT(peer.Read(1 << 20), StartsWith("HTTP/1.1 403 "));
+}
+
+}  // namespace
+}  // namespace holdfast::net

@@ -1,0 +1,427 @@
+#include "net/framed_server.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/random.h"
+#include "tests/net/loopback.h"
+
+namespace holdfast::net {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+using FramedServerTest = LoopbackTest;
+
+TEST_F(FramedServerTest, EchoesFramesOfManyConnections) {
+  const auto server = ServeEcho();
+  std::vector<TestPeer> peers;
+  for (int i = 0; i < 10; ++i) peers.emplace_back(server->local_address());
+  for (size_t i = 0; i < peers.size(); ++i) peers[i].Write(Framed("hello " + std::to_string(i)));
+  for (size_t i = 0; i < peers.size(); ++i)
+    EXPECT_EQ(peers[i].ReadFrame(), "hello " + std::to_string(i));
+  EXPECT_EQ(server->connections(), 10U);
+  EXPECT_EQ(metrics_.connections.Value(), 10);
+  EXPECT_EQ(metrics_.received_frames.Value(), 10U);
+  EXPECT_EQ(metrics_.sent_frames.Value(), 10U);
+}
+
+TEST_F(FramedServerTest, AnswersLeaveInTheOrderOfRequestsWhateverTheOrderOfCompletion) {
+  const auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("a") + Framed("b") + Framed("c") + Framed("d"));
+  auto a = witness_.Take();
+  auto b = witness_.Take();
+  auto c = witness_.Take();
+  auto d = witness_.Take();
+  d.reply.SendBody(base::Buffer::Copy("D"));
+  b.reply.SendNothing();
+  c.reply.Send(base::Buffer::Copy(Framed("C")));
+  LetLoopsTurn();
+  std::vector<base::Buffer> pieces;
+  pieces.push_back(base::Buffer::Copy(Framed("A+").substr(0, 5)));
+  pieces.push_back(base::Buffer::Copy("+"));
+  a.reply.Send(std::move(pieces));
+  EXPECT_EQ(peer.ReadFrame(), "A+");
+  EXPECT_EQ(peer.ReadFrame(), "C");
+  EXPECT_EQ(peer.ReadFrame(), "D");
+}
+
+TEST_F(FramedServerTest, AFrameMayBeSplitAtEveryByte) {
+  const auto server = ServeEcho();
+  TestPeer peer(server->local_address());
+  const std::string frames = Framed("first") + Framed("") + Framed("third one");
+  for (size_t cut = 1; cut < frames.size(); ++cut) {
+    peer.Write(frames.substr(0, cut));
+    LetLoopsTurn();
+    peer.Write(frames.substr(cut));
+    ASSERT_EQ(peer.ReadFrame(), "first") << cut;
+    ASSERT_EQ(peer.ReadFrame(), "") << cut;
+    ASSERT_EQ(peer.ReadFrame(), "third one") << cut;
+  }
+}
+
+TEST_F(FramedServerTest, FramesOfAllSizesArriveWhole) {
+  const auto server = ServeEcho({.requests_in_flight_max = 3});
+  TestPeer peer(server->local_address());
+  base::Random random(11);
+  std::vector<std::string> bodies;
+  for (int i = 0; i < 300; ++i) {
+    const size_t size = i % 20 == 0 ? random.Below(400000) : random.Below(3000);
+    std::string body(size, '\0');
+    for (char& byte : body) byte = static_cast<char>(random());
+    bodies.push_back(std::move(body));
+  }
+  std::jthread writer([&] {
+    for (const std::string& body : bodies) peer.Write(Framed(body));
+  });
+  for (const std::string& body : bodies) ASSERT_TRUE(peer.ReadFrame() == body);
+}
+
+TEST_F(FramedServerTest, AnImpossibleLengthClosesThatConnectionAndNoOther) {
+  const auto server = ServeEcho({.frame_bytes_max = 1000});
+  TestPeer good(server->local_address());
+  for (const std::string& bad :
+       {std::string("\xff\xff\xff\xff", 4), std::string("\x7f\xff\xff\xff", 4),
+        std::string("\0\0\x03\xe9", 4), std::string("GET / HTTP/1.1\r\n\r\n")}) {
+    TestPeer peer(server->local_address());
+    peer.Write(bad);
+    EXPECT_TRUE(peer.AtEnd());
+  }
+  EXPECT_EQ(Closed("bad_length"), 4U);
+  EXPECT_EQ(budget_.used(), 0U);
+  good.Write(Framed(std::string(1000, 'x')));
+  EXPECT_EQ(good.ReadFrame(), std::string(1000, 'x'));
+}
+
+TEST_F(FramedServerTest, NoMoreThanTheLimitOfRequestsIsInFlight) {
+  const auto server = ServeWitnessed({.requests_in_flight_max = 4});
+  TestPeer peer(server->local_address());
+  std::string all;
+  for (int i = 0; i < 10; ++i) all += Framed(std::to_string(i));
+  peer.Write(all);
+  witness_.WaitForRequests(4);
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 4U);
+  witness_.Take().reply.SendBody(base::Buffer::Copy("0"));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 4U) << "it goes on when half are answered";
+  witness_.Take().reply.SendBody(base::Buffer::Copy("1"));
+  witness_.WaitForRequests(6);
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 6U);
+  for (int i = 2; i < 10; ++i) {
+    auto request = witness_.Take();
+    EXPECT_EQ(request.body, std::to_string(i));
+    request.reply.SendBody(base::Buffer::Copy(request.body));
+  }
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(peer.ReadFrame(), std::to_string(i));
+}
+
+TEST_F(FramedServerTest, AFrameWithoutMemoryWaitsUntilThereIsSome) {
+  const auto server = ServeWitnessed();
+  const std::string large(700000, 'x');  // Of a budget of 1 MiB.
+  TestPeer first(server->local_address());
+  first.Write(Framed(large));
+  auto held = witness_.Take();
+  TestPeer second(server->local_address());
+  std::jthread writer([&] { second.Write(Framed(large)); });
+  while (!budget_.HasWaiters()) LetLoopsTurn();
+  TestPeer third(server->local_address());
+  third.Write(Framed("small"));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 1U) << "nobody overtakes";
+  held.reply.SendBody(base::Buffer::Copy("done"));
+  EXPECT_EQ(first.ReadFrame(), "done");
+  auto next = witness_.Take();
+  EXPECT_EQ(next.body.size(), large.size());
+  next.reply.SendBody(base::Buffer::Copy("too"));
+  EXPECT_EQ(second.ReadFrame(), "too");
+  witness_.Take().reply.SendBody(base::Buffer::Copy("three"));
+  EXPECT_EQ(third.ReadFrame(), "three");
+  EXPECT_EQ(budget_.used(), 0U);
+}
+
+TEST_F(FramedServerTest, AFrameLargerThanTheBudgetPassesAlone) {
+  const auto server = ServeEcho();
+  TestPeer peer(server->local_address());
+  const std::string larger(budget_.limit() + 1, 'x');
+  std::jthread writer([&] { peer.Write(Framed(larger)); });
+  EXPECT_EQ(peer.ReadFrame().size(), larger.size());
+  EXPECT_EQ(budget_.used(), 0U);
+}
+
+TEST_F(FramedServerTest, MemoryIsGivenBackWhenItsWaiterHasGone) {
+  const auto server = ServeWitnessed();
+  const std::string large(700000, 'x');
+  TestPeer first(server->local_address());
+  first.Write(Framed(large));
+  auto held = witness_.Take();
+  {
+    TestPeer second(server->local_address());
+    second.Write(Framed(large).substr(0, 1000));
+    while (!budget_.HasWaiters()) LetLoopsTurn();
+    second.Reset();
+  }
+  held.reply.SendBody(base::Buffer::Copy("done"));
+  EXPECT_EQ(first.ReadFrame(), "done");
+  first.Write(Framed("again"));
+  witness_.Take().reply.SendNothing();
+  while (budget_.used() != 0) LetLoopsTurn();
+}
+
+TEST_F(FramedServerTest, APeerThatDoesNotReadItsAnswersIsNotReadFurther) {
+  const auto server = ServeWitnessed({.output_bytes_high = 65536, .send_buffer_bytes = 8192});
+  TestPeer peer(server->local_address(), 8192);
+  const std::string answer(2000000, 'y');
+  peer.Write(Framed("1"));
+  witness_.Take().reply.SendBody(base::Buffer::Copy(answer));
+  witness_.WaitForEvent("high");
+  peer.Write(Framed("2"));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 1U);
+  EXPECT_TRUE(peer.ReadFrame() == answer);
+  witness_.WaitForEvent("low");
+  witness_.Take().reply.SendBody(base::Buffer::Copy("two"));
+  EXPECT_EQ(peer.ReadFrame(), "two");
+}
+
+TEST_F(FramedServerTest, AnIdleConnectionIsClosedAndABusyOneIsNot) {
+  const auto server = ServeWitnessed({.idle_timeout = milliseconds(100)});
+  TestPeer busy(server->local_address());
+  busy.Write(Framed("take your time"));
+  auto request = witness_.Take();
+  TestPeer idle(server->local_address());
+  TestPeer half(server->local_address());
+  half.Write(Framed("never complete").substr(0, 6));
+  EXPECT_TRUE(idle.AtEnd());
+  EXPECT_TRUE(half.AtEnd());
+  EXPECT_EQ(Closed("idle"), 1U);
+  EXPECT_EQ(Closed("stalled"), 1U);
+  request.reply.SendBody(base::Buffer::Copy("ok"));
+  EXPECT_EQ(busy.ReadFrame(), "ok");
+}
+
+TEST_F(FramedServerTest, ConnectionsPastTheLimitAreClosed) {
+  const auto server = ServeEcho({.connections_max = 1});
+  TestPeer first(server->local_address());
+  first.Write(Framed("1"));
+  EXPECT_EQ(first.ReadFrame(), "1");
+  TestPeer second(server->local_address());
+  EXPECT_TRUE(second.AtEnd());
+  EXPECT_EQ(Closed("too_many"), 1U);
+  first.Close();
+  while (server->connections() > 0) LetLoopsTurn();
+  TestPeer third(server->local_address());
+  third.Write(Framed("3"));
+  EXPECT_EQ(third.ReadFrame(), "3");
+}
+
+TEST_F(FramedServerTest, GoesOnAcceptingWhenDescriptorsAreThereAgain) {
+  const auto server = ServeEcho();
+  const int client = socket(AF_INET, SOCK_STREAM, 0);
+  std::vector<int> taken;
+  // Room for none but those that are open.
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const int next = dup(0);
+  close(next);
+  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const SocketAddress to = server->local_address();
+  ASSERT_EQ(connect(client, to.get(), to.size()), 0);
+  while (metrics_.accept_errors.Value() == 0) std::this_thread::yield();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  TestPeer peer(client);
+  peer.Write(Framed("still here"));
+  EXPECT_EQ(peer.ReadFrame(), "still here");
+}
+
+TEST_F(FramedServerTest, DrainAnswersWhatIsInFlightAndThenCloses) {
+  auto server = ServeWitnessed();
+  TestPeer idle(server->local_address());
+  TestPeer busy(server->local_address());
+  busy.Write(Framed("1") + Framed("2"));
+  auto first = witness_.Take();
+  auto second = witness_.Take();
+  std::promise<void> drained;
+  server->Drain(seconds(30), [&] { drained.set_value(); });
+  EXPECT_TRUE(idle.AtEnd());
+  idle.Close();
+  EXPECT_FALSE(TestPeer(server->local_address()).connected());
+  LetLoopsTurn();
+  busy.Write(Framed("too late"));
+  LetLoopsTurn();
+  second.reply.SendBody(base::Buffer::Copy("two"));
+  first.reply.SendBody(base::Buffer::Copy("one"));
+  EXPECT_EQ(busy.ReadFrame(), "one");
+  EXPECT_EQ(busy.ReadFrame(), "two");
+  EXPECT_TRUE(busy.AtEnd());
+  busy.Close();
+  drained.get_future().wait();
+  EXPECT_EQ(witness_.received(), 2U);
+  EXPECT_EQ(server->connections(), 0U);
+}
+
+TEST_F(FramedServerTest, DrainCutsOffWhatIsNotDoneInTime) {
+  auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1"));
+  auto request = witness_.Take();
+  std::promise<void> drained;
+  server->Drain(milliseconds(10), [&] { drained.set_value(); });
+  drained.get_future().wait();
+  EXPECT_TRUE(peer.AtEnd());
+  request.reply.SendBody(base::Buffer::Copy("in vain"));
+}
+
+TEST_F(FramedServerTest, AReplyMayCloseAfterTheAnswersBeforeIt) {
+  const auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1") + Framed("2") + Framed("3"));
+  auto first = witness_.Take();
+  witness_.Take().reply.Close("malformed request");
+  witness_.Take().reply.SendBody(base::Buffer::Copy("three"));
+  LetLoopsTurn();
+  first.reply.SendBody(base::Buffer::Copy("one"));
+  EXPECT_EQ(peer.ReadFrame(), "one");
+  EXPECT_TRUE(peer.AtEnd());
+}
+
+TEST_F(FramedServerTest, AReplyDestroyedUnansweredClosesTheConnection) {
+  const auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1"));
+  { const auto lost = witness_.Take(); }
+  EXPECT_TRUE(peer.AtEnd());
+  EXPECT_EQ(Closed("lost_reply"), 1U);
+}
+
+TEST_F(FramedServerTest, RepliesToAConnectionThatHasGoneAreDropped) {
+  auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1") + Framed("2"));
+  auto first = witness_.Take();
+  auto second = witness_.Take();
+  peer.Reset();
+  witness_.WaitForEvent("destroyed");
+  first.reply.SendBody(base::Buffer::Copy("in vain"));
+  server.reset();
+  second.reply.SendBody(base::Buffer::Copy("even more so"));
+  EXPECT_EQ(budget_.used(), 0U);
+}
+
+TEST_F(FramedServerTest, SessionsAreToldAndGoneWhenTheServerIs) {
+  auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1"));
+  auto request = witness_.Take();
+  server.reset();
+  witness_.WaitForEvent("closed");
+  witness_.WaitForEvent("destroyed");
+  EXPECT_TRUE(peer.AtEnd());
+  EXPECT_EQ(metrics_.connections.Value(), 0);
+  request.reply.SendNothing();
+}
+
+TEST_F(FramedServerTest, TheServerMayGoAfterItsLoopsHaveEnded) {
+  auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1"));
+  auto request = witness_.Take();
+  for (LoopThread* thread : {acceptor_.get(), first_.get(), second_.get()}) thread->Stop();
+  request.reply.SendNothing();
+  server.reset();
+  EXPECT_TRUE(peer.AtEnd());
+}
+
+TEST_F(FramedServerTest, APausedSessionGetsNoFramesUntilItResumes) {
+  Connection* connection = nullptr;
+  std::promise<void> made;
+  const auto server = Serve({}, [&](Connection& here) {
+    connection = &here;
+    here.Pause();
+    made.set_value();
+    return std::make_unique<WitnessedSession>(here, witness_);
+  });
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1"));
+  made.get_future().wait();
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 0U);
+  connection->loop().RunAndWait([&] { connection->Resume(); });
+  witness_.Take().reply.SendBody(base::Buffer::Copy("one"));
+  EXPECT_EQ(peer.ReadFrame(), "one");
+}
+
+TEST_F(FramedServerTest, ASessionMayCloseItsConnectionFromInsideACall) {
+  class Closer final : public Session {
+   public:
+    explicit Closer(Connection& connection) : connection_(connection) {}
+    void OnFrame(base::Buffer frame, Reply reply) override {
+      reply.SendBody(std::move(frame));
+      connection_.Close("enough");
+    }
+
+   private:
+    Connection& connection_;
+  };
+  const auto server =
+      Serve({}, [](Connection& connection) { return std::make_unique<Closer>(connection); });
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1") + Framed("2"));
+  EXPECT_TRUE(peer.AtEnd());
+  EXPECT_EQ(Closed("session"), 1U);
+}
+
+TEST_F(FramedServerTest, RepliesOfOtherThreadsArriveInOrder) {
+  const auto server = ServeWitnessed();
+  constexpr int kRequests = 3000;
+  std::vector<std::jthread> answerers;
+  for (int i = 0; i < 3; ++i) {
+    answerers.emplace_back([this] {
+      while (true) {
+        auto request = witness_.Take();
+        if (request.body == "end") return request.reply.SendNothing();
+        request.reply.SendBody(base::Buffer::Copy(request.body));
+      }
+    });
+  }
+  std::vector<std::jthread> peers;
+  for (int i = 0; i < 3; ++i) {
+    peers.emplace_back([&, i] {
+      TestPeer peer(server->local_address());
+      std::jthread writer([&] {
+        for (int n = 0; n < kRequests; ++n) peer.Write(Framed(std::to_string(i * 10000 + n)));
+      });
+      for (int n = 0; n < kRequests; ++n)
+        ASSERT_EQ(peer.ReadFrame(), std::to_string(i * 10000 + n));
+    });
+  }
+  peers.clear();
+  TestPeer last(server->local_address());
+  for (int i = 0; i < 3; ++i) last.Write(Framed("end"));
+  answerers.clear();
+}
+
+TEST_F(FramedServerTest, AnAddressInUseIsAnErrorThatNamesIt) {
+  const auto server = ServeEcho();
+  const uint16_t port = server->local_address().port();
+  const auto second =
+      FramedServer::Listen({.listen = {"127.0.0.1", port}},
+                           {.acceptor = acceptor_->loop(), .workers = {&first_->loop()}}, budget_,
+                           metrics_, [](Connection&) { return std::make_unique<EchoSession>(); });
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().message, "cannot listen on 127.0.0.1:" + std::to_string(port) +
+                                        ": bind: Address already in use");
+}
+
+}  // namespace
+}  // namespace holdfast::net
