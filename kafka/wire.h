@@ -12,7 +12,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -123,7 +122,6 @@ class Reader {
     }
   }
   void Value(ErrorCode& field) { field = static_cast<ErrorCode>(Int<int16_t>()); }
-  void Value(double& field) { field = std::bit_cast<double>(Int<uint64_t>()); }
   void Value(Uuid& field);
   void Value(std::string_view& field) { field = TakeCounted(StringLength()); }
   template <class T>
@@ -284,7 +282,6 @@ class Writer {
     }
   }
   void Value(ErrorCode field) { Int(static_cast<int16_t>(field)); }
-  void Value(double field) { Int(std::bit_cast<uint64_t>(field)); }
   void Value(const Uuid& field);
   void Value(std::string_view field);
   template <class T>

@@ -6,32 +6,8 @@
 #include <set>
 
 #include "base/endian.h"
-#include "kafka/api/api_versions.h"
-#include "kafka/api/create_partitions.h"
-#include "kafka/api/create_topics.h"
-#include "kafka/api/delete_groups.h"
-#include "kafka/api/delete_topics.h"
-#include "kafka/api/describe_cluster.h"
-#include "kafka/api/describe_configs.h"
-#include "kafka/api/describe_groups.h"
-#include "kafka/api/describe_producers.h"
-#include "kafka/api/describe_topic_partitions.h"
-#include "kafka/api/fetch.h"
-#include "kafka/api/find_coordinator.h"
-#include "kafka/api/heartbeat.h"
-#include "kafka/api/init_producer_id.h"
-#include "kafka/api/join_group.h"
-#include "kafka/api/leave_group.h"
-#include "kafka/api/list_groups.h"
-#include "kafka/api/list_offsets.h"
-#include "kafka/api/metadata.h"
-#include "kafka/api/offset_commit.h"
-#include "kafka/api/offset_delete.h"
-#include "kafka/api/offset_fetch.h"
-#include "kafka/api/offset_for_leader_epoch.h"
-#include "kafka/api/produce.h"
-#include "kafka/api/sync_group.h"
 #include "tests/golden/golden.h"
+#include "tests/support/kafka_apis.h"
 
 namespace holdfast::kafka {
 namespace {
@@ -62,9 +38,10 @@ struct Message {
 
   [[nodiscard]] std::string name() const { return std::string(api.name) + kind; }
 };
+void PrintTo(const Message& message, std::ostream* out) { *out << message.name(); }
 
 template <class... Requests>
-std::vector<Message> MessagesOf() {
+std::vector<Message> MessagesOf(Apis<Requests...> /*apis*/) {
   std::vector<Message> messages;
   (messages.insert(messages.end(), {Message{Requests::kApi, "Request", &RecodeRequest<Requests>},
                                     Message{Requests::kApi, "Response",
@@ -72,14 +49,6 @@ std::vector<Message> MessagesOf() {
    ...);
   return messages;
 }
-
-const std::vector<Message> kMessages = MessagesOf<
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest>();
 
 class KafkaFramesTest : public testing::TestWithParam<Message> {};
 
@@ -120,7 +89,7 @@ TEST_P(KafkaFramesTest, BytesBehindTheLastFieldAreRefused) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, KafkaFramesTest, testing::ValuesIn(kMessages),
+INSTANTIATE_TEST_SUITE_P(All, KafkaFramesTest, testing::ValuesIn(MessagesOf(AllApis())),
                          [](const auto& param) { return param.param.name(); });
 
 }  // namespace

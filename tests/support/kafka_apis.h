@@ -1,0 +1,44 @@
+// Every API that the codec knows, for tests that treat them all alike.
+#pragma once
+
+#include "kafka/api/api_versions.h"
+#include "kafka/api/create_partitions.h"
+#include "kafka/api/create_topics.h"
+#include "kafka/api/delete_groups.h"
+#include "kafka/api/delete_topics.h"
+#include "kafka/api/describe_cluster.h"
+#include "kafka/api/describe_configs.h"
+#include "kafka/api/describe_groups.h"
+#include "kafka/api/describe_producers.h"
+#include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/fetch.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/join_group.h"
+#include "kafka/api/leave_group.h"
+#include "kafka/api/list_groups.h"
+#include "kafka/api/list_offsets.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_delete.h"
+#include "kafka/api/offset_fetch.h"
+#include "kafka/api/offset_for_leader_epoch.h"
+#include "kafka/api/produce.h"
+#include "kafka/api/sync_group.h"
+
+namespace holdfast::kafka {
+
+template <class... Requests>
+struct Apis {};
+
+using AllApis =
+    Apis<ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+         DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+         DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest,
+         FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
+         LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+         OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+         ProduceRequest, SyncGroupRequest>;
+
+}  // namespace holdfast::kafka
