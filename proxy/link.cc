@@ -6,6 +6,7 @@
 
 #include "base/endian.h"
 #include "base/log.h"
+#include "proxy/backoff.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -21,15 +22,6 @@ std::string_view CauseOf(Code code) {
 }
 
 }  // namespace
-
-base::Duration Backoff(base::Duration least, base::Duration most, uint32_t attempt,
-                       base::Random& random) {
-  constexpr uint32_t kDoublingsMax = 20;
-  const base::Duration whole =
-      std::min(most, least * (int64_t{1} << std::min(attempt, kDoublingsMax)));
-  const auto half = static_cast<uint64_t>(whole.count() / 2);
-  return whole - base::Duration(static_cast<int64_t>(random.Below(half + 1)));
-}
 
 Link::Link(Context context, const Options& options, net::HostPort peer, Callbacks callbacks)
     : context_(context),

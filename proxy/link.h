@@ -23,10 +23,6 @@
 
 namespace holdfast::proxy {
 
-// The wait before the n-th attempt in a row: doubled each time, and between half and all of that.
-base::Duration Backoff(base::Duration least, base::Duration most, uint32_t attempt,
-                       base::Random& random);
-
 class Link {
  public:
   struct Options {

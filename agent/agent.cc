@@ -1,0 +1,291 @@
+#include "agent/agent.h"
+
+#include <fmt/format.h>
+
+#include <future>
+#include <map>
+#include <utility>
+
+#include "agent/admin_routes.h"
+#include "agent/forwarder.h"
+#include "agent/port_state.h"
+#include "agent/record_log.h"
+#include "base/log.h"
+#include "metrics/catalogue.h"
+#include "net/framed_server.h"
+#include "proxy/front_door.h"
+#include "proxy/session.h"
+#include "proxy/upstream.h"
+
+namespace holdfast::agent {
+namespace {
+
+using base::Result;
+using std::chrono::milliseconds;
+
+constexpr base::Duration kKeepClusterEvery = std::chrono::seconds(1);
+
+Result<std::vector<net::HostPort>> ParseAll(const std::vector<std::string>& texts,
+                                            std::string_view what) {
+  std::vector<net::HostPort> parsed;
+  for (const std::string& text : texts) {
+    auto address = net::HostPort::Parse(text);
+    if (!address) return base::Unexpected(std::move(address.error()).Within(what));
+    parsed.push_back(*std::move(address));
+  }
+  if (parsed.empty()) {
+    return base::Unexpected(base::Code::kInvalid, fmt::format("{}: no address is given", what));
+  }
+  return parsed;
+}
+
+std::map<std::string, int32_t, std::less<>> Declared(
+    const std::vector<Agent::DeclaredTopic>& topics) {
+  std::map<std::string, int32_t, std::less<>> declared;
+  for (const auto& topic : topics) declared[topic.name] = topic.partitions;
+  return declared;
+}
+
+proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
+                                     std::vector<net::HostPort> upstream) {
+  return {.bootstrap = std::move(upstream),
+          .advertised_host = options.advertised_host,
+          .batch_bytes_max = options.batch_bytes_max,
+          .timestamp_ahead_max = options.timestamp_ahead_max,
+          .frame_bytes_max = options.request_bytes_max};
+}
+
+Forwarder::Options ForwardOptions(const Agent::Options& options) {
+  return {.request_bytes_max = options.forward_request_bytes_max,
+          .requests_in_flight_max = options.forward_requests_in_flight,
+          // The tier gives up waiting for replicas before we give up waiting for the tier.
+          .produce_timeout = options.upstream_timeout / 2,
+          .backoff_min = options.backoff_min,
+          .backoff_max = options.backoff_max};
+}
+
+class RunningAgent final : public Agent {
+ public:
+  RunningAgent(Options options, Loops loops, metrics::Registry& registry,
+               std::vector<net::HostPort> upstream, std::vector<net::HostPort> listen)
+      : options_(std::move(options)),
+        loops_(std::move(loops)),
+        registry_(registry),
+        upstream_addresses_(std::move(upstream)),
+        listen_addresses_(std::move(listen)),
+        net_metrics_(registry),
+        metrics_(registry),
+        memory_(options_.memory_in_flight_max, net_metrics_),
+        cache_(Declared(options_.topics)),
+        log_(metrics_,
+             [this](std::span<const spool::StreamId> streams) {
+               if (forwarder_) forwarder_->NoteDurable(streams);
+             }),
+        ports_(
+            *loops_.upstream,
+            [this](int32_t node, uint16_t port) { return OpenBrokerPort(node, port); },
+            [this](const proxy::BrokerPorts::Ports& ports) {
+              forwarder_->Keep(std::string(kPortsKey), SerializePorts(ports));
+            }),
+        front_(
+            FrontOptions(options_, upstream_addresses_), cache_, ports_, log_,
+            [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); }, resolver_,
+            net_metrics_, metrics_),
+        random_(base::Random::FromSystem()) {}
+
+  ~RunningAgent() override { Stop(); }
+
+  Result<> Open() {
+    spool::Options spool = options_.spool;
+    spool.metrics = &registry_;
+    HF_ASSIGN_OR_RETURN(spool_, spool::Spool::Open(std::move(spool), log_, *loops_.spool_writer,
+                                                   *loops_.spool_background));
+    log_.Bind(*spool_);
+    if (const std::string& kept = log_.kept().cluster; !kept.empty()) {
+      // What was learned can be learned again; the records are what counts.
+      if (const Result<> loaded = cache_.Load(kept); !loaded) {
+        base::Log(base::LogLevel::kWarn, "agent", "{}", loaded.error().message);
+      }
+    }
+    loops_.upstream->RunAndWait([this] { BeginForwarding(); });
+    for (const net::HostPort& address : listen_addresses_) {
+      HF_ASSIGN_OR_RETURN(auto server, Listen(address, proxy::kNoNode));
+      servers_.push_back(std::move(server));
+    }
+    front_.SetBootstrapPort(servers_.front()->local_address().port());
+    loops_.upstream->RunAndWait([this] {
+      if (const auto ports = ParsePorts(log_.kept().ports)) ports_.Restore(*ports);
+    });
+    return {};
+  }
+
+  [[nodiscard]] std::vector<std::string> ListenAddresses() const override {
+    std::vector<std::string> addresses;
+    for (const auto& server : servers_) addresses.push_back(server->local_address().ToString());
+    return addresses;
+  }
+
+  [[nodiscard]] std::vector<net::AdminRoute> AdminRoutes() override {
+    return MakeAdminRoutes({.registry = registry_,
+                            .spool = *spool_,
+                            .forwarder = *forwarder_,
+                            .cache = cache_,
+                            .ports = ports_,
+                            .draining = draining_});
+  }
+
+  void Drain(milliseconds deadline) override {
+    if (stopped_) return;
+    draining_ = true;
+    const auto end = std::chrono::steady_clock::now() + deadline;
+    std::vector<std::future<void>> drained;
+    const auto drain = [&](net::FramedServer& server) {
+      auto promise = std::make_shared<std::promise<void>>();
+      drained.push_back(promise->get_future());
+      server.Drain(deadline, [promise] { promise->set_value(); });
+    };
+    for (auto& server : servers_) drain(*server);
+    {
+      base::MutexLock lock(mutex_);
+      for (auto& [node, server] : broker_servers_) drain(*server);
+    }
+    for (auto& done : drained) done.wait_until(end);
+    auto flushed = std::make_shared<std::promise<void>>();
+    auto waiting = flushed->get_future();
+    loops_.upstream->Post(
+        [this, flushed] { forwarder_->Flush([flushed] { flushed->set_value(); }); });
+    if (waiting.wait_until(end) != std::future_status::ready) {
+      base::Log(base::LogLevel::kWarn, "agent", "draining took longer than {} ms",
+                deadline.count());
+    }
+  }
+
+  void Stop() override {
+    if (std::exchange(stopped_, true)) return;
+    draining_ = true;
+    servers_.clear();
+    std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers;
+    {
+      base::MutexLock lock(mutex_);
+      broker_servers = std::exchange(broker_servers_, {});
+    }
+    broker_servers.clear();
+    loops_.upstream->RunAndWait([this] {
+      keep_timer_.Cancel();
+      if (forwarder_) forwarder_->Stop();
+      upstream_.reset();
+    });
+    if (spool_) spool_->Close();
+    loops_.upstream->RunAndWait([this] { forwarder_.reset(); });
+  }
+
+ private:
+  // On the upstream loop.
+  void BeginForwarding() {
+    const proxy::Link::Context context{.loop = *loops_.upstream,
+                                       .resolver = resolver_,
+                                       .net_metrics = net_metrics_,
+                                       .metrics = metrics_,
+                                       .random = random_};
+    upstream_ = std::make_unique<proxy::Upstream>(
+        context,
+        proxy::Upstream::Options{.bootstrap = upstream_addresses_,
+                                 .link = {.request_timeout = options_.upstream_timeout,
+                                          .backoff_min = options_.backoff_min,
+                                          .backoff_max = options_.backoff_max},
+                                 .metadata_refresh = options_.metadata_refresh},
+        cache_);
+    forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
+                                                                .spool = *spool_,
+                                                                .tier = *upstream_,
+                                                                .cache = cache_,
+                                                                .metrics = metrics_},
+                                             ForwardOptions(options_), log_.kept(), random_());
+    upstream_->SetObserver(forwarder_.get());
+    forwarder_->Start();
+    kept_version_ = cache_.version();
+    KeepCluster();
+  }
+
+  void KeepCluster() {
+    if (const uint64_t version = cache_.version(); version != kept_version_) {
+      kept_version_ = version;
+      forwarder_->Keep(std::string(kClusterKey), cache_.Serialize());
+    }
+    keep_timer_ = loops_.upstream->After(kKeepClusterEvery, [this] { KeepCluster(); });
+  }
+
+  Result<std::unique_ptr<net::FramedServer>> Listen(const net::HostPort& address, int32_t node) {
+    return net::FramedServer::Listen(
+        {.listen = address,
+         .frame_bytes_max = options_.request_bytes_max,
+         .connections_max = options_.connections_max,
+         .idle_timeout = options_.idle_timeout},
+        {.acceptor = *loops_.workers.front(), .workers = loops_.workers}, memory_, net_metrics_,
+        [this, node](net::Connection& connection) {
+          return std::make_unique<proxy::Session>(front_, connection, node);
+        });
+  }
+
+  // On the upstream loop. Another port if the one of the last run is taken.
+  Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port) {
+    net::HostPort address{.host = listen_addresses_.front().host, .port = port};
+    auto server = Listen(address, node);
+    if (!server && port != 0) {
+      base::Log(base::LogLevel::kWarn, "agent", "{}; broker {} gets another port",
+                server.error().message, node);
+      address.port = 0;
+      server = Listen(address, node);
+    }
+    if (!server) return base::Unexpected(std::move(server).error());
+    const uint16_t bound = (*server)->local_address().port();
+    base::Log(base::LogLevel::kInfo, "agent", "broker {} of the tier is behind port {}", node,
+              bound);
+    base::MutexLock lock(mutex_);
+    broker_servers_[node] = *std::move(server);
+    return bound;
+  }
+
+  const Options options_;
+  const Loops loops_;
+  metrics::Registry& registry_;
+  const std::vector<net::HostPort> upstream_addresses_;
+  const std::vector<net::HostPort> listen_addresses_;
+  metrics::NetMetrics net_metrics_;
+  metrics::AgentMetrics metrics_;
+  net::MemoryBudget memory_;
+  net::Resolver resolver_;
+  proxy::MetadataCache cache_;
+  RecordLog log_;
+  std::unique_ptr<spool::Spool> spool_;
+  proxy::BrokerPorts ports_;
+  proxy::FrontDoor front_;
+  std::atomic<bool> draining_{false};
+  bool stopped_ = false;
+
+  // Of the upstream loop.
+  base::Random random_;
+  std::unique_ptr<proxy::Upstream> upstream_;
+  std::unique_ptr<Forwarder> forwarder_;
+  uint64_t kept_version_ = 0;
+  base::Timer keep_timer_;
+
+  std::vector<std::unique_ptr<net::FramedServer>> servers_;
+  base::Mutex mutex_;
+  std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+base::Result<std::unique_ptr<Agent>> Agent::Start(Options options, Loops loops,
+                                                  metrics::Registry& registry) {
+  HF_CHECK(!loops.workers.empty() && loops.upstream != nullptr);
+  HF_ASSIGN_OR_RETURN(auto upstream, ParseAll(options.upstream, "upstream address"));
+  HF_ASSIGN_OR_RETURN(auto listen, ParseAll(options.listen, "listen address"));
+  auto agent = std::make_unique<RunningAgent>(std::move(options), std::move(loops), registry,
+                                              std::move(upstream), std::move(listen));
+  HF_RETURN_IF_ERROR(agent->Open());
+  return std::unique_ptr<Agent>(std::move(agent));
+}
+
+}  // namespace holdfast::agent

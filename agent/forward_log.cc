@@ -1,0 +1,100 @@
+#include "agent/forward_log.h"
+
+#include "base/log.h"
+
+namespace holdfast::agent {
+namespace {
+
+constexpr base::Duration kRetryAfter = std::chrono::milliseconds(500);
+
+}  // namespace
+
+class ForwardLog::WriteOperation final : public spool::Operation {
+ public:
+  WriteOperation(base::Executor& loop, std::weak_ptr<ForwardLog*> owner,
+                 std::shared_ptr<Batch> batch)
+      : loop_(loop), owner_(std::move(owner)), batch_(std::move(batch)) {}
+
+  [[nodiscard]] size_t Bytes() const override { return 0; }
+  void Apply(spool::Transaction& transaction) override {
+    for (const auto& [id, record] : batch_->records) {
+      const spool::StreamId stream(id);
+      transaction.Put(StreamKey(kForwardPrefix, stream), record.Serialize());
+      transaction.Trim(stream, record.confirmed);
+    }
+    for (const auto& [key, value] : batch_->values) transaction.Put(key, value);
+  }
+  void Done(const base::Result<spool::CommitNumber>& result) override {
+    if (!result) {
+      base::Log(base::LogLevel::kWarn, "forward", "progress not recorded, trying again: {}",
+                result.error().message);
+    }
+    loop_.Post([owner = owner_, ok = result.has_value(), batch = std::move(batch_)]() mutable {
+      const auto alive = owner.lock();
+      if (alive && *alive != nullptr) (*alive)->Written(ok, std::move(batch));
+    });
+  }
+
+ private:
+  base::Executor& loop_;
+  const std::weak_ptr<ForwardLog*> owner_;
+  std::shared_ptr<Batch> batch_;
+};
+
+ForwardLog::ForwardLog(spool::Spool& spool, base::Executor& loop, base::Duration interval)
+    : spool_(spool), loop_(loop), interval_(interval), self_(std::make_shared<ForwardLog*>(this)) {}
+
+ForwardLog::~ForwardLog() { *self_ = nullptr; }
+
+void ForwardLog::Note(spool::StreamId stream, const ForwardRecord& record) {
+  batch_.records[stream.value()] = record;
+  Plan(interval_);
+}
+
+void ForwardLog::Note(std::string key, std::string value) {
+  batch_.values[std::move(key)] = std::move(value);
+  Plan(interval_);
+}
+
+void ForwardLog::Flush(base::Task done) {
+  batch_.waiting.push_back(std::move(done));
+  Submit();
+}
+
+void ForwardLog::Plan(base::Duration delay) {
+  if (writing_ || std::exchange(planned_, true)) return;
+  timer_ = loop_.After(delay, [this] { Submit(); });
+}
+
+void ForwardLog::Submit() {
+  planned_ = false;
+  timer_.Cancel();
+  if (writing_ || batch_.empty()) return;
+  auto batch = std::make_shared<Batch>(std::exchange(batch_, {}));
+  std::unique_ptr<spool::Operation> operation =
+      std::make_unique<WriteOperation>(loop_, self_, batch);
+  writing_ = true;
+  if (!spool_.Submit(operation)) Written(/*ok=*/false, std::move(batch));
+}
+
+void ForwardLog::Written(bool ok, std::shared_ptr<Batch> batch) {
+  writing_ = false;
+  if (ok) {
+    const bool urgent = !batch_.waiting.empty();
+    for (base::Task& task : batch->waiting) task();
+    if (urgent) {
+      Submit();
+    } else if (!batch_.empty()) {
+      Plan(interval_);
+    }
+    return;
+  }
+  // What was noted meanwhile is newer.
+  batch_.records.merge(batch->records);
+  batch_.values.merge(batch->values);
+  for (base::Task& task : batch_.waiting) batch->waiting.push_back(std::move(task));
+  batch_.waiting = std::move(batch->waiting);
+  Plan(kRetryAfter);
+}
+
+}  // namespace holdfast::agent

@@ -1,0 +1,63 @@
+// Writes down how far delivery has come: cursors and identities, in the spool's state, and the trim
+// that follows from a cursor. Cursors are late on purpose, so that many are written in one
+// operation that costs next to nothing; what they have not said when the agent dies is asked of the
+// tier again.
+//
+// Ownership: spool and loop outlive it. Threads: the loop.
+// Shutdown: Flush, then destroy; callbacks that are still out are dropped.
+// Limits: one record per stream waits at most, and one operation is in flight.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/forward_state.h"
+#include "base/executor.h"
+#include "spool/spool.h"
+
+namespace holdfast::agent {
+
+class ForwardLog {
+ public:
+  ForwardLog(spool::Spool& spool, base::Executor& loop, base::Duration interval);
+  ~ForwardLog();
+  ForwardLog(const ForwardLog&) = delete;
+  ForwardLog& operator=(const ForwardLog&) = delete;
+
+  // Some time within the interval.
+  void Note(spool::StreamId stream, const ForwardRecord& record);
+  // The same for any other key.
+  void Note(std::string key, std::string value);
+  // At once; `done` runs when everything noted so far is durable. Failures are tried again.
+  void Flush(base::Task done);
+
+ private:
+  class WriteOperation;
+  struct Batch {
+    std::map<uint32_t, ForwardRecord> records;  // By stream id.
+    std::map<std::string, std::string> values;
+    std::vector<base::Task> waiting;
+
+    [[nodiscard]] bool empty() const {
+      return records.empty() && values.empty() && waiting.empty();
+    }
+  };
+
+  void Plan(base::Duration delay);
+  void Submit();
+  void Written(bool ok, std::shared_ptr<Batch> batch);
+
+  spool::Spool& spool_;
+  base::Executor& loop_;
+  const base::Duration interval_;
+  Batch batch_;  // To be written next.
+  bool writing_ = false;
+  bool planned_ = false;
+  base::Timer timer_;
+  std::shared_ptr<ForwardLog*> self_;  // Null in it once this is gone.
+};
+
+}  // namespace holdfast::agent

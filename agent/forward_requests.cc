@@ -1,0 +1,242 @@
+// The part of agent/forwarder.h that sends batches and sorts the answers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "agent/forwarder.h"
+#include "agent/produce_request.h"
+#include "base/log.h"
+#include "kafka/api/produce.h"
+
+namespace holdfast::agent {
+using kafka::ErrorCode;
+
+void Forwarder::Enqueue(Stream& stream, int32_t node) {
+  stream.queued = true;
+  lanes_[node].ready.push_back(&stream);
+  PostPump(node);
+}
+
+// After this turn, so that streams that become ready together go into one request.
+void Forwarder::PostPump(int32_t node) {
+  Lane& lane = lanes_[node];
+  if (std::exchange(lane.pump_posted, true)) return;
+  context_.loop.Post([self = std::weak_ptr<Forwarder*>(self_), node] {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->Pump(node);
+  });
+}
+
+void Forwarder::Pump(int32_t node) {
+  Lane& lane = lanes_[node];
+  lane.pump_posted = false;
+  while (!stopped_ && !lane.ready.empty() && lane.requests < options_.requests_in_flight_max &&
+         context_.tier.Ready(node)) {
+    if (lane.throttled_until > context_.loop.Now()) {
+      lane.throttle = context_.loop.After(lane.throttled_until - context_.loop.Now(),
+                                          [this, node] { Pump(node); });
+      return;
+    }
+    if (!SendOne(node, lane)) return;
+  }
+}
+
+// One batch of each ready stream in turn, until the request is full. False if nothing was sent.
+bool Forwarder::SendOne(int32_t node, Lane& lane) {
+  struct Item {
+    Stream* stream;
+    spool::Lease lease;
+  };
+  std::vector<Item> items;
+  size_t bytes = 0;
+  for (size_t left = lane.ready.size(); left > 0; --left) {
+    Stream& stream = *lane.ready.front();
+    auto lease = context_.spool.Read(stream.id, stream.next, 1);
+    const size_t size = lease && !lease->empty() ? lease->entries().front().bytes.size() : 0;
+    if (!items.empty() && bytes + size > options_.request_bytes_max) break;
+    lane.ready.pop_front();
+    stream.queued = false;
+    if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
+      Step(stream);
+    } else if (!lease) {
+      Park(stream, lease.error().message);
+    } else if (size > 0) {
+      bytes += size;
+      items.push_back({&stream, *std::move(lease)});
+    }
+  }
+  if (items.empty()) return !lane.ready.empty();
+  std::ranges::sort(items, {}, [](const Item& item) {
+    return std::tie(item.stream->topic, item.stream->partition);
+  });
+
+  std::vector<OutgoingBatch> batches;
+  std::vector<Sent> sent;
+  for (const Item& item : items) {
+    Stream& stream = *item.stream;
+    const spool::EntryView& entry = item.lease.entries().front();
+    batches.push_back({.topic = stream.topic,
+                       .partition = stream.partition,
+                       .bytes = entry.bytes,
+                       .producer = stream.record.identity.ProducerAt(entry.info.base_offset)});
+    sent.push_back({&stream, entry.info.base_offset});
+    stream.flights.push_back({.base = entry.info.base_offset,
+                              .end = entry.info.end_offset(),
+                              .bytes = entry.bytes.size(),
+                              .commit_ms = entry.info.commit_time_ms,
+                              .max_timestamp_ms = entry.info.max_timestamp_ms});
+    stream.next = entry.info.end_offset();
+  }
+  const std::optional<int16_t> version =
+      context_.tier.Version(node, kafka::ProduceRequest::kApi, kForwardProduceCap);
+  const auto timeout_ms = static_cast<int32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(options_.produce_timeout).count());
+  base::Result<base::Buffer> frame =
+      version ? BuildProduceRequest(batches, *version, timeout_ms)
+              : base::Result<base::Buffer>(base::Unexpected(
+                    base::Code::kInvalid, "the tier serves no version of Produce known here"));
+  items.clear();  // The bytes are in the frame now.
+  if (!frame) {
+    base::Log(base::LogLevel::kError, "forward", "{}", frame.error().message);
+    for (const Sent& one : sent) {
+      Settle(*one.stream, one.base, ErrorCode::kUnsupportedVersion, -1, /*lost=*/false);
+    }
+    return true;
+  }
+  ++lane.requests;
+  context_.metrics.forward_in_flight_bytes.Add(static_cast<double>(bytes));
+  context_.tier.Send(node, *std::move(frame),
+                     [this, node, sent = std::move(sent), bytes, version = *version,
+                      begun = context_.loop.Now()](base::Result<std::string_view> answer) mutable {
+                       auto response =
+                           answer ? kafka::DecodeResponse<kafka::ProduceResponse>(*answer, version)
+                                  : base::Result<kafka::ProduceResponse>(
+                                        base::Unexpected(std::move(answer).error()));
+                       OnAnswer(node, std::move(sent), bytes, begun, response);
+                     });
+  return true;
+}
+
+void Forwarder::OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, base::TimePoint begun,
+                         const base::Result<kafka::ProduceResponse>& response) {
+  Lane& lane = lanes_[node];
+  --lane.requests;
+  metrics::AgentMetrics& metrics = context_.metrics;
+  metrics.forward_in_flight_bytes.Sub(static_cast<double>(bytes));
+  metrics.forward_seconds.Observe(context_.loop.Now() - begun);
+  if (!response) {
+    metrics.forward_errors.With("lost answer").Add();
+    for (const Sent& one : sent) {
+      Settle(*one.stream, one.base, ErrorCode::kNetworkException, -1, /*lost=*/true);
+    }
+    return;
+  }
+  if (response->throttle_time_ms > 0) {
+    lane.throttled_until =
+        context_.loop.Now() + std::chrono::milliseconds(response->throttle_time_ms);
+  }
+  // `sent` is sorted by topic and partition; the answer comes in the tier's own order.
+  const auto order = [](const Sent& one) {
+    return std::tuple<std::string_view, int32_t>(one.stream->topic, one.stream->partition);
+  };
+  for (const auto& topic : response->responses) {
+    for (const auto& partition : topic.partition_responses) {
+      const auto found = std::ranges::lower_bound(
+          sent, std::tuple<std::string_view, int32_t>(topic.name, partition.index), {}, order);
+      if (found == sent.end() || found->stream->topic != topic.name ||
+          found->stream->partition != partition.index) {
+        continue;
+      }
+      const int64_t base = std::exchange(found->base, -1);
+      if (base < 0) continue;
+      Settle(*found->stream, base, partition.error_code, partition.base_offset, /*lost=*/false);
+    }
+  }
+  for (const Sent& one : sent) {
+    if (one.base >= 0) {
+      Settle(*one.stream, one.base, ErrorCode::kUnknownServerError, -1, /*lost=*/true);
+    }
+  }
+  PostPump(node);
+}
+
+void Forwarder::Settle(Stream& stream, int64_t base, ErrorCode error, int64_t tier_offset,
+                       bool lost) {
+  const auto flight = std::ranges::find(stream.flights, base, &Flight::base);
+  HF_CHECK(flight != stream.flights.end());
+  flight->answered = true;
+  flight->error = error;
+  flight->outcome = lost ? Outcome::kReconcile : OutcomeOf(error);
+  if (flight->outcome == Outcome::kDelivered) {
+    if (tier_offset >= 0) flight->tier_offset = tier_offset + (flight->end - flight->base);
+  } else {
+    stream.failed = true;
+    if (!lost) context_.metrics.forward_errors.With(kafka::ErrorName(error)).Add();
+  }
+  while (!stream.flights.empty() && stream.flights.front().answered &&
+         stream.flights.front().outcome == Outcome::kDelivered) {
+    const Flight& done = stream.flights.front();
+    Confirm(stream, done.end, done.tier_offset);
+    const int64_t now_ms = context_.loop.WallClockMs();
+    context_.metrics.forwarded_bytes.Add(done.bytes);
+    context_.metrics.spooled_seconds.Observe(static_cast<double>(now_ms - done.commit_ms) / 1000);
+    stream.fresh_until_ms =
+        std::max(stream.fresh_until_ms, done.max_timestamp_ms + options_.fresh_for.count());
+    stream.flights.pop_front();
+  }
+  const bool drained = std::ranges::all_of(stream.flights, &Flight::answered);
+  if (!stream.failed) {
+    Step(stream);
+  } else if (drained) {
+    Recover(stream);
+  }
+}
+
+// All answers are there, and the first flight that is left failed: what follows from it?
+void Forwarder::Recover(Stream& stream) {
+  stream.failed = false;
+  const std::deque<Flight> flights = std::exchange(stream.flights, {});
+  stream.next = stream.rewind;
+  if (flights.empty()) return Step(stream);
+  const Flight& first = flights.front();
+  // Behind a batch that was refused, the tier refuses the rest for being out of order. Anything else
+  // there leaves doubt.
+  const bool clean = std::ranges::all_of(flights.begin() + 1, flights.end(), [](const Flight& f) {
+    return f.error == ErrorCode::kOutOfOrderSequenceNumber || f.outcome == Outcome::kRetry ||
+           f.outcome == Outcome::kRefresh || f.outcome == Outcome::kRefused ||
+           f.outcome == Outcome::kParked;
+  });
+  stream.doubt |=
+      !clean || first.outcome == Outcome::kReconcile || first.outcome == Outcome::kNewEpoch;
+  // The tier did not know the producer any more, or there would have been a sequence error. Its
+  // last sequence hides the gap, so its log is looked at.
+  if (std::ranges::any_of(flights,
+                          [](const Flight& f) { return f.outcome == Outcome::kDelivered; })) {
+    base::Log(base::LogLevel::kError, "forward",
+              "{}/{}: the tier took a batch while the one before it failed", stream.topic,
+              stream.partition);
+    context_.metrics.forward_errors.With("overtaken").Add();
+    stream.read_back = true;
+  }
+  const std::string trouble =
+      fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
+                  kafka::ErrorName(first.error), OutcomeName(first.outcome));
+  context_.metrics.forward_retries.With(OutcomeName(first.outcome)).Add();
+  switch (first.outcome) {
+    case Outcome::kDelivered:
+    case Outcome::kRetry:
+      return Backoff(stream, trouble);
+    case Outcome::kRefresh:
+    case Outcome::kReconcile:
+    case Outcome::kNewEpoch:
+      context_.tier.RefreshMetadata(stream.topic);
+      return Backoff(stream, trouble);
+    case Outcome::kRefused:
+    case Outcome::kParked:
+      return Park(stream, trouble);
+  }
+}
+
+}  // namespace holdfast::agent

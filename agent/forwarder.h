@@ -1,0 +1,210 @@
+// Delivers what the spool holds to the tier: each stream in order and once, all streams fairly.
+//
+// A stream goes through few states. It *sends* (up to kWindow batches in flight) until a batch is
+// not confirmed; then it *drains*: nothing more is sent until the answers that are out have come. If
+// it is certain that nothing of what failed was stored, the same bytes are sent again after a
+// backoff; if it is not, the tier is asked first (agent/reconciler.h). What each answer means stands
+// in agent/delivery_outcome.h. A stream's trouble delays that stream alone.
+//
+// Duplicates are kept away by the tier, which knows the last batches of a producer id by their
+// sequence numbers; ours follow from a record's place in its stream (agent/forward_state.h), so a
+// batch that is sent again is recognised, also after a restart of the agent.
+//
+// Ownership: everything in the context outlives it, but the tier's callbacks must not come after
+//   its end: the tier goes first.
+// Threads: the loop, but NoteDurable and GetStatus.
+// Shutdown: Stop, then Flush, then destroy.
+// Limits: Options names each.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/delivery_outcome.h"
+#include "agent/forward_log.h"
+#include "agent/forward_state.h"
+#include "agent/reconciler.h"
+#include "agent/record_log.h"
+#include "base/mutex.h"
+#include "base/random.h"
+#include "proxy/metadata_cache.h"
+#include "proxy/tier.h"
+
+namespace holdfast::kafka {
+struct ProduceResponse;
+}
+
+namespace holdfast::agent {
+
+class Forwarder final : public proxy::TierObserver {
+ public:
+  struct Options {
+    size_t request_bytes_max = size_t{1} << 20;
+    size_t requests_in_flight_max = 5;  // Per broker.
+    base::Duration produce_timeout = std::chrono::seconds(15);
+    base::Duration backoff_min = std::chrono::milliseconds(100);
+    base::Duration backoff_max = std::chrono::seconds(10);
+    base::Duration park_retry = std::chrono::seconds(30);
+    base::Duration record_interval = std::chrono::milliseconds(100);
+    // The tier may forget the producer of records that are twice as old as this.
+    std::chrono::milliseconds fresh_for = std::chrono::hours(12);
+  };
+  struct Context {
+    base::Executor& loop;
+    spool::Spool& spool;
+    proxy::Tier& tier;
+    proxy::MetadataCache& cache;
+    metrics::AgentMetrics& metrics;
+  };
+  // For people.
+  struct StreamStatus {
+    std::string name;
+    int64_t backlog_records = 0;
+    int64_t oldest_ms = 0;  // When its first undelivered record was spooled.
+    std::string trouble;    // Empty if there is none.
+  };
+  struct Status {
+    size_t streams = 0;
+    int64_t backlog_records = 0;
+    int64_t oldest_ms = 0;
+    std::vector<StreamStatus> worst;  // With the oldest backlogs, at most kWorstShown.
+  };
+  static constexpr size_t kWorstShown = 20;
+  // As many as a tier recognises when they are repeated.
+  static constexpr size_t kWindow = 5;
+
+  Forwarder(Context context, const Options& options, const KeptState& kept, uint64_t seed);
+  ~Forwarder() override;
+
+  // Takes up the streams that the spool holds.
+  void Start();
+  // These streams have new entries. From any thread.
+  void NoteDurable(std::span<const spool::StreamId> streams);
+  // Sends no more.
+  void Stop();
+  // Writes down how far delivery has come, then runs `done`.
+  void Flush(base::Task done) { log_.Flush(std::move(done)); }
+  // Up to a second old. From any thread.
+  [[nodiscard]] Status GetStatus();
+  // Keeps a value in the spool's state, some time soon.
+  void Keep(std::string key, std::string value) { log_.Note(std::move(key), std::move(value)); }
+
+  void OnNodeReady(int32_t node) override;
+  void OnNodeLost(int32_t node) override;
+  void OnMetadata() override;
+
+ private:
+  // One batch on its way.
+  struct Flight {
+    int64_t base = 0;
+    int64_t end = 0;
+    size_t bytes = 0;
+    int64_t commit_ms = 0;
+    int64_t max_timestamp_ms = -1;
+    bool answered = false;
+    Outcome outcome = Outcome::kDelivered;
+    kafka::ErrorCode error = kafka::ErrorCode::kNone;
+    int64_t tier_offset = -1;
+  };
+  enum class Phase : uint8_t { kReady, kAwaitingIdentity, kReconciling, kBackoff, kParked };
+  struct Stream {
+    spool::StreamId id;
+    std::string topic;
+    int32_t partition = 0;
+
+    ForwardRecord record;
+    int64_t end = 0;     // Of what is durable in the spool.
+    int64_t next = 0;    // To be sent.
+    int64_t rewind = 0;  // Where sending begins again after trouble.
+
+    Phase phase = Phase::kReady;
+    bool queued = false;            // In its lane.
+    bool doubt = false;             // Something from `rewind` on may be at the tier.
+    bool read_back = false;         // The tier's memory does not help against the doubt.
+    bool new_epoch = false;         // The identity may not be used any more.
+    bool no_leader = false;         // Why it is in kBackoff.
+    bool failed = false;            // One of the flights: the rest is drained.
+    int32_t node = proxy::kNoNode;  // Where the flights went.
+    std::deque<Flight> flights;
+    uint32_t attempts = 0;       // In a row, without progress.
+    int64_t fresh_until_ms = 0;  // The tier remembers the producer at least until then.
+    std::string trouble;
+    base::Timer timer;
+    int64_t oldest_ms = 0;  // When the entry at `oldest_of` was spooled.
+    int64_t oldest_of = -1;
+  };
+  // What goes to one broker.
+  struct Lane {
+    std::deque<Stream*> ready;
+    size_t requests = 0;
+    bool pump_posted = false;
+    base::TimePoint throttled_until;
+    base::Timer throttle;
+  };
+  struct Sent {
+    Stream* stream = nullptr;
+    int64_t base = 0;
+  };
+
+  // forwarder.cc: what a stream does next.
+  void Add(spool::StreamId id, std::string_view name);
+  void TakeNews();
+  void AddUnknown();
+  void Step(Stream& stream);
+  void StepAll();
+  [[nodiscard]] bool HaveProducer();
+  void AskProducer();
+  void Renew(Stream& stream);
+  void Backoff(Stream& stream, std::string trouble);
+  void Park(Stream& stream, std::string trouble);
+  void Reconcile(Stream& stream);
+  void OnFinding(Stream& stream, const Finding& finding);
+  void ResumeAt(Stream& stream, int64_t end);
+  void Confirm(Stream& stream, int64_t end, int64_t tier_offset);
+  [[nodiscard]] Doubt DoubtOf(const Stream& stream);
+  [[nodiscard]] size_t Window(const Stream& stream) const;
+  [[nodiscard]] const proxy::Cluster& CurrentCluster();
+  [[nodiscard]] int64_t OldestOf(Stream& stream);
+  void Measure();
+
+  // forward_requests.cc: requests and answers.
+  void Enqueue(Stream& stream, int32_t node);
+  void PostPump(int32_t node);
+  void Pump(int32_t node);
+  bool SendOne(int32_t node, Lane& lane);
+  void OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, base::TimePoint begun,
+                const base::Result<kafka::ProduceResponse>& response);
+  void Settle(Stream& stream, int64_t base, kafka::ErrorCode error, int64_t tier_offset, bool lost);
+  void Recover(Stream& stream);
+
+  const Context context_;
+  const Options options_;
+  std::unordered_map<uint32_t, ForwardRecord> kept_;  // Of streams not taken up yet.
+  UpstreamProducer producer_;
+  bool asking_producer_ = false;
+  base::Random random_;
+  ForwardLog log_;
+  Reconciler reconciler_;
+  bool stopped_ = false;
+
+  std::unordered_map<uint32_t, std::unique_ptr<Stream>> streams_;  // By stream id.
+  std::map<int32_t, Lane> lanes_;
+  proxy::ClusterPtr cluster_;
+  uint64_t cluster_version_ = 0;
+  base::Timer measure_timer_;
+  base::Timer producer_timer_;
+
+  base::Mutex mutex_;
+  std::vector<spool::StreamId> news_ HF_GUARDED_BY(mutex_);
+  Status status_ HF_GUARDED_BY(mutex_);
+  std::shared_ptr<Forwarder*> self_;  // Null in it once this is gone.
+};
+
+}  // namespace holdfast::agent

@@ -1,0 +1,32 @@
+// Puts batches from the spool into a Produce request for the tier: the bytes as they are, under a
+// header with the agent's own producer id, epoch and sequence.
+//
+// Threads: any; pure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/buffer.h"
+#include "base/result.h"
+#include "kafka/record_batch.h"
+
+namespace holdfast::agent {
+
+// From this version on topics go by id.
+inline constexpr int16_t kForwardProduceCap = 12;
+
+struct OutgoingBatch {
+  std::string_view topic;
+  int32_t partition = 0;
+  std::string_view bytes;  // One whole batch, as the client made it.
+  kafka::Producer producer;
+};
+
+// `batches` are in the order of their topics, and each partition is there once. The frame's
+// correlation id is left 0.
+base::Result<base::Buffer> BuildProduceRequest(std::span<const OutgoingBatch> batches,
+                                               int16_t version, int32_t timeout_ms);
+
+}  // namespace holdfast::agent

@@ -1,0 +1,103 @@
+// Finds out how much of a stream has arrived at the tier, when an answer was lost.
+//
+// First it asks the partition's leader for the producers that it remembers (DescribeProducers): the
+// last sequence number tells. A tier forgets a producer whose newest record is a day old by the
+// record's own time, at some moment or with a restart; then, and from tiers that cannot be asked,
+// the partition's tail is read back, since batches carry who wrote them.
+//
+// Ownership: the tier outlives it, or drops its callbacks first.
+// Threads: one loop.
+// Shutdown: the destructor drops callbacks uncalled; answers still to come must not be delivered.
+// Limits: one question of up to kAskedAtOnce partitions in flight per broker, and kReadBacksMax
+//   partitions read back at a time; the rest waits in line.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "agent/forward_state.h"
+#include "base/unique_function.h"
+#include "kafka/error_code.h"
+#include "proxy/tier.h"
+
+namespace holdfast::kafka {
+struct DescribeProducersResponse;
+}
+
+namespace holdfast::agent {
+
+// One stream's question.
+struct Doubt {
+  int32_t node = -1;  // The partition's leader.
+  std::string topic;
+  int32_t partition = 0;
+  Identity identity;
+  int64_t confirmed = 0;     // Records below this ordinal are known to be there.
+  int64_t sent_limit = 0;    // None from this ordinal on was ever sent.
+  int64_t tier_offset = -1;  // Behind the last confirmed record, if known.
+  // A time that the first doubtful record does not precede, by its own time or by the tier's; or
+  // -1. Where to read back from when no offset is known.
+  int64_t not_before_ms = -1;
+  // The records are so old that what the tier remembers may be gone the next moment.
+  bool may_be_forgotten = false;
+};
+
+struct Finding {
+  enum class Kind : uint8_t {
+    kRemembered,  // The tier's leader has everything below `end`, and recognises a repeat of the
+                  // last batch; followers may still lack it.
+    kReadBack,    // Everything below `end` is in the log for good, and nothing from `end` on; the
+                  // tier may take another batch of that producer without looking.
+    kLost,        // The tier has less than it once confirmed.
+    kFenced,      // Somebody wrote under this identity, or a later one.
+    kUnknowable,  // The tier does not let us look.
+    kFailed,      // Ask again later; `error` says why.
+  };
+  Kind kind = Kind::kFailed;
+  int64_t end = 0;
+  int64_t tier_offset = -1;  // Behind the last record below `end`, if known.
+  kafka::ErrorCode error = kafka::ErrorCode::kNone;
+};
+
+class Reconciler {
+ public:
+  static constexpr size_t kAskedAtOnce = 500;
+  static constexpr size_t kReadBacksMax = 4;
+  using Done = base::UniqueFunction<void(const Finding&)>;
+
+  explicit Reconciler(proxy::Tier& tier);
+  ~Reconciler();
+  Reconciler(const Reconciler&) = delete;
+  Reconciler& operator=(const Reconciler&) = delete;
+
+  void Ask(Doubt doubt, Done done);
+
+ private:
+  struct Question {
+    Doubt doubt;
+    Done done;
+  };
+  class ReadBack;
+
+  void AskNode(int32_t node);
+  void OnProducers(std::vector<Question> questions,
+                   const base::Result<kafka::DescribeProducersResponse>& response);
+  void BeginReadBack(Question question);
+  void EndReadBack(uint64_t id, const Finding& finding);
+
+  proxy::Tier& tier_;
+  struct Node {
+    std::deque<Question> waiting;
+    bool asking = false;
+  };
+  std::map<int32_t, Node> nodes_;
+  std::deque<Question> read_back_queue_;
+  std::map<uint64_t, std::unique_ptr<ReadBack>> read_backs_;
+  uint64_t next_read_back_ = 0;
+  bool beginning_ = false;
+};
+
+}  // namespace holdfast::agent
