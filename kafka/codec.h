@@ -1,5 +1,5 @@
-// Whole frames from messages and back. A frame as it is read comes without its 4-byte length; a frame
-// as it is made begins with it, ready for the socket.
+// Whole frames from messages and back. A frame as it is read comes without its 4-byte length; a
+// frame as it is made begins with it, ready for the socket.
 //
 //   Result<base::Buffer> frame = EncodeRequest(request, version, correlation_id, "holdfast");
 //   Result<ProduceResponse> response = DecodeResponse<ProduceResponse>(answer.view(), version);
@@ -37,8 +37,8 @@ base::Result<int32_t> ReadCorrelationId(std::string_view frame);
 // Requests and responses of kafka/api/ only. The request's version is the header's.
 template <class Request>
 base::Result<Request> DecodeRequest(std::string_view frame, const RequestHeader& header);
-// kInvalid if the request sets a field that the version cannot carry, and leaving it out would change
-// what is asked for.
+// kInvalid if the request sets a field that the version cannot carry, and leaving it out would
+// change what is asked for.
 template <class Request>
 base::Result<base::Buffer> EncodeRequest(const Request& request, int16_t version,
                                          int32_t correlation_id,

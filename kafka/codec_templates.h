@@ -1,5 +1,5 @@
-// The definitions of kafka/codec.h's templates. Only kafka/api/*.cc include it: each message is turned
-// into code once, there.
+// The definitions of kafka/codec.h's templates. Only kafka/api/*.cc include it: each message is
+// turned into code once, there.
 #pragma once
 
 #include "kafka/codec.h"

@@ -92,8 +92,8 @@ base::Result<bool> ReadApiVersions(Exchange& exchange, std::shared_ptr<const Pee
   const Api& api = ApiVersionsRequest::kApi;
   const RequestHeader& header = exchange.header();
   if (header.api_version > api.newest) {
-    // The client knows more than we do. The one answer that it can read is a version 0, from which it
-    // takes the version to ask again with.
+    // The client knows more than we do. The one answer that it can read is a version 0, from which
+    // it takes the version to ask again with.
     ApiVersionsResponse response{.error_code = ErrorCode::kUnsupportedVersion};
     response.api_keys.push_back(
         {.api_key = api.key, .min_version = api.oldest, .max_version = api.newest});
@@ -128,7 +128,8 @@ base::Result<bool> ReadApiVersions(Exchange& exchange, std::shared_ptr<const Pee
 void SendApiVersions(Exchange& exchange, ApiVersionsResponse response) {
   const RequestHeader& header = exchange.header();
   if (header.api_version < 4) {
-    // Java clients that speak these versions fail on a feature whose oldest version is 0 (KAFKA-17011).
+    // Java clients that speak these versions fail on a feature whose oldest version is 0
+    // (KAFKA-17011).
     std::erase_if(response.supported_features, [](const auto& f) { return f.min_version == 0; });
   }
   exchange.Send(EncodeResponse(response, header.api_version, header.correlation_id));

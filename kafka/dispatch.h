@@ -11,14 +11,15 @@
 //   Result<> served = kRoutes.Dispatch(broker, peer, std::move(frame), std::move(reply));
 //   if (!served) connection.Close(served.error().message);   // nothing of the kind can be answered
 //
-// A service that has `void Adjust(const Caller&, ApiVersionsResponse&)` may narrow what is advertised or
-// add features.
+// A service that has `void Adjust(const Caller&, ApiVersionsResponse&)` may narrow what is
+// advertised or add features.
 //
-// Ownership: a Call owns the request's frame, so the views in `request` live as long as the Call; it is
-//   moved to whoever will answer.
-// Threads: the table is constant. A Call belongs to one thread at a time; the Reply is run by the thread
-//   that answers, and leads back to the connection's loop by itself.
-// Shutdown: a Call that is destroyed unanswered closes its connection, so that the client asks again.
+// Ownership: a Call owns the request's frame, so the views in `request` live as long as the Call;
+//   it is moved to whoever will answer.
+// Threads: the table is constant. A Call belongs to one thread at a time; the Reply is run by the
+//   thread that answers, and leads back to the connection's loop by itself.
+// Shutdown: a Call that is destroyed unanswered closes its connection, so that the client asks
+//   again.
 #pragma once
 
 #include <algorithm>
@@ -40,8 +41,8 @@
 
 namespace holdfast::kafka {
 
-// The other end of a connection, as long as that lasts. Immutable, so that calls of one connection may
-// share it between threads; Dispatch replaces it when the client has said what it is.
+// The other end of a connection, as long as that lasts. Immutable, so that calls of one connection
+// may share it between threads; Dispatch replaces it when the client has said what it is.
 struct Peer {
   std::string address;
   std::string listener;
@@ -55,7 +56,8 @@ struct Caller {
   int16_t version = 0;         // Of the request.
 };
 
-// What becomes of one request. Requests of a connection are answered in the order in which they came.
+// What becomes of one request. Requests of a connection are answered in the order in which they
+// came.
 struct Answer {
   enum class Kind : uint8_t {
     kFrame,    // Send `frame`, which has its length in front.
@@ -68,8 +70,8 @@ struct Answer {
 };
 using Reply = base::UniqueFunction<void(Answer)>;
 
-// A request whose header has been read, with the way back. Answered once: by Send, SendNothing, Close,
-// or by its destructor, which closes.
+// A request whose header has been read, with the way back. Answered once: by Send, SendNothing,
+// Close, or by its destructor, which closes.
 class Exchange {
  public:
   Exchange(base::Buffer frame, const RequestHeader& header, std::shared_ptr<const Peer> peer,
@@ -126,7 +128,8 @@ class Call {
   Exchange exchange_;
 };
 
-// One API with the versions that a service takes (served) and that it names to clients (advertised).
+// One API with the versions that a service takes (served) and that it names to clients
+// (advertised).
 struct Served {
   Api api;
   int16_t oldest = 0;
@@ -134,8 +137,9 @@ struct Served {
   int16_t advertised_oldest = 0;
 };
 
-// What a service takes and says, where that differs from what the codec knows. librdkafka before 2.11.1
-// compresses only if Produce is advertised from 0 on, so Kafka says 0 and serves 3; so do we.
+// What a service takes and says, where that differs from what the codec knows. librdkafka before
+// 2.11.1 compresses only if Produce is advertised from 0 on, so Kafka says 0 and serves 3; so do
+// we.
 struct RouteLimits {
   int16_t oldest = 0;
   int16_t newest = kNever;
@@ -177,8 +181,8 @@ constexpr Route<Service> Bind(RouteLimits limits = {}) {
 const Served* FindServed(std::span<const Served> table, int16_t api_key);
 ApiVersionsResponse PrintApiVersions(std::span<const Served> table);
 base::Error CannotServe(const RequestHeader& header, const Served* served, const Peer& peer);
-// Answers for good and returns false if the request is in error; otherwise notes the client's software
-// in `peer`, and the response is to be sent.
+// Answers for good and returns false if the request is in error; otherwise notes the client's
+// software in `peer`, and the response is to be sent.
 base::Result<bool> ReadApiVersions(Exchange& exchange, std::shared_ptr<const Peer>& peer);
 void SendApiVersions(Exchange& exchange, ApiVersionsResponse response);
 

@@ -9,7 +9,8 @@ ErrorCode ToPartitionError(base::Code code) {
     case base::Code::kNotFound:
       return ErrorCode::kUnknownTopicOrPartition;
     case base::Code::kFull:
-      // "Not appended, try again": the one code that all clients retry without asking for a new leader.
+      // "Not appended, try again": the one code that all clients retry without asking for a new
+      // leader.
       return ErrorCode::kNotEnoughReplicas;
     case base::Code::kUnavailable:
     case base::Code::kClosed:

@@ -1,5 +1,5 @@
-// What a failure of our own is called towards a Kafka client. Where nothing was stored and trying again
-// may help, the code is one that the Java client and librdkafka both retry by themselves.
+// What a failure of our own is called towards a Kafka client. Where nothing was stored and trying
+// again may help, the code is one that the Java client and librdkafka both retry by themselves.
 #pragma once
 
 #include "base/result.h"

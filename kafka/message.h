@@ -50,8 +50,9 @@ struct Api {
   [[nodiscard]] constexpr bool Flexible(int16_t version) const { return version >= flexible; }
 };
 
-// The versions that carry a field. A request whose version cannot carry what is set is not made, unless
-// the field is ignorable; a response leaves out what the version that the client chose has no place for.
+// The versions that carry a field. A request whose version cannot carry what is set is not made,
+// unless the field is ignorable; a response leaves out what the version that the client chose has
+// no place for.
 struct Versions {
   int16_t since = 0;
   int16_t last = kNever;

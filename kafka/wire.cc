@@ -112,8 +112,8 @@ void Writer::Bytes(const std::optional<std::string_view>& field, const Versions&
 }
 
 void Writer::Value(std::string_view field) {
-  // What was read is within the limit. Only a text for people can be longer, say an error message that
-  // quotes a name.
+  // What was read is within the limit. Only a text for people can be longer, say an error message
+  // that quotes a name.
   LoseUnless(field.size() <= kMaxStringBytes);
   field = field.substr(0, kMaxStringBytes);
   StringLength(static_cast<int64_t>(field.size()));

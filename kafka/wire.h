@@ -1,14 +1,14 @@
-// Reads and writes the fields that a message names (kafka/message.h) in one version of it. Included by
-// the few files that turn messages into bytes or back; everybody else needs kafka/codec.h only.
+// Reads and writes the fields that a message names (kafka/message.h) in one version of it. Included
+// by the few files that turn messages into bytes or back; everybody else needs kafka/codec.h only.
 //
 // Reader: one short or senseless read makes all later ones yield zeros and empty views; the caller
 //   checks AtEnd() once. Views borrow from the input.
 // Writer: appends to one growing buffer and leaves nothing behind the last field.
 //   lost() tells whether something was set that the version has no place for.
 //
-// Limits: a string has at most 32767 bytes, as in Kafka: a longer one is not read, and written up to
-//   there. A message has at most kMaxElements array elements, and memory grows with the elements that
-//   were really there, never with an announced count. Nesting is that of the declared structs.
+// Limits: a string has at most 32767 bytes, as in Kafka: a longer one is not read, and written up
+//   to there. A message has at most kMaxElements array elements, and memory grows with the elements
+//   that were really there, never with an announced count. Nesting is that of the declared structs.
 #pragma once
 
 #include <algorithm>
@@ -333,8 +333,8 @@ class Writer {
   // Puts the length of what was written since `start` in front of it.
   void InsertLength(size_t start);
 
-  // The default of a field of the struct at hand is what the same member of a fresh struct holds, so
-  // that it is written down once only, as the member's initialiser.
+  // The default of a field of the struct at hand is what the same member of a fresh struct holds,
+  // so that it is written down once only, as the member's initialiser.
   template <class T>
   [[nodiscard]] bool HoldsDefault(const T& field) const {
     return Same(field,

@@ -1,4 +1,5 @@
-// ApiVersions (key 18): which requests, in which versions, the other side serves. The response's header is v0 always.
+// ApiVersions (key 18): which requests, in which versions, the other side serves. The response's
+// header is v0 always.
 #pragma once
 
 #include "kafka/message.h"

@@ -1,5 +1,6 @@
-// Runs a fuzzer's entry without libFuzzer: over every seed as it is, and over some thousand mutations of
-// each, the same ones every time. So each build checks what the fuzzers check, if not as far.
+// Runs a fuzzer's entry without libFuzzer: over every seed as it is, and over some thousand
+// mutations of each, the same ones every time. So each build checks what the fuzzers check, if not
+// as far.
 //
 //   request_fuzz SEED_FOLDER [MUTATIONS_PER_SEED]
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Any bytes as a request frame, and as a response frame with the API's key and the version before it.
-// What is decoded must encode, and from then on stay the same.
+// Any bytes as a request frame, and as a response frame with the API's key and the version before
+// it. What is decoded must encode, and from then on stay the same.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

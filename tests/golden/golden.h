@@ -1,5 +1,5 @@
-// The golden files of tests/golden/kafka, and the values that tools/golden put into them: each follows
-// from the path of its field, "topics.1.partitions.0.leaderId" (see Filler.java).
+// The golden files of tests/golden/kafka, and the values that tools/golden put into them: each
+// follows from the path of its field, "topics.1.partitions.0.leaderId" (see Filler.java).
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-// The values of every field, as the Java client's own classes wrote them (tools/golden): fields that
-// changed places would survive decoding and encoding, but not this. Taken from the second element of each
-// array in the newest version; fields that have been removed, from the oldest.
+// The values of every field, as the Java client's own classes wrote them (tools/golden): fields
+// that changed places would survive decoding and encoding, but not this. Taken from the second
+// element of each array in the newest version; fields that have been removed, from the oldest.
 #include <gtest/gtest.h>
 
 #include "kafka/api/api_versions.h"

@@ -1,5 +1,5 @@
-// Every request and response that the Java client's own classes wrote (tools/golden), in every version:
-// what is decoded encodes to the same bytes, and no part of it passes for the whole.
+// Every request and response that the Java client's own classes wrote (tools/golden), in every
+// version: what is decoded encodes to the same bytes, and no part of it passes for the whole.
 #include <gtest/gtest.h>
 
 #include <functional>

@@ -1,4 +1,5 @@
-// From frames to handlers and back, with a service that serves two APIs and answers one of them later.
+// From frames to handlers and back, with a service that serves two APIs and answers one of them
+// later.
 #include "kafka/dispatch.h"
 
 #include <gtest/gtest.h>

@@ -185,7 +185,8 @@ TEST(WireTest, LengthsThatMakeNoSenseAreRefused) {
 }
 
 TEST(WireTest, AMessageHasABoundedNumberOfArrayElements) {
-  // 5 bytes each, so an array of numbers with as many bytes could announce five times as many elements.
+  // 5 bytes each, so an array of numbers with as many bytes could announce five times as many
+  // elements.
   std::string bytes = "\1\1"s;
   const size_t count = kMaxElements + 1;
   for (size_t rest = count + 1; rest > 0; rest >>= 7) {
