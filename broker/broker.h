@@ -2,7 +2,7 @@
 // the Kafka protocol.
 //
 //   HF_ASSIGN_OR_RETURN(auto broker, Broker::Start(options, {writer, background, workers}));
-//   HF_ASSIGN_OR_RETURN(auto server, Server::Start(*broker, ...));   // broker/server.h
+//   HF_ASSIGN_OR_RETURN(auto server, Listen(*broker, ...));   // broker/server.h
 //   ...
 //   server.reset();     // No more requests.
 //   broker->Stop();     // What is in flight is answered, the spool is closed.

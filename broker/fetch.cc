@@ -1,7 +1,6 @@
 #include "broker/fetch.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "kafka/error_map.h"
 
@@ -44,7 +43,7 @@ struct FetchHandler::Parked {
   base::Timer timer;
 };
 
-FetchHandler::FetchHandler(Context& context, const CatalogReader& catalog, base::Executor& loop,
+FetchHandler::FetchHandler(Context& context, CatalogReader& catalog, base::Executor& loop,
                            size_t worker)
     : context_(context), catalog_(catalog), loop_(loop), worker_bit_(uint64_t{1} << worker) {}
 
@@ -61,7 +60,7 @@ void FetchHandler::Handle(Call call) {
   }
   Answer answer;
   Evaluate(call, &answer);
-  const bool enough = answer.bytes >= static_cast<size_t>(std::max(request.min_bytes, 0));
+  const bool enough = answer.bytes >= BytesWanted(request);
   if (enough || answer.any_error || request.max_wait_ms <= 0 || request.topics.empty()) {
     Respond(call, answer, started);
   } else {
@@ -193,18 +192,21 @@ void FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started
       // What the answer holds is counted; the rest up to the watermark was beyond its limits.
       Partition* partition = topic->Find(topic_request.partitions[i].partition);
       parked.waits.push_back({partition, topic_out.partitions[i].high_watermark});
-      std::vector<uint64_t>& waiting = waiting_[partition->stream];
-      waiting.push_back(id);
+      std::unordered_set<uint64_t>& waiting = waiting_[partition->stream];
+      waiting.insert(id);
       if (waiting.size() == 1) partition->waiting_workers.fetch_or(worker_bit_);
     }
   }
-  parked.timer = loop_.After(wait, [this, id] { Finish(id); });
+  parked.timer = loop_.After(wait, [this, id] {
+    catalog_.Refresh();
+    Finish(id);
+  });
   // Entries that became durable before the bits were set woke nobody.
   if (Enough(parked)) Finish(id);
 }
 
 bool FetchHandler::Enough(Parked& parked) {
-  const auto wanted = static_cast<size_t>(std::max(parked.call.request.min_bytes, 0));
+  const size_t wanted = BytesWanted(parked.call.request);
   for (Parked::Wait& wait : parked.waits) {
     if (catalog_.topics().Find(wait.partition->id.topic) == nullptr) return true;
     while (wait.counted_to < wait.partition->high_watermark.load() && parked.bytes < wanted) {
@@ -223,6 +225,7 @@ bool FetchHandler::Enough(Parked& parked) {
 }
 
 void FetchHandler::Wake(std::span<const spool::StreamId> streams) {
+  catalog_.Refresh();
   std::unordered_set<uint64_t> touched;
   for (const spool::StreamId stream : streams) {
     const auto waiting = waiting_.find(stream);
@@ -249,7 +252,7 @@ void FetchHandler::StopWaiting(uint64_t id, const Parked& parked) {
   for (const Parked::Wait& wait : parked.waits) {
     const auto waiting = waiting_.find(wait.partition->stream);
     if (waiting == waiting_.end()) continue;
-    std::erase(waiting->second, id);
+    waiting->second.erase(id);
     if (!waiting->second.empty()) continue;
     waiting_.erase(waiting);
     wait.partition->waiting_workers.fetch_and(~worker_bit_);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "broker/catalog.h"
@@ -25,7 +26,7 @@ namespace holdfast::broker {
 
 class FetchHandler {
  public:
-  FetchHandler(Context& context, const CatalogReader& catalog, base::Executor& loop, size_t worker);
+  FetchHandler(Context& context, CatalogReader& catalog, base::Executor& loop, size_t worker);
   ~FetchHandler();
 
   void Handle(kafka::Call<kafka::FetchRequest> call);
@@ -40,6 +41,8 @@ class FetchHandler {
   struct Answer;
   struct Parked;
 
+  [[nodiscard]] size_t BytesAllowed(const kafka::FetchRequest& request) const;
+  [[nodiscard]] size_t BytesWanted(const kafka::FetchRequest& request) const;
   void Evaluate(const Call& call, Answer* answer);
   void ReadPartition(const kafka::FetchRequest::FetchPartition& request, const Topic* topic,
                      bool by_id, Answer* answer, kafka::FetchResponse::PartitionData* out);
@@ -55,12 +58,12 @@ class FetchHandler {
   void StopWaiting(uint64_t id, const Parked& parked);
 
   Context& context_;
-  const CatalogReader& catalog_;
+  CatalogReader& catalog_;
   base::Executor& loop_;
   const uint64_t worker_bit_;
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Parked> parked_;
-  std::unordered_map<spool::StreamId, std::vector<uint64_t>> waiting_;
+  std::unordered_map<spool::StreamId, std::unordered_set<uint64_t>> waiting_;
 };
 
 }  // namespace holdfast::broker

@@ -61,41 +61,41 @@ struct JoinRequest {
 };
 
 struct JoinedMember {
-  std::string member_id;
-  std::optional<std::string> instance_id;
-  std::string metadata;  // For the chosen protocol.
+  std::string member_id = {};
+  std::optional<std::string> instance_id = {};
+  std::string metadata = {};  // For the chosen protocol.
 };
 
 struct JoinResult {
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
-  std::string member_id;
+  std::string member_id = {};
   int32_t generation = -1;
-  std::optional<std::string> protocol_type;
-  std::optional<std::string> protocol_name;
-  std::string leader;
+  std::optional<std::string> protocol_type = {};
+  std::optional<std::string> protocol_name = {};
+  std::string leader = {};
   bool skip_assignment = false;
-  std::vector<JoinedMember> members;  // For the leader only.
+  std::vector<JoinedMember> members = {};  // For the leader only.
 };
 
 struct MemberAssignment {
-  std::string member_id;
-  std::string assignment;
+  std::string member_id = {};
+  std::string assignment = {};
 };
 
 struct SyncRequest {
-  std::string member_id;
-  std::optional<std::string> instance_id;
+  std::string member_id = {};
+  std::optional<std::string> instance_id = {};
   int32_t generation = -1;
-  std::optional<std::string> protocol_type;
-  std::optional<std::string> protocol_name;
-  std::vector<MemberAssignment> assignments;  // From the leader.
+  std::optional<std::string> protocol_type = {};
+  std::optional<std::string> protocol_name = {};
+  std::vector<MemberAssignment> assignments = {};  // From the leader.
 };
 
 struct SyncResult {
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
-  std::optional<std::string> protocol_type;
-  std::optional<std::string> protocol_name;
-  std::string assignment;
+  std::optional<std::string> protocol_type = {};
+  std::optional<std::string> protocol_name = {};
+  std::string assignment = {};
 };
 
 using JoinReply = base::UniqueFunction<void(JoinResult)>;

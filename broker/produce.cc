@@ -104,7 +104,9 @@ class ProduceHandler::Append final : public spool::Operation {
     transaction.Append({.stream = partition.stream,
                         .bytes = {batch.bytes.data(), batch.bytes.size()},
                         .record_count = static_cast<uint32_t>(batch.sequenced.record_count),
-                        .max_timestamp_ms = batch.max_timestamp,
+                        // Records without a time count as of now, so that they are not dropped
+                        // by age at once.
+                        .max_timestamp_ms = batch.max_timestamp < 0 ? now_ms : batch.max_timestamp,
                         .tag = MakeTag(batch.sequenced)});
     if (sequenced) {
       // The time of arrival, where Kafka takes the records' own: old records do not make a producer

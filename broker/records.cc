@@ -140,7 +140,7 @@ StoredMember ToStored(const MemberRecord& member) {
 
 MemberRecord FromStored(const StoredMember& stored) {
   MemberRecord member{.member_id = std::string(stored.member_id),
-                      .instance_id = stored.instance_id,
+                      .instance_id = std::optional<std::string>(stored.instance_id),
                       .client_id = std::string(stored.client_id),
                       .client_host = std::string(stored.client_host),
                       .session_timeout = milliseconds(stored.session_timeout_ms),
@@ -224,7 +224,7 @@ Result<GroupRecord> ParseGroup(std::string_view bytes) {
   HF_ASSIGN_OR_RETURN(const StoredGroup stored,
                       ParseRecord<StoredGroup>(bytes, "the record of a group"));
   GroupRecord record{.protocol_type = std::string(stored.protocol_type),
-                     .protocol_name = stored.protocol_name,
+                     .protocol_name = std::optional<std::string>(stored.protocol_name),
                      .leader = std::string(stored.leader),
                      .generation = stored.generation,
                      .changed_ms = stored.changed_ms,

@@ -1,0 +1,148 @@
+#include "broker/configs.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::Strings;
+using Response = kafka::DescribeConfigsResponse;
+
+constexpr int16_t kTypesSince = 3;
+constexpr int8_t kTopicResource = 2;
+constexpr int8_t kBrokerResource = 4;
+
+enum class Source : int8_t { kTopic = 1, kBrokerFile = 4, kDefault = 5 };
+
+struct Setting {
+  std::string_view name;
+  std::string value;
+  ConfigType type;
+  Source source;
+};
+
+int64_t ToMs(base::Duration duration) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+
+std::vector<Setting> TopicSettings(const Options& options, const TopicConfig& config) {
+  std::vector<Setting> settings;
+  for (const ConfigDefinition& definition : TopicConfigDefinitions()) {
+    Setting& setting = settings.emplace_back(Setting{
+        definition.name, std::string(definition.default_value), definition.type, Source::kDefault});
+    const auto set = config.overrides().find(definition.name);
+    if (set != config.overrides().end()) {
+      setting.value = set->second;
+      setting.source = Source::kTopic;
+    } else if (definition.name == "max.message.bytes") {
+      const std::string value = std::to_string(options.max_message_bytes);
+      if (value != setting.value) setting.source = Source::kBrokerFile;
+      setting.value = value;
+    }
+  }
+  return settings;
+}
+
+std::vector<Setting> BrokerSettings(const Options& options) {
+  const auto number = [](std::string_view name, int64_t value, ConfigType type) {
+    return Setting{name, std::to_string(value), type, Source::kBrokerFile};
+  };
+  const GroupOptions& groups = options.groups;
+  return {
+      {"auto.create.topics.enable", options.auto_create_topics ? "true" : "false",
+       ConfigType::kBoolean, Source::kBrokerFile},
+      number("broker.id", options.node_id, ConfigType::kInt),
+      number("default.replication.factor", 1, ConfigType::kInt),
+      number("fetch.max.bytes", options.fetch_bytes_max, ConfigType::kInt),
+      number("group.initial.rebalance.delay.ms", ToMs(groups.initial_rebalance_delay),
+             ConfigType::kInt),
+      number("group.max.session.timeout.ms", ToMs(groups.session_timeout_max), ConfigType::kInt),
+      number("group.min.session.timeout.ms", ToMs(groups.session_timeout_min), ConfigType::kInt),
+      {"log.dirs", options.spool.directory, ConfigType::kString, Source::kBrokerFile},
+      number("message.max.bytes", options.max_message_bytes, ConfigType::kInt),
+      number("min.insync.replicas", 1, ConfigType::kInt),
+      number("node.id", options.node_id, ConfigType::kInt),
+      number("num.partitions", options.num_partitions, ConfigType::kInt),
+      number("offsets.retention.minutes", ToMs(groups.offsets_retention) / 60000, ConfigType::kInt),
+      number("producer.id.expiration.ms", ToMs(options.producer_id_expiration), ConfigType::kInt),
+  };
+}
+
+void Put(const std::vector<Setting>& settings, bool read_only, int16_t version,
+         const kafka::DescribeConfigsRequest& request,
+         const kafka::DescribeConfigsRequest::DescribeConfigsResource& resource,
+         Response::DescribeConfigsResult* out, Strings* strings) {
+  for (const Setting& setting : settings) {
+    const auto& keys = resource.configuration_keys;
+    if (keys && std::ranges::find(*keys, setting.name) == keys->end()) continue;
+    auto& config = out->configs.emplace_back();
+    config.name = setting.name;
+    config.value = strings->Keep(setting.value);
+    config.read_only = read_only;
+    config.config_source = static_cast<int8_t>(setting.source);
+    if (version >= kTypesSince) config.config_type = static_cast<int8_t>(setting.type);
+    if (request.include_synonyms) {
+      config.synonyms.push_back({setting.name, config.value, config.config_source, {}});
+    }
+  }
+}
+
+void DescribeOne(const Options& options, const Topics& topics, int16_t version,
+                 const kafka::DescribeConfigsRequest& request,
+                 const kafka::DescribeConfigsRequest::DescribeConfigsResource& resource,
+                 Response::DescribeConfigsResult* out, Strings* strings) {
+  out->resource_type = resource.resource_type;
+  out->resource_name = resource.resource_name;
+  if (resource.resource_type == kTopicResource) {
+    const Topic* topic = topics.Find(resource.resource_name);
+    if (topic != nullptr) {
+      Put(TopicSettings(options, topic->config), /*read_only=*/false, version, request, resource,
+          out, strings);
+    } else if (ValidTopicName(resource.resource_name)) {
+      out->error_code = ErrorCode::kUnknownTopicOrPartition;
+      out->error_message = "there is no such topic";
+    } else {
+      out->error_code = ErrorCode::kInvalidTopicException;
+      out->error_message = "no topic can have this name";
+    }
+  } else if (resource.resource_type == kBrokerResource) {
+    // An empty name asks for what was set for all brokers: nothing is.
+    if (resource.resource_name == std::to_string(options.node_id)) {
+      Put(BrokerSettings(options), /*read_only=*/true, version, request, resource, out, strings);
+    } else if (!resource.resource_name.empty()) {
+      out->error_code = ErrorCode::kInvalidRequest;
+      out->error_message = "there is no such broker";
+    }
+  } else {
+    out->error_code = ErrorCode::kInvalidRequest;
+    out->error_message = "this broker keeps settings of topics (2) and brokers (4) only";
+  }
+}
+
+}  // namespace
+
+Response DescribeConfigs(const Options& options, const Topics& topics, int16_t version,
+                         const kafka::DescribeConfigsRequest& request) {
+  Response response;
+  for (const auto& resource : request.resources) {
+    DescribeOne(options, topics, version, request, resource, &response.results.emplace_back(),
+                &response.strings);
+  }
+  return response;
+}
+
+std::vector<kafka::CreateTopicsResponse::CreatableTopicConfigs> CreatedConfigs(
+    const Options& options, const TopicConfig& config, Strings* strings) {
+  std::vector<kafka::CreateTopicsResponse::CreatableTopicConfigs> out;
+  for (const Setting& setting : TopicSettings(options, config)) {
+    auto& created = out.emplace_back();
+    created.name = setting.name;
+    created.value = strings->Keep(setting.value);
+    created.config_source = static_cast<int8_t>(setting.source);
+  }
+  return out;
+}
+
+}  // namespace holdfast::broker

@@ -1,0 +1,21 @@
+// DescribeConfigs: the settings of topics and of the broker, under Kafka's names.
+//
+// Threads: plain functions on immutable values.
+#pragma once
+
+#include "broker/catalog.h"
+#include "broker/context.h"
+#include "kafka/api/create_topics.h"
+#include "kafka/api/describe_configs.h"
+
+namespace holdfast::broker {
+
+kafka::DescribeConfigsResponse DescribeConfigs(const Options& options, const Topics& topics,
+                                               int16_t version,
+                                               const kafka::DescribeConfigsRequest& request);
+
+// The settings of a topic for the answer to its creation.
+std::vector<kafka::CreateTopicsResponse::CreatableTopicConfigs> CreatedConfigs(
+    const Options& options, const TopicConfig& config, kafka::Strings* strings);
+
+}  // namespace holdfast::broker

@@ -1,0 +1,359 @@
+#include "broker/coordinator.h"
+
+#include <algorithm>
+
+#include "broker/topic_changes.h"
+#include "kafka/error_map.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::Call;
+using kafka::ErrorCode;
+using std::chrono::milliseconds;
+
+// Client ids are put into member ids; a name of any length would not fit into a message then.
+constexpr size_t kMemberPrefixBytesMax = 255;
+
+bool ValidGroupId(std::string_view id) { return !id.empty() && id.size() <= kGroupIdBytesMax; }
+
+std::optional<std::string> Copy(const std::optional<std::string_view>& text) {
+  return text ? std::optional<std::string>(*text) : std::nullopt;
+}
+
+JoinRequest ReadJoin(const Call<kafka::JoinGroupRequest>& call) {
+  constexpr int16_t kIdRequiredSince = 4;
+  constexpr int16_t kSkipAssignmentSince = 9;
+  const kafka::JoinGroupRequest& request = call.request;
+  // Version 0 knows one timeout for both.
+  const int32_t rebalance_ms =
+      call.version() == 0 ? request.session_timeout_ms : request.rebalance_timeout_ms;
+  JoinRequest join{.member_id = std::string(request.member_id),
+                   .instance_id = Copy(request.group_instance_id),
+                   .client_id = std::string(call.caller().client_id),
+                   .client_host = "/" + call.caller().peer->address,
+                   .protocol_type = std::string(request.protocol_type),
+                   .protocols = {},
+                   .session_timeout = milliseconds(request.session_timeout_ms),
+                   .rebalance_timeout = milliseconds(std::max(rebalance_ms, 0)),
+                   .id_required = call.version() >= kIdRequiredSince,
+                   .can_skip_assignment = call.version() >= kSkipAssignmentSince};
+  for (const auto& protocol : request.protocols) {
+    join.protocols.push_back({std::string(protocol.name), std::string(protocol.metadata)});
+  }
+  return join;
+}
+
+void AnswerJoin(Call<kafka::JoinGroupRequest>& call, const JoinResult& result) {
+  constexpr int16_t kInstanceIdSince = 5;
+  constexpr int16_t kProtocolTypeSince = 7;
+  kafka::JoinGroupResponse response;
+  response.error_code = result.error;
+  response.generation_id = result.generation;
+  response.protocol_name = result.protocol_name;
+  if (call.version() >= kProtocolTypeSince) {
+    response.protocol_type = result.protocol_type;
+  } else if (!response.protocol_name) {
+    response.protocol_name = "";  // Not null, before.
+  }
+  response.leader = result.leader;
+  response.skip_assignment = result.skip_assignment;
+  response.member_id = result.member_id;
+  for (const JoinedMember& member : result.members) {
+    auto& out = response.members.emplace_back();
+    out.member_id = member.member_id;
+    if (call.version() >= kInstanceIdSince) out.group_instance_id = member.instance_id;
+    out.metadata = member.metadata;
+  }
+  call.Respond(response);
+}
+
+}  // namespace
+
+Coordinator::Coordinator(Context& context, Submitter& submitter, base::Executor& loop)
+    : context_(context), submitter_(submitter), loop_(loop), catalog_(context.catalog) {}
+
+Coordinator::~Coordinator() = default;
+
+void Coordinator::Recover(Log::Recovered recovered) {
+  catalog_.Refresh();
+  for (const auto& [id, record] : recovered.groups) {
+    groups_[id].group = std::make_unique<Group>(id, *this, record);
+  }
+  std::map<std::string, std::vector<TopicPartition>> stale;
+  for (Log::Recovered::Offset& found : recovered.offsets) {
+    if (catalog_.topics().Find(found.partition.topic) == nullptr) {
+      stale[found.group].push_back(found.partition);
+      continue;
+    }
+    FindOrMakeGroup(found.group).offsets[found.partition] = {
+        found.offset, found.leader_epoch, std::move(found.metadata), found.commit_ms};
+  }
+  for (auto& [group, partitions] : stale) EraseOffsets(group, std::move(partitions));
+  CountGroups();
+  ExpireOffsetsLater();
+}
+
+Group* Coordinator::FindGroup(std::string_view group_id) {
+  const auto found = groups_.find(group_id);
+  return found == groups_.end() ? nullptr : found->second.group.get();
+}
+
+Coordinator::Entry& Coordinator::FindOrMakeGroup(std::string_view group_id) {
+  const auto found = groups_.find(group_id);
+  if (found != groups_.end()) return found->second;
+  Entry& entry = groups_[std::string(group_id)];
+  entry.group = std::make_unique<Group>(std::string(group_id), *this);
+  CountGroups();
+  return entry;
+}
+
+void Coordinator::CountGroups() {
+  context_.metrics.groups.Set(static_cast<double>(groups_.size()));
+}
+
+std::string Coordinator::MakeMemberId(std::string_view prefix) {
+  return std::string(prefix.substr(0, kMemberPrefixBytesMax)) + "-" + MakeUuid().ToString();
+}
+
+void Coordinator::Save(const std::string& group_id, const GroupRecord& record) {
+  submitter_.Submit(std::make_unique<StateChange>(
+      [key = GroupKey(group_id), value = Encode(record)](spool::Transaction& transaction) {
+        transaction.Put(key, value);
+      },
+      [this, group_id, generation = record.generation](const auto& result) {
+        const ErrorCode error =
+            result ? ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);
+        loop_.Post([this, group_id, generation, error] {
+          if (Group* group = FindGroup(group_id)) group->Saved(generation, error);
+        });
+      }));
+}
+
+base::Duration Coordinator::initial_rebalance_delay() const {
+  return context_.options.groups.initial_rebalance_delay;
+}
+void Coordinator::CountMembers(int difference) { context_.metrics.members.Add(difference); }
+void Coordinator::CountRebalance() { context_.metrics.rebalances.Add(); }
+
+void Coordinator::Handle(Call<kafka::JoinGroupRequest> call) {
+  loop_.AssertInLoop();
+  const kafka::JoinGroupRequest& request = call.request;
+  const GroupOptions& options = context_.options.groups;
+  const milliseconds session(request.session_timeout_ms);
+  ErrorCode error = ErrorCode::kNone;
+  if (!ValidGroupId(request.group_id)) {
+    error = ErrorCode::kInvalidGroupId;
+  } else if (session < options.session_timeout_min || session > options.session_timeout_max) {
+    error = ErrorCode::kInvalidSessionTimeout;
+  } else if (!request.member_id.empty() && FindGroup(request.group_id) == nullptr) {
+    error = ErrorCode::kUnknownMemberId;
+  }
+  if (error != ErrorCode::kNone) {
+    return AnswerJoin(call, {.error = error, .member_id = std::string(request.member_id)});
+  }
+  Group& group = *FindOrMakeGroup(request.group_id).group;
+  JoinRequest join = ReadJoin(call);
+  group.Join(std::move(join), [call = std::move(call)](const JoinResult& result) mutable {
+    AnswerJoin(call, result);
+  });
+}
+
+void Coordinator::Handle(Call<kafka::SyncGroupRequest> call) {
+  loop_.AssertInLoop();
+  const kafka::SyncGroupRequest& request = call.request;
+  Group* group = FindGroup(request.group_id);
+  if (group == nullptr) {
+    kafka::SyncGroupResponse response;
+    response.error_code = ErrorCode::kUnknownMemberId;
+    return call.Respond(response);
+  }
+  SyncRequest sync{.member_id = std::string(request.member_id),
+                   .instance_id = Copy(request.group_instance_id),
+                   .generation = request.generation_id,
+                   .protocol_type = Copy(request.protocol_type),
+                   .protocol_name = Copy(request.protocol_name),
+                   .assignments = {}};
+  for (const auto& assignment : request.assignments) {
+    sync.assignments.push_back(
+        {std::string(assignment.member_id), std::string(assignment.assignment)});
+  }
+  constexpr int16_t kProtocolSince = 5;
+  group->Sync(std::move(sync), [call = std::move(call)](const SyncResult& result) mutable {
+    kafka::SyncGroupResponse response;
+    response.error_code = result.error;
+    if (call.version() >= kProtocolSince) {
+      response.protocol_type = result.protocol_type;
+      response.protocol_name = result.protocol_name;
+    }
+    response.assignment = result.assignment;
+    call.Respond(response);
+  });
+}
+
+void Coordinator::Handle(Call<kafka::HeartbeatRequest> call) {
+  loop_.AssertInLoop();
+  const kafka::HeartbeatRequest& request = call.request;
+  Group* group = FindGroup(request.group_id);
+  kafka::HeartbeatResponse response;
+  response.error_code =
+      group == nullptr
+          ? ErrorCode::kUnknownMemberId
+          : group->Heartbeat({request.member_id, request.group_instance_id}, request.generation_id);
+  call.Respond(response);
+}
+
+void Coordinator::Handle(Call<kafka::LeaveGroupRequest> call) {
+  loop_.AssertInLoop();
+  constexpr int16_t kManySince = 3;
+  const kafka::LeaveGroupRequest& request = call.request;
+  Group* group = FindGroup(request.group_id);
+  const auto leave = [group](const MemberRef& who) {
+    return group == nullptr ? ErrorCode::kUnknownMemberId : group->Leave(who);
+  };
+  kafka::LeaveGroupResponse response;
+  if (call.version() < kManySince) {
+    response.error_code = leave({request.member_id, std::nullopt});
+  }
+  for (const auto& member : request.members) {
+    auto& out = response.members.emplace_back();
+    out.member_id = member.member_id;
+    out.group_instance_id = member.group_instance_id;
+    out.error_code = leave({member.member_id, member.group_instance_id});
+  }
+  call.Respond(response);
+}
+
+void Coordinator::Handle(Call<kafka::DescribeGroupsRequest> call) {
+  loop_.AssertInLoop();
+  kafka::DescribeGroupsResponse response;
+  for (const std::string_view id : call.request.groups) {
+    response.groups.push_back(DescribeOne(id, call.version(), &response.strings));
+  }
+  call.Respond(response);
+}
+
+kafka::DescribeGroupsResponse::DescribedGroup Coordinator::DescribeOne(std::string_view group_id,
+                                                                       int16_t version,
+                                                                       kafka::Strings* strings) {
+  constexpr int16_t kInstanceIdSince = 4;
+  constexpr int16_t kNotFoundSince = 6;
+  kafka::DescribeGroupsResponse::DescribedGroup out;
+  out.group_id = group_id;
+  const Group* group = FindGroup(group_id);
+  if (group == nullptr) {
+    out.group_state = GroupStateName(GroupState::kDead);
+    if (version >= kNotFoundSince) {
+      out.error_code = ErrorCode::kGroupIdNotFound;
+      out.error_message = "there is no such group";
+    }
+    return out;
+  }
+  const GroupRecord record = group->Describe();
+  const bool stable = group->state() == GroupState::kStable;
+  out.group_state = GroupStateName(group->state());
+  out.protocol_type = strings->Keep(record.protocol_type);
+  if (stable) out.protocol_data = strings->Keep(record.protocol_name.value_or(""));
+  for (const MemberRecord& member : record.members) {
+    auto& member_out = out.members.emplace_back();
+    member_out.member_id = strings->Keep(member.member_id);
+    if (member.instance_id && version >= kInstanceIdSince) {
+      member_out.group_instance_id = strings->Keep(*member.instance_id);
+    }
+    member_out.client_id = strings->Keep(member.client_id);
+    member_out.client_host = strings->Keep(member.client_host);
+    if (!stable) continue;
+    const auto chosen =
+        std::ranges::find(member.protocols, record.protocol_name, &GroupProtocol::name);
+    if (chosen != member.protocols.end()) {
+      member_out.member_metadata = strings->Keep(chosen->metadata);
+    }
+    member_out.member_assignment = strings->Keep(member.assignment);
+  }
+  return out;
+}
+
+void Coordinator::Handle(Call<kafka::ListGroupsRequest> call) {
+  loop_.AssertInLoop();
+  constexpr int16_t kStateSince = 4;
+  constexpr int16_t kTypeSince = 5;
+  // Case does not matter to Kafka here.
+  const auto wanted = [](const std::vector<std::string_view>& filter, std::string_view value) {
+    const auto same = [value](std::string_view other) {
+      return std::ranges::equal(
+          value, other, {}, [](char c) { return std::tolower(c); },
+          [](char c) { return std::tolower(c); });
+    };
+    return filter.empty() || std::ranges::any_of(filter, same);
+  };
+  kafka::ListGroupsResponse response;
+  for (const auto& [id, entry] : groups_) {
+    const std::string_view state = GroupStateName(entry.group->state());
+    if (!wanted(call.request.states_filter, state)) continue;
+    if (!wanted(call.request.types_filter, "classic")) continue;
+    auto& out = response.groups.emplace_back();
+    out.group_id = id;
+    out.protocol_type = response.strings.Keep(entry.group->Describe().protocol_type);
+    if (call.version() >= kStateSince) out.group_state = state;
+    if (call.version() >= kTypeSince) out.group_type = "classic";
+  }
+  call.Respond(response);
+}
+
+void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
+  loop_.AssertInLoop();
+  std::vector<std::string> keys;
+  auto response = std::make_shared<kafka::DeleteGroupsResponse>();
+  for (const std::string_view id : call.request.groups_names) {
+    auto& out = response->results.emplace_back();
+    out.group_id = id;
+    const auto found = groups_.find(id);
+    if (found == groups_.end()) {
+      out.error_code = ErrorCode::kGroupIdNotFound;
+    } else if (!found->second.group->unused()) {
+      out.error_code = ErrorCode::kNonEmptyGroup;
+    } else {
+      keys.push_back(GroupKey(id));
+      for (const auto& [partition, committed] : found->second.offsets) {
+        keys.push_back(CommittedOffsetKey({id, partition}));
+      }
+      groups_.erase(found);
+    }
+  }
+  CountGroups();
+  submitter_.Submit(std::make_unique<StateChange>(
+      [keys = std::move(keys)](spool::Transaction& transaction) {
+        for (const std::string& key : keys) transaction.Erase(key);
+      },
+      [this, response, call = std::move(call)](const auto& result) mutable {
+        const ErrorCode failed =
+            result ? ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);
+        loop_.Post([response, failed, call = std::move(call)]() mutable {
+          for (auto& out : response->results) {
+            if (out.error_code == ErrorCode::kNone) out.error_code = failed;
+          }
+          call.Respond(*response);
+        });
+      }));
+}
+
+std::vector<Coordinator::Summary> Coordinator::Summarize() const {
+  std::vector<Summary> all;
+  for (const auto& [id, entry] : groups_) {
+    const GroupRecord record = entry.group->Describe();
+    all.push_back({.id = id,
+                   .state = GroupStateName(entry.group->state()),
+                   .protocol_type = record.protocol_type,
+                   .members = record.members.size(),
+                   .offsets = entry.offsets.size()});
+  }
+  return all;
+}
+
+void Coordinator::Close() {
+  loop_.AssertInLoop();
+  expiry_timer_.Cancel();
+  for (auto& [id, entry] : groups_) entry.group->Close(ErrorCode::kCoordinatorNotAvailable);
+}
+
+}  // namespace holdfast::broker

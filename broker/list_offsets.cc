@@ -1,0 +1,176 @@
+#include "broker/list_offsets.h"
+
+#include <set>
+
+#include "kafka/error_map.h"
+#include "kafka/record_reader.h"
+
+namespace holdfast::broker {
+namespace {
+
+using base::Result;
+using kafka::ErrorCode;
+using PartitionResponse = kafka::ListOffsetsResponse::ListOffsetsPartitionResponse;
+
+constexpr int16_t kLeaderEpochSince = 4;
+constexpr int64_t kLatest = -1;
+constexpr int64_t kEarliest = -2;
+constexpr int64_t kMaxTimestamp = -3;
+constexpr int64_t kEarliestLocal = -4;
+constexpr int64_t kLatestTiered = -5;
+constexpr int64_t kEarliestPendingUpload = -6;
+
+struct Found {
+  int64_t offset = -1;
+  int64_t timestamp = -1;
+};
+
+bool KnowsSpecial(int64_t timestamp, int16_t version) {
+  switch (timestamp) {
+    case kMaxTimestamp:
+      return version >= 7;
+    case kEarliestLocal:
+      return version >= 8;
+    case kLatestTiered:
+      return version >= 9;
+    case kEarliestPendingUpload:
+      return version >= 11;
+    default:
+      return timestamp >= kEarliest;
+  }
+}
+
+// The first record of the entry that is not older than `timestamp`.
+Result<Found> FindInEntry(spool::Spool& spool, const spool::EntryInfo& entry, int64_t timestamp) {
+  HF_ASSIGN_OR_RETURN(const spool::Lease lease, spool.Read(entry.stream, entry.base_offset, 1));
+  if (lease.empty()) return Found{};
+  HF_ASSIGN_OR_RETURN(const kafka::RecordBatchView batch,
+                      kafka::RecordBatchView::Front(lease.entries().front().bytes));
+  const kafka::BatchHeader header = batch.header();
+  if (header.log_append_time()) return Found{header.base_offset, header.max_timestamp};
+  HF_ASSIGN_OR_RETURN(const auto records, kafka::UncompressedRecords::Of(batch));
+  kafka::RecordReader reader(header, records.bytes());
+  kafka::Record record;
+  while (reader.Next(&record)) {
+    if (record.timestamp >= timestamp) return Found{record.offset, record.timestamp};
+  }
+  HF_RETURN_IF_ERROR(reader.status());
+  // The header promised one; nearly right is better for a consumer than nothing.
+  return Found{header.base_offset, header.max_timestamp};
+}
+
+Result<Found> FindByTime(spool::Spool& spool, const Partition& partition, int64_t timestamp) {
+  HF_ASSIGN_OR_RETURN(const auto entry, spool.FindByTime(partition.stream, timestamp));
+  if (!entry || entry->base_offset >= partition.high_watermark.load()) return Found{};
+  return FindInEntry(spool, *entry, timestamp);
+}
+
+// The spool finds the first entry at or after a time; the largest time for which there is one is
+// found by halving.
+Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition) {
+  int64_t low = 0;
+  HF_ASSIGN_OR_RETURN(auto best, spool.FindByTime(partition.stream, low));
+  if (!best) return Found{};
+  low = best->max_timestamp_ms;
+  int64_t high = std::numeric_limits<int64_t>::max();  // Never found.
+  while (low + 1 < high) {
+    const int64_t middle = low + (high - low) / 2;
+    HF_ASSIGN_OR_RETURN(auto entry, spool.FindByTime(partition.stream, middle));
+    if (entry) {
+      low = entry->max_timestamp_ms;
+      best = entry;
+    } else {
+      high = middle;
+    }
+  }
+  return FindInEntry(spool, *best, best->max_timestamp_ms);
+}
+
+Result<Found> Find(spool::Spool& spool, const Partition& partition, int64_t timestamp) {
+  switch (timestamp) {
+    case kLatest:
+      return Found{partition.high_watermark.load(), -1};
+    case kEarliest:
+    case kEarliestLocal:
+      return Found{partition.log_start.load(), -1};
+    case kMaxTimestamp:
+      return FindMaxTimestamp(spool, partition);
+    case kLatestTiered:
+    case kEarliestPendingUpload:
+      return Found{};  // Nothing is kept elsewhere.
+    default:
+      return FindByTime(spool, partition, timestamp);
+  }
+}
+
+ErrorCode CheckEpoch(int32_t asked, int32_t own) {
+  if (asked == -1 || asked == own) return ErrorCode::kNone;
+  return asked < own ? ErrorCode::kFencedLeaderEpoch : ErrorCode::kUnknownLeaderEpoch;
+}
+
+}  // namespace
+
+kafka::ListOffsetsResponse ListOffsets(spool::Spool& spool, const Topics& topics, int16_t version,
+                                       const kafka::ListOffsetsRequest& request) {
+  kafka::ListOffsetsResponse response;
+  for (const auto& topic_request : request.topics) {
+    auto& topic_out = response.topics.emplace_back();
+    topic_out.name = topic_request.name;
+    const Topic* topic = topics.Find(topic_request.name);
+    std::set<int32_t> seen;
+    for (const auto& asked : topic_request.partitions) {
+      PartitionResponse& out = topic_out.partitions.emplace_back();
+      out.partition_index = asked.partition_index;
+      const Partition* partition = topic == nullptr ? nullptr : topic->Find(asked.partition_index);
+      if (!seen.insert(asked.partition_index).second) {
+        out.error_code = ErrorCode::kInvalidRequest;
+      } else if (!KnowsSpecial(asked.timestamp, version)) {
+        out.error_code = ErrorCode::kUnsupportedVersion;
+      } else if (partition == nullptr) {
+        out.error_code = ErrorCode::kUnknownTopicOrPartition;
+      } else {
+        out.error_code = CheckEpoch(asked.current_leader_epoch, partition->leader_epoch);
+      }
+      if (out.error_code != ErrorCode::kNone) continue;
+      const Result<Found> found = Find(spool, *partition, asked.timestamp);
+      if (!found) {
+        out.error_code = kafka::ToPartitionError(found.error().code);
+        continue;
+      }
+      out.offset = found->offset;
+      out.timestamp = found->timestamp;
+      if (found->offset >= 0 && version >= kLeaderEpochSince) {
+        out.leader_epoch = partition->leader_epoch;
+      }
+    }
+  }
+  return response;
+}
+
+// A partition has had one epoch only, so every question about an older or newer one has no answer.
+kafka::OffsetForLeaderEpochResponse OffsetForLeaderEpoch(
+    const Topics& topics, const kafka::OffsetForLeaderEpochRequest& request) {
+  kafka::OffsetForLeaderEpochResponse response;
+  for (const auto& topic_request : request.topics) {
+    auto& topic_out = response.topics.emplace_back();
+    topic_out.topic = topic_request.topic;
+    const Topic* topic = topics.Find(topic_request.topic);
+    for (const auto& asked : topic_request.partitions) {
+      auto& out = topic_out.partitions.emplace_back();
+      out.partition = asked.partition;
+      const Partition* partition = topic == nullptr ? nullptr : topic->Find(asked.partition);
+      if (partition == nullptr) {
+        out.error_code = ErrorCode::kUnknownTopicOrPartition;
+        continue;
+      }
+      out.error_code = CheckEpoch(asked.current_leader_epoch, partition->leader_epoch);
+      if (out.error_code == ErrorCode::kNone && asked.leader_epoch == partition->leader_epoch) {
+        out.leader_epoch = partition->leader_epoch;
+        out.end_offset = partition->high_watermark.load();
+      }
+    }
+  }
+  return response;
+}
+
+}  // namespace holdfast::broker

@@ -1,0 +1,189 @@
+#include "broker/metadata.h"
+
+#include <algorithm>
+
+#include "net/address.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::MetadataRequest;
+using kafka::MetadataResponse;
+
+constexpr int16_t kNullMeansAllSince = 1;
+constexpr int16_t kRequestsByIdSince = 12;
+// What everybody may do as long as nobody is refused anything, as bits of Kafka's AclOperation.
+constexpr int32_t kAllTopicOperations = 0x0df8;
+constexpr int32_t kAllClusterOperations = 0x1fa0;
+
+bool WantsAll(int16_t version, const MetadataRequest& request) {
+  return !request.topics || (version < kNullMeansAllSince && request.topics->empty());
+}
+
+MetadataResponse::MetadataResponseTopic Describe(const Topic& topic, int32_t node_id,
+                                                 bool with_operations) {
+  MetadataResponse::MetadataResponseTopic out;
+  out.name = topic.name;
+  out.topic_id = topic.id;
+  if (with_operations) out.topic_authorized_operations = kAllTopicOperations;
+  out.partitions.reserve(topic.partitions.size());
+  for (const Partition* partition : topic.partitions) {
+    auto& partition_out = out.partitions.emplace_back();
+    partition_out.partition_index = partition->id.partition;
+    partition_out.leader_id = node_id;
+    partition_out.leader_epoch = partition->leader_epoch;
+    partition_out.replica_nodes = {node_id};
+    partition_out.isr_nodes = {node_id};
+  }
+  return out;
+}
+
+MetadataResponse::MetadataResponseTopic Unknown(
+    const MetadataRequest::MetadataRequestTopic& request) {
+  MetadataResponse::MetadataResponseTopic out;
+  out.name = request.name;
+  out.topic_id = request.topic_id;
+  if (!request.name) {
+    out.error_code = ErrorCode::kUnknownTopicId;
+  } else {
+    out.error_code = ValidTopicName(*request.name) ? ErrorCode::kUnknownTopicOrPartition
+                                                   : ErrorCode::kInvalidTopicException;
+  }
+  return out;
+}
+
+}  // namespace
+
+MetadataHandler::Address MetadataHandler::AddressFor(const kafka::Caller& caller) const {
+  Address address{context_.options.advertised_host, context_.options.advertised_port};
+  if (!address.host.empty() && address.port != 0) return address;
+  const auto reached = net::HostPort::Parse(caller.peer->listener);
+  if (!reached) return address;
+  if (address.host.empty()) address.host = reached->host;
+  if (address.port == 0) address.port = reached->port;
+  return address;
+}
+
+std::vector<std::string> MetadataHandler::MissingTopics(
+    const kafka::Call<MetadataRequest>& call) const {
+  std::vector<std::string> missing;
+  const MetadataRequest& request = call.request;
+  if (!context_.options.auto_create_topics || !request.allow_auto_topic_creation ||
+      !request.topics) {
+    return missing;
+  }
+  for (const auto& topic : *request.topics) {
+    if (!topic.name || !ValidTopicName(*topic.name)) continue;
+    if (catalog_.topics().Find(*topic.name) == nullptr) missing.emplace_back(*topic.name);
+  }
+  return missing;
+}
+
+void MetadataHandler::Handle(kafka::Call<MetadataRequest> call) {
+  const auto by_id = [](const auto& topic) { return !topic.name || !topic.topic_id.IsZero(); };
+  if (call.version() < kRequestsByIdSince && call.request.topics &&
+      std::ranges::any_of(*call.request.topics, by_id)) {
+    return call.Close("metadata by topic id needs version 12");
+  }
+  std::vector<std::string> missing = MissingTopics(call);
+  if (missing.empty()) return Respond(call);
+  topic_admin_.AutoCreate(std::move(missing),
+                          [this, call = std::move(call)]() mutable { Respond(call); });
+}
+
+void MetadataHandler::Respond(kafka::Call<MetadataRequest>& call) {
+  const MetadataRequest& request = call.request;
+  const int32_t node_id = context_.options.node_id;
+  const Address address = AddressFor(call.caller());
+  MetadataResponse response;
+  response.brokers.push_back({node_id, address.host, address.port, std::nullopt, {}});
+  response.cluster_id = context_.cluster_id;
+  response.controller_id = node_id;
+  if (request.include_cluster_authorized_operations) {
+    response.cluster_authorized_operations = kAllClusterOperations;
+  }
+  const bool with_operations = request.include_topic_authorized_operations;
+  if (WantsAll(call.version(), request)) {
+    for (const Topic* topic : catalog_.topics().All()) {
+      response.topics.push_back(Describe(*topic, node_id, with_operations));
+    }
+  } else {
+    for (const auto& asked : *request.topics) {
+      const Topic* topic =
+          asked.name ? catalog_.topics().Find(*asked.name) : catalog_.topics().Find(asked.topic_id);
+      response.topics.push_back(topic == nullptr ? Unknown(asked)
+                                                 : Describe(*topic, node_id, with_operations));
+    }
+  }
+  call.Respond(response);
+}
+
+kafka::DescribeClusterResponse MetadataHandler::Handle(
+    const kafka::Caller& caller, const kafka::DescribeClusterRequest& request) {
+  constexpr int8_t kBrokers = 1;
+  constexpr int8_t kControllers = 2;
+  kafka::DescribeClusterResponse response;
+  response.endpoint_type = request.endpoint_type;
+  if (request.endpoint_type != kBrokers) {
+    // Asked of a broker's listener, Kafka answers so, too.
+    response.error_code = request.endpoint_type == kControllers
+                              ? ErrorCode::kMismatchedEndpointType
+                              : ErrorCode::kUnsupportedEndpointType;
+    response.error_message = "this listener knows brokers only";
+    return response;
+  }
+  const Address address = AddressFor(caller);
+  response.cluster_id = context_.cluster_id;
+  response.controller_id = context_.options.node_id;
+  response.brokers.push_back({.broker_id = context_.options.node_id,
+                              .host = response.strings.Keep(address.host),
+                              .port = address.port,
+                              .rack = std::nullopt,
+                              .is_fenced = false,
+                              .unknown_tags = {}});
+  if (request.include_cluster_authorized_operations) {
+    response.cluster_authorized_operations = kAllClusterOperations;
+  }
+  return response;
+}
+
+kafka::FindCoordinatorResponse MetadataHandler::Handle(
+    const kafka::Caller& caller, const kafka::FindCoordinatorRequest& request) {
+  constexpr int16_t kManySince = 4;
+  constexpr int8_t kGroup = 0;
+  constexpr int8_t kTransaction = 1;
+  kafka::FindCoordinatorResponse response;
+  const Address address = AddressFor(caller);
+  const std::string_view host = response.strings.Keep(address.host);
+  ErrorCode error = ErrorCode::kNone;
+  std::optional<std::string_view> message;
+  if (request.key_type == kTransaction) {
+    // Clients take it as final and show its text; "not available" would have them try for ever.
+    error = ErrorCode::kUnsupportedVersion;
+    message = "this broker does not serve transactions yet";
+  } else if (request.key_type != kGroup) {
+    error = ErrorCode::kInvalidRequest;
+    message = "no coordinator of this type";
+  }
+  const auto put = [&](auto& out) {
+    out.error_code = error;
+    out.error_message = message;
+    const bool found = error == ErrorCode::kNone;
+    out.node_id = found ? context_.options.node_id : -1;
+    out.host = found ? host : std::string_view();
+    out.port = found ? address.port : -1;
+  };
+  if (caller.version < kManySince) {
+    put(response);
+    return response;
+  }
+  for (const std::string_view key : request.coordinator_keys) {
+    auto& out = response.coordinators.emplace_back();
+    out.key = key;
+    put(out);
+  }
+  return response;
+}
+
+}  // namespace holdfast::broker

@@ -1,0 +1,48 @@
+// What there is and where: Metadata, DescribeCluster and FindCoordinator. On one node the answer to
+// every "where" is this broker, under the address by which the client reached it.
+//
+// Ownership: context, catalog reader and topic admin outlive it.
+// Threads: the worker's loop.
+#pragma once
+
+#include <string>
+
+#include "broker/catalog.h"
+#include "broker/context.h"
+#include "broker/topic_admin.h"
+#include "kafka/api/describe_cluster.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/metadata.h"
+#include "kafka/dispatch.h"
+
+namespace holdfast::broker {
+
+class MetadataHandler {
+ public:
+  MetadataHandler(Context& context, const CatalogReader& catalog, TopicAdmin& topic_admin)
+      : context_(context), catalog_(catalog), topic_admin_(topic_admin) {}
+
+  // Topics that are missing are made first, if broker and client want that: the answer has them.
+  void Handle(kafka::Call<kafka::MetadataRequest> call);
+  kafka::DescribeClusterResponse Handle(const kafka::Caller& caller,
+                                        const kafka::DescribeClusterRequest& request);
+  kafka::FindCoordinatorResponse Handle(const kafka::Caller& caller,
+                                        const kafka::FindCoordinatorRequest& request);
+
+ private:
+  struct Address {
+    std::string host;
+    int32_t port;
+  };
+
+  [[nodiscard]] Address AddressFor(const kafka::Caller& caller) const;
+  [[nodiscard]] std::vector<std::string> MissingTopics(
+      const kafka::Call<kafka::MetadataRequest>& call) const;
+  void Respond(kafka::Call<kafka::MetadataRequest>& call);
+
+  Context& context_;
+  const CatalogReader& catalog_;
+  TopicAdmin& topic_admin_;
+};
+
+}  // namespace holdfast::broker

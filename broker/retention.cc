@@ -1,0 +1,122 @@
+#include "broker/retention.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "broker/topic_changes.h"
+
+namespace holdfast::broker {
+namespace {
+
+constexpr size_t kPartitionsPerTurn = 16;
+constexpr size_t kReadBytes = size_t{1} << 20;
+
+int64_t ToMs(base::Duration duration) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+
+// Calls visit(entry) from `offset` on until it says false or the log ends.
+template <class Visit>
+void ForEachEntry(spool::Spool& spool, const Partition& partition, int64_t offset, Visit visit) {
+  while (offset < partition.high_watermark.load()) {
+    const auto lease = spool.Read(partition.stream, offset, kReadBytes);
+    if (!lease || lease->empty()) return;
+    for (const spool::EntryView& entry : lease->entries()) {
+      if (!visit(entry.info)) return;
+      offset = entry.info.end_offset();
+    }
+  }
+}
+
+}  // namespace
+
+void Retention::Start() {
+  timer_ = loop_.After(context_.options.retention_check_interval, [this] { BeginRound(); });
+}
+
+void Retention::Stop() {
+  timer_.Cancel();
+  round_.clear();
+}
+
+void Retention::BeginRound() {
+  catalog_.Refresh();
+  ExpireProducers();
+  const int64_t now_ms = loop_.WallClockMs();
+  for (const Topic* topic : catalog_.topics().All()) {
+    const TopicConfig& config = topic->config;
+    if (!config.deletes() || (config.retention_ms() < 0 && config.retention_bytes() < 0)) continue;
+    const int64_t oldest_ms =
+        config.retention_ms() < 0 ? -1 : std::max<int64_t>(now_ms - config.retention_ms(), 0);
+    for (Partition* partition : topic->partitions) {
+      round_.push_back({partition, oldest_ms, config.retention_bytes()});
+    }
+  }
+  GoOn();
+}
+
+void Retention::GoOn() {
+  for (size_t i = 0; i < kPartitionsPerTurn && !round_.empty(); ++i) {
+    const Limits limits = round_.back();
+    round_.pop_back();
+    const int64_t keep_from = FirstToKeep(limits);
+    if (keep_from > limits.partition->log_start.load()) Trim(*limits.partition, keep_from);
+  }
+  if (round_.empty()) return Start();
+  timer_ = loop_.After(base::Duration::zero(), [this] { GoOn(); });
+}
+
+int64_t Retention::FirstToKeep(const Limits& limits) const {
+  const Partition& partition = *limits.partition;
+  int64_t keep_from = partition.log_start.load();
+  if (limits.oldest_ms >= 0) {
+    const auto found = context_.log->spool().FindByTime(partition.stream, limits.oldest_ms);
+    if (!found) return keep_from;
+    const int64_t end = partition.high_watermark.load();
+    keep_from = std::max(keep_from, *found ? (*found)->base_offset : end);
+  }
+  if (limits.bytes_max >= 0) {
+    keep_from =
+        std::max(keep_from, FirstWithin(partition, static_cast<uint64_t>(limits.bytes_max)));
+  }
+  return keep_from;
+}
+
+int64_t Retention::FirstWithin(const Partition& partition, uint64_t bytes_max) const {
+  spool::Spool& spool = context_.log->spool();
+  const int64_t start = partition.log_start.load();
+  uint64_t total = 0;
+  ForEachEntry(spool, partition, start, [&](const spool::EntryInfo& entry) {
+    total += entry.bytes;
+    return true;
+  });
+  int64_t keep_from = start;
+  ForEachEntry(spool, partition, start, [&](const spool::EntryInfo& entry) {
+    if (total < bytes_max + entry.bytes) return false;
+    total -= entry.bytes;
+    keep_from = entry.end_offset();
+    return true;
+  });
+  return keep_from;
+}
+
+void Retention::Trim(Partition& partition, int64_t offset) {
+  submitter_.Submit(std::make_unique<StateChange>(
+      [&partition, offset](spool::Transaction& transaction) {
+        transaction.Trim(partition.stream, offset);
+      },
+      [&partition, offset](const auto& result) {
+        if (result) partition.log_start.store(offset);  // If not, the next round tries again.
+      }));
+}
+
+void Retention::ExpireProducers() {
+  const int64_t before_ms = loop_.WallClockMs() - ToMs(context_.options.producer_id_expiration);
+  submitter_.Submit(std::make_unique<StateChange>(
+      [log = context_.log.get(), before_ms](spool::Transaction&) {
+        log->ExpireProducers(before_ms);
+      },
+      [](const auto&) {}));
+}
+
+}  // namespace holdfast::broker

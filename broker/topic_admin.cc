@@ -1,0 +1,261 @@
+#include "broker/topic_admin.h"
+
+#include <algorithm>
+#include <map>
+
+#include "broker/configs.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::Call;
+using kafka::ErrorCode;
+
+std::string Quote(std::string_view name) { return "'" + std::string(name) + "'"; }
+
+// Each partition must be listed once, on this one broker.
+bool FitsOneNode(const kafka::CreateTopicsRequest::CreatableTopic& topic, int32_t node_id) {
+  std::vector<bool> seen(topic.assignments.size());
+  for (const auto& assignment : topic.assignments) {
+    const auto index = static_cast<size_t>(assignment.partition_index);
+    if (assignment.partition_index < 0 || index >= seen.size() || seen[index]) return false;
+    seen[index] = true;
+    if (assignment.broker_ids != std::vector<int32_t>{node_id}) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TopicOutcome TopicAdmin::CheckCreation(const CreatableTopic& request, NewTopic* topic) const {
+  if (!ValidTopicName(request.name)) {
+    return {ErrorCode::kInvalidTopicException,
+            "Topic names have 1 to 249 characters of [a-zA-Z0-9._-]"};
+  }
+  if (catalog_.topics().Find(request.name) != nullptr) {
+    return {ErrorCode::kTopicAlreadyExists, "Topic " + Quote(request.name) + " already exists."};
+  }
+  topic->name = request.name;
+  topic->id = MakeUuid();
+  topic->partitions = request.num_partitions;
+  if (!request.assignments.empty()) {
+    if (request.num_partitions != -1 || request.replication_factor != -1) {
+      return {ErrorCode::kInvalidRequest,
+              "A manual assignment excludes a number of partitions and a replication factor"};
+    }
+    if (!FitsOneNode(request, context_.options.node_id)) {
+      return {ErrorCode::kInvalidReplicaAssignment,
+              "Partitions must be numbered from 0 on, each with broker " +
+                  std::to_string(context_.options.node_id) + " alone"};
+    }
+    topic->partitions = static_cast<int32_t>(request.assignments.size());
+  } else if (request.num_partitions == -1) {
+    topic->partitions = context_.options.num_partitions;
+  }
+  if (topic->partitions <= 0 || topic->partitions > kPartitionsMax) {
+    return {ErrorCode::kInvalidPartitions,
+            "The number of partitions must be from 1 to " + std::to_string(kPartitionsMax)};
+  }
+  if (request.replication_factor != -1 && request.replication_factor != 1) {
+    return {ErrorCode::kInvalidReplicationFactor,
+            "The replication factor must be 1: there is one broker"};
+  }
+  for (const auto& config : request.configs) {
+    if (!config.value) {
+      return {ErrorCode::kInvalidConfig, "No value for " + std::string(config.name)};
+    }
+    if (auto set = topic->config.Set(config.name, *config.value); !set) {
+      return {ErrorCode::kInvalidConfig, std::move(set).error().message};
+    }
+  }
+  return {};
+}
+
+void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
+  constexpr int16_t kDetailsSince = 5;
+  constexpr int16_t kIdsSince = 7;
+  const kafka::CreateTopicsRequest& request = call.request;
+  auto response = std::make_shared<kafka::CreateTopicsResponse>();
+  std::map<std::string_view, size_t> named;
+  for (const auto& topic : request.topics) ++named[topic.name];
+
+  std::vector<NewTopic> wanted;
+  std::vector<size_t> places;  // In the response, of each one wanted.
+  int64_t partitions = 0;
+  for (const auto& [name, times] : named) {
+    const auto topic_request = std::ranges::find(request.topics, name, &CreatableTopic::name);
+    TopicResult& out = response->topics.emplace_back();
+    out.name = name;
+    NewTopic topic;
+    TopicOutcome outcome = times > 1
+                               ? TopicOutcome{ErrorCode::kInvalidRequest, "Duplicate topic name."}
+                               : CheckCreation(*topic_request, &topic);
+    partitions += topic.partitions;
+    if (outcome.error == ErrorCode::kNone && partitions > kPartitionsMax) {
+      outcome = {ErrorCode::kInvalidPartitions, "Too many partitions in one request"};
+    }
+    out.error_code = outcome.error;
+    if (outcome.error != ErrorCode::kNone) {
+      out.error_message = response->strings.Keep(std::move(outcome.message));
+      continue;
+    }
+    if (call.version() >= kIdsSince && !request.validate_only) out.topic_id = topic.id;
+    if (call.version() >= kDetailsSince) {
+      out.num_partitions = topic.partitions;
+      out.replication_factor = 1;
+      out.configs = CreatedConfigs(context_.options, topic.config, &response->strings);
+    }
+    places.push_back(response->topics.size() - 1);
+    wanted.push_back(std::move(topic));
+  }
+  if (wanted.empty() || request.validate_only) return call.Respond(*response);
+
+  submitter_.Submit(
+      CreateTopics(*context_.log, std::move(wanted),
+                   [this, response, places = std::move(places),
+                    call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
+                     loop_.Post([response, places = std::move(places),
+                                 outcomes = std::move(outcomes), call = std::move(call)]() mutable {
+                       for (size_t i = 0; i < outcomes.size(); ++i) {
+                         if (outcomes[i].error == ErrorCode::kNone) continue;
+                         TopicResult& out = response->topics[places[i]];
+                         const std::string_view name = out.name;
+                         out = {};
+                         out.name = name;
+                         out.error_code = outcomes[i].error;
+                         out.error_message = outcomes[i].message;
+                       }
+                       call.Respond(*response);
+                     });
+                   }));
+}
+
+void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
+  constexpr int16_t kIdsSince = 6;
+  const kafka::DeleteTopicsRequest& request = call.request;
+  auto response = std::make_shared<kafka::DeleteTopicsResponse>();
+  std::vector<kafka::Uuid> wanted;
+  std::vector<size_t> places;
+  const auto add = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
+    auto& out = response->responses.emplace_back();
+    const Topic* topic = name ? catalog_.topics().Find(*name) : catalog_.topics().Find(id);
+    out.name = name;
+    out.topic_id = id;
+    if (name && !id.IsZero()) {
+      out.error_code = ErrorCode::kInvalidRequest;
+      out.error_message = "Give the name or the id of a topic, not both";
+    } else if (topic == nullptr) {
+      out.error_code = name ? ErrorCode::kUnknownTopicOrPartition : ErrorCode::kUnknownTopicId;
+      out.error_message = "There is no such topic";
+    } else {
+      out.name = response->strings.Keep(topic->name);
+      if (call.version() >= kIdsSince) out.topic_id = topic->id;
+      wanted.push_back(topic->id);
+      places.push_back(response->responses.size() - 1);
+    }
+  };
+  for (const std::string_view name : request.topic_names) add(name, {});
+  for (const auto& topic : request.topics) add(topic.name, topic.topic_id);
+  if (call.version() < 5) {
+    for (auto& out : response->responses) out.error_message.reset();
+  }
+  if (wanted.empty()) return call.Respond(*response);
+
+  submitter_.Submit(
+      DeleteTopics(*context_.log, std::move(wanted),
+                   [this, response, places = std::move(places),
+                    call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
+                     loop_.Post([response, places = std::move(places),
+                                 outcomes = std::move(outcomes), call = std::move(call)]() mutable {
+                       for (size_t i = 0; i < outcomes.size(); ++i) {
+                         response->responses[places[i]].error_code = outcomes[i].error;
+                       }
+                       call.Respond(*response);
+                     });
+                   }));
+}
+
+TopicOutcome TopicAdmin::CheckGrowth(
+    const kafka::CreatePartitionsRequest::CreatePartitionsTopic& request, Growth* growth) const {
+  const Topic* topic = catalog_.topics().Find(request.name);
+  if (topic == nullptr) {
+    return {ErrorCode::kUnknownTopicOrPartition, "There is no such topic"};
+  }
+  const auto count = static_cast<int32_t>(topic->partitions.size());
+  if (request.count <= count) {
+    return {ErrorCode::kInvalidPartitions,
+            "The topic " + topic->name + " currently has " + std::to_string(count) +
+                " partition(s); " + std::to_string(request.count) + " would not be an increase."};
+  }
+  if (request.count > kPartitionsMax) {
+    return {ErrorCode::kInvalidPartitions,
+            "The number of partitions must be at most " + std::to_string(kPartitionsMax)};
+  }
+  if (request.assignments) {
+    const std::vector<int32_t> here{context_.options.node_id};
+    const bool fits = request.assignments->size() == static_cast<size_t>(request.count - count) &&
+                      std::ranges::all_of(*request.assignments, [&](const auto& assignment) {
+                        return assignment.broker_ids == here;
+                      });
+    if (!fits) {
+      return {ErrorCode::kInvalidReplicaAssignment,
+              "Each new partition must be assigned to the one broker there is"};
+    }
+  }
+  *growth = {topic->id, request.count};
+  return {};
+}
+
+void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
+  const kafka::CreatePartitionsRequest& request = call.request;
+  auto response = std::make_shared<kafka::CreatePartitionsResponse>();
+  std::vector<Growth> wanted;
+  std::vector<size_t> places;
+  for (const auto& topic : request.topics) {
+    auto& out = response->results.emplace_back();
+    out.name = topic.name;
+    Growth growth;
+    TopicOutcome outcome = CheckGrowth(topic, &growth);
+    out.error_code = outcome.error;
+    if (outcome.error != ErrorCode::kNone) {
+      out.error_message = response->strings.Keep(std::move(outcome.message));
+    } else if (!request.validate_only) {
+      wanted.push_back(growth);
+      places.push_back(response->results.size() - 1);
+    }
+  }
+  if (wanted.empty()) return call.Respond(*response);
+
+  submitter_.Submit(
+      GrowTopics(*context_.log, std::move(wanted),
+                 [this, response, places = std::move(places),
+                  call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
+                   loop_.Post([response, places = std::move(places), outcomes = std::move(outcomes),
+                               call = std::move(call)]() mutable {
+                     for (size_t i = 0; i < outcomes.size(); ++i) {
+                       auto& out = response->results[places[i]];
+                       out.error_code = outcomes[i].error;
+                       if (outcomes[i].error != ErrorCode::kNone)
+                         out.error_message = outcomes[i].message;
+                     }
+                     call.Respond(*response);
+                   });
+                 }));
+}
+
+void TopicAdmin::AutoCreate(std::vector<std::string> names, base::Task done) {
+  std::vector<NewTopic> wanted;
+  for (std::string& name : names) {
+    wanted.push_back({std::move(name), MakeUuid(), context_.options.num_partitions, {}});
+  }
+  submitter_.Submit(
+      CreateTopics(*context_.log, std::move(wanted),
+                   [this, done = std::move(done)](const std::vector<TopicOutcome>&) mutable {
+                     loop_.Post([this, done = std::move(done)]() mutable {
+                       catalog_.Refresh();
+                       done();
+                     });
+                   }));
+}
+
+}  // namespace holdfast::broker

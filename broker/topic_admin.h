@@ -1,0 +1,55 @@
+// CreateTopics, DeleteTopics and CreatePartitions, and the topics that come into being when they are
+// first asked for.
+//
+// Ownership: context, catalog reader and submitter outlive it, and it lives until the spool has
+//   completed all operations.
+// Threads: the worker's loop.
+// Limits: a request creates at most kPartitionsMax partitions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/unique_function.h"
+#include "broker/catalog.h"
+#include "broker/context.h"
+#include "broker/submitter.h"
+#include "broker/topic_changes.h"
+#include "kafka/api/create_partitions.h"
+#include "kafka/api/create_topics.h"
+#include "kafka/api/delete_topics.h"
+#include "kafka/dispatch.h"
+
+namespace holdfast::broker {
+
+class TopicAdmin {
+ public:
+  static constexpr int32_t kPartitionsMax = 100000;
+
+  TopicAdmin(Context& context, CatalogReader& catalog, Submitter& submitter, base::Executor& loop)
+      : context_(context), catalog_(catalog), submitter_(submitter), loop_(loop) {}
+
+  void Handle(kafka::Call<kafka::CreateTopicsRequest> call);
+  void Handle(kafka::Call<kafka::DeleteTopicsRequest> call);
+  void Handle(kafka::Call<kafka::CreatePartitionsRequest> call);
+
+  // Makes topics with the broker's own settings. `done` runs on the loop, when the catalog reader
+  // shows them; those that could not be made are missing from it.
+  void AutoCreate(std::vector<std::string> names, base::Task done);
+
+ private:
+  using CreatableTopic = kafka::CreateTopicsRequest::CreatableTopic;
+  using TopicResult = kafka::CreateTopicsResponse::CreatableTopicResult;
+
+  // What is to be made, or why not.
+  TopicOutcome CheckCreation(const CreatableTopic& request, NewTopic* topic) const;
+  TopicOutcome CheckGrowth(const kafka::CreatePartitionsRequest::CreatePartitionsTopic& request,
+                           Growth* growth) const;
+
+  Context& context_;
+  CatalogReader& catalog_;
+  Submitter& submitter_;
+  base::Executor& loop_;
+};
+
+}  // namespace holdfast::broker

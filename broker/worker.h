@@ -1,0 +1,111 @@
+// Serves the requests of all connections of one loop: the service behind the broker's route table.
+// Here each request finds the part of the broker that knows how to answer it.
+//
+// Ownership: the broker owns it; context, coordinator and producer ids outlive it.
+// Threads: the loop's. Requests for groups and producer ids are handed to the coordinator's loop.
+// Shutdown: Close answers what waits. Operations that the spool has may complete later; the worker
+//   must live until then.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "base/result.h"
+#include "broker/context.h"
+#include "broker/coordinator.h"
+#include "broker/fetch.h"
+#include "broker/metadata.h"
+#include "broker/produce.h"
+#include "broker/producer_ids.h"
+#include "broker/submitter.h"
+#include "broker/topic_admin.h"
+#include "kafka/api/describe_configs.h"
+#include "kafka/api/describe_producers.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/list_offsets.h"
+#include "kafka/api/offset_for_leader_epoch.h"
+#include "kafka/dispatch.h"
+
+namespace holdfast::broker {
+
+// What runs once, on the first worker's loop.
+struct Central {
+  base::Executor* loop = nullptr;
+  Coordinator* coordinator = nullptr;
+  ProducerIds* producer_ids = nullptr;
+};
+
+class Worker {
+ public:
+  // `central` is filled before the first request.
+  Worker(Context& context, const Central& central, base::Executor& loop, size_t index);
+
+  [[nodiscard]] base::Executor& loop() { return loop_; }
+  [[nodiscard]] Submitter& submitter() { return submitter_; }
+
+  // One request of a connection of this loop. An error says why the connection is to be closed;
+  // the reply is not used then.
+  base::Result<> Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buffer frame,
+                       kafka::Reply reply);
+  void Wake(std::span<const spool::StreamId> streams) { fetch_.Wake(streams); }
+  void Close();
+
+  // For the route table.
+  template <class Request>
+  void Handle(kafka::Call<Request> call) {
+    Route(std::move(call));
+  }
+  kafka::ListOffsetsResponse Handle(const kafka::Caller& caller,
+                                    const kafka::ListOffsetsRequest& request);
+  kafka::OffsetForLeaderEpochResponse Handle(const kafka::Caller& caller,
+                                             const kafka::OffsetForLeaderEpochRequest& request);
+  kafka::DescribeConfigsResponse Handle(const kafka::Caller& caller,
+                                        const kafka::DescribeConfigsRequest& request);
+  kafka::DescribeClusterResponse Handle(const kafka::Caller& caller,
+                                        const kafka::DescribeClusterRequest& request) {
+    return metadata_.Handle(caller, request);
+  }
+  kafka::FindCoordinatorResponse Handle(const kafka::Caller& caller,
+                                        const kafka::FindCoordinatorRequest& request) {
+    return metadata_.Handle(caller, request);
+  }
+
+ private:
+  void Route(kafka::Call<kafka::ProduceRequest> call) { produce_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::FetchRequest> call) { fetch_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::MetadataRequest> call) { metadata_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::CreateTopicsRequest> call) { topic_admin_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::DeleteTopicsRequest> call) { topic_admin_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::CreatePartitionsRequest> call) {
+    topic_admin_.Handle(std::move(call));
+  }
+  void Route(kafka::Call<kafka::InitProducerIdRequest> call);
+  void Route(kafka::Call<kafka::DescribeProducersRequest> call);
+  // All others are the coordinator's.
+  template <class Request>
+  void Route(kafka::Call<Request> call) {
+    if (central_.loop->InLoop()) return central_.coordinator->Handle(std::move(call));
+    central_.loop->Post([coordinator = central_.coordinator, call = std::move(call)]() mutable {
+      coordinator->Handle(std::move(call));
+    });
+  }
+
+  Context& context_;
+  const Central& central_;
+  base::Executor& loop_;
+  CatalogReader catalog_;
+  Submitter submitter_;
+  ProduceHandler produce_;
+  FetchHandler fetch_;
+  TopicAdmin topic_admin_;
+  MetadataHandler metadata_;
+  // By API key; null where there is none.
+  std::vector<metrics::Counter*> requests_;
+};
+
+// The APIs and versions that the broker serves, for docs/protocol.md.
+std::span<const kafka::Served> ServedApis();
+
+}  // namespace holdfast::broker
