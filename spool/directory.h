@@ -2,8 +2,8 @@
 //
 //   HOLDFAST                       what this is: format version and the spool's id, as text
 //   LOCK                           held (flock) by the process that owns the spool; its pid as text
-//   00000000000000000007.segment   one LMDB environment each, and its lock file beside it while open
-//   *.new                          a segment that is not finished; nobody needs it
+//   00000000000000000007.segment   one LMDB environment each, and its lock file beside it while
+//   open *.new                          a segment that is not finished; nobody needs it
 //
 // A directory that holds something else is left alone, as is one written by a newer format.
 //
@@ -26,8 +26,8 @@ using SpoolId = std::array<char, 16>;
 
 class Directory {
  public:
-  // Makes the directory if there is none. kUnavailable if another process owns it, kInvalid if it is
-  // not a spool or too new.
+  // Makes the directory if there is none. kUnavailable if another process owns it, kInvalid if it
+  // is not a spool or too new.
   static base::Result<Directory> Open(const std::string& path);
   Directory(Directory&& other) noexcept;
   Directory& operator=(Directory&&) = delete;

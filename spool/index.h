@@ -1,8 +1,8 @@
 // Where the entries of each stream stand within one segment.
 //
 // While a segment is open its index is in memory, built entry by entry; when it is sealed the same
-// index is written into it, in blocks that LMDB's B-tree finds by (stream, offset), so that reading an
-// old segment needs no memory for its index at all.
+// index is written into it, in blocks that LMDB's B-tree finds by (stream, offset), so that reading
+// an old segment needs no memory for its index at all.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +29,8 @@ class MemoryIndex {
  public:
   // In order of offsets within a stream.
   void Add(StreamId stream, const Place& place);
-  // Appends to `out` at most `limit` places of the stream, beginning with the last whose base offset is
-  // not above `from` (or the first of all).
+  // Appends to `out` at most `limit` places of the stream, beginning with the last whose base
+  // offset is not above `from` (or the first of all).
   void Find(StreamId stream, int64_t from, size_t limit, std::vector<Place>* out) const;
   [[nodiscard]] size_t streams() const { return places_.size(); }
   [[nodiscard]] size_t entries() const { return entries_; }
@@ -43,7 +43,8 @@ class MemoryIndex {
   size_t entries_ = 0;
 };
 
-// A block is the places of one stream, at most kPlacesPerBlock. Its key sorts by stream, then offset.
+// A block is the places of one stream, at most kPlacesPerBlock. Its key sorts by stream, then
+// offset.
 inline constexpr size_t kPlacesPerBlock = 64;
 inline constexpr size_t kBlockKeyBytes = 12;
 std::string BlockKey(StreamId stream, int64_t base_offset);

@@ -1,27 +1,29 @@
-// LMDB behind a small RAII surface: an environment, its transactions, named databases, cursors. Only
+// LMDB behind a small RAII surface: an environment, its transactions, named databases, cursors.
+//   Only
 // spool/ includes this, and only lmdb.cc includes <lmdb.h>.
 //
 // What LMDB asks of its users (the caveats of its own header), and where we obey:
 // - One environment per file and process while it uses a lock file: closing a second one would drop
-//   the first one's locks. A segment that is written to has exactly one; read-only ones open without
-//   a lock file (MDB_NOLOCK), which is right because nobody writes to those any more.
+//   the first one's locks. A segment that is written to has exactly one; read-only ones open
+//   without a lock file (MDB_NOLOCK), which is right because nobody writes to those any more.
 // - No long read transactions: they keep pages from being reused. A Lease is short by contract, and
 //   frames are never deleted, so a forgotten one costs space but no damage.
 // - Reader slots belong to transactions, not threads (MDB_NOTLS), so that a lease may be let go on
 //   another thread than it was taken on.
 // - Never use an environment across fork. Nothing here forks.
 // - The map's size is fixed when the environment is opened; we never change it.
-// - A value's bytes are valid until its transaction ends; in a write transaction until the next write.
+// - A value's bytes are valid until its transaction ends; in a write transaction until the next
+//   write.
 // - A cursor of a write transaction dies with it; our cursors belong to read transactions only.
-// - MDB_NOMETASYNC: a commit survives a crash once the *next* commit or Sync has returned. Until then
-//   the file stays consistent, without it.
-// - After a failed write of a meta page every call answers MDB_PANIC until the environment is opened
-//   anew; after a failed flush the kernel may have dropped what it could not write and forget about
-//   it. We never write to an environment again after either (see spool/writer.h).
+// - MDB_NOMETASYNC: a commit survives a crash once the *next* commit or Sync has returned. Until
+//   then the file stays consistent, without it.
+// - After a failed write of a meta page every call answers MDB_PANIC until the environment is
+//   opened anew; after a failed flush the kernel may have dropped what it could not write and
+//   forget about it. We never write to an environment again after either (see spool/writer.h).
 // - LMDB does not sum its pages. What must not be believed blindly has a CRC of its own.
 //
-// Threads: an Environment may be used from any thread; one write transaction at a time, on one thread.
-//   A read transaction and its cursors are used by one thread at a time.
+// Threads: an Environment may be used from any thread; one write transaction at a time, on one
+//   thread. A read transaction and its cursors are used by one thread at a time.
 #pragma once
 
 #include <cstddef>

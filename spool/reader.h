@@ -1,7 +1,7 @@
 // Reading: finds the segment and the place of an offset and resolves it to bytes in the map.
 //
-// Threads: any, at once. A read takes the catalog's lock for copies only; it may open a file and wait
-//   for the disk.
+// Threads: any, at once. A read takes the catalog's lock for copies only; it may open a file and
+//   wait for the disk.
 #pragma once
 
 #include <cstdint>

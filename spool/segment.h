@@ -1,10 +1,11 @@
-// A segment as the running spool knows it: which commits it holds, who uses it, and its file while that
+// A segment as the running spool knows it: which commits it holds, who uses it, and its file while
+//   that
 // is open.
 //
 // Threads: any. Constant fields are public; the rest has a lock of its own.
-// Life: open (file pinned, index in the Catalog), closed to writing (file and index pinned until it is
-//   sealed), sealed (file opened on demand through the FileCache, index in it), retired (no new leases;
-//   removed from the disk when the last one has gone).
+// Life: open (file pinned, index in the Catalog), closed to writing (file and index pinned until it
+//   is sealed), sealed (file opened on demand through the FileCache, index in it), retired (no new
+//   leases; removed from the disk when the last one has gone).
 #pragma once
 
 #include <atomic>
@@ -48,8 +49,8 @@ class Segment {
   [[nodiscard]] std::shared_ptr<SegmentFile> PinnedFile() const;
   [[nodiscard]] std::shared_ptr<const MemoryIndex> PinnedIndex() const;
 
-  // Of the sweep that looks for segments to retire; see SegmentStore. Streams below `sweep_stream` do
-  // not need this segment any more; that one needs it until its start reaches `sweep_until`.
+  // Of the sweep that looks for segments to retire; see SegmentStore. Streams below `sweep_stream`
+  // do not need this segment any more; that one needs it until its start reaches `sweep_until`.
   uint32_t sweep_stream = 0;
   int64_t sweep_until = 0;
 

@@ -217,8 +217,8 @@ base::Result<void> SegmentFile::Seal(const MemoryIndex& index) {
 
 uint64_t SegmentFile::RoomBytes(const MemoryIndex& index) const {
   const uint64_t page = environment_->page_bytes();
-  // Blocks are at most some ten bytes a place, and a page holds several; streams with few entries pay
-  // for key and node.
+  // Blocks are at most some ten bytes a place, and a page holds several; streams with few entries
+  // pay for key and node.
   const uint64_t index_bytes = index.entries() * 16 + index.streams() * 64;
   const uint64_t reserved = environment_->used_pages() + index_bytes / page + 2 * kPagesPerCommit;
   if (reserved >= environment_->map_pages()) return 0;

@@ -2,17 +2,19 @@
 //
 //   meta     "segment": the header; "sealed": written with the index, when nothing will be added
 //   state    checkpoint of all state at the segment's beginning, in pieces with a CRC each
-//   ends     the end offset of each stream at the segment's beginning, in blocks with a CRC each: it
+//   ends     the end offset of each stream at the segment's beginning, in blocks with a CRC each:
+//   it
 //            says which segment holds an offset
 //   frames   commit number -> frame
 //   streams  the index: (stream, offset) -> block of places; only once sealed
 //
-// Life: Create makes an empty file; Begin gives it its header and checkpoint, in one LMDB transaction,
+// Life: Create makes an empty file; Begin gives it its header and checkpoint, in one LMDB
+//   transaction,
 // so that a segment with a header is complete; Append adds frames; Seal adds the index.
 //
-// Durability: Begin has synced when it returns. A frame is durable when the *next* Append or Sync has
-//   returned successfully (see spool/lmdb.h). After a failure of Append or Sync the file must not be
-//   written to any more.
+// Durability: Begin has synced when it returns. A frame is durable when the *next* Append or Sync
+//   has returned successfully (see spool/lmdb.h). After a failure of Append or Sync the file must
+//   not be written to any more.
 // Threads: writing calls belong to one thread at a time; reading calls come from any.
 #pragma once
 
@@ -55,8 +57,8 @@ class SegmentFile {
   static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
                                                          lmdb::Access access);
 
-  // Writes the header (state_pieces and streams are filled in here) and all of `state`; `segments` are
-  // the AppendSegment changes of the older segments.
+  // Writes the header (state_pieces and streams are filled in here) and all of `state`; `segments`
+  // are the AppendSegment changes of the older segments.
   base::Result<void> Begin(SegmentHeader header, const State& state, const std::string& segments);
   base::Result<void> Append(const FrameDraft& draft);
   base::Result<void> Sync();

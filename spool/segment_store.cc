@@ -215,8 +215,8 @@ void SegmentStore::Sweep() {
   RemoveRetired();
 }
 
-// A stream needs the segment if it has entries in it and has not been trimmed past them. Starts only
-// rise, so the search goes on where it stopped last time.
+// A stream needs the segment if it has entries in it and has not been trimmed past them. Starts
+// only rise, so the search goes on where it stopped last time.
 base::Result<bool> SegmentStore::StillNeeded(Segment& segment, const Segment& next) {
   const auto start = [&] { return catalog_.Range(StreamId(segment.sweep_stream)).start; };
   if (start() < segment.sweep_until) return true;

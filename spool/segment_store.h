@@ -1,16 +1,16 @@
-// The segments' files: makes the next one ahead of time, seals and retires those that are done with,
-// and keeps their disk space within its limits.
+// The segments' files: makes the next one ahead of time, seals and retires those that are done
+// with, and keeps their disk space within its limits.
 //
 // Space: entries may take a new segment while all files together stay within bytes_max, with room
-//   left for a small segment, and while the file system keeps free_bytes_min. Work that only trims or
-//   changes state gets such a small segment even then, so that a full spool can always record what
-//   makes it less full. A segment that holds no entry anybody needs is retired wherever it stands in
-//   the order, so small segments do not pile up and a stream that does not move holds back only its
-//   own.
+//   left for a small segment, and while the file system keeps free_bytes_min. Work that only trims
+//   or changes state gets such a small segment even then, so that a full spool can always record
+//   what makes it less full. A segment that holds no entry anybody needs is retired wherever it
+//   stands in the order, so small segments do not pile up and a stream that does not move holds
+//   back only its own.
 // Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
 //   `background`; the rest is for any thread.
-// Shutdown: Close waits for background work that is running; what is queued then does nothing. Tasks
-//   keep the store alive, so it may be let go at any time.
+// Shutdown: Close waits for background work that is running; what is queued then does nothing.
+//   Tasks keep the store alive, so it may be let go at any time.
 #pragma once
 
 #include <atomic>

@@ -1,9 +1,10 @@
 // The storage engine under agent and broker: a commit log of LMDB segments that many streams share.
 //
 // A *stream* is a sequence of *entries* (opaque bytes, in practice one Kafka record batch each). An
-// entry holds `record_count` records and takes as many offsets. All streams share one log: a *frame*
-// is what one group commit wrote, entries of any streams and changes of *state* (small keyed records,
-// such as cursors and group offsets) together, so that both are there after a crash, or neither is.
+// entry holds `record_count` records and takes as many offsets. All streams share one log: a
+// *frame* is what one group commit wrote, entries of any streams and changes of *state* (small
+// keyed records, such as cursors and group offsets) together, so that both are there after a crash,
+// or neither is.
 //
 //   auto spool = Spool::Open(options, owner, writer, background);
 //   spool->Submit(operation);                             // Apply, then Done once it is durable.
@@ -11,17 +12,17 @@
 //
 // Durability: Operation::Done(success), Owner::OnDurable and every read see only what a finished
 //   fdatasync covers. Nothing is visible before it is durable.
-// Ownership: owner and executors outlive the spool. One process owns a directory (flock); a second one
-//   gets kUnavailable. One spool per metrics registry.
-// Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load and
-//   Replay within Open, which run inside it. Submit, Read, NextReadable, Range, FindByTime, FindStream,
-//   Streams and GetStatus may be called from any thread. Work off the hot path (sealing and retiring
-//   segments, preparing the next one) runs on `background`.
-// Shutdown: Close stops taking operations, commits and completes those already taken, and syncs. The
-//   destructor closes. Leases must be gone before.
-// Limits: Options names each; past them Submit refuses or Done says kFull, and work that only trims or
-//   changes state still goes through. When the disk fails all operations are refused (kIo), reads go
-//   on, and the spool tries by itself until it can write again.
+// Ownership: owner and executors outlive the spool. One process owns a directory (flock); a second
+//   one gets kUnavailable. One spool per metrics registry.
+// Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load
+//   and Replay within Open, which run inside it. Submit, Read, NextReadable, Range, FindByTime,
+//   FindStream, Streams and GetStatus may be called from any thread. Work off the hot path (sealing
+//   and retiring segments, preparing the next one) runs on `background`.
+// Shutdown: Close stops taking operations, commits and completes those already taken, and syncs.
+//   The destructor closes. Leases must be gone before.
+// Limits: Options names each; past them Submit refuses or Done says kFull, and work that only trims
+//   or changes state still goes through. When the disk fails all operations are refused (kIo),
+//   reads go on, and the spool tries by itself until it can write again.
 #pragma once
 
 #include <array>
@@ -134,17 +135,17 @@ class StateView {
   virtual void ForEach(std::string_view prefix, const Visitor& visit) const = 0;
 };
 
-// What the user of a spool keeps in memory beside it, and must be able to find again after a crash or
-// a failed commit. There are two ways, and an owner may use both:
+// What the user of a spool keeps in memory beside it, and must be able to find again after a crash
+// or a failed commit. There are two ways, and an owner may use both:
 // - state that Apply writes with Put. It is there in Load.
-// - state that follows from the entries (the last sequences of each producer). It costs no byte in the
-//   log: it is Put in Checkpoint, when a segment begins, and Replay brings it up to date.
+// - state that follows from the entries (the last sequences of each producer). It costs no byte in
+//   the log: it is Put in Checkpoint, when a segment begins, and Replay brings it up to date.
 class Owner {
  public:
   virtual ~Owner() = default;
   // Forget everything, and begin from the state: its explicit keys are up to date, the keys of
-  // Checkpoint are as of the newest segment's beginning. On opening, and again after a failed commit,
-  // before the Done calls of what failed.
+  // Checkpoint are as of the newest segment's beginning. On opening, and again after a failed
+  // commit, before the Done calls of what failed.
   virtual base::Result<void> Load(const StateView& state) = 0;
   // Each entry of the newest segment in order of commits, after Load.
   virtual void Replay(const EntryInfo& entry) = 0;
@@ -212,8 +213,8 @@ class Spool {
   [[nodiscard]] virtual bool Submit(std::unique_ptr<Operation>& operation) = 0;
 
   // Entries of the stream beginning with the one that contains `from`, in order, while they fit in
-  // `max_bytes` (the first always does) and lie in one segment. Empty at the end of the stream only.
-  // kNotFound: below the start or past the end. kCorrupt: damaged, see NextReadable.
+  // `max_bytes` (the first always does) and lie in one segment. Empty at the end of the stream
+  // only. kNotFound: below the start or past the end. kCorrupt: damaged, see NextReadable.
   [[nodiscard]] virtual base::Result<Lease> Read(StreamId stream, int64_t from,
                                                  size_t max_bytes) = 0;
 

@@ -1,4 +1,5 @@
-// The Transaction that operations see: changes the state in memory and notes what goes into the frame.
+// The Transaction that operations see: changes the state in memory and notes what goes into the
+//   frame.
 #pragma once
 
 #include "spool/commit.h"

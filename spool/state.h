@@ -1,4 +1,5 @@
-// The state of the log as of the commit that is being made: all streams, and the keys that the owner
+// The state of the log as of the commit that is being made: all streams, and the keys that the
+//   owner
 // put. Kept in memory whole; on disk it is the newest segment's checkpoint plus the changes in that
 // segment's frames.
 //

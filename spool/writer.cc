@@ -143,8 +143,8 @@ void Writer::Stage(Commit& commit) {
   }
 }
 
-// Whether an operation of so many entry bytes fits behind what is staged. If nothing is, a new segment
-// is begun where that helps, so the answer is yes or why not.
+// Whether an operation of so many entry bytes fits behind what is staged. If nothing is, a new
+// segment is begun where that helps, so the answer is yes or why not.
 base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
   if (bytes > kOperationBytesMax)
     return base::Unexpected(base::Code::kInvalid,
@@ -188,8 +188,8 @@ void Writer::Write(Commit commit) {
         static_cast<uint32_t>(commit.number.value() - segment_->first_commit.value());
   const uint64_t frame_bytes = commit.FrameBytes();
   if (frame_bytes > file_->RoomBytes(*index_)) {
-    // Operations changed more state than anybody could foresee. They are asked to come again, and find
-    // a segment that is large enough.
+    // Operations changed more state than anybody could foresee. They are asked to come again, and
+    // find a segment that is large enough.
     segment_bytes_min_ = 2 * frame_bytes;
     const auto flushed = FlushPending();
     Fail(std::move(commit),

@@ -1,15 +1,16 @@
-// The one writer: takes operations from the queue, makes group commits of them, and answers when they
+// The one writer: takes operations from the queue, makes group commits of them, and answers when
+//   they
 // are durable.
 //
 // A turn makes one commit. While operations keep coming, commit N is answered after commit N+1 has
-// synced its data, for that covers N whole (see spool/lmdb.h): one flush per commit. When the queue is
-// empty after a commit, it is flushed at once and answered.
+// synced its data, for that covers N whole (see spool/lmdb.h): one flush per commit. When the queue
+// is empty after a commit, it is flushed at once and answered.
 //
-// When a commit or a flush fails, what the disk holds of the commits that are not durable is unknown,
-// and a second flush that succeeds would prove nothing: the kernel may have dropped the pages. So
-// these commits fail, the segment is never written to again, and the log goes on in a new one, which
-// says where the old one ends. Until that works (tried again and again, more and more rarely) nothing
-// is taken. Nothing that was acknowledged is touched by any of this.
+// When a commit or a flush fails, what the disk holds of the commits that are not durable is
+// unknown, and a second flush that succeeds would prove nothing: the kernel may have dropped the
+// pages. So these commits fail, the segment is never written to again, and the log goes on in a new
+// one, which says where the old one ends. Until that works (tried again and again, more and more
+// rarely) nothing is taken. Nothing that was acknowledged is touched by any of this.
 //
 // Threads: Submit and the getters from any thread; Turn and what it calls on the writer's executor.
 // Shutdown: Close; see spool/spool.h.

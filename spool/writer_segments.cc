@@ -153,8 +153,8 @@ base::Result<void> Writer::RollToAny() {
 }
 
 base::Result<void> Writer::BeginSegment(SegmentStore::Next next) {
-  // The owner's view of its entries is current, since all that was applied is durable or reloaded. It
-  // goes into the state in memory and so into the checkpoint; no frame carries it.
+  // The owner's view of its entries is current, since all that was applied is durable or reloaded.
+  // It goes into the state in memory and so into the checkpoint; no frame carries it.
   Commit checkpoint;
   Staging staging(state_, checkpoint);
   owner_.Checkpoint(staging);
@@ -202,8 +202,8 @@ void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
             error.message);
   metrics_.errors.With("commit").Add();
   std::optional<Commit> pending = std::exchange(pending_, std::nullopt);
-  // The file is left as it is. From here on it is read without its lock file, and only up to what is
-  // durable.
+  // The file is left as it is. From here on it is read without its lock file, and only up to what
+  // is durable.
   segment_->end_commit = durable_.next().value();
   segment_->Unpin();
   file_.reset();

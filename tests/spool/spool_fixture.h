@@ -1,9 +1,11 @@
-// What the spool's tests share: a directory that cleans up, an owner that remembers what it was told,
-// operations made of lambdas, and a spool on virtual time that can be closed, killed and opened again.
+// What the spool's tests share: a directory that cleans up, an owner that remembers what it was
+// told, operations made of lambdas, and a spool on virtual time that can be closed, killed and
+// opened again.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
@@ -19,10 +21,18 @@
 
 namespace holdfast::spool {
 
+// In memory where that is possible: what a real disk would add is waiting.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "holdfast-spool-XXXXXX").string();
+    namespace fs = std::filesystem;
+    constexpr uint64_t kEnough = uint64_t{256} << 20;
+    const fs::path memory = "/dev/shm";
+    std::error_code error;
+    const bool in_memory = fs::space(memory, error).available >= kEnough && !error &&
+                           access(memory.c_str(), W_OK) == 0;
+    std::string name =
+        ((in_memory ? memory : fs::temp_directory_path()) / "holdfast-spool-XXXXXX").string();
     HF_CHECK(mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
@@ -38,7 +48,8 @@ class TemporaryDirectory {
   std::string path_;
 };
 
-// Counts entries per stream both ways that an owner may: with Put in each operation ("count/"), and by
+// Counts entries per stream both ways that an owner may: with Put in each operation ("count/"), and
+//   by
 // Checkpoint and Replay ("seen/"). They must always agree.
 class CountingOwner : public Owner {
  public:

@@ -1,5 +1,5 @@
-// The spool through its contract, on virtual time: what is appended is read back, also after reopening,
-// over many segments, in any mixture of streams.
+// The spool through its contract, on virtual time: what is appended is read back, also after
+// reopening, over many segments, in any mixture of streams.
 #include "spool/spool.h"
 
 #include <gmock/gmock.h>
