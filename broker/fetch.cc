@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -68,10 +69,17 @@ void FetchHandler::Handle(Call call) {
   }
 }
 
+size_t FetchHandler::BytesAllowed(const FetchRequest& request) const {
+  return static_cast<size_t>(std::clamp(request.max_bytes, 0, context_.options.fetch_bytes_max));
+}
+
+size_t FetchHandler::BytesWanted(const FetchRequest& request) const {
+  return std::min(static_cast<size_t>(std::max(request.min_bytes, 0)), BytesAllowed(request));
+}
+
 void FetchHandler::Evaluate(const Call& call, Answer* answer) {
   const FetchRequest& request = call.request;
-  answer->bytes_max =
-      static_cast<size_t>(std::clamp(request.max_bytes, 0, context_.options.fetch_bytes_max));
+  answer->bytes_max = BytesAllowed(request);
   answer->response.responses.reserve(request.topics.size());
   const bool by_id = call.version() >= kTopicIdsSince;
   for (const auto& topic_request : request.topics) {
@@ -120,6 +128,18 @@ void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, co
   }
 }
 
+// Damage on the disk costs the batches it hit; consumers see a gap in the offsets and go on.
+base::Result<spool::Lease> FetchHandler::ReadFrom(const Partition& partition, int64_t offset,
+                                                  size_t bytes_max) {
+  spool::Spool& spool = context_.log->spool();
+  auto lease = spool.Read(partition.stream, offset, bytes_max);
+  if (lease || lease.error().code != base::Code::kCorrupt) return lease;
+  HF_ASSIGN_OR_RETURN(const int64_t next, spool.NextReadable(partition.stream, offset));
+  base::Log(base::LogLevel::kError, "broker", "offsets {} to {} are damaged and left out: {}",
+            offset, next, lease.error().message);
+  return spool.Read(partition.stream, next, bytes_max);
+}
+
 // The first batch of the whole answer is given however large it is, so that a consumer with small
 // limits still gets on (KIP-74).
 void FetchHandler::ReadEntries(const Partition& partition,
@@ -127,18 +147,12 @@ void FetchHandler::ReadEntries(const Partition& partition,
                                Answer* answer, FetchResponse::PartitionData* out) {
   const size_t limit = std::min(static_cast<size_t>(std::max(request.partition_max_bytes, 0)),
                                 answer->bytes_max - answer->bytes);
-  auto lease = context_.log->spool().Read(partition.stream, request.fetch_offset, limit);
+  auto lease = ReadFrom(partition, request.fetch_offset, limit);
   if (!lease) {
-    switch (lease.error().code) {
-      case base::Code::kNotFound:  // Trimmed meanwhile.
-        out->error_code = ErrorCode::kOffsetOutOfRange;
-        break;
-      case base::Code::kCorrupt:
-        out->error_code = ErrorCode::kCorruptMessage;
-        break;
-      default:
-        out->error_code = kafka::ToPartitionError(lease.error().code);
-    }
+    // Trimmed meanwhile, or the disk does not answer.
+    out->error_code = lease.error().code == base::Code::kNotFound
+                          ? ErrorCode::kOffsetOutOfRange
+                          : kafka::ToPartitionError(lease.error().code);
     return;
   }
   size_t size = 0;

@@ -49,6 +49,7 @@ class FetchHandler {
   void ReadEntries(const Partition& partition, const kafka::FetchRequest::FetchPartition& request,
                    int64_t high_watermark, Answer* answer,
                    kafka::FetchResponse::PartitionData* out);
+  base::Result<spool::Lease> ReadFrom(const Partition& partition, int64_t offset, size_t bytes_max);
   void Respond(Call& call, const Answer& answer, base::TimePoint started);
 
   void Park(Call call, const Answer& answer, base::TimePoint started);
