@@ -1,0 +1,122 @@
+// A broker as a part of a process: its loops, its listener, its admin server, and the options from
+// the configuration.
+#include <chrono>
+#include <future>
+#include <utility>
+
+#include "agent/loops.h"
+#include "agent/role.h"
+#include "broker/broker.h"
+#include "broker/server.h"
+#include "config/holdfast.pb.h"
+#include "metrics/catalogue.h"
+#include "metrics/registry.h"
+#include "net/admin_server.h"
+
+namespace holdfast::agent {
+namespace {
+
+using std::chrono::milliseconds;
+
+base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::Registry& registry) {
+  broker::Options options{
+      .spool = SpoolOptionsOf(config.data()),
+      .node_id = config.node_id(),
+      .num_partitions = config.num_partitions(),
+      .auto_create_topics = config.auto_create_topics(),
+      .max_message_bytes = config.message_bytes_max(),
+      .fetch_bytes_max = config.fetch_bytes_max(),
+      .producer_id_expiration = milliseconds(config.producer_id_expiration_ms()),
+      .retention_check_interval = milliseconds(config.retention_check_interval_ms()),
+      .groups = {.session_timeout_min = milliseconds(config.groups().session_timeout_min_ms()),
+                 .session_timeout_max = milliseconds(config.groups().session_timeout_max_ms()),
+                 .initial_rebalance_delay =
+                     milliseconds(config.groups().initial_rebalance_delay_ms()),
+                 .offsets_retention = milliseconds(config.groups().offsets_retention_ms())},
+      .metrics = &registry,
+  };
+  if (config.has_advertised()) {
+    HF_ASSIGN_OR_RETURN(const net::HostPort advertised, net::HostPort::Parse(config.advertised()));
+    options.advertised_host = advertised.host;
+    options.advertised_port = advertised.port;
+  }
+  return options;
+}
+
+base::Result<net::FramedServer::Options> ServerOptionsOf(const config::Broker& config) {
+  HF_ASSIGN_OR_RETURN(const net::HostPort listen, net::HostPort::Parse(config.listen()));
+  return net::FramedServer::Options{
+      .listen = listen,
+      .frame_bytes_max = config.limits().request_bytes_max(),
+      .connections_max = config.limits().connections_max(),
+      .idle_timeout = milliseconds(config.limits().idle_timeout_ms()),
+  };
+}
+
+class BrokerRole final : public Role {
+ public:
+  explicit BrokerRole(const config::Broker& config)
+      : drain_timeout_(config.drain_timeout_ms()),
+        net_metrics_(registry_),
+        budget_(config.limits().memory_in_flight_bytes_max(), net_metrics_) {}
+
+  ~BrokerRole() override {
+    admin_.reset();
+    server_.reset();
+    if (broker_) broker_->Stop();
+  }
+
+  base::Result<void> Start(const config::Broker& config) {
+    HF_ASSIGN_OR_RETURN(auto options, OptionsOf(config, registry_));
+    HF_ASSIGN_OR_RETURN(auto server_options, ServerOptionsOf(config));
+    HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
+    const std::vector<net::EventLoop*> workers = loops_.workers();
+    HF_ASSIGN_OR_RETURN(
+        broker_,
+        broker::Broker::Start(std::move(options), {.writer = loops_.writer(),
+                                                   .background = loops_.background(),
+                                                   .workers = {workers.begin(), workers.end()}}));
+    HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), broker_->AdminRoutes()));
+    HF_ASSIGN_OR_RETURN(server_, broker::Listen(*broker_, std::move(server_options),
+                                                {.acceptor = *workers.front(), .workers = workers},
+                                                budget_, net_metrics_));
+    return {};
+  }
+
+  std::string_view name() const override { return "broker"; }
+  std::vector<std::string> ListenAddresses() const override {
+    return {server_->local_address().ToString()};
+  }
+  std::string AdminAddress() const override {
+    return admin_ ? admin_->local_address().ToString() : "";
+  }
+
+  void Drain() override {
+    admin_.reset();
+    std::promise<void> drained;
+    server_->Drain(drain_timeout_, [&drained] { drained.set_value(); });
+    broker_->Stop();  // Answers long polls and joins, for which the drain waits.
+    drained.get_future().wait();
+    server_.reset();
+  }
+
+ private:
+  const milliseconds drain_timeout_;
+  metrics::Registry registry_;
+  metrics::NetMetrics net_metrics_;
+  net::MemoryBudget budget_;
+  Loops loops_;
+  std::unique_ptr<broker::Broker> broker_;
+  std::unique_ptr<net::AdminServer> admin_;
+  std::unique_ptr<net::FramedServer> server_;
+};
+
+}  // namespace
+
+base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config) {
+  auto role = std::make_unique<BrokerRole>(config);
+  HF_RETURN_IF_ERROR(role->Start(config));
+  return role;
+}
+
+}  // namespace holdfast::agent
