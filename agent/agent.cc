@@ -73,7 +73,7 @@ class RunningAgent final : public Agent {
         registry_(registry),
         upstream_addresses_(std::move(upstream)),
         listen_addresses_(std::move(listen)),
-        net_metrics_(registry),
+        net_metrics_(*loops_.metrics),
         metrics_(registry),
         memory_(options_.memory_in_flight_max, net_metrics_),
         cache_(Declared(options_.topics)),
@@ -251,7 +251,7 @@ class RunningAgent final : public Agent {
   metrics::Registry& registry_;
   const std::vector<net::HostPort> upstream_addresses_;
   const std::vector<net::HostPort> listen_addresses_;
-  metrics::NetMetrics net_metrics_;
+  metrics::NetMetrics& net_metrics_;
   metrics::AgentMetrics metrics_;
   net::MemoryBudget memory_;
   net::Resolver resolver_;
@@ -279,7 +279,7 @@ class RunningAgent final : public Agent {
 
 base::Result<std::unique_ptr<Agent>> Agent::Start(Options options, Loops loops,
                                                   metrics::Registry& registry) {
-  HF_CHECK(!loops.workers.empty() && loops.upstream != nullptr);
+  HF_CHECK(!loops.workers.empty() && loops.upstream != nullptr && loops.metrics != nullptr);
   HF_ASSIGN_OR_RETURN(auto upstream, ParseAll(options.upstream, "upstream address"));
   HF_ASSIGN_OR_RETURN(auto listen, ParseAll(options.listen, "listen address"));
   auto agent = std::make_unique<RunningAgent>(std::move(options), std::move(loops), registry,

@@ -33,7 +33,8 @@
 
 namespace holdfast::metrics {
 class Registry;
-}
+struct NetMetrics;
+}  // namespace holdfast::metrics
 namespace holdfast::net {
 class EventLoop;
 }
@@ -81,6 +82,7 @@ class Agent {
     net::EventLoop* upstream = nullptr;          // The forwarder; may be one of the workers.
     base::Executor* spool_writer = nullptr;      // For the spool alone.
     base::Executor* spool_background = nullptr;  // For the spool alone.
+    metrics::NetMetrics* metrics = nullptr;      // What the loops were made with.
   };
 
   // Opens the spool, binds the listeners and begins to forward. Does not wait for the tier.

@@ -8,6 +8,7 @@
 #include "agent/loops.h"
 #include "agent/role.h"
 #include "config/holdfast.pb.h"
+#include "metrics/catalogue.h"
 #include "metrics/registry.h"
 #include "net/admin_server.h"
 
@@ -44,15 +45,17 @@ Agent::Options OptionsOf(const config::Agent& config) {
 
 class AgentRole final : public Role {
  public:
-  explicit AgentRole(milliseconds drain_timeout) : drain_timeout_(drain_timeout) {}
+  explicit AgentRole(milliseconds drain_timeout)
+      : drain_timeout_(drain_timeout), net_metrics_(registry_) {}
 
   base::Result<void> Start(const config::Agent& config) {
-    HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), nullptr));
+    HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
     HF_ASSIGN_OR_RETURN(agent_, Agent::Start(OptionsOf(config),
                                              {.workers = loops_.workers(),
                                               .upstream = &loops_.upstream(),
                                               .spool_writer = &loops_.writer(),
-                                              .spool_background = &loops_.background()},
+                                              .spool_background = &loops_.background(),
+                                              .metrics = &net_metrics_},
                                              registry_));
     HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), agent_->AdminRoutes()));
     return {};
@@ -69,6 +72,7 @@ class AgentRole final : public Role {
   const milliseconds drain_timeout_;
   // Destroyed from the bottom up: no scrape reaches an agent that is gone, and no agent a loop.
   metrics::Registry registry_;
+  metrics::NetMetrics net_metrics_;
   Loops loops_;
   std::unique_ptr<Agent> agent_;
   std::unique_ptr<net::AdminServer> admin_;
