@@ -85,7 +85,8 @@ Socket::Outcome Socket::Write(std::span<iovec> pieces) {
   message.msg_iovlen = pieces.size();
   ssize_t result;
   do {
-    result = sendmsg(fd_, &message, MSG_NOSIGNAL);
+    result = pieces.size() == 1 ? send(fd_, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+                                : sendmsg(fd_, &message, MSG_NOSIGNAL);
   } while (result < 0 && errno == EINTR);
   return ToOutcome(result);
 }
