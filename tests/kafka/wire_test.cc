@@ -160,27 +160,40 @@ TEST(WireTest, TagSectionsThatMakeNoSenseAreRefused) {
 }
 
 TEST(WireTest, LengthsThatMakeNoSenseAreRefused) {
+  const std::string never_null = "a field that is never null is null";
   const struct {
     const char* what;
     int16_t version;
     std::string bytes;
+    std::string error;
   } rows[] = {
-      {"a string of -2 bytes", 1, "\xff\xfe"s},
-      {"a null name", 1, "\xff\xff"s},
-      {"a null name, compact", 2, "\0"s},
-      {"a null note before it may be null", 0, "\0\0\xff\xff"s},
-      {"a string of more than 32767 bytes", 2, "\x81\x80\2"s + std::string(32768, 'x')},
-      {"an array of 2147483647", 1, "\0\0\0\0\x7f\xff\xff\xff"s + std::string(100, '\0')},
-      {"an array of -2", 1, "\0\0\0\0\xff\xff\xff\xfe"s},
-      {"a null array that is never null", 1, "\0\0\0\0\xff\xff\xff\xff"s},
-      {"an array of 4294967294, compact", 2, "\1\1\xff\xff\xff\xff\xf"s},
-      {"a length of more than 32 bits", 2, "\xff\xff\xff\xff\x1f"s},
-      {"a length that never ends", 2, "\x80\x80\x80\x80\x80\x80\x80"s},
+      {"a string of -2 bytes", 1, "\xff\xfe"s, "a string has a negative length"},
+      {"a null name", 1, "\xff\xff"s, never_null},
+      {"a null name, compact", 2, "\0"s, never_null},
+      {"a null note before it may be null", 0, "\0\0\xff\xff"s, never_null},
+      {"a string of more than 32767 bytes", 2, "\x81\x80\2"s + std::string(32768, 'x'),
+       "a string is longer than 32767 bytes"},
+      {"an array of 2147483647", 1, "\0\0\0\0\x7f\xff\xff\xff"s + std::string(100, '\0'),
+       "an array is longer than the message"},
+      {"an array of 4294967294, compact", 2, "\1\1\xff\xff\xff\xff\xf"s,
+       "an array is longer than the message"},
+      {"an array of -2", 1, "\0\0\0\0\xff\xff\xff\xfe"s,
+       "an array or a byte field has a negative length"},
+      {"a null array that is never null", 1, "\0\0\0\0\xff\xff\xff\xff"s,
+       "an array that is never null is null"},
+      {"a null array before it may be null", 0, "\0\0\0\0\0\0\0\0\xff\xff\xff\xff"s,
+       "an array that is never null in this version is null"},
+      {"null bytes before they may be null", 0, "\0\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff"s,
+       never_null},
+      {"a length of more than 32 bits", 2, "\xff\xff\xff\xff\x1f"s,
+       "a variable-length integer has more than 32 bits"},
+      {"a length that never ends", 2, "\x80\x80\x80\x80\x80\x80\x80"s,
+       "a variable-length integer has more than 32 bits"},
   };
   for (const auto& row : rows) {
     const Decoded decoded = Decode(row.bytes, row.version);
     EXPECT_FALSE(decoded.complete) << row.what;
-    EXPECT_NE(decoded.error, nullptr) << row.what;
+    EXPECT_EQ(decoded.error != nullptr ? decoded.error : "none", row.error) << row.what;
   }
 }
 
