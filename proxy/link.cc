@@ -83,7 +83,7 @@ void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
   ready_ = true;
   attempts_ = 0;
   base::Log(LogLevel::kInfo, "upstream", "connected to {}", peer_.ToString());
-  callbacks_.on_ready();
+  if (!abandoned_) callbacks_.on_ready();
 }
 
 void Link::Send(base::Buffer frame, Tier::OnAnswer on_answer) {
@@ -108,7 +108,7 @@ void Link::OnFrame(base::Buffer frame) {
   }
   Tier::OnAnswer on_answer = std::move(pending_.front().on_answer);
   pending_.pop_front();
-  on_answer(frame.view());
+  if (!abandoned_) on_answer(frame.view());
 }
 
 // One timer for all: it looks at the oldest request when that of an earlier one would have been due.
@@ -141,9 +141,9 @@ void Link::Lose(std::string_view cause, std::string_view message) {
   retry_timer_ = context_.loop.After(wait, [this] { Connect(); });
   std::deque<Pending> lost = std::exchange(pending_, {});
   for (Pending& pending : lost) {
-    pending.on_answer(base::Unexpected(Code::kUnavailable, std::string(message)));
+    if (!abandoned_) pending.on_answer(base::Unexpected(Code::kUnavailable, std::string(message)));
   }
-  callbacks_.on_lost();
+  if (!abandoned_) callbacks_.on_lost();
 }
 
 }  // namespace holdfast::proxy

@@ -55,6 +55,8 @@ class Link {
   // While ready.
   [[nodiscard]] const kafka::ApiVersionsResponse& versions() const { return versions_; }
   void Send(base::Buffer frame, Tier::OnAnswer on_answer);
+  // Calls back no more; for a link that is about to be destroyed.
+  void Abandon() { abandoned_ = true; }
 
  private:
   struct Pending {
@@ -81,6 +83,7 @@ class Link {
   base::Buffer versions_frame_;
   kafka::ApiVersionsResponse versions_;  // Borrows from versions_frame_.
   bool ready_ = false;
+  bool abandoned_ = false;
   int32_t next_correlation_id_ = 0;
   uint32_t attempts_ = 0;  // In a row, without becoming ready.
   bool watching_ = false;  // deadline_timer_ is set.

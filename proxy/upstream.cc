@@ -87,7 +87,7 @@ void Upstream::OnLinkReady(int32_t node) {
   }
   // Not needed any more, but an answer may be on its way.
   if (bootstrap_ && !asking_) {
-    retired_.push_back(std::move(bootstrap_));
+    Retire(std::move(bootstrap_));
     PlanRefresh(options_.metadata_refresh);
   }
   if (observer_ != nullptr) observer_->OnNodeReady(node);
@@ -97,7 +97,7 @@ void Upstream::OnLinkLost(int32_t node) {
   if (node == kBootstrapNode) {
     // The next attempt goes to the next address, when this link would have tried again.
     if (options_.bootstrap.size() > 1) {
-      retired_.push_back(std::move(bootstrap_));
+      Retire(std::move(bootstrap_));
       bootstrap_timer_ = context_.loop.After(options_.link.backoff_min, [this] { Bootstrap(); });
     }
     NoteAway();
@@ -135,8 +135,13 @@ void Upstream::PlanRefresh(base::Duration delay) {
   refresh_timer_ = context_.loop.After(due - now, [this] { AskMetadata(); });
 }
 
+// A link may not be destroyed from inside its own callbacks.
+void Upstream::Retire(std::unique_ptr<Link> link) {
+  link->Abandon();
+  context_.loop.Post([link = std::move(link)] {});
+}
+
 void Upstream::AskMetadata() {
-  retired_.clear();
   if (asking_) {
     ask_again_ = true;
     return;
@@ -182,7 +187,7 @@ void Upstream::KeepLinksInStep() {
     if (keep) {
       ++link;
     } else {
-      retired_.push_back(std::move(link->second));
+      Retire(std::move(link->second));
       link = links_.erase(link);
     }
   }

@@ -58,6 +58,7 @@ class Upstream final : public Tier {
   void OnLinkReady(int32_t node);
   void OnLinkLost(int32_t node);
   void NoteAway();
+  void Retire(std::unique_ptr<Link> link);
   void AskMetadata();
   void OnMetadata(const kafka::MetadataResponse& response);
   void MakeMissingTopics(const kafka::MetadataResponse& response);
@@ -74,7 +75,6 @@ class Upstream final : public Tier {
   std::unique_ptr<Link> bootstrap_;
   size_t next_bootstrap_ = 0;
   std::map<int32_t, std::unique_ptr<Link>> links_;
-  std::vector<std::unique_ptr<Link>> retired_;  // Destroyed on the next turn.
 
   std::set<std::string, std::less<>> wanted_;  // Topics that were asked for by name.
   bool asking_ = false;
