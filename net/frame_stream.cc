@@ -15,6 +15,8 @@ namespace holdfast::net {
 namespace {
 
 constexpr size_t kReadAheadBytes = 65536;
+// What must have come of a frame before memory for all of it is asked for.
+constexpr size_t kOpeningBytes = 16384;
 // Turns are shared: a stream with more to read or write waits for the next one.
 constexpr int kReadsPerTurn = 4;
 constexpr size_t kWriteBytesPerTurn = size_t{4} << 20;
@@ -80,10 +82,11 @@ void FrameStream::GoOnReading(Stop why) {
 void FrameStream::BeginBody() {
   if (closed_ || finishing_) return;
   HF_CHECK(!in_body_);
+  const base::Buffer opening = std::exchange(frame_, base::Buffer(length_));
   in_body_ = true;
-  filled_ = 0;
-  frame_ = base::Buffer(length_);
-  if (length_ == 0) FinishFrame();
+  filled_ = opening.size();
+  if (filled_ > 0) std::memcpy(frame_.data(), opening.data(), filled_);
+  if (filled_ == length_) FinishFrame();
 }
 
 void FrameStream::Close() {
@@ -134,7 +137,7 @@ void FrameStream::Read() {
 bool FrameStream::ReadOnce(std::span<char> ahead) {
   std::array<iovec, 2> pieces;
   size_t count = 0;
-  const size_t missing = in_body_ ? length_ - filled_ : 0;
+  const size_t missing = in_body_ ? frame_.size() - filled_ : 0;
   if (missing > 0) pieces[count++] = {.iov_base = frame_.data() + filled_, .iov_len = missing};
   if (!ahead.empty()) pieces[count++] = {.iov_base = ahead.data(), .iov_len = ahead.size()};
   const Socket::Outcome outcome = socket_.Read({pieces.data(), count});
@@ -155,7 +158,7 @@ bool FrameStream::ReadOnce(std::span<char> ahead) {
   const size_t direct = std::min(missing, outcome.bytes);
   if (direct > 0) {
     filled_ += direct;
-    if (filled_ == length_) FinishFrame();
+    if (filled_ == frame_.size()) OnFilled();
   }
   Consume({ahead.data(), outcome.bytes - direct});
   return outcome.bytes == missing + ahead.size();
@@ -178,11 +181,11 @@ void FrameStream::Consume(std::string_view bytes) {
       return;
     }
     if (in_body_) {
-      const size_t taken = std::min(length_ - filled_, bytes.size());
+      const size_t taken = std::min(frame_.size() - filled_, bytes.size());
       std::memcpy(frame_.data() + filled_, bytes.data(), taken);
       bytes.remove_prefix(taken);
       filled_ += taken;
-      if (filled_ == length_) FinishFrame();
+      if (filled_ == frame_.size()) OnFilled();
     } else {
       header_[header_bytes_++] = bytes.front();
       bytes.remove_prefix(1);
@@ -199,6 +202,20 @@ void FrameStream::BeginFrame() {
                                      std::to_string(options_.frame_bytes_max) + " are allowed");
   }
   length_ = static_cast<size_t>(length);
+  filled_ = 0;
+  if (length_ <= kOpeningBytes) {
+    frame_ = base::Buffer();
+    if (owner_.AdmitFrame(length_)) BeginBody();
+  } else {
+    frame_ = base::Buffer(kOpeningBytes);
+    in_body_ = true;
+  }
+}
+
+// Either the frame or its opening, after which the rest is worth asking for.
+void FrameStream::OnFilled() {
+  if (filled_ == length_) return FinishFrame();
+  in_body_ = false;
   if (owner_.AdmitFrame(length_)) BeginBody();
 }
 

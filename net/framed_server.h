@@ -18,11 +18,11 @@
 // Shutdown: Drain, or the destructor, which closes everything at once and waits for the loops. After
 //   it no session is left.
 // Limits: see Options. A frame's length is checked before any memory is taken for it, and memory is
-//   reserved from the budget before the body is read: a socket whose frame finds no room is not
-//   read until there is some. A connection that has requests_in_flight_max requests unanswered, or
-//   output_bytes_high bytes of answers waiting for its peer, is not read until half of them are
-//   gone. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A frame
-//   that has begun must move within 30 s.
+//   reserved from the budget before more than its first 16 KiB are read: a socket whose frame finds
+//   no room is not read until there is some. A connection that has requests_in_flight_max requests
+//   unanswered, or output_bytes_high bytes of answers waiting for its peer, is not read until half
+//   of them are gone. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A
+//   frame that has begun must move within 30 s.
 #pragma once
 
 #include <functional>

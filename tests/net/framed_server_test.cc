@@ -149,6 +149,22 @@ TEST_F(FramedServerTest, AFrameWithoutMemoryWaitsUntilThereIsSome) {
   EXPECT_EQ(budget_.used(), 0U);
 }
 
+TEST_F(FramedServerTest, AFrameThatIsOnlyAnnouncedTakesNoMemoryFromOthers) {
+  const auto server = ServeEcho();
+  const std::string whole = Framed(std::string(budget_.limit(), 'x'));
+  std::vector<TestPeer> silent;
+  for (const size_t sent : {size_t{4}, size_t{5}, size_t{16383}}) {
+    silent.emplace_back(server->local_address());
+    silent.back().Write(std::string_view(whole).substr(0, sent));
+  }
+  TestPeer honest(server->local_address());
+  for (const size_t size : {size_t{1}, size_t{16385}, budget_.limit()}) {
+    const std::string body(size, 'y');
+    std::jthread writer([&] { honest.Write(Framed(body)); });
+    EXPECT_EQ(honest.ReadFrame(), body);
+  }
+}
+
 TEST_F(FramedServerTest, AFrameLargerThanTheBudgetPassesAlone) {
   const auto server = ServeEcho();
   TestPeer peer(server->local_address());
@@ -166,7 +182,7 @@ TEST_F(FramedServerTest, MemoryIsGivenBackWhenItsWaiterHasGone) {
   auto held = witness_.Take();
   {
     TestPeer second(server->local_address());
-    second.Write(Framed(large).substr(0, 1000));
+    second.Write(Framed(large).substr(0, 20000));
     while (!budget_.HasWaiters()) LetLoopsTurn();
     second.Reset();
   }
