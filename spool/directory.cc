@@ -79,14 +79,32 @@ base::Result<void> RemoveFile(const std::string& path) {
   return {};
 }
 
+// After a power cut a new directory is found only if the one above it was flushed. One that we may not
+// read cannot be flushed by us, and is no reason not to start.
+base::Result<void> SyncParent(const fs::path& path) {
+  fs::path above = fs::absolute(path).lexically_normal();
+  if (!above.has_filename()) above = above.parent_path();
+  above = above.parent_path();
+  if (access(above.c_str(), R_OK) != 0) return {};
+  return SyncPath(above.string(), O_RDONLY | O_DIRECTORY);
+}
+
+base::Result<void> MakeDirectories(const fs::path& path) {
+  std::error_code error;
+  if (path.empty() || fs::is_directory(path, error)) return {};
+  HF_RETURN_IF_ERROR(MakeDirectories(path.parent_path()));
+  fs::create_directory(path, error);
+  if (error)
+    return base::Unexpected(
+        base::ErrnoError(path.string() + ": cannot make the directory", error.value()));
+  return SyncParent(path);
+}
+
 }  // namespace
 
 base::Result<Directory> Directory::Open(const std::string& path) {
   Directory directory(path);
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error)
-    return base::Unexpected(base::ErrnoError(path + ": cannot make the directory", error.value()));
+  HF_RETURN_IF_ERROR(MakeDirectories(path));
   // Look first, touch later: a foreign directory gets not even a lock file.
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) HF_RETURN_IF_ERROR(directory.CheckEmpty());
@@ -182,6 +200,8 @@ base::Result<void> Directory::WriteMarker() {
     if (!file) return base::Unexpected(base::ErrnoError(draft + ": cannot write", errno));
   }
   HF_RETURN_IF_ERROR(SyncPath(draft, O_WRONLY));
+  // Whoever made the directory, perhaps we in an earlier life, may not have got that far.
+  HF_RETURN_IF_ERROR(SyncParent(path_));
   if (rename(draft.c_str(), marker.c_str()) != 0)
     return base::Unexpected(base::ErrnoError(marker + ": cannot rename", errno));
   return Sync();

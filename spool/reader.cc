@@ -61,30 +61,37 @@ base::Result<EntryView> Resolve(SegmentFile& file, const lmdb::ReadTransaction& 
 
 }  // namespace
 
-base::Result<Lease> SpoolReader::Read(StreamId stream, int64_t from, size_t max_bytes) {
+template <class Attempt>
+auto SpoolReader::WithSegments(const Attempt& attempt) -> decltype(attempt(Segments())) {
   for (;;) {
-    const OffsetRange range = catalog_.Range(stream);
-    if (from < range.start || from > range.end)
-      return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
-                                                         std::to_string(range.start) + ", " +
-                                                         std::to_string(range.end) + ")");
-    if (from == range.end) return Lease();
     const std::shared_ptr<const Segments> segments = catalog_.segments();
-    HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(*segments, stream, from));
-    HF_ASSIGN_OR_RETURN(auto state, Take((*segments)[at]));
-    if (!state) continue;  // Retired just now, so the range is another one by now, too.
-    HF_RETURN_IF_ERROR(Fill(*state, stream, from, max_bytes));
-    if (!state->entries.empty()) {
-      Lease lease;
-      lease.state_ = std::move(state);
-      return lease;
-    }
-    state.reset();
-    HF_ASSIGN_OR_RETURN(const int64_t next, NextReadable(stream, from));
-    return base::Unexpected(
-        base::Code::kCorrupt,
-        Where(stream, from) + ": damaged; the next good offset is " + std::to_string(next));
+    auto result = attempt(*segments);
+    if (result || catalog_.segments() == segments) return result;
   }
+}
+
+base::Result<Lease> SpoolReader::Read(StreamId stream, int64_t from, size_t max_bytes) {
+  return WithSegments(
+      [&](const Segments& segments) { return Read(segments, stream, from, max_bytes); });
+}
+
+base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream, int64_t from,
+                                      size_t max_bytes) {
+  const OffsetRange range = catalog_.Range(stream);
+  if (from < range.start || from > range.end)
+    return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
+                                                       std::to_string(range.start) + ", " +
+                                                       std::to_string(range.end) + ")");
+  if (from == range.end) return Lease();
+  HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(segments, stream, from));
+  HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
+  HF_RETURN_IF_ERROR(Fill(*state, stream, from, max_bytes));
+  if (state->entries.empty())
+    return base::Unexpected(base::Code::kCorrupt,
+                            Where(stream, from) + ": damaged; NextReadable says where to go on");
+  Lease lease;
+  lease.state_ = std::move(state);
+  return lease;
 }
 
 // Leaves `entries` empty if what holds `from` is damaged.
@@ -118,28 +125,32 @@ base::Result<int64_t> SpoolReader::NextReadable(StreamId stream, int64_t from) {
   const OffsetRange range = catalog_.Range(stream);
   from = std::max(from, range.start);
   if (from >= range.end) return range.end;
-  const std::shared_ptr<const Segments> segments = catalog_.segments();
-  HF_ASSIGN_OR_RETURN(size_t at, FindSegment(*segments, stream, from));
-  for (; at < segments->size(); ++at) {
-    HF_ASSIGN_OR_RETURN(auto state, Take((*segments)[at]));
-    if (!state) continue;
-    HF_ASSIGN_OR_RETURN(const auto entry, FindEntry(*state, stream, from, kAnyTime));
-    if (entry) return std::max(from, entry->base_offset);
-  }
-  return range.end;
+  HF_ASSIGN_OR_RETURN(
+      const auto entry,
+      WithSegments([&](const Segments& segments) -> base::Result<std::optional<EntryInfo>> {
+        HF_ASSIGN_OR_RETURN(const size_t first, FindSegment(segments, stream, from));
+        return FindFrom(segments, first, stream, from, kAnyTime);
+      }));
+  return entry ? std::max(from, entry->base_offset) : range.end;
 }
 
 base::Result<std::optional<EntryInfo>> SpoolReader::FindByTime(StreamId stream,
                                                                int64_t timestamp_ms) {
-  const OffsetRange range = catalog_.Range(stream);
-  if (range.start == range.end) return std::nullopt;
-  const std::shared_ptr<const Segments> segments = catalog_.segments();
-  HF_ASSIGN_OR_RETURN(const size_t first, FindSegment(*segments, stream, range.start));
-  HF_ASSIGN_OR_RETURN(const size_t timely, FindSegmentByTime(*segments, stream, timestamp_ms));
-  for (size_t at = std::max(first, timely); at < segments->size(); ++at) {
-    HF_ASSIGN_OR_RETURN(auto state, Take((*segments)[at]));
-    if (!state) continue;
-    HF_ASSIGN_OR_RETURN(auto entry, FindEntry(*state, stream, range.start, timestamp_ms));
+  return WithSegments([&](const Segments& segments) -> base::Result<std::optional<EntryInfo>> {
+    const OffsetRange range = catalog_.Range(stream);
+    if (range.start == range.end) return std::nullopt;
+    HF_ASSIGN_OR_RETURN(const size_t first, FindSegment(segments, stream, range.start));
+    HF_ASSIGN_OR_RETURN(const size_t timely, FindSegmentByTime(segments, stream, timestamp_ms));
+    return FindFrom(segments, std::max(first, timely), stream, range.start, timestamp_ms);
+  });
+}
+
+base::Result<std::optional<EntryInfo>> SpoolReader::FindFrom(const Segments& segments, size_t first,
+                                                             StreamId stream, int64_t from,
+                                                             int64_t timestamp_ms_min) {
+  for (size_t at = first; at < segments.size(); ++at) {
+    HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
+    HF_ASSIGN_OR_RETURN(auto entry, FindEntry(*state, stream, from, timestamp_ms_min));
     if (entry) return entry;
   }
   return std::nullopt;
@@ -200,7 +211,8 @@ base::Result<StreamEnd> SpoolReader::EndAtBeginning(const Segment& segment, Stre
 
 base::Result<std::unique_ptr<Lease::State>> SpoolReader::Take(
     const std::shared_ptr<Segment>& segment) {
-  if (!segment->TryLease()) return nullptr;
+  if (!segment->TryLease())
+    return base::Unexpected(base::Code::kUnavailable, segment->path + ": retired just now");
   auto state = std::make_unique<Lease::State>();
   state->hold = std::make_unique<Lease::State::Hold>(store_, segment);
   HF_ASSIGN_OR_RETURN(state->file, store_->files().Open(*segment));

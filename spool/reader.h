@@ -28,12 +28,21 @@ class SpoolReader {
  private:
   using Segments = Catalog::Segments;
 
+  // Each public call is made again by these if a segment it looked into was retired meanwhile.
+  template <class Attempt>
+  auto WithSegments(const Attempt& attempt) -> decltype(attempt(Segments()));
+  base::Result<Lease> Read(const Segments& segments, StreamId stream, int64_t from,
+                           size_t max_bytes);
+  base::Result<std::optional<EntryInfo>> FindFrom(const Segments& segments, size_t first,
+                                                  StreamId stream, int64_t from,
+                                                  int64_t timestamp_ms_min);
+
   // The position in `segments` of the one that holds the offset, or would.
   base::Result<size_t> FindSegment(const Segments& segments, StreamId stream, int64_t offset);
   base::Result<size_t> FindSegmentByTime(const Segments& segments, StreamId stream,
                                          int64_t timestamp_ms);
   base::Result<StreamEnd> EndAtBeginning(const Segment& segment, StreamId stream);
-  // Nothing if the segment has been retired meanwhile.
+
   base::Result<std::unique_ptr<Lease::State>> Take(const std::shared_ptr<Segment>& segment);
   base::Result<void> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes);
   // The first entry that reaches behind `from` and has such a timestamp, in this segment.

@@ -1,6 +1,7 @@
 #include "spool/segment_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -129,6 +130,15 @@ base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) 
 base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& path,
                                                              lmdb::Access access) {
   HF_ASSIGN_OR_RETURN(auto environment, lmdb::Environment::Open(path, access, 0));
+  struct stat info {};
+  if (fstat(environment->file_descriptor(), &info) != 0)
+    return base::Unexpected(base::ErrnoError(path + ": cannot ask for its size", errno));
+  // Beyond the file's end the map cannot even be read without a signal.
+  const uint64_t used_bytes = environment->used_pages() * environment->page_bytes();
+  if (static_cast<uint64_t>(info.st_size) < used_bytes)
+    return base::Unexpected(base::Code::kCorrupt,
+                            path + ": cut off at " + std::to_string(info.st_size) + " of " +
+                                std::to_string(used_bytes) + " bytes; restore it, or move it away");
   std::shared_ptr<SegmentFile> file(new SegmentFile(std::move(environment)));
   HF_RETURN_IF_ERROR(file->OpenDatabases());
   return file;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kAlignment = uint64_t{64} << 10;  // A multiple of every page size.
 constexpr uint64_t kSegmentBytesMin = uint64_t{1} << 20;
+constexpr uint64_t kSmallBytesMin = uint64_t{512} << 10;
 constexpr uint64_t kSegmentsMin = 4;  // In bytes_max, so that one can be freed while others fill.
 constexpr size_t kOpenFilesMax = 64;
 
@@ -61,7 +62,7 @@ void SegmentStore::Report() {
 }
 
 uint64_t SegmentStore::SmallBytes() const {
-  return std::max(RoundUp(segment_bytes_ / 16), kSegmentBytesMin);
+  return std::max(RoundUp(segment_bytes_ / 16), kSmallBytesMin);
 }
 
 uint64_t SegmentStore::BytesFor(Purpose purpose, uint64_t bytes_min) const {

@@ -153,8 +153,8 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
   // Twice, since each entry also takes a line in the table of contents.
   const uint64_t needed = staged.FrameBytes() + uint64_t{bytes} * 2 + kChangesAllowance +
                           (bytes != 0 ? progress_reserve_ : 0);
-  // A small segment was begun because the spool is full: entries do not belong there.
-  const bool suitable = bytes == 0 || segment_->bytes >= store_->segment_bytes();
+  // A segment that was begun because the spool is full is not for entries.
+  const bool suitable = bytes == 0 || purpose_ == Purpose::kEntries;
   if (suitable && needed <= file_->RoomBytes(*index_)) return true;
   if (!staged.empty()) return false;
   const Purpose purpose = bytes != 0 ? Purpose::kEntries : Purpose::kProgress;

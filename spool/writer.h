@@ -87,7 +87,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   // Segments. Nothing may be staged.
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();
-  base::Result<void> BeginSegment(SegmentStore::Next next);
+  base::Result<void> BeginSegment(SegmentStore::Next next, Purpose purpose);
   [[nodiscard]] std::string OlderSegments(CommitNumber end) const;
 
   // Trouble.
@@ -113,6 +113,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   State state_;
   std::shared_ptr<Segment> segment_;   // The newest.
   std::shared_ptr<SegmentFile> file_;  // Its file; nothing after a failure.
+  Purpose purpose_ = Purpose::kEntries;
   std::shared_ptr<MemoryIndex> index_;
   CommitNumber durable_;
   bool reload_needed_ = false;

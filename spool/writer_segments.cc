@@ -14,7 +14,7 @@ constexpr CommitNumber kAllCommits{UINT64_MAX};
 constexpr base::Duration kRetryDelayMin = std::chrono::milliseconds(100);
 constexpr base::Duration kRetryDelayMax = std::chrono::seconds(5);
 // Beside checkpoint and first frame: databases, trees, slack.
-constexpr uint64_t kSegmentOverhead = uint64_t{512} << 10;
+constexpr uint64_t kSegmentOverhead = uint64_t{256} << 10;
 
 }  // namespace
 
@@ -80,6 +80,7 @@ base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files)
                                 files.back().bytes, file_->header()->first_commit);
   segment_->PinFile(file_);
   segment_->entry_bytes = entry_bytes;
+  purpose_ = segment_->bytes < store_->segment_bytes() ? Purpose::kProgress : Purpose::kEntries;
   segments.push_back(segment_);
   store_->Adopt(segments, files.back().number);
   catalog_.Load(std::move(segments), index_, state_, durable_);
@@ -142,7 +143,7 @@ base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
     flush_error_ = flushed.error();
     return flushed;
   }
-  return BeginSegment(std::move(next));
+  return BeginSegment(std::move(next), purpose);
 }
 
 // A full spool still starts, and records progress.
@@ -152,7 +153,7 @@ base::Result<void> Writer::RollToAny() {
   return rolled;
 }
 
-base::Result<void> Writer::BeginSegment(SegmentStore::Next next) {
+base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose) {
   // The owner's view of its entries is current, since all that was applied is durable or reloaded.
   // It goes into the state in memory and so into the checkpoint; no frame carries it.
   Commit checkpoint;
@@ -177,6 +178,7 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next) {
   segment_->PinFile(next.file);
   file_ = std::move(next.file);
   index_ = catalog_.BeginSegment(segment_);
+  purpose_ = purpose;
   next_prepared_ = false;
   segment_bytes_min_ = 0;
   if (old) store_->SealSoon(old);

@@ -1,49 +1,420 @@
 // The spool through its contract, on virtual time: what is appended is read back, also after
-// reopening, over many segments, in any mixture of streams.
+// reopening and over many segments; limits hold and let go; what is not ours is left alone.
 #include "spool/spool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
+#include "base/log.h"
+#include "metrics/registry.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
 namespace {
 
+using base::Code;
 using testing::ElementsAre;
+using testing::HasSubstr;
 
-TEST(SpoolTest, EntriesAreReadBackInOrder) {
-  TemporaryDirectory directory;
-  TestSpool spool(directory.path());
-  ASSERT_TRUE(spool.Open());
-  ASSERT_TRUE(spool.AppendNow("a", "one"));
-  ASSERT_TRUE(spool.AppendNow("b", "two", 5));
-  ASSERT_TRUE(spool.AppendNow("a", "three", 2));
-  EXPECT_THAT(spool.ReadAll("a"), ElementsAre("one", "three"));
-  EXPECT_THAT(spool.ReadAll("b"), ElementsAre("two"));
-  const StreamId a = *spool.spool->FindStream("a");
-  EXPECT_EQ(spool.spool->Range(a).end, 3);
-  spool.Reopen();
-  EXPECT_THAT(spool.ReadAll("a"), ElementsAre("one", "three"));
-  EXPECT_EQ(*spool.spool->FindStream("a"), a);
-  EXPECT_EQ(spool.Get("count/0"), "2");
+class SpoolTest : public testing::Test {
+ protected:
+  void Open() {
+    const auto opened = spool_.Open();
+    ASSERT_TRUE(opened) << opened.error().message;
+  }
+  StreamId Id(const std::string& name) { return *spool_.spool->FindStream(name); }
+  Status GetStatus() { return spool_.spool->GetStatus(); }
+
+  TemporaryDirectory directory_;
+  TestSpool spool_{directory_.path()};
+};
+
+TEST_F(SpoolTest, EntriesAreReadBackInOrder) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  ASSERT_TRUE(spool_.AppendNow("b", "two", 5));
+  ASSERT_TRUE(spool_.AppendNow("a", "three", 2));
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("one", "three"));
+  EXPECT_THAT(spool_.ReadAll("b"), ElementsAre("two"));
+  const StreamId a = Id("a");
+  EXPECT_EQ(spool_.spool->Range(a).end, 3);
+  spool_.Reopen();
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("one", "three"));
+  EXPECT_EQ(Id("a"), a);
+  EXPECT_EQ(spool_.Get("count/0"), "2");
 }
 
-TEST(SpoolTest, EntriesAreReadBackOverManySegments) {
-  TemporaryDirectory directory;
-  TestSpool spool(directory.path());
-  ASSERT_TRUE(spool.Open());
+TEST_F(SpoolTest, EntriesAreReadBackOverManySegments) {
+  Open();
   std::vector<std::string> expected;
   for (int i = 0; i < 100; ++i) {
     expected.push_back(std::string(50'000, static_cast<char>('a' + i % 26)) + std::to_string(i));
-    ASSERT_TRUE(spool.AppendNow("stream", expected.back()));
+    ASSERT_TRUE(spool_.AppendNow("stream", expected.back()));
   }
-  EXPECT_GT(spool.spool->GetStatus().segments, 4u);
-  EXPECT_EQ(spool.ReadAll("stream"), expected);
-  spool.Reopen();
-  EXPECT_EQ(spool.ReadAll("stream"), expected);
-  EXPECT_EQ(spool.owner.seen[0], 100);
-  EXPECT_EQ(spool.Get("count/0"), "100");
+  EXPECT_GT(GetStatus().segments, 4u);
+  EXPECT_EQ(spool_.ReadAll("stream"), expected);
+  spool_.Reopen();
+  EXPECT_EQ(spool_.ReadAll("stream"), expected);
+  EXPECT_EQ(spool_.owner.seen[0], 100);
+  EXPECT_LT(spool_.owner.replays, 50);  // Only the newest segment's.
+  EXPECT_EQ(spool_.Get("count/0"), "100");
+}
+
+TEST_F(SpoolTest, AReadBeginsWithTheEntryThatContainsTheOffset) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "0-9", 10));
+  ASSERT_TRUE(spool_.AppendNow("a", "10-14", 5));
+  auto lease = spool_.spool->Read(Id("a"), 7, 1000);
+  ASSERT_TRUE(lease);
+  ASSERT_EQ(lease->entries().size(), 2u);
+  EXPECT_EQ(lease->entries()[0].bytes, "0-9");
+  lease = spool_.spool->Read(Id("a"), 12, 1000);
+  ASSERT_EQ(lease->entries().size(), 1u);
+  EXPECT_EQ(lease->entries()[0].info.base_offset, 10);
+  EXPECT_TRUE(spool_.spool->Read(Id("a"), 15, 1000)->empty());
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 16, 1000).error().code, Code::kNotFound);
+  EXPECT_TRUE(spool_.spool->Read(StreamId(99), 0, 1000)->empty());  // Perhaps not durable yet.
+  EXPECT_EQ(spool_.spool->Read(StreamId(99), 1, 1000).error().code, Code::kNotFound);
+}
+
+TEST_F(SpoolTest, AReadStopsAtItsLimitButGivesAtLeastOneEntry) {
+  Open();
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(100, 'x')));
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 350)->entries().size(), 3u);
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 0)->entries().size(), 1u);
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 1 << 20)->entries().size(), 200u);
+}
+
+TEST_F(SpoolTest, OneCommitTakesWhatIsQueuedAndAnswersInOrder) {
+  Open();
+  std::vector<int> order;
+  CommitNumber commit;
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(spool_.Append("s" + std::to_string(i % 7), "x", [&, i](const auto& result) {
+      order.push_back(i);
+      EXPECT_TRUE(i == 0 || commit == *result);
+      commit = *result;
+    }));
+  }
+  EXPECT_TRUE(order.empty());
+  spool_.clock.RunUntilIdle();
+  ASSERT_EQ(order.size(), 50u);
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  EXPECT_EQ(GetStatus().durable, commit);
+  EXPECT_EQ(spool_.owner.durable.size(), 7u);  // Each stream once.
+}
+
+TEST_F(SpoolTest, LargeCommitsAreSplitAndAnsweredInOrder) {
+  spool_.options.commit_bytes_max = 10'000;
+  Open();
+  std::vector<CommitNumber> commits;
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_TRUE(spool_.Append("a", std::string(i == 7 ? 100'000 : 4000, 'x'),
+                              [&](const auto& result) { commits.push_back(*result); }));
+  }
+  spool_.clock.RunUntilIdle();
+  ASSERT_EQ(commits.size(), 30u);
+  EXPECT_TRUE(std::is_sorted(commits.begin(), commits.end()));
+  EXPECT_GT(commits.back().value(), 12u);
+}
+
+TEST_F(SpoolTest, AnOperationWithNothingToDoIsAnsweredAfterWhatItFound) {
+  Open();
+  std::vector<std::string> answered;
+  ASSERT_TRUE(spool_.Append("a", "x", [&](const auto&) { answered.push_back("append"); }));
+  ASSERT_TRUE(spool_.writer.RunOne());
+  const size_t before = answered.size();
+  ASSERT_TRUE(spool_.Submit(
+      0, [](Transaction&) {},
+      [&](const auto& result) {
+        EXPECT_TRUE(result);
+        answered.push_back("nothing");
+      }));
+  EXPECT_EQ(answered.size(), before);
+  spool_.clock.RunUntilIdle();
+  EXPECT_THAT(answered, ElementsAre("append", "nothing"));
+  EXPECT_EQ(GetStatus().durable, CommitNumber(1));  // It cost no commit.
+}
+
+TEST_F(SpoolTest, StateIsPutErasedAndFoundAgain) {
+  Open();
+  spool_.Submit(0, [](Transaction& t) {
+    t.Put("a/1", "one");
+    t.Put("a/2", "two");
+    t.Put("b", std::string(100'000, 'b'));
+    t.Erase("a/1");
+    EXPECT_FALSE(t.Get("a/1"));
+    EXPECT_EQ(t.Get("a/2"), "two");
+  });
+  spool_.clock.RunUntilIdle();
+  spool_.Reopen();
+  EXPECT_EQ(spool_.Get("a/1"), std::nullopt);
+  EXPECT_EQ(spool_.Get("a/2"), "two");
+  EXPECT_EQ(spool_.Get("b")->size(), 100'000u);
+}
+
+TEST_F(SpoolTest, StateLargerThanASegmentIsCarriedAlong) {
+  Open();
+  for (int i = 0; i < 60; ++i) {
+    bool stored = false;
+    // More in one commit than fits behind what is there: the spool asks to come again.
+    for (int attempt = 0; attempt < 3 && !stored; ++attempt) {
+      spool_.Submit(
+          0, [i](Transaction& t) { t.Put("k" + std::to_string(i), std::string(60'000, 'x')); },
+          [&](const auto& result) { stored = result.has_value(); });
+      spool_.clock.RunUntilIdle();
+    }
+    ASSERT_TRUE(stored);
+  }
+  ASSERT_TRUE(spool_.AppendNow("a", "entry"));
+  spool_.Reopen();
+  for (int i = 0; i < 60; ++i) EXPECT_EQ(spool_.Get("k" + std::to_string(i))->size(), 60'000u);
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("entry"));
+}
+
+TEST_F(SpoolTest, TrimmedSegmentsAreRetiredAndTheirSpaceIsFreed) {
+  Open();
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+  const Status full = GetStatus();
+  ASSERT_TRUE(spool_.TrimNow("a", 50));
+  const Status half = GetStatus();
+  EXPECT_LT(half.segments, full.segments);
+  EXPECT_LT(half.disk_bytes, full.disk_bytes);
+  EXPECT_LT(half.entry_bytes, full.entry_bytes);
+  EXPECT_EQ(spool_.spool->Range(Id("a")).start, 50);
+  EXPECT_EQ(spool_.ReadAll("a").size(), 50u);
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 49, 1000).error().code, Code::kNotFound);
+  ASSERT_TRUE(spool_.TrimNow("a", 1000));
+  EXPECT_EQ(GetStatus().segments, 1u);
+  spool_.Reopen();
+  EXPECT_EQ(spool_.spool->Range(Id("a")).start, 100);
+  EXPECT_EQ(spool_.spool->Range(Id("a")).end, 100);
+  ASSERT_TRUE(spool_.AppendNow("a", "next"));
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("next"));
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_.path()))
+    files += entry.path().extension() == ".segment" ? 1 : 0;
+  EXPECT_EQ(files, 1u);
+}
+
+TEST_F(SpoolTest, AStreamThatStaysHoldsBackOnlyItsOwnSegments) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("slow", "kept"));
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(spool_.AppendNow("fast", std::string(50'000, 'x')));
+  ASSERT_TRUE(spool_.TrimNow("fast", 100));
+  EXPECT_EQ(GetStatus().segments, 2u);
+  EXPECT_THAT(spool_.ReadAll("slow"), ElementsAre("kept"));
+  spool_.Reopen();
+  EXPECT_THAT(spool_.ReadAll("slow"), ElementsAre("kept"));
+  ASSERT_TRUE(spool_.TrimNow("slow", 1));
+  EXPECT_EQ(GetStatus().segments, 1u);
+}
+
+TEST_F(SpoolTest, ALeaseKeepsItsSegment) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "kept in place"));
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+  auto lease = spool_.spool->Read(Id("a"), 0, 1);
+  ASSERT_TRUE(lease);
+  const uint64_t before = GetStatus().disk_bytes;
+  ASSERT_TRUE(spool_.TrimNow("a", 40));
+  const uint64_t held = GetStatus().disk_bytes;
+  EXPECT_LT(held, before);  // Others went.
+  EXPECT_EQ(lease->entries()[0].bytes, "kept in place");
+  *lease = Lease();
+  spool_.clock.RunUntilIdle();
+  EXPECT_LT(GetStatus().disk_bytes, held);
+}
+
+TEST_F(SpoolTest, AFullSpoolRefusesEntriesRecordsProgressAndRecovers) {
+  spool_.options.bytes_max = 8 << 20;
+  Open();
+  int stored = 0;
+  while (stored < 1000 && spool_.AppendNow("a", std::string(50'000, 'x'))) ++stored;
+  EXPECT_GT(stored, 80);
+  EXPECT_LT(stored, 160);
+  base::Error refusal{Code::kIo, ""};
+  ASSERT_TRUE(spool_.Append("a", std::string(50'000, 'x'), [&](const auto& result) {
+    ASSERT_FALSE(result);
+    refusal = result.error();
+  }));
+  spool_.clock.RunUntilIdle();
+  EXPECT_EQ(refusal.code, Code::kFull);
+  EXPECT_THAT(refusal.message, HasSubstr(directory_.path()));
+  EXPECT_FALSE(GetStatus().accepting);
+  EXPECT_EQ(GetStatus().refusing_because, refusal.message);
+
+  // Progress of any amount, and the limit holds.
+  for (int i = 0; i < 2000; ++i)
+    spool_.Submit(0, [i](Transaction& t) { t.Put("cursor", std::to_string(i)); });
+  for (int i = 0; i < 300; ++i) {
+    spool_.Submit(0, [](Transaction& t) { t.Put("large", std::string(20'000, 'x')); });
+    spool_.clock.RunUntilIdle();
+  }
+  EXPECT_EQ(spool_.Get("cursor"), "1999");
+  EXPECT_LE(GetStatus().disk_bytes, spool_.options.bytes_max + (2 << 20));
+  EXPECT_FALSE(spool_.AppendNow("a", std::string(50'000, 'x')));
+
+  ASSERT_TRUE(spool_.TrimNow("a", 60));
+  EXPECT_TRUE(GetStatus().accepting) << GetStatus().refusing_because;
+  EXPECT_TRUE(spool_.AppendNow("a", "again"));
+  EXPECT_EQ(spool_.ReadAll("a").size(), static_cast<size_t>(stored - 60 + 1));
+}
+
+TEST_F(SpoolTest, AFullSpoolOpensAndDrains) {
+  spool_.options.bytes_max = 8 << 20;
+  Open();
+  int stored = 0;
+  while (stored < 1000 && spool_.AppendNow("a", std::string(50'000, 'x'))) ++stored;
+  spool_.Reopen();
+  EXPECT_EQ(spool_.ReadAll("a").size(), static_cast<size_t>(stored));
+  ASSERT_TRUE(spool_.TrimNow("a", stored));
+  EXPECT_TRUE(spool_.AppendNow("a", "again"));
+}
+
+TEST_F(SpoolTest, ANearlyFullFileSystemIsBackPressure) {
+  spool_.options.free_bytes_min = uint64_t{1} << 50;
+  Open();  // With a small segment, for progress.
+  EXPECT_FALSE(spool_.AppendNow("a", "x"));
+  EXPECT_THAT(GetStatus().refusing_because, HasSubstr("file system"));
+  spool_.Submit(0, [](Transaction& t) { t.Put("key", "value"); });
+  EXPECT_EQ(spool_.Get("key"), "value");
+  spool_.options.free_bytes_min = 0;
+  spool_.Reopen();
+  EXPECT_TRUE(spool_.AppendNow("a", "x"));
+}
+
+TEST_F(SpoolTest, AFullQueueLeavesTheOperationWithItsOwner) {
+  spool_.options.queue_bytes_max = 1000;
+  Open();
+  ASSERT_TRUE(spool_.Append("a", std::string(5000, 'x')));  // Alone it always gets in.
+  EXPECT_EQ(GetStatus().queued_bytes, 5000u);
+  std::unique_ptr<Operation> operation = std::make_unique<LambdaOperation>(
+      1, [](Transaction&) {}, [](const auto&) { ADD_FAILURE() << "was not taken"; });
+  EXPECT_FALSE(spool_.spool->Submit(operation));
+  EXPECT_NE(operation, nullptr);
+  EXPECT_TRUE(spool_.Submit(0, [](Transaction& t) { t.Put("key", "value"); }));
+  spool_.clock.RunUntilIdle();
+  EXPECT_EQ(GetStatus().queued_bytes, 0u);
+  EXPECT_TRUE(spool_.Append("a", "x"));
+}
+
+TEST_F(SpoolTest, CloseCompletesWhatWasTakenAndTakesNoMore) {
+  Open();
+  int done = 0;
+  for (int i = 0; i < 40; ++i)
+    ASSERT_TRUE(spool_.Append("a", std::string(10'000, 'x'), [&](const auto& result) {
+      EXPECT_TRUE(result);
+      ++done;
+    }));
+  spool_.spool->Close();
+  EXPECT_EQ(done, 40);
+  EXPECT_FALSE(spool_.Append("a", "x"));
+  EXPECT_FALSE(GetStatus().accepting);
+  spool_.Reopen();
+  EXPECT_EQ(spool_.ReadAll("a").size(), 40u);
+}
+
+TEST_F(SpoolTest, TenThousandStreamsShareOneLog) {
+  spool_.options.segment_bytes = 4 << 20;
+  Open();
+  constexpr int kStreams = 10'000;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < kStreams; ++i)
+      ASSERT_TRUE(spool_.Append("topic-" + std::to_string(i),
+                                "entry " + std::to_string(round) + " of " + std::to_string(i)));
+    spool_.clock.RunUntilIdle();
+  }
+  const auto expect = [&](int i) {
+    EXPECT_THAT(spool_.ReadAll("topic-" + std::to_string(i)),
+                ElementsAre("entry 0 of " + std::to_string(i), "entry 1 of " + std::to_string(i),
+                            "entry 2 of " + std::to_string(i)));
+  };
+  EXPECT_EQ(GetStatus().streams, static_cast<uint32_t>(kStreams));
+  for (int i = 0; i < kStreams; i += 97) expect(i);
+  spool_.Reopen();
+  EXPECT_EQ(spool_.spool->Streams().size(), static_cast<size_t>(kStreams));
+  for (int i = 0; i < kStreams; i += 97) expect(i);
+}
+
+TEST_F(SpoolTest, EntriesAreFoundByTime) {
+  Open();
+  const auto at = [&](int64_t timestamp_ms) -> int64_t {
+    const auto found = spool_.spool->FindByTime(Id("a"), timestamp_ms);
+    EXPECT_TRUE(found);
+    return *found ? (*found)->base_offset : -1;
+  };
+  ASSERT_TRUE(spool_.AppendNow("other", std::string(100, 'x'), 1, 1'000'000));
+  for (int i = 0; i < 100; ++i)
+    ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x'), 2, i == 30 ? 5000 : 1000 + i));
+  for (int reopened = 0; reopened < 2; ++reopened) {
+    EXPECT_EQ(at(0), 0);
+    EXPECT_EQ(at(1010), 20);
+    EXPECT_EQ(at(1029), 58);
+    EXPECT_EQ(at(1031), 60);  // The one out of order comes first.
+    EXPECT_EQ(at(1099), 60);
+    EXPECT_EQ(at(5000), 60);
+    EXPECT_EQ(at(5001), -1);
+    spool_.Reopen();
+  }
+  ASSERT_TRUE(spool_.TrimNow("a", 63));
+  EXPECT_EQ(at(0), 62);  // The entry that contains the start.
+  EXPECT_EQ(at(1099), 198);
+  EXPECT_EQ(at(5000), -1);
+}
+
+TEST_F(SpoolTest, ASecondSpoolOnTheDirectoryIsRefused) {
+  Open();
+  TestSpool second(directory_.path());
+  const auto opened = second.Open();
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::kUnavailable);
+  EXPECT_THAT(opened.error().message, HasSubstr("pid " + std::to_string(getpid())));
+  EXPECT_TRUE(spool_.AppendNow("a", "undisturbed"));
+  spool_.Close();
+  EXPECT_TRUE(second.Open());
+}
+
+TEST_F(SpoolTest, AForeignDirectoryIsLeftAlone) {
+  std::ofstream(directory_.path() + "/precious.txt") << "data";
+  const auto opened = spool_.Open();
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::kInvalid);
+  EXPECT_THAT(opened.error().message, HasSubstr("precious.txt"));
+  size_t files = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory_.path()))
+    ++files;
+  EXPECT_EQ(files, 1u);
+}
+
+TEST_F(SpoolTest, ANewerFormatIsLeftAlone) {
+  std::ofstream(directory_.path() + "/HOLDFAST") << "holdfast spool\nformat 2\nid 00\n";
+  const auto opened = spool_.Open();
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::kInvalid);
+  EXPECT_THAT(opened.error().message, HasSubstr("format 2"));
+  EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/LOCK"));
+}
+
+TEST_F(SpoolTest, ALimitTooSmallForASpoolIsRefused) {
+  spool_.options.bytes_max = 1000;
+  const auto opened = spool_.Open();
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::kInvalid);
+}
+
+TEST_F(SpoolTest, MetricsCountWhatHappened) {
+  metrics::Registry registry;
+  spool_.options.metrics = &registry;
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", std::string(500, 'x'), 7));
+  const std::string page = registry.Expose();
+  EXPECT_THAT(page, HasSubstr("holdfast_spool_appended_records_total 7"));
+  EXPECT_THAT(page, HasSubstr("holdfast_spool_appended_bytes_total 500"));
+  EXPECT_THAT(page, HasSubstr("holdfast_spool_commits_total 1"));
 }
 
 }  // namespace

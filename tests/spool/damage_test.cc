@@ -1,0 +1,108 @@
+// Damaged bytes cost the frames they hit and nothing else: the spool opens, says what is lost,
+//   serves the
+// rest and goes on.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/log.h"
+#include "metrics/registry.h"
+#include "tests/spool/spool_fixture.h"
+
+namespace holdfast::spool {
+namespace {
+
+using testing::ElementsAre;
+
+class DamageTest : public testing::Test {
+ protected:
+  DamageTest() { base::SetLogLevel(base::LogLevel::kError); }
+
+  // Flips a bit in the table of contents of the frame whose entry begins with `text`, in every
+  // copy: a small frame lies in a page that LMDB copies when it adds the next.
+  void DamageFrameOf(const std::string& text) {
+    constexpr size_t kBefore = 60;
+    int copies = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
+      if (entry.path().extension() != ".segment") continue;
+      std::string bytes(entry.file_size(), '\0');
+      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+      for (size_t at = bytes.find(text); at != std::string::npos; at = bytes.find(text, at + 1)) {
+        bytes[at - kBefore] ^= 4;
+        ++copies;
+      }
+      std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
+    }
+    ASSERT_GT(copies, 0) << text;
+  }
+
+  TemporaryDirectory directory_;
+  TestSpool spool_{directory_.path()};
+};
+
+TEST_F(DamageTest, ADamagedFrameInTheNewestSegmentCostsOnlyItself) {
+  metrics::Registry registry;
+  ASSERT_TRUE(spool_.Open());
+  for (const char* text : {"entry one", "entry two", "entry three"})
+    ASSERT_TRUE(spool_.AppendNow("a", text));
+  spool_.Close();
+  DamageFrameOf("entry two");
+  spool_.options.metrics = &registry;
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_THAT(registry.Expose(), testing::HasSubstr("holdfast_spool_damaged_frames_total 1"));
+  const StreamId a = *spool_.spool->FindStream("a");
+  EXPECT_EQ(spool_.spool->Read(a, 0, 1000)->entries().size(), 1u);
+  EXPECT_EQ(spool_.spool->Read(a, 1, 1000).error().code, base::Code::kCorrupt);
+  ASSERT_EQ(*spool_.spool->NextReadable(a, 1), 2);
+  EXPECT_EQ(spool_.spool->Read(a, 2, 1000)->entries()[0].bytes, "entry three");
+  ASSERT_TRUE(spool_.AppendNow("a", "entry four"));
+  EXPECT_EQ(spool_.spool->Read(a, 3, 1000)->entries()[0].bytes, "entry four");
+}
+
+TEST_F(DamageTest, ADamagedFrameInAnOldSegmentIsFoundOnReading) {
+  ASSERT_TRUE(spool_.Open());
+  for (int i = 0; i < 60; ++i)
+    ASSERT_TRUE(spool_.AppendNow("a", "entry " + std::to_string(i) + std::string(50'000, '.')));
+  spool_.Close();
+  DamageFrameOf("entry 5.");
+  DamageFrameOf("entry 6.");
+  ASSERT_TRUE(spool_.Open());
+  const StreamId a = *spool_.spool->FindStream("a");
+  EXPECT_EQ(spool_.spool->Read(a, 3, 1 << 20)->entries().size(), 2u);  // Up to the damage.
+  EXPECT_EQ(spool_.spool->Read(a, 5, 1000).error().code, base::Code::kCorrupt);
+  EXPECT_EQ(*spool_.spool->NextReadable(a, 5), 7);
+  EXPECT_EQ(*spool_.spool->NextReadable(a, 8), 8);
+  EXPECT_EQ(spool_.spool->Read(a, 7, 1000)->entries()[0].info.base_offset, 7);
+}
+
+TEST_F(DamageTest, ALostStreamNameDoesNotMixUpTheOthers) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("lost", "in the frame that opens the stream"));
+  ASSERT_TRUE(spool_.AppendNow("kept", "entry of the other"));
+  ASSERT_TRUE(spool_.AppendNow("lost", "second entry"));
+  const StreamId lost = *spool_.spool->FindStream("lost");
+  spool_.Close();
+  DamageFrameOf("in the frame that opens");
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_THAT(spool_.ReadAll("kept"), ElementsAre("entry of the other"));
+  EXPECT_EQ(spool_.spool->FindStream("lost"), std::nullopt);
+  EXPECT_EQ(spool_.spool->Read(lost, 1, 1000)->entries()[0].bytes, "second entry");
+  ASSERT_TRUE(spool_.AppendNow("lost", "begins anew"));
+  EXPECT_THAT(spool_.ReadAll("lost"), ElementsAre("begins anew"));
+}
+
+TEST_F(DamageTest, ATruncatedSegmentIsAnErrorNotASignal) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("a", std::string(200'000, 'x')));
+  spool_.Close();
+  for (const auto& entry : std::filesystem::directory_iterator(directory_.path()))
+    if (entry.path().extension() == ".segment") std::filesystem::resize_file(entry, 64 << 10);
+  const auto opened = spool_.Open();
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, base::Code::kCorrupt);
+}
+
+}  // namespace
+}  // namespace holdfast::spool

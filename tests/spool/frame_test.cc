@@ -1,0 +1,167 @@
+// The bytes of a frame and of what goes into it: what was encoded is decoded, and every truncation
+//   and
+// every flipped bit in what the checksum covers is noticed.
+#include "spool/frame.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "spool/change.h"
+#include "spool/index.h"
+
+namespace holdfast::spool {
+namespace {
+
+constexpr CommitNumber kCommit{7};
+
+struct Sample {
+  std::string changes;
+  std::vector<DraftEntry> entries;
+  std::string bytes;
+};
+
+Sample MakeSample() {
+  Sample sample;
+  AppendOpenStream(StreamId(1), "orders-0", &sample.changes);
+  AppendPut("cursor", "12", &sample.changes);
+  AppendErase("gone", &sample.changes);
+  AppendTrim(StreamId(1), 40, &sample.changes);
+  sample.entries.push_back({{.stream = StreamId(1),
+                             .bytes = "first",
+                             .record_count = 3,
+                             .max_timestamp_ms = 1000,
+                             .tag = {'t', 'a', 'g'}},
+                            41});
+  sample.entries.push_back({{.stream = StreamId(0), .bytes = "", .record_count = 1}, 0});
+  sample.entries.push_back({{.stream = StreamId(1), .bytes = "third", .record_count = 1}, 44});
+  const FrameDraft draft{.commit = kCommit,
+                         .commit_time_ms = 1'700'000'000'000,
+                         .entries = sample.entries,
+                         .changes = sample.changes};
+  sample.bytes.resize(draft.FrameBytes());
+  EncodeFrame(draft, sample.bytes);
+  return sample;
+}
+
+bool Accepted(std::string_view bytes) {
+  const auto frame = FrameView::Parse(bytes);
+  return frame && frame->Verify(kCommit);
+}
+
+TEST(FrameTest, WhatWasEncodedIsDecoded) {
+  const Sample sample = MakeSample();
+  const auto frame = FrameView::Parse(sample.bytes);
+  ASSERT_TRUE(frame);
+  ASSERT_TRUE(frame->Verify(kCommit));
+  EXPECT_EQ(frame->commit(), kCommit);
+  EXPECT_EQ(frame->changes(), sample.changes);
+  ASSERT_EQ(frame->entry_count(), 3u);
+  const EntryView first = frame->entry(0);
+  EXPECT_EQ(first.bytes, "first");
+  EXPECT_EQ(first.info.stream, StreamId(1));
+  EXPECT_EQ(first.info.base_offset, 41);
+  EXPECT_EQ(first.info.end_offset(), 44);
+  EXPECT_EQ(first.info.max_timestamp_ms, 1000);
+  EXPECT_EQ(first.info.tag[2], 'g');
+  EXPECT_EQ(first.info.commit, kCommit);
+  EXPECT_EQ(first.info.commit_time_ms, 1'700'000'000'000);
+  EXPECT_EQ(frame->entry(1).bytes, "");
+  EXPECT_EQ(frame->entry(2).bytes, "third");
+  EXPECT_FALSE(frame->Verify(kCommit.next()));
+}
+
+TEST(FrameTest, EveryTruncationIsNoticed) {
+  const std::string bytes = MakeSample().bytes;
+  ASSERT_TRUE(Accepted(bytes));
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_FALSE(Accepted(std::string_view(bytes).substr(0, size))) << size;
+  EXPECT_FALSE(Accepted(bytes + '\0'));
+}
+
+TEST(FrameTest, EveryFlippedBitUnderTheChecksumIsNoticed) {
+  const Sample sample = MakeSample();
+  const size_t covered = sample.bytes.size() - std::string_view("firstthird").size();
+  for (size_t bit = 0; bit < covered * 8; ++bit) {
+    std::string bytes = sample.bytes;
+    bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
+    EXPECT_FALSE(Accepted(bytes)) << "bit " << bit;
+  }
+}
+
+TEST(ChangeTest, EveryTruncationIsNoticed) {
+  std::string all;
+  AppendPut("key", "value", &all);
+  AppendErase("key", &all);
+  AppendOpenStream(StreamId(3), "name", &all);
+  AppendTrim(StreamId(3), 9, &all);
+  Change stream;
+  stream.kind = ChangeKind::kStream;
+  stream.stream = StreamId(4);
+  stream.key = "other";
+  stream.end = 12;
+  AppendStream(stream, &all);
+  Change segment;
+  segment.segment = 5;
+  segment.end_commit = CommitNumber(17);
+  AppendSegment(segment, &all);
+
+  std::vector<size_t> ends;
+  ChangeReader reader(all);
+  Change change;
+  size_t records = 0;
+  while (reader.Next(&change)) ++records;
+  EXPECT_TRUE(reader.AtEnd());
+  EXPECT_EQ(records, 6u);
+  EXPECT_EQ(change.kind, ChangeKind::kSegment);
+  EXPECT_EQ(change.end_commit, CommitNumber(17));
+
+  size_t whole = 0;
+  for (size_t size = 0; size < all.size(); ++size) {
+    ChangeReader part(std::string_view(all).substr(0, size));
+    while (part.Next(&change)) {
+    }
+    whole += part.AtEnd() ? 1 : 0;
+  }
+  EXPECT_EQ(whole,
+            6u);  // Only cuts between records look whole: lengths and checksum are the frame's.
+}
+
+TEST(IndexBlockTest, PlacesComeBackAndDamageIsNoticed) {
+  base::Random random(3);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<Place> places;
+    Place place;
+    place.base_offset = static_cast<int64_t>(random.Below(1 << 20));
+    for (uint64_t i = 0; i <= random.Below(kPlacesPerBlock); ++i) {
+      place.base_offset += static_cast<int64_t>(1 + random.Below(1000));
+      place.max_timestamp_ms = static_cast<int64_t>(random()) >> random.Below(64);
+      place.frame += static_cast<uint32_t>(random.Below(3));
+      place.line = static_cast<uint32_t>(random.Below(5000));
+      places.push_back(place);
+    }
+    std::string block = PackBlock(places.data(), places.size());
+    std::vector<Place> unpacked;
+    ASSERT_TRUE(UnpackBlock(block, places[0].base_offset, &unpacked));
+    ASSERT_EQ(unpacked.size(), places.size());
+    for (size_t i = 0; i < places.size(); ++i) {
+      EXPECT_EQ(unpacked[i].base_offset, places[i].base_offset);
+      EXPECT_EQ(unpacked[i].max_timestamp_ms, places[i].max_timestamp_ms);
+      EXPECT_EQ(unpacked[i].frame, places[i].frame);
+      EXPECT_EQ(unpacked[i].line, places[i].line);
+    }
+    block[random.Below(block.size())] ^= static_cast<char>(1 + random.Below(255));
+    EXPECT_FALSE(UnpackBlock(block, places[0].base_offset, &unpacked));
+  }
+}
+
+TEST(IndexBlockTest, KeysSortByStreamThenOffset) {
+  EXPECT_LT(BlockKey(StreamId(1), 255), BlockKey(StreamId(1), 256));
+  EXPECT_LT(BlockKey(StreamId(1), INT64_MAX), BlockKey(StreamId(2), 0));
+  EXPECT_LT(BlockKey(StreamId(255), 0), BlockKey(StreamId(256), 0));
+}
+
+}  // namespace
+}  // namespace holdfast::spool
