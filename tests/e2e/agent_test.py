@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The agent in front of the broker tier: produced to with the tier away, drained, read through."""
 
+import json
 import time
 import unittest
 
@@ -66,12 +67,12 @@ class AgentTest(Case):
         wait_for(self.delivered(agent, 1000), what="the first third delivered")
         tier.kill()
         produce(agent.address, "orders", lines[1000:2000], "-p", "0")
-        self.assertGreaterEqual(agent.metric("holdfast_agent_backlog_records"), 1000)
+        wait_for(lambda: agent.metric("holdfast_agent_backlog_records") == 1000, what="a backlog")
         agent.kill()
         agent.start()
         produce(agent.address, "orders", lines[2000:], "-p", "0")
         tier.start()
-        wait_for(lambda: agent.metric("holdfast_agent_backlog_records") == 0, 30, "an empty spool")
+        agent.wait_drained()
         self.assertEqual(consume(tier.address, "orders", "-p", "0"), lines)
 
     def test_a_group_and_admin_calls_work_through_the_agent(self):
@@ -113,9 +114,9 @@ class AgentTest(Case):
         agent.kill()
         agent.start()
         self.assertIn('topic "seen"', kcat("-L", "-b", agent.address, "-t", "seen"))
-        self.assertEqual(agent.get("/live").strip(), "ok")
-        self.assertTrue(agent.get("/ready"))
-        self.assertIn("{", agent.get("/status"))
+        for page in ("/live", "/ready", "/status"):
+            self.assertTrue(agent.get(page))
+        self.assertTrue(json.loads(agent.get("/status")))
 
     def test_acks_zero_one_and_all_are_on_disk(self):
         tier = self.broker()
@@ -139,7 +140,7 @@ class AgentTest(Case):
         self.assertEqual(agent.stop(), 0)
         self.assertLess(time.monotonic() - began, 12)
         agent.start()
-        wait_for(lambda: agent.metric("holdfast_agent_backlog_records") == 0, 30, "an empty spool")
+        agent.wait_drained()
         self.assertEqual(consume(tier.address, "orders", "-p", "0"), [str(n) for n in range(5000)])
 
 

@@ -136,7 +136,8 @@ class BrokerTest(Case):
         self.tier.arguments += ("--set", "broker.auto_create_topics=false")
         self.tier.start()
         with self.assertRaisesRegex(AssertionError, "Unknown topic"):
-            produce(self.tier.address, "missing", ["x"], "-X", "message.timeout.ms=3000")
+            produce(self.tier.address, "missing", ["x"], "-X",
+                    "topic.metadata.propagation.max.ms=500")
 
 
 if __name__ == "__main__":

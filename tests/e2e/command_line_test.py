@@ -170,13 +170,14 @@ class CommandLineTest(Case):
 
     def test_a_second_signal_exits_at_once(self):
         tier = self.broker("--set", "broker.drain_timeout_ms=60s").start()
+        harness.produce(tier.address, "quiet", ["x"])
         waiting = subprocess.Popen(
             ["kcat", "-C", "-q", "-b", tier.address, "-t", "quiet", "-X",
              "fetch.wait.max.ms=60000", "-X", "socket.timeout.ms=90000"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         self.addCleanup(waiting.wait)
         self.addCleanup(waiting.kill)
-        wait_for(lambda: tier.metric("holdfast_net_connections") >= 1, what="a connection")
+        wait_for(lambda: tier.metric("holdfast_broker_parked_fetches") >= 1, what="a long poll")
         tier.child.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         tier.child.send_signal(signal.SIGTERM)

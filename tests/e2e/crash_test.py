@@ -133,7 +133,7 @@ class CrashTest(Case):
 
         self.assertEqual(producer.finish(), 0, "records without an answer")
         self.assertEqual(producer.failed, [])
-        wait_for(lambda: agent.metric("holdfast_agent_backlog_records") == 0, 90, "an empty spool")
+        agent.wait_drained(90)
         ends = self.end_offsets(tier)
         wait_for(lambda: consumer.total() >= sum(ends), 60,
                  f"{sum(ends)} records read, so far {consumer.total()}")

@@ -115,6 +115,19 @@ class Process:
         found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics"), re.M)
         return sum(map(float, found))
 
+    def wait_drained(self, timeout=60.0):
+        """An agent with nothing left to deliver. The gauge is measured once a second, so that only a
+        zero that lasts is one."""
+        since = time.monotonic()
+
+        def drained():
+            nonlocal since
+            if self.metric("holdfast_agent_backlog_records") > 0:
+                since = time.monotonic()
+            return time.monotonic() - since > 2.2
+
+        wait_for(drained, timeout, "an empty spool")
+
     def log(self):
         with contextlib.suppress(FileNotFoundError):
             with open(self.log_path, encoding="utf-8", errors="replace") as log:

@@ -181,7 +181,7 @@ class Malformed:
             peer = Peer(self.victim().address)
             peer.send(noise.randbytes(noise.randrange(1, 2000)))
             produce(self.victim().address, "bystander", [f"fine {number}"], "-p", "0")
-            peer.close()
+            self.addCleanup(peer.close)
         self.wait_until_stored(30)
         self.assertEqual(consume(self.tier.address, "bystander"),
                          [f"fine {number}" for number in range(30)])
