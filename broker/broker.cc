@@ -125,12 +125,16 @@ Broker::~Broker() { Stop(); }
 
 void Broker::Stop() {
   if (std::exchange(parts_->stopped, true)) return;
+  // In this order, since workers hand requests to the coordinator, and both submit operations.
+  for (auto& worker : parts_->workers) {
+    RunAndWait(worker->loop(), [&worker] { worker->StopServing(); });
+  }
   RunAndWait(*parts_->central.loop, [this] {
     parts_->retention->Stop();
     parts_->coordinator->Close();
   });
   for (auto& worker : parts_->workers) {
-    RunAndWait(worker->loop(), [&worker] { worker->Close(); });
+    RunAndWait(worker->loop(), [&worker] { worker->submitter().Close(); });
   }
   parts_->context.log->spool().Close();
   // What the last commits have posted runs before this does.

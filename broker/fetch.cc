@@ -147,28 +147,36 @@ void FetchHandler::ReadEntries(const Partition& partition,
                                Answer* answer, FetchResponse::PartitionData* out) {
   const size_t limit = std::min(static_cast<size_t>(std::max(request.partition_max_bytes, 0)),
                                 answer->bytes_max - answer->bytes);
-  auto lease = ReadFrom(partition, request.fetch_offset, limit);
-  if (!lease) {
-    // Trimmed meanwhile, or the disk does not answer.
-    out->error_code = lease.error().code == base::Code::kNotFound
-                          ? ErrorCode::kOffsetOutOfRange
-                          : kafka::ToPartitionError(lease.error().code);
-    return;
-  }
+  std::vector<spool::Lease> leases;  // One for each segment that the answer draws from.
+  std::vector<std::string_view> batches;
   size_t size = 0;
-  size_t count = 0;
-  for (const spool::EntryView& entry : lease->entries()) {
-    const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
-    if (!fits || entry.info.base_offset >= high_watermark) break;
-    size += entry.bytes.size();
-    ++count;
+  int64_t offset = request.fetch_offset;
+  for (bool full = false; !full && offset < high_watermark;) {
+    auto lease = ReadFrom(partition, offset, limit - size);
+    if (!lease && size == 0) {
+      // Trimmed meanwhile, or the disk does not answer.
+      out->error_code = lease.error().code == base::Code::kNotFound
+                            ? ErrorCode::kOffsetOutOfRange
+                            : kafka::ToPartitionError(lease.error().code);
+      return;
+    }
+    if (!lease || lease->empty()) break;
+    for (const spool::EntryView& entry : lease->entries()) {
+      const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
+      full = !fits || entry.info.base_offset >= high_watermark;
+      if (full) break;
+      batches.push_back(entry.bytes);
+      size += entry.bytes.size();
+      offset = entry.info.end_offset();
+    }
+    leases.push_back(*std::move(lease));
   }
-  if (count == 0) return;
+  if (size == 0) return;
   base::Buffer& buffer = answer->records.emplace_back(size);
   char* to = buffer.data();
-  for (const spool::EntryView& entry : lease->entries().first(count)) {
-    std::memcpy(to, entry.bytes.data(), entry.bytes.size());
-    to += entry.bytes.size();
+  for (const std::string_view batch : batches) {
+    std::memcpy(to, batch.data(), batch.size());
+    to += batch.size();
   }
   out->records = buffer.view();
   answer->bytes += size;

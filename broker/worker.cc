@@ -86,6 +86,7 @@ Worker::Worker(Context& context, const Central& central, base::Executor& loop, s
 base::Result<> Worker::Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buffer frame,
                              kafka::Reply reply) {
   loop_.AssertInLoop();
+  if (closed_) return base::Unexpected(base::Code::kClosed, "the broker is shutting down");
   catalog_.Refresh();
   if (frame.size() >= sizeof(int16_t)) {
     const size_t key = base::LoadBig<uint16_t>(frame.data());
@@ -94,9 +95,10 @@ base::Result<> Worker::Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buf
   return kRoutes.Dispatch(*this, peer, std::move(frame), std::move(reply));
 }
 
-void Worker::Close() {
+void Worker::StopServing() {
+  loop_.AssertInLoop();
+  closed_ = true;
   fetch_.Close();
-  submitter_.Close();
 }
 
 kafka::ListOffsetsResponse Worker::Handle(const kafka::Caller& caller,

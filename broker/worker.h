@@ -3,8 +3,8 @@
 //
 // Ownership: the broker owns it; context, coordinator and producer ids outlive it.
 // Threads: the loop's. Requests for groups and producer ids are handed to the coordinator's loop.
-// Shutdown: Close answers what waits. Operations that the spool has may complete later; the worker
-//   must live until then.
+// Shutdown: StopServing; then the submitter is closed, when nobody else uses it any more. Operations
+//   that the spool has may complete later; the worker must live until then.
 #pragma once
 
 #include <memory>
@@ -50,7 +50,8 @@ class Worker {
   base::Result<> Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buffer frame,
                        kafka::Reply reply);
   void Wake(std::span<const spool::StreamId> streams) { fetch_.Wake(streams); }
-  void Close();
+  // Answers the fetches that wait, and takes no more requests.
+  void StopServing();
 
   // For the route table.
   template <class Request>
@@ -103,6 +104,7 @@ class Worker {
   MetadataHandler metadata_;
   // By API key; null where there is none.
   std::vector<metrics::Counter*> requests_;
+  bool closed_ = false;
 };
 
 // The APIs and versions that the broker serves, for docs/protocol.md.

@@ -22,6 +22,7 @@
 #include "kafka/api/sync_group.h"
 #include "net/admin_server.h"
 #include "tests/broker/broker_fixture.h"
+#include "tests/spool/faulty_disk.h"
 
 namespace holdfast::broker {
 namespace {
@@ -194,6 +195,27 @@ TEST(BrokerTest, DuplicatesAreRecognisedAcrossSegmentsAndACrash) {
   broker.CrashAndRestart();
   EXPECT_EQ(broker.Produce("t", 0, quiet).base_offset, 0);
   EXPECT_THAT(broker.Values("t", 0, 0), ElementsAre("quiet"));
+}
+
+TEST(BrokerTest, ProducersOfAFailedCommitMaySendAgain) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  EXPECT_EQ(broker.Produce("t", 0, broker.Batch({"a"}, {7, 0, 0})).base_offset, 0);
+  const std::string next = broker.Batch({"b"}, {7, 0, 1});
+  spool::FaultyDisk disk;
+  bool failed = false;
+  disk.OnCall([&](spool::FaultyDisk::Call call, int) {
+    if (failed || call != spool::FaultyDisk::Call::kSync) return 0;
+    failed = true;
+    return EIO;
+  });
+  EXPECT_NE(broker.Produce("t", 0, next).error_code, ErrorCode::kNone);
+  EXPECT_TRUE(failed);
+  broker.clock().Advance(seconds(10));
+  EXPECT_EQ(broker.Produce("t", 0, next).base_offset, 1)
+      << "it was never stored, so it is no duplicate";
+  EXPECT_EQ(broker.Produce("t", 0, next).base_offset, 1);
+  EXPECT_THAT(broker.Values("t", 0, 0), ElementsAre("a", "b"));
 }
 
 TEST(BrokerTest, DescribeProducersTellsWhatIsDurable) {
