@@ -116,8 +116,8 @@ class Process:
         return sum(map(float, found))
 
     def wait_drained(self, timeout=60.0):
-        """An agent with nothing left to deliver. The gauge is measured once a second, so that only a
-        zero that lasts is one."""
+        """Until an agent has nothing left to deliver. The gauge is measured once a second, so that
+        only a zero that lasts is one."""
         since = time.monotonic()
 
         def drained():
