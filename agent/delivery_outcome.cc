@@ -24,6 +24,7 @@ Outcome OutcomeOf(kafka::ErrorCode code) {
     case ErrorCode::kConcurrentTransactions:
     case ErrorCode::kUnknownLeaderEpoch:
     case ErrorCode::kOffsetNotAvailable:
+    case ErrorCode::kUnstableOffsetCommit:
     case ErrorCode::kThrottlingQuotaExceeded:
       return Outcome::kRetry;
 
@@ -119,7 +120,6 @@ Outcome OutcomeOf(kafka::ErrorCode code) {
     case ErrorCode::kFencedInstanceId:
     case ErrorCode::kNoReassignmentInProgress:
     case ErrorCode::kGroupSubscribedToTopic:
-    case ErrorCode::kUnstableOffsetCommit:
     case ErrorCode::kResourceNotFound:
     case ErrorCode::kDuplicateResource:
     case ErrorCode::kUnacceptableCredential:

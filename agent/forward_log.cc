@@ -56,9 +56,14 @@ void ForwardLog::Note(std::string key, std::string value) {
   Plan(interval_);
 }
 
+// Not before this turn is over: others may want the same.
 void ForwardLog::Flush(base::Task done) {
   batch_.waiting.push_back(std::move(done));
-  Submit();
+  if (writing_ || batch_.waiting.size() > 1) return;
+  loop_.Post([owner = std::weak_ptr<ForwardLog*>(self_)] {
+    const auto alive = owner.lock();
+    if (alive && *alive != nullptr) (*alive)->Submit();
+  });
 }
 
 void ForwardLog::Plan(base::Duration delay) {

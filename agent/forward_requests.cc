@@ -201,25 +201,27 @@ void Forwarder::Recover(Stream& stream) {
   stream.next = stream.rewind;
   if (flights.empty()) return Step(stream);
   const Flight& first = flights.front();
-  // Behind a batch that was refused, the tier refuses the rest for being out of order. Anything else
-  // there leaves doubt.
-  const bool clean = std::ranges::all_of(flights.begin() + 1, flights.end(), [](const Flight& f) {
-    return f.error == ErrorCode::kOutOfOrderSequenceNumber || f.outcome == Outcome::kRetry ||
-           f.outcome == Outcome::kRefresh || f.outcome == Outcome::kRefused ||
-           f.outcome == Outcome::kParked;
+  const bool maybe_stored = first.outcome == Outcome::kReconcile ||
+                            first.outcome == Outcome::kNewEpoch ||
+                            first.error == ErrorCode::kNotEnoughReplicasAfterAppend;
+  // Behind a batch that was refused the tier refuses the rest for being out of order.
+  const bool unsure = std::any_of(flights.begin() + 1, flights.end(), [](const Flight& f) {
+    return f.outcome == Outcome::kReconcile && f.error != ErrorCode::kOutOfOrderSequenceNumber;
   });
-  stream.doubt |=
-      !clean || first.outcome == Outcome::kReconcile || first.outcome == Outcome::kNewEpoch;
-  // The tier did not know the producer any more, or there would have been a sequence error. Its
-  // last sequence hides the gap, so its log is looked at.
-  if (std::ranges::any_of(flights,
-                          [](const Flight& f) { return f.outcome == Outcome::kDelivered; })) {
+  // If it did not, it no longer knew the producer. What it says of him hides the gap, so its log is
+  // looked at.
+  const bool overtaken = !maybe_stored && std::ranges::any_of(flights, [](const Flight& f) {
+    return f.outcome == Outcome::kDelivered;
+  });
+  if (overtaken) {
     base::Log(base::LogLevel::kError, "forward",
               "{}/{}: the tier took a batch while the one before it failed", stream.topic,
               stream.partition);
     context_.metrics.forward_errors.With("overtaken").Add();
     stream.read_back = true;
   }
+  stream.doubt |= unsure || overtaken || first.outcome == Outcome::kReconcile ||
+                  first.outcome == Outcome::kNewEpoch;
   const std::string trouble =
       fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
                   kafka::ErrorName(first.error), OutcomeName(first.outcome));

@@ -1,0 +1,112 @@
+// What the agent's tests share: a record log on a real spool on virtual time, which can be killed
+// and opened again, and producers that are answered at once.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/record_log.h"
+#include "kafka/record_batch_builder.h"
+#include "metrics/catalogue.h"
+#include "spool/spool.h"
+#include "tests/support/manual_executor.h"
+
+namespace holdfast::agent {
+
+struct Batch {
+  std::vector<std::string> values;
+  kafka::Producer producer = {};
+  int64_t timestamp = -1;  // -1: now.
+};
+
+class AgentFixture : public testing::Test {
+ protected:
+  AgentFixture() {
+    std::string name = (std::filesystem::temp_directory_path() / "holdfast-agent-XXXXXX").string();
+    HF_CHECK(mkdtemp(name.data()) != nullptr);
+    directory_ = name;
+    OpenSpool();
+  }
+  ~AgentFixture() override {
+    spool_.reset();
+    clock_.RunUntilIdle();
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+  }
+
+  void OpenSpool(uint64_t bytes_max = 0) {
+    log_ = std::make_unique<RecordLog>(metrics_, [this](std::span<const spool::StreamId> streams) {
+      if (on_durable_) on_durable_(streams);
+    });
+    auto opened = spool::Spool::Open({.directory = directory_,
+                                      .segment_bytes = 1 << 20,
+                                      .bytes_max = bytes_max,
+                                      .free_bytes_min = 0},
+                                     *log_, writer_, background_);
+    ASSERT_TRUE(opened) << opened.error().message;
+    spool_ = *std::move(opened);
+    log_->Bind(*spool_);
+    clock_.RunUntilIdle();
+  }
+  void ReopenSpool() {
+    spool_.reset();
+    clock_.RunUntilIdle();
+    log_.reset();
+    OpenSpool();
+  }
+
+  // One request with one batch; its answer.
+  struct Answer {
+    kafka::ErrorCode error = kafka::ErrorCode::kUnknownServerError;
+    int64_t base_offset = -2;
+    std::string message;
+  };
+  std::string Build(const Batch& batch) {
+    kafka::RecordBatchBuilder builder({.producer = batch.producer});
+    for (const std::string& value : batch.values) {
+      builder.Add({.timestamp = batch.timestamp < 0 ? clock_.wall_clock_ms() : batch.timestamp,
+                   .value = value});
+    }
+    return std::move(builder).Build();
+  }
+  Answer Produce(const std::string& topic, int32_t partition, const Batch& batch) {
+    Answer answer;
+    auto request = std::make_unique<Request>(answer, topic, Build(batch));
+    request->entries.push_back(
+        {.topic = request->topic, .partition = partition, .batch = request->bytes});
+    log_->Append(std::move(request));
+    clock_.RunUntilIdle();
+    return answer;
+  }
+  Answer Produce(const std::string& topic, int32_t partition, std::vector<std::string> values) {
+    return Produce(topic, partition, Batch{.values = std::move(values)});
+  }
+
+  std::string directory_;
+  test::ManualClock clock_;
+  test::ManualExecutor writer_{clock_};
+  test::ManualExecutor background_{clock_};
+  metrics::Registry registry_;
+  metrics::AgentMetrics metrics_{registry_};
+  RecordLog::DurableObserver on_durable_;
+  std::unique_ptr<RecordLog> log_;
+  std::unique_ptr<spool::Spool> spool_;
+
+ private:
+  struct Request final : proxy::SinkRequest {
+    Request(Answer& to, std::string name, std::string batch)
+        : answer(to), topic(std::move(name)), bytes(std::move(batch)) {}
+    void Complete(std::unique_ptr<SinkRequest> /*self*/) override {
+      answer = {entries[0].error, entries[0].base_offset, entries[0].message};
+    }
+    Answer& answer;
+    std::string topic;
+    std::string bytes;
+  };
+};
+
+}  // namespace holdfast::agent

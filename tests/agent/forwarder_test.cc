@@ -1,0 +1,425 @@
+// Delivery against a tier that misbehaves on purpose: whatever happens on the way, each stream
+// arrives whole, in order and once.
+#include "agent/forwarder.h"
+
+#include <numeric>
+
+#include "tests/agent/agent_fixture.h"
+#include "tests/support/scripted_tier.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using test::ScriptedTier;
+using Fault = ScriptedTier::Fault;
+using Values = std::vector<std::string>;
+
+class ForwarderTest : public AgentFixture {
+ protected:
+  ForwarderTest() {
+    tier_.AddTopic("a", 2);
+    tier_.AddTopic("b", 1);
+    Begin();
+  }
+  ~ForwarderTest() override { End(); }
+
+  void Begin() {
+    forwarder_ = std::make_unique<Forwarder>(
+        Forwarder::Context{loop_, *spool_, tier_, cache_, metrics_}, options_, log_->kept(), 1);
+    on_durable_ = [this](std::span<const spool::StreamId> streams) {
+      forwarder_->NoteDurable(streams);
+    };
+    tier_.SetObserver(forwarder_.get());
+    forwarder_->Start();
+    clock_.RunUntilIdle();
+  }
+  void End() {
+    tier_.SetObserver(nullptr);
+    tier_.Disconnect();
+    on_durable_ = {};
+    forwarder_.reset();
+    clock_.RunUntilIdle();
+  }
+  // What a kill -9 leaves: everything acknowledged, and cursors as they were last written down.
+  void CrashAndRestart() {
+    End();
+    ReopenSpool();
+    Begin();
+  }
+  // As Upstream does some time after a connection was lost.
+  void Reconnect() {
+    tier_.Connect();
+    clock_.Advance(std::chrono::seconds(1));
+  }
+  void ProduceNumbers(const std::string& topic, int32_t partition, int from, int to,
+                      int64_t timestamp = -1) {
+    for (int i = from; i < to; ++i) {
+      ASSERT_EQ(
+          Produce(topic, partition, Batch{.values = {std::to_string(i)}, .timestamp = timestamp})
+              .error,
+          ErrorCode::kNone);
+    }
+  }
+  static Values Numbers(int from, int to) {
+    Values values;
+    for (int i = from; i < to; ++i) values.push_back(std::to_string(i));
+    return values;
+  }
+  int64_t Backlog() {
+    clock_.Advance(std::chrono::seconds(2));
+    return forwarder_->GetStatus().backlog_records;
+  }
+
+  test::ManualExecutor loop_{clock_};
+  proxy::MetadataCache cache_{{}};
+  ScriptedTier tier_{loop_, cache_};
+  Forwarder::Options options_;
+  std::unique_ptr<Forwarder> forwarder_;
+};
+
+TEST_F(ForwarderTest, DeliversInOrderAndOnce) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 20);
+  ProduceNumbers("b", 0, 0, 5);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 20));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 5));
+  EXPECT_EQ(metrics_.forwarded_records.Value(), 25);
+}
+
+TEST_F(ForwarderTest, KeepsTheBatchesAsTheClientMadeThem) {
+  tier_.Connect();
+  ASSERT_EQ(Produce("a", 0, {"1", "2", "3"}).error, ErrorCode::kNone);
+  ASSERT_EQ(Produce("a", 0, {"4"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(1));
+  const auto& batches = tier_.logs[{"a", 0}].batches;
+  ASSERT_EQ(batches.size(), 2);
+  EXPECT_EQ(kafka::RecordBatchView(batches[0]).record_count(), 3);
+  // Sequences are ordinals.
+  EXPECT_EQ(tier_.seen[0].base_sequence, 0);
+  EXPECT_EQ(tier_.seen[1].base_sequence, 3);
+  EXPECT_EQ(tier_.seen[0].id, 500);
+  EXPECT_TRUE(kafka::RecordBatchView(batches[0]).CrcMatches());
+}
+
+TEST_F(ForwarderTest, DeliversABacklogWhenTheTierComesBack) {
+  ProduceNumbers("a", 0, 0, 50);
+  ProduceNumbers("a", 1, 100, 150);
+  EXPECT_EQ(Backlog(), 100);
+  EXPECT_GT(metrics_.oldest_undelivered_timestamp_seconds.Value(), 0);
+  tier_.Connect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 50));
+  EXPECT_EQ(tier_.Values("a", 1), Numbers(100, 150));
+  EXPECT_EQ(metrics_.oldest_undelivered_timestamp_seconds.Value(), 0);
+}
+
+TEST_F(ForwarderTest, SendsSeveralBatchesOfAStreamAheadOnceTheTierKnowsIt) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  ProduceNumbers("a", 0, 1, 10);
+  clock_.RunUntilIdle();
+  EXPECT_EQ(tier_.most_in_flight, Forwarder::kWindow);
+  tier_.Release();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 10));
+}
+
+TEST_F(ForwarderTest, PutsManyStreamsIntoOneRequest) {
+  ProduceNumbers("a", 0, 0, 1);
+  ProduceNumbers("a", 1, 0, 1);
+  ProduceNumbers("b", 0, 0, 1);
+  tier_.Connect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.produces, 1);
+}
+
+struct FaultCase {
+  const char* name;
+  Fault fault;
+  bool breaks = false;  // The connection.
+};
+
+class ForwarderFaultTest : public ForwarderTest, public testing::WithParamInterface<FaultCase> {};
+
+// Each fault hits a batch in the middle, with others in flight behind it.
+TEST_P(ForwarderFaultTest, NothingIsLostDoubledOrReordered) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  tier_.faults = {{}, {}, GetParam().fault};
+  ProduceNumbers("a", 0, 3, 12);
+  ProduceNumbers("b", 0, 0, 3);
+  tier_.Release();
+  clock_.RunUntilIdle();
+  if (GetParam().breaks) Reconnect();
+  clock_.Advance(std::chrono::seconds(30));
+  EXPECT_TRUE(tier_.faults.empty());
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 12));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 3));
+  EXPECT_EQ(Backlog(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ForwarderFaultTest,
+    testing::Values(
+        FaultCase{"LostRequest", {.kind = Fault::kLoseRequest}, true},
+        FaultCase{"LostAnswer", {.kind = Fault::kLoseAnswer}, true},
+        FaultCase{"NotEnoughReplicas", {Fault::kRefuse, ErrorCode::kNotEnoughReplicas}},
+        FaultCase{"NotLeader", {Fault::kRefuse, ErrorCode::kNotLeaderOrFollower}},
+        FaultCase{"NotLeaderAfterAppend", {Fault::kStoreRefuse, ErrorCode::kNotLeaderOrFollower}},
+        FaultCase{"TimedOutAfterAppend", {Fault::kStoreRefuse, ErrorCode::kRequestTimedOut}},
+        FaultCase{"TimedOut", {Fault::kRefuse, ErrorCode::kRequestTimedOut}},
+        FaultCase{"AfterAppend", {Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend}},
+        FaultCase{"OutOfOrder", {Fault::kRefuse, ErrorCode::kOutOfOrderSequenceNumber}},
+        FaultCase{"UnknownServerError", {Fault::kRefuse, ErrorCode::kUnknownServerError}},
+        FaultCase{"UnknownTopic", {Fault::kRefuse, ErrorCode::kUnknownTopicOrPartition}},
+        FaultCase{"Corrupt", {Fault::kRefuse, ErrorCode::kCorruptMessage}},
+        FaultCase{"DuplicateOfAnOldBroker",
+                  {Fault::kStoreRefuse, ErrorCode::kDuplicateSequenceNumber}}),
+    [](const auto& test) { return test.param.name; });
+
+TEST_F(ForwarderTest, ASickStreamDelaysOnlyItself) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  ProduceNumbers("b", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  for (int i = 0; i < 100; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kNotEnoughReplicas, "b"});
+  }
+  ProduceNumbers("b", 0, 1, 4);
+  ProduceNumbers("a", 0, 1, 50);
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 50));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 1));
+  tier_.faults.clear();
+  clock_.Advance(std::chrono::seconds(30));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 4));
+}
+
+TEST_F(ForwarderTest, BackoffGrowsWhileATierRefuses) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  const int before = tier_.produces;
+  for (int i = 0; i < 1000; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kNotEnoughReplicas});
+  }
+  ProduceNumbers("a", 0, 1, 2);
+  clock_.Advance(std::chrono::minutes(2));
+  // 0.1 s doubled up to 10 s, of which half to all is waited.
+  EXPECT_LT(tier_.produces - before, 40);
+  EXPECT_GT(tier_.produces - before, 12);
+}
+
+TEST_F(ForwarderTest, RestartAsksBeforeItSendsAgain) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  // Everything arrives, and the agent dies before it could write that down.
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("a", 0, 3, 4);
+  CrashAndRestart();
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_GE(tier_.describe_calls, 1);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  ProduceNumbers("a", 0, 4, 8);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 8));
+}
+
+TEST_F(ForwarderTest, CursorsAreWrittenDownAndTrimTheSpool) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 10);
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(spool_->Range(*spool_->FindStream("a/0")).start, 10);
+  const int before = tier_.produces;
+  CrashAndRestart();
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(tier_.produces, before);
+  EXPECT_EQ(tier_.describe_calls, 0);
+}
+
+TEST_F(ForwarderTest, CrashAtEveryBatchLosesAndDoublesNothing) {
+  tier_.Connect();
+  int produced = 0;
+  for (int round = 0; round < 12; ++round) {
+    ProduceNumbers("a", 0, produced, produced + 4);
+    produced += 4;
+    clock_.Advance(std::chrono::milliseconds(30));
+    tier_.faults = {Fault{.kind = round % 2 == 0 ? Fault::kLoseAnswer : Fault::kLoseRequest}};
+    ProduceNumbers("a", 0, produced, produced + 3);
+    produced += 3;
+    CrashAndRestart();
+    Reconnect();
+  }
+  tier_.faults.clear();
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, produced));
+}
+
+TEST_F(ForwarderTest, ReadsBackWhenTheTierHasForgottenTheProducer) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  ProduceNumbers("a", 0, 3, 6);
+  tier_.faults = {{}, {}, {.kind = Fault::kLoseAnswer}};
+  tier_.Release();
+  clock_.RunUntilIdle();
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_GE(tier_.fetches, 1);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 6));
+  // Whatever of the old epoch is still on its way is refused from now on.
+  ProduceNumbers("a", 0, 6, 7);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.seen.back().epoch, 1);
+  EXPECT_EQ(tier_.seen.back().base_sequence, 0);
+}
+
+TEST_F(ForwarderTest, OldRecordsAreSentOneByOneAndReadBack) {
+  const int64_t two_days_ago = clock_.wall_clock_ms() - 48 * 3600 * 1000LL;
+  ProduceNumbers("a", 0, 0, 6, two_days_ago);
+  tier_.faults = {{}, {.kind = Fault::kLoseAnswer}};
+  tier_.Connect();
+  clock_.RunUntilIdle();
+  EXPECT_EQ(tier_.most_in_flight, 1);
+  // As a restarted Kafka does with records that old.
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_EQ(tier_.describe_calls, 0);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 6));
+}
+
+TEST_F(ForwarderTest, ReadsBackFromATierThatDescribesNoProducers) {
+  tier_.describes = false;
+  tier_.Connect();
+  // The very first answer is lost: no offset is known to begin at.
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("a", 0, 0, 3);
+  clock_.RunUntilIdle();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
+// A tier without memory of the producer takes what comes; its last sequence then hides the gap.
+TEST_F(ForwarderTest, ABatchThatWasOvertakenIsNotLost) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kNotEnoughReplicas}, {.kind = Fault::kAccept}};
+  ProduceNumbers("a", 0, 1, 3);
+  tier_.Release();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2", "1", "2"}));
+  EXPECT_EQ(metrics_.forward_errors.With("overtaken").Value(), 1);
+}
+
+TEST_F(ForwarderTest, SendsAgainWhenTheTierDoesNotLetUsLook) {
+  tier_.describe_error = ErrorCode::kTopicAuthorizationFailed;
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{.kind = Fault::kLoseRequest}};
+  ProduceNumbers("a", 0, 2, 4);
+  clock_.RunUntilIdle();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+}
+
+TEST_F(ForwarderTest, AForeignWriterUnderOurIdMakesUsTakeANewOne) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  // A copy of the spool's directory runs elsewhere, and has gone on to the next epoch.
+  auto& log = tier_.logs[{"a", 0}];
+  log.producers.Record({.producer = {500, 3, 0}, .record_count = 1},
+                       {.base_offset = 100, .timestamp = clock_.wall_clock_ms()});
+  ProduceNumbers("a", 0, 2, 4);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_EQ(tier_.seen.back().id, 501);
+  EXPECT_EQ(metrics_.forward_errors.With("fenced").Value(), 1);
+}
+
+TEST_F(ForwarderTest, ATierThatLostRecordsGetsTheRest) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 5);
+  clock_.Advance(std::chrono::seconds(1));
+  // As after an unclean election: the newest three are gone, and the producer stands where it stood.
+  auto& log = tier_.logs[{"a", 0}];
+  log.batches.resize(2);
+  log.end = 2;
+  log.producers = {};
+  log.producers.Record({.producer = {500, 0, 0}, .record_count = 2},
+                       {.base_offset = 0, .timestamp = clock_.wall_clock_ms()});
+  ProduceNumbers("a", 0, 5, 7);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1", "5", "6"}));
+  EXPECT_EQ(metrics_.forward_errors.With("tier lost records").Value(), 1);
+}
+
+TEST_F(ForwarderTest, ATopicThatIsMissingIsAskedForUntilItIsThere) {
+  tier_.Connect();
+  ProduceNumbers("new", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(tier_.refreshed.front(), "new");
+  EXPECT_GT(tier_.refreshes, 3);
+  tier_.AddTopic("new", 1);
+  clock_.RunUntilIdle();
+  EXPECT_EQ(tier_.Values("new", 0), Numbers(0, 3));
+}
+
+TEST_F(ForwarderTest, ARefusedBatchIsHeldAndNothingOvertakesIt) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kMessageTooLarge}};
+  ProduceNumbers("a", 0, 1, 3);
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 1));
+  EXPECT_FALSE(forwarder_->GetStatus().worst.front().trouble.empty());
+  // Somebody has raised the limit.
+  clock_.Advance(options_.park_retry);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
+TEST_F(ForwarderTest, TheProducerIdIsDurableBeforeItIsUsed) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  ASSERT_EQ(tier_.seen.size(), 1);
+  CrashAndRestart();
+  EXPECT_EQ(log_->kept().upstream.id, 500);
+  ASSERT_EQ(log_->kept().forward.size(), 1);
+  EXPECT_EQ(log_->kept().forward.begin()->second.identity.producer_id, 500);
+  Reconnect();
+  ProduceNumbers("a", 0, 1, 2);
+  EXPECT_EQ(tier_.seen.back().id, 500);
+  EXPECT_EQ(tier_.seen.back().base_sequence, 1);
+}
+
+TEST(IdentityTest, SequencesWrapAsKafkasDo) {
+  const Identity identity{.producer_id = 1, .base_ordinal = 10};
+  const int64_t wrap = int64_t{1} << 31;
+  EXPECT_EQ(identity.SequenceOf(10), 0);
+  EXPECT_EQ(identity.SequenceOf(10 + wrap - 1), 2147483647);
+  EXPECT_EQ(identity.SequenceOf(10 + wrap), 0);
+  // The tier's last record is the fourth behind the wrap, ours confirmed two before it.
+  EXPECT_EQ(identity.RecordsBeyond(10 + wrap - 2, 3), 6);
+  EXPECT_EQ(identity.RecordsBeyond(10, -1), 0);
+}
+
+}  // namespace
+}  // namespace holdfast::agent

@@ -1,0 +1,321 @@
+// A broker tier of one node for the forwarder's tests, on virtual time: it keeps what it is given in
+// logs, recognises producers as Kafka does, and fails when the test says so. Requests and answers
+// are real frames.
+//
+//   tier.AddTopic("orders", 2);
+//   tier.faults.push_back({.kind = ScriptedTier::Fault::kLoseAnswer});  // For the next Produce.
+//   ...
+//   EXPECT_EQ(tier.Values("orders", 0), expected);
+//
+// Ownership: loop and cache outlive it. Threads: that of the ManualClock.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kafka/api/describe_producers.h"
+#include "kafka/api/fetch.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/list_offsets.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/produce.h"
+#include "kafka/codec.h"
+#include "kafka/producer_state.h"
+#include "kafka/record_batch.h"
+#include "kafka/record_reader.h"
+#include "proxy/metadata_cache.h"
+#include "proxy/tier.h"
+#include "tests/support/manual_executor.h"
+
+namespace holdfast::test {
+
+class ScriptedTier final : public proxy::Tier {
+ public:
+  // What happens to a Produce request instead of being served.
+  struct Fault {
+    enum Kind : uint8_t {
+      kServe,        // Nothing: for scripts that fail a later one.
+      kLoseRequest,  // The connection breaks, and nothing was stored.
+      kLoseAnswer,   // All of it is stored, then the connection breaks.
+      kRefuse,       // Every partition gets `error`, and nothing was stored.
+      kStoreRefuse,  // Stored, and every partition gets `error`.
+      kAccept,       // Stored without looking at sequences.
+    };
+    Kind kind = kServe;
+    kafka::ErrorCode error = kafka::ErrorCode::kNone;
+    std::string topic = {};  // Of kRefuse: only its partitions; empty: all.
+  };
+  struct Partition {
+    std::vector<std::string> batches;  // As in a log: with offsets.
+    int64_t end = 0;
+    kafka::ProducerTable producers;
+  };
+
+  static constexpr int32_t kNode = 1;
+
+  ScriptedTier(ManualExecutor& loop, proxy::MetadataCache& cache) : loop_(loop), cache_(cache) {}
+
+  void AddTopic(const std::string& name, int32_t partitions) {
+    for (int32_t i = 0; i < partitions; ++i) logs[{name, i}];
+    TellMetadata();
+  }
+  void SetObserver(proxy::TierObserver* observer) { observer_ = observer; }
+  void Connect() {
+    connected_ = true;
+    TellMetadata();
+    if (observer_ != nullptr) observer_->OnNodeReady(kNode);
+  }
+  // Calls in flight get errors.
+  void Disconnect() {
+    connected_ = false;
+    ++generation_;
+    for (OnAnswer& lost : std::exchange(pending_, {})) {
+      lost(base::Unexpected(base::Code::kUnavailable, "connection lost"));
+    }
+    if (observer_ != nullptr) observer_->OnNodeLost(kNode);
+  }
+  // As after a day, or a restart with old records.
+  void ForgetProducers() {
+    for (auto& [name, log] : logs) log.producers = {};
+  }
+
+  // All values of the partition, in order.
+  std::vector<std::string> Values(const std::string& topic, int32_t partition) {
+    std::vector<std::string> values;
+    for (const std::string& bytes : logs[{topic, partition}].batches) {
+      const kafka::RecordBatchView batch(bytes);
+      const auto records = kafka::UncompressedRecords::Of(batch);
+      kafka::RecordReader reader(batch.header(), records->bytes());
+      kafka::Record record;
+      while (reader.Next(&record)) values.emplace_back(record.value.value_or(""));
+    }
+    return values;
+  }
+
+  bool Ready(int32_t node) override {
+    return connected_ && (node == kNode || node == proxy::kAnyNode);
+  }
+  std::optional<int16_t> Version(int32_t node, const kafka::Api& api, int16_t cap) override {
+    if (!Ready(node) || (api.key == kafka::DescribeProducersRequest::kApi.key && !describes)) {
+      return std::nullopt;
+    }
+    return std::min(api.newest, cap);
+  }
+  void RefreshMetadata(std::string_view topic) override {
+    ++refreshes;
+    if (!topic.empty()) refreshed.emplace_back(topic);
+  }
+  void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) override {
+    HF_CHECK(Ready(node));
+    pending_.push_back(std::move(on_answer));
+    most_in_flight = std::max(most_in_flight, pending_.size());
+    if (held) return held_.push_back(std::move(frame));
+    Schedule(std::move(frame));
+  }
+  // Serves what came while `held` was true.
+  void Release() {
+    held = false;
+    for (base::Buffer& frame : std::exchange(held_, {})) Schedule(std::move(frame));
+  }
+
+  std::map<std::pair<std::string, int32_t>, Partition> logs;
+  std::deque<Fault> faults;  // One for each Produce request to come.
+  bool held = false;         // Requests wait.
+  bool describes = true;     // Serves DescribeProducers.
+  kafka::ErrorCode describe_error = kafka::ErrorCode::kNone;
+  int64_t next_producer_id = 500;
+  int produces = 0;  // Produce requests that came.
+  int describe_calls = 0;
+  int fetches = 0;
+  int refreshes = 0;
+  std::vector<std::string> refreshed;
+  size_t most_in_flight = 0;
+  // The producer of each batch that came, stored or not.
+  std::vector<kafka::Producer> seen;
+
+ private:
+  void TellMetadata() {
+    kafka::MetadataResponse metadata;
+    metadata.cluster_id = "scripted";
+    metadata.controller_id = kNode;
+    metadata.brokers.push_back({.node_id = kNode, .host = "tier", .port = 9092});
+    for (const auto& [name, log] : logs) {
+      if (metadata.topics.empty() || metadata.topics.back().name != name.first) {
+        metadata.topics.push_back({.name = name.first});
+      }
+      metadata.topics.back().partitions.push_back(
+          {.partition_index = name.second, .leader_id = kNode});
+    }
+    cache_.Learn(metadata, loop_.WallClockMs());
+    if (observer_ != nullptr && connected_) observer_->OnMetadata();
+  }
+
+  void Schedule(base::Buffer frame) {
+    loop_.Post([this, generation = generation_, frame = std::move(frame)] {
+      if (generation != generation_) return;
+      Serve(frame.view().substr(kafka::kLengthPrefixBytes));
+    });
+  }
+
+  void Serve(std::string_view frame) {
+    const auto header = kafka::ReadRequestHeader(frame);
+    HF_CHECK(header.has_value());
+    switch (header->api_key) {
+      case kafka::ProduceRequest::kApi.key:
+        return ServeProduce(frame, *header);
+      case kafka::InitProducerIdRequest::kApi.key:
+        return Answer(kafka::InitProducerIdResponse{.producer_id = next_producer_id++}, *header);
+      case kafka::DescribeProducersRequest::kApi.key:
+        return ServeDescribe(frame, *header);
+      case kafka::FetchRequest::kApi.key:
+        return ServeFetch(frame, *header);
+      case kafka::ListOffsetsRequest::kApi.key:
+        return ServeListOffsets(frame, *header);
+      default:
+        HF_CHECK(false);
+    }
+  }
+
+  template <class Response>
+  void Answer(const Response& response, const kafka::RequestHeader& header) {
+    const base::Buffer frame =
+        kafka::EncodeResponse(response, header.api_version, header.correlation_id);
+    OnAnswer answer = std::move(pending_.front());
+    pending_.pop_front();
+    answer(frame.view().substr(kafka::kLengthPrefixBytes));
+  }
+
+  void ServeProduce(std::string_view frame, const kafka::RequestHeader& header) {
+    ++produces;
+    Fault fault;
+    if (!faults.empty()) {
+      fault = faults.front();
+      faults.pop_front();
+    }
+    if (fault.kind == Fault::kLoseRequest) return Disconnect();
+    const auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame, header);
+    HF_CHECK(request.has_value());
+    kafka::ProduceResponse response;
+    for (const auto& topic : request->topic_data) {
+      auto& answer = response.responses.emplace_back();
+      answer.name = topic.name;
+      for (const auto& partition : topic.partition_data) {
+        auto& result = answer.partition_responses.emplace_back();
+        result.index = partition.index;
+        Fault own = fault;
+        if (!fault.topic.empty() && fault.topic != topic.name) own = {};
+        Store(logs[{std::string(topic.name), partition.index}], *partition.records, own, result);
+      }
+    }
+    if (fault.kind == Fault::kLoseAnswer) return Disconnect();
+    Answer(response, header);
+  }
+
+  void Store(Partition& log, std::string_view records, const Fault& fault,
+             kafka::ProduceResponse::PartitionProduceResponse& result) {
+    using Kind = kafka::ProducerVerdict::Kind;
+    const kafka::BatchVerdict sound = kafka::CheckProduced(records, {});
+    HF_CHECK(sound.ok());
+    const kafka::RecordBatchView batch(records);
+    seen.push_back(batch.header().producer);
+    result.base_offset = -1;
+    result.error_code = fault.error;
+    if (fault.kind == Fault::kRefuse) return;
+    const auto sequenced = kafka::SequencedBatch::FromHeader(batch.header());
+    const kafka::ProducerVerdict verdict = log.producers.Check(sequenced);
+    if (fault.kind != Fault::kAccept && verdict.kind == Kind::kRefuse) {
+      result.error_code = verdict.error;
+      return;
+    }
+    if (verdict.kind == Kind::kDuplicate) {
+      result.base_offset = verdict.base_offset;
+      return;
+    }
+    std::string stored(records);
+    kafka::SetBaseOffset(stored, log.end);
+    result.base_offset = log.end;
+    log.producers.Record(sequenced, {.base_offset = log.end, .timestamp = loop_.WallClockMs()});
+    log.end += batch.record_count();
+    log.batches.push_back(std::move(stored));
+  }
+
+  void ServeDescribe(std::string_view frame, const kafka::RequestHeader& header) {
+    ++describe_calls;
+    const auto request = kafka::DecodeRequest<kafka::DescribeProducersRequest>(frame, header);
+    kafka::DescribeProducersResponse response;
+    for (const auto& topic : request->topics) {
+      auto& answer = response.topics.emplace_back();
+      answer.name = topic.name;
+      for (const int32_t index : topic.partition_indexes) {
+        auto& partition = answer.partitions.emplace_back();
+        partition.partition_index = index;
+        partition.error_code = describe_error;
+        for (const auto& known : logs[{std::string(topic.name), index}].producers.List()) {
+          partition.active_producers.push_back({.producer_id = known.id,
+                                                .producer_epoch = known.epoch,
+                                                .last_sequence = known.last_sequence});
+        }
+      }
+    }
+    Answer(response, header);
+  }
+
+  void ServeFetch(std::string_view frame, const kafka::RequestHeader& header) {
+    ++fetches;
+    const auto request = kafka::DecodeRequest<kafka::FetchRequest>(frame, header);
+    const auto& asked = request->topics[0];
+    Partition& log = logs[{std::string(asked.topic), asked.partitions[0].partition}];
+    const int64_t offset = asked.partitions[0].fetch_offset;
+    kafka::FetchResponse response;
+    auto& topic = response.responses.emplace_back();
+    topic.topic = asked.topic;
+    auto& partition = topic.partitions.emplace_back();
+    partition.partition_index = asked.partitions[0].partition;
+    partition.high_watermark = log.end;
+    if (offset > log.end) {
+      partition.error_code = kafka::ErrorCode::kOffsetOutOfRange;
+    }
+    // One batch at a time, so that reading back goes through several answers.
+    for (const std::string& batch : log.batches) {
+      if (kafka::RecordBatchView(batch).last_offset() < offset) continue;
+      partition.records = batch;
+      break;
+    }
+    Answer(response, header);
+  }
+
+  void ServeListOffsets(std::string_view frame, const kafka::RequestHeader& header) {
+    const auto request = kafka::DecodeRequest<kafka::ListOffsetsRequest>(frame, header);
+    const auto& asked = request->topics[0];
+    const int64_t timestamp = asked.partitions[0].timestamp;
+    Partition& log = logs[{std::string(asked.name), asked.partitions[0].partition_index}];
+    kafka::ListOffsetsResponse response;
+    auto& topic = response.topics.emplace_back();
+    topic.name = asked.name;
+    auto& partition = topic.partitions.emplace_back();
+    partition.partition_index = asked.partitions[0].partition_index;
+    for (const std::string& bytes : log.batches) {
+      const kafka::RecordBatchView batch(bytes);
+      if (timestamp >= 0 && batch.max_timestamp() < timestamp) continue;
+      partition.offset = batch.base_offset();
+      break;
+    }
+    if (timestamp < 0 && partition.offset < 0) partition.offset = 0;
+    Answer(response, header);
+  }
+
+  ManualExecutor& loop_;
+  proxy::MetadataCache& cache_;
+  proxy::TierObserver* observer_ = nullptr;
+  bool connected_ = false;
+  int generation_ = 0;  // Of the connection.
+  std::deque<OnAnswer> pending_;
+  std::deque<base::Buffer> held_;
+};
+
+}  // namespace holdfast::test
