@@ -83,6 +83,13 @@ int Connect(const std::string& address) {
   return fd;
 }
 
+template <class Request>
+base::Buffer Encode(const Request& request, int16_t version) {
+  auto frame = kafka::EncodeRequest(request, version, 1, "ingest_bench");
+  if (!frame) Die(frame.error().message);
+  return *std::move(frame);
+}
+
 void WriteAll(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -191,7 +198,7 @@ class Load {
     request.allow_auto_topic_creation = true;
     const int fd = Connect(settings_.bootstrap);
     for (int attempt = 0; attempt < 100; ++attempt) {
-      WriteAll(fd, kafka::EncodeRequest(request, 9, 1, "ingest_bench").view());
+      WriteAll(fd, Encode(request, 9).view());
       const std::string frame = ReadFrame(fd);
       const auto response = kafka::DecodeResponse<kafka::MetadataResponse>(frame, 9);
       if (!response) Die(response.error().message);
@@ -229,7 +236,7 @@ class Load {
       auto& topic = request.topic_data.emplace_back();
       topic.name = settings_.topic;
       topic.partition_data.push_back({.index = partition, .records = batch});
-      requests_.push_back(kafka::EncodeRequest(request, kVersion, 7, "ingest_bench"));
+      requests_.push_back(Encode(request, kVersion));
     }
   }
 
