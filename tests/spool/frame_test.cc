@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -89,6 +91,34 @@ TEST(FrameTest, EveryFlippedBitUnderTheChecksumIsNoticed) {
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
     EXPECT_FALSE(Accepted(bytes)) << "bit " << bit;
   }
+}
+
+TEST(FrameTest, TheExampleOfTheDocumentIsWhatItSays) {
+  std::ifstream document(TEST_DATA_DIR "/../docs/spool-format.md");
+  std::string example;
+  std::string line;
+  while (std::getline(document, line) && line != "```hex") {
+  }
+  while (std::getline(document, line) && line != "```") {
+    std::istringstream digits(line.substr(0, 47));
+    for (unsigned byte = 0; digits >> std::hex >> byte;) example.push_back(static_cast<char>(byte));
+  }
+
+  std::string changes;
+  AppendOpenStream(StreamId(0), "a", &changes);
+  AppendPut("k", "v1", &changes);
+  const DraftEntry entry{{.stream = StreamId(0),
+                          .bytes = "hello",
+                          .record_count = 2,
+                          .max_timestamp_ms = 1'767'225'600'000},
+                         0};
+  const FrameDraft draft{.commit = CommitNumber(1),
+                         .commit_time_ms = 1'767'225'600'123,
+                         .entries = {&entry, 1},
+                         .changes = changes};
+  std::string encoded(draft.FrameBytes(), '\0');
+  EncodeFrame(draft, encoded);
+  EXPECT_EQ(example, encoded);
 }
 
 TEST(ChangeTest, EveryTruncationIsNoticed) {
