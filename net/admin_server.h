@@ -5,8 +5,9 @@
 //          return net::AdminResponse{.body = "ok\n"}; }},
 //   });
 //
-// GET /help lists the routes; an unknown path gets the same list with 404, a known path with another
-// method 405. What changes something is POST and answered to loopback peers only (403 for others).
+// GET /help lists the routes; an unknown path gets the same list with 404, a known path with the
+// wrong method 405. What changes something is POST and answered to loopback peers only (403 for
+// others).
 //
 // Ownership: the loop outlives it; handlers are kept until the destructor.
 // Threads: handlers run on the loop and must not block it. Listen, local_address and the destructor

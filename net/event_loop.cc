@@ -56,15 +56,17 @@ void OnWake(int /*fd*/, short /*what*/, void* /*loop*/) noexcept {}
 
 }  // namespace
 
-struct EventLoop::Watch {
-  event ev;
+struct EventLoop::TimedTask {
   base::Task task;
-  EventLoop* loop;      // Null once it is no longer watched.
-  size_t index = 0;     // In watches_.
-  base::TimePoint due;  // Of a timer.
-  bool running = false;
+  EventLoop* loop;  // Null once it has begun, was cancelled, or the loop has gone.
+  std::pair<base::TimePoint, uint64_t> key;
+};
 
-  Watch(EventLoop* on, base::Task run) : task(std::move(run)), loop(on) {}
+struct EventLoop::WatchedSignal {
+  base::Task task;
+  EventLoop* loop;  // Null once it is no longer watched.
+  event ev = {};
+  bool running = false;
 };
 
 base::Result<std::unique_ptr<EventLoop>> EventLoop::Create(Options options) {
@@ -92,8 +94,10 @@ EventLoop::EventLoop(Options options, event_base* base, int wake_fd)
       base_(base),
       wake_fd_(wake_fd),
       wake_event_(event_new(base, wake_fd, EV_READ | EV_PERSIST | EV_ET, OnWake, this)),
+      timer_event_(event_new(base, -1, 0, &EventLoop::OnTimer, this)),
       owner_(std::this_thread::get_id()) {
-  HF_CHECK(wake_event_ != nullptr && event_add(wake_event_, nullptr) == 0);
+  HF_CHECK(wake_event_ != nullptr && timer_event_ != nullptr);
+  HF_CHECK(event_add(wake_event_, nullptr) == 0);
   longest_turn_gauge_ =
       options_.metrics->loop_turn_seconds_max.Bind([this] { return LongestTurnSeconds(); });
   mailbox_gauge_ =
@@ -113,12 +117,14 @@ EventLoop::~EventLoop() {
   }
   unrun.clear();
   kept_.clear();
-  while (!watches_.empty()) {
-    // The task may hold what watches something itself.
-    const std::shared_ptr<Watch> watch = watches_.back();
-    Untrack(*watch);
-    watch->task = base::Task();
+  // What a task holds may cancel other timers.
+  while (!timers_.empty()) {
+    const auto timed = timers_.extract(timers_.begin()).mapped();
+    timed->loop = nullptr;
+    timed->task = base::Task();
   }
+  while (!signals_.empty()) Unwatch(*std::shared_ptr<WatchedSignal>(signals_.back()));
+  event_free(timer_event_);
   event_free(wake_event_);
   event_base_free(base_);
   close(wake_fd_);
@@ -285,61 +291,75 @@ void EventLoop::Keep(std::shared_ptr<void> kept) {
 
 base::Timer EventLoop::After(base::Duration delay, base::Task task) {
   AssertInLoop();
-  auto watch = std::make_shared<Watch>(this, std::move(task));
-  watch->due = Now() + delay;
-  const timeval timeout = ToTimeval(delay);
-  HF_CHECK(evtimer_assign(&watch->ev, base_, OnTimer, watch.get()) == 0);
-  HF_CHECK(event_add(&watch->ev, &timeout) == 0);
-  return Track(std::move(watch));
+  auto timed = std::make_shared<TimedTask>();
+  timed->task = std::move(task);
+  timed->loop = this;
+  timed->key = {Now() + std::max(delay, base::Duration(0)), next_timer_++};
+  timers_.emplace(timed->key, timed);
+  ArmTimer();
+  return base::Timer([timed = std::move(timed)] {
+    if (timed->loop == nullptr) return;
+    std::exchange(timed->loop, nullptr)->timers_.erase(timed->key);
+    timed->task = base::Task();
+  });
+}
+
+void EventLoop::ArmTimer() {
+  if (timers_.empty() || timers_.begin()->first.first >= armed_for_) return;
+  armed_for_ = timers_.begin()->first.first;
+  const timeval rest = ToTimeval(armed_for_ - Now());
+  HF_CHECK(event_add(timer_event_, &rest) == 0);
+}
+
+void EventLoop::OnTimer(int /*fd*/, short /*what*/, void* loop) noexcept {
+  auto* self = static_cast<EventLoop*>(loop);
+  self->BeginTurn();
+  self->armed_for_ = base::TimePoint::max();
+  self->RunDueTimers();
+  // There may be no due one: libevent's clock is coarse, and may be ahead of ours.
+  self->ArmTimer();
+}
+
+// Not those that are set meanwhile, or a task that sets itself again would hold up the loop.
+void EventLoop::RunDueTimers() {
+  const uint64_t end = next_timer_;
+  while (!timers_.empty()) {
+    const auto first = timers_.begin();
+    if (first->first.first > now_ || first->first.second >= end) return;
+    const std::shared_ptr<TimedTask> timed = timers_.extract(first).mapped();
+    timed->loop = nullptr;
+    timed->task();
+    timed->task = base::Task();
+  }
 }
 
 base::Timer EventLoop::OnSignal(int signal, base::UniqueFunction<void()> task) {
   AssertInLoop();
-  auto watch = std::make_shared<Watch>(this, std::move(task));
-  HF_CHECK(evsignal_assign(&watch->ev, base_, signal, OnSignalEvent, watch.get()) == 0);
-  HF_CHECK(event_add(&watch->ev, nullptr) == 0);
-  return Track(std::move(watch));
-}
-
-base::Timer EventLoop::Track(std::shared_ptr<Watch> watch) {
-  watch->index = watches_.size();
-  watches_.push_back(watch);
-  return base::Timer([watch = std::move(watch)] {
-    if (watch->loop == nullptr) return;
-    watch->loop->Untrack(*watch);
-    // A task that runs is destroyed when it returns.
-    if (!watch->running) watch->task = base::Task();
+  auto watched = std::make_shared<WatchedSignal>();
+  watched->task = std::move(task);
+  watched->loop = this;
+  HF_CHECK(evsignal_assign(&watched->ev, base_, signal, OnSignalEvent, watched.get()) == 0);
+  HF_CHECK(event_add(&watched->ev, nullptr) == 0);
+  signals_.push_back(watched);
+  return base::Timer([watched = std::move(watched)] {
+    if (watched->loop != nullptr) watched->loop->Unwatch(*watched);
   });
 }
 
-void EventLoop::Untrack(Watch& watch) {
-  event_del(&watch.ev);
-  watch.loop = nullptr;
-  std::swap(watches_[watch.index], watches_.back());
-  watches_[watch.index]->index = watch.index;
-  watches_.pop_back();
+void EventLoop::Unwatch(WatchedSignal& watched) {
+  event_del(&watched.ev);
+  watched.loop = nullptr;
+  // A task that runs is destroyed when it returns.
+  if (!watched.running) watched.task = base::Task();
+  std::erase_if(signals_, [&watched](const auto& each) { return each.get() == &watched; });
 }
 
-void EventLoop::OnTimer(int /*fd*/, short /*what*/, void* watch) noexcept {
-  auto* found = static_cast<Watch*>(watch);
-  EventLoop* const loop = found->loop;
+void EventLoop::OnSignalEvent(int /*fd*/, short /*what*/, void* watched) noexcept {
+  EventLoop* const loop = static_cast<WatchedSignal*>(watched)->loop;
   loop->BeginTurn();
-  if (loop->now_ < found->due) {
-    // libevent's clock is coarse, and ran ahead of ours.
-    const timeval rest = ToTimeval(found->due - loop->now_);
-    HF_CHECK(event_add(&found->ev, &rest) == 0);
-    return;
-  }
-  const std::shared_ptr<Watch> held = loop->watches_[found->index];
-  loop->Untrack(*held);
-  held->task();
-  held->task = base::Task();
-}
-
-void EventLoop::OnSignalEvent(int /*fd*/, short /*what*/, void* watch) noexcept {
-  auto* found = static_cast<Watch*>(watch);
-  found->loop->BeginTurn();
-  const std::shared_ptr<Watch> held = found->loop->watches_[found->index];
+  const auto found =
+      std::ranges::find(loop->signals_, watched, &std::shared_ptr<WatchedSignal>::get);
+  const std::shared_ptr<WatchedSignal> held = *found;
   held->running = true;
   held->task();
   held->running = false;

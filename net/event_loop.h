@@ -16,6 +16,7 @@
 
 #include <array>
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -75,8 +76,8 @@ class EventLoop final : public base::Executor {
 
  private:
   friend class LoopThread;
-  // A timer or signal that libevent knows, with its task.
-  struct Watch;
+  struct TimedTask;
+  struct WatchedSignal;
   // The longest turn within one window of time; two of them, used in turn.
   struct LongestTurn {
     std::atomic<int64_t> window{-1};
@@ -92,17 +93,20 @@ class EventLoop final : public base::Executor {
   void EndTurn();
   [[nodiscard]] bool IsDone();
   void Wake() const;
-  [[nodiscard]] base::Timer Track(std::shared_ptr<Watch> watch);
-  void Untrack(Watch& watch);
+  void RunDueTimers();
+  // Has libevent wake the loop for the earliest timer.
+  void ArmTimer();
+  void Unwatch(WatchedSignal& watched);
   [[nodiscard]] double LongestTurnSeconds() const;
   [[nodiscard]] size_t MailboxDepth();
-  static void OnTimer(int fd, short what, void* watch) noexcept;
-  static void OnSignalEvent(int fd, short what, void* watch) noexcept;
+  static void OnTimer(int fd, short what, void* loop) noexcept;
+  static void OnSignalEvent(int fd, short what, void* watched) noexcept;
 
   const Options options_;
   event_base* const base_;
   const int wake_fd_;
-  event* wake_event_ = nullptr;
+  event* const wake_event_;
+  event* const timer_event_;
   std::atomic<std::thread::id> owner_;
 
   base::Mutex mutex_;
@@ -115,7 +119,11 @@ class EventLoop final : public base::Executor {
   // Of the loop's thread.
   std::vector<base::Task> running_;
   std::vector<base::Task> turn_end_;
-  std::vector<std::shared_ptr<Watch>> watches_;
+  // By the time when they are due, then in the order in which they were set.
+  std::map<std::pair<base::TimePoint, uint64_t>, std::shared_ptr<TimedTask>> timers_;
+  uint64_t next_timer_ = 0;
+  base::TimePoint armed_for_ = base::TimePoint::max();
+  std::vector<std::shared_ptr<WatchedSignal>> signals_;
   std::vector<std::shared_ptr<void>> kept_;
   bool in_turn_ = false;
   base::TimePoint now_;

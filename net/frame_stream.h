@@ -1,15 +1,15 @@
-// A connected socket as a sequence of frames in both directions: what server connections and clients
-// have in common.
+// A connected socket as a sequence of frames in both directions: what server connections and
+// clients have in common.
 //
 // Ownership: the owner outlives the stream, and destroys it at the end of a turn
 //   (EventLoop::AtTurnEnd), so that it may close it from inside a callback.
 // Threads: the loop's own.
-// Limits: a frame's length is checked, and its owner asked, before memory is taken for it. For one of
-//   more than 16 KiB the owner is asked when the first 16 KiB are there: a length that nothing
-//   follows, or noise that reads as one, takes nothing from others. Small frames are read many at a
-//   time through 64 KiB that the loop's streams share; the body of a larger one goes from the socket
-//   to its place. What was read ahead when the stream had to stop is kept, up to those 64 KiB. What
-//   is sent in one turn leaves in one call, at the turn's end.
+// Limits: a frame's length is checked, and its owner asked, before memory is taken for it. For one
+//   of more than 16 KiB the owner is asked when the first 16 KiB are there: a length that nothing
+//   follows, or noise that reads as one, takes nothing from others. Small frames are read many at
+//   a time through 64 KiB that the loop's streams share; the body of a larger one goes from the
+//   socket to its place. What was read ahead when the stream had to stop is kept, up to those
+//   64 KiB. What is sent in one turn leaves in one call, at the turn's end.
 #pragma once
 
 #include <cstdint>
@@ -129,7 +129,7 @@ class FrameStream {
   size_t length_ = 0;
   size_t filled_ = 0;
   base::Buffer frame_;  // As much of it as memory was taken for.
-  std::string ahead_;  // Read, and not yet taken apart.
+  std::string ahead_;   // Read, and not yet taken apart.
 
   OutputQueue output_;
   base::TimePoint last_read_;

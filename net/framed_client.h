@@ -8,9 +8,9 @@
 //
 // Ownership: loop, resolver and metrics outlive it. It may be destroyed from inside its callbacks.
 // Threads: everything on the loop's thread.
-// Shutdown: the destructor and Close close at once, drop what is queued, and no callback follows; the
-//   callbacks themselves are destroyed at the end of the turn. After its loop has ended, it may be
-//   destroyed from any thread.
+// Shutdown: the destructor and Close close at once, drop what is queued, and no callback follows;
+//   the callbacks themselves are destroyed at the end of the turn. After its loop has ended, it may
+//   be destroyed from any thread.
 // Limits: an answer longer than frame_bytes_max closes the connection. Send always takes the frame:
 //   the owner watches bytes_queued and waits for on_output_low.
 #pragma once

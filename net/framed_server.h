@@ -15,8 +15,8 @@
 //   A connection stays on one worker loop for life, and its session is made, called and destroyed
 //   there; the factory is called on several loops at once. The destructor is not called from inside
 //   a session.
-// Shutdown: Drain, or the destructor, which closes everything at once and waits for the loops. After
-//   it no session is left.
+// Shutdown: Drain, or the destructor, which closes everything at once and waits for the loops.
+//   After it no session is left.
 // Limits: see Options. A frame's length is checked before any memory is taken for it, and memory is
 //   reserved from the budget before more than its first 16 KiB are read: a socket whose frame finds
 //   no room is not read until there is some. A connection that has requests_in_flight_max requests
@@ -106,9 +106,9 @@ class FramedServer {
   [[nodiscard]] const SocketAddress& local_address() const;
   [[nodiscard]] size_t connections() const;
 
-  // Stops accepting and reading, lets requests in flight be answered and answers leave, and closes.
-  // What is not done by `limit` from now is cut off. Then `done` runs on the acceptor's loop, unless
-  // the server was destroyed before.
+  // Stops accepting and reading, lets requests in flight be answered and answers leave, and
+  // closes. What is not done by `limit` from now is cut off. Then `done` runs on the acceptor's
+  // loop, unless the server was destroyed before.
   void Drain(base::Duration limit, base::Task done);
 
  private:

@@ -1,5 +1,5 @@
-// One accepted connection: puts answers back into the order of requests, and decides when its socket
-// is read. On its worker's loop only.
+// One accepted connection: puts answers back into the order of requests, and decides when its
+// socket is read. On its worker's loop only.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A connected or listening TCP socket. All bytes of framed connections pass through Socket::Read and
-// Socket::Write: it is the place where TLS belongs.
+// A connected or listening TCP socket. All bytes of framed connections pass through Socket::Read
+// and Socket::Write: it is the place where TLS belongs.
 //
 // Ownership: move-only, closes its descriptor. Threads: one at a time.
 #pragma once

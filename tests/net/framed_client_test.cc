@@ -27,7 +27,7 @@ class FramedClientTest : public LoopbackTest {
   EventLoop& loop() { return first_->loop(); }
   HostPort Here() { return {"127.0.0.1", listener_.LocalAddress().port()}; }
 
-  void Connect(FramedClient::Options options) {
+  void Connect(FramedClient::Options options, bool paused = false) {
     loop().RunAndWait([&] {
       client_ = std::make_unique<FramedClient>(
           loop(), resolver_, metrics_, std::move(options),
@@ -39,6 +39,7 @@ class FramedClientTest : public LoopbackTest {
                   },
               .on_closed = [this](base::Error error) { closed_.set_value(std::move(error)); },
               .on_output_low = [this] { witness_.Note("low"); }});
+      if (paused) client_->Pause();
     });
   }
   // The other end of the client's connection.
@@ -134,8 +135,7 @@ TEST_F(FramedClientTest, BrokenFramingClosesTheConnection) {
 }
 
 TEST_F(FramedClientTest, APausedClientGetsNoFramesUntilItResumes) {
-  Connect({.peer = Here()});
-  loop().RunAndWait([&] { client_->Pause(); });
+  Connect({.peer = Here()}, /*paused=*/true);
   TestPeer peer = Accept();
   connected_.get_future().wait();
   peer.Write(Framed("1"));

@@ -205,8 +205,8 @@ class LoopbackTest : public ::testing::Test {
     });
   }
 
-  // All loops go around several times: what sockets hold now has been read by then, if anybody wants
-  // to read it, since a loop looks at its sockets before each round of tasks.
+  // All loops go around several times: what sockets hold now has been read by then, if anybody
+  // wants to read it, since a loop looks at its sockets before each round of tasks.
   void LetLoopsTurn() {
     for (int i = 0; i < 4; ++i) {
       for (LoopThread* thread : {acceptor_.get(), first_.get(), second_.get()})
