@@ -43,19 +43,15 @@ void Forwarder::Pump(int32_t node) {
   }
 }
 
-// One batch of each ready stream in turn, until the request is full. False if nothing was sent.
-bool Forwarder::SendOne(int32_t node, Lane& lane) {
-  struct Item {
-    Stream* stream;
-    spool::Lease lease;
-  };
-  std::vector<Item> items;
+// One batch of each ready stream in turn, until the request is full.
+std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
+  std::vector<Outgoing> gathered;
   size_t bytes = 0;
   for (size_t left = lane.ready.size(); left > 0; --left) {
     Stream& stream = *lane.ready.front();
     auto lease = context_.spool.Read(stream.id, stream.next, 1);
     const size_t size = lease && !lease->empty() ? lease->entries().front().bytes.size() : 0;
-    if (!items.empty() && bytes + size > options_.request_bytes_max) break;
+    if (!gathered.empty() && bytes + size > options_.request_bytes_max) break;
     lane.ready.pop_front();
     stream.queued = false;
     if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
@@ -64,40 +60,54 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
       Park(stream, lease.error().message);
     } else if (size > 0) {
       bytes += size;
-      items.push_back({&stream, *std::move(lease)});
+      gathered.push_back({&stream, *std::move(lease)});
     }
   }
-  if (items.empty()) return !lane.ready.empty();
-  std::ranges::sort(items, {}, [](const Item& item) {
-    return std::tie(item.stream->topic, item.stream->partition);
+  std::ranges::sort(gathered, {}, [](const Outgoing& one) {
+    return std::tie(one.stream->topic, one.stream->partition);
   });
+  return gathered;
+}
 
+base::Result<base::Buffer> Forwarder::Encode(int16_t version,
+                                             const std::vector<Outgoing>& gathered) const {
   std::vector<OutgoingBatch> batches;
-  std::vector<Sent> sent;
-  for (const Item& item : items) {
-    Stream& stream = *item.stream;
-    const spool::EntryView& entry = item.lease.entries().front();
-    batches.push_back({.topic = stream.topic,
-                       .partition = stream.partition,
+  batches.reserve(gathered.size());
+  for (const Outgoing& one : gathered) {
+    const spool::EntryView& entry = one.lease.entries().front();
+    batches.push_back({.topic = one.stream->topic,
+                       .partition = one.stream->partition,
                        .bytes = entry.bytes,
-                       .producer = stream.record.identity.ProducerAt(entry.info.base_offset)});
-    sent.push_back({&stream, entry.info.base_offset});
-    stream.flights.push_back({.base = entry.info.base_offset,
-                              .end = entry.info.end_offset(),
-                              .bytes = entry.bytes.size(),
-                              .commit_ms = entry.info.commit_time_ms,
-                              .max_timestamp_ms = entry.info.max_timestamp_ms});
-    stream.next = entry.info.end_offset();
+                       .producer = one.stream->record.identity.ProducerAt(entry.info.base_offset)});
   }
+  const auto timeout =
+      std::chrono::duration_cast<std::chrono::milliseconds>(options_.produce_timeout);
+  return BuildProduceRequest(batches, version, static_cast<int32_t>(timeout.count()));
+}
+
+// False if nothing was sent.
+bool Forwarder::SendOne(int32_t node, Lane& lane) {
+  std::vector<Outgoing> gathered = Gather(node, lane);
+  if (gathered.empty()) return !lane.ready.empty();
   const std::optional<int16_t> version =
       context_.tier.Version(node, kafka::ProduceRequest::kApi, kForwardProduceCap);
-  const auto timeout_ms = static_cast<int32_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(options_.produce_timeout).count());
-  base::Result<base::Buffer> frame =
-      version ? BuildProduceRequest(batches, *version, timeout_ms)
-              : base::Result<base::Buffer>(base::Unexpected(
-                    base::Code::kInvalid, "the tier serves no version of Produce known here"));
-  items.clear();  // The bytes are in the frame now.
+  base::Result<base::Buffer> frame = base::Unexpected(
+      base::Code::kInvalid, "the tier serves no version of Produce that is known here");
+  if (version) frame = Encode(*version, gathered);
+  std::vector<Sent> sent;
+  size_t bytes = 0;
+  for (const Outgoing& one : gathered) {
+    const spool::EntryInfo& info = one.lease.entries().front().info;
+    one.stream->flights.push_back({.base = info.base_offset,
+                                   .end = info.end_offset(),
+                                   .bytes = info.bytes,
+                                   .commit_ms = info.commit_time_ms,
+                                   .max_timestamp_ms = info.max_timestamp_ms});
+    one.stream->next = info.end_offset();
+    sent.push_back({one.stream, info.base_offset});
+    bytes += info.bytes;
+  }
+  gathered.clear();  // The bytes are in the frame now.
   if (!frame) {
     base::Log(base::LogLevel::kError, "forward", "{}", frame.error().message);
     for (const Sent& one : sent) {
@@ -107,15 +117,18 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
   }
   ++lane.requests;
   context_.metrics.forward_in_flight_bytes.Add(static_cast<double>(bytes));
-  context_.tier.Send(node, *std::move(frame),
-                     [this, node, sent = std::move(sent), bytes, version = *version,
-                      begun = context_.loop.Now()](base::Result<std::string_view> answer) mutable {
-                       auto response =
-                           answer ? kafka::DecodeResponse<kafka::ProduceResponse>(*answer, version)
-                                  : base::Result<kafka::ProduceResponse>(
-                                        base::Unexpected(std::move(answer).error()));
-                       OnAnswer(node, std::move(sent), bytes, begun, response);
-                     });
+  auto on_answer = [this, node, sent, bytes, version = *version,
+                    begun = context_.loop.Now()](base::Result<std::string_view> answer) mutable {
+    if (!answer) {
+      return OnAnswer(node, std::move(sent), bytes, begun,
+                      base::Unexpected(std::move(answer).error()));
+    }
+    OnAnswer(node, std::move(sent), bytes, begun,
+             kafka::DecodeResponse<kafka::ProduceResponse>(*answer, version));
+  };
+  context_.tier.Send(node, *std::move(frame), std::move(on_answer));
+  // What more they have goes into the next request.
+  for (const Sent& one : sent) Step(*one.stream);
   return true;
 }
 

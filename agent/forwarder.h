@@ -148,6 +148,11 @@ class Forwarder final : public proxy::TierObserver {
     base::TimePoint throttled_until;
     base::Timer throttle;
   };
+  // A batch that is about to be sent, and one that was.
+  struct Outgoing {
+    Stream* stream = nullptr;
+    spool::Lease lease;
+  };
   struct Sent {
     Stream* stream = nullptr;
     int64_t base = 0;
@@ -179,6 +184,9 @@ class Forwarder final : public proxy::TierObserver {
   void PostPump(int32_t node);
   void Pump(int32_t node);
   bool SendOne(int32_t node, Lane& lane);
+  std::vector<Outgoing> Gather(int32_t node, Lane& lane);
+  [[nodiscard]] base::Result<base::Buffer> Encode(int16_t version,
+                                                  const std::vector<Outgoing>& gathered) const;
   void OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, base::TimePoint begun,
                 const base::Result<kafka::ProduceResponse>& response);
   void Settle(Stream& stream, int64_t base, kafka::ErrorCode error, int64_t tier_offset, bool lost);

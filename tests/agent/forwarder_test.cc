@@ -119,8 +119,10 @@ TEST_F(ForwarderTest, SendsSeveralBatchesOfAStreamAheadOnceTheTierKnowsIt) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 1);
   clock_.Advance(std::chrono::seconds(1));
-  tier_.held = true;
+  tier_.Disconnect();
   ProduceNumbers("a", 0, 1, 10);
+  tier_.held = true;
+  tier_.Connect();
   clock_.RunUntilIdle();
   EXPECT_EQ(tier_.most_in_flight, Forwarder::kWindow);
   tier_.Release();
@@ -227,6 +229,7 @@ TEST_F(ForwarderTest, RestartAsksBeforeItSendsAgain) {
   tier_.Connect();
   clock_.Advance(std::chrono::seconds(1));
   EXPECT_GE(tier_.describe_calls, 1);
+  EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
   ProduceNumbers("a", 0, 4, 8);
   EXPECT_EQ(Backlog(), 0);
