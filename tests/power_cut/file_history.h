@@ -1,0 +1,66 @@
+// What the disk may hold of a file instead of what the kernel shows: for each sector that was written
+// and not flushed, what it held before each of these writes, and likewise the size.
+//
+// A disk writes whole sectors, so what is left of one after a power cut is what it held at *some*
+// time since the last flush. Each sector chooses on its own, which is how writes get torn and
+// reordered.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory_resource>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "tests/power_cut/dice.h"
+
+namespace holdfast::power_cut {
+
+inline constexpr uint64_t kSectorBytes = 512;
+
+class FileHistory {
+ public:
+  explicit FileHistory(std::pmr::memory_resource* memory)
+      : memory_(memory), sectors_(memory), sizes_(memory) {}
+
+  // Before bytes [begin, end) of the file change, or its size does.
+  void Remember(int fd, uint64_t change, uint64_t begin, uint64_t end);
+  void RememberSize(int fd, uint64_t change);
+  // The whole file came to be unseen.
+  void RememberNothing(int fd, uint64_t change);
+
+  void Flushed();
+  void Flushed(uint64_t begin, uint64_t end);  // By a write that is a flush as well.
+  // Of the changes that are not flushed, those that `dice` likes got to the disk. The rest never
+  // will; reads see it still, if `forgotten`, or what was there before.
+  void FlushFailed(int fd, const Dice& dice, bool forgotten);
+
+  // The number of the oldest change that is not flushed, if that is less.
+  [[nodiscard]] uint64_t OldestChange(uint64_t or_else) const;
+
+  // Leaves in the file what the disk holds.
+  void Cut(int fd, const Dice& dice) const;
+
+ private:
+  struct Version {
+    uint64_t change;
+    const char* before;
+  };
+  struct Sector {
+    explicit Sector(std::pmr::memory_resource* memory) : versions(memory) {}
+    std::pmr::vector<Version> versions;
+    bool forgotten = false;  // The kernel takes it for flushed.
+  };
+
+  // Nothing if it is what the file holds already.
+  [[nodiscard]] static const char* Left(uint64_t number, const Sector& sector, const Dice& dice);
+
+  std::pmr::memory_resource* memory_;
+  std::pmr::unordered_map<uint64_t, Sector> sectors_;
+  std::pmr::vector<std::pair<uint64_t, off_t>> sizes_;  // Before each change.
+};
+
+}  // namespace holdfast::power_cut

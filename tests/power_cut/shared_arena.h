@@ -1,0 +1,58 @@
+// Memory that outlives the process using it: forked processes see one and the same, at the same
+// address, so that what one of them noted before it died is there for the next.
+//
+//   SharedArena& arena = SharedArena::Map(size_t{64} << 20);
+//   auto* list = arena.New<std::pmr::vector<int>>(&arena);   // In every process forked from here.
+//
+// Limits: nothing is given back before Reset, which forgets everything at once. One process at a
+// time.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <memory_resource>
+#include <new>
+#include <utility>
+
+#include "base/check.h"
+
+namespace holdfast::power_cut {
+
+class SharedArena final : public std::pmr::memory_resource {
+ public:
+  static SharedArena& Map(size_t bytes) {
+    void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    HF_CHECK(memory != MAP_FAILED);
+    return *new (memory) SharedArena(bytes);
+  }
+
+  void Reset() { used_ = kBegin; }
+  template <class T, class... Args>
+  T* New(Args&&... args) {
+    return new (allocate(sizeof(T), alignof(T))) T(std::forward<Args>(args)...);
+  }
+
+ private:
+  static constexpr size_t kBegin = 256;  // Behind the arena itself.
+
+  explicit SharedArena(size_t bytes) : bytes_(bytes) { static_assert(sizeof(*this) <= kBegin); }
+
+  void* do_allocate(size_t bytes, size_t alignment) override {
+    used_ = (used_ + alignment - 1) / alignment * alignment;
+    HF_CHECK(used_ + bytes <= bytes_);
+    void* const memory = reinterpret_cast<char*>(this) + used_;
+    used_ += bytes;
+    return memory;
+  }
+  void do_deallocate(void*, size_t, size_t) override {}
+  [[nodiscard]] bool do_is_equal(const memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+
+  const size_t bytes_;
+  size_t used_ = kBegin;
+};
+
+}  // namespace holdfast::power_cut
