@@ -109,7 +109,7 @@ base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t by
 base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t bytes_min) {
   const base::MutexLock lock(work_mutex_);
   if (prepared_ && prepared_->bytes < bytes_min)
-    Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
+    (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
   if (!prepared_) {
     HF_ASSIGN_OR_RETURN(prepared_, Make(purpose, bytes_min));
   }
@@ -117,25 +117,27 @@ base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t by
   Next next{made.number, directory_.SegmentPath(made.number), made.bytes, nullptr};
   auto file = SegmentFile::Open(next.path, lmdb::Access::kWrite);
   if (!file) {
-    Remove(made.number, made.bytes);
+    (void)Remove(made.number, made.bytes);
     return base::Unexpected(std::move(file).error());
   }
   next.file = *std::move(file);
   return next;
 }
 
-void SegmentStore::Discard(const Next& next) {
+base::Result<void> SegmentStore::Discard(const Next& next) {
   const base::MutexLock lock(work_mutex_);
-  Remove(next.number, next.bytes);
+  return Remove(next.number, next.bytes);
 }
 
-void SegmentStore::Remove(uint64_t number, uint64_t bytes) {
-  if (const auto result = directory_.RemoveSegment(number); !result) {
+base::Result<void> SegmentStore::Remove(uint64_t number, uint64_t bytes) {
+  disk_bytes_ -= bytes;
+  auto removed = directory_.RemoveSegment(number);
+  if (!removed) {
     // It is found and removed when the spool is opened next time.
-    LogError(result.error(), "cannot remove a segment");
+    LogError(removed.error(), "cannot remove a segment");
     metrics_.errors.With("remove").Add();
   }
-  disk_bytes_ -= bytes;
+  return removed;
 }
 
 void SegmentStore::PostWork(void (*work)(SegmentStore&, const std::shared_ptr<Segment>&),
@@ -243,7 +245,7 @@ void SegmentStore::RemoveRetired() {
   const auto gone = std::partition(retired_.begin(), retired_.end(),
                                    [](const auto& segment) { return segment->Leased(); });
   if (gone == retired_.end()) return;
-  for (auto it = gone; it != retired_.end(); ++it) Remove((*it)->number, (*it)->bytes);
+  for (auto it = gone; it != retired_.end(); ++it) (void)Remove((*it)->number, (*it)->bytes);
   retired_.erase(gone, retired_.end());
   Report();
   if (on_space_freed_) on_space_freed_();
@@ -254,7 +256,7 @@ void SegmentStore::Close() {
   if (std::exchange(closed_, true)) return;
   for (const auto& segment : *catalog_.segments())
     if (segment->PinnedIndex()) Seal(*segment);
-  if (prepared_) Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
+  if (prepared_) (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
   on_space_freed_ = nullptr;
   files_.Clear();
 }

@@ -59,8 +59,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   };
   // An empty segment that holds at least `bytes_min`. kFull: no space for this purpose.
   base::Result<Next> Take(Purpose purpose, uint64_t bytes_min);
-  // A taken one that did not work out.
-  void Discard(const Next& next);
+  // A taken one that did not work out. An error if it may be there again after a crash.
+  base::Result<void> Discard(const Next& next);
   // Whether Take would not find the spool full.
   [[nodiscard]] base::Result<void> CheckSpace(Purpose purpose, uint64_t bytes_min) const;
 
@@ -84,7 +84,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t bytes = 0;
   };
   base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(work_mutex_);
-  void Remove(uint64_t number, uint64_t bytes);
+  base::Result<void> Remove(uint64_t number, uint64_t bytes);
   void Prepare() HF_REQUIRES(work_mutex_);
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);

@@ -103,8 +103,8 @@ void Writer::TakeTurn() {
     commit.begun = SteadyClock::now();
     commit.time_ms = executor_.WallClockMs();
     Stage(commit);
-    if (flush_error_) {
-      const base::Error error = *std::exchange(flush_error_, std::nullopt);
+    if (segment_error_) {
+      const base::Error error = *std::exchange(segment_error_, std::nullopt);
       return Fail(std::move(commit), error);
     }
     if (!commit.operations.empty()) Write(std::move(commit));
@@ -129,7 +129,7 @@ void Writer::Stage(Commit& commit) {
     Taken& next = backlog_.front();
     if (!commit.empty() && commit.FrameBytes() + next.bytes > options_.commit_bytes_max) return;
     if (const base::Result<bool> room = MakeRoom(commit, next.bytes); !room) {
-      if (flush_error_) return;
+      if (segment_error_) return;
       next.refused = room.error();
       metrics_.refused.With(base::CodeName(room.error().code)).Add();
     } else if (!*room) {

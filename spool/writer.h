@@ -117,8 +117,9 @@ class Writer : public std::enable_shared_from_this<Writer> {
   std::shared_ptr<MemoryIndex> index_;
   CommitNumber durable_;
   bool reload_needed_ = false;
-  std::optional<base::Error> flush_error_;  // Of a flush amid staging, on its way to Fail.
-  std::optional<Commit> pending_;           // Written, not durable yet.
+  // Why the open segment cannot be written to any more, found amid staging, on its way to Fail.
+  std::optional<base::Error> segment_error_;
+  std::optional<Commit> pending_;  // Written, not durable yet.
   std::deque<Taken> backlog_;
   bool next_prepared_ = false;
   uint64_t segment_bytes_min_ = 0;  // What the next segment must hold, after an unusual failure.

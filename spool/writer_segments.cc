@@ -139,8 +139,8 @@ base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
   HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, holds));
   if (const auto flushed = FlushPending(); !flushed) {
     next.file.reset();
-    store_->Discard(next);
-    flush_error_ = flushed.error();
+    (void)store_->Discard(next);
+    segment_error_ = flushed.error();
     return flushed;
   }
   return BeginSegment(std::move(next), purpose);
@@ -169,7 +169,9 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
   if (!begun) {
     metrics_.errors.With("begin_segment").Add();
     next.file.reset();
-    store_->Discard(next);
+    // If it cannot be removed, a crash may find it there, begun: then it is the newest, and what the
+    // old one took from here on would not count.
+    if (!store_->Discard(next) && mode_ != Mode::kFailing) segment_error_ = begun.error();
     return begun;
   }
   const std::shared_ptr<Segment> old = segment_;
