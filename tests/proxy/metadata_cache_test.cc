@@ -1,0 +1,276 @@
+#include "proxy/metadata_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "kafka/api/api_versions.h"
+#include "kafka/api/metadata.h"
+#include "kafka/codec.h"
+#include "proxy/api_versions.h"
+#include "proxy/local_answers.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+
+kafka::MetadataResponse TwoBrokers() {
+  kafka::MetadataResponse response;
+  response.cluster_id = "cluster";
+  response.controller_id = 2;
+  response.brokers.push_back({.node_id = 1, .host = "one", .port = 9092, .rack = "a"});
+  response.brokers.push_back({.node_id = 2, .host = "two", .port = 9093});
+  return response;
+}
+kafka::MetadataResponse WithTopic(std::string_view name, std::vector<int32_t> leaders) {
+  kafka::MetadataResponse response = TwoBrokers();
+  auto& topic = response.topics.emplace_back();
+  topic.name = name;
+  topic.topic_id.bytes[3] = 7;
+  for (size_t i = 0; i < leaders.size(); ++i) {
+    topic.partitions.push_back(
+        {.partition_index = static_cast<int32_t>(i), .leader_id = leaders[i]});
+  }
+  return response;
+}
+kafka::MetadataResponse Denying(std::string_view name) {
+  kafka::MetadataResponse response = TwoBrokers();
+  response.topics.push_back({.error_code = ErrorCode::kUnknownTopicOrPartition, .name = name});
+  return response;
+}
+LocalAddresses Local() {
+  return {.host = "127.0.0.1",
+          .bootstrap_port = 7000,
+          .ports = std::make_shared<const std::map<int32_t, uint16_t>>(
+              std::map<int32_t, uint16_t>{{1, 0}, {2, 7002}})};
+}
+
+TEST(MetadataCacheTest, LearnsBrokersTopicsAndLeaders) {
+  MetadataCache cache({});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  const ClusterPtr cluster = cache.cluster();
+  EXPECT_EQ(cluster->id, "cluster");
+  EXPECT_EQ(cluster->brokers.at(2).address.ToString(), "two:9093");
+  EXPECT_EQ(cluster->brokers.at(1).rack, "a");
+  EXPECT_EQ(cluster->LeaderOf("t", 1), 2);
+  EXPECT_EQ(cluster->LeaderOf("t", 2), kNoNode);
+  EXPECT_EQ(cluster->LeaderOf("u", 0), kNoNode);
+}
+
+TEST(MetadataCacheTest, VersionRisesOnlyWithChanges) {
+  MetadataCache cache({});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  const uint64_t version = cache.version();
+  cache.Learn(WithTopic("t", {1, 2}), 2);
+  EXPECT_EQ(cache.version(), version);
+  cache.Learn(WithTopic("t", {2, 2}), 3);
+  EXPECT_GT(cache.version(), version);
+}
+
+TEST(MetadataCacheTest, APartitionBetweenLeadersKeepsTheLastOne) {
+  MetadataCache cache({});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  cache.Learn(WithTopic("t", {-1, 2}), 2);
+  EXPECT_EQ(cache.cluster()->LeaderOf("t", 0), 1);
+}
+
+TEST(MetadataCacheTest, ATopicIsForgottenOnlyAfterItWasDeniedForLong) {
+  MetadataCache cache({{"declared", 3}});
+  cache.Learn(WithTopic("t", {1}), 1'000);
+  cache.Learn(Denying("t"), 2'000);
+  EXPECT_NE(cache.cluster()->FindTopic("t"), nullptr);
+  // A broker that starts may deny what it has not read yet.
+  cache.Learn(WithTopic("t", {1}), 3'000);
+  cache.Learn(Denying("t"), 100'000);
+  EXPECT_NE(cache.cluster()->FindTopic("t"), nullptr);
+  cache.Learn(Denying("t"), 100'000 + MetadataCache::kForgetAfterMs);
+  EXPECT_EQ(cache.cluster()->FindTopic("t"), nullptr);
+  cache.Learn(Denying("declared"), 1);
+  cache.Learn(Denying("declared"), 1'000'000'000);
+  EXPECT_EQ(cache.cluster()->FindTopic("declared")->leaders.size(), 3);
+}
+
+TEST(MetadataCacheTest, WhatWasLearnedSurvivesARestart) {
+  MetadataCache cache({});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  kafka::ApiVersionsResponse versions;
+  versions.api_keys.push_back({.api_key = 0, .min_version = 3, .max_version = 9});
+  cache.Learn(versions);
+
+  MetadataCache next({{"declared", 3}, {"t", 9}});
+  ASSERT_TRUE(next.Load(cache.Serialize()));
+  const ClusterPtr before = cache.cluster();
+  const ClusterPtr after = next.cluster();
+  EXPECT_EQ(after->id, before->id);
+  EXPECT_EQ(after->controller, before->controller);
+  EXPECT_EQ(after->brokers, before->brokers);
+  EXPECT_EQ(after->api_versions, before->api_versions);
+  EXPECT_EQ(*after->FindTopic("t"), *before->FindTopic("t"));
+  EXPECT_FALSE(after->FindTopic("declared")->at_tier);
+}
+
+TEST(MetadataCacheTest, DamagedBytesAreRefusedAndChangeNothing) {
+  MetadataCache cache({});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  const std::string bytes = cache.Serialize();
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    std::string damaged = bytes;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x20);
+    MetadataCache next({});
+    EXPECT_FALSE(next.Load(damaged)) << i;
+    EXPECT_FALSE(next.Load(std::string_view(bytes).substr(0, i))) << i;
+    EXPECT_EQ(next.version(), 1);
+  }
+}
+
+TEST(LocalAnswersTest, MetadataWithTheTierAwayShowsWhatIsKnown) {
+  MetadataCache cache({{"declared", 3}});
+  cache.Learn(WithTopic("t", {1, 2, 5}), 1);
+  kafka::MetadataRequest request;
+  request.topics.emplace() = {
+      {.name = "t"}, {.name = "declared"}, {.name = "unheard"}, {.name = "no name"}};
+  const ClusterPtr cluster = cache.cluster();
+  const auto answer = LocalMetadata(*cluster, Local(), request, 12);
+  ASSERT_EQ(answer.brokers.size(), 2);
+  EXPECT_EQ(answer.brokers[0].port, 7000);
+  EXPECT_EQ(answer.brokers[1].port, 7002);
+  EXPECT_EQ(answer.controller_id, 2);
+  ASSERT_EQ(answer.topics.size(), 4);
+  EXPECT_EQ(answer.topics[0].partitions[1].leader_id, 2);
+  EXPECT_EQ(answer.topics[0].partitions[1].leader_epoch, -1);
+  // A leader that is gone is replaced: any of our ports takes the records.
+  EXPECT_EQ(answer.topics[0].partitions[2].leader_id, 1);
+  EXPECT_EQ(answer.topics[1].partitions.size(), 3);
+  EXPECT_EQ(answer.topics[2].error_code, ErrorCode::kLeaderNotAvailable);
+  EXPECT_EQ(answer.topics[3].error_code, ErrorCode::kInvalidTopicException);
+}
+
+TEST(LocalAnswersTest, AllVersionsAndShapesOfQuestionsCanBeEncoded) {
+  MetadataCache cache({{"declared", 1}});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  const ClusterPtr cluster = cache.cluster();
+  std::vector<kafka::MetadataRequest> requests(4);
+  requests[1].topics.emplace();
+  requests[2].topics.emplace() = {{.name = "t"}, {.name = "unheard"}};
+  kafka::Uuid unheard;
+  unheard.bytes[0] = 9;
+  requests[3].topics.emplace() = {{.topic_id = cluster->FindTopic("t")->id}, {.topic_id = unheard}};
+  for (int16_t version = 0; version <= kafka::MetadataRequest::kApi.newest; ++version) {
+    for (const auto& request : requests) {
+      const auto answer = LocalMetadata(*cluster, Local(), request, version);
+      const base::Buffer frame = kafka::EncodeResponse(answer, version, 5);
+      EXPECT_TRUE(kafka::DecodeResponse<kafka::MetadataResponse>(frame.view().substr(4), version));
+    }
+  }
+  const kafka::FindCoordinatorRequest group{.key = "g", .coordinator_keys = {"g", "h"}};
+  for (int16_t version = 0; version <= kafka::FindCoordinatorRequest::kApi.newest; ++version) {
+    const base::Buffer frame =
+        kafka::EncodeResponse(LocalFindCoordinator(group, version), version, 5);
+    const auto answer =
+        kafka::DecodeResponse<kafka::FindCoordinatorResponse>(frame.view().substr(4), version);
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(version < 4 ? answer->error_code : answer->coordinators[1].error_code,
+              ErrorCode::kCoordinatorNotAvailable);
+  }
+  for (int16_t version = 0; version <= kafka::DescribeClusterRequest::kApi.newest; ++version) {
+    const base::Buffer frame =
+        kafka::EncodeResponse(LocalDescribeCluster(*cluster, Local(), {}), version, 5);
+    EXPECT_TRUE(
+        kafka::DecodeResponse<kafka::DescribeClusterResponse>(frame.view().substr(4), version));
+  }
+}
+
+TEST(LocalAnswersTest, ATierThatWasNeverSeenIsOneBrokerHere) {
+  MetadataCache cache({{"declared", 2}});
+  const ClusterPtr cluster = cache.cluster();
+  LocalAddresses local = Local();
+  local.ports = std::make_shared<const std::map<int32_t, uint16_t>>();
+  const auto answer = LocalMetadata(*cluster, local, {}, 12);
+  ASSERT_EQ(answer.brokers.size(), 1);
+  EXPECT_EQ(answer.brokers[0].port, 7000);
+  ASSERT_EQ(answer.topics.size(), 1);
+  EXPECT_EQ(answer.topics[0].partitions[1].leader_id, answer.brokers[0].node_id);
+  EXPECT_EQ(answer.controller_id, answer.brokers[0].node_id);
+}
+
+TEST(LocalAnswersTest, FillInShowsDeclaredTopicsAndLeaderlessPartitions) {
+  MetadataCache cache({{"declared", 2}});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  kafka::MetadataResponse response = WithTopic("t", {-1, 2});
+  response.topics[0].partitions[0].error_code = ErrorCode::kLeaderNotAvailable;
+  response.topics.push_back(
+      {.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "declared"});
+  response.topics.push_back({.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "unheard"});
+  FillIn(response, *cache.cluster(), cache);
+  EXPECT_EQ(response.topics[0].partitions[0].leader_id, 1);
+  EXPECT_EQ(response.topics[0].partitions[0].error_code, ErrorCode::kNone);
+  EXPECT_EQ(response.topics[1].error_code, ErrorCode::kNone);
+  EXPECT_EQ(response.topics[1].partitions.size(), 2);
+  EXPECT_EQ(response.topics[2].error_code, ErrorCode::kUnknownTopicOrPartition);
+}
+
+struct Advertised {
+  int16_t oldest = -1;
+  int16_t newest = -1;
+  bool operator==(const Advertised&) const = default;
+};
+Advertised Find(const kafka::ApiVersionsResponse& response, int16_t key) {
+  for (const auto& range : response.api_keys) {
+    if (range.api_key == key) return {range.min_version, range.max_version};
+  }
+  return {};
+}
+
+TEST(ApiVersionsTest, OffersWhatTheTierHasAndPassesUnharmed) {
+  kafka::ApiVersionsResponse tier;
+  for (int16_t key = 0; key <= 92; ++key) {
+    tier.api_keys.push_back({.api_key = key, .min_version = 1, .max_version = 40});
+  }
+  tier.supported_features.push_back({.name = "group.version", .min_version = 0, .max_version = 1});
+  tier.finalized_features_epoch = 7;
+  tier.finalized_features.push_back({.name = "transaction.version", .max_version_level = 2});
+  MetadataCache cache({});
+  cache.Learn(tier);
+  const ClusterPtr cluster = cache.cluster();
+  const auto offered = LocalApiVersions(*cluster);
+  EXPECT_EQ(Find(offered, 0), (Advertised{0, 12}));   // Produce
+  EXPECT_EQ(Find(offered, 1), (Advertised{1, 15}));   // Fetch
+  EXPECT_EQ(Find(offered, 3), (Advertised{1, 13}));   // Metadata
+  EXPECT_EQ(Find(offered, 10), (Advertised{1, 6}));   // FindCoordinator
+  EXPECT_EQ(Find(offered, 60), (Advertised{1, 2}));   // DescribeCluster
+  EXPECT_EQ(Find(offered, 68), (Advertised{1, 40}));  // ConsumerGroupHeartbeat: byte by byte.
+  EXPECT_EQ(Find(offered, 18), (Advertised{0, 4}));   // ApiVersions
+  for (const int16_t hidden : std::array<int16_t, 4>{71, 72, 78, 79})
+    EXPECT_EQ(Find(offered, hidden), Advertised{});
+  EXPECT_EQ(offered.finalized_features_epoch, 7);
+  EXPECT_EQ(offered.finalized_features.front().name, "transaction.version");
+}
+
+TEST(ApiVersionsTest, AnOldTierLowersWhatIsOffered) {
+  kafka::ApiVersionsResponse tier;
+  tier.api_keys.push_back({.api_key = 0, .min_version = 0, .max_version = 7});
+  tier.api_keys.push_back({.api_key = 1, .min_version = 4, .max_version = 11});
+  MetadataCache cache({});
+  cache.Learn(tier);
+  const ClusterPtr cluster = cache.cluster();
+  const auto offered = LocalApiVersions(*cluster);
+  EXPECT_EQ(Find(offered, 0), (Advertised{0, 7}));
+  EXPECT_EQ(Find(offered, 1), (Advertised{4, 11}));
+  EXPECT_EQ(Find(offered, 60), Advertised{});
+}
+
+// librdkafka 2.0 compresses, and is idempotent, only if these ranges overlap its own.
+TEST(ApiVersionsTest, ATierThatWasNeverSeenStillLetsLibrdkafkaCompress) {
+  const auto offered = LocalApiVersions(Cluster());
+  EXPECT_EQ(Find(offered, 0).oldest, 0);
+  EXPECT_GE(Find(offered, 0).newest, 7);
+  EXPECT_LE(Find(offered, 1).oldest, 4);
+  EXPECT_GE(Find(offered, 1).newest, 10);
+  EXPECT_EQ(Find(offered, 10).oldest, 0);
+  EXPECT_EQ(Find(offered, 22).oldest, 0);
+  EXPECT_EQ(Find(offered, 11).oldest, 0);
+}
+
+}  // namespace
+}  // namespace holdfast::proxy

@@ -1,0 +1,382 @@
+// Client connections over real sockets: a blocking client, the front door, a sink that the test
+// holds, and a tier whose answers the test writes.
+#include "proxy/session.h"
+
+#include <future>
+
+#include "kafka/api/fetch.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/produce.h"
+#include "kafka/record_batch_builder.h"
+#include "proxy/local_answers.h"
+#include "tests/net/loopback.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+using net::TestPeer;
+
+// Keeps what it is given until the test completes it.
+class HeldSink final : public RecordSink {
+ public:
+  void Append(std::unique_ptr<SinkRequest> request) override {
+    const std::lock_guard lock(mutex_);
+    requests_.push_back(std::move(request));
+    changed_.notify_all();
+  }
+  void NewProducerId(ProducerIdDone done) override { done(int64_t{4242}); }
+
+  std::unique_ptr<SinkRequest> Take() {
+    std::unique_lock lock(mutex_);
+    const bool came =
+        changed_.wait_for(lock, std::chrono::seconds(10), [this] { return !requests_.empty(); });
+    EXPECT_TRUE(came) << "nothing was handed to the sink";
+    if (!came) return nullptr;
+    auto first = std::move(requests_.front());
+    requests_.erase(requests_.begin());
+    return first;
+  }
+  // As the spool does when everything is durable.
+  void Complete(int64_t base_offset, ErrorCode error = ErrorCode::kNone) {
+    std::unique_ptr<SinkRequest> request = Take();
+    ASSERT_NE(request, nullptr);
+    for (SinkEntry& entry : request->entries) {
+      entry.base_offset = base_offset;
+      entry.error = error;
+    }
+    SinkRequest& target = *request;
+    target.Complete(std::move(request));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::unique_ptr<SinkRequest>> requests_;
+};
+
+class SessionTest : public net::LoopbackTest {
+ protected:
+  SessionTest() {
+    kafka::MetadataResponse metadata = TierMetadata();
+    cache_.Learn(metadata, 1);
+    std::promise<void> mapped;
+    ports_.Request({1}, [&] { mapped.set_value(); });
+    mapped.get_future().wait();
+    front_ = std::make_unique<FrontDoor>(
+        FrontDoorOptions{.bootstrap = {{"127.0.0.1", tier_->local_address().port()}},
+                         .local_answer_after = std::chrono::milliseconds(50),
+                         .versions_wait = std::chrono::milliseconds(50)},
+        cache_, ports_, sink_, [this](std::string topic) { Refreshed(std::move(topic)); },
+        resolver_, metrics_, agent_metrics_);
+    agent_ = Serve({}, [this](net::Connection& connection) {
+      return std::make_unique<Session>(*front_, connection, kNoNode);
+    });
+    front_->SetBootstrapPort(agent_->local_address().port());
+    client_ = std::make_unique<TestPeer>(agent_->local_address());
+  }
+
+  // As the tier itself would say it: its own addresses.
+  kafka::MetadataResponse TierMetadata() {
+    kafka::MetadataResponse metadata;
+    metadata.cluster_id = "tier";
+    metadata.controller_id = 1;
+    metadata.brokers.push_back(
+        {.node_id = 1, .host = "127.0.0.1", .port = tier_->local_address().port()});
+    auto& topic = metadata.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.push_back({.partition_index = 0, .leader_id = 1});
+    return metadata;
+  }
+  void Refreshed(std::string topic) {
+    const std::lock_guard lock(mutex_);
+    refreshed_.push_back(std::move(topic));
+  }
+
+  template <class Request>
+  void Send(const Request& request, int16_t version, int32_t correlation_id) {
+    client_->Write(kafka::EncodeRequest(request, version, correlation_id, "test")->view());
+  }
+  template <class Response>
+  struct Answer {
+    std::string frame;
+    int32_t correlation_id = -1;
+    Response response = {};
+  };
+  template <class Response>
+  Answer<Response> Read(int16_t version) {
+    Answer<Response> answer{.frame = client_->ReadFrame()};
+    const auto id = kafka::ReadCorrelationId(answer.frame);
+    if (id) answer.correlation_id = *id;
+    auto response = kafka::DecodeResponse<Response>(answer.frame, version);
+    EXPECT_TRUE(response) << response.error().message;
+    if (response) answer.response = *std::move(response);
+    return answer;
+  }
+  static std::string Batch(int records = 2) {
+    kafka::RecordBatchBuilder builder({});
+    for (int i = 0; i < records; ++i) builder.Add({.timestamp = 1'700'000'000'000, .value = "v"});
+    return std::move(builder).Build();
+  }
+  static kafka::ProduceRequest Produce(std::string_view batch, std::string_view topic = "t",
+                                       int32_t partition = 0, int16_t acks = -1) {
+    kafka::ProduceRequest request{.acks = acks};
+    request.topic_data.push_back(
+        {.name = topic, .partition_data = {{.index = partition, .records = batch}}});
+    return request;
+  }
+  static const kafka::ProduceResponse::PartitionProduceResponse& Only(
+      const Answer<kafka::ProduceResponse>& answer) {
+    return answer.response.responses.at(0).partition_responses.at(0);
+  }
+
+  std::unique_ptr<net::FramedServer> tier_ = ServeWitnessed();
+  metrics::AgentMetrics agent_metrics_{registry_};
+  net::Resolver resolver_;
+  MetadataCache cache_{{{"declared", 3}}};
+  HeldSink sink_;
+  BrokerPorts ports_{first_->loop(),
+                     [](int32_t node, uint16_t) -> base::Result<uint16_t> {
+                       return static_cast<uint16_t>(7000 + node);
+                     },
+                     [](const BrokerPorts::Ports&) {}};
+  std::unique_ptr<FrontDoor> front_;
+  std::unique_ptr<net::FramedServer> agent_;
+  std::unique_ptr<TestPeer> client_;
+  std::mutex mutex_;
+  std::vector<std::string> refreshed_;
+};
+
+TEST_F(SessionTest, ProduceIsAnsweredWhenTheSinkHasMadeItDurable) {
+  const std::string batch = Batch();
+  for (int16_t version = kafka::ProduceRequest::kApi.oldest; version <= 12; ++version) {
+    Send(Produce(batch), version, 70 + version);
+    sink_.Complete(1000 + version);
+    const auto answer = Read<kafka::ProduceResponse>(version);
+    EXPECT_EQ(answer.correlation_id, 70 + version);
+    EXPECT_EQ(Only(answer).error_code, ErrorCode::kNone);
+    EXPECT_EQ(Only(answer).base_offset, 1000 + version);
+  }
+  EXPECT_EQ(agent_metrics_.acknowledged_records.Value(), 20);
+}
+
+TEST_F(SessionTest, WhatTheTierWouldRefuseIsRefusedAtOnce) {
+  std::string damaged = Batch();
+  damaged.back() = static_cast<char>(damaged.back() ^ 1);
+  Send(Produce(damaged), 9, 1);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kCorruptMessage);
+  Send(Produce(Batch(), "t", 5), 9, 2);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kUnknownTopicOrPartition);
+  Send(Produce(Batch(), "unheard"), 9, 3);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kUnknownTopicOrPartition);
+  Send(Produce(Batch(), "t", 0, 2), 9, 4);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kInvalidRequiredAcks);
+  Send(Produce(""), 9, 5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kInvalidRecord);
+  const std::lock_guard lock(mutex_);
+  EXPECT_EQ(refreshed_, std::vector<std::string>{"unheard"});
+}
+
+TEST_F(SessionTest, OneRefusedPartitionDoesNotRefuseTheOthers) {
+  const std::string batch = Batch();
+  kafka::ProduceRequest request = Produce(batch, "t", 7);
+  request.topic_data[0].partition_data.push_back({.index = 0, .records = batch});
+  Send(request, 9, 1);
+  sink_.Complete(5);
+  const auto answer = Read<kafka::ProduceResponse>(9);
+  const auto& partitions = answer.response.responses.at(0).partition_responses;
+  EXPECT_EQ(partitions.at(0).error_code, ErrorCode::kUnknownTopicOrPartition);
+  EXPECT_EQ(partitions.at(0).base_offset, -1);
+  EXPECT_EQ(partitions.at(1).error_code, ErrorCode::kNone);
+  EXPECT_EQ(partitions.at(1).base_offset, 5);
+}
+
+TEST_F(SessionTest, AcksZeroIsNotAnswered) {
+  Send(Produce(Batch(), "t", 0, 0), 9, 1);
+  Send(Produce(Batch()), 9, 2);
+  sink_.Complete(0);
+  sink_.Complete(2);
+  EXPECT_EQ(Read<kafka::ProduceResponse>(9).correlation_id, 2);
+}
+
+TEST_F(SessionTest, ARefusedProduceWithAcksZeroCostsTheConnection) {
+  Send(Produce(Batch(), "unheard", 0, 0), 9, 1);
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(SessionTest, OtherRequestsPassByteForByteWithTheirCorrelationIds) {
+  kafka::FetchRequest fetch{.max_wait_ms = 5};
+  fetch.topics.push_back({.topic = "t", .partitions = {{.partition = 0, .fetch_offset = 12}}});
+  const base::Buffer sent = *kafka::EncodeRequest(fetch, 11, 0x7fffffff, "test");
+  client_->Write(sent.view());
+  auto request = witness_.Take();
+  EXPECT_EQ(request.body, sent.view().substr(4));
+  // The tier's answer, whatever is in it.
+  const std::string answer = std::string("\x7f\xff\xff\xff", 4) + "not even a message";
+  request.reply.SendBody(base::Buffer::Copy(answer));
+  EXPECT_EQ(client_->ReadFrame(), answer);
+}
+
+TEST_F(SessionTest, AnswersKeepTheOrderOfRequests) {
+  Send(Produce(Batch()), 9, 1);
+  Send(kafka::FetchRequest(), 11, 2);
+  auto request = witness_.Take();
+  request.reply.SendBody(base::Buffer::Copy(std::string_view("\0\0\0\2fetched", 11)));
+  LetLoopsTurn();
+  sink_.Complete(9);
+  EXPECT_EQ(Read<kafka::ProduceResponse>(9).correlation_id, 1);
+  EXPECT_EQ(client_->ReadFrame(), std::string_view("\0\0\0\2fetched", 11));
+}
+
+TEST_F(SessionTest, TransactionalBatchesGoToTheTier) {
+  const std::string batch = Batch();
+  kafka::ProduceRequest produce = Produce(batch);
+  produce.transactional_id = "tx";
+  Send(produce, 10, 1);
+  auto request = witness_.Take();
+  kafka::ProduceResponse response;
+  response.responses.push_back(
+      {.name = "t", .partition_responses = {{.index = 0, .base_offset = 77}}});
+  response.node_endpoints.push_back({.node_id = 1, .host = "secret", .port = 1});
+  request.reply.Send(kafka::EncodeResponse(response, 10, 1));
+  const auto answer = Read<kafka::ProduceResponse>(10);
+  EXPECT_EQ(Only(answer).base_offset, 77);
+  EXPECT_EQ(answer.frame.find("secret"), std::string::npos);
+}
+
+TEST_F(SessionTest, MetadataComesWithOurAddressesAndTeachesTheCache) {
+  Send(kafka::MetadataRequest(), 9, 1);
+  auto request = witness_.Take();
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.brokers.push_back({.node_id = 8, .host = "eight", .port = 9092});
+  metadata.topics.push_back(
+      {.name = "new", .partitions = {{.partition_index = 0, .leader_id = 8}}});
+  request.reply.Send(kafka::EncodeResponse(metadata, 9, 1));
+  const auto answer = Read<kafka::MetadataResponse>(9);
+  ASSERT_EQ(answer.response.brokers.size(), 2);
+  EXPECT_EQ(answer.response.brokers[0].port, agent_->local_address().port());
+  EXPECT_EQ(answer.response.brokers[0].host, "127.0.0.1");
+  // A broker that was new got a port of its own before the client heard of it.
+  EXPECT_EQ(answer.response.brokers[1].port, 7008);
+  EXPECT_EQ(cache_.cluster()->LeaderOf("new", 0), 8);
+  Send(Produce(Batch(), "new"), 9, 2);
+  sink_.Complete(0);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kNone);
+}
+
+TEST_F(SessionTest, ADeclaredTopicIsNotMadeByTheTiersDefaults) {
+  kafka::MetadataRequest metadata;
+  metadata.topics.emplace().push_back({.name = "declared"});
+  Send(metadata, 9, 1);
+  auto request = witness_.Take();
+  const auto header = kafka::ReadRequestHeader(request.body);
+  EXPECT_EQ(header->correlation_id, 1);
+  EXPECT_EQ(header->client_id, "test");
+  const auto passed = kafka::DecodeRequest<kafka::MetadataRequest>(request.body, *header);
+  EXPECT_FALSE(passed->allow_auto_topic_creation);
+  kafka::MetadataResponse response = TierMetadata();
+  response.topics = {{.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "declared"}};
+  request.reply.Send(kafka::EncodeResponse(response, 9, 1));
+  const auto answer = Read<kafka::MetadataResponse>(9);
+  EXPECT_EQ(answer.response.topics.at(0).error_code, ErrorCode::kNone);
+  EXPECT_EQ(answer.response.topics.at(0).partitions.size(), 3);
+}
+
+TEST_F(SessionTest, ASilentTierDoesNotKeepMetadataWaiting) {
+  Send(kafka::MetadataRequest(), 9, 1);
+  auto ignored = witness_.Take();
+  const auto answer = Read<kafka::MetadataResponse>(9);
+  EXPECT_EQ(answer.correlation_id, 1);
+  EXPECT_EQ(answer.response.topics.size(), 2);
+  // The late answer is dropped; the next one is that of the next request.
+  ignored.reply.Send(kafka::EncodeResponse(TierMetadata(), 9, 1));
+  Send(kafka::FetchRequest(), 11, 2);
+  witness_.Take().reply.SendBody(base::Buffer::Copy(std::string_view("\0\0\0\2x", 5)));
+  EXPECT_EQ(client_->ReadFrame(), std::string_view("\0\0\0\2x", 5));
+}
+
+TEST_F(SessionTest, WithTheTierAwayTheCacheAnswers) {
+  cache_.SetTierAway(true);
+  tier_.reset();
+  Send(kafka::MetadataRequest(), 12, 1);
+  EXPECT_EQ(Read<kafka::MetadataResponse>(12).response.brokers.size(), 1);
+  Send(kafka::FindCoordinatorRequest{.key = "g"}, 2, 2);
+  EXPECT_EQ(Read<kafka::FindCoordinatorResponse>(2).response.error_code,
+            ErrorCode::kCoordinatorNotAvailable);
+  Send(Produce(Batch()), 9, 3);
+  sink_.Complete(0);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kNone);
+}
+
+TEST_F(SessionTest, ALostTierClosesTheClientAfterTheAnswersThatWereItsDue) {
+  Send(Produce(Batch()), 9, 1);
+  Send(kafka::FetchRequest(), 11, 2);
+  witness_.WaitForRequests(1);
+  tier_.reset();
+  LetLoopsTurn();
+  sink_.Complete(3);
+  EXPECT_EQ(Read<kafka::ProduceResponse>(9).correlation_id, 1);
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(SessionTest, ALostTierAnswersMetadataFromTheCache) {
+  Send(kafka::MetadataRequest(), 9, 1);
+  witness_.WaitForRequests(1);
+  tier_.reset();
+  EXPECT_EQ(Read<kafka::MetadataResponse>(9).response.topics.size(), 2);
+  Send(Produce(Batch()), 9, 2);
+  sink_.Complete(3);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 3);
+}
+
+TEST_F(SessionTest, ProducerIdsWithoutTransactionsAreOurs) {
+  Send(kafka::InitProducerIdRequest(), 4, 1);
+  const auto own = Read<kafka::InitProducerIdResponse>(4);
+  EXPECT_EQ(own.response.producer_id, 4242);
+  EXPECT_EQ(own.response.producer_epoch, 0);
+  Send(kafka::InitProducerIdRequest{.transactional_id = "tx"}, 4, 2);
+  witness_.Take().reply.Send(
+      kafka::EncodeResponse(kafka::InitProducerIdResponse{.producer_id = 17}, 4, 2));
+  EXPECT_EQ(Read<kafka::InitProducerIdResponse>(4).response.producer_id, 17);
+}
+
+TEST_F(SessionTest, ApiVersionsIsAnsweredHereInAllVersions) {
+  kafka::ApiVersionsResponse tier;
+  tier.api_keys.push_back({.api_key = 0, .min_version = 0, .max_version = 13});
+  cache_.Learn(tier);
+  const kafka::ApiVersionsRequest request{.client_software_name = "x",
+                                          .client_software_version = "1"};
+  for (int16_t version = 0; version <= 4; ++version) {
+    Send(request, version, version);
+    const auto answer = Read<kafka::ApiVersionsResponse>(version);
+    EXPECT_EQ(answer.response.api_keys.at(0).max_version, 12);
+  }
+  // A newer client reads version 0, and takes the version to ask in from there.
+  client_->Write(std::string_view("\0\0\0\x0a\0\x12\0\x63\0\0\0\x05\xff\xff", 14));
+  const auto answer = Read<kafka::ApiVersionsResponse>(0);
+  EXPECT_EQ(answer.correlation_id, 5);
+  EXPECT_EQ(answer.response.error_code, ErrorCode::kUnsupportedVersion);
+  EXPECT_EQ(answer.response.api_keys.at(0).max_version, 4);
+}
+
+TEST_F(SessionTest, ApiVersionsDoesNotWaitLongForATierThatWasNeverSeen) {
+  Send(kafka::ApiVersionsRequest(), 0, 1);
+  EXPECT_GT(Read<kafka::ApiVersionsResponse>(0).response.api_keys.size(), 5);
+}
+
+TEST_F(SessionTest, GarbageCostsTheSenderItsConnection) {
+  client_->Write(net::Framed("ab"));
+  EXPECT_TRUE(client_->AtEnd());
+  for (const std::string_view garbage :
+       {std::string_view("\0\0\0\x09\0\0\0\1\xff\xff####", 14),   // Produce, cut off.
+        std::string_view("\0\0\0\x01\0\0\0\1\xff\xff", 10),       // Produce v1.
+        std::string_view("\0\x03\0\x63\0\0\0\1\xff\xff", 10)}) {  // Metadata v99.
+    TestPeer peer(agent_->local_address());
+    peer.Write(net::Framed(garbage));
+    EXPECT_TRUE(peer.AtEnd());
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::proxy

@@ -1,0 +1,200 @@
+// The tier's client over real sockets, against a tier whose answers the test writes.
+#include "proxy/upstream.h"
+
+#include <future>
+
+#include "kafka/api/create_topics.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/metadata.h"
+#include "proxy/backoff.h"
+#include "tests/net/loopback.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+
+class UpstreamTest : public net::LoopbackTest, public TierObserver {
+ protected:
+  ~UpstreamTest() override {
+    first_->loop().RunAndWait([this] { upstream_.reset(); });
+  }
+
+  void Start(std::vector<net::HostPort> bootstrap = {}) {
+    if (bootstrap.empty()) bootstrap = {{"127.0.0.1", tier_->local_address().port()}};
+    first_->loop().RunAndWait([this, bootstrap] {
+      upstream_ = std::make_unique<Upstream>(
+          Link::Context{first_->loop(), resolver_, metrics_, agent_metrics_, random_},
+          Upstream::Options{.bootstrap = bootstrap,
+                            .link = {.request_timeout = std::chrono::milliseconds(300),
+                                     .backoff_min = std::chrono::milliseconds(5),
+                                     .backoff_max = std::chrono::milliseconds(20)}},
+          cache_);
+      upstream_->SetObserver(this);
+    });
+  }
+  void OnNodeReady(int32_t node) override { witness_.Note("ready " + std::to_string(node)); }
+  void OnNodeLost(int32_t node) override { witness_.Note("lost " + std::to_string(node)); }
+  void OnMetadata() override { witness_.Note("metadata"); }
+
+  template <class Response>
+  static void Reply(net::Witness::Request& request, const Response& response) {
+    const auto header = kafka::ReadRequestHeader(request.body);
+    request.reply.Send(
+        kafka::EncodeResponse(response, header->api_version, header->correlation_id));
+  }
+  static kafka::ApiVersionsResponse Versions() {
+    kafka::ApiVersionsResponse versions;
+    versions.api_keys.push_back({.api_key = 3, .min_version = 0, .max_version = 12});
+    versions.api_keys.push_back({.api_key = 18, .min_version = 0, .max_version = 4});
+    versions.api_keys.push_back({.api_key = 19, .min_version = 2, .max_version = 7});
+    versions.api_keys.push_back({.api_key = 22, .min_version = 0, .max_version = 4});
+    return versions;
+  }
+  kafka::MetadataResponse Metadata() {
+    kafka::MetadataResponse metadata;
+    metadata.cluster_id = "tier";
+    metadata.brokers.push_back(
+        {.node_id = 5, .host = "127.0.0.1", .port = tier_->local_address().port()});
+    return metadata;
+  }
+  // Answers requests of the expected kind until one of another API comes, and returns that.
+  net::Witness::Request Expect(int16_t api_key) {
+    for (;;) {
+      net::Witness::Request request = witness_.Take();
+      const auto header = kafka::ReadRequestHeader(request.body);
+      if (!header || header->api_key == api_key) return request;
+      if (header->api_key == kafka::ApiVersionsRequest::kApi.key) {
+        Reply(request, Versions());
+      } else {
+        Reply(request, Metadata());
+      }
+    }
+  }
+  void Serve(net::FramedServer::Options options = {}) {
+    tier_ = ServeWitnessed(std::move(options));
+  }
+  // Until a node's own link is ready.
+  void Settle() {
+    auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+    Reply(versions, Versions());
+    auto metadata = Expect(kafka::MetadataRequest::kApi.key);
+    Reply(metadata, Metadata());
+    auto own = Expect(kafka::ApiVersionsRequest::kApi.key);
+    Reply(own, Versions());
+    witness_.WaitForEvent("ready 5");
+  }
+
+  std::unique_ptr<net::FramedServer> tier_ = ServeWitnessed();
+  metrics::AgentMetrics agent_metrics_{registry_};
+  net::Resolver resolver_;
+  base::Random random_{1};
+  MetadataCache cache_{{{"declared", 3}}};
+  std::unique_ptr<Upstream> upstream_;
+};
+
+TEST_F(UpstreamTest, LearnsTheClusterFromABootstrapAddress) {
+  Start();
+  Settle();
+  EXPECT_EQ(cache_.cluster()->brokers.size(), 1);
+  EXPECT_FALSE(cache_.cluster()->api_versions.empty());
+  EXPECT_FALSE(cache_.tier_away());
+  // Only the node's own connection is left.
+  LetLoopsTurn();
+  EXPECT_EQ(agent_metrics_.upstream_connections.Value(), 1);
+}
+
+TEST_F(UpstreamTest, GoesOnToTheNextAddressWhenOneIsRefused) {
+  uint16_t closed_port = 0;
+  {
+    auto closed = ServeEcho();
+    closed_port = closed->local_address().port();
+  }
+  Start({{"127.0.0.1", closed_port}, {"127.0.0.1", tier_->local_address().port()}});
+  Settle();
+  EXPECT_GE(agent_metrics_.upstream_errors.With("disconnected").Value(), 1);
+}
+
+TEST_F(UpstreamTest, AsksAgainInAVersionThatAnOlderTierKnows) {
+  Start();
+  auto request = witness_.Take();
+  EXPECT_EQ(kafka::ReadRequestHeader(request.body)->api_version, 4);
+  kafka::ApiVersionsResponse refused{.error_code = ErrorCode::kUnsupportedVersion};
+  refused.api_keys.push_back({.api_key = 18, .min_version = 0, .max_version = 2});
+  request.reply.Send(kafka::EncodeResponse(refused, 0, 0));
+  request = witness_.Take();
+  EXPECT_EQ(kafka::ReadRequestHeader(request.body)->api_version, 2);
+  request.reply.Close("enough");
+}
+
+TEST_F(UpstreamTest, CallsAreAnsweredAndSilenceClosesTheConnection) {
+  Start();
+  Settle();
+  std::promise<int64_t> answered;
+  first_->loop().Post([&] {
+    upstream_->Call(5, kafka::InitProducerIdRequest(),
+                    [&](base::Result<kafka::InitProducerIdResponse> response) {
+                      answered.set_value(response ? response->producer_id : -1);
+                    });
+  });
+  auto request = Expect(kafka::InitProducerIdRequest::kApi.key);
+  Reply(request, kafka::InitProducerIdResponse{.producer_id = 99});
+  EXPECT_EQ(answered.get_future().get(), 99);
+
+  std::promise<base::Code> lost;
+  first_->loop().Post([&] {
+    upstream_->Call(5, kafka::InitProducerIdRequest(),
+                    [&](base::Result<kafka::InitProducerIdResponse> response) {
+                      lost.set_value(response ? base::Code::kInvalid : response.error().code);
+                    });
+  });
+  auto ignored = Expect(kafka::InitProducerIdRequest::kApi.key);
+  EXPECT_EQ(lost.get_future().get(), base::Code::kUnavailable);
+  witness_.WaitForEvent("lost 5");
+  EXPECT_EQ(agent_metrics_.upstream_errors.With("request timeout").Value(), 1);
+  ignored.reply.Close("late");
+}
+
+TEST_F(UpstreamTest, MakesDeclaredTopicsThatTheTierDoesNotHave) {
+  Start();
+  auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+  Reply(versions, Versions());
+  auto asked = Expect(kafka::MetadataRequest::kApi.key);
+  kafka::MetadataResponse metadata = Metadata();
+  metadata.topics.push_back(
+      {.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "declared"});
+  Reply(asked, metadata);
+  auto create = Expect(kafka::CreateTopicsRequest::kApi.key);
+  const auto header = kafka::ReadRequestHeader(create.body);
+  const auto request = kafka::DecodeRequest<kafka::CreateTopicsRequest>(create.body, *header);
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->topics.at(0).name, "declared");
+  EXPECT_EQ(request->topics.at(0).num_partitions, 3);
+  EXPECT_EQ(request->topics.at(0).replication_factor, -1);
+  create.reply.Close("enough");
+}
+
+TEST_F(UpstreamTest, SaysThatTheTierIsAway) {
+  Start();
+  Settle();
+  tier_.reset();
+  witness_.WaitForEvent("lost 5");
+  first_->loop().RunAndWait([] {});
+  EXPECT_TRUE(cache_.tier_away());
+  EXPECT_EQ(agent_metrics_.upstream_connected.Value(), 0);
+}
+
+TEST(BackoffTest, DoublesUpToTheMostAndIsSpread) {
+  using std::chrono::milliseconds;
+  base::Random random(1);
+  for (uint32_t attempt = 0; attempt < 100; ++attempt) {
+    const base::Duration whole = std::min<base::Duration>(
+        milliseconds(1000), milliseconds(10) * (1 << std::min(attempt, 7U)));
+    const base::Duration wait = Backoff(milliseconds(10), milliseconds(1000), attempt, random);
+    EXPECT_LE(wait, whole);
+    EXPECT_GE(wait, whole / 2);
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::proxy
