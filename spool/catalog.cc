@@ -18,11 +18,10 @@ void Catalog::Load(Segments segments, std::shared_ptr<MemoryIndex> index, const 
     by_name_.emplace(stream.name, StreamId(static_cast<uint32_t>(streams_.size())));
     streams_.push_back({stream.name, stream.start, stream.end, stream.end});
   }
-  const auto earliest = [&](StreamId id, const std::vector<Place>& places) -> base::Result<void> {
-    streams_[id.value()].open_segment_begin = places.front().base_offset;
-    return {};
-  };
-  (void)index_->ForEach(earliest);
+  for (uint32_t id = 0; id < streams_.size(); ++id) {
+    if (const std::optional<Place> first = index_->First(StreamId(id)))
+      streams_[id].open_segment_begin = first->base_offset;
+  }
 }
 
 void Catalog::Publish(const CommitNews& news) {

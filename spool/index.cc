@@ -53,6 +53,12 @@ void MemoryIndex::Find(StreamId stream, int64_t from, size_t limit, std::vector<
   out->insert(out->end(), first, first + static_cast<ptrdiff_t>(count));
 }
 
+std::optional<Place> MemoryIndex::First(StreamId stream) const {
+  const auto found = places_.find(stream);
+  if (found == places_.end()) return std::nullopt;
+  return found->second.front();
+}
+
 base::Result<void> MemoryIndex::ForEach(const Visitor& visit) const {
   std::vector<StreamId> ids;
   ids.reserve(places_.size());

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -32,6 +33,7 @@ class MemoryIndex {
   // Appends to `out` at most `limit` places of the stream, beginning with the last whose base
   // offset is not above `from` (or the first of all).
   void Find(StreamId stream, int64_t from, size_t limit, std::vector<Place>* out) const;
+  [[nodiscard]] std::optional<Place> First(StreamId stream) const;
   [[nodiscard]] size_t streams() const { return places_.size(); }
   [[nodiscard]] size_t entries() const { return entries_; }
   // In order of stream ids.

@@ -87,7 +87,7 @@ Status SpoolOnDisk::GetStatus() const {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Spool>> Spool::Open(Options options, Owner& owner,
+base::Result<std::unique_ptr<Spool>> Spool::Open(const Options& options, Owner& owner,
                                                  base::Executor& writer,
                                                  base::Executor& background) {
   if (options.bytes_max != 0 && options.bytes_max < kBytesMaxMin)

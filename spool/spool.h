@@ -203,7 +203,7 @@ struct Status {
 
 class Spool {
  public:
-  static base::Result<std::unique_ptr<Spool>> Open(Options options, Owner& owner,
+  static base::Result<std::unique_ptr<Spool>> Open(const Options& options, Owner& owner,
                                                    base::Executor& writer,
                                                    base::Executor& background);
   virtual ~Spool() = default;

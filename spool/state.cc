@@ -7,6 +7,10 @@
 namespace holdfast::spool {
 namespace {
 
+// Of what a key or a stream takes in a checkpoint, beside its text.
+constexpr uint64_t kKeyOverhead = 7;
+constexpr uint64_t kStreamOverhead = 31 + 16;  // Its change, and its place among the ends.
+
 tl::unexpected<base::Error> Corrupt(std::string what) {
   return base::Unexpected(base::Code::kCorrupt, "damaged state: " + std::move(what));
 }
@@ -154,8 +158,6 @@ std::vector<std::string> State::Checkpoint(size_t piece_bytes) const {
 }
 
 uint64_t State::CheckpointBytes() const {
-  constexpr uint64_t kKeyOverhead = 7;
-  constexpr uint64_t kStreamOverhead = 31 + 16;  // Its change, and its place among the ends.
   return key_bytes_ + keys_.size() * kKeyOverhead + name_bytes_ + streams_.size() * kStreamOverhead;
 }
 
