@@ -24,6 +24,8 @@ using base::Result;
 using std::chrono::milliseconds;
 
 constexpr base::Duration kKeepClusterEvery = std::chrono::seconds(1);
+// A tier that is back is seen within this time, however long it was away.
+constexpr milliseconds kReconnectMost = std::chrono::seconds(2);
 
 Result<std::vector<net::HostPort>> ParseAll(const std::vector<std::string>& texts,
                                             std::string_view what) {
@@ -189,11 +191,12 @@ class RunningAgent final : public Agent {
                                        .random = random_};
     upstream_ = std::make_unique<proxy::Upstream>(
         context,
-        proxy::Upstream::Options{.bootstrap = upstream_addresses_,
-                                 .link = {.request_timeout = options_.upstream_timeout,
-                                          .backoff_min = options_.backoff_min,
-                                          .backoff_max = options_.backoff_max},
-                                 .metadata_refresh = options_.metadata_refresh},
+        proxy::Upstream::Options{
+            .bootstrap = upstream_addresses_,
+            .link = {.request_timeout = options_.upstream_timeout,
+                     .backoff_min = options_.backoff_min,
+                     .backoff_max = std::min(options_.backoff_max, kReconnectMost)},
+            .metadata_refresh = options_.metadata_refresh},
         cache_);
     forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
                                                                 .spool = *spool_,

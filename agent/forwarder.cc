@@ -19,6 +19,7 @@ using kafka::ErrorCode;
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(1);
 // Epochs are 16 bits; a new producer id begins at 0 again.
 constexpr int16_t kEpochMax = 32000;
+constexpr uint32_t kAttemptsUntilWarning = 3;
 // Clocks of producers and brokers differ.
 constexpr int64_t kClockSlackMs = 5 * 60 * 1000;
 
@@ -161,7 +162,7 @@ void Forwarder::AskProducer() {
   if (asking_producer_ || !context_.tier.Ready(proxy::kAnyNode)) return;
   asking_producer_ = true;
   const auto failed = [this](std::string_view why) {
-    base::Log(LogLevel::kWarn, "forward", "no producer id from the tier: {}", why);
+    base::Log(LogLevel::kInfo, "forward", "no producer id from the tier: {}", why);
     producer_timer_ = context_.loop.After(options_.backoff_min, [this] {
       asking_producer_ = false;
       StepAll();
@@ -209,8 +210,9 @@ void Forwarder::Renew(Stream& stream) {
 }
 
 void Forwarder::Backoff(Stream& stream, std::string trouble) {
-  base::Log(stream.attempts == 0 ? LogLevel::kWarn : LogLevel::kDebug, "forward", "{}/{}: {}",
-            stream.topic, stream.partition, trouble);
+  // What passes by itself is not worth a line for each of thousands of streams.
+  base::Log(stream.attempts == kAttemptsUntilWarning ? LogLevel::kWarn : LogLevel::kDebug,
+            "forward", "{}/{}: {}", stream.topic, stream.partition, trouble);
   stream.trouble = std::move(trouble);
   stream.phase = Phase::kBackoff;
   stream.no_leader = false;
