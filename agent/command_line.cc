@@ -12,8 +12,7 @@ namespace {
 constexpr const char* kDescription =
     R"(Holdfast keeps Kafka records on this host's disk until the broker tier has them.)";
 
-constexpr const char* kFooter = R"(
-Examples:
+constexpr const char* kFooter = R"(Examples:
   holdfast dev
       An agent on 127.0.0.1:9092 and its broker on 127.0.0.1:9192, to try.
   holdfast agent --upstream kafka-1:9092,kafka-2:9092 --spool /var/spool/holdfast \
@@ -24,15 +23,14 @@ Examples:
 `holdfast COMMAND --help` says more.
 Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.)";
 
-constexpr const char* kSettingsFooter = R"(
-Every setting can be given in the file, as HOLDFAST__A__B=value in the environment, and with --set;
-of several, the later of these wins, and options of their own win over all.
+constexpr const char* kSettingsFooter =
+    R"(Every setting can be given in the file, as HOLDFAST__A__B=value in the environment, and with
+--set; of several, the later of these wins, and options of their own win over all.
 
 SIGTERM and SIGINT stop gracefully: requests in flight are answered, then it exits. A second one
 exits at once.)";
 
-constexpr const char* kAgentFooter = R"(
-Example:
+constexpr const char* kAgentFooter = R"(Example:
   holdfast agent --upstream kafka-1:9092,kafka-2:9092 --spool /var/spool/holdfast \
       --listen 127.0.0.1:9092 --admin 127.0.0.1:9090 \
       --set 'agent.topics=[{name: orders, partitions: 12}]'
@@ -42,8 +40,7 @@ Example:
       agent listening on 127.0.0.1:9092
       agent admin on 127.0.0.1:9090)";
 
-constexpr const char* kBrokerFooter = R"(
-Example:
+constexpr const char* kBrokerFooter = R"(Example:
   holdfast broker --data /var/lib/holdfast --listen 0.0.0.0:9092 --admin 127.0.0.1:9090 \
       --set broker.num_partitions=8 --set broker.auto_create_topics=false
 
@@ -51,8 +48,7 @@ Example:
       broker listening on 0.0.0.0:9092
       broker admin on 127.0.0.1:9090)";
 
-constexpr const char* kDevFooter = R"(
-Addresses, unless they are set otherwise:
+constexpr const char* kDevFooter = R"(Addresses, unless they are set otherwise:
   agent   127.0.0.1:9092, admin http://127.0.0.1:9090/
   broker  127.0.0.1:9192, admin http://127.0.0.1:9190/
 
@@ -60,9 +56,9 @@ Example, in another terminal:
   echo hello | kcat -P -b 127.0.0.1:9092 -t greetings
   kcat -C -b 127.0.0.1:9092 -t greetings -e)";
 
-constexpr const char* kValidateFooter = R"(
-Prints what is wrong, one line per mistake with file, line and column, and exits with 2; or says
-that the file is good. Parts that are in the file (agent, broker) must be complete.
+constexpr const char* kValidateFooter =
+    R"(Prints what is wrong, one line per mistake with file, line and column, and exits with 2; or
+says that the file is good. Parts that are in the file (agent, broker) must be complete.
 
 Example:
   holdfast validate /etc/holdfast.yaml)";
@@ -78,6 +74,7 @@ class Parser {
  public:
   Parser() {
     app_.footer(kFooter);
+    app_.get_formatter()->label("SUBCOMMAND", "COMMAND");
     app_.require_subcommand(0, 1);
     app_.set_help_flag("-h,--help", "Print this help");
     app_.add_flag("--version", show_version_, "Print the version");
@@ -115,6 +112,7 @@ class Parser {
   CLI::App* Add(Command command, const char* name, const char* description, std::string footer) {
     CLI::App* added = app_.add_subcommand(name, description);
     added->footer(std::move(footer));
+    added->group("Commands");
     commands_[added] = command;
     return added;
   }
@@ -122,7 +120,7 @@ class Parser {
   void AddAgent() {
     CLI::App* agent = Add(Command::kAgent, "agent",
                           "Take records from local Kafka clients, keep them, deliver them",
-                          std::string(kSettingsFooter) + "\n" + kAgentFooter);
+                          std::string(kSettingsFooter) + "\n\n" + kAgentFooter);
     AddOption(agent, "--upstream", "agent.upstream.bootstrap", "HOST:PORT[,...]",
               "Brokers of the tier to deliver to: Holdfast's or Apache Kafka's");
     AddOption(agent, "--spool", "agent.spool.directory", "DIR",
@@ -134,7 +132,7 @@ class Parser {
 
   void AddBroker() {
     CLI::App* broker = Add(Command::kBroker, "broker", "Serve topics: the broker tier on one node",
-                           std::string(kSettingsFooter) + "\n" + kBrokerFooter);
+                           std::string(kSettingsFooter) + "\n\n" + kBrokerFooter);
     AddOption(broker, "--data", "broker.data.directory", "DIR", "Where records and offsets are");
     AddOption(broker, "--listen", "broker.listen", "HOST:PORT", "Where clients and agents connect");
     AddOption(broker, "--admin", "broker.admin", "HOST:PORT",
@@ -144,7 +142,7 @@ class Parser {
 
   void AddDev() {
     CLI::App* dev = Add(Command::kDev, "dev", "Agent and broker in one process, to try Holdfast",
-                        std::string(kSettingsFooter) + "\n" + kDevFooter);
+                        std::string(kSettingsFooter) + "\n\n" + kDevFooter);
     AddOption(dev, "--dir", "dev.directory", "DIR",
               "Where spool and data are kept [holdfast-data]");
     AddSources(dev);
@@ -172,7 +170,9 @@ class Parser {
   }
 
   void AddSet(CLI::App* command) {
-    command->add_option("--set", settings_.sets, "One setting, log.level=debug; repeatable")
+    command
+        ->add_option("--set", settings_.sets,
+                     "One setting, such as log.level=debug; may be repeated")
         ->type_name("KEY=VALUE")
         ->allow_extra_args(false);
   }
