@@ -17,7 +17,7 @@ using google::protobuf::FieldDescriptor;
 
 constexpr std::string_view kIntroduction = R"(# Configuration
 
-<!-- Printed from config/holdfast.proto; the test config_test compares, and can print it. -->
+<!-- Printed from config/holdfast.proto; the test config_test compares, and can print it anew. -->
 
 Holdfast reads one YAML file (`--config FILE`). Each setting can also come from an environment
 variable or from the command line; of several, the last in this order wins:

@@ -3,6 +3,7 @@
 //   HOLDFAST_PRINT=1 build/dev/tests/config/config_test --gtest_filter='Reference*'
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -19,8 +20,13 @@ TEST(ReferenceTest, DocsConfigurationIsWhatTheSchemaSays) {
   if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(file) << *printed;
   std::stringstream checked_in;
   checked_in << std::ifstream(file).rdbuf();
-  EXPECT_EQ(checked_in.str(), *printed)
-      << "run HOLDFAST_PRINT=1 config_test --gtest_filter='Reference*' to print it anew";
+  const std::string text = checked_in.str();
+  const auto [there, here] =
+      std::mismatch(text.begin(), text.end(), printed->begin(), printed->end());
+  EXPECT_TRUE(text == *printed)
+      << "line " << std::count(text.begin(), there, '\n') + 1
+      << " of docs/configuration.md differs; "
+      << "HOLDFAST_PRINT=1 config_test --gtest_filter='Reference*' prints it anew";
 }
 
 }  // namespace
