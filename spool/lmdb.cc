@@ -1,6 +1,7 @@
 #include "spool/lmdb.h"
 
 #include <lmdb.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -70,6 +71,18 @@ base::Result<void> Environment::Sync() {
   if (const int rc = mdb_env_sync(env_, 1); rc != 0)
     return base::Unexpected(LmdbError(path_, "cannot flush to the disk", rc));
   return {};
+}
+
+base::Result<void> Environment::SyncInherited() {
+  std::string metas(2 * page_bytes_, '\0');
+  const int fd = file_descriptor();
+  ssize_t moved = pread(fd, metas.data(), metas.size(), 0);
+  if (moved == static_cast<ssize_t>(metas.size()))
+    moved = pwrite(fd, metas.data(), metas.size(), 0);
+  if (moved != static_cast<ssize_t>(metas.size()))
+    return base::Unexpected(
+        LmdbError(path_, "cannot write its meta pages again", moved < 0 ? errno : EIO));
+  return Sync();
 }
 
 uint64_t Environment::used_pages() const {

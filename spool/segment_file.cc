@@ -207,6 +207,8 @@ base::Result<void> SegmentFile::Append(const FrameDraft& draft) {
 
 base::Result<void> SegmentFile::Sync() { return environment_->Sync(); }
 
+base::Result<void> SegmentFile::SyncInherited() { return environment_->SyncInherited(); }
+
 base::Result<void> SegmentFile::Seal(const MemoryIndex& index) {
   HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
   const auto write = [&](StreamId stream, const std::vector<Place>& places) -> base::Result<void> {

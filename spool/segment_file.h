@@ -62,6 +62,8 @@ class SegmentFile {
   base::Result<void> Begin(SegmentHeader header, const State& state, const std::string& segments);
   base::Result<void> Append(const FrameDraft& draft);
   base::Result<void> Sync();
+  // Of one that another process has written to.
+  base::Result<void> SyncInherited();
   base::Result<void> Seal(const MemoryIndex& index);
   // Bytes that a frame may have so that it fits, with `index` to be sealed behind it.
   [[nodiscard]] uint64_t RoomBytes(const MemoryIndex& index) const;

@@ -254,7 +254,8 @@ void SegmentStore::RemoveRetired() {
 void SegmentStore::Close() {
   const base::MutexLock lock(work_mutex_);
   if (std::exchange(closed_, true)) return;
-  for (const auto& segment : *catalog_.segments())
+  const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
+  for (const auto& segment : *segments)
     if (segment->PinnedIndex()) Seal(*segment);
   if (prepared_) (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
   on_space_freed_ = nullptr;

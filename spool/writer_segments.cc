@@ -39,7 +39,7 @@ base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
         return base::Unexpected(base::Code::kInvalid,
                                 path + ": belongs to another spool or place; move it away");
       // What is seen now may only be in memory still; from here on it is on the disk.
-      HF_RETURN_IF_ERROR(file->Sync());
+      HF_RETURN_IF_ERROR(file->SyncInherited());
       file_ = std::move(file);
       return {};
     }
@@ -137,7 +137,7 @@ base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
   const uint64_t holds =
       std::max(bytes_min, segment_bytes_min_) + 2 * state_.CheckpointBytes() + kSegmentOverhead;
   HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, holds));
-  if (const auto flushed = FlushPending(); !flushed) {
+  if (auto flushed = FlushPending(); !flushed) {
     next.file.reset();
     (void)store_->Discard(next);
     segment_error_ = flushed.error();
@@ -189,7 +189,8 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
 
 std::string Writer::OlderSegments(CommitNumber end) const {
   std::string changes;
-  for (const auto& segment : *catalog_.segments()) {
+  const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
+  for (const auto& segment : *segments) {
     Change change;
     change.segment = segment->number;
     change.first_commit = segment->first_commit;
