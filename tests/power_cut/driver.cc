@@ -89,6 +89,7 @@ void Driver::Expect(bool holds, const std::string& otherwise) const {
 }
 
 void Driver::Live(const Life& life) {
+  ++ledger_.lives;
   faults_ = life.fault.call != 0;
   disk_.BeginLife(life);
   Open();
@@ -106,6 +107,7 @@ void Driver::Live(const Life& life) {
 }
 
 void Driver::Survey() {
+  ++ledger_.lives;
   disk_.BeginLife({});
   Open();
   clock_.RunUntilIdle();
@@ -257,11 +259,11 @@ void Driver::ExpectAllAnswered() const {
 
 void Driver::ExpectTakesMore() {
   for (size_t i = 0; i < kSparePerLife; ++i) {
-    const size_t number = workload_.spare_operations + ledger_.next_spare++;
+    const size_t number = workload_.spare_operations + ledger_.lives * kSparePerLife + i;
     Submit(number);
     clock_.RunUntilIdle();
     Expect(ledger_.standings[number] == Standing::kAcked,
-           "takes nothing any more: " + spool_->GetStatus().refusing_because);
+           "does not take " + Of(number) + ": " + spool_->GetStatus().refusing_because);
   }
 }
 

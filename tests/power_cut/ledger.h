@@ -31,7 +31,7 @@ struct Ledger {
   std::pmr::vector<int64_t> visible;
   size_t next_step = 0;
   size_t next_operation = 0;
-  size_t next_spare = 0;
+  size_t lives = 0;  // Begun.
   uint64_t acked = 0;
   uint64_t refused = 0;
   bool surveyed = false;  // The last life came to its end.

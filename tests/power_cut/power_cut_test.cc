@@ -87,6 +87,19 @@ constexpr std::array kFaultKinds = {
     FaultKind::kShortWrite, FaultKind::kQuota,     FaultKind::kErrorWritten,   FaultKind::kNoFiles};
 constexpr std::array<uint32_t, 6> kFaultCounts = {1, 2, 1, 4, 1, 100'000};
 
+class Chance {
+ public:
+  explicit Chance(uint64_t seed) : random_(seed) {}
+  uint32_t Below(uint32_t limit) { return static_cast<uint32_t>(random_.Below(limit)); }
+  Fault MakeFault(uint32_t call) {
+    return {call, kFaultCounts[Below(kFaultCounts.size())], kFaultKinds[Below(kFaultKinds.size())]};
+  }
+  Cut MakeCut(uint32_t call) { return {call, kPowerCuts[Below(kPowerCuts.size())], random_()}; }
+
+ private:
+  base::Random random_;
+};
+
 class ScriptTest : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Scripts, ScriptTest, testing::ValuesIn(ScriptedWorkloads()),
                          [](const auto& each) { return each.param; });
@@ -123,32 +136,41 @@ TEST_P(ScriptTest, LosesNothingWhicheverCallFails) {
 TEST_P(ScriptTest, LosesNothingIfThePowerIsCutSoonAfterACallFailed) {
   Campaign campaign;
   const uint32_t calls = campaign.CallsOf(GetParam(), 0);
-  base::Random random(calls);
+  Chance chance(calls);
   for (uint32_t call = 1; call <= calls; call += kStride) {
     for (uint64_t seed = 0; seed < Times(); ++seed) {
-      const Fault fault{call, kFaultCounts[random.Below(kFaultCounts.size())],
-                        kFaultKinds[random.Below(kFaultKinds.size())]};
-      const Cut cut{call + 1 + static_cast<uint32_t>(random.Below(30)),
-                    kPowerCuts[random.Below(kPowerCuts.size())], seed};
-      if (!campaign.Expect({GetParam(), 0, {Life{fault, cut}}})) return;
+      const Life life{chance.MakeFault(call), chance.MakeCut(call + 1 + chance.Below(30))};
+      if (!campaign.Expect({GetParam(), 0, {life}})) return;
+    }
+  }
+}
+
+// What a killed process leaves is seen by the next one, whether it is on the disk or not.
+TEST_P(ScriptTest, LosesNothingIfThePowerIsCutSoonAfterTheProcessWasKilled) {
+  Campaign campaign;
+  const uint32_t calls = campaign.CallsOf(GetParam(), 0);
+  Chance chance(calls);
+  for (uint32_t call = 1; call <= calls; call += kStride) {
+    for (uint64_t seed = 0; seed < Times(); ++seed) {
+      Life first{.cut = {call, Pattern::kKilled, 0}};
+      if (chance.Below(2) == 0)
+        first.fault = chance.MakeFault(call - chance.Below(std::min(call, 10u)));
+      const Life second{.cut = chance.MakeCut(1 + chance.Below(40))};
+      if (!campaign.Expect({GetParam(), 0, {first, second}})) return;
     }
   }
 }
 
 // A life or two that end by kill -9 or a power cut, calls failing in some of them.
 Case RandomCase(uint64_t seed) {
-  base::Random random(seed);
-  const auto below = [&](uint64_t limit) { return static_cast<uint32_t>(random.Below(limit)); };
+  Chance chance(seed);
   Case made{"random", seed / 8, {}};
-  const uint32_t lives = 1 + below(3);
+  const uint32_t lives = 1 + chance.Below(3);
   for (uint32_t i = 0; i < lives; ++i) {
     Life& life = made.lives.emplace_back();
-    if (below(2) == 0)
-      life.fault = {1 + below(250), kFaultCounts[below(kFaultCounts.size())],
-                    kFaultKinds[below(kFaultKinds.size())]};
-    const bool killed = i + 1 != lives && below(2) == 0;
-    life.cut = {1 + below(300), killed ? Pattern::kKilled : kPowerCuts[below(kPowerCuts.size())],
-                seed};
+    if (chance.Below(2) == 0) life.fault = chance.MakeFault(1 + chance.Below(250));
+    life.cut = chance.MakeCut(1 + chance.Below(300));
+    if (i + 1 != lives && chance.Below(2) == 0) life.cut.pattern = Pattern::kKilled;
   }
   return made;
 }

@@ -264,7 +264,7 @@ Workload MakeWorkload(const std::string& name, uint64_t seed) {
     RandomSteps(script, workload);
   }
   workload.spare_operations = workload.operations.size();
-  for (uint32_t i = 0; i < kSparePerLife * kLivesMax; ++i) {
+  for (uint32_t i = 0; i < kSparePerLife * (kLivesMax + 1); ++i) {
     Planned spare{{{Kind::kAppend, i % 5, 500, 2}, {Kind::kPut, 50 + i, 9}}};
     // A full spool takes entries when older ones are trimmed.
     if (workload.bytes_max != 0 && i % kSparePerLife == 0) spare = TrimAll();
