@@ -62,7 +62,7 @@ TopicOutcome TopicAdmin::CheckCreation(const CreatableTopic& request, NewTopic* 
   }
   for (const auto& config : request.configs) {
     if (!config.value) {
-      return {ErrorCode::kInvalidConfig, "No value for " + std::string(config.name)};
+      return {ErrorCode::kInvalidConfig, "A configuration needs a value"};
     }
     if (auto set = topic->config.Set(config.name, *config.value); !set) {
       return {ErrorCode::kInvalidConfig, std::move(set).error().message};

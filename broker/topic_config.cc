@@ -110,9 +110,16 @@ bool Fits(const ConfigDefinition& definition, std::string_view value) {
   return false;
 }
 
+// What a client sent, as far as it belongs into a message.
+std::string Quote(std::string_view text) {
+  constexpr size_t kQuotedMax = 100;
+  return text.size() <= kQuotedMax ? std::string(text)
+                                   : std::string(text.substr(0, kQuotedMax)) + "...";
+}
+
 std::string Refusal(const ConfigDefinition& definition, std::string_view value) {
   std::string message =
-      "Invalid value " + std::string(value) + " for configuration " + std::string(definition.name);
+      "Invalid value " + Quote(value) + " for configuration " + std::string(definition.name);
   if (!definition.allowed.empty()) {
     message += ": must be one of " + std::string(definition.allowed);
   } else if (definition.type == ConfigType::kBoolean) {
@@ -131,7 +138,7 @@ std::span<const ConfigDefinition> TopicConfigDefinitions() { return kDefinitions
 Result<> TopicConfig::Set(std::string_view name, std::string_view value) {
   const auto found = std::ranges::lower_bound(kDefinitions, name, {}, &ConfigDefinition::name);
   if (found == kDefinitions.end() || found->name != name) {
-    return Unexpected(Code::kInvalid, "Unknown topic config name: " + std::string(name));
+    return Unexpected(Code::kInvalid, "Unknown topic config name: " + Quote(name));
   }
   if (!Fits(*found, value)) return Unexpected(Code::kInvalid, Refusal(*found, value));
   overrides_.insert_or_assign(std::string(name), std::string(value));
