@@ -188,7 +188,7 @@ void Group::ReplaceStaticMember(const std::string& old_id, JoinRequest request, 
   Save();
   JoinResult result = CurrentResult(moved, was_leader && request.can_skip_assignment);
   result.skip_assignment = was_leader && request.can_skip_assignment;
-  // An older client would assign anew if it were told that it leads, and the group would not listen.
+  // An older client would assign anew if it were told that it leads, and nobody would listen.
   if (was_leader && !request.can_skip_assignment) result.leader = old_id;
   reply(std::move(result));
 }

@@ -5,7 +5,7 @@
 // held against its partition's producers, gets its offset, written into the request's own buffer,
 // and is appended from there. The answer leaves when all of it is durable, for every acks but 0.
 //
-// A duplicate is answered only after its operation is done, too, and so after the original's commit.
+// A duplicate is answered when its operation is done, too, and so after the original's commit.
 //
 // Ownership: context, catalog reader and submitter outlive it. It must live until the spool has
 //   completed all operations.

@@ -4,7 +4,7 @@
 //   i                                          the first producer id not yet given out, int64
 //   n <topic name>                             the topic's id
 //   t <topic id>                               TopicRecord
-//   p <topic id> <partition, int32>            kafka::ProducerTable, as of the newest segment's start
+//   p <topic id> <partition, int32>            kafka::ProducerTable as of the segment's beginning
 //   g <group id>                               GroupRecord (broker/group.h)
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
 //
@@ -115,7 +115,7 @@ struct OffsetRecord {
   }
 };
 
-// Parsed records borrow from the bytes. kCorrupt if damaged, kInvalid if a newer version wrote them.
+// Parsed records borrow from the bytes. kCorrupt: damaged. kInvalid: a newer version wrote them.
 std::string Encode(const TopicRecord& record);
 std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);

@@ -4,8 +4,8 @@
 // Ownership: spool and loop outlive it.
 // Threads: the loop's.
 // Shutdown: Close fails what waits, and what comes later, as kClosed.
-// Limits: none of its own. What waits holds the memory that the server reserved for its request, and
-//   the server stops reading when that is used up.
+// Limits: none of its own. What waits holds the memory that the server reserved for its request,
+//   and the server stops reading when that is used up.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// CreateTopics, DeleteTopics and CreatePartitions, and the topics that come into being when they are
-// first asked for.
+// CreateTopics, DeleteTopics and CreatePartitions, and the topics that come into being when they
+// are first asked for.
 //
 // Ownership: context, catalog reader and submitter outlive it, and it lives until the spool has
 //   completed all operations.

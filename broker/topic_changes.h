@@ -17,7 +17,7 @@
 
 namespace holdfast::broker {
 
-// A state change made of two functions; it appends nothing, so it also works when the spool is full.
+// A state change made of two functions; it appends nothing, so it works when the spool is full.
 class StateChange final : public spool::Operation {
  public:
   using ApplyFunction = base::UniqueFunction<void(spool::Transaction&)>;

@@ -3,8 +3,8 @@
 //
 // Ownership: the broker owns it; context, coordinator and producer ids outlive it.
 // Threads: the loop's. Requests for groups and producer ids are handed to the coordinator's loop.
-// Shutdown: StopServing; then the submitter is closed, when nobody else uses it any more. Operations
-//   that the spool has may complete later; the worker must live until then.
+// Shutdown: StopServing; then the submitter is closed, when nobody else uses it any more. What the
+//   spool has taken may complete later; the worker must live until then.
 #pragma once
 
 #include <memory>

@@ -1,8 +1,8 @@
-// A whole broker on the test's own thread and on virtual time, over a real directory. Requests go in
-// and answers come out as Kafka frames, without a socket between.
+// A whole broker on the test's own thread and on virtual time, over a real directory. Requests go
+// in and answers come out as Kafka frames, without a socket between.
 //
 //   BrokerFixture broker;
-//   auto response = broker.Ask(CreateTopics("t", 1), /*version=*/7);      // Runs until it is answered.
+//   auto response = broker.Ask(request, /*version=*/7).Get();             // Runs what is to run.
 //   Pending<FetchRequest> fetch = broker.Send(request, 12);               // May wait.
 //   broker.clock().Advance(std::chrono::milliseconds(500));
 //   EXPECT_TRUE(fetch.answered());

@@ -1,5 +1,5 @@
-// Whole brokers, spoken to in frames: produce with its checks and duplicates, fetch with its waiting,
-// topics, offsets and groups, and all of it again after a crash.
+// Whole brokers, spoken to in frames: produce with its checks and duplicates, fetch with its
+// waiting, topics, offsets and groups, and all of it again after a crash.
 #include "broker/broker.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
-// The group state machine on virtual time: each test plays members against one group and looks at the
-// answers, as a coordinator would pass them on.
+// The group state machine on virtual time: each test plays members against one group and looks at
+// the answers, as a coordinator would pass them on.
 #include "broker/group.h"
 
 #include <gtest/gtest.h>
