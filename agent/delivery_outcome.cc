@@ -10,8 +10,8 @@ Outcome OutcomeOf(kafka::ErrorCode code) {
     case ErrorCode::kDuplicateSequenceNumber:
       return Outcome::kDelivered;
 
-    // Refused before the append, for now. After NOT_ENOUGH_REPLICAS_AFTER_APPEND the batch is stored,
-    // and the answer to its repeat, which the tier recognises, tells when it is replicated.
+    // Refused before the append, for now. After NOT_ENOUGH_REPLICAS_AFTER_APPEND the batch is
+    // stored, and the answer to its repeat, which the tier recognises, tells when it is replicated.
     // A wrong CRC: ours was checked when it came in, so the bytes were damaged on the way.
     case ErrorCode::kCorruptMessage:
     case ErrorCode::kBrokerNotAvailable:

@@ -31,7 +31,8 @@ class ForwardLog {
   void Note(spool::StreamId stream, const ForwardRecord& record);
   // The same for any other key.
   void Note(std::string key, std::string value);
-  // When this turn of the loop is over; `done` runs when everything noted so far is durable. Failures are tried again.
+  // When this turn of the loop is over; `done` runs when everything noted so far is durable.
+  // Failures are tried again.
   void Flush(base::Task done);
 
  private:

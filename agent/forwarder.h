@@ -1,10 +1,10 @@
 // Delivers what the spool holds to the tier: each stream in order and once, all streams fairly.
 //
 // A stream goes through few states. It *sends* (up to kWindow batches in flight) until a batch is
-// not confirmed; then it *drains*: nothing more is sent until the answers that are out have come. If
-// it is certain that nothing of what failed was stored, the same bytes are sent again after a
-// backoff; if it is not, the tier is asked first (agent/reconciler.h). What each answer means stands
-// in agent/delivery_outcome.h. A stream's trouble delays that stream alone.
+// not confirmed; then it *drains*: nothing more is sent until the answers that are out have come.
+// If it is certain that nothing of what failed was stored, the same bytes are sent again after a
+// backoff; if it is not, the tier is asked first (agent/reconciler.h). What each answer means
+// stands in agent/delivery_outcome.h. A stream's trouble delays that stream alone.
 //
 // Duplicates are kept away by the tier, which knows the last batches of a producer id by their
 // sequence numbers; ours follow from a record's place in its stream (agent/forward_state.h), so a

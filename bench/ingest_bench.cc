@@ -1,12 +1,13 @@
 // Durable ingest of whatever speaks the Kafka protocol, beside the disk it stands on.
 //
-//   ingest_bench --bootstrap HOST:PORT --topic T --partitions N [--admin HOST:PORT] [--disk DIR] ...
+//   ingest_bench --bootstrap HOST:PORT --topic T --partitions N [--admin HOST:PORT --disk DIR]
 //
 // One thread keeps a number of connections busy with Produce requests of one batch each (acks=all,
-// round robin over the partitions) and checks every answer. Slices of it alternate with slices of raw
-// append + fdatasync to a file in DIR, at the size that the server's own commits had in the slice before
-// (from the metrics of its admin port), so that both see the same disk in the same minute.
-// With --half, a further pair of slices runs at half of the measured rate, for the latency figures.
+// round robin over the partitions) and checks every answer. Slices of it alternate with slices of
+// raw append + fdatasync to a file in DIR, at the size that the server's own commits had in the
+// slice before (from the metrics of its admin port), so that both see the same disk in the same
+// minute. With --half, a further pair of slices runs at half of the measured rate, for the latency
+// figures.
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -154,8 +155,8 @@ class Load {
     }
   }
 
-  // Keeps every connection full, or sends `rate` requests a second if that is not zero; answers that
-  // are outstanding at the end are waited for and counted.
+  // Keeps every connection full, or sends `rate` requests a second if that is not zero; answers
+  // that are outstanding at the end are waited for and counted.
   Slice Run(double seconds, double rate) {
     Slice slice;
     const auto start = Clock::now();

@@ -8,8 +8,8 @@
 // disk in the same minute. The spool is kept busy with entries of at most 16 KiB, spread over the
 // streams; each stream is trimmed as it goes, so that segments are retired as in steady use.
 //
-// Columns: MB/s of entry bytes; ratio to raw; time from one commit to the next (raw: of one write and
-// flush), p50 and p99; and what a single entry waits for its answer when nothing else is there.
+// Columns: MB/s of entry bytes; ratio to raw; time from one commit to the next (raw: of one write
+// and flush), p50 and p99; and what a single entry waits for its answer when nothing else is there.
 #include <fcntl.h>
 #include <unistd.h>
 

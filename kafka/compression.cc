@@ -27,8 +27,8 @@ tl::unexpected<base::Error> TooLarge(Codec codec, size_t limit) {
                                      std::to_string(limit) + " bytes");
 }
 
-// Output that grows with what is really written to it, up to the limit. One byte above the limit may
-// be asked for, so that a stream of exactly `limit` bytes is told from a longer one.
+// Output that grows with what is really written to it, up to the limit. One byte above the limit
+// may be asked for, so that a stream of exactly `limit` bytes is told from a longer one.
 class Output {
  public:
   Output(size_t input_size, size_t limit)

@@ -132,8 +132,8 @@ BatchVerdict CheckTimestamp(int64_t timestamp, int64_t latest) {
                                                   std::to_string(latest));
 }
 
-// Replaces header bytes [at, at + after.size()) and brings the CRC up to date. The batch's own length
-// tells how many bytes the CRC covers behind them.
+// Replaces header bytes [at, at + after.size()) and brings the CRC up to date. The batch's own
+// length tells how many bytes the CRC covers behind them.
 void Patch(std::span<char> batch, size_t at, std::string_view after) {
   HF_CHECK(at >= kAttributesAt && at + after.size() <= kBatchHeaderSize);
   const auto size = static_cast<size_t>(StatedSize({batch.data(), kBatchHeaderSize}));
@@ -202,7 +202,8 @@ BatchVerdict CheckProduced(std::string_view records, const ProduceRules& rules) 
     return verdict;
   }
   const RecordBatchView batch(records);
-  // Before any field under it is believed: damage on the way is worth a retry, a wrong field is not.
+  // Before any field under it is believed: damage on the way is worth a retry, a wrong field is
+  // not.
   if (!batch.CrcMatches()) {
     return Refuse(ErrorCode::kCorruptMessage, "the batch's CRC does not match its bytes");
   }

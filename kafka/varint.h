@@ -1,5 +1,5 @@
-// The zigzag varints inside records: small numbers of either sign in few bytes. Requests and responses
-// use other, unsigned ones (kafka/wire.h).
+// The zigzag varints inside records: small numbers of either sign in few bytes. Requests and
+// responses use other, unsigned ones (kafka/wire.h).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ inline void AppendVarint(int64_t value, std::string* out) {
   out->push_back(static_cast<char>(rest));
 }
 
-// Takes one from the front of `bytes`; nothing if they end within it or it is longer than ten bytes.
+// Takes one from the front of `bytes`; nothing if they end within it or it is longer than ten
+// bytes.
 inline std::optional<int64_t> TakeVarint(std::string_view* bytes) {
   uint64_t value = 0;
   for (size_t i = 0; i < bytes->size() && i < 10; ++i) {

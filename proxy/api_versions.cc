@@ -43,8 +43,8 @@ constexpr std::array kCaps{
     Cap{79, kHidden},
 };
 
-// For a tier that was never seen: what is answered here in full, and of the rest versions that every
-// tier has.
+// For a tier that was never seen: what is answered here in full, and of the rest versions that
+// every tier has.
 constexpr std::array kUnseen{
     std::array<int16_t, 3>{0, 0, kProduceNewest},
     std::array<int16_t, 3>{1, 4, 11},  // Fetch

@@ -11,8 +11,8 @@
 
 namespace holdfast::proxy {
 
-// Doubled with each attempt in a row (the first is 0) up to `most`, and of that between half and all
-// at random, so that many who lost the same broker do not come back together.
+// Doubled with each attempt in a row (the first is 0) up to `most`, and of that between half and
+// all at random, so that many who lost the same broker do not come back together.
 inline base::Duration Backoff(base::Duration least, base::Duration most, uint32_t attempt,
                               base::Random& random) {
   constexpr uint32_t kDoublingsMax = 20;

@@ -111,7 +111,8 @@ void Link::OnFrame(base::Buffer frame) {
   if (!abandoned_) on_answer(frame.view());
 }
 
-// One timer for all: it looks at the oldest request when that of an earlier one would have been due.
+// One timer for all: it looks at the oldest request when that of an earlier one would have been
+// due.
 void Link::WatchDeadline() {
   if (watching_ || pending_.empty()) return;
   watching_ = true;

@@ -79,8 +79,8 @@ base::Result<void> RemoveFile(const std::string& path) {
   return {};
 }
 
-// After a power cut a new directory is found only if the one above it was flushed. One that we may not
-// read cannot be flushed by us, and is no reason not to start.
+// After a power cut a new directory is found only if the one above it was flushed. One that we may
+// not read cannot be flushed by us, and is no reason not to start.
 base::Result<void> SyncParent(const fs::path& path) {
   fs::path above = fs::absolute(path).lexically_normal();
   if (!above.has_filename()) above = above.parent_path();

@@ -65,8 +65,8 @@ class Environment {
   // Flushes file and meta page. A failure means that nothing since the last success may be trusted.
   base::Result<void> Sync();
   // As Sync, for what another process has left. If a flush failed there, the kernel takes pages for
-  // written that are not, and flushes no more of them. LMDB writes a meta page when all that it leads
-  // to is flushed, so only the meta pages are in doubt, and these are written again.
+  // written that are not, and flushes no more of them. LMDB writes a meta page when all that it
+  // leads to is flushed, so only the meta pages are in doubt, and these are written again.
   base::Result<void> SyncInherited();
   [[nodiscard]] uint64_t page_bytes() const { return page_bytes_; }
   [[nodiscard]] uint64_t map_pages() const { return map_pages_; }

@@ -169,8 +169,8 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
   if (!begun) {
     metrics_.errors.With("begin_segment").Add();
     next.file.reset();
-    // If it cannot be removed, a crash may find it there, begun: then it is the newest, and what the
-    // old one took from here on would not count.
+    // If it cannot be removed, a crash may find it there, begun: then it is the newest, and what
+    // the old one took from here on would not count.
     if (!store_->Discard(next) && mode_ != Mode::kFailing) segment_error_ = begun.error();
     return begun;
   }

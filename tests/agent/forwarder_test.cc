@@ -361,7 +361,8 @@ TEST_F(ForwarderTest, ATierThatLostRecordsGetsTheRest) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 5);
   clock_.Advance(std::chrono::seconds(1));
-  // As after an unclean election: the newest three are gone, and the producer stands where it stood.
+  // As after an unclean election: the newest three are gone, and the producer stands where it
+  // stood.
   auto& log = tier_.logs[{"a", 0}];
   log.batches.resize(2);
   log.end = 2;

@@ -1,5 +1,5 @@
-// Any bytes as: a produced batch, a log of batches, each codec's input, a producer table's checkpoint.
-// What is accepted must then hold its promises.
+// Any bytes as: a produced batch, a log of batches, each codec's input, a producer table's
+// checkpoint. What is accepted must then hold its promises.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -1,10 +1,10 @@
 // One life of a process that uses a spool: opens it, compares it with the ledger, goes on with the
-// workload, and says what is wrong. Everything runs on one thread and virtual time, so that the n-th
-// call is always the same.
+// workload, and says what is wrong. Everything runs on one thread and virtual time, so that the
+// n-th call is always the same.
 //
 // A life may end at any call of the disk. If it does not, the spool must have recovered from all
-// faults at its end: everything submitted was answered, everything acknowledged is there, and more is
-// taken.
+// faults at its end: everything submitted was answered, everything acknowledged is there, and more
+// is taken.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class CountingOwner final : public spool::Owner {
 
 class Driver {
  public:
-  // With `ack_early` it takes operations for acknowledged as soon as they are applied, to see that the
-  // tests would notice.
+  // With `ack_early` it takes operations for acknowledged as soon as they are applied, to see that
+  // the tests would notice.
   Driver(const Workload& workload, Ledger& ledger, SimulatedDisk& disk, std::string directory,
          bool ack_early);
   ~Driver();

@@ -1,5 +1,5 @@
-// What the disk may hold of a file instead of what the kernel shows: for each sector that was written
-// and not flushed, what it held before each of these writes, and likewise the size.
+// What the disk may hold of a file instead of what the kernel shows: for each sector that was
+// written and not flushed, what it held before each of these writes, and likewise the size.
 //
 // A disk writes whole sectors, so what is left of one after a power cut is what it held at *some*
 // time since the last flush. Each sector chooses on its own, which is how writes get torn and

@@ -15,8 +15,8 @@ enum class Standing : uint8_t {
   kApplied,  // Not answered.
   kAcked,    // Must be there from now on.
   kRefused,  // Answered with an error: must not be there, ever.
-  // Answered with an error by a spool that could not write any more, not even that the operation does
-  // not count: only the next opening, or recovery, decides.
+  // Answered with an error by a spool that could not write any more, not even that the operation
+  // does not count: only the next opening, or recovery, decides.
   kUncertain,
   kStored,  // Was there at an opening, so it must be from now on.
   kAbsent,  // Was not.

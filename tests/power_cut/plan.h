@@ -32,15 +32,16 @@ struct Cut {
 };
 
 enum class FaultKind : uint8_t {
-  kNoSpace,         // ENOSPC of all that takes space.
-  kQuota,           // EDQUOT, likewise.
-  kNoFiles,         // EMFILE of opening for writing.
-  kError,           // EIO of anything; nothing was done.
-  kErrorWritten,    // EIO of a write that happened nevertheless.
-  kShortWrite,      // Half of it.
-  kFlushLost,       // EIO of a flush. The kernel drops what it could not write: reads see the old.
-  kFlushForgotten,  // EIO of a flush. The kernel forgets that these pages are not on the disk: reads
-                    // see the new, and later flushes succeed without writing them.
+  kNoSpace,       // ENOSPC of all that takes space.
+  kQuota,         // EDQUOT, likewise.
+  kNoFiles,       // EMFILE of opening for writing.
+  kError,         // EIO of anything; nothing was done.
+  kErrorWritten,  // EIO of a write that happened nevertheless.
+  kShortWrite,    // Half of it.
+  kFlushLost,     // EIO of a flush. The kernel drops what it could not write: reads see the old.
+  // EIO of a flush. The kernel forgets that these pages are not on the disk: reads
+  kFlushForgotten,
+  // see the new, and later flushes succeed without writing them.
 };
 
 struct Fault {

@@ -1,7 +1,8 @@
 // Goal: whatever the disk does within its promises, and wherever the power is cut, nothing that was
-//   acknowledged is lost, torn, doubled or out of order, state agrees with the log, and the spool goes
-//   on. docs/testing.md says what is covered.
-// Method: see simulated_disk.h for the disk, driver.h for what is expected, laboratory.h for a case.
+//   acknowledged is lost, torn, doubled or out of order, state agrees with the log, and the spool
+//   goes on. docs/testing.md says what is covered.
+// Method: see simulated_disk.h for the disk, driver.h for what is expected, laboratory.h for a
+// case.
 //
 // HOLDFAST_LONG=1 makes ten times as many. HOLDFAST_CUT=<case> runs the one that a failure names.
 #include <gtest/gtest.h>
@@ -131,8 +132,8 @@ TEST_P(ScriptTest, LosesNothingWhicheverCallFails) {
   }
 }
 
-// The log after a failure is the hardest to keep: a segment left alone, another one begun, neither of
-// them flushed, perhaps.
+// The log after a failure is the hardest to keep: a segment left alone, another one begun, neither
+// of them flushed, perhaps.
 TEST_P(ScriptTest, LosesNothingIfThePowerIsCutSoonAfterACallFailed) {
   Campaign campaign;
   const uint32_t calls = campaign.CallsOf(GetParam(), 0);

@@ -7,10 +7,10 @@
 // before (FileHistory, NameHistory). At a cut the files are changed into what the disk would hold,
 // and the process ends.
 //
-// Promises of a real disk that this one keeps, and no more: a sector of 512 bytes is written whole or
-// not at all; what a flush that succeeded covers is there; a write on a descriptor with O_DSYNC is
-// there when it returns; a rename happens whole or not at all. Of everything else any part may be
-// there, in any combination. Files that calls made which the linker cannot see (those within
+// Promises of a real disk that this one keeps, and no more: a sector of 512 bytes is written whole
+// or not at all; what a flush that succeeded covers is there; a write on a descriptor with O_DSYNC
+// is there when it returns; a rename happens whole or not at all. Of everything else any part may
+// be there, in any combination. Files that calls made which the linker cannot see (those within
 // libstdc++) count as not flushed, content and name.
 //
 // Ownership: lies in a SharedArena, so what one process did not flush is known to the next.
@@ -39,8 +39,8 @@ enum class Lie : uint8_t { kNone, kFlushesDoNothing, kDirectoryFlushesDoNothing 
 
 class SimulatedDisk {
  public:
-  // Everything in the directory `root` is on the disk. Files without a name are kept in `limbo`, which
-  // is on the same file system. One disk at a time; it gets the calls from here on.
+  // Everything in the directory `root` is on the disk. Files without a name are kept in `limbo`,
+  // which is on the same file system. One disk at a time; it gets the calls from here on.
   SimulatedDisk(SharedArena& arena, const std::string& root, const std::string& limbo, Lie lie);
 
   // In the process that lives now. Calls are counted from 1 again.

@@ -51,12 +51,12 @@ struct Workload {
   size_t commit_bytes_max = size_t{1} << 20;
   uint64_t bytes_max = 0;
   std::vector<Planned> operations;
-  // Of each operation's actions, the bytes of the entry or value: the operation's number, then noise
-  // that follows from it. Made once, since a workload is run hundreds of times.
+  // Of each operation's actions, the bytes of the entry or value: the operation's number, then
+  // noise that follows from it. Made once, since a workload is run hundreds of times.
   std::vector<std::vector<std::string>> contents;
   std::vector<Step> steps;
-  // Behind those that the steps submit: at the end of each life a few are used to see that the spool
-  // takes them.
+  // Behind those that the steps submit: at the end of each life a few are used to see that the
+  // spool takes them.
   size_t spare_operations = 0;  // Index of the first.
 };
 
@@ -67,8 +67,8 @@ inline constexpr size_t kLivesMax = 4;
 std::vector<std::string> ScriptedWorkloads();
 Workload MakeWorkload(const std::string& name, uint64_t seed);
 
-// Does it, on the spool's transaction or the model's. Every operation but an empty one also puts its
-// number under "last", and counts under "count", so that state says what the log must hold.
+// Does it, on the spool's transaction or the model's. Every operation but an empty one also puts
+// its number under "last", and counts under "count", so that state says what the log must hold.
 void Perform(const Workload& workload, size_t operation, spool::Transaction& transaction);
 
 inline constexpr std::string_view kLastKey = "last";

@@ -1,6 +1,6 @@
-// The calls that LMDB and the spool change files with, each sent to the simulated disk if it is about
-// one of its files. `nm -u` on liblmdb.a and the spool's library lists them: fallocate, fdatasync,
-// fsync, ftruncate, msync, open, pwrite, remove, rename, unlink, write and writev.
+// The calls that LMDB and the spool change files with, each sent to the simulated disk if it is
+// about one of its files. `nm -u` on liblmdb.a and the spool's library lists them: fallocate,
+// fdatasync, fsync, ftruncate, msync, open, pwrite, remove, rename, unlink, write and writev.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
-// A broker tier of one node for the forwarder's tests, on virtual time: it keeps what it is given in
-// logs, recognises producers as Kafka does, and fails when the test says so. Requests and answers
-// are real frames.
+// A broker tier of one node for the forwarder's tests, on virtual time: it keeps what it is given
+// in logs, recognises producers as Kafka does, and fails when the test says so. Requests and
+// answers are real frames.
 //
 //   tier.AddTopic("orders", 2);
 //   tier.faults.push_back({.kind = ScriptedTier::Fault::kLoseAnswer});  // For the next Produce.
