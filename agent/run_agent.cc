@@ -66,7 +66,11 @@ class AgentRole final : public Role {
   std::string AdminAddress() const override {
     return admin_ ? admin_->local_address().ToString() : "";
   }
-  void Drain() override { agent_->Drain(drain_timeout_); }
+  void Drain() override {
+    agent_->Drain(drain_timeout_);  // Until its end /ready says that it drains.
+    admin_.reset();
+    agent_->Stop();
+  }
 
  private:
   const milliseconds drain_timeout_;
