@@ -214,6 +214,10 @@ class RunningAgent final : public Agent {
     if (const uint64_t version = cache_.version(); version != kept_version_) {
       kept_version_ = version;
       forwarder_->Keep(std::string(kClusterKey), cache_.Serialize());
+      // Each broker has its port before the first client asks, and before the tier is away.
+      std::vector<int32_t> nodes;
+      for (const auto& [node, broker] : cache_.cluster()->brokers) nodes.push_back(node);
+      ports_.Request(std::move(nodes), [] {});
     }
     keep_timer_ = loops_.upstream->After(kKeepClusterEvery, [this] { KeepCluster(); });
   }

@@ -123,7 +123,12 @@ void Upstream::RefreshMetadata(std::string_view topic) {
 void Upstream::RequestRefresh(std::string topic) {
   context_.loop.Post([self = std::weak_ptr<Upstream*>(self_), topic = std::move(topic)] {
     const auto alive = self.lock();
-    if (alive && *alive != nullptr) (*alive)->RefreshMetadata(topic);
+    if (!alive || *alive == nullptr) return;
+    Upstream& upstream = **alive;
+    if (!topic.empty() && upstream.looked_for_.size() < kLookedForMax) {
+      upstream.looked_for_.insert(topic);
+    }
+    upstream.PlanRefresh(kRefreshGap);
   });
 }
 
@@ -154,7 +159,9 @@ void Upstream::AskMetadata() {
   const ClusterPtr cluster = cache_.cluster();
   auto& topics = request.topics.emplace();
   for (const auto& [name, topic] : cluster->topics) topics.push_back({.name = name});
-  for (const std::string& name : wanted_) {
+  std::set<std::string, std::less<>> unknown = wanted_;
+  unknown.merge(std::exchange(looked_for_, {}));
+  for (const std::string& name : unknown) {
     if (!cluster->topics.contains(name)) topics.push_back({.name = name});
   }
   Call(kAnyNode, request, [this](base::Result<kafka::MetadataResponse> response) {

@@ -8,7 +8,7 @@
 // Threads: everything on the loop, but RequestRefresh.
 // Shutdown: the destructor closes and drops callbacks uncalled.
 // Limits: metadata is asked for every Options::metadata_refresh, and at most ten times a second when
-//   something is missing.
+//   something is missing. At most kLookedForMax topics that clients named are looked for at a time.
 #pragma once
 
 #include <chrono>
@@ -30,6 +30,8 @@ namespace holdfast::proxy {
 
 class Upstream final : public Tier {
  public:
+  static constexpr size_t kLookedForMax = 1000;
+
   struct Options {
     std::vector<net::HostPort> bootstrap;  // At least one.
     Link::Options link;
@@ -49,7 +51,8 @@ class Upstream final : public Tier {
   void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) override;
   void RefreshMetadata(std::string_view topic) override;
 
-  // From any thread: a local client asked for a topic that is not known.
+  // From any thread: a local client asked for a topic that is not known. It is looked for once, and
+  // not made.
   void RequestRefresh(std::string topic);
 
  private:
@@ -76,7 +79,8 @@ class Upstream final : public Tier {
   size_t next_bootstrap_ = 0;
   std::map<int32_t, std::unique_ptr<Link>> links_;
 
-  std::set<std::string, std::less<>> wanted_;  // Topics that were asked for by name.
+  std::set<std::string, std::less<>> wanted_;      // Topics with records to deliver.
+  std::set<std::string, std::less<>> looked_for_;  // Topics that clients named, until asked for.
   bool asking_ = false;
   bool ask_again_ = false;
   base::TimePoint last_asked_;
