@@ -161,29 +161,37 @@ bool Forwarder::HaveProducer() {
 void Forwarder::AskProducer() {
   if (asking_producer_ || !context_.tier.Ready(proxy::kAnyNode)) return;
   asking_producer_ = true;
-  const auto failed = [this](std::string_view why) {
-    base::Log(LogLevel::kInfo, "forward", "no producer id from the tier: {}", why);
-    producer_timer_ = context_.loop.After(options_.backoff_min, [this] {
-      asking_producer_ = false;
-      StepAll();
-    });
-  };
-  context_.tier.Call(proxy::kAnyNode, kafka::InitProducerIdRequest(),
-                     [this, failed](base::Result<kafka::InitProducerIdResponse> response) {
-                       if (!response) return failed(response.error().message);
-                       if (response->error_code != ErrorCode::kNone) {
-                         return failed(kafka::ErrorName(response->error_code));
-                       }
-                       const UpstreamProducer producer{
-                           .id = response->producer_id,
-                           .cluster_tag = ClusterTag(CurrentCluster().id)};
-                       log_.Note(std::string(kUpstreamKey), producer.Serialize());
-                       log_.Flush([this, producer] {
-                         producer_ = producer;
-                         asking_producer_ = false;
-                         StepAll();
-                       });
-                     });
+  context_.tier.Call(
+      proxy::kAnyNode, kafka::InitProducerIdRequest(),
+      [this](base::Result<kafka::InitProducerIdResponse> response) {
+        if (!response) return AskProducerLater(response.error().message);
+        if (response->error_code != ErrorCode::kNone) {
+          return AskProducerLater(kafka::ErrorName(response->error_code));
+        }
+        TakeProducer({.id = response->producer_id, .cluster_tag = ClusterTag(CurrentCluster().id)});
+      });
+}
+
+void Forwarder::AskProducerLater(std::string_view why) {
+  base::Log(producer_attempts_ == kAttemptsUntilWarning ? LogLevel::kWarn : LogLevel::kDebug,
+            "forward", "no producer id from the tier, so nothing is delivered: {}", why);
+  const base::Duration wait =
+      proxy::Backoff(options_.backoff_min, options_.backoff_max, producer_attempts_++, random_);
+  producer_timer_ = context_.loop.After(wait, [this] {
+    asking_producer_ = false;
+    StepAll();
+  });
+}
+
+// Written down before it is used.
+void Forwarder::TakeProducer(const UpstreamProducer& producer) {
+  log_.Note(std::string(kUpstreamKey), producer.Serialize());
+  log_.Flush([this, producer] {
+    producer_ = producer;
+    producer_attempts_ = 0;
+    asking_producer_ = false;
+    StepAll();
+  });
 }
 
 // The next batch begins a new range of sequence numbers, at 0. Written down before it is used.

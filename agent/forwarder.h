@@ -166,6 +166,8 @@ class Forwarder final : public proxy::TierObserver {
   void StepAll();
   [[nodiscard]] bool HaveProducer();
   void AskProducer();
+  void AskProducerLater(std::string_view why);
+  void TakeProducer(const UpstreamProducer& producer);
   void Renew(Stream& stream);
   void Backoff(Stream& stream, std::string trouble);
   void Park(Stream& stream, std::string trouble);
@@ -197,6 +199,7 @@ class Forwarder final : public proxy::TierObserver {
   std::unordered_map<uint32_t, ForwardRecord> kept_;  // Of streams not taken up yet.
   UpstreamProducer producer_;
   bool asking_producer_ = false;
+  uint32_t producer_attempts_ = 0;  // In a row, in vain.
   base::Random random_;
   ForwardLog log_;
   Reconciler reconciler_;
