@@ -40,12 +40,11 @@ kafka::SequencedBatch ReadTag(const spool::EntryInfo& entry) {
   return batch;
 }
 
-Result<std::unique_ptr<Log>> Log::Open(spool::Options options, Catalog& catalog,
+Result<std::unique_ptr<Log>> Log::Open(const spool::Options& options, Catalog& catalog,
                                        base::Executor& writer, base::Executor& background,
                                        Callbacks callbacks) {
   std::unique_ptr<Log> log(new Log(catalog, std::move(callbacks)));
-  HF_ASSIGN_OR_RETURN(log->spool_,
-                      spool::Spool::Open(std::move(options), *log, writer, background));
+  HF_ASSIGN_OR_RETURN(log->spool_, spool::Spool::Open(options, *log, writer, background));
   for (Partition& partition : log->partitions_) {
     const spool::OffsetRange range = log->spool_->Range(partition.stream);
     partition.high_watermark.store(range.end);
@@ -127,7 +126,7 @@ Result<> Log::LoadTopics(const spool::StateView& state) {
     }
     topics->Put(std::move(topic));
   });
-  HF_RETURN_IF_ERROR(std::move(result));
+  if (!result) return result;
   catalog_.Publish(std::move(topics));
   return {};
 }
@@ -143,7 +142,7 @@ Result<> Log::LoadGroups(const spool::StateView& state) {
     }
     recovered_.groups.emplace_back(key.substr(kGroupPrefix.size()), *std::move(record));
   });
-  HF_RETURN_IF_ERROR(std::move(result));
+  if (!result) return result;
 
   state.ForEach(kOffsetPrefix, [&](std::string_view key, std::string_view value) {
     if (!result) return;

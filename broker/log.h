@@ -56,7 +56,7 @@ class Log final : public spool::Owner {
     std::function<void(const kafka::Uuid& topic)> topic_deleted;
   };
 
-  static base::Result<std::unique_ptr<Log>> Open(spool::Options options, Catalog& catalog,
+  static base::Result<std::unique_ptr<Log>> Open(const spool::Options& options, Catalog& catalog,
                                                  base::Executor& writer, base::Executor& background,
                                                  Callbacks callbacks);
   ~Log() override;

@@ -19,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "base/result.h"
@@ -42,7 +43,10 @@ struct TopicPartition {
   kafka::Uuid topic;
   int32_t partition = 0;
 
-  auto operator<=>(const TopicPartition&) const = default;
+  bool operator==(const TopicPartition&) const = default;
+  bool operator<(const TopicPartition& other) const {
+    return std::tie(topic, partition) < std::tie(other.topic, other.partition);
+  }
 };
 
 struct OffsetKey {

@@ -245,6 +245,7 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
 
 void TopicAdmin::AutoCreate(std::vector<std::string> names, base::Task done) {
   std::vector<NewTopic> wanted;
+  wanted.reserve(names.size());
   for (std::string& name : names) {
     wanted.push_back({std::move(name), MakeUuid(), context_.options.num_partitions, {}});
   }
