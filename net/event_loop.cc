@@ -267,9 +267,10 @@ void EventLoop::RunAndWait(base::Task task) {
   if (InLoop()) return task();
   std::promise<void> promise;
   const std::future<void> done = promise.get_future();
-  base::Task wrapped = [&task, promise = std::move(promise)]() mutable {
+  // Only after the turn: what was retired in it earlier, and refers to the caller's objects, is gone.
+  base::Task wrapped = [this, &task, promise = std::move(promise)]() mutable {
     task();
-    promise.set_value();
+    AtTurnEnd([promise = std::move(promise)]() mutable { promise.set_value(); });
   };
   if (Enqueue(wrapped, std::numeric_limits<size_t>::max())) return done.wait();
   ended_.wait(false);

@@ -221,10 +221,10 @@ class LoopbackTest : public ::testing::Test {
   metrics::Registry registry_;
   metrics::NetMetrics metrics_{registry_};
   MemoryBudget budget_{size_t{1} << 20, metrics_};
-  Witness witness_;
   std::unique_ptr<LoopThread> acceptor_ = StartLoop("acceptor");
   std::unique_ptr<LoopThread> first_ = StartLoop("worker0");
   std::unique_ptr<LoopThread> second_ = StartLoop("worker1");
+  Witness witness_;  // Holds replies, which loops outlive.
 };
 
 }  // namespace holdfast::net

@@ -136,6 +136,9 @@ class SessionTest : public net::LoopbackTest {
   net::Resolver resolver_;
   MetadataCache cache_{{{"declared", 3}}};
   HeldSink sink_;
+  // Written to by the loops, so they outlive the servers below.
+  std::mutex mutex_;
+  std::vector<std::string> refreshed_;
   BrokerPorts ports_{first_->loop(),
                      [](int32_t node, uint16_t) -> base::Result<uint16_t> {
                        return static_cast<uint16_t>(7000 + node);
@@ -144,8 +147,6 @@ class SessionTest : public net::LoopbackTest {
   std::unique_ptr<FrontDoor> front_;
   std::unique_ptr<net::FramedServer> agent_;
   std::unique_ptr<TestPeer> client_;
-  std::mutex mutex_;
-  std::vector<std::string> refreshed_;
 };
 
 TEST_F(SessionTest, ProduceIsAnsweredWhenTheSinkHasMadeItDurable) {
