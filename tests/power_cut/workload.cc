@@ -91,7 +91,7 @@ void StateOnly(Script& script, Workload&) {
 
 // Segments filled and retired, some while a reader holds them.
 void Trims(Script& script, Workload&) {
-  for (uint32_t i = 0; i < 16; ++i) {
+  for (uint32_t i = 0; i < 13; ++i) {
     script.Append(i % 2, 120 * kKiB, 4);
     script.Append(2, 50);
     if (i % 3 == 2) script.Trim(i % 2, 6);
@@ -111,7 +111,7 @@ void Trims(Script& script, Workload&) {
 // From segment to segment while commits are on their way.
 void Roll(Script& script, Workload& workload) {
   workload.commit_bytes_max = 64 * kKiB;
-  for (uint32_t round = 0; round < 4; ++round) {
+  for (uint32_t round = 0; round < 3; ++round) {
     for (uint32_t i = 0; i < 9; ++i) script.Append(i % 3, (20 + 11 * i) * kKiB, 3);
     script.Do({{Kind::kPut, round, 300}, {Kind::kAppend, 3, 10}});
     script.Run();
@@ -120,7 +120,7 @@ void Roll(Script& script, Workload& workload) {
 
 // What goes on when there is no segment for entries.
 void Progress(Script& script, Workload&) {
-  for (uint32_t i = 0; i < 10; ++i) {
+  for (uint32_t i = 0; i < 7; ++i) {
     script.Append(0, 250 * kKiB, 2);
     script.Run();
     script.Do({{Kind::kPut, i, 40}});
@@ -154,7 +154,7 @@ void Streams(Script& script, Workload&) {
 // Against the limit: refused, trimmed, taken again.
 void Full(Script& script, Workload& workload) {
   workload.bytes_max = uint64_t{4} << 20;
-  for (uint32_t round = 0; round < 3; ++round) {
+  for (uint32_t round = 0; round < 2; ++round) {
     for (uint32_t i = 0; i < 14; ++i) {
       script.Append(i % 2, 200 * kKiB);
       if (i % 2 == 0) script.Run();
