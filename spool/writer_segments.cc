@@ -246,6 +246,7 @@ void Writer::Retry() {
 }
 
 void Writer::RetryLater(base::Duration delay) {
+  if (!executor_.InLoop()) return;  // Closing, after the executor has stopped.
   retry_timer_ = executor_.After(delay, [this] {
     if (!stopped_) Retry();
   });
