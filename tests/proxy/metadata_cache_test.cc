@@ -131,7 +131,8 @@ TEST(LocalAnswersTest, MetadataWithTheTierAwayShowsWhatIsKnown) {
   request.topics.emplace() = {
       {.name = "t"}, {.name = "declared"}, {.name = "unheard"}, {.name = "no name"}};
   const ClusterPtr cluster = cache.cluster();
-  const auto answer = LocalMetadata(*cluster, Local(), request, 12);
+  const LocalAddresses local = Local();
+  const auto answer = LocalMetadata(*cluster, local, request, 12);
   ASSERT_EQ(answer.brokers.size(), 2);
   EXPECT_EQ(answer.brokers[0].port, 7000);
   EXPECT_EQ(answer.brokers[1].port, 7002);
@@ -158,7 +159,8 @@ TEST(LocalAnswersTest, AllVersionsAndShapesOfQuestionsCanBeEncoded) {
   requests[3].topics.emplace() = {{.topic_id = cluster->FindTopic("t")->id}, {.topic_id = unheard}};
   for (int16_t version = 0; version <= kafka::MetadataRequest::kApi.newest; ++version) {
     for (const auto& request : requests) {
-      const auto answer = LocalMetadata(*cluster, Local(), request, version);
+      const LocalAddresses local = Local();
+      const auto answer = LocalMetadata(*cluster, local, request, version);
       const base::Buffer frame = kafka::EncodeResponse(answer, version, 5);
       EXPECT_TRUE(kafka::DecodeResponse<kafka::MetadataResponse>(frame.view().substr(4), version));
     }
