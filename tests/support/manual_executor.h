@@ -2,19 +2,20 @@
 // the test says so, and the same test always does the same.
 //
 //   ManualClock clock;
-//   ManualExecutor writer(clock), background(clock);     // As many as the code under test has threads.
+//   ManualExecutor writer(clock), background(clock);  // As many as the code has threads.
 //   ... code posts tasks, sets timers ...
-//   clock.RunUntilIdle();                                // All posted tasks, and what they post.
-//   clock.Advance(std::chrono::seconds(5));              // Timers in order of time, tasks in between.
+//   clock.RunUntilIdle();                    // All posted tasks, and what they post.
+//   clock.Advance(std::chrono::seconds(5));  // Timers in order of time, tasks in between.
 //
-// The order is that of posting, over all executors of a clock; timers due at the same time fire in the
-// order in which they were set. A test that wants interleavings runs single steps of one executor with
-// RunOne.
+// The order is that of posting, over all executors of a clock; timers due at the same time fire in
+// the order in which they were set. A test that wants interleavings runs single steps of one
+// executor with RunOne.
 //
 // Ownership: the clock outlives its executors. Tasks left over are destroyed with their executor.
-// Threads: one only, which stands for all loops: InLoop() is true on it while no task runs, and while
-//   a task runs only for the executor whose task it is, so that a call on the wrong loop is seen.
-//   Post from other threads is a mistake (it aborts); use ThreadExecutor for tests with real threads.
+// Threads: one only, which stands for all loops: InLoop() is true on it while no task runs, and
+//   while a task runs only for the executor whose task it is, so that a call on the wrong loop is
+//   seen. Post from other threads is a mistake (it aborts); use ThreadExecutor for tests with real
+//   threads.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +46,8 @@ class ManualClock {
   size_t RunUntilIdle(size_t tasks_max = 10'000'000);
   // Moves the time, and fires what becomes due at its own time, with all tasks that follow from it.
   void Advance(base::Duration duration);
-  // Advances from timer to timer until `done` or nothing is left to do. Says whether `done` came true.
+  // Advances from timer to timer until `done` or nothing is left to do. Says whether `done` came
+  // true.
   template <class Condition>
   bool RunUntil(Condition done, base::Duration limit = std::chrono::hours(1)) {
     const base::TimePoint end = now_ + limit;
