@@ -267,7 +267,7 @@ void EventLoop::RunAndWait(base::Task task) {
   if (InLoop()) return task();
   std::promise<void> promise;
   const std::future<void> done = promise.get_future();
-  // Only after the turn: what was retired in it earlier, and refers to the caller's objects, is gone.
+  // Only after the turn: what was retired earlier in it and refers to the caller's objects is gone.
   base::Task wrapped = [this, &task, promise = std::move(promise)]() mutable {
     task();
     AtTurnEnd([promise = std::move(promise)]() mutable { promise.set_value(); });
