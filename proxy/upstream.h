@@ -8,7 +8,8 @@
 // Threads: everything on the loop, but RequestRefresh.
 // Shutdown: the destructor closes and drops callbacks uncalled.
 // Limits: metadata is asked for every Options::metadata_refresh, and at most ten times a second
-//   when something is missing. At most kLookedForMax topics that clients named are looked for at a time.
+//   when something is missing. At most kLookedForMax topics that clients named are
+//   looked for at a time.
 #pragma once
 
 #include <chrono>

@@ -170,8 +170,8 @@ TEST_P(ScriptTest, LosesNothingWhicheverCallFails) {
   });
 }
 
-// The log after a failure is the hardest to keep: a segment left alone, another one begun, neither of
-// them flushed, perhaps.
+// The log after a failure is the hardest to keep: a segment left alone, another one begun, neither
+// of them flushed, perhaps.
 TEST_P(ScriptTest, LosesNothingIfThePowerIsCutSoonAfterACallFailed) {
   Campaign campaign;
   Chance chance(2);
