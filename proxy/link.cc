@@ -140,11 +140,20 @@ void Link::Lose(std::string_view cause, std::string_view message) {
   deadline_timer_.Cancel();
   watching_ = false;
   retry_timer_ = context_.loop.After(wait, [this] { Connect(); });
-  std::deque<Pending> lost = std::exchange(pending_, {});
-  for (Pending& pending : lost) {
-    if (!abandoned_) pending.on_answer(base::Unexpected(Code::kUnavailable, std::string(message)));
+  if (abandoned_) return;
+  FailPending(message);
+  callbacks_.on_lost();
+}
+
+void Link::FailPending(std::string_view message) {
+  for (Pending& pending : std::exchange(pending_, {})) {
+    pending.on_answer(base::Unexpected(Code::kUnavailable, std::string(message)));
   }
-  if (!abandoned_) callbacks_.on_lost();
+}
+
+void Link::Abandon() {
+  if (std::exchange(abandoned_, true)) return;
+  FailPending("the connection is not needed any more");
 }
 
 }  // namespace holdfast::proxy

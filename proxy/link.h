@@ -55,8 +55,9 @@ class Link {
   // While ready.
   [[nodiscard]] const kafka::ApiVersionsResponse& versions() const { return versions_; }
   void Send(base::Buffer frame, Tier::OnAnswer on_answer);
-  // Calls back no more; for a link that is about to be destroyed.
-  void Abandon() { abandoned_ = true; }
+  // For a link that is about to be destroyed: answers what is out with errors, and calls back no
+  // more.
+  void Abandon();
 
  private:
   struct Pending {
@@ -70,6 +71,7 @@ class Link {
   void OnVersions(base::Result<std::string_view> frame, int16_t version);
   void OnFrame(base::Buffer frame);
   void Lose(std::string_view cause, std::string_view message);
+  void FailPending(std::string_view message);
   void WatchDeadline();
   void SendRaw(base::Buffer frame, Tier::OnAnswer on_answer);
 

@@ -155,6 +155,27 @@ TEST_F(UpstreamTest, CallsAreAnsweredAndSilenceClosesTheConnection) {
   ignored.reply.Close("late");
 }
 
+TEST_F(UpstreamTest, ACallOverALinkThatIsLetGoIsAnsweredAllTheSame) {
+  Start();
+  auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+  Reply(versions, Versions());
+  auto metadata = Expect(kafka::MetadataRequest::kApi.key);
+  Reply(metadata, Metadata());
+  auto own = Expect(kafka::ApiVersionsRequest::kApi.key);
+  std::promise<bool> answered;
+  first_->loop().Post([&] {
+    upstream_->Call(kAnyNode, kafka::InitProducerIdRequest(),
+                    [&](const base::Result<kafka::InitProducerIdResponse>& response) {
+                      answered.set_value(response.has_value());
+                    });
+  });
+  auto asked = Expect(kafka::InitProducerIdRequest::kApi.key);
+  // The node's own link makes that of the bootstrap address superfluous.
+  Reply(own, Versions());
+  EXPECT_FALSE(answered.get_future().get());
+  asked.reply.Close("too late");
+}
+
 TEST_F(UpstreamTest, MakesDeclaredTopicsThatTheTierDoesNotHave) {
   Start();
   auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
