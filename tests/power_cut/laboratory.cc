@@ -73,7 +73,8 @@ Outcome Laboratory::Run(const Case& test_case, Deceit deceit) {
   if (!outcome.failure) {
     outcome.failure = RunLife(nullptr, ledger, disk, deceit.ack_early);
     if (!outcome.failure && !ledger.surveyed) outcome.failure = "the survey did not finish";
-    // No power cut damages a frame that can be seen at all: LMDB shows it only when all of it is there.
+    // No power cut damages a frame that can be seen at all: LMDB shows it only when all of it is
+    // there.
     if (!outcome.failure && Log().find(" is lost, ") != std::string::npos)
       outcome.failure = "a frame was taken for damaged\n" + Log();
   }
