@@ -4,14 +4,11 @@
 // Threads: Post, TryPost and InLoop may be called from any thread. Tasks of one sender run in the
 //   order in which they were posted. After, Now and WallClock belong to the executor's own thread.
 // Ownership: a task is destroyed on the executor's thread, right after it ran. What travels inside
-// it
-//   are values and ids, never pointers to what another thread owns.
+//   it are values and ids, never pointers to what another thread owns.
 // Shutdown: tasks that are queued when the executor stops still run; those posted later are
-// destroyed
-//   unrun, on the posting thread.
+//   destroyed unrun, on the posting thread.
 // Limits: Post always takes the task and is for work whose amount is bounded elsewhere (an answer
-// to
-//   something admitted). TryPost refuses past the executor's queue limit, and the sender then
+//   to something admitted). TryPost refuses past the executor's queue limit, and the sender then
 //   waits.
 #pragma once
 

@@ -6,8 +6,7 @@
 //
 // Threads: any; nothing is shared. No I/O.
 // Limits: Decompress never yields more than `limit` bytes, nor reserves much more than it yields,
-// so
-//   a small input that claims to be huge is refused cheaply.
+//   so a small input that claims to be huge is refused cheaply.
 #pragma once
 
 #include <cstddef>

@@ -4,9 +4,8 @@
 //   static void Fields(auto& wire, auto& m) {
 //     wire(m.group_id);
 //     wire(m.group_instance_id, {.since = 3});
-//     wire.Bytes(m.metadata);                              // bytes and records, as opposed to
-//     strings wire.Tags(m.unknown_tags, Tag(0, m.current_leader, {.since = 10}));   // ends a
-//     struct that may be flexible
+//     wire.Bytes(m.metadata);  // Bytes and records, as opposed to strings.
+//     wire.Tags(m.unknown_tags, Tag(0, m.current_leader, {.since = 10}));  // Last, if flexible.
 //   }
 //
 // Names of structs and fields are those of Kafka's own schemas, in our case:
@@ -15,9 +14,8 @@
 // initialiser.
 //
 // Ownership: strings, bytes and records are views. After decoding they borrow from the frame;
-// whoever
-//   builds a message keeps the characters alive until it is encoded, if need be in the message's
-//   own `strings`: response.cluster_id = response.strings.Keep(MakeId()).
+//   whoever builds a message keeps the characters alive until it is encoded, if need be in the
+//   message's own `strings`: response.cluster_id = response.strings.Keep(MakeId()).
 #pragma once
 
 #include <array>

@@ -15,8 +15,7 @@
 //
 // Ownership: values only. Threads: one, the writer of the partition. No clock, no I/O.
 // Duplicates: a batch is remembered when it gets its offset, which is before it is durable. Answer
-// its
-//   duplicate only once the original's frame is synced.
+//   its duplicate only once the original's frame is synced.
 // Limits: about 110 bytes for a producer with one batch, 200 with five. Producers are forgotten by
 //   ExpireBefore alone, so its caller bounds the table.
 #pragma once

@@ -72,9 +72,10 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
           {.name = "holdfast_spool_commit_seconds",
            .help = "From the start of a group commit until its data is durable."},
           kSeconds)),
-      sync_seconds(registry.AddHistogram(
-          {.name = "holdfast_spool_sync_seconds", .help = "One flush of data to the disk."},
-          kSeconds)),
+      sync_seconds(
+          registry.AddHistogram({.name = "holdfast_spool_sync_seconds",
+                                 .help = "Writing and flushing a commit, or a flush alone."},
+                                kSeconds)),
       segments(registry.AddGauge(
           {.name = "holdfast_spool_segments", .help = "Segments that hold entries."})),
       free_segments(
@@ -84,8 +85,8 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
           {.name = "holdfast_spool_disk_bytes", .help = "Disk space taken by all segments."})),
       queue_bytes(registry.AddGauge(
           {.name = "holdfast_spool_queue_bytes", .help = "Entry bytes that wait for the writer."})),
-      queue_entries(registry.AddGauge({.name = "holdfast_spool_queue_entries",
-                                       .help = "Operations that wait for the writer."})),
+      queue_operations(registry.AddGauge({.name = "holdfast_spool_queue_operations",
+                                          .help = "Operations that wait for the writer."})),
       refused(registry.AddCounterFamily({.name = "holdfast_spool_refused_total",
                                          .help = "Operations refused, by cause.",
                                          .label = "cause"})),

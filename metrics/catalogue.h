@@ -37,12 +37,12 @@ struct SpoolMetrics {
   Histogram& commit_bytes;    // Bytes of one group commit.
   Histogram& commit_entries;  // Batches of one group commit.
   Histogram& commit_seconds;  // From taking the first batch to its acknowledgement.
-  Histogram& sync_seconds;    // One fdatasync, alone.
+  Histogram& sync_seconds;    // Writing and flushing a commit, or a flush alone.
   Gauge& segments;
   Gauge& free_segments;  // Retired or prepared, waiting to be used.
   Gauge& disk_bytes;
   Gauge& queue_bytes;  // Waiting for the writer.
-  Gauge& queue_entries;
+  Gauge& queue_operations;
   Family<Counter>& refused;  // Appends, by cause.
   Counter& damaged_frames;
   Counter& reopens;         // Of an environment after an error.

@@ -1,6 +1,5 @@
 // What readers see: the streams, the segments and the index of the open segment, all as of the
-//   newest
-// durable commit. The writer publishes a commit here after its data is synced, never before.
+// newest durable commit. The writer publishes a commit here after its data is synced, never before.
 //
 // Threads: any. One lock, held for copies only, never across I/O.
 #pragma once

@@ -240,6 +240,16 @@ base::Result<void> Directory::RemoveSegment(uint64_t number) const {
   return Sync();
 }
 
+base::Result<std::string> Directory::SetSegmentAside(uint64_t number) const {
+  const std::string from = SegmentPath(number);
+  std::string to = from + std::string(kUnfinishedSuffix);
+  HF_RETURN_IF_ERROR(RemoveFile(from + "-lock"));
+  if (rename(from.c_str(), to.c_str()) != 0)
+    return base::Unexpected(base::ErrnoError(to + ": cannot rename", errno));
+  HF_RETURN_IF_ERROR(Sync());
+  return to;
+}
+
 base::Result<void> Directory::AdoptSegment(const std::string& from, uint64_t number) const {
   const std::string to = SegmentPath(number);
   if (rename(from.c_str(), to.c_str()) != 0)

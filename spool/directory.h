@@ -2,8 +2,8 @@
 //
 //   HOLDFAST                       what this is: format version and the spool's id, as text
 //   LOCK                           held (flock) by the process that owns the spool; its pid as text
-//   00000000000000000007.segment   one LMDB environment each, and its lock file beside it while
-//   open *.new                          a segment that is not finished; nobody needs it
+//   00000000000000000007.segment   one LMDB environment each, with its lock file while it is open
+//   *.new                          not finished, or a spare: nobody needs it after a crash
 //
 // A directory that holds something else is left alone, as is one written by a newer format.
 //
@@ -45,6 +45,9 @@ class Directory {
   base::Result<std::vector<File>> Segments() const;
   // The segment and its lock file. They are gone for good when it returns.
   base::Result<void> RemoveSegment(uint64_t number) const;
+  // Takes the segment out of the log, for good, but keeps its file for AdoptSegment. Returns its
+  // path; on opening it counts as unfinished.
+  base::Result<std::string> SetSegmentAside(uint64_t number) const;
   // `from` takes the name of segment `number`, for good.
   base::Result<void> AdoptSegment(const std::string& from, uint64_t number) const;
   // What the file system would still give us.

@@ -1,6 +1,5 @@
 // A frame: the bytes of one group commit. A header, a table of contents with one fixed-size line
-//   per
-// entry, changes of state, then the entries' bytes in the order of the table. Pure: no I/O.
+// per entry, changes of state, then the entries' bytes in the order of the table. Pure: no I/O.
 //
 // The header's CRC-32C covers header, table and changes. The entries' bytes are not covered: record
 // batches bring a checksum of their own, so no byte is summed twice. docs/spool-format.md has the

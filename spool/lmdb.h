@@ -1,6 +1,5 @@
 // LMDB behind a small RAII surface: an environment, its transactions, named databases, cursors.
-//   Only
-// spool/ includes this, and only lmdb.cc includes <lmdb.h>.
+// Only spool/ includes this, and only lmdb.cc includes <lmdb.h>.
 //
 // What LMDB asks of its users (the caveats of its own header), and where we obey:
 // - One environment per file and process while it uses a lock file: closing a second one would drop

@@ -184,7 +184,7 @@ base::Result<size_t> SpoolReader::FindSegment(const Segments& segments, StreamId
   size_t high = segments.size();
   while (high - low > 1) {
     const size_t middle = low + (high - low) / 2;
-    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(*segments[middle], stream));
+    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(segments[middle], stream));
     (stream_end.end <= offset ? low : high) = middle;
   }
   return low;
@@ -197,16 +197,16 @@ base::Result<size_t> SpoolReader::FindSegmentByTime(const Segments& segments, St
   size_t high = segments.size();  // At the beginning of this one it had.
   while (high - low > 1) {
     const size_t middle = low + (high - low) / 2;
-    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(*segments[middle], stream));
+    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(segments[middle], stream));
     (stream_end.max_timestamp_ms < timestamp_ms ? low : high) = middle;
   }
   return low;
 }
 
-base::Result<StreamEnd> SpoolReader::EndAtBeginning(const Segment& segment, StreamId stream) {
-  HF_ASSIGN_OR_RETURN(const auto file, store_->files().Open(segment));
-  HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
-  return file->EndAtBeginning(transaction, stream);
+base::Result<StreamEnd> SpoolReader::EndAtBeginning(const std::shared_ptr<Segment>& segment,
+                                                    StreamId stream) {
+  HF_ASSIGN_OR_RETURN(const auto state, Take(segment));
+  return state->file->EndAtBeginning(*state->transaction, stream);
 }
 
 base::Result<std::unique_ptr<Lease::State>> SpoolReader::Take(

@@ -1,6 +1,5 @@
 // A segment as the running spool knows it: which commits it holds, who uses it, and its file while
-//   that
-// is open.
+// that is open.
 //
 // Threads: any. Constant fields are public; the rest has a lock of its own.
 // Life: open (file pinned, index in the Catalog), closed to writing (file and index pinned until it

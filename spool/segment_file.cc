@@ -1,7 +1,9 @@
 #include "spool/segment_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +16,9 @@
 
 namespace holdfast::spool {
 namespace {
+
+// Of a file that is removed again at once; if a crash prevents that, it counts as unfinished.
+constexpr char kScratchSuffix[] = ".pages.new";
 
 constexpr std::string_view kHeaderKey = "segment";
 constexpr std::string_view kSealedKey = "sealed";
@@ -106,8 +111,12 @@ std::vector<std::string> EncodeEnds(const State& state) {
 
 }  // namespace
 
-base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) {
-  HF_ASSIGN_OR_RETURN(const auto environment,
+namespace {
+
+// An empty environment with all databases, not flushed.
+base::Result<std::unique_ptr<lmdb::Environment>> CreateEmpty(const std::string& path,
+                                                             uint64_t bytes) {
+  HF_ASSIGN_OR_RETURN(auto environment,
                       lmdb::Environment::Open(path, lmdb::Access::kCreate, bytes));
   HF_ASSIGN_OR_RETURN(lmdb::WriteTransaction transaction,
                       lmdb::WriteTransaction::Begin(*environment));
@@ -118,6 +127,58 @@ base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) 
   HF_RETURN_IF_ERROR(transaction.Create("frames", Keys::kIntegers));
   HF_RETURN_IF_ERROR(transaction.Create("streams", Keys::kBytes));
   HF_RETURN_IF_ERROR(transaction.Commit());
+  return environment;
+}
+
+// What CreateEmpty writes: meta pages and the tree of databases.
+base::Result<std::string> EmptyPages(const std::string& scratch, uint64_t bytes) {
+  base::Result<std::string> pages = [&]() -> base::Result<std::string> {
+    HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(scratch, bytes));
+    std::string read(environment->used_pages() * environment->page_bytes(), '\0');
+    if (pread(environment->file_descriptor(), read.data(), read.size(), 0) !=
+        static_cast<ssize_t>(read.size()))
+      return base::Unexpected(base::ErrnoError(scratch + ": cannot read", errno));
+    return read;
+  }();
+  if (unlink(scratch.c_str()) != 0 && pages)
+    return base::Unexpected(base::ErrnoError(scratch + ": cannot remove", errno));
+  return pages;
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+}  // namespace
+
+base::Result<bool> SegmentFile::Recycle(const std::string& path, uint64_t bytes) {
+  const FileDescriptor file(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  struct stat info {};
+  if (file.get() < 0 || fstat(file.get(), &info) != 0)
+    return base::Unexpected(base::ErrnoError(path + ": cannot open", errno));
+  if (static_cast<uint64_t>(info.st_size) != bytes) return false;
+  if (flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
+  HF_ASSIGN_OR_RETURN(const std::string pages, EmptyPages(path + kScratchSuffix, bytes));
+  // Until this is whole, the file has no place in the log; so it may tear.
+  errno = EIO;  // What a short write means.
+  if (pwrite(file.get(), pages.data(), pages.size(), 0) != static_cast<ssize_t>(pages.size()) ||
+      fdatasync(file.get()) != 0)
+    return base::Unexpected(base::ErrnoError(path + ": cannot write", errno));
+  return true;
+}
+
+base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) {
+  HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(path, bytes));
   // With its blocks taken now, a segment cannot run into a full disk later. Where the file system
   // cannot do that, the file grows as it is written.
   if (fallocate(environment->file_descriptor(), 0, 0, static_cast<off_t>(bytes)) != 0 &&

@@ -3,14 +3,13 @@
 //   meta     "segment": the header; "sealed": written with the index, when nothing will be added
 //   state    checkpoint of all state at the segment's beginning, in pieces with a CRC each
 //   ends     the end offset of each stream at the segment's beginning, in blocks with a CRC each:
-//   it
-//            says which segment holds an offset
+//            it says which segment holds an offset
 //   frames   commit number -> frame
 //   streams  the index: (stream, offset) -> block of places; only once sealed
 //
 // Life: Create makes an empty file; Begin gives it its header and checkpoint, in one LMDB
-//   transaction,
-// so that a segment with a header is complete; Append adds frames; Seal adds the index.
+//   transaction, so that a segment with a header is complete; Append adds frames; Seal adds the
+//   index; Recycle makes it an empty file again.
 //
 // Durability: Begin has synced when it returns. A frame is durable when the *next* Append or Sync
 //   has returned successfully (see spool/lmdb.h). After a failure of Append or Sync the file must
@@ -54,6 +53,12 @@ class SegmentFile {
  public:
   // An empty one at `path`, of `bytes`, its blocks allocated where the file system can.
   static base::Result<void> Create(const std::string& path, uint64_t bytes);
+  // Makes the file of a retired segment an empty one of the same size again. Its blocks stay as
+  // they are, written: filling them is about twice as fast as growing a file, and changes no
+  // metadata of the file system. False if it is not of `bytes`, or if another process looks into
+  // it just now (and holds an flock on it). The file must have left the log, and be open nowhere
+  // in this process.
+  static base::Result<bool> Recycle(const std::string& path, uint64_t bytes);
   static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
                                                          lmdb::Access access);
 

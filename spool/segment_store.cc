@@ -1,6 +1,7 @@
 #include "spool/segment_store.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <utility>
 
@@ -15,6 +16,8 @@ constexpr uint64_t kSegmentBytesMin = uint64_t{1} << 20;
 constexpr uint64_t kSmallBytesMin = uint64_t{512} << 10;
 constexpr uint64_t kSegmentsMin = 4;  // In bytes_max, so that one can be freed while others fill.
 constexpr size_t kOpenFilesMax = 64;
+// A steady flow retires as many segments as it fills; more than that would only keep disk space.
+constexpr size_t kSparesMax = 2;
 
 uint64_t RoundUp(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -45,7 +48,7 @@ SegmentStore::SegmentStore(const Options& options, const Directory& directory, C
 
 void SegmentStore::Adopt(const std::vector<std::shared_ptr<Segment>>& known,
                          uint64_t newest_number) {
-  const base::MutexLock lock(work_mutex_);
+  const base::MutexLock lock(files_mutex_);
   next_number_ = newest_number + 1;
   for (const auto& segment : known) disk_bytes_ += segment->bytes;
 }
@@ -56,8 +59,9 @@ void SegmentStore::OnSpaceFreed(std::function<void()> notify) {
 }
 
 void SegmentStore::Report() {
+  const base::MutexLock lock(files_mutex_);
   metrics_.segments.Set(static_cast<double>(catalog_.segments()->size()));
-  metrics_.free_segments.Set(prepared_ ? 1 : 0);
+  metrics_.free_segments.Set(static_cast<double>(spares_.size() + (prepared_ ? 1 : 0)));
   metrics_.disk_bytes.Set(static_cast<double>(disk_bytes_));
 }
 
@@ -73,6 +77,7 @@ uint64_t SegmentStore::BytesFor(Purpose purpose, uint64_t bytes_min) const {
 base::Result<void> SegmentStore::CheckSpace(Purpose purpose, uint64_t bytes_min) const {
   if (purpose == Purpose::kProgress) return {};
   const uint64_t bytes = BytesFor(purpose, bytes_min);
+  if (spare_count_ != 0 && bytes <= segment_bytes_) return {};
   if (bytes_max_ != 0 && disk_bytes_ + bytes + SmallBytes() > bytes_max_)
     return base::Unexpected(base::Code::kFull,
                             directory_.path() + ": the spool is full (" + MiB(disk_bytes_) +
@@ -90,24 +95,42 @@ base::Result<void> SegmentStore::CheckSpace(Purpose purpose, uint64_t bytes_min)
 
 base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t bytes_min) {
   HF_RETURN_IF_ERROR(CheckSpace(purpose, bytes_min));
-  const Made made{next_number_, BytesFor(purpose, bytes_min)};
-  const std::string path = directory_.SegmentPath(made.number);
-  const std::string draft = path + ".new";
-  base::Result<void> result = SegmentFile::Create(draft, made.bytes);
-  if (result) result = directory_.AdoptSegment(draft, made.number);
-  if (!result) {
-    // Whichever name it has by now. The first error is the one to report.
-    (void)std::remove(draft.c_str());
-    (void)directory_.RemoveSegment(made.number);
-    return base::Unexpected(std::move(result).error());
+  const uint64_t bytes = BytesFor(purpose, bytes_min);
+  if (!spares_.empty() && bytes <= spares_.back().bytes) {
+    const Spare spare = std::move(spares_.back());
+    spares_.pop_back();
+    spare_count_ = spares_.size();
+    base::Result<Made> made = Place(spare.path, spare.bytes);
+    if (made) {
+      metrics_.recycled_segments.Add();
+    } else {
+      disk_bytes_ -= spare.bytes;
+    }
+    return made;
   }
-  ++next_number_;
-  disk_bytes_ += made.bytes;
+  const std::string draft = directory_.SegmentPath(next_number_) + ".new";
+  if (auto created = SegmentFile::Create(draft, bytes); !created) {
+    (void)std::remove(draft.c_str());  // The first error is the one to report.
+    return base::Unexpected(std::move(created).error());
+  }
+  HF_ASSIGN_OR_RETURN(const Made made, Place(draft, bytes));
+  disk_bytes_ += bytes;
   return made;
 }
 
+// Gives an empty file its place in the log.
+base::Result<SegmentStore::Made> SegmentStore::Place(const std::string& draft, uint64_t bytes) {
+  if (auto adopted = directory_.AdoptSegment(draft, next_number_); !adopted) {
+    // Whichever name it has by now.
+    (void)std::remove(draft.c_str());
+    (void)directory_.RemoveSegment(next_number_);
+    return base::Unexpected(std::move(adopted).error());
+  }
+  return Made{next_number_++, bytes};
+}
+
 base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t bytes_min) {
-  const base::MutexLock lock(work_mutex_);
+  const base::MutexLock lock(files_mutex_);
   if (prepared_ && prepared_->bytes < bytes_min)
     (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
   if (!prepared_) {
@@ -125,7 +148,6 @@ base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t by
 }
 
 base::Result<void> SegmentStore::Discard(const Next& next) {
-  const base::MutexLock lock(work_mutex_);
   return Remove(next.number, next.bytes);
 }
 
@@ -157,14 +179,17 @@ void SegmentStore::PrepareSoon() {
 
 void SegmentStore::Prepare() {
   prepare_posted_ = false;
-  if (prepared_) return;
-  base::Result<Made> made = Make(Purpose::kEntries, 0);
-  if (made) {
-    prepared_ = *made;
-  } else if (made.error().code != base::Code::kFull) {
-    // The writer tries again, and tells its operations, when it needs the segment.
-    LogError(made.error(), "cannot prepare the next segment");
-    metrics_.errors.With("prepare").Add();
+  {
+    const base::MutexLock lock(files_mutex_);
+    if (prepared_) return;
+    base::Result<Made> made = Make(Purpose::kEntries, 0);
+    if (made) {
+      prepared_ = *made;
+    } else if (made.error().code != base::Code::kFull) {
+      // The writer tries again, and tells its operations, when it needs the segment.
+      LogError(made.error(), "cannot prepare the next segment");
+      metrics_.errors.With("prepare").Add();
+    }
   }
   Report();
 }
@@ -215,7 +240,7 @@ void SegmentStore::Sweep() {
       metrics_.retired_segments.Add();
     }
   }
-  RemoveRetired();
+  LetGoRetired();
 }
 
 // A stream needs the segment if it has entries in it and has not been trimmed past them. Starts
@@ -240,15 +265,55 @@ base::Result<bool> SegmentStore::StillNeeded(Segment& segment, const Segment& ne
   return false;
 }
 
-// Here a retired segment will be made the next one (its blocks are worth keeping); for now it goes.
-void SegmentStore::RemoveRetired() {
+// Retired segments that nobody looks into any more become spares, or go.
+void SegmentStore::LetGoRetired() {
   const auto gone = std::partition(retired_.begin(), retired_.end(),
                                    [](const auto& segment) { return segment->Leased(); });
   if (gone == retired_.end()) return;
-  for (auto it = gone; it != retired_.end(); ++it) (void)Remove((*it)->number, (*it)->bytes);
+  for (auto it = gone; it != retired_.end(); ++it) {
+    files_.Forget(**it);  // Again: a reader may just have been too late.
+    if (WantsSpare(**it)) {
+      MakeSpare(**it);
+    } else {
+      (void)Remove((*it)->number, (*it)->bytes);
+    }
+  }
   retired_.erase(gone, retired_.end());
   Report();
   if (on_space_freed_) on_space_freed_();
+}
+
+bool SegmentStore::WantsSpare(const Segment& segment) {
+  if (segment.bytes != segment_bytes_ || spare_count_ >= kSparesMax) return false;
+  const base::Result<uint64_t> free = directory_.FreeBytes();
+  return free && *free >= free_bytes_min_;
+}
+
+void SegmentStore::MakeSpare(const Segment& segment) {
+  const auto failed = [this](const base::Error& error) {
+    LogError(error, "cannot use a segment again");
+    metrics_.errors.With("recycle").Add();
+  };
+  const base::Result<std::string> path = directory_.SetSegmentAside(segment.number);
+  if (!path) {
+    failed(path.error());
+    (void)Remove(segment.number, segment.bytes);
+    return;
+  }
+  const base::Result<bool> empty = SegmentFile::Recycle(*path, segment.bytes);
+  if (!empty) failed(empty.error());
+  if (!empty || !*empty) return RemoveSpare({*path, segment.bytes});
+  const base::MutexLock lock(files_mutex_);
+  spares_.push_back({*path, segment.bytes});
+  spare_count_ = spares_.size();
+}
+
+void SegmentStore::RemoveSpare(const Spare& spare) {
+  disk_bytes_ -= spare.bytes;
+  if (std::remove(spare.path.c_str()) == 0) return;
+  // It is found and removed when the spool is opened next time.
+  LogError(base::ErrnoError(spare.path + ": cannot remove", errno), "cannot remove a spare file");
+  metrics_.errors.With("remove").Add();
 }
 
 void SegmentStore::Close() {
@@ -257,9 +322,12 @@ void SegmentStore::Close() {
   const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
   for (const auto& segment : *segments)
     if (segment->PinnedIndex()) Seal(*segment);
-  if (prepared_) (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
   on_space_freed_ = nullptr;
   files_.Clear();
+  const base::MutexLock files_lock(files_mutex_);
+  if (prepared_) (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
+  for (const Spare& spare : spares_) RemoveSpare(spare);
+  spares_.clear();
 }
 
 }  // namespace holdfast::spool

@@ -1,12 +1,13 @@
 // The segments' files: makes the next one ahead of time, seals and retires those that are done
-// with, and keeps their disk space within its limits.
+// with, uses the retired ones again, and keeps their disk space within its limits.
 //
 // Space: entries may take a new segment while all files together stay within bytes_max, with room
 //   left for a small segment, and while the file system keeps free_bytes_min. Work that only trims
 //   or changes state gets such a small segment even then, so that a full spool can always record
 //   what makes it less full. A segment that holds no entry anybody needs is retired wherever it
 //   stands in the order, so small segments do not pile up and a stream that does not move holds
-//   back only its own.
+//   back only its own. A few retired files are kept as spares for the next segments, since blocks
+//   that were written before are the cheapest to write; the others are removed.
 // Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
 //   `background`; the rest is for any thread.
 // Shutdown: Close waits for background work that is running; what is queued then does nothing.
@@ -83,14 +84,22 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t number = 0;
     uint64_t bytes = 0;
   };
-  base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(work_mutex_);
+  struct Spare {
+    std::string path;
+    uint64_t bytes = 0;
+  };
+  base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(files_mutex_);
+  base::Result<Made> Place(const std::string& draft, uint64_t bytes) HF_REQUIRES(files_mutex_);
   base::Result<void> Remove(uint64_t number, uint64_t bytes);
+  void RemoveSpare(const Spare& spare);
   void Prepare() HF_REQUIRES(work_mutex_);
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);
   base::Result<bool> StillNeeded(Segment& segment, const Segment& next) HF_REQUIRES(work_mutex_);
-  void RemoveRetired() HF_REQUIRES(work_mutex_);
-  void Report() HF_REQUIRES(work_mutex_);
+  void LetGoRetired() HF_REQUIRES(work_mutex_);
+  void MakeSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
+  [[nodiscard]] bool WantsSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
+  void Report();
   [[nodiscard]] uint64_t SmallBytes() const;
   [[nodiscard]] uint64_t BytesFor(Purpose purpose, uint64_t bytes_min) const;
   void PostWork(void (*work)(SegmentStore&, const std::shared_ptr<Segment>&),
@@ -106,16 +115,22 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   FileCache files_;
 
   std::atomic<uint64_t> disk_bytes_{0};
+  std::atomic<uint64_t> spare_count_{0};
   std::atomic<bool> sweep_posted_{false};
   std::atomic<bool> prepare_posted_{false};
 
-  // Held while files are made or removed, by the background's tasks and by Take.
+  // One task of the background at a time, and Close. Never taken by the writer, so that nothing
+  // here makes it wait. Before files_mutex_.
   base::Mutex work_mutex_;
   std::function<void()> on_space_freed_ HF_GUARDED_BY(work_mutex_);
   bool closed_ HF_GUARDED_BY(work_mutex_) = false;
-  uint64_t next_number_ HF_GUARDED_BY(work_mutex_) = 1;
-  std::optional<Made> prepared_ HF_GUARDED_BY(work_mutex_);
   std::vector<std::shared_ptr<Segment>> retired_ HF_GUARDED_BY(work_mutex_);
+
+  // What the next segment will be. Held while that is made, by Take or in the background.
+  base::Mutex files_mutex_;
+  uint64_t next_number_ HF_GUARDED_BY(files_mutex_) = 1;
+  std::optional<Made> prepared_ HF_GUARDED_BY(files_mutex_);
+  std::vector<Spare> spares_ HF_GUARDED_BY(files_mutex_);
 };
 
 }  // namespace holdfast::spool

@@ -1,7 +1,6 @@
 // The state of the log as of the commit that is being made: all streams, and the keys that the
-//   owner
-// put. Kept in memory whole; on disk it is the newest segment's checkpoint plus the changes in that
-// segment's frames.
+// owner put. Kept in memory whole; on disk it is the newest segment's checkpoint plus the changes
+// in that segment's frames.
 //
 // Threads: one, the writer's.
 #pragma once

@@ -62,11 +62,17 @@ bool Writer::Submit(std::unique_ptr<Operation>& operation) {
     }
     queue_.push_back({std::move(operation), bytes, std::nullopt});
     queued_bytes_ += bytes;
-    metrics_.queue_bytes.Set(static_cast<double>(queued_bytes_));
+    ++queued_operations_;
+    ReportQueue();
     if (std::exchange(turn_posted_, true)) return true;
   }
   PostTurn();
   return true;
+}
+
+void Writer::ReportQueue() {
+  metrics_.queue_bytes.Set(static_cast<double>(queued_bytes_));
+  metrics_.queue_operations.Set(static_cast<double>(queued_operations_));
 }
 
 Writer::Intake Writer::GetIntake() const {
@@ -187,6 +193,7 @@ void Writer::Write(Commit commit) {
     entry.place.frame =
         static_cast<uint32_t>(commit.number.value() - segment_->first_commit.value());
   const uint64_t frame_bytes = commit.FrameBytes();
+  const auto begun = SteadyClock::now();
   if (frame_bytes > file_->RoomBytes(*index_)) {
     // Operations changed more state than anybody could foresee. They are asked to come again, and
     // find a segment that is large enough.
@@ -207,6 +214,7 @@ void Writer::Write(Commit commit) {
     Fail(std::move(commit), written.error());
     return;
   }
+  metrics_.sync_seconds.Observe(SteadyClock::now() - begun);
   std::optional<Commit> previous = std::exchange(pending_, std::move(commit));
   if (previous) Complete(*std::move(previous));
   if (!next_prepared_ && file_->RoomBytes(*index_) < file_->map_bytes() / 2) {
@@ -245,7 +253,8 @@ void Writer::Answer(Commit& commit, const base::Result<CommitNumber>& result) {
   {
     const base::MutexLock lock(mutex_);
     queued_bytes_ -= bytes;
-    metrics_.queue_bytes.Set(static_cast<double>(queued_bytes_));
+    queued_operations_ -= commit.operations.size();
+    ReportQueue();
   }
   for (Taken& taken : commit.operations) {
     if (taken.refused) {

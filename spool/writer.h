@@ -1,6 +1,5 @@
 // The one writer: takes operations from the queue, makes group commits of them, and answers when
-//   they
-// are durable.
+// they are durable.
 //
 // A turn makes one commit. While operations keep coming, commit N is answered after commit N+1 has
 // synced its data, for that covers N whole (see spool/lmdb.h): one flush per commit. When the queue
@@ -99,6 +98,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   void SetMode(Mode mode, base::Error because);
 
   void CloseOnExecutor();
+  void ReportQueue() HF_REQUIRES(mutex_);
 
   const Options options_;
   const Directory& directory_;
@@ -132,6 +132,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   mutable base::Mutex mutex_;
   std::deque<Taken> queue_ HF_GUARDED_BY(mutex_);
   size_t queued_bytes_ HF_GUARDED_BY(mutex_) = 0;
+  size_t queued_operations_ HF_GUARDED_BY(mutex_) = 0;
   bool turn_posted_ HF_GUARDED_BY(mutex_) = false;
   bool closed_ HF_GUARDED_BY(mutex_) = false;
   Intake intake_ HF_GUARDED_BY(mutex_);  // queued_bytes is filled in when asked.

@@ -1,6 +1,5 @@
 // Damaged bytes cost the frames they hit and nothing else: the spool opens, says what is lost,
-//   serves the
-// rest and goes on.
+// serves the rest and goes on.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,8 +1,7 @@
 // Goal: whatever fails, nothing acknowledged is lost, nothing is there twice or out of order, state
 // agrees with the log, and the spool works again when the disk does.
 // Method: a scripted workload on a faulty disk. The power is cut before every single call; every
-//   single
-// call is made to fail; after each the directory is opened again and compared with what was
+// single call is made to fail; after each the directory is opened again and compared with what was
 // acknowledged.
 #include <gtest/gtest.h>
 

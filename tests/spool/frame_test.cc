@@ -1,6 +1,5 @@
 // The bytes of a frame and of what goes into it: what was encoded is decoded, and every truncation
-//   and
-// every flipped bit in what the checksum covers is noticed.
+// and every flipped bit in what the checksum covers is noticed.
 #include "spool/frame.h"
 
 #include <gtest/gtest.h>

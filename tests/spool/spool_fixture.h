@@ -49,8 +49,7 @@ class TemporaryDirectory {
 };
 
 // Counts entries per stream both ways that an owner may: with Put in each operation ("count/"), and
-//   by
-// Checkpoint and Replay ("seen/"). They must always agree.
+// by Checkpoint and Replay ("seen/"). They must always agree.
 class CountingOwner : public Owner {
  public:
   base::Result<void> Load(const StateView& state) override {

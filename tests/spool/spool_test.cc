@@ -2,11 +2,16 @@
 // reopening and over many segments; limits hold and let go; what is not ours is left alone.
 #include "spool/spool.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "base/log.h"
 #include "metrics/registry.h"
@@ -16,8 +21,12 @@ namespace holdfast::spool {
 namespace {
 
 using base::Code;
+using testing::AllOf;
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
+using testing::SizeIs;
 
 class SpoolTest : public testing::Test {
  protected:
@@ -216,17 +225,64 @@ TEST_F(SpoolTest, AStreamThatStaysHoldsBackOnlyItsOwnSegments) {
 TEST_F(SpoolTest, ALeaseKeepsItsSegment) {
   Open();
   ASSERT_TRUE(spool_.AppendNow("a", "kept in place"));
-  for (int i = 0; i < 50; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+  for (int i = 0; i < 150; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
   auto lease = spool_.spool->Read(Id("a"), 0, 1);
   ASSERT_TRUE(lease);
   const uint64_t before = GetStatus().disk_bytes;
-  ASSERT_TRUE(spool_.TrimNow("a", 40));
+  ASSERT_TRUE(spool_.TrimNow("a", 140));
   const uint64_t held = GetStatus().disk_bytes;
   EXPECT_LT(held, before);  // Others went.
   EXPECT_EQ(lease->entries()[0].bytes, "kept in place");
   *lease = Lease();
   spool_.clock.RunUntilIdle();
   EXPECT_LT(GetStatus().disk_bytes, held);
+}
+
+TEST_F(SpoolTest, RetiredSegmentsAreUsedAgain) {
+  metrics::Registry registry;
+  spool_.options.metrics = &registry;
+  Open();
+  std::set<ino_t> files;
+  int64_t next = 0;
+  const auto fill = [&](char what) {
+    for (int i = 0; i < 60; ++i, ++next) {
+      ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, what)));
+      ASSERT_TRUE(spool_.TrimNow("a", next - 30));
+      for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
+        struct stat info {};
+        if (entry.path().extension() == ".segment" && stat(entry.path().c_str(), &info) == 0)
+          files.insert(info.st_ino);
+      }
+    }
+  };
+  fill('x');
+  const size_t used = files.size();
+  fill('y');
+  fill('z');
+  EXPECT_EQ(files.size(), used);
+  EXPECT_THAT(registry.Expose(), Not(HasSubstr("holdfast_spool_recycled_segments_total 0")));
+  spool_.options.metrics = nullptr;
+  spool_.Reopen();
+  EXPECT_THAT(spool_.ReadAll("a"), AllOf(SizeIs(31), Each(std::string(50'000, 'z'))));
+}
+
+TEST_F(SpoolTest, ASegmentThatAnotherProcessLooksIntoIsNotUsedAgain) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "looked at"));
+  const std::string first =
+      (std::filesystem::path(directory_.path()) / "00000000000000000001.segment").string();
+  const int fd = open(first.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(flock(fd, LOCK_SH), 0);
+  std::string before(1 << 20, '\0');
+  for (int i = 0; i < 21; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+  ASSERT_EQ(pread(fd, before.data(), before.size(), 0), 1 << 20);
+  ASSERT_TRUE(spool_.TrimNow("a", 20));
+  EXPECT_FALSE(std::filesystem::exists(first));
+  std::string after(1 << 20, '\0');
+  ASSERT_EQ(pread(fd, after.data(), after.size(), 0), 1 << 20);
+  EXPECT_EQ(before, after);
+  close(fd);
 }
 
 TEST_F(SpoolTest, AFullSpoolRefusesEntriesRecordsProgressAndRecovers) {
