@@ -1,0 +1,65 @@
+// Looking for damage in a spool's files, and repairing it: what `holdfast spool verify` and
+// `repair` do, and nothing that a running spool needs, since that heals itself as it reads.
+//
+//   HF_ASSIGN_OR_RETURN(const VerifyReport report, Verify(directory, {.live = true}));
+//   for (const Damage& damage : report.damages) ...;
+//
+// Verify changes nothing. Without `live` it owns the directory while it works, so that nobody
+// writes; with it a running process may own the directory, and segments that come and go meanwhile
+// are left out.
+// Repair owns the directory. Each damaged segment is written anew from what is intact in it.
+//
+// Errors are for what stopped the work (no such directory, another owner, no permission); damage is
+// no error but in the report.
+//
+// Threads: any; both block for as long as reading the whole spool takes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "spool/spool.h"
+
+namespace holdfast::spool {
+
+struct Damage {
+  // Offsets of one stream that cannot be read any more.
+  struct Loss {
+    std::string stream;
+    OffsetRange offsets;
+  };
+  uint64_t segment = 0;
+  std::optional<CommitNumber> commit;  // Nothing: it is the segment as a whole.
+  std::string what;                    // For a person.
+  std::vector<Loss> losses;            // As far as they are known. None if nothing is lost.
+};
+
+struct VerifyReport {
+  uint64_t segments = 0;
+  uint64_t frames = 0;  // Intact ones, as are entries and their bytes.
+  uint64_t entries = 0;
+  uint64_t entry_bytes = 0;
+  std::vector<Damage> damages;
+};
+
+// Bytes of files, done and in all.
+using ProgressCallback = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+struct VerifyOptions {
+  bool live = false;
+  ProgressCallback progress;
+  // Says whether the entry's bytes are what they should be; the spool does not know.
+  std::function<base::Result<void>(std::string_view stream, const EntryView& entry)> check_entry;
+};
+
+base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOptions& options);
+
+// The damages that were found, as they stood before the repair.
+base::Result<VerifyReport> Repair(const std::string& directory, const ProgressCallback& progress);
+
+}  // namespace holdfast::spool
