@@ -102,8 +102,9 @@ class SpoolLoad {
     const auto begun = Clock::now();
     const auto end =
         begun + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-    // Two commits' worth: one being written, one waiting.
-    const size_t depth = 2 * commit_bytes_ / payload_.size();
+    // Three commits' worth: one written that waits for the next flush, one being written, and one
+    // queued. With less the writer would find nothing to do, and flush for the sake of the first.
+    const size_t depth = 3 * commit_bytes_ / payload_.size();
     std::unique_lock lock(mutex_);
     while (Clock::now() < end) {
       while (in_flight_ < depth) {
@@ -112,7 +113,7 @@ class SpoolLoad {
         Submit();
         lock.lock();
       }
-      answered_.wait(lock, [&] { return in_flight_ <= depth / 2; });
+      answered_.wait(lock, [&] { return in_flight_ <= 2 * depth / 3; });
     }
     answered_.wait(lock, [&] { return in_flight_ == 0; });
     samples_.seconds = Seconds(Clock::now() - begun);

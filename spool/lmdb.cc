@@ -56,6 +56,8 @@ base::Result<std::unique_ptr<Environment>> Environment::Open(std::string path, A
   if (access != Access::kWrite) flags |= MDB_NOLOCK;
   if (const int rc = mdb_env_open(env, environment->path_.c_str(), flags, kFileMode); rc != 0)
     return base::Unexpected(LmdbError(environment->path_, "cannot open", rc));
+  // Of processes that were killed, if another one kept the lock file in use meanwhile.
+  if (access == Access::kWrite) mdb_reader_check(env, nullptr);
   MDB_stat stat;
   MDB_envinfo info;
   mdb_env_stat(env, &stat);

@@ -6,7 +6,8 @@
 //   the first one's locks. A segment that is written to has exactly one; read-only ones open
 //   without a lock file (MDB_NOLOCK), which is right because nobody writes to those any more.
 // - No long read transactions: they keep pages from being reused. A Lease is short by contract, and
-//   frames are never deleted, so a forgotten one costs space but no damage.
+//   frames are never deleted, so a forgotten one costs space but no damage. SegmentFile holds one
+//   on purpose, to have that effect (docs/adr/0004-large-commits-are-written-in-one-piece.md).
 // - Reader slots belong to transactions, not threads (MDB_NOTLS), so that a lease may be let go on
 //   another thread than it was taken on.
 // - Never use an environment across fork. Nothing here forks.

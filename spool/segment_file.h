@@ -102,6 +102,7 @@ class SegmentFile {
   base::Result<void> FindSealedPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
                                       int64_t from, size_t limit, std::vector<Place>* out) const;
   base::Result<std::shared_ptr<const MemoryIndex>> RebuiltIndex(CommitNumber end);
+  base::Result<void> KeepContiguous(uint64_t frame_bytes);
   [[nodiscard]] base::Error Within(base::Error error) const;
 
   // Constant after Open or Begin.
@@ -113,6 +114,9 @@ class SegmentFile {
   lmdb::Database streams_;
   std::optional<SegmentHeader> header_;
   bool sealed_ = false;
+
+  std::optional<lmdb::ReadTransaction> oldest_reader_;  // Of the writing thread.
+  uint32_t small_frames_ = 0;                           // Likewise, since the last large one.
 
   base::Mutex mutex_;
   std::vector<bool> verified_ HF_GUARDED_BY(mutex_);  // By frame.

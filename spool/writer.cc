@@ -133,7 +133,9 @@ void Writer::Stage(Commit& commit) {
   Staging staging(state_, commit);
   while (!backlog_.empty()) {
     Taken& next = backlog_.front();
-    if (!commit.empty() && commit.FrameBytes() + next.bytes > options_.commit_bytes_max) return;
+    if (!commit.empty() && std::max(commit.entry_bytes + next.bytes, commit.changes.size()) >
+                               options_.commit_bytes_max)
+      return;
     if (const base::Result<bool> room = MakeRoom(commit, next.bytes); !room) {
       if (segment_error_) return;
       next.refused = room.error();
