@@ -42,7 +42,7 @@ constexpr size_t kEndBytes = 2 * sizeof(int64_t);
 // list of free pages, and a new page or two as the trees grow.
 constexpr uint64_t kPagesPerCommit = 24;
 constexpr uint64_t kOverflowHeaderBytes = 16;
-constexpr uint64_t kContiguousFrameBytes = uint64_t{48} << 10;
+constexpr uint64_t kContiguousFrameBytes = uint64_t{64} << 10;
 constexpr uint32_t kSmallFramesMax = 16;  // In a row, before space counts more than time.
 
 std::string EncodeHeader(const SegmentHeader& header) {
