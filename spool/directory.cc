@@ -1,7 +1,6 @@
 #include "spool/directory.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -27,6 +26,10 @@ namespace fs = std::filesystem;
 constexpr std::string_view kMarker = "HOLDFAST";
 constexpr std::string_view kMarkerDraft = "HOLDFAST.new";
 constexpr std::string_view kLock = "LOCK";
+constexpr std::string_view kExported = "EXPORTED";
+// There while a directory without a marker is being filled.
+constexpr std::string_view kImporting = "IMPORTING";
+constexpr std::string_view kImportingDraft = "IMPORTING.new";
 constexpr std::string_view kSegmentSuffix = ".segment";
 constexpr std::string_view kUnfinishedSuffix = ".new";
 constexpr size_t kNumberDigits = 20;
@@ -40,16 +43,6 @@ std::optional<uint64_t> ParseSegmentName(std::string_view name) {
     number = number * 10 + static_cast<uint64_t>(digit - '0');
   }
   return number;
-}
-
-std::string ToHex(const SpoolId& id) {
-  std::string hex;
-  char digits[3];
-  for (const char byte : id) {
-    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(byte));
-    hex.append(digits);
-  }
-  return hex;
 }
 
 bool FromHex(std::string_view hex, SpoolId* id) {
@@ -100,7 +93,95 @@ base::Result<void> MakeDirectories(const fs::path& path) {
   return SyncParent(path);
 }
 
+std::string PathOf(const std::string& directory, std::string_view name) {
+  return directory + "/" + std::string(name);
+}
+
+struct Marker {
+  uint32_t format = 0;
+  SpoolId id{};
+};
+
+// Nothing if there is none.
+base::Result<std::optional<Marker>> ReadMarkerOf(const std::string& directory) {
+  const std::string path = PathOf(directory, kMarker);
+  std::ifstream file(path);
+  if (!file) {
+    if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+    return base::Unexpected(base::ErrnoError(path + ": cannot open", errno));
+  }
+  std::string what;
+  std::string word;
+  std::string id;
+  Marker marker;
+  std::getline(file, what);
+  file >> word >> marker.format >> word >> id;
+  if (what != "holdfast spool" || marker.format == 0)
+    return base::Unexpected(base::Code::kInvalid, path +
+                                                      ": does not say \"holdfast spool\"; choose "
+                                                      "another directory for the spool");
+  if (marker.format > kFormatVersion)
+    return base::Unexpected(base::Code::kInvalid,
+                            path + ": the spool has format " + std::to_string(marker.format) +
+                                ", this program knows " + std::to_string(kFormatVersion) +
+                                "; use the Holdfast that wrote it, or a newer one");
+  if (!FromHex(id, &marker.id))
+    return base::Unexpected(base::Code::kCorrupt,
+                            path + ": has no valid id; restore the file from a backup");
+  return marker;
+}
+
+// The first line, if there is such a file.
+std::optional<std::string> ReadLine(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return std::nullopt;
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// The lock belongs to the open file, not to the process, so that two spools of one process exclude
+// each other as well; and others can ask for it without taking it.
+struct flock WholeFile() {
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+tl::unexpected<base::Error> NoSpool(const std::string& path) {
+  std::error_code error;
+  std::string message = path;
+  if (!fs::exists(path, error)) {
+    message += ": there is no such directory";
+  } else if (!fs::is_directory(path, error)) {
+    message += ": is not a directory";
+  } else if (fs::is_empty(path, error)) {
+    message += ": is empty; there was never a spool here, or it was dropped";
+  } else if (fs::exists(PathOf(path, kImporting), error)) {
+    message += ": an import was cut off here; run it again";
+  } else {
+    message += ": is not a spool: it has no file HOLDFAST";
+  }
+  return base::Unexpected(base::Code::kNotFound, std::move(message));
+}
+
+// What a crash while the spool was made leaves, and what a fresh file system has.
+bool CountsAsEmpty(std::string_view name) {
+  return name == kLock || name == kMarkerDraft || name == kImportingDraft || name == "lost+found";
+}
+
 }  // namespace
+
+std::string ToText(const SpoolId& id) {
+  std::string hex;
+  char digits[3];
+  for (const char byte : id) {
+    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(byte));
+    hex.append(digits);
+  }
+  return hex;
+}
 
 base::Result<Directory> Directory::Open(const std::string& path) {
   Directory directory(path);
@@ -108,54 +189,94 @@ base::Result<Directory> Directory::Open(const std::string& path) {
   // Look first, touch later: a foreign directory gets not even a lock file.
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) HF_RETURN_IF_ERROR(directory.CheckEmpty());
+  HF_RETURN_IF_ERROR(directory.CheckExported());
   HF_RETURN_IF_ERROR(directory.Lock());
-  // Another process may have made the spool while we waited for nothing.
+  // Another process may have made the spool, or handed it over, while we waited for nothing.
   HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
-  if (!known_now) HF_RETURN_IF_ERROR(directory.WriteMarker());
+  HF_RETURN_IF_ERROR(directory.CheckExported());
+  if (known_now) return directory;
+  base::Random random = base::Random::FromSystem();
+  SpoolId id;
+  base::StoreLittle(id.data(), random());
+  base::StoreLittle(id.data() + sizeof(uint64_t), random());
+  HF_RETURN_IF_ERROR(directory.Establish(id));
   return directory;
+}
+
+base::Result<Directory> Directory::OpenExisting(const std::string& path) {
+  Directory directory(path);
+  HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
+  if (!known) return NoSpool(path);
+  HF_RETURN_IF_ERROR(directory.Lock());
+  HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
+  if (!known_now) return NoSpool(path);
+  return directory;
+}
+
+base::Result<Directory> Directory::OpenEmpty(const std::string& path) {
+  Directory directory(path);
+  HF_RETURN_IF_ERROR(MakeDirectories(path));
+  const auto check = [&]() -> base::Result<void> {
+    HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
+    if (known)
+      return base::Unexpected(base::Code::kInvalid,
+                              path +
+                                  ": there is a spool already; choose a new directory, or drop "
+                                  "what is there (holdfast spool drop --all)");
+    std::error_code error;
+    if (fs::exists(PathOf(path, kImporting), error)) return {};
+    return directory.CheckEmpty();
+  };
+  HF_RETURN_IF_ERROR(check());
+  HF_RETURN_IF_ERROR(directory.Lock());
+  HF_RETURN_IF_ERROR(check());
+  HF_RETURN_IF_ERROR(directory.WriteText(kImporting, "an import is under way\n"));
+  HF_ASSIGN_OR_RETURN(const std::vector<File> leavings, directory.Segments());
+  for (const File& file : leavings) HF_RETURN_IF_ERROR(directory.RemoveSegment(file.number));
+  return directory;
+}
+
+base::Result<DirectoryView> Directory::Look(const std::string& path) {
+  HF_ASSIGN_OR_RETURN(const auto marker, ReadMarkerOf(path));
+  if (!marker) return NoSpool(path);
+  DirectoryView view{.format = marker->format, .id = marker->id};
+  view.exported = ReadLine(PathOf(path, kExported));
+  const std::string lock_path = PathOf(path, kLock);
+  view.owner = ReadLine(lock_path).value_or("");
+  const int fd = open(lock_path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return view;
+  if (fd < 0) return base::Unexpected(base::ErrnoError(lock_path + ": cannot open", errno));
+  struct flock lock = WholeFile();
+  const int rc = fcntl(fd, F_OFD_GETLK, &lock);
+  const int error = errno;
+  close(fd);
+  if (rc != 0)
+    return base::Unexpected(base::ErrnoError(lock_path + ": cannot ask for its lock", error));
+  view.live = lock.l_type != F_UNLCK;
+  return view;
 }
 
 Directory::Directory(Directory&& other) noexcept
     : path_(std::move(other.path_)), id_(other.id_), lock_(std::exchange(other.lock_, -1)) {}
 
 Directory::~Directory() {
-  if (lock_ >= 0) close(lock_);  // Lets go of the flock.
+  if (lock_ >= 0) close(lock_);  // Lets go of the lock.
 }
 
 base::Result<bool> Directory::ReadMarker() {
-  const std::string marker = path_ + "/" + std::string(kMarker);
-  std::ifstream file(marker);
-  if (!file) {
-    if (errno == ENOENT) return false;
-    return base::Unexpected(base::ErrnoError(marker + ": cannot open", errno));
-  }
-  std::string what;
-  std::string word;
-  std::string id;
-  uint32_t version = 0;
-  std::getline(file, what);
-  file >> word >> version >> word >> id;
-  if (what != "holdfast spool" || version == 0)
-    return base::Unexpected(base::Code::kInvalid, marker +
-                                                      ": does not say \"holdfast spool\"; choose "
-                                                      "another directory for the spool");
-  if (version > kFormatVersion)
-    return base::Unexpected(base::Code::kInvalid,
-                            marker + ": the spool has format " + std::to_string(version) +
-                                ", this program knows " + std::to_string(kFormatVersion) +
-                                "; use the Holdfast that wrote it, or a newer one");
-  if (!FromHex(id, &id_))
-    return base::Unexpected(base::Code::kCorrupt,
-                            marker + ": has no valid id; restore the file from a backup");
-  return true;
+  HF_ASSIGN_OR_RETURN(const auto marker, ReadMarkerOf(path_));
+  if (marker) id_ = marker->id;
+  return marker.has_value();
 }
 
 base::Result<void> Directory::CheckEmpty() const {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
     const std::string name = entry.path().filename().string();
-    // What a crash while the spool was made leaves, and what a fresh file system has.
-    if (name == kLock || name == kMarkerDraft || name == "lost+found") continue;
+    if (CountsAsEmpty(name)) continue;
+    if (name == kImporting)
+      return base::Unexpected(base::Code::kInvalid,
+                              path_ + ": an import was cut off here; run it again");
     return base::Unexpected(base::Code::kInvalid,
                             path_ + ": is not a spool, and not empty (" + name +
                                 "); choose an empty directory for a new spool");
@@ -165,13 +286,14 @@ base::Result<void> Directory::CheckEmpty() const {
 }
 
 base::Result<void> Directory::Lock() {
-  const std::string file = path_ + "/" + std::string(kLock);
+  const std::string file = PathOf(path_, kLock);
   lock_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
   if (lock_ < 0) return base::Unexpected(base::ErrnoError(file + ": cannot open", errno));
-  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+  struct flock lock = WholeFile();
+  if (fcntl(lock_, F_OFD_SETLK, &lock) != 0) {
     const int error = errno;
     char pid[32] = {};
-    if (error != EWOULDBLOCK)
+    if (error != EAGAIN && error != EACCES)
       return base::Unexpected(base::ErrnoError(file + ": cannot lock", error));
     if (pread(lock_, pid, sizeof pid - 1, 0) <= 0) std::strcpy(pid, "unknown");
     pid[std::strcspn(pid, "\n")] = '\0';
@@ -187,50 +309,102 @@ base::Result<void> Directory::Lock() {
   return {};
 }
 
-base::Result<void> Directory::WriteMarker() {
-  base::Random random = base::Random::FromSystem();
-  base::StoreLittle(id_.data(), random());
-  base::StoreLittle(id_.data() + sizeof(uint64_t), random());
-  const std::string draft = path_ + "/" + std::string(kMarkerDraft);
-  const std::string marker = path_ + "/" + std::string(kMarker);
+base::Result<void> Directory::CheckExported() const {
+  const auto exported_to = exported();
+  if (!exported_to) return {};
+  return base::Unexpected(
+      base::Code::kInvalid,
+      path_ + ": " + *exported_to +
+          ". Whoever took it delivers it; from here it would be delivered twice. To take it back: "
+          "holdfast spool export --undo " +
+          path_ + "; to remove it: holdfast spool drop --all " + path_);
+}
+
+std::optional<std::string> Directory::exported() const {
+  return ReadLine(PathOf(path_, kExported));
+}
+
+base::Result<void> Directory::MarkExported(const std::string& to) {
+  return WriteText(kExported, to + "\n");
+}
+
+base::Result<void> Directory::ClearExported() {
+  HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kExported)));
+  return Sync();
+}
+
+base::Result<void> Directory::Establish(const SpoolId& id) {
+  // Whoever made the directory, perhaps we in an earlier life, may not have got that far.
+  HF_RETURN_IF_ERROR(SyncParent(path_));
+  HF_RETURN_IF_ERROR(WriteText(kMarker, "holdfast spool\nformat " + std::to_string(kFormatVersion) +
+                                            "\nid " + ToText(id) + "\n"));
+  id_ = id;
+  return RemoveFile(PathOf(path_, kImporting));
+}
+
+base::Result<void> Directory::RemoveAll() {
+  HF_RETURN_IF_ERROR(MarkExported("this spool is being dropped"));
+  HF_ASSIGN_OR_RETURN(const std::vector<File> files, Segments());
+  for (const File& file : files) HF_RETURN_IF_ERROR(RemoveSegment(file.number));
+  // An empty spool is what a crash from here on leaves.
+  HF_RETURN_IF_ERROR(ClearExported());
+  HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kImporting)));
+  HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kMarker)));
+  return Sync();
+}
+
+// All of it or nothing, for good.
+base::Result<void> Directory::WriteText(std::string_view name, const std::string& text) const {
+  const std::string path = PathOf(path_, name);
+  const std::string draft = path + std::string(kUnfinishedSuffix);
   {
     std::ofstream file(draft, std::ios::trunc);
-    file << "holdfast spool\nformat " << kFormatVersion << "\nid " << ToHex(id_) << "\n";
+    file << text;
     file.flush();
     if (!file) return base::Unexpected(base::ErrnoError(draft + ": cannot write", errno));
   }
   HF_RETURN_IF_ERROR(SyncPath(draft, O_WRONLY));
-  // Whoever made the directory, perhaps we in an earlier life, may not have got that far.
-  HF_RETURN_IF_ERROR(SyncParent(path_));
-  if (rename(draft.c_str(), marker.c_str()) != 0)
-    return base::Unexpected(base::ErrnoError(marker + ": cannot rename", errno));
+  if (rename(draft.c_str(), path.c_str()) != 0)
+    return base::Unexpected(base::ErrnoError(path + ": cannot rename", errno));
   return Sync();
 }
 
 base::Result<void> Directory::Sync() const { return SyncPath(path_, O_RDONLY | O_DIRECTORY); }
 
-std::string Directory::SegmentPath(uint64_t number) const {
+std::string Directory::SegmentPath(const std::string& path, uint64_t number) {
   char name[kNumberDigits + 1];
   std::snprintf(name, sizeof name, "%020" PRIu64, number);
-  return path_ + "/" + name + std::string(kSegmentSuffix);
+  return path + "/" + name + std::string(kSegmentSuffix);
 }
 
-base::Result<std::vector<Directory::File>> Directory::Segments() const {
+base::Result<std::vector<Directory::File>> Directory::ListSegments(const std::string& path) {
   std::vector<File> files;
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
-    const std::string name = entry.path().filename().string();
-    if (const std::optional<uint64_t> number = ParseSegmentName(name)) {
-      files.push_back({*number, entry.file_size(error)});
-      if (error) break;
-    } else if (name.ends_with(kUnfinishedSuffix)) {
-      HF_RETURN_IF_ERROR(RemoveFile(entry.path().string()));
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
+    const std::optional<uint64_t> number = ParseSegmentName(entry.path().filename().string());
+    if (!number) continue;
+    const uint64_t bytes = entry.file_size(error);
+    if (error == std::errc::no_such_file_or_directory) {
+      error.clear();  // Retired just now.
+      continue;
     }
+    if (error) break;
+    files.push_back({*number, bytes});
   }
-  if (error) return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
+  if (error) return base::Unexpected(base::ErrnoError(path + ": cannot list", error.value()));
   std::sort(files.begin(), files.end(),
             [](const File& a, const File& b) { return a.number < b.number; });
   return files;
+}
+
+base::Result<std::vector<Directory::File>> Directory::Segments() const {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
+    if (entry.path().filename().string().ends_with(kUnfinishedSuffix))
+      HF_RETURN_IF_ERROR(RemoveFile(entry.path().string()));
+  }
+  if (error) return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
+  return ListSegments(path_);
 }
 
 base::Result<void> Directory::RemoveSegment(uint64_t number) const {

@@ -1,19 +1,23 @@
 // The directory of a spool: who owns it, what it is, and the names of the files in it.
 //
 //   HOLDFAST                       what this is: format version and the spool's id, as text
-//   LOCK                           held (flock) by the process that owns the spool; its pid as text
+//   LOCK                           locked (F_OFD_SETLK) by the process that owns the spool; its pid
+//   EXPORTED                       there if the spool was handed over to another host: to where
 //   00000000000000000007.segment   one LMDB environment each, with its lock file while it is open
 //   *.new                          not finished, or a spare: nobody needs it after a crash
 //
-// A directory that holds something else is left alone, as is one written by a newer format.
+// A directory that holds something else is left alone, as is one written by a newer format, and one
+// that was handed over: whoever took the export delivers it.
 //
 // Threads: any; constant after Open.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -23,24 +27,57 @@ namespace holdfast::spool {
 inline constexpr uint32_t kFormatVersion = 1;
 
 using SpoolId = std::array<char, 16>;
+std::string ToText(const SpoolId& id);  // 32 hexadecimal digits.
+
+// What can be seen of a spool without owning it.
+struct DirectoryView {
+  uint32_t format = 0;
+  SpoolId id{};
+  bool live = false;  // A process owns it.
+  std::string owner;  // The pid of that process, or of the last one.
+  std::optional<std::string> exported;  // To where and when, for a person.
+};
 
 class Directory {
  public:
   // Makes the directory if there is none. kUnavailable if another process owns it, kInvalid if it
-  // is not a spool or too new.
+  // is not a spool, too new, or handed over.
   static base::Result<Directory> Open(const std::string& path);
+  // Only what is there, but also a spool that was handed over. kNotFound if there is no spool.
+  static base::Result<Directory> OpenExisting(const std::string& path);
+  // Owns an empty directory (or one where an import was cut off, whose leavings it removes) that
+  // becomes a spool with Establish.
+  static base::Result<Directory> OpenEmpty(const std::string& path);
   Directory(Directory&& other) noexcept;
   Directory& operator=(Directory&&) = delete;
   ~Directory();
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const SpoolId& id() const { return id_; }
-  [[nodiscard]] std::string SegmentPath(uint64_t number) const;
+  [[nodiscard]] std::string SegmentPath(uint64_t number) const {
+    return SegmentPath(path_, number);
+  }
 
+  // From outside; nothing is changed, not even access to it.
+  static base::Result<DirectoryView> Look(const std::string& path);
+  static std::string SegmentPath(const std::string& path, uint64_t number);
   struct File {
     uint64_t number;
     uint64_t bytes;
   };
+  // Segments in order of their numbers.
+  static base::Result<std::vector<File>> ListSegments(const std::string& path);
+
+  // From here on the directory is a spool, also after a crash.
+  base::Result<void> Establish(const SpoolId& id);
+  // Whether and to where the spool was handed over; for good when it returns.
+  [[nodiscard]] std::optional<std::string> exported() const;
+  base::Result<void> MarkExported(const std::string& to);
+  base::Result<void> ClearExported();
+  // Everything that is the spool's, but for the directory and the lock on it. Cut off, it leaves a
+  // spool that does not open, and can be called again.
+  base::Result<void> RemoveAll();
+
   // Segments in order of their numbers. Removes what was left unfinished.
   base::Result<std::vector<File>> Segments() const;
   // The segment and its lock file. They are gone for good when it returns.
@@ -57,8 +94,9 @@ class Directory {
   explicit Directory(std::string path) : path_(std::move(path)) {}
   base::Result<bool> ReadMarker();
   base::Result<void> CheckEmpty() const;
+  base::Result<void> CheckExported() const;
   base::Result<void> Lock();
-  base::Result<void> WriteMarker();
+  base::Result<void> WriteText(std::string_view name, const std::string& text) const;
   base::Result<void> Sync() const;
 
   std::string path_;

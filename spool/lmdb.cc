@@ -52,8 +52,10 @@ base::Result<std::unique_ptr<Environment>> Environment::Open(std::string path, A
   mdb_env_set_maxreaders(env, kReadersMax);
   if (map_bytes != 0) mdb_env_set_mapsize(env, map_bytes);
   unsigned flags = MDB_NOSUBDIR | MDB_NOTLS;
-  flags |= access == Access::kRead ? MDB_RDONLY : MDB_NOMETASYNC;
-  if (access != Access::kWrite) flags |= MDB_NOLOCK;
+  const bool reads = access == Access::kRead || access == Access::kObserve;
+  flags |= reads ? MDB_RDONLY : MDB_NOMETASYNC;
+  if (access == Access::kBuild) flags |= MDB_NOSYNC;
+  if (access != Access::kWrite && access != Access::kObserve) flags |= MDB_NOLOCK;
   if (const int rc = mdb_env_open(env, environment->path_.c_str(), flags, kFileMode); rc != 0)
     return base::Unexpected(LmdbError(environment->path_, "cannot open", rc));
   // Of processes that were killed, if another one kept the lock file in use meanwhile.

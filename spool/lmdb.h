@@ -51,6 +51,10 @@ enum class Access : uint8_t {
   kCreate,  // Makes the file; without a lock file, since nobody else knows it yet.
   kWrite,   // With a lock file beside it.
   kRead,    // Without; nobody may be writing.
+  // Reads what another process may be writing: with its lock file, which has to be there.
+  kObserve,
+  // As kWrite without a lock file, for one that nobody knows yet; flushes nothing before Sync.
+  kBuild,
 };
 
 class Environment {

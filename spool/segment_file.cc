@@ -179,6 +179,14 @@ base::Result<bool> SegmentFile::Recycle(const std::string& path, uint64_t bytes)
   return true;
 }
 
+base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Build(const std::string& path,
+                                                              uint64_t bytes) {
+  if (unlink(path.c_str()) != 0 && errno != ENOENT)
+    return base::Unexpected(base::ErrnoError(path + ": cannot remove", errno));
+  HF_RETURN_IF_ERROR(CreateEmpty(path, bytes));
+  return Open(path, lmdb::Access::kBuild);
+}
+
 base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) {
   HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(path, bytes));
   // With its blocks taken now, a segment cannot run into a full disk later. Where the file system
@@ -205,6 +213,40 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& 
   std::shared_ptr<SegmentFile> file(new SegmentFile(std::move(environment)));
   HF_RETURN_IF_ERROR(file->OpenDatabases());
   return file;
+}
+
+base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::string& path) {
+  const auto gone = [&] {
+    return base::Unexpected(base::Code::kNotFound, path + ": the segment was retired just now");
+  };
+  const auto hold = std::make_shared<FileDescriptor>(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (hold->get() < 0) {
+    if (errno == ENOENT) return gone();
+    return base::Unexpected(base::ErrnoError(path + ": cannot open", errno));
+  }
+  if (flock(hold->get(), LOCK_SH | LOCK_NB) != 0) return gone();
+  const auto still_there = [&] {
+    struct stat held {};
+    struct stat named {};
+    return fstat(hold->get(), &held) == 0 && stat(path.c_str(), &named) == 0 &&
+           held.st_ino == named.st_ino;
+  };
+  if (!still_there()) return gone();
+  // A writer makes the lock file before it writes. Without one nobody has written since the spool
+  // was imported; and where there is none we must not make one.
+  const std::string lock_path = path + "-lock";
+  for (;;) {
+    const bool locked = access(lock_path.c_str(), F_OK) == 0;
+    auto file = Open(path, locked ? lmdb::Access::kObserve : lmdb::Access::kRead);
+    if (!still_there()) {
+      if (locked) (void)unlink(lock_path.c_str());  // LMDB may have made it anew.
+      return gone();
+    }
+    if (!file) return file;
+    if (!locked && access(lock_path.c_str(), F_OK) == 0) continue;
+    (*file)->hold_ = hold;
+    return file;
+  }
 }
 
 base::Result<void> SegmentFile::OpenDatabases() {
@@ -305,6 +347,13 @@ base::Result<void> SegmentFile::Seal(const MemoryIndex& index) {
   return Sync();
 }
 
+base::Result<void> SegmentFile::CutOff() {
+  const auto bytes = static_cast<off_t>(environment_->used_pages() * environment_->page_bytes());
+  if (ftruncate(environment_->file_descriptor(), bytes) != 0)
+    return base::Unexpected(base::ErrnoError(environment_->path() + ": cannot cut off", errno));
+  return Sync();
+}
+
 uint64_t SegmentFile::RoomBytes(const MemoryIndex& index) const {
   const uint64_t page = environment_->page_bytes();
   // Blocks are at most some ten bytes a place, and a page holds several; streams with few entries
@@ -361,6 +410,13 @@ base::Result<void> SegmentFile::WalkFrames(CommitNumber end, const FrameVisitor&
 
 base::Result<lmdb::ReadTransaction> SegmentFile::BeginRead() const {
   return lmdb::ReadTransaction::Begin(*environment_);
+}
+
+base::Result<CommitNumber> SegmentFile::LastCommit(const lmdb::ReadTransaction& transaction) const {
+  HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, frames_));
+  HF_ASSIGN_OR_RETURN(const bool any, cursor.Last());
+  if (!any) return CommitNumber(header_->first_commit.value() - 1);
+  return CommitNumber(base::LoadLittle<uint64_t>(cursor.key().data()));
 }
 
 base::Result<StreamEnd> SegmentFile::EndAtBeginning(const lmdb::ReadTransaction& transaction,

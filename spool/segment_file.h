@@ -7,7 +7,7 @@
 //   frames   commit number -> frame
 //   streams  the index: (stream, offset) -> block of places; only once sealed
 //
-// Life: Create makes an empty file; Begin gives it its header and checkpoint, in one LMDB
+// Life: Create or Build makes an empty file; Begin gives it its header and checkpoint, in one LMDB
 //   transaction, so that a segment with a header is complete; Append adds frames; Seal adds the
 //   index; Recycle makes it an empty file again.
 //
@@ -53,6 +53,8 @@ class SegmentFile {
  public:
   // An empty one at `path`, of `bytes`, its blocks allocated where the file system can.
   static base::Result<void> Create(const std::string& path, uint64_t bytes);
+  // An empty one to be filled at once and then CutOff, so that it takes only what it needs.
+  static base::Result<std::shared_ptr<SegmentFile>> Build(const std::string& path, uint64_t bytes);
   // Makes the file of a retired segment an empty one of the same size again. Its blocks stay as
   // they are, written: filling them is about twice as fast as growing a file, and changes no
   // metadata of the file system. False if it is not of `bytes`, or if another process looks into
@@ -61,6 +63,10 @@ class SegmentFile {
   static base::Result<bool> Recycle(const std::string& path, uint64_t bytes);
   static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
                                                          lmdb::Access access);
+  // For reading, in a spool that another process may own. While it is open the file is not used
+  // again for another segment, and its pages stay in place while a transaction is. kNotFound if the
+  // segment was retired meanwhile.
+  static base::Result<std::shared_ptr<SegmentFile>> Observe(const std::string& path);
 
   // Writes the header (state_pieces and streams are filled in here) and all of `state`; `segments`
   // are the AppendSegment changes of the older segments.
@@ -70,6 +76,8 @@ class SegmentFile {
   // Of one that another process has written to.
   base::Result<void> SyncInherited();
   base::Result<void> Seal(const MemoryIndex& index);
+  // Ends the file behind what is used, and flushes. Nothing may be added any more.
+  base::Result<void> CutOff();
   // Bytes that a frame may have so that it fits, with `index` to be sealed behind it.
   [[nodiscard]] uint64_t RoomBytes(const MemoryIndex& index) const;
   [[nodiscard]] uint64_t map_bytes() const;
@@ -85,6 +93,8 @@ class SegmentFile {
                                 const DamageVisitor& damaged);
 
   base::Result<lmdb::ReadTransaction> BeginRead() const;
+  // The newest commit that there is; the one before the header's first if there is none.
+  base::Result<CommitNumber> LastCommit(const lmdb::ReadTransaction& transaction) const;
   base::Result<StreamEnd> EndAtBeginning(const lmdb::ReadTransaction& transaction,
                                          StreamId stream) const;
   // As MemoryIndex::Find. Not sealed: the index is made from the frames before `end`, once.
@@ -106,6 +116,7 @@ class SegmentFile {
   [[nodiscard]] base::Error Within(base::Error error) const;
 
   // Constant after Open or Begin.
+  std::shared_ptr<const void> hold_;  // What keeps the file from being used again, see Observe.
   std::unique_ptr<lmdb::Environment> environment_;
   lmdb::Database meta_;
   lmdb::Database state_;

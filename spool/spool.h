@@ -12,7 +12,7 @@
 //
 // Durability: Operation::Done(success), Owner::OnDurable and every read see only what a finished
 //   fdatasync covers. Nothing is visible before it is durable.
-// Ownership: owner and executors outlive the spool. One process owns a directory (flock); a second
+// Ownership: owner and executors outlive the spool. One process owns a directory (a lock); a second
 //   one gets kUnavailable. One spool per metrics registry.
 // Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load
 //   and Replay within Open, which run inside it. Submit, Read, NextReadable, Range, FindByTime,

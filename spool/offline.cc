@@ -1,0 +1,234 @@
+#include "spool/offline.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::spool {
+namespace {
+
+constexpr size_t kPlacesAtOnce = 64;
+// A transaction that reads keeps a writer from using pages again; so few frames are read in one.
+constexpr uint64_t kFramesAtOnce = 64;
+constexpr int kAttempts = 10;  // At a directory that changes under us.
+
+}  // namespace
+
+base::Result<void> WalkInChunks(SegmentFile& file, CommitNumber end, const FrameVisitor& visit,
+                                const SegmentFile::DamageVisitor& damaged) {
+  const uint64_t first = file.header()->first_commit.value();
+  for (uint64_t next = first; next < end.value();) {
+    HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
+    const uint64_t chunk_end = std::min(end.value(), next + kFramesAtOnce);
+    for (; next < chunk_end; ++next) {
+      const auto frame = file.Frame(transaction, static_cast<uint32_t>(next - first));
+      if (!frame) {
+        damaged(CommitNumber(next), frame.error());
+        continue;
+      }
+      HF_ASSIGN_OR_RETURN(const bool more, visit(*frame));
+      if (!more) return {};
+    }
+  }
+  return {};
+}
+
+base::Result<std::unique_ptr<OfflineView>> OfflineView::Open(const std::string& path) {
+  for (int attempt = 1;; ++attempt) {
+    std::unique_ptr<OfflineView> view(new OfflineView(path));
+    HF_ASSIGN_OR_RETURN(view->directory_, Directory::Look(path));
+    const base::Result<void> loaded = view->Load();
+    if (loaded) return view;
+    if (loaded.error().code != base::Code::kNotFound || attempt == kAttempts)
+      return base::Unexpected(loaded.error());
+  }
+}
+
+base::Result<void> OfflineView::Load() {
+  HF_ASSIGN_OR_RETURN(const std::vector<Directory::File> files, Directory::ListSegments(path_));
+  for (const Directory::File& file : files) disk_bytes_ += file.bytes;
+  // The newest segment that was begun; one behind it was only prepared.
+  for (size_t at = files.size(); at-- > 0;) {
+    const SegmentInfo newest{.number = files[at].number, .disk_bytes = files[at].bytes};
+    HF_ASSIGN_OR_RETURN(const auto file,
+                        SegmentFile::Observe(Directory::SegmentPath(path_, newest.number)));
+    if (!file->header()) continue;
+    if (file->header()->spool != directory_.id || file->header()->number != newest.number)
+      return base::Unexpected(base::Code::kInvalid, Directory::SegmentPath(path_, newest.number) +
+                                                        ": belongs to another spool or place");
+    segments_.push_back(newest);
+    HF_RETURN_IF_ERROR(LoadState(*file));
+    // Older ones that are not known any more were retired; some crash may have kept the file.
+    std::erase_if(segments_, [&](SegmentInfo& segment) {
+      const auto found = std::find_if(files.begin(), files.end(),
+                                      [&](const auto& f) { return f.number == segment.number; });
+      if (found != files.end()) segment.disk_bytes = found->bytes;
+      return found == files.end();
+    });
+    return {};
+  }
+  return {};
+}
+
+// From the newest segment, which is the only one that `segments_` has so far.
+base::Result<void> OfflineView::LoadState(SegmentFile& file) {
+  SegmentInfo newest = segments_.back();
+  segments_.clear();
+  HF_RETURN_IF_ERROR(file.ReadCheckpoint([&](const Change& change) -> base::Result<void> {
+    if (change.kind != ChangeKind::kSegment) return state_.Apply(change);
+    segments_.push_back({.number = change.segment,
+                         .disk_bytes = 0,
+                         .first_commit = change.first_commit,
+                         .end_commit = change.end_commit,
+                         .entry_bytes = change.entry_bytes});
+    return {};
+  }));
+  const uint64_t first = file.header()->first_commit.value();
+  {
+    HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
+    HF_ASSIGN_OR_RETURN(newest_commit_, file.LastCommit(transaction));
+  }
+  newest.first_commit = file.header()->first_commit;
+  newest.end_commit = newest_commit_.next();
+  const auto load = [&](const FrameView& frame) -> base::Result<bool> {
+    // A frame that makes no sense is treated as the engine does: lost.
+    if (!state_.Apply(frame)) return true;
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      const EntryInfo info = frame.info(line);
+      open_index_.Add(info.stream, {info.base_offset, info.max_timestamp_ms,
+                                    static_cast<uint32_t>(frame.commit().value() - first), line});
+      newest.entry_bytes += info.bytes;
+    }
+    return true;
+  };
+  // Damage shows when entries are read.
+  HF_RETURN_IF_ERROR(
+      WalkInChunks(file, newest.end_commit, load, [](CommitNumber, const base::Error&) {}));
+  std::sort(segments_.begin(), segments_.end(),
+            [](const SegmentInfo& a, const SegmentInfo& b) { return a.number < b.number; });
+  segments_.push_back(newest);
+  return {};
+}
+
+base::Result<std::shared_ptr<SegmentFile>> OfflineView::OpenSegment(
+    const SegmentInfo& segment) const {
+  auto file = SegmentFile::Observe(Directory::SegmentPath(path_, segment.number));
+  if (!file && file.error().code == base::Code::kNotFound) return nullptr;
+  if (!file) return file;
+  // A file that was used again lost its header, or has another.
+  if (!(*file)->header() || (*file)->header()->number != segment.number) return nullptr;
+  return file;
+}
+
+base::Result<void> OfflineView::Read(StreamId stream, int64_t from, const EntryVisitor& visit,
+                                     const DamageVisitor& damaged) const {
+  const StreamState& known = state_.stream(stream);
+  int64_t expected = std::max(from, known.start);
+  std::string because;
+  const auto report_gap = [&](int64_t until) {
+    if (until <= expected) return;
+    damaged({base::Code::kCorrupt, known.name + ": offsets [" + std::to_string(expected) + ", " +
+                                       std::to_string(until) + ") are lost" +
+                                       (because.empty() ? "" : ": " + because)});
+    because.clear();
+  };
+  bool more = true;
+  const auto check = [&](const EntryInfo& info, std::string_view bytes) {
+    report_gap(info.base_offset);
+    expected = info.end_offset();
+    return more = visit(info, bytes);
+  };
+  for (const SegmentInfo& segment : segments_) {
+    const auto read = ReadSegment(segment, stream, expected, check,
+                                  [&](const base::Error& error) { because = error.message; });
+    if (!read) because = read.error().message;
+    if (!more) return {};
+  }
+  report_gap(known.end);
+  return {};
+}
+
+base::Result<void> OfflineView::ReadSegment(const SegmentInfo& segment, StreamId stream,
+                                            int64_t from, const EntryVisitor& visit,
+                                            const DamageVisitor& damaged) const {
+  HF_ASSIGN_OR_RETURN(const auto file, OpenSegment(segment));
+  if (!file) return {};
+  std::vector<Copy> copies;
+  for (bool more = true; more;) {
+    copies.clear();
+    HF_ASSIGN_OR_RETURN(more, CopyEntries(segment, *file, stream, &from, &copies, damaged));
+    for (const Copy& copy : copies)
+      if (!visit(copy.info, copy.bytes)) return {};
+  }
+  return {};
+}
+
+// Moves `from` along. Says whether there may be more.
+base::Result<bool> OfflineView::CopyEntries(const SegmentInfo& segment, SegmentFile& file,
+                                            StreamId stream, int64_t* from,
+                                            std::vector<Copy>* copies,
+                                            const DamageVisitor& damaged) const {
+  HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
+  std::vector<Place> places;
+  if (segment.number == segments_.back().number) {
+    open_index_.Find(stream, *from, kPlacesAtOnce, &places);
+  } else {
+    HF_RETURN_IF_ERROR(
+        file.FindPlaces(transaction, stream, *from, kPlacesAtOnce, segment.end_commit, &places));
+  }
+  size_t bytes = 0;
+  for (const Place& place : places) {
+    const auto frame = file.Frame(transaction, place.frame);
+    if (!frame || place.line >= frame->entry_count()) {
+      damaged(
+          frame ? base::Error{base::Code::kCorrupt, Directory::SegmentPath(path_, segment.number) +
+                                                        ": the index does not fit the frames"}
+                : frame.error());
+      *from = std::max(*from, place.base_offset + 1);
+      continue;
+    }
+    const EntryView entry = frame->entry(place.line);
+    if (entry.info.end_offset() <= *from) continue;  // Only the first place may lie before.
+    if (bytes != 0 && bytes + entry.bytes.size() > kCopyBytes) return true;
+    bytes += entry.bytes.size();
+    copies->push_back({entry.info, std::string(entry.bytes)});
+    *from = entry.info.end_offset();
+  }
+  return places.size() == kPlacesAtOnce;
+}
+
+bool OfflineView::Needed(const EntryInfo& entry) const {
+  return entry.stream.value() < state_.streams().size() &&
+         entry.end_offset() > state_.stream(entry.stream).start;
+}
+
+base::Result<void> OfflineView::WalkEntries(const InfoVisitor& visit, const DamageVisitor& damaged,
+                                            const ProgressCallback& progress) const {
+  uint64_t total = 0;
+  for (const SegmentInfo& segment : segments_) total += segment.disk_bytes;
+  uint64_t done = 0;
+  bool stopped = false;
+  for (const SegmentInfo& segment : segments_) {
+    if (progress) progress(done, total);
+    const auto file = OpenSegment(segment);
+    if (!file) {
+      damaged(file.error());
+    } else if (*file) {
+      const auto walk = [&](const FrameView& frame) -> base::Result<bool> {
+        for (uint32_t line = 0; line < frame.entry_count() && !stopped; ++line) {
+          const EntryInfo info = frame.info(line);
+          if (Needed(info)) stopped = !visit(info);
+        }
+        return !stopped;
+      };
+      HF_RETURN_IF_ERROR(
+          WalkInChunks(**file, segment.end_commit, walk,
+                       [&](CommitNumber, const base::Error& error) { damaged(error); }));
+    }
+    if (stopped) return {};
+    done += segment.disk_bytes;
+  }
+  if (progress) progress(done, total);
+  return {};
+}
+
+}  // namespace holdfast::spool
