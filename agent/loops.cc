@@ -40,13 +40,17 @@ std::vector<net::EventLoop*> Loops::workers() const {
   return loops;
 }
 
-spool::Options SpoolOptionsOf(const config::Storage& config) {
-  return {.directory = config.directory(),
-          .segment_bytes = config.segment_bytes(),
-          .commit_bytes_max = config.commit_bytes_max(),
-          .queue_bytes_max = config.queue_bytes_max(),
-          .bytes_max = config.bytes_max(),
-          .free_bytes_min = config.free_bytes_min()};
+base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config) {
+  const std::vector<std::string> keys(config.encryption_keys().begin(),
+                                      config.encryption_keys().end());
+  HF_ASSIGN_OR_RETURN(spool::KeyRing ring, spool::KeyRing::Parse(keys));
+  return spool::Options{.directory = config.directory(),
+                        .segment_bytes = config.segment_bytes(),
+                        .commit_bytes_max = config.commit_bytes_max(),
+                        .queue_bytes_max = config.queue_bytes_max(),
+                        .bytes_max = config.bytes_max(),
+                        .free_bytes_min = config.free_bytes_min(),
+                        .encryption_keys = std::move(ring)};
 }
 
 base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,

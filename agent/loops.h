@@ -43,7 +43,8 @@ class Loops {
   std::unique_ptr<net::LoopThread> admin_;
 };
 
-spool::Options SpoolOptionsOf(const config::Storage& config);
+// kInvalid if an encryption key is none.
+base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config);
 
 // Null if `address` is empty.
 base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,

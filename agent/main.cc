@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/command_line.h"
+#include "agent/loops.h"
 #include "agent/role.h"
 #include "agent/signals.h"
 #include "base/log.h"
@@ -133,6 +134,15 @@ int Validate(const config::Config& config, const std::string& file) {
   return kExitFine;
 }
 
+// What the schema cannot say.
+base::Result<void> CheckKeys(const config::Config& config) {
+  for (const auto& [path, storage] : {std::pair("agent.spool", &config.agent().spool()),
+                                      std::pair("broker.data", &config.broker().data())})
+    if (auto options = SpoolOptionsOf(*storage); !options)
+      return base::Unexpected(std::move(options).error().Within(path));
+  return {};
+}
+
 int Run(CommandLine line) {
   if (line.command == Command::kVersion) {
     Print("holdfast " HOLDFAST_VERSION "\n");
@@ -143,6 +153,8 @@ int Run(CommandLine line) {
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error().message);
+  if (const auto keys = CheckKeys(**config); !keys)
+    return Fail(kExitWrongUsage, keys.error().message);
   base::SetLogLevel(static_cast<base::LogLevel>((*config)->log().level()));
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);

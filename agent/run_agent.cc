@@ -17,11 +17,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-Agent::Options OptionsOf(const config::Agent& config) {
+base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
+  HF_ASSIGN_OR_RETURN(spool::Options spool, SpoolOptionsOf(config.spool()));
   Agent::Options options{
-      .spool = SpoolOptionsOf(config.spool()),
+      .spool = std::move(spool),
       .upstream = {upstream.bootstrap().begin(), upstream.bootstrap().end()},
       .listen = {config.listen().begin(), config.listen().end()},
       .advertised_host = config.advertised_host(),
@@ -49,8 +50,9 @@ class AgentRole final : public Role {
       : drain_timeout_(drain_timeout), net_metrics_(registry_) {}
 
   base::Result<void> Start(const config::Agent& config) {
+    HF_ASSIGN_OR_RETURN(Agent::Options options, OptionsOf(config));
     HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
-    HF_ASSIGN_OR_RETURN(agent_, Agent::Start(OptionsOf(config),
+    HF_ASSIGN_OR_RETURN(agent_, Agent::Start(std::move(options),
                                              {.workers = loops_.workers(),
                                               .upstream = &loops_.upstream(),
                                               .spool_writer = &loops_.writer(),

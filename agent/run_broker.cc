@@ -19,8 +19,9 @@ namespace {
 using std::chrono::milliseconds;
 
 base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::Registry& registry) {
+  HF_ASSIGN_OR_RETURN(spool::Options spool, SpoolOptionsOf(config.data()));
   broker::Options options{
-      .spool = SpoolOptionsOf(config.data()),
+      .spool = std::move(spool),
       .node_id = config.node_id(),
       .num_partitions = config.num_partitions(),
       .auto_create_topics = config.auto_create_topics(),

@@ -36,8 +36,9 @@ struct Commit {
 
   // Nothing to write: all operations were refused, or found nothing to do.
   [[nodiscard]] bool empty() const { return entries.empty() && changes.empty(); }
-  [[nodiscard]] uint64_t FrameBytes() const {
-    return kFrameHeaderBytes + entries.size() * kTableLineBytes + changes.size() + entry_bytes;
+  // Of its frame, sealed or not.
+  [[nodiscard]] uint64_t FrameBytesMax() const {
+    return FrameBytes(entries.size(), entry_bytes, changes.size(), true);
   }
 };
 

@@ -1,5 +1,7 @@
 #include "spool/frame.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -30,6 +32,23 @@ constexpr size_t kLength = 28;
 constexpr size_t kTag = 32;
 static_assert(kTag + sizeof(Tag) == kTableLineBytes);
 
+constexpr uint16_t kSealedFlag = 1;
+constexpr uint32_t kChangesPiece = UINT32_MAX;  // An entry's piece is its line's number.
+
+// What an entry is bound to: the commit, and all that its line says.
+using EntryContext = std::array<char, sizeof(uint64_t) + kTableLineBytes>;
+
+EntryContext ContextOf(const char* header, const char* line) {
+  EntryContext context;
+  std::memcpy(context.data(), header + kCommit, sizeof(uint64_t));
+  std::memcpy(context.data() + sizeof(uint64_t), line, kTableLineBytes);
+  return context;
+}
+
+std::string_view View(const EntryContext& context) { return {context.data(), context.size()}; }
+
+uint64_t StoredBytes(uint64_t bytes, bool sealed) { return bytes + (sealed ? kSealBytes : 0); }
+
 uint32_t Checksum(std::string_view bytes, size_t covered) {
   const uint32_t crc = base::Crc32c(bytes.substr(0, kChecksum));
   return base::Crc32c(bytes.substr(kFrameHeaderBytes, covered - kFrameHeaderBytes), crc);
@@ -47,24 +66,49 @@ uint64_t FrameDraft::EntryBytes() const {
   return bytes;
 }
 
+uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_bytes, bool sealed) {
+  uint64_t bytes = kFrameHeaderBytes + entries * kTableLineBytes + entry_bytes + changes_bytes;
+  if (sealed) bytes += kSaltBytes + entries * kSealBytes + (changes_bytes != 0 ? kSealBytes : 0);
+  return bytes;
+}
+
+uint64_t FrameDraft::FrameBytes() const {
+  return spool::FrameBytes(entries.size(), EntryBytes(), changes.size(), key != nullptr);
+}
+
 void EncodeFrame(const FrameDraft& draft, std::span<char> out) {
-  const uint64_t entry_bytes = draft.EntryBytes();
+  const bool sealed = draft.key != nullptr;
+  const uint64_t entry_bytes =
+      draft.EntryBytes() + (sealed ? draft.entries.size() * kSealBytes : 0);
+  const size_t changes_bytes =
+      draft.changes.empty() ? 0 : StoredBytes(draft.changes.size(), sealed);
   HF_CHECK(out.size() == draft.FrameBytes() && out.size() <= UINT32_MAX);
   char* const header = out.data();
   base::StoreLittle(header + kMagic, kFrameMagic);
   base::StoreLittle(header + kVersion, kFrameVersion);
-  base::StoreLittle(header + kFlags, uint16_t{0});
+  base::StoreLittle(header + kFlags, sealed ? kSealedFlag : uint16_t{0});
   base::StoreLittle(header + kCommit, draft.commit.value());
   base::StoreLittle(header + kCommitTime, draft.commit_time_ms);
   base::StoreLittle(header + kEntryCount, static_cast<uint32_t>(draft.entries.size()));
-  base::StoreLittle(header + kChangesBytes, static_cast<uint32_t>(draft.changes.size()));
+  base::StoreLittle(header + kChangesBytes, static_cast<uint32_t>(changes_bytes));
   base::StoreLittle(header + kEntryBytes, static_cast<uint32_t>(entry_bytes));
 
+  Salt salt{};
   char* line = header + kFrameHeaderBytes;
+  if (sealed) {
+    salt = NewSalt();
+    line = std::copy(salt.begin(), salt.end(), line);
+  }
   char* const changes = line + draft.entries.size() * kTableLineBytes;
-  std::memcpy(changes, draft.changes.data(), draft.changes.size());
-  char* const payload = changes + draft.changes.size();
+  if (sealed && changes_bytes != 0) {
+    draft.key->Seal(salt, kChangesPiece, {header + kCommit, sizeof(uint64_t)}, draft.changes,
+                    {changes, changes_bytes});
+  } else {
+    std::memcpy(changes, draft.changes.data(), draft.changes.size());
+  }
+  char* const payload = changes + changes_bytes;
   size_t position = 0;
+  uint32_t number = 0;
   for (const DraftEntry& entry : draft.entries) {
     const std::string_view bytes = entry.entry.bytes;
     base::StoreLittle(line + kStream, entry.entry.stream.value());
@@ -74,8 +118,13 @@ void EncodeFrame(const FrameDraft& draft, std::span<char> out) {
     base::StoreLittle(line + kPosition, static_cast<uint32_t>(position));
     base::StoreLittle(line + kLength, static_cast<uint32_t>(bytes.size()));
     std::memcpy(line + kTag, entry.entry.tag.data(), sizeof(Tag));
-    if (!bytes.empty()) std::memcpy(payload + position, bytes.data(), bytes.size());
-    position += bytes.size();
+    if (sealed) {
+      draft.key->Seal(salt, number++, View(ContextOf(header, line)), bytes,
+                      {payload + position, bytes.size() + kSealBytes});
+    } else if (!bytes.empty()) {
+      std::memcpy(payload + position, bytes.data(), bytes.size());
+    }
+    position += StoredBytes(bytes.size(), sealed);
     line += kTableLineBytes;
   }
   const std::string_view frame(out.data(), out.size());
@@ -87,7 +136,8 @@ base::Result<FrameView> FrameView::Parse(std::string_view bytes) {
   const char* const header = bytes.data();
   if (base::LoadLittle<uint32_t>(header + kMagic) != kFrameMagic) return Corrupt("no magic number");
   const FrameView frame(bytes, base::LoadLittle<uint32_t>(header + kEntryCount),
-                        base::LoadLittle<uint32_t>(header + kChangesBytes));
+                        base::LoadLittle<uint32_t>(header + kChangesBytes),
+                        base::LoadLittle<uint16_t>(header + kFlags) == kSealedFlag);
   const uint64_t entry_bytes = base::LoadLittle<uint32_t>(header + kEntryBytes);
   if (frame.PayloadBegin() + entry_bytes != bytes.size()) return Corrupt("lengths do not add up");
   return frame;
@@ -99,13 +149,14 @@ base::Result<void> FrameView::Verify(CommitNumber expected) const {
     return Corrupt("wrong checksum");
   // The segment's format version says which frames it holds, so these are damage, not novelty.
   if (base::LoadLittle<uint16_t>(header + kVersion) != kFrameVersion ||
-      base::LoadLittle<uint16_t>(header + kFlags) != 0)
+      base::LoadLittle<uint16_t>(header + kFlags) > kSealedFlag)
     return Corrupt("unknown version or flags");
   if (commit() != expected) return Corrupt("another commit's number");
   const uint64_t entry_bytes = bytes_.size() - PayloadBegin();
   for (uint32_t i = 0; i < entry_count_; ++i) {
     const uint64_t position = base::LoadLittle<uint32_t>(Line(i) + kPosition);
-    if (position + base::LoadLittle<uint32_t>(Line(i) + kLength) > entry_bytes)
+    if (position + StoredBytes(base::LoadLittle<uint32_t>(Line(i) + kLength), sealed_) >
+        entry_bytes)
       return Corrupt("an entry lies outside");
   }
   return {};
@@ -134,14 +185,34 @@ EntryInfo FrameView::info(uint32_t index) const {
   return info;
 }
 
-EntryView FrameView::entry(uint32_t index) const {
+base::Result<EntryView> FrameView::entry(uint32_t index, const SegmentKey* key,
+                                         std::string* plain) const {
   const auto position = base::LoadLittle<uint32_t>(Line(index) + kPosition);
   const EntryInfo entry_info = info(index);
-  return {entry_info, bytes_.substr(PayloadBegin() + position, entry_info.bytes)};
+  const std::string_view stored =
+      bytes_.substr(PayloadBegin() + position, StoredBytes(entry_info.bytes, sealed_));
+  if (!sealed_) return EntryView{entry_info, stored};
+  const EntryContext context = ContextOf(bytes_.data(), Line(index));
+  HF_RETURN_IF_ERROR(OpenSealed(key, index, View(context), stored, plain));
+  return EntryView{entry_info, *plain};
 }
 
-std::string_view FrameView::changes() const {
-  return bytes_.substr(PayloadBegin() - changes_bytes_, changes_bytes_);
+base::Result<std::string_view> FrameView::changes(const SegmentKey* key, std::string* plain) const {
+  const std::string_view stored = bytes_.substr(PayloadBegin() - changes_bytes_, changes_bytes_);
+  if (!sealed_ || stored.empty()) return stored;
+  HF_RETURN_IF_ERROR(
+      OpenSealed(key, kChangesPiece, bytes_.substr(kCommit, sizeof(uint64_t)), stored, plain));
+  return std::string_view(*plain);
+}
+
+base::Result<void> FrameView::OpenSealed(const SegmentKey* key, uint32_t piece,
+                                         std::string_view context, std::string_view sealed,
+                                         std::string* plain) const {
+  if (key == nullptr)
+    return base::Unexpected(base::Code::kInvalid, "a sealed frame in a segment without a key");
+  Salt salt;
+  std::copy_n(bytes_.data() + kFrameHeaderBytes, salt.size(), salt.begin());
+  return key->Open(salt, piece, context, sealed, plain);
 }
 
 }  // namespace holdfast::spool

@@ -5,6 +5,10 @@
 // batches bring a checksum of their own, so no byte is summed twice. docs/spool-format.md has the
 // grammar.
 //
+// A frame may be *sealed*: changes and each entry are encrypted by themselves (spool/cipher.h), so
+// that reading one entry costs one decryption. Header and table stay readable, since index and
+// repair need no key.
+//
 //   EncodeFrame(draft, out);                            // out has draft.FrameBytes() bytes
 //   HF_ASSIGN_OR_RETURN(FrameView frame, FrameView::Parse(bytes));
 //   HF_RETURN_IF_ERROR(frame.Verify(commit));           // once per frame and process
@@ -13,9 +17,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "spool/cipher.h"
 #include "spool/spool.h"
 
 namespace holdfast::spool {
@@ -36,12 +42,13 @@ struct FrameDraft {
   int64_t commit_time_ms = 0;
   std::span<const DraftEntry> entries;
   std::string_view changes;
+  SegmentKey* key = nullptr;  // Seals the frame.
 
   [[nodiscard]] uint64_t EntryBytes() const;
-  [[nodiscard]] uint64_t FrameBytes() const {
-    return kFrameHeaderBytes + entries.size() * kTableLineBytes + changes.size() + EntryBytes();
-  }
+  [[nodiscard]] uint64_t FrameBytes() const;
 };
+
+uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_bytes, bool sealed);
 
 void EncodeFrame(const FrameDraft& draft, std::span<char> out);
 
@@ -56,23 +63,33 @@ class FrameView {
   [[nodiscard]] CommitNumber commit() const;
   [[nodiscard]] int64_t commit_time_ms() const;
   [[nodiscard]] uint32_t entry_count() const { return entry_count_; }
+  [[nodiscard]] bool sealed() const { return sealed_; }
   [[nodiscard]] EntryInfo info(uint32_t index) const;
-  [[nodiscard]] EntryView entry(uint32_t index) const;
-  [[nodiscard]] std::string_view changes() const;
+  // Of a frame that is not sealed they lie in the frame, and no key is needed; otherwise they are
+  // opened with the segment's key into `plain`. kInvalid without a key, kCorrupt if damaged.
+  [[nodiscard]] base::Result<EntryView> entry(uint32_t index, const SegmentKey* key,
+                                              std::string* plain) const;
+  [[nodiscard]] base::Result<std::string_view> changes(const SegmentKey* key,
+                                                       std::string* plain) const;
 
  private:
-  FrameView(std::string_view bytes, uint32_t entry_count, uint32_t changes_bytes)
-      : bytes_(bytes), entry_count_(entry_count), changes_bytes_(changes_bytes) {}
+  FrameView(std::string_view bytes, uint32_t entry_count, uint32_t changes_bytes, bool sealed)
+      : bytes_(bytes), entry_count_(entry_count), changes_bytes_(changes_bytes), sealed_(sealed) {}
+  [[nodiscard]] size_t TableBegin() const { return kFrameHeaderBytes + (sealed_ ? kSaltBytes : 0); }
   [[nodiscard]] const char* Line(uint32_t index) const {
-    return bytes_.data() + kFrameHeaderBytes + size_t{index} * kTableLineBytes;
+    return bytes_.data() + TableBegin() + size_t{index} * kTableLineBytes;
   }
   [[nodiscard]] size_t PayloadBegin() const {
-    return kFrameHeaderBytes + size_t{entry_count_} * kTableLineBytes + changes_bytes_;
+    return TableBegin() + size_t{entry_count_} * kTableLineBytes + changes_bytes_;
   }
+  [[nodiscard]] base::Result<void> OpenSealed(const SegmentKey* key, uint32_t piece,
+                                              std::string_view context, std::string_view sealed,
+                                              std::string* plain) const;
 
   std::string_view bytes_;
   uint32_t entry_count_;
-  uint32_t changes_bytes_;
+  uint32_t changes_bytes_;  // As stored.
+  bool sealed_;
 };
 
 }  // namespace holdfast::spool

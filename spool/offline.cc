@@ -32,9 +32,10 @@ base::Result<void> WalkInChunks(SegmentFile& file, CommitNumber end, const Frame
   return {};
 }
 
-base::Result<std::unique_ptr<OfflineView>> OfflineView::Open(const std::string& path) {
+base::Result<std::unique_ptr<OfflineView>> OfflineView::Open(const std::string& path,
+                                                             const KeyRing& keys) {
   for (int attempt = 1;; ++attempt) {
-    std::unique_ptr<OfflineView> view(new OfflineView(path));
+    std::unique_ptr<OfflineView> view(new OfflineView(path, keys));
     HF_ASSIGN_OR_RETURN(view->directory_, Directory::Look(path));
     const base::Result<void> loaded = view->Load();
     if (loaded) return view;
@@ -50,7 +51,7 @@ base::Result<void> OfflineView::Load() {
   for (size_t at = files.size(); at-- > 0;) {
     const SegmentInfo newest{.number = files[at].number, .disk_bytes = files[at].bytes};
     HF_ASSIGN_OR_RETURN(const auto file,
-                        SegmentFile::Observe(Directory::SegmentPath(path_, newest.number)));
+                        SegmentFile::Observe(Directory::SegmentPath(path_, newest.number), keys_));
     if (!file->header()) continue;
     if (file->header()->spool != directory_.id || file->header()->number != newest.number)
       return base::Unexpected(base::Code::kInvalid, Directory::SegmentPath(path_, newest.number) +
@@ -89,9 +90,11 @@ base::Result<void> OfflineView::LoadState(SegmentFile& file) {
   }
   newest.first_commit = file.header()->first_commit;
   newest.end_commit = newest_commit_.next();
+  std::string plain;
   const auto load = [&](const FrameView& frame) -> base::Result<bool> {
     // A frame that makes no sense is treated as the engine does: lost.
-    if (!state_.Apply(frame)) return true;
+    const auto changes = frame.changes(file.key(), &plain);
+    if (!changes || !state_.Apply(frame, *changes)) return true;
     for (uint32_t line = 0; line < frame.entry_count(); ++line) {
       const EntryInfo info = frame.info(line);
       open_index_.Add(info.stream, {info.base_offset, info.max_timestamp_ms,
@@ -111,7 +114,7 @@ base::Result<void> OfflineView::LoadState(SegmentFile& file) {
 
 base::Result<std::shared_ptr<SegmentFile>> OfflineView::OpenSegment(
     const SegmentInfo& segment) const {
-  auto file = SegmentFile::Observe(Directory::SegmentPath(path_, segment.number));
+  auto file = SegmentFile::Observe(Directory::SegmentPath(path_, segment.number), keys_);
   if (!file && file.error().code == base::Code::kNotFound) return nullptr;
   if (!file) return file;
   // A file that was used again lost its header, or has another.
@@ -186,12 +189,18 @@ base::Result<bool> OfflineView::CopyEntries(const SegmentInfo& segment, SegmentF
       *from = std::max(*from, place.base_offset + 1);
       continue;
     }
-    const EntryView entry = frame->entry(place.line);
-    if (entry.info.end_offset() <= *from) continue;  // Only the first place may lie before.
-    if (bytes != 0 && bytes + entry.bytes.size() > kCopyBytes) return true;
-    bytes += entry.bytes.size();
-    copies->push_back({entry.info, std::string(entry.bytes)});
-    *from = entry.info.end_offset();
+    const EntryInfo info = frame->info(place.line);
+    if (info.end_offset() <= *from) continue;  // Only the first place may lie before.
+    if (bytes != 0 && bytes + info.bytes > kCopyBytes) return true;
+    bytes += info.bytes;
+    *from = info.end_offset();
+    std::string plain;
+    const auto entry = frame->entry(place.line, file.key(), &plain);
+    if (!entry) {
+      damaged(entry.error());
+      continue;
+    }
+    copies->push_back({info, std::string(entry->bytes)});
   }
   return places.size() == kPlacesAtOnce;
 }

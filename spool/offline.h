@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "spool/cipher.h"
 #include "spool/directory.h"
 #include "spool/segment_file.h"
 #include "spool/spool.h"
@@ -37,7 +38,9 @@ class OfflineView {
   static constexpr size_t kCopyBytes = size_t{4} << 20;
 
   // kNotFound, kInvalid: not a spool, or one of a newer format; the message says which.
-  static base::Result<std::unique_ptr<OfflineView>> Open(const std::string& path);
+  // kInvalid, too: it is encrypted, and its key is not among `keys`.
+  static base::Result<std::unique_ptr<OfflineView>> Open(const std::string& path,
+                                                         const KeyRing& keys = {});
 
   struct SegmentInfo {
     uint64_t number = 0;
@@ -73,7 +76,7 @@ class OfflineView {
                                  const ProgressCallback& progress) const;
 
  private:
-  explicit OfflineView(std::string path) : path_(std::move(path)) {}
+  OfflineView(std::string path, KeyRing keys) : path_(std::move(path)), keys_(std::move(keys)) {}
   base::Result<void> Load();
   base::Result<void> LoadState(SegmentFile& file);
   // Nothing if the segment was retired meanwhile.
@@ -90,6 +93,7 @@ class OfflineView {
   [[nodiscard]] bool Needed(const EntryInfo& entry) const;
 
   const std::string path_;
+  const KeyRing keys_;
   DirectoryView directory_;
   std::vector<SegmentInfo> segments_;
   uint64_t disk_bytes_ = 0;

@@ -1,6 +1,7 @@
 #include "spool/reader.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <utility>
 
@@ -24,6 +25,7 @@ struct Lease::State {
   std::unique_ptr<Hold> hold;
   std::shared_ptr<SegmentFile> file;
   std::optional<lmdb::ReadTransaction> transaction;
+  std::deque<std::string> plain;  // What entries of encrypted segments point to.
   std::vector<EntryView> entries;
 };
 
@@ -46,13 +48,13 @@ std::string Where(StreamId stream, int64_t offset) {
   return "stream " + std::to_string(stream.value()) + ", offset " + std::to_string(offset);
 }
 
-// The place's entry, if the frame is sound and says the same as the index.
-base::Result<EntryView> Resolve(SegmentFile& file, const lmdb::ReadTransaction& transaction,
-                                StreamId stream, const Place& place) {
+// The place's frame, if it is sound and says the same as the index.
+base::Result<FrameView> FindFrame(SegmentFile& file, const lmdb::ReadTransaction& transaction,
+                                  StreamId stream, const Place& place) {
   HF_ASSIGN_OR_RETURN(const FrameView frame, file.Frame(transaction, place.frame));
   if (place.line < frame.entry_count()) {
-    EntryView entry = frame.entry(place.line);
-    if (entry.info.stream == stream && entry.info.base_offset == place.base_offset) return entry;
+    const EntryInfo info = frame.info(place.line);
+    if (info.stream == stream && info.base_offset == place.base_offset) return frame;
   }
   return base::Unexpected(base::Code::kCorrupt, Where(stream, place.base_offset) +
                                                     ": the index does not agree with commit " +
@@ -105,17 +107,25 @@ base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64
                                            stream, from, kPlacesAtOnce, &places));
     for (const Place& place : places) {
       if (!lease.entries.empty() && place.base_offset < from) continue;  // Had that one.
-      base::Result<EntryView> entry = Resolve(*lease.file, *lease.transaction, stream, place);
-      if (!entry) {
+      const base::Result<FrameView> frame =
+          FindFrame(*lease.file, *lease.transaction, stream, place);
+      if (!frame) {
         store_->metrics().damaged_frames.Add();
         return {};
       }
       // The next entry begins where the last one ended, unless one between is lost.
-      if (place.base_offset > from || entry->info.end_offset() <= from) return {};
-      bytes += entry->bytes.size();
+      const EntryInfo info = frame->info(place.line);
+      if (place.base_offset > from || info.end_offset() <= from) return {};
+      bytes += info.bytes;
       if (bytes > max_bytes && !lease.entries.empty()) return {};
+      const base::Result<EntryView> entry =
+          frame->entry(place.line, lease.file->key(), &lease.plain.emplace_back());
+      if (!entry) {
+        store_->metrics().damaged_frames.Add();
+        return {};
+      }
       lease.entries.push_back(*entry);
-      from = entry->info.end_offset();
+      from = info.end_offset();
     }
     if (places.size() < kPlacesAtOnce || bytes >= max_bytes) return {};
   }
@@ -167,8 +177,11 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& leas
                                            stream, next, kPlacesAtOnce, &places));
     for (const Place& place : places) {
       if (place.max_timestamp_ms < timestamp_ms_min) continue;
-      const auto entry = Resolve(*lease.file, *lease.transaction, stream, place);
-      if (entry && entry->info.end_offset() > from) return entry->info;
+      const auto frame = FindFrame(*lease.file, *lease.transaction, stream, place);
+      if (!frame || frame->info(place.line).end_offset() <= from) continue;
+      std::string plain;
+      if (const auto entry = frame->entry(place.line, lease.file->key(), &plain); entry)
+        return entry->info;
     }
     if (places.size() < kPlacesAtOnce) return std::nullopt;
     next = places.back().base_offset + 1;

@@ -64,7 +64,7 @@ base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(const Segment& segmen
     files_.splice(files_.begin(), files_, found);
     return files_.front().second;
   }
-  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(segment.path, lmdb::Access::kRead));
+  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(segment.path, lmdb::Access::kRead, keys_));
   if (!file->header())
     return base::Unexpected(base::Code::kCorrupt, segment.path + ": the segment has no header");
   files_.emplace_front(segment.number, std::move(file));

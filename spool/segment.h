@@ -64,15 +64,17 @@ class Segment {
 // Read-only files of sealed segments, the most recently used ones kept open.
 class FileCache {
  public:
-  explicit FileCache(size_t files_max) : files_max_(files_max) {}
+  FileCache(size_t files_max, KeyRing keys) : files_max_(files_max), keys_(std::move(keys)) {}
 
   // The segment's pinned file, or one opened for reading.
   base::Result<std::shared_ptr<SegmentFile>> Open(const Segment& segment);
   void Forget(const Segment& segment);
   void Clear();
+  [[nodiscard]] const KeyRing& keys() const { return keys_; }
 
  private:
   const size_t files_max_;
+  const KeyRing keys_;
   base::Mutex mutex_;
   // Most recently used first. There are few, so a search costs less than the lookup that follows.
   std::list<std::pair<uint64_t, std::shared_ptr<SegmentFile>>> files_ HF_GUARDED_BY(mutex_);

@@ -22,6 +22,7 @@ constexpr char kScratchSuffix[] = ".pages.new";
 
 constexpr std::string_view kHeaderKey = "segment";
 constexpr std::string_view kSealedKey = "sealed";
+constexpr std::string_view kDataKeyKey = "key";
 
 // The header's value.
 constexpr size_t kHeaderVersion = 0;
@@ -96,6 +97,29 @@ base::Result<std::string_view> GetSummed(const lmdb::ReadTransaction& transactio
     return base::Unexpected(base::Code::kCorrupt,
                             "piece " + std::to_string(key) + " of the checkpoint is damaged");
   return value->substr(kChecksumBytes);
+}
+
+// A piece of an encrypted checkpoint is bound to the segment; it has a salt of its own.
+std::string SealPiece(SegmentKey& key, const SegmentHeader& header, uint32_t piece,
+                      std::string_view plain) {
+  const Salt salt = NewSalt();
+  std::string sealed(salt.begin(), salt.end());
+  sealed.resize(salt.size() + plain.size() + kSealBytes);
+  key.Seal(salt, piece, std::to_string(header.number), plain,
+           std::span(sealed).subspan(salt.size()));
+  return sealed;
+}
+
+base::Result<std::string_view> OpenPiece(const SegmentKey& key, const SegmentHeader& header,
+                                         uint32_t piece, std::string_view sealed,
+                                         std::string* plain) {
+  Salt salt{};
+  if (sealed.size() < salt.size())
+    return base::Unexpected(base::Code::kCorrupt, "a piece of the checkpoint is too short");
+  std::copy_n(sealed.begin(), salt.size(), salt.begin());
+  HF_RETURN_IF_ERROR(
+      key.Open(salt, piece, std::to_string(header.number), sealed.substr(salt.size()), plain));
+  return std::string_view(*plain);
 }
 
 std::vector<std::string> EncodeEnds(const State& state) {
@@ -199,7 +223,8 @@ base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) 
 }
 
 base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& path,
-                                                             lmdb::Access access) {
+                                                             lmdb::Access access,
+                                                             const KeyRing& keys) {
   HF_ASSIGN_OR_RETURN(auto environment, lmdb::Environment::Open(path, access, 0));
   struct stat info {};
   if (fstat(environment->file_descriptor(), &info) != 0)
@@ -212,10 +237,13 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& 
                                 std::to_string(used_bytes) + " bytes; restore it, or move it away");
   std::shared_ptr<SegmentFile> file(new SegmentFile(std::move(environment)));
   HF_RETURN_IF_ERROR(file->OpenDatabases());
+  HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
+  HF_RETURN_IF_ERROR(file->ReadHeader(transaction, keys));
   return file;
 }
 
-base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::string& path) {
+base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::string& path,
+                                                                const KeyRing& keys) {
   const auto gone = [&] {
     return base::Unexpected(base::Code::kNotFound, path + ": the segment was retired just now");
   };
@@ -237,7 +265,7 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::strin
   const std::string lock_path = path + "-lock";
   for (;;) {
     const bool locked = access(lock_path.c_str(), F_OK) == 0;
-    auto file = Open(path, locked ? lmdb::Access::kObserve : lmdb::Access::kRead);
+    auto file = Open(path, locked ? lmdb::Access::kObserve : lmdb::Access::kRead, keys);
     if (!still_there()) {
       if (locked) (void)unlink(lock_path.c_str());  // LMDB may have made it anew.
       return gone();
@@ -250,23 +278,20 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::strin
 }
 
 base::Result<void> SegmentFile::OpenDatabases() {
-  {
-    HF_ASSIGN_OR_RETURN(auto transaction, BeginRead());
-    const std::pair<const char*, lmdb::Database*> databases[] = {{"meta", &meta_},
-                                                                 {"state", &state_},
-                                                                 {"ends", &ends_},
-                                                                 {"frames", &frames_},
-                                                                 {"streams", &streams_}};
-    for (const auto& [name, database] : databases) {
-      HF_ASSIGN_OR_RETURN(*database, transaction.Open(name));
-    }
-    HF_RETURN_IF_ERROR(transaction.KeepHandles());
+  HF_ASSIGN_OR_RETURN(auto transaction, BeginRead());
+  const std::pair<const char*, lmdb::Database*> databases[] = {{"meta", &meta_},
+                                                               {"state", &state_},
+                                                               {"ends", &ends_},
+                                                               {"frames", &frames_},
+                                                               {"streams", &streams_}};
+  for (const auto& [name, database] : databases) {
+    HF_ASSIGN_OR_RETURN(*database, transaction.Open(name));
   }
-  HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
-  return ReadHeader(transaction);
+  return transaction.KeepHandles();
 }
 
-base::Result<void> SegmentFile::ReadHeader(const lmdb::ReadTransaction& transaction) {
+base::Result<void> SegmentFile::ReadHeader(const lmdb::ReadTransaction& transaction,
+                                           const KeyRing& keys) {
   HF_ASSIGN_OR_RETURN(const auto value, transaction.Get(meta_, kHeaderKey));
   if (!value) return {};
   base::Result<SegmentHeader> header = DecodeHeader(*value);
@@ -274,30 +299,40 @@ base::Result<void> SegmentFile::ReadHeader(const lmdb::ReadTransaction& transact
   header_ = *header;
   HF_ASSIGN_OR_RETURN(const auto sealed, transaction.Get(meta_, kSealedKey));
   sealed_ = sealed.has_value();
+  HF_ASSIGN_OR_RETURN(const auto wrapped, transaction.Get(meta_, kDataKeyKey));
+  if (!wrapped) return {};
+  base::Result<std::shared_ptr<SegmentKey>> key = SegmentKey::Unwrap(keys, *wrapped);
+  if (!key) return base::Unexpected(Within(key.error()));
+  key_ = *std::move(key);
   return {};
 }
 
 base::Result<void> SegmentFile::Begin(SegmentHeader header, const State& state,
-                                      const std::string& segments) {
+                                      const std::string& segments,
+                                      std::shared_ptr<SegmentKey> key) {
   HF_CHECK(!header_);
   HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
   std::vector<std::string> pieces = state.Checkpoint(kPieceBytes);
   pieces.back() += segments;
-  for (size_t i = 0; i < pieces.size(); ++i)
-    HF_RETURN_IF_ERROR(AppendSummed(transaction, state_, i, pieces[i]));
+  for (uint32_t i = 0; i < pieces.size(); ++i)
+    HF_RETURN_IF_ERROR(AppendSummed(transaction, state_, i,
+                                    key ? SealPiece(*key, header, i, pieces[i]) : pieces[i]));
   const std::vector<std::string> blocks = EncodeEnds(state);
   for (size_t i = 0; i < blocks.size(); ++i)
     HF_RETURN_IF_ERROR(AppendSummed(transaction, ends_, i, blocks[i]));
   header.state_pieces = static_cast<uint32_t>(pieces.size());
   header.streams = static_cast<uint32_t>(state.streams().size());
+  if (key) HF_RETURN_IF_ERROR(transaction.Put(meta_, kDataKeyKey, key->wrapped()));
   HF_RETURN_IF_ERROR(transaction.Put(meta_, kHeaderKey, EncodeHeader(header)));
   HF_RETURN_IF_ERROR(transaction.Commit());
   HF_RETURN_IF_ERROR(Sync());
   header_ = header;
+  key_ = std::move(key);
   return {};
 }
 
-base::Result<void> SegmentFile::Append(const FrameDraft& draft) {
+base::Result<void> SegmentFile::Append(FrameDraft draft) {
+  draft.key = key_.get();
   HF_RETURN_IF_ERROR(KeepContiguous(draft.FrameBytes()));
   HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
   HF_ASSIGN_OR_RETURN(const std::span<char> out,
@@ -372,7 +407,9 @@ base::Result<void> SegmentFile::ReadCheckpoint(
     const std::function<base::Result<void>(const Change&)>& visit) {
   HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
   for (uint32_t i = 0; i < header_->state_pieces; ++i) {
-    const base::Result<std::string_view> piece = GetSummed(transaction, state_, i);
+    base::Result<std::string_view> piece = GetSummed(transaction, state_, i);
+    std::string plain;
+    if (piece && key_) piece = OpenPiece(*key_, *header_, i, *piece, &plain);
     if (!piece) return base::Unexpected(Within(piece.error()));
     ChangeReader reader(*piece);
     Change change;

@@ -1,6 +1,7 @@
 // One segment on disk: an LMDB environment of fixed size, and what its databases mean.
 //
-//   meta     "segment": the header; "sealed": written with the index, when nothing will be added
+//   meta     "segment": the header; "key": the data key, wrapped, if the segment is encrypted;
+//            "sealed": written with the index, when nothing will be added
 //   state    checkpoint of all state at the segment's beginning, in pieces with a CRC each
 //   ends     the end offset of each stream at the segment's beginning, in blocks with a CRC each:
 //            it says which segment holds an offset
@@ -61,17 +62,20 @@ class SegmentFile {
   // it just now (and holds an flock on it). The file must have left the log, and be open nowhere
   // in this process.
   static base::Result<bool> Recycle(const std::string& path, uint64_t bytes);
+  // kInvalid if it is encrypted and its key is not among `keys`.
   static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
-                                                         lmdb::Access access);
+                                                         lmdb::Access access, const KeyRing& keys);
   // For reading, in a spool that another process may own. While it is open the file is not used
   // again for another segment, and its pages stay in place while a transaction is. kNotFound if the
   // segment was retired meanwhile.
-  static base::Result<std::shared_ptr<SegmentFile>> Observe(const std::string& path);
+  static base::Result<std::shared_ptr<SegmentFile>> Observe(const std::string& path,
+                                                            const KeyRing& keys);
 
   // Writes the header (state_pieces and streams are filled in here) and all of `state`; `segments`
-  // are the AppendSegment changes of the older segments.
-  base::Result<void> Begin(SegmentHeader header, const State& state, const std::string& segments);
-  base::Result<void> Append(const FrameDraft& draft);
+  // are the AppendSegment changes of the older segments. With a key the segment is encrypted.
+  base::Result<void> Begin(SegmentHeader header, const State& state, const std::string& segments,
+                           std::shared_ptr<SegmentKey> key);
+  base::Result<void> Append(FrameDraft draft);
   base::Result<void> Sync();
   // Of one that another process has written to.
   base::Result<void> SyncInherited();
@@ -85,6 +89,8 @@ class SegmentFile {
   // Nothing if Begin never happened.
   [[nodiscard]] const std::optional<SegmentHeader>& header() const { return header_; }
   [[nodiscard]] bool sealed() const { return sealed_; }
+  // Of an encrypted segment.
+  [[nodiscard]] const SegmentKey* key() const { return key_.get(); }
   base::Result<void> ReadCheckpoint(const std::function<base::Result<void>(const Change&)>& visit);
   // All frames with numbers in [header's first, end) in order. Damaged ones go to `damaged`.
   using FrameVisitor = std::function<base::Result<void>(const FrameView&)>;
@@ -108,7 +114,7 @@ class SegmentFile {
   explicit SegmentFile(std::unique_ptr<lmdb::Environment> environment)
       : environment_(std::move(environment)) {}
   base::Result<void> OpenDatabases();
-  base::Result<void> ReadHeader(const lmdb::ReadTransaction& transaction);
+  base::Result<void> ReadHeader(const lmdb::ReadTransaction& transaction, const KeyRing& keys);
   base::Result<void> FindSealedPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
                                       int64_t from, size_t limit, std::vector<Place>* out) const;
   base::Result<std::shared_ptr<const MemoryIndex>> RebuiltIndex(CommitNumber end);
@@ -124,6 +130,7 @@ class SegmentFile {
   lmdb::Database frames_;
   lmdb::Database streams_;
   std::optional<SegmentHeader> header_;
+  std::shared_ptr<SegmentKey> key_;
   bool sealed_ = false;
 
   std::optional<lmdb::ReadTransaction> oldest_reader_;  // Of the writing thread.

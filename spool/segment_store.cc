@@ -44,7 +44,7 @@ SegmentStore::SegmentStore(const Options& options, const Directory& directory, C
       bytes_max_(options.bytes_max),
       free_bytes_min_(options.free_bytes_min),
       segment_bytes_(SegmentBytes(options)),
-      files_(kOpenFilesMax) {}
+      files_(kOpenFilesMax, options.encryption_keys) {}
 
 void SegmentStore::Adopt(const std::vector<std::shared_ptr<Segment>>& known,
                          uint64_t newest_number) {
@@ -138,7 +138,7 @@ base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t by
   }
   const Made made = *std::exchange(prepared_, std::nullopt);
   Next next{made.number, directory_.SegmentPath(made.number), made.bytes, nullptr};
-  auto file = SegmentFile::Open(next.path, lmdb::Access::kWrite);
+  auto file = SegmentFile::Open(next.path, lmdb::Access::kWrite, keys());
   if (!file) {
     (void)Remove(made.number, made.bytes);
     return base::Unexpected(std::move(file).error());

@@ -72,6 +72,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void OnLastLease() { SweepSoon(); }
 
   [[nodiscard]] FileCache& files() { return files_; }
+  [[nodiscard]] const KeyRing& keys() const { return files_.keys(); }
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
   [[nodiscard]] uint64_t bytes_max() const { return bytes_max_; }

@@ -40,6 +40,7 @@
 #include "base/executor.h"
 #include "base/result.h"
 #include "base/strong_id.h"
+#include "spool/cipher.h"
 
 namespace holdfast::metrics {
 class Registry;
@@ -169,6 +170,8 @@ struct Options {
   // No new segment for entries if the file system would then have less than this left, so that
   // trimming can still be recorded. A segment's blocks are allocated when it is made.
   uint64_t free_bytes_min = uint64_t{64} << 20;
+  // The first encrypts what is written from now on; all of them read. None: nothing is encrypted.
+  KeyRing encryption_keys;
   metrics::Registry* metrics = nullptr;  // Optional.
 };
 

@@ -105,18 +105,18 @@ base::Result<void> State::Apply(const Change& change) {
 
 // In the order in which the commit was made as far as it matters: a stream is opened before it gets
 // entries, and trimmed up to these at most.
-base::Result<void> State::Apply(const FrameView& frame) {
+base::Result<void> State::Apply(const FrameView& frame, std::string_view changes) {
   std::vector<Change> trims;
-  ChangeReader changes(frame.changes());
+  ChangeReader reader(changes);
   Change change;
-  while (changes.Next(&change)) {
+  while (reader.Next(&change)) {
     if (change.kind == ChangeKind::kTrim) {
       trims.push_back(change);
     } else {
       HF_RETURN_IF_ERROR(Apply(change));
     }
   }
-  if (!changes.AtEnd()) return Corrupt("unknown kind of change");
+  if (!reader.AtEnd()) return Corrupt("unknown kind of change");
   for (uint32_t line = 0; line < frame.entry_count(); ++line)
     HF_RETURN_IF_ERROR(Apply(frame.info(line)));
   for (const Change& trim : trims) HF_RETURN_IF_ERROR(Apply(trim));

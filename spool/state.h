@@ -45,7 +45,7 @@ class State final : public StateView {
 
   // What was read from a checkpoint or a frame. kCorrupt if it makes no sense.
   base::Result<void> Apply(const Change& change);
-  base::Result<void> Apply(const FrameView& frame);
+  base::Result<void> Apply(const FrameView& frame, std::string_view changes);
 
   // Everything as changes, in pieces of about `piece_bytes`.
   [[nodiscard]] std::vector<std::string> Checkpoint(size_t piece_bytes) const;

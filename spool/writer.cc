@@ -159,7 +159,7 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
                             "an operation of " + std::to_string(bytes) + " bytes; at most " +
                                 std::to_string(kOperationBytesMax) + " fit into one commit");
   // Twice, since each entry also takes a line in the table of contents.
-  const uint64_t needed = staged.FrameBytes() + uint64_t{bytes} * 2 + kChangesAllowance +
+  const uint64_t needed = staged.FrameBytesMax() + uint64_t{bytes} * 2 + kChangesAllowance +
                           (bytes != 0 ? progress_reserve_ : 0);
   // A segment that was begun because the spool is full is not for entries.
   const bool suitable = bytes == 0 || purpose_ == Purpose::kEntries;
@@ -194,7 +194,7 @@ void Writer::Write(Commit commit) {
   for (CommitNews::Entry& entry : commit.news.entries)
     entry.place.frame =
         static_cast<uint32_t>(commit.number.value() - segment_->first_commit.value());
-  const uint64_t frame_bytes = commit.FrameBytes();
+  const uint64_t frame_bytes = commit.FrameBytesMax();
   const auto begun = SteadyClock::now();
   if (frame_bytes > file_->RoomBytes(*index_)) {
     // Operations changed more state than anybody could foresee. They are asked to come again, and

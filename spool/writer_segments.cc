@@ -23,9 +23,19 @@ base::Result<void> Writer::Open() {
   const uint64_t newest_number = files.empty() ? 0 : files.back().number;
   HF_RETURN_IF_ERROR(OpenNewest(files));
   store_->Adopt({}, newest_number);
-  if (!files.empty()) return LoadNewest(files);
-  HF_RETURN_IF_ERROR(owner_.Load(state_));
-  return RollToAny();
+  if (files.empty()) {
+    HF_RETURN_IF_ERROR(owner_.Load(state_));
+    return RollToAny();
+  }
+  HF_RETURN_IF_ERROR(LoadNewest(files));
+  // A new key counts from now on. It can wait if there is no space just now.
+  const KeyRing& keys = store_->keys();
+  const bool key_changed =
+      !keys.empty() && (file_->key() == nullptr || !file_->key()->IsCurrent(keys));
+  if (base::Result<void> rolled;
+      key_changed && !(rolled = RollToAny()) && rolled.error().code != base::Code::kFull)
+    return rolled;
+  return {};
 }
 
 // Opens the newest segment that was begun. One behind it was only prepared.
@@ -33,7 +43,7 @@ base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
   while (!files.empty()) {
     const Directory::File& newest = files.back();
     const std::string path = directory_.SegmentPath(newest.number);
-    HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, lmdb::Access::kWrite));
+    HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, lmdb::Access::kWrite, store_->keys()));
     if (const auto& header = file->header()) {
       if (header->spool != directory_.id() || header->number != newest.number)
         return base::Unexpected(base::Code::kInvalid,
@@ -104,9 +114,15 @@ base::Result<CommitNumber> Writer::LoadState(SegmentFile& file, CommitNumber end
     metrics_.damaged_frames.Add();
     last = commit;
   };
+  std::string plain;
   const auto load = [&](const FrameView& frame) -> base::Result<void> {
     last = frame.commit();
-    if (const auto applied = state->Apply(frame); !applied) {
+    const base::Result<std::string_view> changes = frame.changes(file.key(), &plain);
+    if (!changes) {
+      damaged(frame.commit(), changes.error());
+      return {};
+    }
+    if (const auto applied = state->Apply(frame, *changes); !applied) {
       damaged(frame.commit(), applied.error());
       return {};
     }
@@ -163,9 +179,9 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
            checkpoint.news.trims.empty());
 
   const CommitNumber first = durable_.next();
-  const auto begun =
-      next.file->Begin({.number = next.number, .spool = directory_.id(), .first_commit = first},
-                       state_, OlderSegments(first));
+  const auto begun = next.file->Begin(
+      {.number = next.number, .spool = directory_.id(), .first_commit = first}, state_,
+      OlderSegments(first), store_->keys().empty() ? nullptr : SegmentKey::Make(store_->keys()));
   if (!begun) {
     metrics_.errors.With("begin_segment").Add();
     next.file.reset();

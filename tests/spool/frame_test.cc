@@ -58,9 +58,9 @@ TEST(FrameTest, WhatWasEncodedIsDecoded) {
   ASSERT_TRUE(frame);
   ASSERT_TRUE(frame->Verify(kCommit));
   EXPECT_EQ(frame->commit(), kCommit);
-  EXPECT_EQ(frame->changes(), sample.changes);
+  EXPECT_EQ(*frame->changes(nullptr, nullptr), sample.changes);
   ASSERT_EQ(frame->entry_count(), 3u);
-  const EntryView first = frame->entry(0);
+  const EntryView first = *frame->entry(0, nullptr, nullptr);
   EXPECT_EQ(first.bytes, "first");
   EXPECT_EQ(first.info.stream, StreamId(1));
   EXPECT_EQ(first.info.base_offset, 41);
@@ -69,8 +69,8 @@ TEST(FrameTest, WhatWasEncodedIsDecoded) {
   EXPECT_EQ(first.info.tag[2], 'g');
   EXPECT_EQ(first.info.commit, kCommit);
   EXPECT_EQ(first.info.commit_time_ms, 1'700'000'000'000);
-  EXPECT_EQ(frame->entry(1).bytes, "");
-  EXPECT_EQ(frame->entry(2).bytes, "third");
+  EXPECT_EQ(frame->entry(1, nullptr, nullptr)->bytes, "");
+  EXPECT_EQ(frame->entry(2, nullptr, nullptr)->bytes, "third");
   EXPECT_FALSE(frame->Verify(kCommit.next()));
 }
 
