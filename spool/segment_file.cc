@@ -208,7 +208,7 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Build(const std::string&
   if (unlink(path.c_str()) != 0 && errno != ENOENT)
     return base::Unexpected(base::ErrnoError(path + ": cannot remove", errno));
   HF_RETURN_IF_ERROR(CreateEmpty(path, bytes));
-  return Open(path, lmdb::Access::kBuild);
+  return Open(path, lmdb::Access::kBuild, {});
 }
 
 base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) {
