@@ -1,6 +1,6 @@
 // Durable ingest of whatever speaks the Kafka protocol, beside the disk it stands on.
 //
-//   ingest_bench --bootstrap HOST:PORT --topic T --partitions N [--admin HOST:PORT --disk DIR]
+//   holdfast_bench ingest --bootstrap HOST:PORT [--partitions N] [--admin HOST:PORT --disk DIR]
 //
 // One thread keeps a number of connections busy with Produce requests of one batch each (acks=all,
 // round robin over the partitions) and checks every answer. Slices of it alternate with slices of
@@ -8,6 +8,8 @@
 // slice before (from the metrics of its admin port), so that both see the same disk in the same
 // minute. With --half, a further pair of slices runs at half of the measured rate, for the latency
 // figures.
+#include "bench/ingest.h"
+
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -24,12 +26,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/endian.h"
 #include "base/random.h"
+#include "bench/samples.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
 #include "kafka/codec.h"
@@ -37,8 +41,6 @@
 
 namespace holdfast::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Settings {
   std::string bootstrap;
@@ -55,11 +57,6 @@ struct Settings {
   bool half = false;
   bool json = false;
 };
-
-[[noreturn]] void Die(const std::string& what) {
-  std::fprintf(stderr, "ingest_bench: %s\n", what.c_str());
-  std::exit(1);
-}
 
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -440,26 +437,26 @@ void Run(const Settings& settings) {
 }
 
 }  // namespace
-}  // namespace holdfast::bench
 
-int main(int argc, char** argv) {
-  holdfast::bench::Settings settings;
-  CLI::App app("Durable ingest over the Kafka protocol, beside raw append + fdatasync.");
-  app.add_option("--bootstrap", settings.bootstrap, "HOST:PORT of the server")->required();
-  app.add_option("--topic", settings.topic, "Made if it is missing and the server allows it");
-  app.add_option("--partitions", settings.partitions, "That the topic has");
-  app.add_option("--record-bytes", settings.record_bytes, "Size of a record's value");
-  app.add_option("--batch-records", settings.batch_records, "Records in a batch");
-  app.add_option("--connections", settings.connections, "Connections");
-  app.add_option("--in-flight", settings.in_flight, "Requests in flight for each connection");
-  app.add_option("--seconds", settings.seconds, "Length of a slice");
-  app.add_option("--rounds", settings.rounds, "Slices of each kind");
-  app.add_option("--admin", settings.admin,
-                 "HOST:PORT of the server's admin port, for its commit sizes");
-  app.add_option("--disk", settings.disk, "Directory for the raw appends; needs --admin");
-  app.add_flag("--half", settings.half, "Also at half of the measured rate");
-  app.add_flag("--json", settings.json, "One JSON object a line");
-  CLI11_PARSE(app, argc, argv);
-  holdfast::bench::Run(settings);
-  return 0;
+void AddIngestCommand(CLI::App& app) {
+  auto settings = std::make_shared<Settings>();
+  CLI::App* const command =
+      app.add_subcommand("ingest", "A running agent or broker, beside raw append + fdatasync");
+  command->add_option("--bootstrap", settings->bootstrap, "HOST:PORT of the server")->required();
+  command->add_option("--topic", settings->topic, "Made if it is missing and the server allows it");
+  command->add_option("--partitions", settings->partitions, "That the topic has");
+  command->add_option("--record-bytes", settings->record_bytes, "Size of a record's value");
+  command->add_option("--batch-records", settings->batch_records, "Records in a batch");
+  command->add_option("--connections", settings->connections, "Connections");
+  command->add_option("--in-flight", settings->in_flight, "Requests in flight for each connection");
+  command->add_option("--seconds", settings->seconds, "Length of a slice");
+  command->add_option("--rounds", settings->rounds, "Slices of each kind");
+  command->add_option("--admin", settings->admin,
+                      "HOST:PORT of the server's admin port, for its commit sizes");
+  command->add_option("--disk", settings->disk, "Directory for the raw appends; needs --admin");
+  command->add_flag("--half", settings->half, "Also at half of the measured rate");
+  command->add_flag("--json", settings->json, "One JSON object a line");
+  command->callback([settings] { Run(*settings); });
 }
+
+}  // namespace holdfast::bench
