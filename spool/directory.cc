@@ -271,12 +271,12 @@ base::Result<bool> Directory::ReadMarker() {
 
 base::Result<void> Directory::CheckEmpty() const {
   std::error_code error;
+  if (fs::exists(PathOf(path_, kImporting), error))
+    return base::Unexpected(base::Code::kInvalid,
+                            path_ + ": an import was cut off here; run it again");
   for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
     const std::string name = entry.path().filename().string();
     if (CountsAsEmpty(name)) continue;
-    if (name == kImporting)
-      return base::Unexpected(base::Code::kInvalid,
-                              path_ + ": an import was cut off here; run it again");
     return base::Unexpected(base::Code::kInvalid,
                             path_ + ": is not a spool, and not empty (" + name +
                                 "); choose an empty directory for a new spool");

@@ -70,6 +70,8 @@ class Directory {
 
   // From here on the directory is a spool, also after a crash.
   base::Result<void> Establish(const SpoolId& id);
+  // kInvalid, with what to do, if the spool was handed over.
+  [[nodiscard]] base::Result<void> CheckExported() const;
   // Whether and to where the spool was handed over; for good when it returns.
   [[nodiscard]] std::optional<std::string> exported() const;
   base::Result<void> MarkExported(const std::string& to);
@@ -94,7 +96,6 @@ class Directory {
   explicit Directory(std::string path) : path_(std::move(path)) {}
   base::Result<bool> ReadMarker();
   base::Result<void> CheckEmpty() const;
-  base::Result<void> CheckExported() const;
   base::Result<void> Lock();
   base::Result<void> WriteText(std::string_view name, const std::string& text) const;
   base::Result<void> Sync() const;

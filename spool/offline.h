@@ -61,6 +61,11 @@ class OfflineView {
   [[nodiscard]] const State& state() const { return state_; }
   [[nodiscard]] CommitNumber newest_commit() const { return newest_commit_; }
 
+  // Whether some of the entry is not trimmed.
+  [[nodiscard]] bool Needed(const EntryInfo& entry) const;
+  // Of the newest segment.
+  [[nodiscard]] const MemoryIndex& open_index() const { return open_index_; }
+
   // Says whether to go on.
   using EntryVisitor = std::function<bool(const EntryInfo& info, std::string_view bytes)>;
   using DamageVisitor = std::function<void(const base::Error& error)>;
@@ -90,7 +95,6 @@ class OfflineView {
   base::Result<bool> CopyEntries(const SegmentInfo& segment, SegmentFile& file, StreamId stream,
                                  int64_t* from, std::vector<Copy>* copies,
                                  const DamageVisitor& damaged) const;
-  [[nodiscard]] bool Needed(const EntryInfo& entry) const;
 
   const std::string path_;
   const KeyRing keys_;
@@ -99,7 +103,7 @@ class OfflineView {
   uint64_t disk_bytes_ = 0;
   State state_;
   CommitNumber newest_commit_;
-  MemoryIndex open_index_;  // Of the newest segment.
+  MemoryIndex open_index_;
 };
 
 // The frames of a segment with numbers in [header's first, end), in chunks that hold no transaction

@@ -538,7 +538,7 @@ base::Result<FrameView> SegmentFile::Frame(const lmdb::ReadTransaction& transact
   const auto within = [&](base::Error error) {
     return Within(std::move(error).Within("commit " + std::to_string(commit.value())));
   };
-  if (!bytes) return base::Unexpected(within({base::Code::kCorrupt, "missing frame"}));
+  if (!bytes) return base::Unexpected(within({base::Code::kNotFound, "missing frame"}));
   base::Result<FrameView> view = FrameView::Parse(*bytes);
   if (!view) return base::Unexpected(within(view.error()));
   {

@@ -107,7 +107,7 @@ class SegmentFile {
   base::Result<void> FindPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
                                 int64_t from, size_t limit, CommitNumber end,
                                 std::vector<Place>* out);
-  // Verified; its bytes stay in place as long as the transaction lives.
+  // Verified; its bytes stay in place as long as the transaction lives. kNotFound: there is none.
   base::Result<FrameView> Frame(const lmdb::ReadTransaction& transaction, uint32_t frame);
 
  private:

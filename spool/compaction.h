@@ -1,0 +1,37 @@
+// What makes a spool smaller while nobody runs it: dropping what waits in streams, and compacting
+// segments that hold little that anybody still needs.
+//
+// Both own the directory while they work (kUnavailable if a process has it) and refuse a spool that
+// was handed over. `keys` are those of the spool, if it is encrypted. Cut off at any point, they leave a sound spool, as it was before or after.
+//
+// Threads: any; both block.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "spool/cipher.h"
+#include "spool/spool.h"
+#include "spool/verify.h"
+
+namespace holdfast::spool {
+
+struct CompactionReport {
+  uint64_t rewritten_segments = 0;
+  uint64_t removed_segments = 0;
+  uint64_t freed_bytes = 0;  // Of disk.
+};
+
+// Rewrites each sealed segment of which at most half is still needed, without the rest, and removes
+// those of which nothing is. kCorrupt: something is damaged; Repair comes first.
+base::Result<CompactionReport> Compact(const std::string& directory, const KeyRing& keys,
+                                       const ProgressCallback& progress);
+
+// Trims the streams to their ends, durably, and removes segments that nobody needs any more. The
+// streams stay, and go on with the next offset. `time_ms` is the wall clock.
+base::Result<CompactionReport> DropBacklogs(const std::string& directory, const KeyRing& keys,
+                                            std::span<const StreamId> streams, int64_t time_ms);
+
+}  // namespace holdfast::spool

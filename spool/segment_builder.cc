@@ -1,0 +1,153 @@
+#include "spool/segment_builder.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::spool {
+namespace {
+
+// Beside checkpoint and frames: databases, trees, the index, slack. Only address space for a sealed
+// one.
+constexpr uint64_t kOverhead = uint64_t{1} << 20;
+constexpr uint64_t kIndexBytesPerFrame = 1024;
+constexpr uint64_t kAlignment = uint64_t{64} << 10;
+
+}  // namespace
+
+base::Result<SegmentCheckpoint> SegmentCheckpoint::Read(SegmentFile& file) {
+  SegmentCheckpoint checkpoint;
+  checkpoint.header = *file.header();
+  HF_RETURN_IF_ERROR(
+      file.ReadCheckpoint([&](const Change& change) { return checkpoint.Apply(change); }));
+  return checkpoint;
+}
+
+base::Result<void> SegmentCheckpoint::Apply(const Change& change) {
+  if (change.kind != ChangeKind::kSegment) return state.Apply(change);
+  AppendSegment(change, &older_segments);
+  return {};
+}
+
+base::Result<std::unique_ptr<FrameCopy>> FrameCopy::Of(const FrameView& frame,
+                                                       const SegmentKey* key,
+                                                       const EntryFilter& keep) {
+  auto copy = std::make_unique<FrameCopy>();
+  for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+    if (keep && !keep(frame.info(line))) continue;
+    if (frame.sealed()) copy->plain_entries_.emplace_back();
+    HF_ASSIGN_OR_RETURN(
+        const EntryView entry,
+        frame.entry(line, key, frame.sealed() ? &copy->plain_entries_.back() : nullptr));
+    copy->entries_.push_back({.entry = {.stream = entry.info.stream,
+                                        .bytes = entry.bytes,
+                                        .record_count = entry.info.record_count,
+                                        .max_timestamp_ms = entry.info.max_timestamp_ms,
+                                        .tag = entry.info.tag},
+                              .base_offset = entry.info.base_offset});
+  }
+  HF_ASSIGN_OR_RETURN(const std::string_view changes, frame.changes(key, &copy->plain_changes_));
+  copy->draft_ = {.commit = frame.commit(),
+                  .commit_time_ms = frame.commit_time_ms(),
+                  .entries = copy->entries_,
+                  .changes = changes};
+  return copy;
+}
+
+namespace {
+
+// What is missing was lost before, and was said then; anything else that is damaged stops the work.
+base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end, const FrameVisitor& visit) {
+  base::Result<void> intact;
+  HF_RETURN_IF_ERROR(WalkInChunks(
+      file, end,
+      [&](const FrameView& frame) -> base::Result<bool> {
+        if (!intact) return false;
+        return visit(frame);
+      },
+      [&](CommitNumber, const base::Error& error) {
+        if (intact && error.code != base::Code::kNotFound) intact = base::Unexpected(error);
+      }));
+  return intact;
+}
+
+}  // namespace
+
+base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const EntryFilter& keep,
+                                 const RewrittenFrame& write) {
+  return WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
+    HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, file.key(), keep));
+    HF_RETURN_IF_ERROR(write(copy->draft()));
+    return true;
+  });
+}
+
+base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
+                                            const EntryFilter& keep) {
+  SegmentPlan plan;
+  std::string plain;
+  HF_RETURN_IF_ERROR(WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
+    uint64_t entries = 0;
+    uint64_t entry_bytes = 0;
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      const EntryInfo info = frame.info(line);
+      if (keep && !keep(info)) continue;
+      ++entries;
+      entry_bytes += info.bytes;
+    }
+    HF_ASSIGN_OR_RETURN(const std::string_view changes, frame.changes(file.key(), &plain));
+    ++plan.frames;
+    plan.kept_entries += entries;
+    plan.kept_entry_bytes += entry_bytes;
+    plan.frame_bytes += FrameBytes(entries, entry_bytes, changes.size(), /*sealed=*/true);
+    return true;
+  }));
+  return plan;
+}
+
+base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind kind,
+                                                   uint64_t bytes_min, const SegmentPlan& plan,
+                                                   const SegmentCheckpoint& checkpoint,
+                                                   const KeyRing& keys) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t needed = plan.frame_bytes + plan.frames * (page + kIndexBytesPerFrame) +
+                          2 * checkpoint.state.CheckpointBytes() +
+                          checkpoint.older_segments.size() + kOverhead;
+  const uint64_t bytes = (std::max(needed, bytes_min) + kAlignment - 1) / kAlignment * kAlignment;
+  std::shared_ptr<SegmentFile> file;
+  if (kind == Kind::kSealed) {
+    HF_ASSIGN_OR_RETURN(file, SegmentFile::Build(path, bytes));
+  } else {
+    (void)unlink(path.c_str());  // LMDB would open what is there.
+    HF_RETURN_IF_ERROR(SegmentFile::Create(path, bytes));
+    HF_ASSIGN_OR_RETURN(file, SegmentFile::Open(path, lmdb::Access::kBuild, keys));
+  }
+  HF_RETURN_IF_ERROR(file->Begin(checkpoint.header, checkpoint.state, checkpoint.older_segments,
+                                 keys.empty() ? nullptr : SegmentKey::Make(keys)));
+  return SegmentBuilder(kind, std::move(file));
+}
+
+base::Result<void> SegmentBuilder::Add(const FrameDraft& draft) {
+  HF_RETURN_IF_ERROR(file_->Append(draft));
+  if (kind_ == Kind::kOpen) return {};
+  const uint64_t frame = draft.commit.value() - file_->header()->first_commit.value();
+  for (uint32_t line = 0; line < draft.entries.size(); ++line) {
+    const DraftEntry& entry = draft.entries[line];
+    index_.Add(entry.entry.stream, {entry.base_offset, entry.entry.max_timestamp_ms,
+                                    static_cast<uint32_t>(frame), line});
+  }
+  return {};
+}
+
+base::Result<void> SegmentBuilder::Finish() {
+  if (kind_ == Kind::kSealed) {
+    HF_RETURN_IF_ERROR(file_->Seal(index_));
+    HF_RETURN_IF_ERROR(file_->CutOff());
+  }
+  HF_RETURN_IF_ERROR(file_->Sync());
+  file_.reset();
+  return {};
+}
+
+}  // namespace holdfast::spool
