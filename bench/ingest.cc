@@ -174,7 +174,9 @@ class Load {
                               [](const Connection& c) { return c.sent_at.empty(); })) {
         break;
       }
-      Wait(slice);
+      // Until it is time to send the next: what came in bursts would wait for each other.
+      const double next = rate == 0 || over ? kWaitMax : sent / rate - Since(start);
+      Wait(slice, std::clamp(next, 0.0, kWaitMax));
     }
     slice.seconds = Since(start);
     slice.bytes = slice.acks * static_cast<double>(batch_bytes_);
@@ -244,10 +246,11 @@ class Load {
     next_partition_ = (next_partition_ + 1) % requests_.size();
   }
 
-  void Wait(Slice& slice) {
+  void Wait(Slice& slice, double seconds) {
     polled_.clear();
     for (const Connection& connection : connections_) polled_.push_back({connection.fd, POLLIN, 0});
-    if (poll(polled_.data(), polled_.size(), 1) < 0) Die("poll failed");
+    const timespec timeout{.tv_sec = 0, .tv_nsec = static_cast<long>(seconds * 1e9)};
+    if (ppoll(polled_.data(), polled_.size(), &timeout, nullptr) < 0) Die("poll failed");
     for (size_t i = 0; i < polled_.size(); ++i) {
       if (polled_[i].revents != 0) Receive(connections_[i], slice);
     }
@@ -284,6 +287,7 @@ class Load {
   }
 
   static constexpr int16_t kVersion = 9;
+  static constexpr double kWaitMax = 0.001;
   const Settings& settings_;
   size_t batch_bytes_ = 0;
   std::vector<base::Buffer> requests_;
