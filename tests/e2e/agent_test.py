@@ -8,7 +8,7 @@ import unittest
 import harness
 from harness import Case, consume, kcat, produce, wait_for
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 DECLARED = ("--set", "agent.topics=[{name: orders, partitions: 2}]")
@@ -56,6 +56,32 @@ class AgentTest(Case):
         agent.start()
         tier.start()
         wait_for(self.delivered(agent, 2000), 30, "2000 records delivered")
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), lines)
+
+    def test_one_producer_lives_through_first_contact_and_outage(self):
+        tier = self.broker()
+        agent = self.agent(tier.address, *DECLARED,
+                           "--set", "agent.upstream.backoff_max_ms=500ms").start()
+        failed = []
+        producer = Producer({"bootstrap.servers": agent.address, "enable.idempotence": True,
+                             "error_cb": lambda error: None})
+        lines = [f"{n}" for n in range(1500)]
+
+        def send(some):
+            for line in some:
+                producer.produce("orders", line, partition=0,
+                                 on_delivery=lambda error, _: failed.append(error) if error else 0)
+            self.assertEqual(producer.flush(30), 0)
+
+        send(lines[:500])
+        tier.start()
+        wait_for(self.delivered(agent, 500), 30, "the first third delivered")
+        send(lines[500:1000])
+        tier.kill()
+        send(lines[1000:])
+        tier.start()
+        agent.wait_drained()
+        self.assertEqual(failed, [])
         self.assertEqual(consume(tier.address, "orders", "-p", "0"), lines)
 
     def test_goes_on_accepting_while_the_tier_is_away_and_drains_in_order(self):
