@@ -101,7 +101,10 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
       recycled_segments(registry.AddCounter(
           {.name = "holdfast_spool_recycled_segments_total", .help = "Segments used again."})),
       retired_segments(registry.AddCounter({.name = "holdfast_spool_retired_segments_total",
-                                            .help = "Segments that nobody needed any more."})) {}
+                                            .help = "Segments that nobody needed any more."})),
+      reclaimed_bytes(registry.AddCounter(
+          {.name = "holdfast_spool_reclaimed_bytes_total",
+           .help = "Disk space freed by writing segments anew without what is trimmed."})) {}
 
 BrokerMetrics::BrokerMetrics(Registry& registry)
     : requests(registry.AddCounterFamily(

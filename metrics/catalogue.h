@@ -49,6 +49,7 @@ struct SpoolMetrics {
   Family<Counter>& errors;  // Of the storage below, by cause.
   Counter& recycled_segments;
   Counter& retired_segments;
+  Counter& reclaimed_bytes;  // Of disk, by writing segments anew without what is trimmed.
 };
 
 struct BrokerMetrics {

@@ -58,6 +58,16 @@ void Catalog::Remove(const Segment& segment) {
   segments_ = std::move(segments);
 }
 
+void Catalog::Replace(const Segment& segment, std::shared_ptr<Segment> with) {
+  const base::MutexLock lock(mutex_);
+  auto segments = std::make_shared<Segments>(*segments_);
+  const auto found = std::find_if(segments->begin(), segments->end(),
+                                  [&](const auto& each) { return each.get() == &segment; });
+  HF_CHECK(found != segments->end());
+  *found = std::move(with);
+  segments_ = std::move(segments);
+}
+
 OffsetRange Catalog::Range(StreamId stream) const {
   const base::MutexLock lock(mutex_);
   if (stream.value() >= streams_.size()) return {};

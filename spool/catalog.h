@@ -49,6 +49,8 @@ class Catalog {
   // which only Publish changes, so that the writer may look into it without a lock.
   std::shared_ptr<MemoryIndex> BeginSegment(const std::shared_ptr<Segment>& next);
   void Remove(const Segment& segment);
+  // `with` holds the same, but for what was trimmed.
+  void Replace(const Segment& segment, std::shared_ptr<Segment> with);
 
   // --- Anybody's.
   [[nodiscard]] OffsetRange Range(StreamId stream) const;

@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "base/executor.h"
 #include "base/mutex.h"
 #include "base/result.h"
 #include "spool/segment_file.h"
@@ -52,6 +53,8 @@ class Segment {
   // do not need this segment any more; that one needs it until its start reaches `sweep_until`.
   uint32_t sweep_stream = 0;
   int64_t sweep_until = 0;
+  // Not before then is it looked at again how much of it is still needed.
+  base::TimePoint reclaim_after{};
 
  private:
   mutable base::Mutex mutex_;

@@ -8,9 +8,10 @@
 namespace holdfast::spool {
 namespace {
 
-// Beside checkpoint and frames: databases, trees, the index, slack. Only address space for a sealed
-// one.
-constexpr uint64_t kOverhead = uint64_t{1} << 20;
+// Beside checkpoint and frames: databases, trees, the index.
+constexpr uint64_t kOverhead = uint64_t{256} << 10;
+// On top of the estimate; only address space for a sealed one.
+constexpr uint64_t kSlack = uint64_t{1} << 20;
 constexpr uint64_t kIndexBytesPerFrame = 1024;
 constexpr uint64_t kAlignment = uint64_t{64} << 10;
 
@@ -106,15 +107,18 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
   return plan;
 }
 
+uint64_t SegmentBuilder::BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return plan.frame_bytes + plan.frames * (page + kIndexBytesPerFrame) +
+         2 * checkpoint.state.CheckpointBytes() + checkpoint.older_segments.size() + kOverhead;
+}
+
 base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind kind,
                                                    uint64_t bytes_min, const SegmentPlan& plan,
                                                    const SegmentCheckpoint& checkpoint,
                                                    const KeyRing& keys) {
-  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const uint64_t needed = plan.frame_bytes + plan.frames * (page + kIndexBytesPerFrame) +
-                          2 * checkpoint.state.CheckpointBytes() +
-                          checkpoint.older_segments.size() + kOverhead;
-  const uint64_t bytes = (std::max(needed, bytes_min) + kAlignment - 1) / kAlignment * kAlignment;
+  const uint64_t needed = std::max(BytesNeeded(plan, checkpoint) + kSlack, bytes_min);
+  const uint64_t bytes = (needed + kAlignment - 1) / kAlignment * kAlignment;
   std::shared_ptr<SegmentFile> file;
   if (kind == Kind::kSealed) {
     HF_ASSIGN_OR_RETURN(file, SegmentFile::Build(path, bytes));

@@ -76,6 +76,8 @@ class SegmentBuilder {
     kSealed,  // Takes no more disk than it needs.
     kOpen,    // Has room to go on, allocated: `bytes_min` at least.
   };
+  // Of the file, about.
+  static uint64_t BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint);
   // Encrypted if there are keys, under a data key of its own.
   static base::Result<SegmentBuilder> Begin(const std::string& path, Kind kind, uint64_t bytes_min,
                                             const SegmentPlan& plan,

@@ -191,6 +191,7 @@ void SegmentStore::Prepare() {
       metrics_.errors.With("prepare").Add();
     }
   }
+  Reclaim();
   Report();
 }
 

@@ -6,8 +6,10 @@
 //   or changes state gets such a small segment even then, so that a full spool can always record
 //   what makes it less full. A segment that holds no entry anybody needs is retired wherever it
 //   stands in the order, so small segments do not pile up and a stream that does not move holds
-//   back only its own. A few retired files are kept as spares for the next segments, since blocks
-//   that were written before are the cheapest to write; the others are removed.
+//   back only its own. When space runs short, segments of which little is still needed are written
+//   anew without the rest, so that such a stream costs about what it holds. A few retired files are
+//   kept as spares for the next segments, since blocks that were written before are the cheapest to
+//   write; the others are removed.
 // Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
 //   `background`; the rest is for any thread.
 // Shutdown: Close waits for background work that is running; what is queued then does nothing.
@@ -65,6 +67,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // Whether Take would not find the spool full.
   [[nodiscard]] base::Result<void> CheckSpace(Purpose purpose, uint64_t bytes_min) const;
 
+  // Makes the next segment, or else the space for it.
   void PrepareSoon();
   void SealSoon(const std::shared_ptr<Segment>& segment);
   void SweepSoon();
@@ -97,6 +100,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);
   base::Result<bool> StillNeeded(Segment& segment, const Segment& next) HF_REQUIRES(work_mutex_);
+  void Reclaim() HF_REQUIRES(work_mutex_);
+  base::Result<bool> Rewrite(const std::shared_ptr<Segment>& segment) HF_REQUIRES(work_mutex_);
   void LetGoRetired() HF_REQUIRES(work_mutex_);
   void MakeSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
   [[nodiscard]] bool WantsSpare(const Segment& segment) HF_REQUIRES(work_mutex_);

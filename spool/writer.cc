@@ -170,6 +170,7 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
   if (const auto rolled = Roll(purpose, needed); !rolled) {
     if (mode_ == Mode::kRunning && purpose == Purpose::kEntries) {
       SetMode(Mode::kFull, rolled.error());
+      store_->PrepareSoon();
       RetryLater(std::chrono::seconds(1));
     }
     return base::Unexpected(rolled.error());

@@ -244,6 +244,7 @@ void Writer::Retry() {
       SetMode(Mode::kRunning, {});
     } else {
       SetMode(Mode::kFull, space.error());
+      store_->PrepareSoon();
       RetryLater(std::chrono::seconds(1));
     }
   } else if (mode_ == Mode::kFailing) {

@@ -222,6 +222,30 @@ TEST_F(SpoolTest, AStreamThatStaysHoldsBackOnlyItsOwnSegments) {
   EXPECT_EQ(GetStatus().segments, 1u);
 }
 
+TEST_F(SpoolTest, AStreamThatStaysCostsAboutWhatItHolds) {
+  spool_.options.segment_bytes = 2 << 20;
+  spool_.options.bytes_max = 16 << 20;
+  Open();
+  std::vector<std::string> kept;
+  for (int i = 0; i < 600; ++i) {
+    // More than the limit, many times; the slow stream holds an entry in every segment.
+    if (i % 10 == 0) {
+      kept.push_back("kept " + std::to_string(i));
+      ASSERT_TRUE(spool_.AppendNow("slow", kept.back()));
+    }
+    ASSERT_TRUE(spool_.AppendNow("fast", std::string(100'000, 'x'))) << i;
+    ASSERT_TRUE(spool_.TrimNow("fast", i - 5));
+    EXPECT_LE(GetStatus().disk_bytes, uint64_t{16} << 20);
+    spool_.clock.Advance(std::chrono::seconds(1));
+  }
+  EXPECT_EQ(spool_.ReadAll("slow"), kept);
+  spool_.Reopen();
+  EXPECT_EQ(spool_.ReadAll("slow"), kept);
+  EXPECT_EQ(spool_.ReadAll("fast").size(), 6u);
+  ASSERT_TRUE(spool_.TrimNow("slow", 60));
+  EXPECT_LE(GetStatus().segments, 2u);
+}
+
 TEST_F(SpoolTest, ALeaseKeepsItsSegment) {
   Open();
   ASSERT_TRUE(spool_.AppendNow("a", "kept in place"));
