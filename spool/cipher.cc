@@ -38,7 +38,7 @@ evp_cipher_ctx_st* NewContext(std::string_view key, bool sealing) {
   return context;
 }
 
-void SealWith(EVP_CIPHER_CTX* context, const char* nonce, std::string_view bound,
+void SealWith(EVP_CIPHER_CTX* context, std::string_view nonce, std::string_view bound,
               std::string_view plain, char* out) {
   int size = 0;
   HF_CHECK(EVP_EncryptInit_ex(context, nullptr, nullptr, nullptr, Bytes(nonce)) == 1);
@@ -48,7 +48,7 @@ void SealWith(EVP_CIPHER_CTX* context, const char* nonce, std::string_view bound
   HF_CHECK(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, kSealBytes, out + plain.size()) == 1);
 }
 
-bool OpenWith(EVP_CIPHER_CTX* context, const char* nonce, std::string_view bound,
+bool OpenWith(EVP_CIPHER_CTX* context, std::string_view nonce, std::string_view bound,
               std::string_view sealed, char* out) {
   const std::string_view cipher_text = sealed.substr(0, sealed.size() - kSealBytes);
   std::string tag(sealed.substr(cipher_text.size()));
@@ -61,12 +61,17 @@ bool OpenWith(EVP_CIPHER_CTX* context, const char* nonce, std::string_view bound
          EVP_DecryptFinal_ex(context, Bytes(out) + size, &size) == 1;
 }
 
-std::array<char, kNonceBytes> Nonce(const Salt& salt, uint32_t piece) {
-  std::array<char, kNonceBytes> nonce{};
-  std::memcpy(nonce.data(), salt.data(), salt.size());
-  base::StoreLittle(nonce.data() + salt.size(), piece);
-  return nonce;
-}
+class Nonce {
+ public:
+  Nonce(const Salt& salt, uint32_t piece) {
+    std::memcpy(bytes_.data(), salt.data(), salt.size());
+    base::StoreLittle(bytes_.data() + salt.size(), piece);
+  }
+  [[nodiscard]] std::string_view view() const { return {bytes_.data(), bytes_.size()}; }
+
+ private:
+  std::array<char, kNonceBytes> bytes_;
+};
 
 int HexValue(char digit) {
   if (digit >= '0' && digit <= '9') return digit - '0';
@@ -157,7 +162,7 @@ std::shared_ptr<SegmentKey> SegmentKey::Make(const KeyRing& ring) {
   char* const nonce = wrapped.data() + master.id.size();
   FillRandom(nonce, kNonceBytes);
   const Context wrapping(NewContext(master.bytes, true));
-  SealWith(wrapping.get(), nonce, kWrapContext, key, nonce + kNonceBytes);
+  SealWith(wrapping.get(), {nonce, kNonceBytes}, kWrapContext, key, nonce + kNonceBytes);
   std::shared_ptr<SegmentKey> made(new SegmentKey(key, std::move(wrapped)));
   OPENSSL_cleanse(key.data(), key.size());
   return made;
@@ -183,7 +188,7 @@ base::Result<std::shared_ptr<SegmentKey>> SegmentKey::Unwrap(const KeyRing& ring
   const char* const nonce = wrapped.data() + sizeof(KeyRing::KeyId);
   std::string key(kKeyBytes, '\0');
   const Context unwrapping(NewContext(master->bytes, false));
-  if (!OpenWith(unwrapping.get(), nonce, kWrapContext,
+  if (!OpenWith(unwrapping.get(), {nonce, kNonceBytes}, kWrapContext,
                 wrapped.substr(sizeof(KeyRing::KeyId) + kNonceBytes), key.data()))
     return base::Unexpected(base::Code::kCorrupt, "the segment's key is damaged");
   std::shared_ptr<SegmentKey> made(new SegmentKey(key, std::string(wrapped)));
@@ -200,7 +205,7 @@ bool SegmentKey::IsCurrent(const KeyRing& ring) const {
 void SegmentKey::Seal(const Salt& salt, uint32_t piece, std::string_view context,
                       std::string_view plain, std::span<char> out) {
   HF_CHECK(out.size() == plain.size() + kSealBytes);
-  SealWith(sealing_.get(), Nonce(salt, piece).data(), context, plain, out.data());
+  SealWith(sealing_.get(), Nonce(salt, piece).view(), context, plain, out.data());
 }
 
 base::Result<void> SegmentKey::Open(const Salt& salt, uint32_t piece, std::string_view context,
@@ -209,7 +214,7 @@ base::Result<void> SegmentKey::Open(const Salt& salt, uint32_t piece, std::strin
   HF_CHECK(opening && EVP_CIPHER_CTX_copy(opening.get(), opening_.get()) == 1);
   if (sealed.size() >= kSealBytes) {
     plain->resize(sealed.size() - kSealBytes);
-    if (OpenWith(opening.get(), Nonce(salt, piece).data(), context, sealed, plain->data()))
+    if (OpenWith(opening.get(), Nonce(salt, piece).view(), context, sealed, plain->data()))
       return {};
   }
   plain->clear();
