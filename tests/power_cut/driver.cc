@@ -81,17 +81,18 @@ Driver::Driver(const Workload& workload, Ledger& ledger, SimulatedDisk& disk, st
 
 Driver::~Driver() = default;
 
-void Driver::Expect(bool holds, const std::string& otherwise) const {
+void Driver::Expect(bool holds, Damage damage, const std::string& otherwise) const {
   if (holds) return;
-  const size_t size = std::min(otherwise.size(), sizeof ledger_.failure - 1);
-  std::memcpy(ledger_.failure, otherwise.data(), size);
+  Verdict& verdict = ledger_.verdict;
+  verdict.damage = damage;
+  verdict.what[otherwise.copy(verdict.what, sizeof verdict.what - 1)] = '\0';
   _exit(1);
 }
 
-void Driver::Live(const Life& life) {
+void Driver::Live(const Life& life, Witness* witness) {
   ++ledger_.lives;
   faults_ = life.fault.call != 0;
-  disk_.BeginLife(life);
+  disk_.BeginLife(life, witness);
   Open();
   while (ledger_.next_step < workload_.steps.size()) Do(workload_.steps[ledger_.next_step++]);
   Release();
@@ -115,6 +116,7 @@ void Driver::Survey() {
   ExpectTakesMore();
   ExpectHolds();
   Close();
+  ExpectNothingUnfinished();
   disk_.CutPower(Pattern::kDropped, 0);
   Open();
   Close();
@@ -132,7 +134,8 @@ void Driver::Open() {
     if (opened) {
       spool_ = *std::move(opened);
     } else {
-      Expect(faults_ && attempt <= kOpenAttemptsMax, "cannot be opened: " + opened.error().message);
+      Expect(faults_ && attempt <= kOpenAttemptsMax, Damage::kUnopenable,
+             "cannot be opened: " + opened.error().message);
       clock_.RunUntilIdle();
       // A disk that stays broken is replaced some day.
       if (attempt == kOpenAttemptsMax) disk_.Repair();
@@ -165,13 +168,14 @@ void Driver::Settle() {
       Perform(workload_, i, model);
       standing = Standing::kStored;
     } else {
-      Expect(!must, Of(i) + " was acknowledged and is not there");
-      Expect(i + 1 != end, Of(i) + " was refused and is there");
+      Expect(!must, Damage::kLost, Of(i) + " was acknowledged and is not there");
+      Expect(i + 1 != end, Damage::kTorn, Of(i) + " was refused and is there");
       if (standing != Standing::kPlanned) standing = Standing::kAbsent;
     }
   }
   const auto loaded = owner_.loaded;
-  Expect(loaded == model.keys, "state is not that of " + std::to_string(end) + " operations");
+  Expect(loaded == model.keys, Damage::kTorn,
+         "state is not that of " + std::to_string(end) + " operations");
   ExpectHolds(model);
 }
 
@@ -208,7 +212,7 @@ void Driver::Hold(uint32_t stream_number) {
   if (!stream) return;
   auto lease = spool_->Read(*stream, spool_->Range(*stream).start, 1);
   if (!lease) {
-    Expect(faults_, "cannot be read: " + lease.error().message);
+    Expect(faults_, Damage::kLost, "cannot be read: " + lease.error().message);
     return;
   }
   lease_ = *std::move(lease);
@@ -217,14 +221,15 @@ void Driver::Hold(uint32_t stream_number) {
 
 void Driver::Release() {
   if (!lease_.empty())
-    Expect(lease_.entries().front().bytes == leased_, "bytes under a lease have changed");
+    Expect(lease_.entries().front().bytes == leased_, Damage::kTorn,
+           "bytes under a lease have changed");
   lease_ = {};
 }
 
 void Driver::Submit(size_t number) {
   ledger_.standings[number] = Standing::kWaiting;
   std::unique_ptr<spool::Operation> operation = std::make_unique<PlannedOperation>(*this, number);
-  Expect(spool_->Submit(operation), Of(number) + " was not taken");
+  Expect(spool_->Submit(operation), Damage::kStuck, Of(number) + " was not taken");
 }
 
 void Driver::Applied(size_t number) {
@@ -240,11 +245,11 @@ void Driver::Answered(size_t number, bool ok) {
   const Standing before = standing;
   ++(ok ? ledger_.acked : ledger_.refused);
   if (ok) {
-    Expect(before == Standing::kApplied || ack_early_,
+    Expect(before == Standing::kApplied || ack_early_, Damage::kStuck,
            Of(number) + " was done without being applied");
     standing = Standing::kAcked;
   } else {
-    Expect(before == Standing::kApplied || before == Standing::kWaiting,
+    Expect(before == Standing::kApplied || before == Standing::kWaiting, Damage::kStuck,
            Of(number) + " was answered twice");
     const bool settled = before == Standing::kWaiting || spool_->GetStatus().accepting;
     standing = settled ? Standing::kRefused : Standing::kUncertain;
@@ -254,7 +259,7 @@ void Driver::Answered(size_t number, bool ok) {
 void Driver::ExpectAllAnswered() const {
   for (size_t i = 0; i < ledger_.standings.size(); ++i)
     Expect(ledger_.standings[i] != Standing::kWaiting && ledger_.standings[i] != Standing::kApplied,
-           Of(i) + " was never answered");
+           Damage::kStuck, Of(i) + " was never answered");
 }
 
 void Driver::ExpectTakesMore() {
@@ -262,7 +267,7 @@ void Driver::ExpectTakesMore() {
     const size_t number = workload_.spare_operations + ledger_.lives * kSparePerLife + i;
     Submit(number);
     clock_.RunUntilIdle();
-    Expect(ledger_.standings[number] == Standing::kAcked,
+    Expect(ledger_.standings[number] == Standing::kAcked, Damage::kStuck,
            "does not take " + Of(number) + ": " + spool_->GetStatus().refusing_because);
   }
 }
@@ -270,13 +275,20 @@ void Driver::ExpectTakesMore() {
 void Driver::ExpectSpaceAccounted() const {
   uint64_t bytes = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory_)) {
+    // A spare one counts, too.
     const fs::path extension = entry.path().extension();
-    if (extension == ".segment") bytes += entry.file_size();
-    Expect(extension != ".new", entry.path().string() + " was left behind");
+    if (extension == ".segment" || extension == ".new") bytes += entry.file_size();
   }
   const uint64_t accounted = spool_->GetStatus().disk_bytes;
-  Expect(bytes == accounted, "accounts for " + std::to_string(accounted) + " bytes of " +
-                                 std::to_string(bytes) + " on the disk");
+  Expect(bytes == accounted, Damage::kStuck,
+         "accounts for " + std::to_string(accounted) + " bytes of " + std::to_string(bytes) +
+             " on the disk");
+}
+
+void Driver::ExpectNothingUnfinished() const {
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory_))
+    Expect(entry.path().extension() != ".new", Damage::kStuck,
+           entry.path().string() + " was left behind");
 }
 
 void Driver::ExpectHolds() const {
@@ -290,24 +302,25 @@ void Driver::ExpectHolds() const {
 
 void Driver::ExpectHolds(const Model& model) const {
   const auto streams = spool_->Streams();
-  Expect(streams.size() == model.streams.size(), "has " + std::to_string(streams.size()) +
-                                                     " streams instead of " +
-                                                     std::to_string(model.streams.size()));
+  Expect(streams.size() == model.streams.size(), Damage::kLost,
+         "has " + std::to_string(streams.size()) + " streams instead of " +
+             std::to_string(model.streams.size()));
   for (size_t i = 0; i < streams.size(); ++i) {
     const auto& [name, id] = streams[i];
     const Model::Stream& expected = model.streams[i];
-    Expect(name == expected.name && id.value() == i, "streams are not numbered as they came");
+    Expect(name == expected.name && id.value() == i, Damage::kTorn,
+           "streams are not numbered as they came");
     const spool::OffsetRange range = spool_->Range(id);
-    Expect(range.start == expected.start && range.end == expected.end,
+    Expect(range.start == expected.start && range.end == expected.end, Damage::kLost,
            name + " is [" + std::to_string(range.start) + ", " + std::to_string(range.end) +
                ") instead of [" + std::to_string(expected.start) + ", " +
                std::to_string(expected.end) + ")");
-    Expect(i >= ledger_.visible.size() || ledger_.visible[i] <= range.end,
+    Expect(i >= ledger_.visible.size() || ledger_.visible[i] <= range.end, Damage::kLost,
            name + " ends before what was shown to readers");
     ExpectEntries(expected, id);
     ExpectFindsByTime(expected, id);
     const auto seen = owner_.seen.find(id.value());
-    Expect((seen == owner_.seen.end() ? 0 : seen->second) == expected.entries.size(),
+    Expect((seen == owner_.seen.end() ? 0 : seen->second) == expected.entries.size(), Damage::kTorn,
            name + ": Checkpoint and Replay disagree with the log");
   }
 }
@@ -319,27 +332,31 @@ void Driver::ExpectEntries(const Model::Stream& expected, spool::StreamId stream
   int64_t from = expected.start;
   while (next != expected.entries.end()) {
     const auto lease = spool_->Read(stream, from, size_t{64} << 10);
-    Expect(lease.has_value(), lease ? std::string() : lease.error().message);
-    Expect(!lease->empty(), expected.name + " has nothing at " + std::to_string(from));
+    Expect(lease.has_value(), Damage::kLost, lease ? std::string() : lease.error().message);
+    Expect(!lease->empty(), Damage::kLost,
+           expected.name + " has nothing at " + std::to_string(from));
     for (const spool::EntryView& entry : lease->entries()) {
-      Expect(next != expected.entries.end(), expected.name + " has more entries than it should");
+      Expect(next != expected.entries.end(), Damage::kTorn,
+             expected.name + " has more entries than it should");
       ExpectEntry(*next++, entry);
       from = entry.info.end_offset();
     }
   }
-  Expect(from == expected.end, expected.name + ": the entries do not reach to the end");
+  Expect(from == expected.end, Damage::kLost,
+         expected.name + ": the entries do not reach to the end");
 }
 
 void Driver::ExpectEntry(const Model::Entry& expected, const spool::EntryView& entry) const {
   const auto operation = static_cast<size_t>(base::LoadLittle<uint64_t>(expected.tag.data()));
   const auto action = static_cast<size_t>(base::LoadLittle<uint64_t>(expected.tag.data() + 8));
-  const std::string where = "entry of " + Of(operation) + ", action " + std::to_string(action);
   const spool::EntryInfo& info = entry.info;
-  Expect(info.tag == expected.tag && info.base_offset == expected.base_offset &&
-             info.record_count == expected.records &&
-             info.max_timestamp_ms == expected.timestamp_ms,
-         where + ": another one is in its place");
-  Expect(entry.bytes == workload_.contents[operation][action], where + ": its bytes are damaged");
+  const bool same = info.tag == expected.tag && info.base_offset == expected.base_offset &&
+                    info.record_count == expected.records &&
+                    info.max_timestamp_ms == expected.timestamp_ms;
+  if (same && entry.bytes == workload_.contents[operation][action]) return;
+  Expect(false, Damage::kTorn,
+         "entry of " + Of(operation) + ", action " + std::to_string(action) +
+             (same ? ": its bytes are damaged" : ": another one is in its place"));
 }
 
 void Driver::ExpectFindsByTime(const Model::Stream& expected, spool::StreamId stream) const {
@@ -350,10 +367,10 @@ void Driver::ExpectFindsByTime(const Model::Stream& expected, spool::StreamId st
           return entry.timestamp_ms >= time && entry.base_offset + entry.records > expected.start;
         });
     const auto found = spool_->FindByTime(stream, time);
-    Expect(found.has_value(), found ? std::string() : found.error().message);
+    Expect(found.has_value(), Damage::kLost, found ? std::string() : found.error().message);
     Expect(found->has_value() == (first != expected.entries.end()) &&
                (!*found || (*found)->base_offset == first->base_offset),
-           expected.name + ": does not find the entry of a time");
+           Damage::kTorn, expected.name + ": does not find the entry of a time");
   }
 }
 

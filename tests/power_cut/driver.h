@@ -50,7 +50,7 @@ class Driver {
   ~Driver();
 
   // The rest of the workload's steps. Does not come back if the life is cut short.
-  void Live(const Life& life);
+  void Live(const Life& life, Witness* witness = nullptr);
   // The life after the last one: nothing fails. Checks, goes on a little, cuts the power, checks.
   void Survey();
 
@@ -71,6 +71,7 @@ class Driver {
   void ExpectAllAnswered() const;
   void ExpectTakesMore();
   void ExpectSpaceAccounted() const;
+  void ExpectNothingUnfinished() const;
   // Against the operations that are acknowledged or stored.
   void ExpectHolds() const;
   void ExpectHolds(const Model& model) const;
@@ -78,7 +79,7 @@ class Driver {
   void ExpectEntry(const Model::Entry& expected, const spool::EntryView& entry) const;
   void ExpectFindsByTime(const Model::Stream& expected, spool::StreamId stream) const;
   // Ends the process with that verdict unless `holds`.
-  void Expect(bool holds, const std::string& otherwise) const;
+  void Expect(bool holds, Damage damage, const std::string& otherwise) const;
 
   const Workload& workload_;
   Ledger& ledger_;

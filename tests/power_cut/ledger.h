@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/random.h"
+
 namespace holdfast::power_cut {
 
 enum class Standing : uint8_t {
@@ -22,9 +24,34 @@ enum class Standing : uint8_t {
   kAbsent,  // Was not.
 };
 
+enum class Damage : uint8_t {
+  kNone,
+  kLost,        // Something that must be there is not.
+  kTorn,        // Something is there that must not be, or not like that.
+  kUnopenable,  // Cannot be opened, or the process died of it.
+  kStuck,       // Does not answer, does not take more, does not keep its accounts.
+};
+inline constexpr size_t kDamages = 5;
+
+// What a process found out before it ended. In memory of its own, since a survey notes in a copy of
+// the ledger.
+struct Verdict {
+  Damage damage = Damage::kNone;
+  char what[4000] = {};
+};
+
 struct Ledger {
-  Ledger(size_t operations, std::pmr::memory_resource* memory)
-      : standings(operations, Standing::kPlanned, memory), visible(memory) {}
+  Ledger(size_t operations, Verdict& verdict_in, std::pmr::memory_resource* memory)
+      : standings(operations, Standing::kPlanned, memory), visible(memory), verdict(verdict_in) {}
+
+  // Of all that decides what a survey expects.
+  [[nodiscard]] uint64_t Fingerprint() const {
+    uint64_t fingerprint = lives;
+    const auto add = [&](uint64_t value) { fingerprint = base::Random(fingerprint ^ value)(); };
+    for (const Standing standing : standings) add(static_cast<uint64_t>(standing));
+    for (const int64_t offset : visible) add(static_cast<uint64_t>(offset));
+    return fingerprint;
+  }
 
   std::pmr::vector<Standing> standings;
   // By stream: offsets below were shown to readers.
@@ -35,7 +62,7 @@ struct Ledger {
   uint64_t acked = 0;
   uint64_t refused = 0;
   bool surveyed = false;  // The last life came to its end.
-  char failure[4096] = {};
+  Verdict& verdict;
 };
 
 }  // namespace holdfast::power_cut

@@ -24,6 +24,11 @@ void NameHistory::Remove(uint64_t change, const std::string& name) {
   changes_.emplace_back(change, memory_).from = name;
 }
 
+void NameHistory::Replace(ino_t inode, ino_t by) {
+  for (auto& [name, known] : flushed_) known = known == inode ? by : known;
+  for (Change& change : changes_) change.inode = change.inode == inode ? by : change.inode;
+}
+
 void NameHistory::Flushed() {
   const Names names = Now();
   flushed_.clear();

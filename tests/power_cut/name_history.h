@@ -26,6 +26,8 @@ class NameHistory {
   void Make(uint64_t change, const std::string& name, ino_t inode);
   void Rename(uint64_t change, const std::string& from, const std::string& to, ino_t inode);
   void Remove(uint64_t change, const std::string& name);
+  // The file is another one from here on, and always was.
+  void Replace(ino_t inode, ino_t by);
 
   void Flushed();
   // As FileHistory's.

@@ -8,9 +8,9 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kPatterns = {"killed", "dropped", "kept", "torn",
                                                        "reordered"};
-constexpr std::array<std::string_view, 8> kFaults = {"no_space",   "quota",          "no_files",
-                                                     "error",      "error_written",  "short_write",
-                                                     "flush_lost", "flush_forgotten"};
+constexpr std::array<std::string_view, kFaultKinds> kFaults = {
+    "no_space",      "quota",       "no_files",   "error",
+    "error_written", "short_write", "flush_lost", "flush_forgotten"};
 
 std::vector<std::string_view> Split(std::string_view text, char by) {
   std::vector<std::string_view> parts;
@@ -40,14 +40,15 @@ bool Word(std::string_view text, const std::array<std::string_view, kSize>& word
 
 }  // namespace
 
+std::string_view NameOf(FaultKind kind) { return kFaults[static_cast<size_t>(kind)]; }
+
 std::string Format(const Case& test_case) {
   std::string text = test_case.workload + ":" + std::to_string(test_case.seed);
   for (size_t i = 0; i < test_case.lives.size(); ++i) {
     const auto& [fault, cut] = test_case.lives[i];
     if (i != 0) text += "/next";
     if (fault.call != 0)
-      text += "/fault:" + std::to_string(fault.call) + ":" +
-              std::string(kFaults[static_cast<size_t>(fault.kind)]) + ":" +
+      text += "/fault:" + std::to_string(fault.call) + ":" + std::string(NameOf(fault.kind)) + ":" +
               std::to_string(fault.count);
     if (cut.call != 0)
       text += "/cut:" + std::to_string(cut.call) + ":" +

@@ -5,6 +5,7 @@
 //   single:0/cut:20:killed:0/next/cut:9:dropped:0   kill -9, and a power cut in the next life
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -39,10 +40,11 @@ enum class FaultKind : uint8_t {
   kErrorWritten,  // EIO of a write that happened nevertheless.
   kShortWrite,    // Half of it.
   kFlushLost,     // EIO of a flush. The kernel drops what it could not write: reads see the old.
-  // EIO of a flush. The kernel forgets that these pages are not on the disk: reads
+  // EIO of a flush. The kernel forgets that these pages are not on the disk: reads see the new, and
+  // later flushes succeed without writing them.
   kFlushForgotten,
-  // see the new, and later flushes succeed without writing them.
 };
+inline constexpr size_t kFaultKinds = 8;
 
 struct Fault {
   uint32_t call = 0;   // From this call on, counting from 1; 0 is never.
@@ -62,6 +64,7 @@ struct Case {
   std::vector<Life> lives;
 };
 
+std::string_view NameOf(FaultKind kind);
 std::string Format(const Case& test_case);
 base::Result<Case> ParseCase(std::string_view text);
 

@@ -4,11 +4,14 @@
 //   SharedArena& arena = SharedArena::Map(size_t{64} << 20);
 //   auto* list = arena.New<std::pmr::vector<int>>(&arena);   // In every process forked from here.
 //
+// A process that tries something out takes a copy (BecomePrivate): what it notes stays its own.
+//
 // Limits: nothing is given back before Reset, which forgets everything at once. One process at a
 // time.
 #pragma once
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <memory_resource>
@@ -22,10 +25,18 @@ namespace holdfast::power_cut {
 class SharedArena final : public std::pmr::memory_resource {
  public:
   static SharedArena& Map(size_t bytes) {
-    void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const int file = memfd_create("arena", MFD_CLOEXEC);
+    HF_CHECK(file >= 0 && ftruncate(file, static_cast<off_t>(bytes)) == 0);
+    void* const memory =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
     HF_CHECK(memory != MAP_FAILED);
-    return *new (memory) SharedArena(bytes);
+    return *new (memory) SharedArena(bytes, file);
+  }
+
+  // Everything stays where it is, and is from now on this process's alone.
+  void BecomePrivate() {
+    HF_CHECK(mmap(this, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+                  file_, 0) == this);
   }
 
   void Reset() { used_ = kBegin; }
@@ -37,7 +48,9 @@ class SharedArena final : public std::pmr::memory_resource {
  private:
   static constexpr size_t kBegin = 256;  // Behind the arena itself.
 
-  explicit SharedArena(size_t bytes) : bytes_(bytes) { static_assert(sizeof(*this) <= kBegin); }
+  SharedArena(size_t bytes, int file) : bytes_(bytes), file_(file) {
+    static_assert(sizeof(*this) <= kBegin);
+  }
 
   void* do_allocate(size_t bytes, size_t alignment) override {
     used_ = (used_ + alignment - 1) / alignment * alignment;
@@ -52,6 +65,7 @@ class SharedArena final : public std::pmr::memory_resource {
   }
 
   const size_t bytes_;
+  const int file_;
   size_t used_ = kBegin;
 };
 

@@ -7,6 +7,9 @@
 // before (FileHistory, NameHistory). At a cut the files are changed into what the disk would hold,
 // and the process ends.
 //
+// Or a copy is made of what the disk would hold, and the process goes on: so one life can be cut at
+// each of its calls (Witness).
+//
 // Promises of a real disk that this one keeps, and no more: a sector of 512 bytes is written whole
 // or not at all; what a flush that succeeded covers is there; a write on a descriptor with O_DSYNC
 // is there when it returns; a rename happens whole or not at all. Of everything else any part may
@@ -22,6 +25,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <memory_resource>
 #include <string>
@@ -35,7 +39,21 @@
 namespace holdfast::power_cut {
 
 // A disk that lies, to see that the tests notice.
-enum class Lie : uint8_t { kNone, kFlushesDoNothing, kDirectoryFlushesDoNothing };
+enum class Lie : uint8_t {
+  kNone,
+  kFlushesDoNothing,
+  kDirectoryFlushesDoNothing,
+  kFlushesOfSparesDoNothing,  // Of segment files that are used again, until they get their place.
+};
+
+// Sees each call of a life before it happens.
+class Witness {
+ public:
+  virtual void BeforeCall(uint32_t call) = 0;  // And once after the last one, with the next number.
+
+ protected:
+  ~Witness() = default;
+};
 
 class SimulatedDisk {
  public:
@@ -44,15 +62,25 @@ class SimulatedDisk {
   SimulatedDisk(SharedArena& arena, const std::string& root, const std::string& limbo, Lie lie);
 
   // In the process that lives now. Calls are counted from 1 again.
-  void BeginLife(const Life& life);
+  void BeginLife(const Life& life, Witness* witness = nullptr);
   void Repair() { fault_ = {}; }
   // The cut that has not come yet comes now. Unless there is none, the process ends here.
   void EndLife();
+  // What the cut would leave, copied into the empty directory `to`, on the same file system, for
+  // another disk: files that the cut does not change are the same ones there until they are opened
+  // for writing.
+  void CopyAfterCut(const Cut& cut, const std::string& to) const;
+  // Of that, a number that is as good as unique to it. Files that only the living care about (LOCK,
+  // *-lock) count by name alone.
+  [[nodiscard]] uint64_t FingerprintAfterCut(const Cut& cut);
   // The power is cut and comes back; the process goes on, with all files closed.
   void CutPower(Pattern pattern, uint64_t seed);
 
   [[nodiscard]] uint32_t calls() const { return calls_; }
-  [[nodiscard]] uint32_t failed_calls() const { return failed_calls_; }  // Of all lives.
+  // Of all lives, by FaultKind; and those of them that wrote a meta page.
+  using FailedCalls = std::array<uint64_t, kFaultKinds>;
+  [[nodiscard]] const FailedCalls& failed_calls() const { return failed_calls_; }
+  [[nodiscard]] uint64_t failed_meta_writes() const { return failed_meta_writes_; }
 
   // What the wrapped calls ask. Nothing if the file is not on this disk.
   static SimulatedDisk* Of(int fd);
@@ -64,6 +92,7 @@ class SimulatedDisk {
   int Open(const char* path, int flags, mode_t mode);
   int Rename(const char* from, const char* to);
   int Unlink(const char* path);
+  int Close(int fd);
 
  private:
   enum class Kind : uint8_t { kWrite, kFlush, kFlushNames, kResize, kOpen, kRename, kUnlink };
@@ -74,9 +103,10 @@ class SimulatedDisk {
   };
 
   // A call is about to happen: counts it, cuts before it, or says how it goes.
-  Verdict Before(Kind kind);
+  Verdict Before(Kind kind, const char* path = nullptr);
   [[nodiscard]] bool Applies(Kind kind) const;
   int FlushFile(int fd, const Verdict& verdict, FileHistory& file);
+  FileHistory& HistoryOf(int fd);
   [[nodiscard]] Dice MakeDice(Pattern pattern, uint64_t seed) const;
 
   struct Place {
@@ -86,8 +116,16 @@ class SimulatedDisk {
   Place Find(const std::string& path);
   void PowerUp();
   void Scan(const std::string& directory);
+  // Files are made by calls that do not come here, too. It is looked for them before a call that
+  // names one, so that they are always found at the same time.
   void NoticeUnseen(const std::string& directory);
-  void NoticeUnseen();
+  [[nodiscard]] bool IsUnseen(const std::string& path) const;
+  FileHistory& AddFile(ino_t inode);
+  void Measure();
+  void CopyShared(const std::string& path);
+  // By inode.
+  [[nodiscard]] std::unordered_map<ino_t, std::string> Paths() const;
+  [[nodiscard]] std::string InLimbo(ino_t inode) const;
   void CutFiles(const Dice& dice);
   void CutNames(const Dice& dice);
   void EmptyLimbo();
@@ -99,7 +137,10 @@ class SimulatedDisk {
   dev_t device_ = 0;
   uint64_t next_change_ = 1;
   uint32_t calls_ = 0;
-  uint32_t failed_calls_ = 0;
+  FailedCalls failed_calls_{};
+  uint64_t failed_meta_writes_ = 0;
+  bool measured_ = false;
+  Witness* witness_ = nullptr;
   Fault fault_;
   Cut cut_;
   std::pmr::unordered_map<ino_t, FileHistory> files_;

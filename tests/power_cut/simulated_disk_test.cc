@@ -187,7 +187,8 @@ TEST_F(SimulatedDiskTest, CallsFailAsOrdered) {
   disk_->BeginLife({.fault = {.call = 1, .count = 1, .kind = FaultKind::kShortWrite}});
   EXPECT_EQ(pwrite(fd, "1234", 4, 0), 2);
   close(fd);
-  EXPECT_EQ(disk_->failed_calls(), 3u);
+  EXPECT_EQ(disk_->failed_calls()[static_cast<size_t>(FaultKind::kNoSpace)], 2u);
+  EXPECT_EQ(disk_->failed_calls()[static_cast<size_t>(FaultKind::kShortWrite)], 1u);
 }
 
 TEST(PlanTest, CasesAreReadAsTheyAreWritten) {

@@ -1,6 +1,7 @@
 // The calls that LMDB and the spool change files with, each sent to the simulated disk if it is
 // about one of its files. `nm -u` on liblmdb.a and the spool's library lists them: fallocate,
-// fdatasync, fsync, ftruncate, msync, open, pwrite, remove, rename, unlink, write and writev.
+// fdatasync, fsync, ftruncate, msync, open, pwrite, remove, rename, unlink, write and writev; and
+// close, since the disk keeps account of descriptors.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -35,6 +36,11 @@ int __wrap_open(const char* path, int flags, ...) {
   va_end(rest);
   SimulatedDisk* const disk = SimulatedDisk::Of(path);
   return disk != nullptr ? disk->Open(path, flags, mode) : __real_open(path, flags, mode);
+}
+
+int __wrap_close(int fd) {
+  SimulatedDisk* const disk = SimulatedDisk::Of(fd);
+  return disk != nullptr ? disk->Close(fd) : __real_close(fd);
 }
 
 ssize_t __wrap_write(int fd, const void* data, size_t size) {
