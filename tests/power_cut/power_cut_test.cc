@@ -283,6 +283,11 @@ TEST(ControlTest, ADiskThatForgetsFlushedNamesIsSeen) {
   EXPECT_GT(PercentSeen("roll", deceit, Pattern::kTorn), 50u);
 }
 
+TEST(ControlTest, AFileUsedAgainWithoutBeingFlushedFirstIsSeen) {
+  const Laboratory::Deceit deceit{.lie = Lie::kFlushesOfSparesDoNothing};
+  EXPECT_GT(PercentSeen("recycle", deceit, Pattern::kDropped), 0u);
+}
+
 TEST(ControlTest, AnAcknowledgementBeforeTheFlushIsSeen) {
   const Laboratory::Deceit deceit{.ack_early = true};
   EXPECT_GT(PercentSeen("single", deceit, Pattern::kDropped), 30u);
@@ -292,7 +297,7 @@ TEST(ControlTest, AnAcknowledgementBeforeTheFlushIsSeen) {
 TEST(ControlTest, ACutWhileTheLifeGoesOnLeavesWhatACutThatEndsItLeaves) {
   Laboratory laboratory;
   uint32_t compared = 0;
-  for (const char* const script : {"trims", "reopen"}) {
+  for (const char* const script : {"recycle", "reopen"}) {
     for (uint32_t call = 3; call < 200; call += 23 * kStride) {
       for (const Pattern pattern : kPowerCuts) {
         const Cut cut{call, pattern, call};

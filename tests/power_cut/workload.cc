@@ -167,12 +167,32 @@ void Full(Script& script, Workload& workload) {
   }
 }
 
+// Segments that get the files of retired ones, some of them whole lives long, frames of other sizes
+// over the old ones each time.
+void Recycle(Script& script, Workload& workload) {
+  workload.commit_bytes_max = 128 * kKiB;
+  for (uint32_t i = 0; i < 26; ++i) {
+    script.Append(i % 2, (60 + 83 * i % 270) * kKiB, 3);
+    script.Append(2, 1 + 700 * (i % 3));
+    if (i % 3 == 1) script.Do({{Kind::kPut, i % 4, 9000}});
+    script.Run();
+    if (i % 4 == 3) {
+      for (uint32_t stream = 0; stream < 3; ++stream) script.Trim(stream, stream + i % 3);
+      script.Run();
+    }
+    if (i == 12) script.Add(Step::Kind::kHold, 0);  // What it holds is retired, but no spare yet.
+    if (i == 17) script.Add(Step::Kind::kRelease);
+    if (i == 21) script.Reopen();
+  }
+  script.Check();
+}
+
 using Writer = void (*)(Script&, Workload&);
 struct Named {
   std::string_view name;
   Writer write;
 };
-constexpr std::array<Named, 11> kScripts = {{{"single", Single},
+constexpr std::array<Named, 12> kScripts = {{{"single", Single},
                                              {"groups", Groups},
                                              {"pipeline", Pipeline},
                                              {"large", Large},
@@ -182,7 +202,8 @@ constexpr std::array<Named, 11> kScripts = {{{"single", Single},
                                              {"progress", Progress},
                                              {"reopen", Reopen},
                                              {"streams", Streams},
-                                             {"full", Full}}};
+                                             {"full", Full},
+                                             {"recycle", Recycle}}};
 
 Action RandomAction(base::Random& random, uint32_t streams) {
   const auto below = [&](uint64_t limit) { return static_cast<uint32_t>(random.Below(limit)); };
