@@ -63,6 +63,15 @@ says that the file is good. Parts that are in the file (agent, broker) must be c
 Example:
   holdfast validate /etc/holdfast.yaml)";
 
+constexpr const char* kSpoolFooter =
+    R"(DIR is the directory of an agent's spool (--spool) or of a broker's data (--data).
+status, ls, cat and verify also work while the agent or broker runs; for the others it must be
+stopped. `holdfast spool VERB --help` says more.
+
+Example:
+  holdfast spool status /var/spool/holdfast
+  holdfast spool cat /var/spool/holdfast orders/0 --count 10)";
+
 // Collects the settings of one subcommand. Options of their own come after all --set.
 struct Settings {
   std::string file;
@@ -82,6 +91,9 @@ class Parser {
     AddBroker();
     AddDev();
     AddValidate();
+    AddSpoolVerbs(*Add(Command::kSpool, "spool", "Look into a spool's directory, check it, move it",
+                       kSpoolFooter),
+                  &spool_);
     Add(Command::kVersion, "version", "Print the version", "");
   }
 
@@ -94,7 +106,10 @@ class Parser {
     if (show_version_) return CommandLine{.command = Command::kVersion};
     const std::vector<CLI::App*> chosen = app_.get_subcommands();
     if (chosen.empty()) return Exit{kExitWrongUsage, app_.help()};
-    CommandLine line{.command = commands_.at(chosen.front())};
+    if (commands_.at(chosen.front()) == Command::kSpool &&
+        chosen.front()->get_subcommands().empty())
+      return Exit{kExitWrongUsage, chosen.front()->help()};
+    CommandLine line{.command = commands_.at(chosen.front()), .spool = std::move(spool_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
@@ -188,6 +203,7 @@ class Parser {
   CLI::App app_{kDescription, "holdfast"};
   bool show_version_ = false;
   Settings settings_;
+  SpoolCommand spool_;
   std::map<CLI::App*, Command> commands_;
 };
 

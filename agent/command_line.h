@@ -7,6 +7,7 @@
 #include <string>
 #include <variant>
 
+#include "agent/spool_command.h"
 #include "config/config.h"
 
 namespace holdfast::agent {
@@ -16,11 +17,12 @@ inline constexpr int kExitFine = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitWrongUsage = 2;  // Or wrong configuration.
 
-enum class Command : uint8_t { kAgent, kBroker, kDev, kValidate, kVersion };
+enum class Command : uint8_t { kAgent, kBroker, kDev, kValidate, kSpool, kVersion };
 
 struct CommandLine {
   Command command = Command::kVersion;
   config::Sources sources;
+  SpoolCommand spool;
 };
 
 // Nothing to run: a help text (standard output) or a wrong usage (standard error).

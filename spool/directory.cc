@@ -149,6 +149,19 @@ struct flock WholeFile() {
   return lock;
 }
 
+// What a crash while the spool was made leaves, and what a fresh file system has.
+bool CountsAsEmpty(std::string_view name) {
+  return name == kLock || name == kMarkerDraft || name == kImportingDraft || name == "lost+found";
+}
+
+bool IsEmpty(const std::string& path) {
+  std::error_code error;
+  const auto entries = fs::directory_iterator(path, error);
+  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return CountsAsEmpty(entry.path().filename().string());
+  });
+}
+
 tl::unexpected<base::Error> NoSpool(const std::string& path) {
   std::error_code error;
   std::string message = path;
@@ -156,7 +169,7 @@ tl::unexpected<base::Error> NoSpool(const std::string& path) {
     message += ": there is no such directory";
   } else if (!fs::is_directory(path, error)) {
     message += ": is not a directory";
-  } else if (fs::is_empty(path, error)) {
+  } else if (IsEmpty(path)) {
     message += ": is empty; there was never a spool here, or it was dropped";
   } else if (fs::exists(PathOf(path, kImporting), error)) {
     message += ": an import was cut off here; run it again";
@@ -164,11 +177,6 @@ tl::unexpected<base::Error> NoSpool(const std::string& path) {
     message += ": is not a spool: it has no file HOLDFAST";
   }
   return base::Unexpected(base::Code::kNotFound, std::move(message));
-}
-
-// What a crash while the spool was made leaves, and what a fresh file system has.
-bool CountsAsEmpty(std::string_view name) {
-  return name == kLock || name == kMarkerDraft || name == kImportingDraft || name == "lost+found";
 }
 
 }  // namespace

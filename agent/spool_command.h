@@ -1,0 +1,57 @@
+// `holdfast spool VERB DIR`: what an operator does with a spool's directory, of an agent or of a
+// broker. status, ls, cat and verify only look, and work beside a running process; the others
+// change the directory, own it meanwhile, and refuse if a process has it.
+//
+// Output goes to standard output, what went wrong and progress to standard error.
+// Threads: main.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace holdfast::agent {
+
+enum class SpoolVerb : uint8_t {
+  kStatus,
+  kLs,
+  kCat,
+  kVerify,
+  kRepair,
+  kExport,
+  kImport,
+  kDrop,
+  kCompact,
+};
+
+enum class CatFormat : uint8_t { kText, kJson, kRaw };
+
+// As the command line says it.
+struct SpoolCommand {
+  SpoolVerb verb = SpoolVerb::kStatus;
+  std::string directory;
+  std::vector<std::string> streams;  // cat: one; drop: any.
+  std::string file;                  // export, import; "-" is standard output or input.
+  std::vector<std::string> key_files;
+  std::optional<int64_t> from;
+  std::optional<uint64_t> count;
+  CatFormat format = CatFormat::kText;
+  bool json = false;
+  bool yes = false;
+  bool all = false;
+  bool copy = false;
+  bool undo = false;
+};
+
+// Adds the verbs and their options below `spool`. Parsing fills `command`, which outlives `spool`.
+void AddSpoolVerbs(CLI::App& spool, SpoolCommand* command);
+
+// Returns the exit code.
+int RunSpoolCommand(const SpoolCommand& command);
+
+}  // namespace holdfast::agent

@@ -1,0 +1,127 @@
+#include "agent/spool_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+namespace holdfast::agent {
+namespace {
+
+// The length of the well-formed sequence that `bytes` begins with, or 0. RFC 3629.
+size_t Utf8Length(std::string_view bytes) {
+  const auto at = [&](size_t i) { return static_cast<uint8_t>(i < bytes.size() ? bytes[i] : 0); };
+  const auto continues = [&](size_t i) { return (at(i) & 0xc0) == 0x80; };
+  const uint8_t first = at(0);
+  if (first < 0x80) return 1;
+  if (first >= 0xc2 && first < 0xe0) return continues(1) ? 2 : 0;
+  if (first >= 0xe0 && first < 0xf0) {
+    const bool overlong = first == 0xe0 && at(1) < 0xa0;
+    const bool surrogate = first == 0xed && at(1) >= 0xa0;
+    return !overlong && !surrogate && continues(1) && continues(2) ? 3 : 0;
+  }
+  if (first >= 0xf0 && first < 0xf5) {
+    const bool overlong = first == 0xf0 && at(1) < 0x90;
+    const bool too_high = first == 0xf4 && at(1) >= 0x90;
+    return !overlong && !too_high && continues(1) && continues(2) && continues(3) ? 4 : 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int64_t NowMs() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+std::string CountText(uint64_t count) {
+  std::string text = std::to_string(count);
+  for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, 1, ',');
+  return text;
+}
+
+std::string BytesText(uint64_t bytes) {
+  constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB"};
+  if (bytes < 1024) return std::to_string(bytes) + " B";
+  double amount = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  while (amount >= 1024 && unit + 1 < kUnits.size()) {
+    amount /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.1f} {}", amount, kUnits[unit]);
+}
+
+std::string TimeText(int64_t time_ms) {
+  const auto seconds = static_cast<time_t>(time_ms / 1000);
+  tm parts{};
+  gmtime_r(&seconds, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900,
+                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                     time_ms % 1000);
+}
+
+std::string AgeText(int64_t milliseconds) {
+  const int64_t seconds = std::max<int64_t>(milliseconds, 0) / 1000;
+  if (seconds < 60) return fmt::format("{} s", seconds);
+  if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
+  if (seconds < 86400) return fmt::format("{} h {} min", seconds / 3600, seconds % 3600 / 60);
+  return fmt::format("{} d {} h", seconds / 86400, seconds % 86400 / 3600);
+}
+
+bool IsUtf8(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const size_t length = Utf8Length(bytes);
+    if (length == 0) return false;
+    bytes.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string Base64(std::string_view bytes) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  text.reserve((bytes.size() + 2) / 3 * 4);
+  for (size_t at = 0; at < bytes.size(); at += 3) {
+    const std::string_view group = bytes.substr(at, 3);
+    uint32_t bits = 0;
+    for (size_t i = 0; i < 3; ++i)
+      bits = bits << 8 | (i < group.size() ? static_cast<uint8_t>(group[i]) : 0u);
+    for (size_t i = 0; i < 4; ++i)
+      text.push_back(i <= group.size() ? kDigits[bits >> (18 - 6 * i) & 0x3f] : '=');
+  }
+  return text;
+}
+
+std::string Escaped(const std::optional<std::string_view>& bytes) {
+  if (!bytes) return "\\N";
+  std::string text;
+  text.reserve(bytes->size());
+  for (std::string_view rest = *bytes; !rest.empty();) {
+    const size_t length = Utf8Length(rest);
+    const char c = rest[0];
+    if (length > 1) {
+      text.append(rest.substr(0, length));
+    } else if (c == '\t') {
+      text.append("\\t");
+    } else if (c == '\n') {
+      text.append("\\n");
+    } else if (c == '\r') {
+      text.append("\\r");
+    } else if (c == '\\') {
+      text.append("\\\\");
+    } else if (length == 0 || static_cast<uint8_t>(c) < 0x20 || c == 0x7f) {
+      text.append(fmt::format("\\x{:02x}", static_cast<uint8_t>(c)));
+    } else {
+      text.push_back(c);
+    }
+    rest.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return text;
+}
+
+}  // namespace holdfast::agent
