@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/endian.h"
 #include "base/log.h"
 #include "spool/directory.h"
 #include "tests/spool/spool_fixture.h"
@@ -146,6 +147,26 @@ TEST_F(TransferTest, HalfAnImportIsNoSpool) {
   ASSERT_TRUE(ImportAll(target_.path(), bytes));
   TestSpool other(target_.path());
   EXPECT_TRUE(other.Open());
+}
+
+// Each section is whole, but not all of them are there.
+TEST_F(TransferTest, AnExportWithoutOneOfItsCommitsIsRefused) {
+  Fill();
+  spool_.Close();
+  std::string bytes = ExportAll();
+  constexpr uint32_t kFrame = 5;
+  for (size_t at = 12;;) {
+    ASSERT_LT(at, bytes.size());
+    const size_t size = 12 + base::LoadLittle<uint64_t>(&bytes[at + 4]) + 4;
+    if (base::LoadLittle<uint32_t>(&bytes[at]) == kFrame) {
+      bytes.erase(at, size);
+      break;
+    }
+    at += size;
+  }
+  const auto imported = ImportAll(target_.path(), bytes);
+  ASSERT_FALSE(imported);
+  EXPECT_THAT(imported.error().message, HasSubstr("missing"));
 }
 
 TEST_F(TransferTest, NothingIsImportedIntoADirectoryThatIsNotEmpty) {
