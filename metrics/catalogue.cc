@@ -92,6 +92,9 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
                                          .label = "cause"})),
       damaged_frames(registry.AddCounter({.name = "holdfast_spool_damaged_frames_total",
                                           .help = "Frames found damaged and set aside."})),
+      damaged_segments(registry.AddCounter(
+          {.name = "holdfast_spool_damaged_segments_total",
+           .help = "Segment files found damaged; see the log for what is lost."})),
       reopens(registry.AddCounter(
           {.name = "holdfast_spool_reopens_total",
            .help = "Times a segment was closed and opened again after an error."})),

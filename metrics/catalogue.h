@@ -45,6 +45,7 @@ struct SpoolMetrics {
   Gauge& queue_operations;
   Family<Counter>& refused;  // Appends, by cause.
   Counter& damaged_frames;
+  Counter& damaged_segments;
   Counter& reopens;         // Of an environment after an error.
   Family<Counter>& errors;  // Of the storage below, by cause.
   Counter& recycled_segments;

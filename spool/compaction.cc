@@ -36,7 +36,8 @@ base::Result<Owned> Own(const std::string& path, const KeyRing& keys) {
 
 base::Result<std::shared_ptr<SegmentFile>> OpenSealed(const Owned& spool, uint64_t number) {
   const std::string path = spool.directory.SegmentPath(number);
-  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, lmdb::Access::kRead, spool.keys));
+  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, {spool.directory.id(), number},
+                                                   lmdb::Access::kRead, spool.keys, nullptr));
   if (!file->header())
     return base::Unexpected(base::Code::kCorrupt, path + ": the segment has no header");
   return file;
@@ -116,7 +117,9 @@ base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> str
                          .changes = changes};
   const OfflineView::SegmentInfo& newest = spool.view->segments().back();
   const std::string path = spool.directory.SegmentPath(newest.number);
-  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, lmdb::Access::kWrite, spool.keys));
+  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, {spool.directory.id(), newest.number},
+                                                   lmdb::Access::kWrite, spool.keys, nullptr));
+  if (file->salvaged()) return base::Unexpected(base::Code::kCorrupt, path + ": is damaged");
   HF_RETURN_IF_ERROR(file->SyncInherited());
   if (trims.FrameBytes() <= file->RoomBytes(spool.view->open_index())) {
     HF_RETURN_IF_ERROR(file->Append(trims));

@@ -32,6 +32,7 @@ constexpr std::string_view kImporting = "IMPORTING";
 constexpr std::string_view kImportingDraft = "IMPORTING.new";
 constexpr std::string_view kSegmentSuffix = ".segment";
 constexpr std::string_view kUnfinishedSuffix = ".new";
+constexpr std::string_view kDamagedSuffix = ".damaged";
 constexpr size_t kNumberDigits = 20;
 
 std::optional<uint64_t> ParseSegmentName(std::string_view name) {
@@ -425,6 +426,16 @@ base::Result<void> Directory::RemoveSegment(uint64_t number) const {
 base::Result<std::string> Directory::SetSegmentAside(uint64_t number) const {
   const std::string from = SegmentPath(number);
   std::string to = from + std::string(kUnfinishedSuffix);
+  HF_RETURN_IF_ERROR(RemoveFile(from + "-lock"));
+  if (rename(from.c_str(), to.c_str()) != 0)
+    return base::Unexpected(base::ErrnoError(to + ": cannot rename", errno));
+  HF_RETURN_IF_ERROR(Sync());
+  return to;
+}
+
+base::Result<std::string> Directory::KeepDamaged(uint64_t number) const {
+  const std::string from = SegmentPath(number);
+  std::string to = from + std::string(kDamagedSuffix);
   HF_RETURN_IF_ERROR(RemoveFile(from + "-lock"));
   if (rename(from.c_str(), to.c_str()) != 0)
     return base::Unexpected(base::ErrnoError(to + ": cannot rename", errno));

@@ -5,6 +5,7 @@
 //   EXPORTED                       there if the spool was handed over to another host: to where
 //   00000000000000000007.segment   one LMDB environment each, with its lock file while it is open
 //   *.new                          not finished, or a spare: nobody needs it after a crash
+//   *.damaged                      a segment of which nothing can be read; only people need it
 //
 // A directory that holds something else is left alone, as is one written by a newer format, and one
 // that was handed over: whoever took the export delivers it.
@@ -12,7 +13,6 @@
 // Threads: any; constant after Open.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -21,20 +21,20 @@
 #include <vector>
 
 #include "base/result.h"
+#include "spool/origin.h"
 
 namespace holdfast::spool {
 
 inline constexpr uint32_t kFormatVersion = 1;
 
-using SpoolId = std::array<char, 16>;
 std::string ToText(const SpoolId& id);  // 32 hexadecimal digits.
 
 // What can be seen of a spool without owning it.
 struct DirectoryView {
   uint32_t format = 0;
   SpoolId id{};
-  bool live = false;  // A process owns it.
-  std::string owner;  // The pid of that process, or of the last one.
+  bool live = false;                    // A process owns it.
+  std::string owner;                    // The pid of that process, or of the last one.
   std::optional<std::string> exported;  // To where and when, for a person.
 };
 
@@ -87,6 +87,9 @@ class Directory {
   // Takes the segment out of the log, for good, but keeps its file for AdoptSegment. Returns its
   // path; on opening it counts as unfinished.
   base::Result<std::string> SetSegmentAside(uint64_t number) const;
+  // A segment of which nothing can be read leaves the log, but its file stays for experts. Returns
+  // its new path.
+  base::Result<std::string> KeepDamaged(uint64_t number) const;
   // `from` takes the name of segment `number`, for good.
   base::Result<void> AdoptSegment(const std::string& from, uint64_t number) const;
   // What the file system would still give us.

@@ -20,7 +20,8 @@ constexpr size_t kCommitTime = 16;
 constexpr size_t kEntryCount = 24;
 constexpr size_t kChangesBytes = 28;
 constexpr size_t kEntryBytes = 32;
-constexpr size_t kChecksum = 36;
+constexpr size_t kPrevious = 36;
+constexpr size_t kChecksum = 40;
 static_assert(kChecksum + sizeof(uint32_t) == kFrameHeaderBytes);
 // A line of the table of contents:
 constexpr size_t kStream = 0;
@@ -49,8 +50,8 @@ std::string_view View(const EntryContext& context) { return {context.data(), con
 
 uint64_t StoredBytes(uint64_t bytes, bool sealed) { return bytes + (sealed ? kSealBytes : 0); }
 
-uint32_t Checksum(std::string_view bytes, size_t covered) {
-  const uint32_t crc = base::Crc32c(bytes.substr(0, kChecksum));
+uint32_t Checksum(uint32_t seed, std::string_view bytes, size_t covered) {
+  const uint32_t crc = base::Crc32c(bytes.substr(0, kChecksum), seed);
   return base::Crc32c(bytes.substr(kFrameHeaderBytes, covered - kFrameHeaderBytes), crc);
 }
 
@@ -76,7 +77,7 @@ uint64_t FrameDraft::FrameBytes() const {
   return spool::FrameBytes(entries.size(), EntryBytes(), changes.size(), key != nullptr);
 }
 
-void EncodeFrame(const FrameDraft& draft, std::span<char> out) {
+uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
   const bool sealed = draft.key != nullptr;
   const uint64_t entry_bytes =
       draft.EntryBytes() + (sealed ? draft.entries.size() * kSealBytes : 0);
@@ -92,6 +93,7 @@ void EncodeFrame(const FrameDraft& draft, std::span<char> out) {
   base::StoreLittle(header + kEntryCount, static_cast<uint32_t>(draft.entries.size()));
   base::StoreLittle(header + kChangesBytes, static_cast<uint32_t>(changes_bytes));
   base::StoreLittle(header + kEntryBytes, static_cast<uint32_t>(entry_bytes));
+  base::StoreLittle(header + kPrevious, draft.previous);
 
   Salt salt{};
   char* line = header + kFrameHeaderBytes;
@@ -128,24 +130,27 @@ void EncodeFrame(const FrameDraft& draft, std::span<char> out) {
     line += kTableLineBytes;
   }
   const std::string_view frame(out.data(), out.size());
-  base::StoreLittle(header + kChecksum, Checksum(frame, static_cast<size_t>(payload - header)));
+  const uint32_t checksum = Checksum(draft.seed, frame, static_cast<size_t>(payload - header));
+  base::StoreLittle(header + kChecksum, checksum);
+  return checksum;
 }
 
 base::Result<FrameView> FrameView::Parse(std::string_view bytes) {
   if (bytes.size() < kFrameHeaderBytes) return Corrupt("shorter than a header");
   const char* const header = bytes.data();
   if (base::LoadLittle<uint32_t>(header + kMagic) != kFrameMagic) return Corrupt("no magic number");
-  const FrameView frame(bytes, base::LoadLittle<uint32_t>(header + kEntryCount),
-                        base::LoadLittle<uint32_t>(header + kChangesBytes),
-                        base::LoadLittle<uint16_t>(header + kFlags) == kSealedFlag);
-  const uint64_t entry_bytes = base::LoadLittle<uint32_t>(header + kEntryBytes);
-  if (frame.PayloadBegin() + entry_bytes != bytes.size()) return Corrupt("lengths do not add up");
+  FrameView frame(bytes, base::LoadLittle<uint32_t>(header + kEntryCount),
+                  base::LoadLittle<uint32_t>(header + kChangesBytes),
+                  base::LoadLittle<uint16_t>(header + kFlags) == kSealedFlag);
+  const uint64_t size = frame.PayloadBegin() + base::LoadLittle<uint32_t>(header + kEntryBytes);
+  if (size > bytes.size()) return Corrupt("longer than its place");
+  frame.bytes_ = bytes.substr(0, size);
   return frame;
 }
 
-base::Result<void> FrameView::Verify(CommitNumber expected) const {
+base::Result<void> FrameView::Verify(uint32_t seed, CommitNumber expected) const {
   const char* const header = bytes_.data();
-  if (base::LoadLittle<uint32_t>(header + kChecksum) != Checksum(bytes_, PayloadBegin()))
+  if (base::LoadLittle<uint32_t>(header + kChecksum) != Checksum(seed, bytes_, PayloadBegin()))
     return Corrupt("wrong checksum");
   // The segment's format version says which frames it holds, so these are damage, not novelty.
   if (base::LoadLittle<uint16_t>(header + kVersion) != kFrameVersion ||
@@ -195,6 +200,14 @@ base::Result<EntryView> FrameView::entry(uint32_t index, const SegmentKey* key,
   const EntryContext context = ContextOf(bytes_.data(), Line(index));
   HF_RETURN_IF_ERROR(OpenSealed(key, index, View(context), stored, plain));
   return EntryView{entry_info, *plain};
+}
+
+uint32_t FrameView::checksum() const {
+  return base::LoadLittle<uint32_t>(bytes_.data() + kChecksum);
+}
+
+uint32_t FrameView::previous() const {
+  return base::LoadLittle<uint32_t>(bytes_.data() + kPrevious);
 }
 
 base::Result<std::string_view> FrameView::changes(const SegmentKey* key, std::string* plain) const {

@@ -1,9 +1,10 @@
 // A frame: the bytes of one group commit. A header, a table of contents with one fixed-size line
 // per entry, changes of state, then the entries' bytes in the order of the table. Pure: no I/O.
 //
-// The header's CRC-32C covers header, table and changes. The entries' bytes are not covered: record
-// batches bring a checksum of their own, so no byte is summed twice. docs/spool-format.md has the
-// grammar.
+// The header's CRC-32C covers header, table and changes, and where the frame belongs. The entries'
+// bytes are not covered: record batches bring a checksum of their own, so no byte is summed twice.
+// Each frame names the checksum of the one before it in its segment, so that frames can be put in
+// order again without the B-tree. docs/spool-format.md has the grammar.
 //
 // A frame may be *sealed*: changes and each entry are encrypted by themselves (spool/cipher.h), so
 // that reading one entry costs one decryption. Header and table stay readable, since index and
@@ -11,7 +12,7 @@
 //
 //   EncodeFrame(draft, out);                            // out has draft.FrameBytes() bytes
 //   HF_ASSIGN_OR_RETURN(FrameView frame, FrameView::Parse(bytes));
-//   HF_RETURN_IF_ERROR(frame.Verify(commit));           // once per frame and process
+//   HF_RETURN_IF_ERROR(frame.Verify(seed, commit));     // once per frame and process
 #pragma once
 
 #include <cstddef>
@@ -22,13 +23,14 @@
 
 #include "base/result.h"
 #include "spool/cipher.h"
+#include "spool/origin.h"
 #include "spool/spool.h"
 
 namespace holdfast::spool {
 
 inline constexpr uint32_t kFrameMagic = 0x31464648;  // "HFF1" in file order.
 inline constexpr uint16_t kFrameVersion = 1;
-inline constexpr size_t kFrameHeaderBytes = 40;
+inline constexpr size_t kFrameHeaderBytes = 44;
 inline constexpr size_t kTableLineBytes = 48;
 
 // An entry of the frame that is being made.
@@ -38,6 +40,8 @@ struct DraftEntry {
 };
 
 struct FrameDraft {
+  uint32_t seed = 0;      // Origin::Seed of its segment.
+  uint32_t previous = 0;  // FrameView::checksum of the frame before; 0 if there is none.
   CommitNumber commit;
   int64_t commit_time_ms = 0;
   std::span<const DraftEntry> entries;
@@ -50,15 +54,17 @@ struct FrameDraft {
 
 uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_bytes, bool sealed);
 
-void EncodeFrame(const FrameDraft& draft, std::span<char> out);
+// Returns its checksum.
+uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out);
 
 // Reads a frame in place.
 class FrameView {
  public:
-  // kCorrupt if the header does not fit `bytes`. The rest is to be believed after Verify only.
+  // Takes as much of `bytes` as the header says; kCorrupt if that is more than there is. The rest
+  // is to be believed after Verify only.
   static base::Result<FrameView> Parse(std::string_view bytes);
   // Checksum, version, commit number, and that every entry lies inside. kCorrupt otherwise.
-  [[nodiscard]] base::Result<void> Verify(CommitNumber expected) const;
+  [[nodiscard]] base::Result<void> Verify(uint32_t seed, CommitNumber expected) const;
 
   [[nodiscard]] CommitNumber commit() const;
   [[nodiscard]] int64_t commit_time_ms() const;
@@ -71,6 +77,9 @@ class FrameView {
                                               std::string* plain) const;
   [[nodiscard]] base::Result<std::string_view> changes(const SegmentKey* key,
                                                        std::string* plain) const;
+  [[nodiscard]] uint32_t checksum() const;
+  [[nodiscard]] uint32_t previous() const;
+  [[nodiscard]] std::string_view bytes() const { return bytes_; }
 
  private:
   FrameView(std::string_view bytes, uint32_t entry_count, uint32_t changes_bytes, bool sealed)

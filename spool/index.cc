@@ -32,6 +32,10 @@ bool TakeVarint(std::string_view* in, uint64_t* value) {
 uint64_t ZigZag(uint64_t difference) { return (difference << 1) ^ (0 - (difference >> 63)); }
 uint64_t UnZigZag(uint64_t value) { return (value >> 1) ^ (0 - (value & 1)); }
 
+uint32_t BlockChecksum(uint32_t seed, StreamId stream, int64_t base_offset, std::string_view body) {
+  return base::Crc32c(body, base::Crc32c(BlockKey(stream, base_offset), seed));
+}
+
 }  // namespace
 
 void MemoryIndex::Add(StreamId stream, const Place& place) {
@@ -82,7 +86,7 @@ bool ParseBlockKey(std::string_view key, StreamId* stream, int64_t* base_offset)
   return true;
 }
 
-std::string PackBlock(const Place* places, size_t count) {
+std::string PackBlock(uint32_t seed, StreamId stream, const Place* places, size_t count) {
   std::string block(sizeof(uint32_t), '\0');
   Place previous;
   previous.base_offset = places[0].base_offset;
@@ -98,14 +102,15 @@ std::string PackBlock(const Place* places, size_t count) {
     previous = place;
   }
   const std::string_view body = std::string_view(block).substr(sizeof(uint32_t));
-  base::StoreLittle(block.data(), base::Crc32c(body));
+  base::StoreLittle(block.data(), BlockChecksum(seed, stream, places[0].base_offset, body));
   return block;
 }
 
-base::Result<void> UnpackBlock(std::string_view block, int64_t base_offset,
-                               std::vector<Place>* out) {
+base::Result<void> UnpackBlock(uint32_t seed, StreamId stream, int64_t base_offset,
+                               std::string_view block, std::vector<Place>* out) {
   if (block.size() < sizeof(uint32_t) ||
-      base::LoadLittle<uint32_t>(block.data()) != base::Crc32c(block.substr(sizeof(uint32_t))))
+      base::LoadLittle<uint32_t>(block.data()) !=
+          BlockChecksum(seed, stream, base_offset, block.substr(sizeof(uint32_t))))
     return base::Unexpected(base::Code::kCorrupt, "damaged index block");
   block.remove_prefix(sizeof(uint32_t));
   Place place;

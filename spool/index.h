@@ -52,9 +52,10 @@ inline constexpr size_t kBlockKeyBytes = 12;
 std::string BlockKey(StreamId stream, int64_t base_offset);
 bool ParseBlockKey(std::string_view key, StreamId* stream, int64_t* base_offset);
 
-// `places` lie within one block; its key's offset is that of the first.
-std::string PackBlock(const Place* places, size_t count);
-base::Result<void> UnpackBlock(std::string_view block, int64_t base_offset,
-                               std::vector<Place>* out);
+// `places` lie within one block; its key's offset is that of the first. The checksum covers the
+// key, and begins with `seed` (Origin::Seed of the segment).
+std::string PackBlock(uint32_t seed, StreamId stream, const Place* places, size_t count);
+base::Result<void> UnpackBlock(uint32_t seed, StreamId stream, int64_t base_offset,
+                               std::string_view block, std::vector<Place>* out);
 
 }  // namespace holdfast::spool

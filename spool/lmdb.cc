@@ -111,6 +111,8 @@ Transaction::~Transaction() {
   if (txn_ != nullptr) mdb_txn_abort(txn_);
 }
 
+uint64_t Transaction::id() const { return mdb_txn_id(txn_); }
+
 base::Error Transaction::ErrorOf(std::string_view what, int code) const {
   return LmdbError(environment_->path(), what, code);
 }

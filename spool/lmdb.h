@@ -20,7 +20,8 @@
 // - After a failed write of a meta page every call answers MDB_PANIC until the environment is
 //   opened anew; after a failed flush the kernel may have dropped what it could not write and
 //   forget about it. We never write to an environment again after either (see spool/writer.h).
-// - LMDB does not sum its pages. What must not be believed blindly has a CRC of its own.
+// - LMDB does not sum its pages. They are checked before it sees them (spool/page_check.h), and
+//   values have a CRC of their own.
 //
 // Threads: an Environment may be used from any thread; one write transaction at a time, on one
 //   thread. A read transaction and its cursors are used by one thread at a time.
@@ -99,11 +100,12 @@ class Transaction {
   // Nothing if the key is not there.
   base::Result<std::optional<std::string_view>> Get(Database database, std::string_view key) const;
   [[nodiscard]] MDB_txn* get() const { return txn_; }
+  [[nodiscard]] uint64_t id() const;
   [[nodiscard]] base::Error ErrorOf(std::string_view what, int code) const;
 
  protected:
-  Transaction(const Environment& environment, MDB_txn* txn)
-      : environment_(&environment), txn_(txn) {}
+  Transaction(const Environment* environment, MDB_txn* txn)
+      : environment_(environment), txn_(txn) {}
 
   const Environment* environment_;
   MDB_txn* txn_;
@@ -111,13 +113,16 @@ class Transaction {
 
 class ReadTransaction : public Transaction {
  public:
+  // Of no environment; there is nothing to Get.
+  static ReadTransaction OfNothing() { return ReadTransaction(); }
   static base::Result<ReadTransaction> Begin(const Environment& environment);
   // kNotFound if there is no such database. The handle outlives the transaction after KeepHandles.
   base::Result<Database> Open(const char* name);
   base::Result<void> KeepHandles();
 
  private:
-  using Transaction::Transaction;
+  ReadTransaction() : Transaction(nullptr, nullptr) {}
+  ReadTransaction(const Environment& environment, MDB_txn* txn) : Transaction(&environment, txn) {}
 };
 
 // Gone without Commit, it leaves no trace.
@@ -133,7 +138,7 @@ class WriteTransaction : public Transaction {
   base::Result<void> Commit();
 
  private:
-  using Transaction::Transaction;
+  WriteTransaction(const Environment& environment, MDB_txn* txn) : Transaction(&environment, txn) {}
 };
 
 class Cursor {

@@ -51,11 +51,9 @@ base::Result<void> OfflineView::Load() {
   for (size_t at = files.size(); at-- > 0;) {
     const SegmentInfo newest{.number = files[at].number, .disk_bytes = files[at].bytes};
     HF_ASSIGN_OR_RETURN(const auto file,
-                        SegmentFile::Observe(Directory::SegmentPath(path_, newest.number), keys_));
+                        SegmentFile::Observe(Directory::SegmentPath(path_, newest.number),
+                                             {directory_.id, newest.number}, keys_));
     if (!file->header()) continue;
-    if (file->header()->spool != directory_.id || file->header()->number != newest.number)
-      return base::Unexpected(base::Code::kInvalid, Directory::SegmentPath(path_, newest.number) +
-                                                        ": belongs to another spool or place");
     segments_.push_back(newest);
     HF_RETURN_IF_ERROR(LoadState(*file));
     // Older ones that are not known any more were retired; some crash may have kept the file.
@@ -74,15 +72,17 @@ base::Result<void> OfflineView::Load() {
 base::Result<void> OfflineView::LoadState(SegmentFile& file) {
   SegmentInfo newest = segments_.back();
   segments_.clear();
-  HF_RETURN_IF_ERROR(file.ReadCheckpoint([&](const Change& change) -> base::Result<void> {
-    if (change.kind != ChangeKind::kSegment) return state_.Apply(change);
-    segments_.push_back({.number = change.segment,
-                         .disk_bytes = 0,
-                         .first_commit = change.first_commit,
-                         .end_commit = change.end_commit,
-                         .entry_bytes = change.entry_bytes});
-    return {};
-  }));
+  HF_RETURN_IF_ERROR(file.ReadCheckpoint(
+      [&](const Change& change) -> base::Result<void> {
+        if (change.kind != ChangeKind::kSegment) return state_.Apply(change);
+        segments_.push_back({.number = change.segment,
+                             .disk_bytes = 0,
+                             .first_commit = change.first_commit,
+                             .end_commit = change.end_commit,
+                             .entry_bytes = change.entry_bytes});
+        return {};
+      },
+      SegmentFile::Pieces::kIntact));
   const uint64_t first = file.header()->first_commit.value();
   {
     HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
@@ -114,11 +114,12 @@ base::Result<void> OfflineView::LoadState(SegmentFile& file) {
 
 base::Result<std::shared_ptr<SegmentFile>> OfflineView::OpenSegment(
     const SegmentInfo& segment) const {
-  auto file = SegmentFile::Observe(Directory::SegmentPath(path_, segment.number), keys_);
+  auto file = SegmentFile::Observe(Directory::SegmentPath(path_, segment.number),
+                                   {directory_.id, segment.number}, keys_);
   if (!file && file.error().code == base::Code::kNotFound) return nullptr;
   if (!file) return file;
-  // A file that was used again lost its header, or has another.
-  if (!(*file)->header() || (*file)->header()->number != segment.number) return nullptr;
+  // A file that was used again lost its header.
+  if (!(*file)->header()) return nullptr;
   return file;
 }
 

@@ -109,10 +109,7 @@ base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64
       if (!lease.entries.empty() && place.base_offset < from) continue;  // Had that one.
       const base::Result<FrameView> frame =
           FindFrame(*lease.file, *lease.transaction, stream, place);
-      if (!frame) {
-        store_->metrics().damaged_frames.Add();
-        return {};
-      }
+      if (!frame) return {};
       // The next entry begins where the last one ended, unless one between is lost.
       const EntryInfo info = frame->info(place.line);
       if (place.base_offset > from || info.end_offset() <= from) return {};
@@ -121,7 +118,7 @@ base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64
       const base::Result<EntryView> entry =
           frame->entry(place.line, lease.file->key(), &lease.plain.emplace_back());
       if (!entry) {
-        store_->metrics().damaged_frames.Add();
+        store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
         return {};
       }
       lease.entries.push_back(*entry);
@@ -159,8 +156,10 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindFrom(const Segments& seg
                                                              StreamId stream, int64_t from,
                                                              int64_t timestamp_ms_min) {
   for (size_t at = first; at < segments.size(); ++at) {
-    HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
-    HF_ASSIGN_OR_RETURN(auto entry, FindEntry(*state, stream, from, timestamp_ms_min));
+    const auto state = Take(segments[at]);
+    if (!state && state.error().code == base::Code::kCorrupt) continue;
+    if (!state) return base::Unexpected(state.error());
+    HF_ASSIGN_OR_RETURN(auto entry, FindEntry(**state, stream, from, timestamp_ms_min));
     if (entry) return entry;
   }
   return std::nullopt;
@@ -197,7 +196,7 @@ base::Result<size_t> SpoolReader::FindSegment(const Segments& segments, StreamId
   size_t high = segments.size();
   while (high - low > 1) {
     const size_t middle = low + (high - low) / 2;
-    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(segments[middle], stream));
+    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(segments, middle, stream));
     (stream_end.end <= offset ? low : high) = middle;
   }
   return low;
@@ -210,16 +209,30 @@ base::Result<size_t> SpoolReader::FindSegmentByTime(const Segments& segments, St
   size_t high = segments.size();  // At the beginning of this one it had.
   while (high - low > 1) {
     const size_t middle = low + (high - low) / 2;
-    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(segments[middle], stream));
+    HF_ASSIGN_OR_RETURN(const StreamEnd stream_end, EndAtBeginning(segments, middle, stream));
     (stream_end.max_timestamp_ms < timestamp_ms ? low : high) = middle;
   }
   return low;
 }
 
-base::Result<StreamEnd> SpoolReader::EndAtBeginning(const std::shared_ptr<Segment>& segment,
+base::Result<StreamEnd> SpoolReader::EndAtBeginning(const Segments& segments, size_t at,
                                                     StreamId stream) {
-  HF_ASSIGN_OR_RETURN(const auto state, Take(segment));
-  return state->file->EndAtBeginning(*state->transaction, stream);
+  for (; at < segments.size(); ++at) {
+    const auto state = Take(segments[at]);
+    if (state) {
+      auto end = (*state)->file->EndAtBeginning(*(*state)->transaction, stream);
+      if (end || end.error().code != base::Code::kCorrupt) return end;
+      // It says so no more. But if the stream has entries here, it ended before the first; if not,
+      // where it ends when the next segment begins.
+      std::vector<Place> places;
+      HF_RETURN_IF_ERROR(catalog_.FindPlaces(*segments[at], *(*state)->file, *(*state)->transaction,
+                                             stream, 0, 1, &places));
+      if (!places.empty()) return StreamEnd{places.front().base_offset, INT64_MAX};
+    } else if (state.error().code != base::Code::kCorrupt) {
+      return base::Unexpected(state.error());
+    }
+  }
+  return StreamEnd{catalog_.Range(stream).end, INT64_MAX};
 }
 
 base::Result<std::unique_ptr<Lease::State>> SpoolReader::Take(

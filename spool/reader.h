@@ -41,7 +41,8 @@ class SpoolReader {
   base::Result<size_t> FindSegment(const Segments& segments, StreamId stream, int64_t offset);
   base::Result<size_t> FindSegmentByTime(const Segments& segments, StreamId stream,
                                          int64_t timestamp_ms);
-  base::Result<StreamEnd> EndAtBeginning(const std::shared_ptr<Segment>& segment, StreamId stream);
+  // Of the segment at that position, or as near as damage lets it be known.
+  base::Result<StreamEnd> EndAtBeginning(const Segments& segments, size_t at, StreamId stream);
 
   base::Result<std::unique_ptr<Lease::State>> Take(const std::shared_ptr<Segment>& segment);
   base::Result<void> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes);

@@ -55,7 +55,7 @@ std::shared_ptr<const MemoryIndex> Segment::PinnedIndex() const {
   return index_;
 }
 
-base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(const Segment& segment) {
+base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(Segment& segment) {
   if (std::shared_ptr<SegmentFile> pinned = segment.PinnedFile()) return pinned;
   const base::MutexLock lock(mutex_);
   const auto found = std::find_if(files_.begin(), files_.end(),
@@ -64,10 +64,22 @@ base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(const Segment& segmen
     files_.splice(files_.begin(), files_, found);
     return files_.front().second;
   }
-  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(segment.path, lmdb::Access::kRead, keys_));
-  if (!file->header())
-    return base::Unexpected(base::Code::kCorrupt, segment.path + ": the segment has no header");
-  files_.emplace_front(segment.number, std::move(file));
+  base::Error lost{base::Code::kCorrupt, segment.path + ": the segment is lost"};
+  if (segment.lost) return base::Unexpected(std::move(lost));
+  auto file = SegmentFile::Open(segment.path, {spool_, segment.number}, lmdb::Access::kRead, keys_,
+                                &observer_);
+  const bool none = !file && (file.error().code == base::Code::kCorrupt ||
+                              file.error().code == base::Code::kNotFound);
+  if (!file && !none) return file;
+  if (none || !(*file)->header()) {
+    segment.lost = true;
+    segment.damaged = true;
+    if (none) lost.message += ": " + file.error().message;
+    observer_.OnDamage(segment.number, std::nullopt, lost);
+    return base::Unexpected(std::move(lost));
+  }
+  if ((*file)->salvaged()) segment.damaged = true;
+  files_.emplace_front(segment.number, *std::move(file));
   if (files_.size() > files_max_) files_.pop_back();
   return files_.front().second;
 }

@@ -34,6 +34,8 @@ class Segment {
   // One behind the last commit; set when the segment stops being the open one.
   std::atomic<uint64_t> end_commit{UINT64_MAX};
   std::atomic<uint64_t> entry_bytes{0};
+  std::atomic<bool> lost{false};     // There is nothing to be read.
+  std::atomic<bool> damaged{false};  // Not to be used again.
 
   // A lease keeps the segment from being removed. False once it is retired.
   [[nodiscard]] bool TryLease();
@@ -67,17 +69,21 @@ class Segment {
 // Read-only files of sealed segments, the most recently used ones kept open.
 class FileCache {
  public:
-  FileCache(size_t files_max, KeyRing keys) : files_max_(files_max), keys_(std::move(keys)) {}
+  FileCache(const SpoolId& spool, size_t files_max, KeyRing keys, DamageObserver& observer)
+      : spool_(spool), files_max_(files_max), keys_(std::move(keys)), observer_(observer) {}
 
-  // The segment's pinned file, or one opened for reading.
-  base::Result<std::shared_ptr<SegmentFile>> Open(const Segment& segment);
+  // The segment's pinned file, or one opened for reading. kCorrupt if it is lost: gone, or nothing
+  // of it can be read; looked for once.
+  base::Result<std::shared_ptr<SegmentFile>> Open(Segment& segment);
   void Forget(const Segment& segment);
   void Clear();
   [[nodiscard]] const KeyRing& keys() const { return keys_; }
 
  private:
+  const SpoolId spool_;
   const size_t files_max_;
   const KeyRing keys_;
+  DamageObserver& observer_;
   base::Mutex mutex_;
   // Most recently used first. There are few, so a search costs less than the lookup that follows.
   std::list<std::pair<uint64_t, std::shared_ptr<SegmentFile>>> files_ HF_GUARDED_BY(mutex_);

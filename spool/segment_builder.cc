@@ -20,8 +20,8 @@ constexpr uint64_t kAlignment = uint64_t{64} << 10;
 base::Result<SegmentCheckpoint> SegmentCheckpoint::Read(SegmentFile& file) {
   SegmentCheckpoint checkpoint;
   checkpoint.header = *file.header();
-  HF_RETURN_IF_ERROR(
-      file.ReadCheckpoint([&](const Change& change) { return checkpoint.Apply(change); }));
+  HF_RETURN_IF_ERROR(file.ReadCheckpoint(
+      [&](const Change& change) { return checkpoint.Apply(change); }, SegmentFile::Pieces::kAll));
   return checkpoint;
 }
 
@@ -110,7 +110,7 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
 uint64_t SegmentBuilder::BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   return plan.frame_bytes + plan.frames * (page + kIndexBytesPerFrame) +
-         2 * checkpoint.state.CheckpointBytes() + checkpoint.older_segments.size() + kOverhead;
+         3 * checkpoint.state.CheckpointBytes() + checkpoint.older_segments.size() + kOverhead;
 }
 
 base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind kind,
@@ -121,19 +121,24 @@ base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind
   const uint64_t bytes = (needed + kAlignment - 1) / kAlignment * kAlignment;
   std::shared_ptr<SegmentFile> file;
   if (kind == Kind::kSealed) {
-    HF_ASSIGN_OR_RETURN(file, SegmentFile::Build(path, bytes));
+    HF_ASSIGN_OR_RETURN(file, SegmentFile::Build(path, checkpoint.header.origin, bytes));
   } else {
     (void)unlink(path.c_str());  // LMDB would open what is there.
     HF_RETURN_IF_ERROR(SegmentFile::Create(path, bytes));
-    HF_ASSIGN_OR_RETURN(file, SegmentFile::Open(path, lmdb::Access::kBuild, keys));
+    HF_ASSIGN_OR_RETURN(file, SegmentFile::Open(path, checkpoint.header.origin,
+                                                lmdb::Access::kBuild, keys, nullptr));
   }
-  HF_RETURN_IF_ERROR(file->Begin(checkpoint.header, checkpoint.state, checkpoint.older_segments,
+  HF_RETURN_IF_ERROR(file->Begin(checkpoint.header.first_commit, checkpoint.state,
+                                 checkpoint.older_segments,
                                  keys.empty() ? nullptr : SegmentKey::Make(keys)));
   return SegmentBuilder(kind, std::move(file));
 }
 
 base::Result<void> SegmentBuilder::Add(const FrameDraft& draft) {
+  for (; next_commit_ < draft.commit; next_commit_ = next_commit_.next())
+    HF_RETURN_IF_ERROR(file_->AppendLost(next_commit_));
   HF_RETURN_IF_ERROR(file_->Append(draft));
+  next_commit_ = draft.commit.next();
   if (kind_ == Kind::kOpen) return {};
   const uint64_t frame = draft.commit.value() - file_->header()->first_commit.value();
   for (uint32_t line = 0; line < draft.entries.size(); ++line) {

@@ -88,10 +88,11 @@ class SegmentBuilder {
 
  private:
   SegmentBuilder(Kind kind, std::shared_ptr<SegmentFile> file)
-      : kind_(kind), file_(std::move(file)) {}
+      : kind_(kind), file_(std::move(file)), next_commit_(file_->header()->first_commit) {}
 
   Kind kind_;
   std::shared_ptr<SegmentFile> file_;
+  CommitNumber next_commit_;
   MemoryIndex index_;
 };
 

@@ -1,8 +1,8 @@
 // One segment on disk: an LMDB environment of fixed size, and what its databases mean.
 //
-//   meta     "segment": the header; "key": the data key, wrapped, if the segment is encrypted;
-//            "sealed": written with the index, when nothing will be added
-//   state    checkpoint of all state at the segment's beginning, in pieces with a CRC each
+//   meta     "segment": the header; "sealed": written with the index, when nothing will be added
+//   state    checkpoint of all state at the segment's beginning, in pieces with a CRC each, all of
+//            them twice
 //   ends     the end offset of each stream at the segment's beginning, in blocks with a CRC each:
 //            it says which segment holds an offset
 //   frames   commit number -> frame
@@ -12,12 +12,18 @@
 //   transaction, so that a segment with a header is complete; Append adds frames; Seal adds the
 //   index; Recycle makes it an empty file again.
 //
+// Damage: Open checks the pages before LMDB sees them. A file that fails is read for what is intact
+//   in it (see spool/salvage.h): then it is `salvaged`, reading calls work as ever, and it must not
+//   be written to. A damaged index or end of a stream is made anew in memory, from frames and
+//   checkpoint. So only damaged frames are lost, and what both copies of the checkpoint have lost.
+//
 // Durability: Begin has synced when it returns. A frame is durable when the *next* Append or Sync
 //   has returned successfully (see spool/lmdb.h). After a failure of Append or Sync the file must
 //   not be written to any more.
 // Threads: writing calls belong to one thread at a time; reading calls come from any.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -28,54 +34,54 @@
 #include "base/mutex.h"
 #include "base/result.h"
 #include "spool/change.h"
+#include "spool/damage.h"
 #include "spool/directory.h"
 #include "spool/frame.h"
 #include "spool/index.h"
 #include "spool/lmdb.h"
+#include "spool/salvage.h"
+#include "spool/segment_pieces.h"
 #include "spool/state.h"
 
 namespace holdfast::spool {
 
-struct SegmentHeader {
-  uint64_t number = 0;
-  SpoolId spool{};
-  CommitNumber first_commit;
-  uint32_t state_pieces = 0;
-  uint32_t streams = 0;  // Known at the segment's beginning.
-};
-
-// What a stream was when the segment began.
-struct StreamEnd {
-  int64_t end = 0;
-  int64_t max_timestamp_ms = -1;
-};
+inline constexpr CommitNumber kAllCommits{UINT64_MAX};
 
 class SegmentFile {
  public:
   // An empty one at `path`, of `bytes`, its blocks allocated where the file system can.
   static base::Result<void> Create(const std::string& path, uint64_t bytes);
   // An empty one to be filled at once and then CutOff, so that it takes only what it needs.
-  static base::Result<std::shared_ptr<SegmentFile>> Build(const std::string& path, uint64_t bytes);
+  static base::Result<std::shared_ptr<SegmentFile>> Build(const std::string& path,
+                                                          const Origin& origin, uint64_t bytes);
   // Makes the file of a retired segment an empty one of the same size again. Its blocks stay as
   // they are, written: filling them is about twice as fast as growing a file, and changes no
   // metadata of the file system. False if it is not of `bytes`, or if another process looks into
   // it just now (and holds an flock on it). The file must have left the log, and be open nowhere
   // in this process.
   static base::Result<bool> Recycle(const std::string& path, uint64_t bytes);
-  // kInvalid if it is encrypted and its key is not among `keys`.
+  // kInvalid if it is encrypted and its key is not among `keys`, or if it belongs elsewhere;
+  // kNotFound if there is no such file, kCorrupt if nothing of it can be read. `observer`, if any,
+  // is told of what is damaged, as it is met.
   static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
-                                                         lmdb::Access access, const KeyRing& keys);
+                                                         const Origin& origin, lmdb::Access access,
+                                                         const KeyRing& keys,
+                                                         DamageObserver* observer);
   // For reading, in a spool that another process may own. While it is open the file is not used
   // again for another segment, and its pages stay in place while a transaction is. kNotFound if the
   // segment was retired meanwhile.
   static base::Result<std::shared_ptr<SegmentFile>> Observe(const std::string& path,
-                                                            const KeyRing& keys);
+                                                            const Origin& origin,
+                                                            const KeyRing& keys,
+                                                            DamageObserver* observer = nullptr);
 
-  // Writes the header (state_pieces and streams are filled in here) and all of `state`; `segments`
-  // are the AppendSegment changes of the older segments. With a key the segment is encrypted.
-  base::Result<void> Begin(SegmentHeader header, const State& state, const std::string& segments,
-                           std::shared_ptr<SegmentKey> key);
+  // Writes the header and all of `state`; `segments` are the AppendSegment changes of the older
+  // segments. With a key the segment is encrypted.
+  base::Result<void> Begin(CommitNumber first_commit, const State& state,
+                           const std::string& segments, std::shared_ptr<SegmentKey> key);
   base::Result<void> Append(FrameDraft draft);
+  // In place of a frame that was lost: numbers have no gaps.
+  base::Result<void> AppendLost(CommitNumber commit);
   base::Result<void> Sync();
   // Of one that another process has written to.
   base::Result<void> SyncInherited();
@@ -91,8 +97,14 @@ class SegmentFile {
   [[nodiscard]] bool sealed() const { return sealed_; }
   // Of an encrypted segment.
   [[nodiscard]] const SegmentKey* key() const { return key_.get(); }
-  base::Result<void> ReadCheckpoint(const std::function<base::Result<void>(const Change&)>& visit);
-  // All frames with numbers in [header's first, end) in order. Damaged ones go to `damaged`.
+  // Its pages are damaged; see above.
+  [[nodiscard]] bool salvaged() const { return salvage_ != nullptr; }
+  // kCorrupt if a piece is lost, unless only what is left is asked for.
+  enum class Pieces : uint8_t { kAll, kIntact };
+  using ChangeVisitor = std::function<base::Result<void>(const Change&)>;
+  base::Result<void> ReadCheckpoint(const ChangeVisitor& visit, Pieces wanted);
+  // All frames with numbers in [header's first, end) in order. Damaged and missing ones go to
+  // `damaged`.
   using FrameVisitor = std::function<base::Result<void>(const FrameView&)>;
   using DamageVisitor = std::function<void(CommitNumber, const base::Error&)>;
   base::Result<void> WalkFrames(CommitNumber end, const FrameVisitor& visit,
@@ -101,29 +113,48 @@ class SegmentFile {
   base::Result<lmdb::ReadTransaction> BeginRead() const;
   // The newest commit that there is; the one before the header's first if there is none.
   base::Result<CommitNumber> LastCommit(const lmdb::ReadTransaction& transaction) const;
-  base::Result<StreamEnd> EndAtBeginning(const lmdb::ReadTransaction& transaction,
-                                         StreamId stream) const;
+  // kCorrupt if neither `ends` nor the checkpoint say it any more.
+  base::Result<StreamEnd> EndAtBeginning(const lmdb::ReadTransaction& transaction, StreamId stream);
   // As MemoryIndex::Find. Not sealed: the index is made from the frames before `end`, once.
   base::Result<void> FindPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
                                 int64_t from, size_t limit, CommitNumber end,
                                 std::vector<Place>* out);
-  // Verified; its bytes stay in place as long as the transaction lives. kNotFound: there is none.
+  // Verified; its bytes stay in place as long as the transaction lives. kNotFound: there is none,
+  // or it was lost before the segment was written anew. kCorrupt: it is damaged.
   base::Result<FrameView> Frame(const lmdb::ReadTransaction& transaction, uint32_t frame);
 
  private:
-  explicit SegmentFile(std::unique_ptr<lmdb::Environment> environment)
-      : environment_(std::move(environment)) {}
+  SegmentFile(std::string path, const Origin& origin, DamageObserver* observer)
+      : path_(std::move(path)), origin_(origin), seed_(origin.Seed()), observer_(observer) {}
+  base::Result<void> OpenEnvironment(lmdb::Access access);
+  base::Result<void> CheckObserved();
   base::Result<void> OpenDatabases();
-  base::Result<void> ReadHeader(const lmdb::ReadTransaction& transaction, const KeyRing& keys);
+  base::Result<void> OpenSalvage(const base::Error& damage);
+  base::Result<void> ReadHeader();
+  // As stored.
+  base::Result<std::string_view> FindPiece(const lmdb::ReadTransaction& transaction,
+                                           uint32_t index) const;
+  base::Result<StreamEnd> RebuiltEnd(StreamId stream);
+  base::Result<FrameView> ParseFrame(const lmdb::ReadTransaction& transaction,
+                                     CommitNumber commit) const;
+  // The value up to the end of its last page, if it has pages of its own.
+  static std::string_view WholePages(std::string_view value);
   base::Result<void> FindSealedPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
                                       int64_t from, size_t limit, std::vector<Place>* out) const;
   base::Result<std::shared_ptr<const MemoryIndex>> RebuiltIndex(CommitNumber end);
   base::Result<void> KeepContiguous(uint64_t frame_bytes);
   [[nodiscard]] base::Error Within(base::Error error) const;
+  void Report(std::optional<CommitNumber> frame, const base::Error& error) const;
+
+  const std::string path_;
+  const Origin origin_;
+  const uint32_t seed_;
+  DamageObserver* const observer_;
 
   // Constant after Open or Begin.
   std::shared_ptr<const void> hold_;  // What keeps the file from being used again, see Observe.
-  std::unique_ptr<lmdb::Environment> environment_;
+  std::unique_ptr<lmdb::Environment> environment_;  // One of these two.
+  std::unique_ptr<Salvage> salvage_;
   lmdb::Database meta_;
   lmdb::Database state_;
   lmdb::Database ends_;
@@ -133,12 +164,16 @@ class SegmentFile {
   std::shared_ptr<SegmentKey> key_;
   bool sealed_ = false;
 
-  std::optional<lmdb::ReadTransaction> oldest_reader_;  // Of the writing thread.
+  uint32_t last_checksum_ = 0;  // Of the last frame, for the writing thread.
+  std::optional<lmdb::ReadTransaction> oldest_reader_;  // Likewise.
   uint32_t small_frames_ = 0;                           // Likewise, since the last large one.
 
   base::Mutex mutex_;
   std::vector<bool> verified_ HF_GUARDED_BY(mutex_);  // By frame.
   std::shared_ptr<const MemoryIndex> rebuilt_ HF_GUARDED_BY(mutex_);
+  std::vector<StreamEnd> rebuilt_ends_ HF_GUARDED_BY(mutex_);
+  bool ends_known_ HF_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> index_damaged_{false};
 };
 
 }  // namespace holdfast::spool

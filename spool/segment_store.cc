@@ -44,7 +44,8 @@ SegmentStore::SegmentStore(const Options& options, const Directory& directory, C
       bytes_max_(options.bytes_max),
       free_bytes_min_(options.free_bytes_min),
       segment_bytes_(SegmentBytes(options)),
-      files_(kOpenFilesMax, options.encryption_keys) {}
+      damage_(metrics),
+      files_(directory.id(), kOpenFilesMax, options.encryption_keys, damage_) {}
 
 void SegmentStore::Adopt(const std::vector<std::shared_ptr<Segment>>& known,
                          uint64_t newest_number) {
@@ -138,7 +139,8 @@ base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t by
   }
   const Made made = *std::exchange(prepared_, std::nullopt);
   Next next{made.number, directory_.SegmentPath(made.number), made.bytes, nullptr};
-  auto file = SegmentFile::Open(next.path, lmdb::Access::kWrite, keys());
+  auto file = SegmentFile::Open(next.path, {directory_.id(), made.number}, lmdb::Access::kWrite,
+                                keys(), &damage_);
   if (!file) {
     (void)Remove(made.number, made.bytes);
     return base::Unexpected(std::move(file).error());
@@ -204,7 +206,7 @@ void SegmentStore::SealSoon(const std::shared_ptr<Segment>& segment) {
 void SegmentStore::Seal(Segment& segment) {
   const std::shared_ptr<SegmentFile> file = segment.PinnedFile();
   const std::shared_ptr<const MemoryIndex> index = segment.PinnedIndex();
-  if (file && index) {
+  if (file && index && !file->salvaged() && !file->sealed()) {
     // Without an index the segment is as good, only slower to look into.
     if (const auto result = file->Seal(*index); !result) {
       LogError(result.error(), "cannot write the index of a segment");
@@ -229,7 +231,7 @@ void SegmentStore::Sweep() {
   for (size_t i = 0; i + 1 < segments->size(); ++i) {
     Segment& segment = *(*segments)[i];
     if (segment.PinnedIndex()) continue;  // Not sealed yet.
-    const base::Result<bool> needed = StillNeeded(segment, *(*segments)[i + 1]);
+    const base::Result<bool> needed = StillNeeded(*segments, i);
     if (!needed) {
       LogError(needed.error(), "cannot see whether a segment is still needed, so it stays");
       metrics_.errors.With("sweep").Add();
@@ -245,25 +247,42 @@ void SegmentStore::Sweep() {
 }
 
 // A stream needs the segment if it has entries in it and has not been trimmed past them. Starts
-// only rise, so the search goes on where it stopped last time.
-base::Result<bool> SegmentStore::StillNeeded(Segment& segment, const Segment& next) {
+// only rise, so the search goes on where it stopped last time. Of a segment that does not say any
+// more where its streams began, all is taken to be needed.
+base::Result<bool> SegmentStore::StillNeeded(const Catalog::Segments& segments, size_t at) {
+  Segment& segment = *segments[at];
   const auto start = [&] { return catalog_.Range(StreamId(segment.sweep_stream)).start; };
   if (start() < segment.sweep_until) return true;
-  HF_ASSIGN_OR_RETURN(const auto file, files_.Open(segment));
-  HF_ASSIGN_OR_RETURN(const auto next_file, files_.Open(next));
-  HF_ASSIGN_OR_RETURN(const auto begin, file->BeginRead());
-  HF_ASSIGN_OR_RETURN(const auto end, next_file->BeginRead());
-  for (; segment.sweep_stream < next_file->header()->streams; ++segment.sweep_stream) {
+  const auto file = OpenWithEnds(segment);
+  if (!file && file.error().code != base::Code::kCorrupt) return base::Unexpected(file.error());
+  HF_ASSIGN_OR_RETURN(const auto begin,
+                      file ? (*file)->BeginRead() : lmdb::ReadTransaction::OfNothing());
+  base::Result<std::shared_ptr<SegmentFile>> next_file = OpenWithEnds(*segments[++at]);
+  while (!next_file && next_file.error().code == base::Code::kCorrupt && at + 1 < segments.size())
+    next_file = OpenWithEnds(*segments[++at]);
+  if (!next_file) return base::Unexpected(next_file.error());
+  HF_ASSIGN_OR_RETURN(const auto end, (*next_file)->BeginRead());
+  for (; segment.sweep_stream < (*next_file)->header()->streams; ++segment.sweep_stream) {
     const StreamId stream(segment.sweep_stream);
-    HF_ASSIGN_OR_RETURN(const StreamEnd after, next_file->EndAtBeginning(end, stream));
+    HF_ASSIGN_OR_RETURN(const StreamEnd after, (*next_file)->EndAtBeginning(end, stream));
     if (start() >= after.end) continue;
-    HF_ASSIGN_OR_RETURN(const StreamEnd before, file->EndAtBeginning(begin, stream));
-    if (before.end == after.end) continue;
+    if (file) {
+      HF_ASSIGN_OR_RETURN(const StreamEnd before, (*file)->EndAtBeginning(begin, stream));
+      if (before.end == after.end) continue;
+    }
     segment.sweep_until = after.end;
     return true;
   }
   segment.sweep_until = 0;
   return false;
+}
+
+// kCorrupt if it is lost, or does not say where streams began.
+base::Result<std::shared_ptr<SegmentFile>> SegmentStore::OpenWithEnds(Segment& segment) {
+  HF_ASSIGN_OR_RETURN(auto file, files_.Open(segment));
+  HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
+  HF_RETURN_IF_ERROR(file->EndAtBeginning(transaction, StreamId(0)));
+  return file;
 }
 
 // Retired segments that nobody looks into any more become spares, or go.
@@ -285,7 +304,8 @@ void SegmentStore::LetGoRetired() {
 }
 
 bool SegmentStore::WantsSpare(const Segment& segment) {
-  if (segment.bytes != segment_bytes_ || spare_count_ >= kSparesMax) return false;
+  if (segment.bytes != segment_bytes_ || segment.damaged || spare_count_ >= kSparesMax)
+    return false;
   const base::Result<uint64_t> free = directory_.FreeBytes();
   return free && *free >= free_bytes_min_;
 }

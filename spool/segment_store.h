@@ -28,6 +28,7 @@
 #include "base/mutex.h"
 #include "base/result.h"
 #include "spool/catalog.h"
+#include "spool/damage.h"
 #include "spool/directory.h"
 #include "spool/segment.h"
 
@@ -75,6 +76,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void OnLastLease() { SweepSoon(); }
 
   [[nodiscard]] FileCache& files() { return files_; }
+  [[nodiscard]] DamageObserver& damage() { return damage_; }
   [[nodiscard]] const KeyRing& keys() const { return files_.keys(); }
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
@@ -99,7 +101,9 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void Prepare() HF_REQUIRES(work_mutex_);
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);
-  base::Result<bool> StillNeeded(Segment& segment, const Segment& next) HF_REQUIRES(work_mutex_);
+  base::Result<bool> StillNeeded(const Catalog::Segments& segments, size_t at)
+      HF_REQUIRES(work_mutex_);
+  base::Result<std::shared_ptr<SegmentFile>> OpenWithEnds(Segment& segment);
   void Reclaim() HF_REQUIRES(work_mutex_);
   base::Result<bool> Rewrite(const std::shared_ptr<Segment>& segment) HF_REQUIRES(work_mutex_);
   void LetGoRetired() HF_REQUIRES(work_mutex_);
@@ -118,6 +122,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   const uint64_t bytes_max_;
   const uint64_t free_bytes_min_;
   const uint64_t segment_bytes_;
+  DamageLog damage_;
   FileCache files_;
 
   std::atomic<uint64_t> disk_bytes_{0};

@@ -233,7 +233,8 @@ class Exporter {
                                   const OfflineView::SegmentInfo& segment) {
     const std::string path = directory.SegmentPath(segment.number);
     HF_ASSIGN_OR_RETURN(const auto file,
-                        SegmentFile::Open(path, lmdb::Access::kRead, options_.keys));
+                        SegmentFile::Open(path, {directory.id(), segment.number},
+                                          lmdb::Access::kRead, options_.keys, nullptr));
     if (!file->header())
       return base::Unexpected(base::Code::kCorrupt, path + ": the segment has no header");
     SegmentHead head{.number = segment.number,
@@ -279,7 +280,7 @@ class Exporter {
         const Salt salt = NewSalt();
         std::string sealed(salt.begin(), salt.end());
         sealed.resize(kSaltBytes + pieces[i].size() + kSealBytes);
-        key->Seal(salt, i, PieceContext(checkpoint.header.number), pieces[i],
+        key->Seal(salt, i, PieceContext(checkpoint.header.origin.segment), pieces[i],
                   std::span(sealed).subspan(kSaltBytes));
         pieces[i] = std::move(sealed);
       }
@@ -358,8 +359,8 @@ class Importer {
       return Damaged("its segments are out of order");
     head_ = head;
     checkpoint_ = {};
-    checkpoint_.header.number = head.number;
-    checkpoint_.header.spool = id_;
+    checkpoint_.header.origin.segment = head.number;
+    checkpoint_.header.origin.spool = id_;
     checkpoint_.header.first_commit = head.first_commit;
     key_ = nullptr;
     pieces_ = 0;
@@ -398,7 +399,7 @@ class Importer {
     HF_ASSIGN_OR_RETURN(const FrameView frame, FrameView::Parse(payload));
     if (frame.commit() < next_commit_ || frame.commit() >= head_->end_commit)
       return Damaged("its commits are out of order");
-    HF_RETURN_IF_ERROR(frame.Verify(frame.commit()));
+    HF_RETURN_IF_ERROR(frame.Verify(0, frame.commit()));
     next_commit_ = frame.commit().next();
     HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, key_.get(), nullptr));
     ++report_.commits;

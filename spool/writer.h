@@ -19,6 +19,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,8 @@ class Writer : public std::enable_shared_from_this<Writer> {
   void Close();
 
  private:
+  static constexpr base::Duration kRetryDelayMin = std::chrono::milliseconds(100);
+
   enum class Mode : uint8_t {
     kRunning,
     kFull,     // Refuses entries: there is no further segment to be had.
@@ -63,13 +66,27 @@ class Writer : public std::enable_shared_from_this<Writer> {
   };
 
   // Loading.
+  using Pieces = SegmentFile::Pieces;
+  // A segment's frames up to `end`.
+  struct Source {
+    std::shared_ptr<SegmentFile> file;
+    CommitNumber end;
+  };
   base::Result<void> OpenNewest(std::vector<Directory::File>& files);
   base::Result<void> LoadNewest(const std::vector<Directory::File>& files);
-  // The state as of the commit before `end`. Returns the last commit's number.
-  base::Result<CommitNumber> LoadState(SegmentFile& file, CommitNumber end, State* state,
+  base::Result<void> LeaveNewest();
+  base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number);
+  base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
+  base::Result<std::vector<Source>> FindSources(const std::vector<Change>& known);
+  void ReportMissing(const std::vector<Change>& known, const Catalog::Segments& segments);
+  // The first one's checkpoint and the frames of all; index and entry bytes are of the last one.
+  // Returns the last commit's number.
+  base::Result<CommitNumber> LoadState(std::span<const Source> sources, Pieces pieces, State* state,
                                        MemoryIndex* index, std::vector<Change>* segments,
                                        uint64_t* entry_bytes);
-  base::Result<void> LoadOwner(SegmentFile& file, CommitNumber end);
+  base::Result<CommitNumber> LoadFrames(const Source& source, State* state, MemoryIndex* index,
+                                        uint64_t* entry_bytes);
+  base::Result<void> LoadOwner(std::span<const Source> sources);
 
   // A turn.
   void PostTurn();

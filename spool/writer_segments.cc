@@ -1,4 +1,4 @@
-// The rest of Writer: loading what is there, moving from segment to segment, and trouble.
+// The rest of Writer: moving from segment to segment, and trouble.
 #include <algorithm>
 #include <utility>
 
@@ -10,148 +10,16 @@
 namespace holdfast::spool {
 namespace {
 
-constexpr CommitNumber kAllCommits{UINT64_MAX};
-constexpr base::Duration kRetryDelayMin = std::chrono::milliseconds(100);
 constexpr base::Duration kRetryDelayMax = std::chrono::seconds(5);
 // Beside checkpoint and first frame: databases, trees, slack.
 constexpr uint64_t kSegmentOverhead = uint64_t{256} << 10;
 
 }  // namespace
 
-base::Result<void> Writer::Open() {
-  HF_ASSIGN_OR_RETURN(std::vector<Directory::File> files, directory_.Segments());
-  const uint64_t newest_number = files.empty() ? 0 : files.back().number;
-  HF_RETURN_IF_ERROR(OpenNewest(files));
-  store_->Adopt({}, newest_number);
-  if (files.empty()) {
-    HF_RETURN_IF_ERROR(owner_.Load(state_));
-    return RollToAny();
-  }
-  HF_RETURN_IF_ERROR(LoadNewest(files));
-  // A new key counts from now on. It can wait if there is no space just now.
-  const KeyRing& keys = store_->keys();
-  const bool key_changed =
-      !keys.empty() && (file_->key() == nullptr || !file_->key()->IsCurrent(keys));
-  if (base::Result<void> rolled;
-      key_changed && !(rolled = RollToAny()) && rolled.error().code != base::Code::kFull)
-    return rolled;
-  return {};
-}
-
-// Opens the newest segment that was begun. One behind it was only prepared.
-base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
-  while (!files.empty()) {
-    const Directory::File& newest = files.back();
-    const std::string path = directory_.SegmentPath(newest.number);
-    HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, lmdb::Access::kWrite, store_->keys()));
-    if (const auto& header = file->header()) {
-      if (header->spool != directory_.id() || header->number != newest.number)
-        return base::Unexpected(base::Code::kInvalid,
-                                path + ": belongs to another spool or place; move it away");
-      // What is seen now may only be in memory still; from here on it is on the disk.
-      HF_RETURN_IF_ERROR(file->SyncInherited());
-      file_ = std::move(file);
-      return {};
-    }
-    file.reset();
-    HF_RETURN_IF_ERROR(directory_.RemoveSegment(newest.number));
-    files.pop_back();
-  }
-  return {};
-}
-
-base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files) {
-  std::vector<Change> known;
-  index_ = std::make_shared<MemoryIndex>();
-  uint64_t entry_bytes = 0;
-  HF_ASSIGN_OR_RETURN(durable_,
-                      LoadState(*file_, kAllCommits, &state_, index_.get(), &known, &entry_bytes));
-  HF_RETURN_IF_ERROR(LoadOwner(*file_, kAllCommits));
-
-  Catalog::Segments segments;
-  for (size_t i = 0; i + 1 < files.size(); ++i) {
-    const auto found = std::find_if(known.begin(), known.end(), [&](const Change& change) {
-      return change.segment == files[i].number;
-    });
-    if (found == known.end()) {
-      // It was retired before the newest segment began, and a crash undid its removal.
-      HF_RETURN_IF_ERROR(directory_.RemoveSegment(files[i].number));
-      continue;
-    }
-    auto segment =
-        std::make_shared<Segment>(files[i].number, directory_.SegmentPath(files[i].number),
-                                  files[i].bytes, found->first_commit);
-    segment->end_commit = found->end_commit.value();
-    segment->entry_bytes = found->entry_bytes;
-    segments.push_back(std::move(segment));
-  }
-  segment_ =
-      std::make_shared<Segment>(files.back().number, directory_.SegmentPath(files.back().number),
-                                files.back().bytes, file_->header()->first_commit);
-  segment_->PinFile(file_);
-  segment_->entry_bytes = entry_bytes;
-  purpose_ = segment_->bytes < store_->segment_bytes() ? Purpose::kProgress : Purpose::kEntries;
-  segments.push_back(segment_);
-  store_->Adopt(segments, files.back().number);
-  catalog_.Load(std::move(segments), index_, state_, durable_);
-  store_->SweepSoon();
-  return {};
-}
-
-base::Result<CommitNumber> Writer::LoadState(SegmentFile& file, CommitNumber end, State* state,
-                                             MemoryIndex* index, std::vector<Change>* segments,
-                                             uint64_t* entry_bytes) {
-  HF_RETURN_IF_ERROR(file.ReadCheckpoint([&](const Change& change) -> base::Result<void> {
-    if (change.kind != ChangeKind::kSegment) return state->Apply(change);
-    if (segments != nullptr) segments->push_back(change);
-    return {};
-  }));
-  const uint64_t first = file.header()->first_commit.value();
-  CommitNumber last(first - 1);
-  const auto damaged = [&](CommitNumber commit, const base::Error& error) {
-    base::Log(base::LogLevel::kError, "spool", "commit {} is lost, the rest is not: {}",
-              commit.value(), error.message);
-    metrics_.damaged_frames.Add();
-    last = commit;
-  };
-  std::string plain;
-  const auto load = [&](const FrameView& frame) -> base::Result<void> {
-    last = frame.commit();
-    const base::Result<std::string_view> changes = frame.changes(file.key(), &plain);
-    if (!changes) {
-      damaged(frame.commit(), changes.error());
-      return {};
-    }
-    if (const auto applied = state->Apply(frame, *changes); !applied) {
-      damaged(frame.commit(), applied.error());
-      return {};
-    }
-    if (index == nullptr) return {};
-    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
-      const EntryInfo info = frame.info(line);
-      index->Add(info.stream, {info.base_offset, info.max_timestamp_ms,
-                               static_cast<uint32_t>(last.value() - first), line});
-      *entry_bytes += info.bytes;
-    }
-    return {};
-  };
-  HF_RETURN_IF_ERROR(file.WalkFrames(end, load, damaged));
-  return last;
-}
-
-base::Result<void> Writer::LoadOwner(SegmentFile& file, CommitNumber end) {
-  HF_RETURN_IF_ERROR(owner_.Load(state_));
-  const auto replay = [&](const FrameView& frame) -> base::Result<void> {
-    for (uint32_t line = 0; line < frame.entry_count(); ++line) owner_.Replay(frame.info(line));
-    return {};
-  };
-  return file.WalkFrames(end, replay, [](CommitNumber, const base::Error&) {});
-}
-
 // From the segment that is being written to a new one.
 base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
   const uint64_t holds =
-      std::max(bytes_min, segment_bytes_min_) + 2 * state_.CheckpointBytes() + kSegmentOverhead;
+      std::max(bytes_min, segment_bytes_min_) + 3 * state_.CheckpointBytes() + kSegmentOverhead;
   HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, holds));
   if (auto flushed = FlushPending(); !flushed) {
     next.file.reset();
@@ -179,9 +47,9 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
            checkpoint.news.trims.empty());
 
   const CommitNumber first = durable_.next();
-  const auto begun = next.file->Begin(
-      {.number = next.number, .spool = directory_.id(), .first_commit = first}, state_,
-      OlderSegments(first), store_->keys().empty() ? nullptr : SegmentKey::Make(store_->keys()));
+  const auto begun =
+      next.file->Begin(first, state_, OlderSegments(first),
+                       store_->keys().empty() ? nullptr : SegmentKey::Make(store_->keys()));
   if (!begun) {
     metrics_.errors.With("begin_segment").Add();
     next.file.reset();
@@ -273,10 +141,11 @@ void Writer::RetryLater(base::Duration delay) {
 base::Result<void> Writer::Reload() {
   if (!reload_needed_) return {};
   HF_ASSIGN_OR_RETURN(const auto file, store_->files().Open(*segment_));
+  const Source source{file, durable_.next()};
   State state;
-  HF_RETURN_IF_ERROR(LoadState(*file, durable_.next(), &state, nullptr, nullptr, nullptr));
+  HF_RETURN_IF_ERROR(LoadState({&source, 1}, Pieces::kAll, &state, nullptr, nullptr, nullptr));
   state_ = std::move(state);
-  HF_RETURN_IF_ERROR(LoadOwner(*file, durable_.next()));
+  HF_RETURN_IF_ERROR(LoadOwner({&source, 1}));
   reload_needed_ = false;
   return {};
 }

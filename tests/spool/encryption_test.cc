@@ -135,7 +135,7 @@ class SealedFrameTest : public testing::Test {
 TEST_F(SealedFrameTest, IsReadWithItsKeyOnly) {
   const std::string bytes = Encode(key_.get());
   const auto frame = FrameView::Parse(bytes);
-  ASSERT_TRUE(frame && frame->Verify(CommitNumber(9)));
+  ASSERT_TRUE(frame && frame->Verify(0, CommitNumber(9)));
   std::string plain;
   const auto entry = frame->entry(0, key_.get(), &plain);
   ASSERT_TRUE(entry) << entry.error().message;
@@ -159,7 +159,7 @@ TEST_F(SealedFrameTest, EveryFlippedBitIsNoticed) {
     std::string flipped = bytes;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
     const auto frame = FrameView::Parse(flipped);
-    if (!frame || !frame->Verify(CommitNumber(9))) continue;
+    if (!frame || !frame->Verify(0, CommitNumber(9))) continue;
     std::string entry;
     std::string changes;
     EXPECT_FALSE(frame->entry(0, key_.get(), &entry) && frame->changes(key_.get(), &changes))

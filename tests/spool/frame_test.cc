@@ -17,6 +17,7 @@ namespace holdfast::spool {
 namespace {
 
 constexpr CommitNumber kCommit{7};
+constexpr uint32_t kSeed = 12345;
 
 struct Sample {
   std::string changes;
@@ -38,7 +39,9 @@ Sample MakeSample() {
                             41});
   sample.entries.push_back({{.stream = StreamId(0), .bytes = "", .record_count = 1}, 0});
   sample.entries.push_back({{.stream = StreamId(1), .bytes = "third", .record_count = 1}, 44});
-  const FrameDraft draft{.commit = kCommit,
+  const FrameDraft draft{.seed = kSeed,
+                         .previous = 99,
+                         .commit = kCommit,
                          .commit_time_ms = 1'700'000'000'000,
                          .entries = sample.entries,
                          .changes = sample.changes};
@@ -49,14 +52,15 @@ Sample MakeSample() {
 
 bool Accepted(std::string_view bytes) {
   const auto frame = FrameView::Parse(bytes);
-  return frame && frame->Verify(kCommit);
+  return frame && frame->Verify(kSeed, kCommit);
 }
 
 TEST(FrameTest, WhatWasEncodedIsDecoded) {
   const Sample sample = MakeSample();
   const auto frame = FrameView::Parse(sample.bytes);
   ASSERT_TRUE(frame);
-  ASSERT_TRUE(frame->Verify(kCommit));
+  ASSERT_TRUE(frame->Verify(kSeed, kCommit));
+  EXPECT_EQ(frame->previous(), 99u);
   EXPECT_EQ(frame->commit(), kCommit);
   EXPECT_EQ(*frame->changes(nullptr, nullptr), sample.changes);
   ASSERT_EQ(frame->entry_count(), 3u);
@@ -71,7 +75,8 @@ TEST(FrameTest, WhatWasEncodedIsDecoded) {
   EXPECT_EQ(first.info.commit_time_ms, 1'700'000'000'000);
   EXPECT_EQ(frame->entry(1, nullptr, nullptr)->bytes, "");
   EXPECT_EQ(frame->entry(2, nullptr, nullptr)->bytes, "third");
-  EXPECT_FALSE(frame->Verify(kCommit.next()));
+  EXPECT_FALSE(frame->Verify(kSeed, kCommit.next()));
+  EXPECT_FALSE(frame->Verify(kSeed + 1, kCommit));
 }
 
 TEST(FrameTest, EveryTruncationIsNoticed) {
@@ -79,7 +84,8 @@ TEST(FrameTest, EveryTruncationIsNoticed) {
   ASSERT_TRUE(Accepted(bytes));
   for (size_t size = 0; size < bytes.size(); ++size)
     EXPECT_FALSE(Accepted(std::string_view(bytes).substr(0, size))) << size;
-  EXPECT_FALSE(Accepted(bytes + '\0'));
+  const std::string longer = bytes + "what a page has behind it";
+  EXPECT_EQ(FrameView::Parse(longer)->bytes(), bytes);
 }
 
 TEST(FrameTest, EveryFlippedBitUnderTheChecksumIsNoticed) {
@@ -111,7 +117,10 @@ TEST(FrameTest, TheExampleOfTheDocumentIsWhatItSays) {
                           .record_count = 2,
                           .max_timestamp_ms = 1'767'225'600'000},
                          0};
-  const FrameDraft draft{.commit = CommitNumber(1),
+  const Origin origin{
+      {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'}, 1};
+  const FrameDraft draft{.seed = origin.Seed(),
+                         .commit = CommitNumber(1),
                          .commit_time_ms = 1'767'225'600'123,
                          .entries = {&entry, 1},
                          .changes = changes};
@@ -171,9 +180,9 @@ TEST(IndexBlockTest, PlacesComeBackAndDamageIsNoticed) {
       place.line = static_cast<uint32_t>(random.Below(5000));
       places.push_back(place);
     }
-    std::string block = PackBlock(places.data(), places.size());
+    std::string block = PackBlock(kSeed, StreamId(5), places.data(), places.size());
     std::vector<Place> unpacked;
-    ASSERT_TRUE(UnpackBlock(block, places[0].base_offset, &unpacked));
+    ASSERT_TRUE(UnpackBlock(kSeed, StreamId(5), places[0].base_offset, block, &unpacked));
     ASSERT_EQ(unpacked.size(), places.size());
     for (size_t i = 0; i < places.size(); ++i) {
       EXPECT_EQ(unpacked[i].base_offset, places[i].base_offset);
@@ -181,8 +190,9 @@ TEST(IndexBlockTest, PlacesComeBackAndDamageIsNoticed) {
       EXPECT_EQ(unpacked[i].frame, places[i].frame);
       EXPECT_EQ(unpacked[i].line, places[i].line);
     }
+    EXPECT_FALSE(UnpackBlock(kSeed, StreamId(6), places[0].base_offset, block, &unpacked));
     block[random.Below(block.size())] ^= static_cast<char>(1 + random.Below(255));
-    EXPECT_FALSE(UnpackBlock(block, places[0].base_offset, &unpacked));
+    EXPECT_FALSE(UnpackBlock(kSeed, StreamId(5), places[0].base_offset, block, &unpacked));
   }
 }
 

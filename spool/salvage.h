@@ -1,0 +1,49 @@
+// What is intact in a segment file whose pages LMDB must not see: frames and pieces of the
+// checkpoint say themselves what they are and whether they are whole, so they are found by looking
+// for them. Nothing is written: the file is read as it is for as long as the segment is needed.
+//
+// What does not belong is left out: everything of another segment or spool, and of an earlier life
+// of the file, since its checksums begin differently; frames below the segment's first commit; and
+// of two frames of one number the one that the next does not name as the frame before it. Such
+// twins come from a crash between a frame and LMDB's meta page. The last frame may be one that was
+// still on its way when the power failed, since only the meta page would have said so.
+//
+// Ownership: views lead into the map, which lives as long as this.
+// Threads: constant after Scan.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "spool/mapped_file.h"
+#include "spool/segment_pieces.h"
+
+namespace holdfast::spool {
+
+class Salvage {
+ public:
+  // kCorrupt if there is nothing of the segment in the file.
+  static base::Result<std::unique_ptr<Salvage>> Scan(const std::string& path, const Origin& origin);
+
+  [[nodiscard]] const SegmentHeader& header() const { return header_; }
+  // The changes of each piece of the checkpoint that is intact.
+  [[nodiscard]] const std::map<uint32_t, std::string_view>& pieces() const { return pieces_; }
+  // The frame begins where the view does, and ends somewhere in it.
+  [[nodiscard]] const std::map<CommitNumber, std::string_view>& frames() const { return frames_; }
+
+ private:
+  explicit Salvage(MappedFile map) : map_(std::move(map)) {}
+  struct Candidates;
+  void Choose(const Candidates& candidates);
+
+  MappedFile map_;
+  SegmentHeader header_;
+  std::map<uint32_t, std::string_view> pieces_;
+  std::map<CommitNumber, std::string_view> frames_;
+};
+
+}  // namespace holdfast::spool

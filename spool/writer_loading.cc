@@ -1,0 +1,277 @@
+// The loading half of Writer: what a directory holds becomes segments, state and owner, and what is
+// damaged in it becomes a loss that is said.
+//
+// State comes from the newest segment: its checkpoint, then the changes in its frames. If both
+// copies of a piece of that checkpoint are lost, it comes from the newest older one whose
+// checkpoint is whole and from all frames since, if there is such an unbroken run of segments; and
+// from what is left if there is not.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "metrics/catalogue.h"
+#include "spool/writer.h"
+
+namespace holdfast::spool {
+base::Result<void> Writer::Open() {
+  HF_ASSIGN_OR_RETURN(std::vector<Directory::File> files, directory_.Segments());
+  const uint64_t newest_number = files.empty() ? 0 : files.back().number;
+  HF_RETURN_IF_ERROR(OpenNewest(files));
+  store_->Adopt({}, newest_number);
+  if (files.empty()) {
+    HF_RETURN_IF_ERROR(owner_.Load(state_));
+    return RollToAny();
+  }
+  HF_RETURN_IF_ERROR(LoadNewest(files));
+  store_->Adopt(*catalog_.segments(), newest_number);
+  store_->SweepSoon();
+  if (file_->salvaged() || file_->sealed()) return LeaveNewest();
+  // A new key counts from now on. It can wait if there is no space just now.
+  const KeyRing& keys = store_->keys();
+  const bool key_changed =
+      !keys.empty() && (file_->key() == nullptr || !file_->key()->IsCurrent(keys));
+  if (base::Result<void> rolled;
+      key_changed && !(rolled = RollToAny()) && rolled.error().code != base::Code::kFull)
+    return rolled;
+  return {};
+}
+
+// Opens the newest segment that was begun. One behind it was only prepared, or nothing is left of
+// it.
+base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
+  while (!files.empty()) {
+    const uint64_t number = files.back().number;
+    const std::string path = directory_.SegmentPath(number);
+    auto file = SegmentFile::Open(path, {directory_.id(), number}, lmdb::Access::kWrite,
+                                  store_->keys(), &store_->damage());
+    if (!file && file.error().code != base::Code::kCorrupt)
+      return base::Unexpected(std::move(file).error());
+    if (!file) {
+      HF_ASSIGN_OR_RETURN(const std::string kept, directory_.KeepDamaged(number));
+      store_->damage().OnDamage(
+          number, std::nullopt,
+          {base::Code::kCorrupt, file.error().message + "; the file is kept as " + kept});
+    } else if ((*file)->header()) {
+      // What is seen now may only be in memory still; from here on it is on the disk.
+      HF_RETURN_IF_ERROR((*file)->SyncInherited());
+      file_ = *std::move(file);
+      return {};
+    } else {
+      file->reset();
+      HF_RETURN_IF_ERROR(directory_.RemoveSegment(number));
+    }
+    files.pop_back();
+  }
+  return {};
+}
+
+// Of a segment that must not be written to: the log goes on in another one.
+base::Result<void> Writer::LeaveNewest() {
+  segment_->end_commit = durable_.next().value();
+  const base::Result<void> rolled = RollToAny();
+  if (rolled) return {};
+  // What is there can be read; writing waits until there is space.
+  retry_delay_ = kRetryDelayMin;
+  SetMode(Mode::kFailing, {base::Code::kIo, rolled.error().message});
+  executor_.Post([self = shared_from_this()] {
+    if (!self->stopped_) self->Retry();
+  });
+  return {};
+}
+
+base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files) {
+  std::vector<Change> known;
+  index_ = std::make_shared<MemoryIndex>();
+  uint64_t entry_bytes = 0;
+  std::vector<Source> sources{{file_, kAllCommits}};
+  auto loaded = LoadState(sources, Pieces::kAll, &state_, index_.get(), &known, &entry_bytes);
+  const bool whole = loaded || loaded.error().code != base::Code::kCorrupt;
+  if (!whole) {
+    HF_ASSIGN_OR_RETURN(known, FindSegments(files));
+    HF_ASSIGN_OR_RETURN(sources, FindSources(known));
+    state_ = State();
+    *index_ = MemoryIndex();
+    entry_bytes = 0;
+    loaded = LoadState(sources, Pieces::kIntact, &state_, index_.get(), nullptr, &entry_bytes);
+  }
+  if (!loaded) return base::Unexpected(std::move(loaded).error());
+  durable_ = *loaded;
+  HF_RETURN_IF_ERROR(LoadOwner(sources));
+
+  Catalog::Segments segments;
+  for (size_t i = 0; i + 1 < files.size(); ++i) {
+    const auto found = std::find_if(known.begin(), known.end(), [&](const Change& change) {
+      return change.segment == files[i].number;
+    });
+    if (found == known.end()) {
+      // It was retired before the newest segment began, and a crash undid its removal. But where
+      // nobody knows any more, a file that cannot be read may wait for better days.
+      if (whole) HF_RETURN_IF_ERROR(directory_.RemoveSegment(files[i].number));
+      continue;
+    }
+    auto segment =
+        std::make_shared<Segment>(files[i].number, directory_.SegmentPath(files[i].number),
+                                  files[i].bytes, found->first_commit);
+    segment->end_commit = found->end_commit.value();
+    segment->entry_bytes = found->entry_bytes;
+    segments.push_back(std::move(segment));
+  }
+  segment_ =
+      std::make_shared<Segment>(files.back().number, directory_.SegmentPath(files.back().number),
+                                files.back().bytes, file_->header()->first_commit);
+  segment_->PinFile(file_);
+  segment_->entry_bytes = entry_bytes;
+  purpose_ = segment_->bytes < store_->segment_bytes() ? Purpose::kProgress : Purpose::kEntries;
+  segments.push_back(segment_);
+  ReportMissing(known, segments);
+  catalog_.Load(std::move(segments), index_, state_, durable_);
+  return {};
+}
+
+// What the newest checkpoint would say of the older segments: from their files.
+base::Result<std::vector<Change>> Writer::FindSegments(const std::vector<Directory::File>& files) {
+  std::vector<Change> known;
+  CommitNumber end = file_->header()->first_commit;
+  for (size_t i = files.size() - 1; i-- > 0;) {
+    const auto file = OpenOlder(files[i].number);
+    if (!file) {
+      store_->damage().OnDamage(files[i].number, std::nullopt, file.error());
+      continue;
+    }
+    if (!(*file)->header()) continue;
+    Change change;
+    change.segment = files[i].number;
+    change.first_commit = (*file)->header()->first_commit;
+    change.end_commit = end;
+    const auto sum = [&](const FrameView& frame) -> base::Result<void> {
+      for (uint32_t line = 0; line < frame.entry_count(); ++line)
+        change.entry_bytes += frame.info(line).bytes;
+      return {};
+    };
+    HF_RETURN_IF_ERROR((*file)->WalkFrames(end, sum, [](CommitNumber, const base::Error&) {}));
+    end = change.first_commit;
+    known.push_back(change);
+  }
+  std::reverse(known.begin(), known.end());
+  return known;
+}
+
+// The segments that make up the state, see the top.
+base::Result<std::vector<Writer::Source>> Writer::FindSources(const std::vector<Change>& known) {
+  std::vector<Source> sources{{file_, kAllCommits}};
+  const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
+  for (auto older = known.rbegin(); older != known.rend(); ++older) {
+    HF_ASSIGN_OR_RETURN(auto file, OpenOlder(older->segment));
+    HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
+    HF_ASSIGN_OR_RETURN(const CommitNumber last, file->LastCommit(transaction));
+    // Frames behind the next one's first are of commits that failed.
+    if (last.next() < sources.front().file->header()->first_commit) break;
+    sources.insert(sources.begin(), {std::move(file), older->end_commit});
+    if (sources.front().file->ReadCheckpoint(ignore, Pieces::kAll)) {
+      base::Log(base::LogLevel::kWarn, "spool",
+                "{}: the newest checkpoint is damaged; the state comes from segment {}",
+                directory_.path(), older->segment);
+      return sources;
+    }
+  }
+  store_->damage().OnDamage(
+      file_->header()->origin.segment, std::nullopt,
+      {base::Code::kCorrupt, directory_.path() +
+                                 ": the checkpoint of the newest segment is damaged, "
+                                 "and no older one takes its place; a part of the state is lost"});
+  return std::vector<Source>{{file_, kAllCommits}};
+}
+
+base::Result<std::shared_ptr<SegmentFile>> Writer::OpenOlder(uint64_t number) {
+  return SegmentFile::Open(directory_.SegmentPath(number), {directory_.id(), number},
+                           lmdb::Access::kRead, store_->keys(), &store_->damage());
+}
+
+// Segments that were there when the newest began may have been retired since. They are missed if
+// some stream still begins before the first one that is left.
+void Writer::ReportMissing(const std::vector<Change>& known, const Catalog::Segments& segments) {
+  const Segment& first = *segments.front();
+  const auto missing = std::find_if(known.rbegin(), known.rend(), [&](const Change& change) {
+    return change.segment < first.number;
+  });
+  if (missing == known.rend()) return;
+  const auto file = first.number == segments.back()->number
+                        ? base::Result<std::shared_ptr<SegmentFile>>(file_)
+                        : OpenOlder(first.number);
+  if (!file) return;  // That is said when somebody reads.
+  const auto transaction = (*file)->BeginRead();
+  if (!transaction) return;
+  for (uint32_t id = 0; id < state_.streams().size(); ++id) {
+    const StreamState& stream = state_.streams()[id];
+    const auto end = (*file)->EndAtBeginning(*transaction, StreamId(id));
+    if (!end || stream.start >= end->end) continue;
+    store_->damage().OnDamage(
+        missing->segment, std::nullopt,
+        {base::Code::kCorrupt, directory_.SegmentPath(missing->segment) +
+                                   ": the file is gone, and with it all up to commit " +
+                                   std::to_string(missing->end_commit.value() - 1)});
+    return;
+  }
+}
+
+base::Result<CommitNumber> Writer::LoadState(std::span<const Source> sources, Pieces pieces,
+                                             State* state, MemoryIndex* index,
+                                             std::vector<Change>* segments, uint64_t* entry_bytes) {
+  HF_RETURN_IF_ERROR(sources.front().file->ReadCheckpoint(
+      [&](const Change& change) -> base::Result<void> {
+        if (change.kind != ChangeKind::kSegment) return state->Apply(change);
+        if (segments != nullptr) segments->push_back(change);
+        return {};
+      },
+      pieces));
+  CommitNumber last;
+  for (const Source& source : sources) {
+    const bool newest = &source == &sources.back();
+    HF_ASSIGN_OR_RETURN(
+        last, LoadFrames(source, state, newest ? index : nullptr, newest ? entry_bytes : nullptr));
+  }
+  return last;
+}
+
+base::Result<CommitNumber> Writer::LoadFrames(const Source& source, State* state,
+                                              MemoryIndex* index, uint64_t* entry_bytes) {
+  SegmentFile& file = *source.file;
+  const uint64_t first = file.header()->first_commit.value();
+  CommitNumber last(first - 1);
+  const auto damaged = [&](CommitNumber commit, const base::Error&) { last = commit; };
+  const auto lose = [&](const base::Error& error) -> base::Result<void> {
+    store_->damage().OnDamage(file.header()->origin.segment, last, error);
+    return {};
+  };
+  std::string plain;
+  const auto load = [&](const FrameView& frame) -> base::Result<void> {
+    last = frame.commit();
+    const base::Result<std::string_view> changes = frame.changes(file.key(), &plain);
+    if (!changes) return lose(changes.error());
+    if (const auto applied = state->Apply(frame, *changes); !applied) return lose(applied.error());
+    if (index == nullptr) return {};
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      const EntryInfo info = frame.info(line);
+      index->Add(info.stream, {info.base_offset, info.max_timestamp_ms,
+                               static_cast<uint32_t>(last.value() - first), line});
+      *entry_bytes += info.bytes;
+    }
+    return {};
+  };
+  HF_RETURN_IF_ERROR(file.WalkFrames(source.end, load, damaged));
+  return last;
+}
+
+base::Result<void> Writer::LoadOwner(std::span<const Source> sources) {
+  HF_RETURN_IF_ERROR(owner_.Load(state_));
+  const auto replay = [&](const FrameView& frame) -> base::Result<void> {
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) owner_.Replay(frame.info(line));
+    return {};
+  };
+  for (const Source& source : sources)
+    HF_RETURN_IF_ERROR(
+        source.file->WalkFrames(source.end, replay, [](CommitNumber, const base::Error&) {}));
+  return {};
+}
+
+}  // namespace holdfast::spool
