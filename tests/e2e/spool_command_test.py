@@ -2,9 +2,10 @@
 """`holdfast spool`: every verb on the directory of an agent, live and idle, and of a broker."""
 
 import base64
-import glob
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import unittest
 
@@ -44,20 +45,6 @@ class SpoolCommandTest(Case):
 
     def names(self):
         return sorted(os.listdir(self.spool))
-
-    def damage(self, needle):
-        """Flips a bit in every copy of these bytes."""
-        hits = 0
-        for path in glob.glob(self.spool + "/*.segment"):
-            with open(path, "r+b") as file:
-                data = file.read()
-                at = data.find(needle)
-                while at >= 0:
-                    file.seek(at)
-                    file.write(bytes([data[at] ^ 1]))
-                    hits += 1
-                    at = data.find(needle, at + 1)
-        self.assertGreater(hits, 0)
 
     def test_status_and_ls_show_the_same_live_and_idle(self):
         agent = self.agent().start()
@@ -237,6 +224,31 @@ class SpoolCommandTest(Case):
         self.assertEqual(harness.consume(tier.address, "notes"), ["kept"])
         self.assertEqual(harness.consume(tier.address, "orders", "-p", "1"),
                          [f"value {i}" for i in range(5)] + ["value 0", "value 1"])
+
+    def answer(self, answer, *arguments):
+        """What the command shows at a terminal where a person answers so, and its exit code."""
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execv(harness.HOLDFAST, [harness.HOLDFAST, "spool", *arguments])
+        os.write(terminal, answer.encode() + b"\n")
+        shown = b""
+        with contextlib.suppress(OSError):  # The terminal is gone with its process.
+            while part := os.read(terminal, 4096):
+                shown += part
+        os.close(terminal)
+        return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def test_drop_asks_whoever_sits_at_the_terminal(self):
+        agent = self.agent().start()
+        self.produce(agent, 4)
+        agent.stop()
+        shown, code = self.answer("n", "drop", self.spool, "orders/1")
+        self.assertRegex(shown, r"Throw away 4 records \(\d+ B\) of orders/1\? \[y/N\]")
+        self.assertEqual(code, 1)
+        self.assertEqual(len(lines("cat", self.spool, "orders/1")), 4)
+        shown, code = self.answer("y", "drop", "--all", self.spool)
+        self.assertEqual(code, 0, shown)
+        self.assertEqual(self.names(), ["LOCK"])
 
     def test_compact_frees_disk_and_loses_nothing(self):
         agent = self.agent(NOWHERE, "--set", "agent.spool.segment_bytes=1MiB").start()
