@@ -34,6 +34,10 @@ constexpr size_t kTag = 32;
 static_assert(kTag + sizeof(Tag) == kTableLineBytes);
 
 constexpr uint16_t kSealedFlag = 1;
+constexpr uint16_t kWholeFlag = 2;  // The checksum covers the entries, too.
+// A frame that lies among others in a page of LMDB's tree leaves copies behind, and parts of them.
+// What is so small costs nothing to sum.
+constexpr size_t kWholeBytesMax = size_t{16} << 10;
 constexpr uint32_t kChangesPiece = UINT32_MAX;  // An entry's piece is its line's number.
 
 // What an entry is bound to: the commit, and all that its line says.
@@ -87,7 +91,9 @@ uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
   char* const header = out.data();
   base::StoreLittle(header + kMagic, kFrameMagic);
   base::StoreLittle(header + kVersion, kFrameVersion);
-  base::StoreLittle(header + kFlags, sealed ? kSealedFlag : uint16_t{0});
+  const bool whole = out.size() <= kWholeBytesMax;
+  base::StoreLittle(header + kFlags,
+                    static_cast<uint16_t>((sealed ? kSealedFlag : 0) | (whole ? kWholeFlag : 0)));
   base::StoreLittle(header + kCommit, draft.commit.value());
   base::StoreLittle(header + kCommitTime, draft.commit_time_ms);
   base::StoreLittle(header + kEntryCount, static_cast<uint32_t>(draft.entries.size()));
@@ -130,7 +136,8 @@ uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
     line += kTableLineBytes;
   }
   const std::string_view frame(out.data(), out.size());
-  const uint32_t checksum = Checksum(draft.seed, frame, static_cast<size_t>(payload - header));
+  const uint32_t checksum =
+      Checksum(draft.seed, frame, whole ? frame.size() : static_cast<size_t>(payload - header));
   base::StoreLittle(header + kChecksum, checksum);
   return checksum;
 }
@@ -141,7 +148,7 @@ base::Result<FrameView> FrameView::Parse(std::string_view bytes) {
   if (base::LoadLittle<uint32_t>(header + kMagic) != kFrameMagic) return Corrupt("no magic number");
   FrameView frame(bytes, base::LoadLittle<uint32_t>(header + kEntryCount),
                   base::LoadLittle<uint32_t>(header + kChangesBytes),
-                  base::LoadLittle<uint16_t>(header + kFlags) == kSealedFlag);
+                  (base::LoadLittle<uint16_t>(header + kFlags) & kSealedFlag) != 0);
   const uint64_t size = frame.PayloadBegin() + base::LoadLittle<uint32_t>(header + kEntryBytes);
   if (size > bytes.size()) return Corrupt("longer than its place");
   frame.bytes_ = bytes.substr(0, size);
@@ -150,11 +157,13 @@ base::Result<FrameView> FrameView::Parse(std::string_view bytes) {
 
 base::Result<void> FrameView::Verify(uint32_t seed, CommitNumber expected) const {
   const char* const header = bytes_.data();
-  if (base::LoadLittle<uint32_t>(header + kChecksum) != Checksum(seed, bytes_, PayloadBegin()))
+  const auto flags = base::LoadLittle<uint16_t>(header + kFlags);
+  const size_t covered = (flags & kWholeFlag) != 0 ? bytes_.size() : PayloadBegin();
+  if (base::LoadLittle<uint32_t>(header + kChecksum) != Checksum(seed, bytes_, covered))
     return Corrupt("wrong checksum");
   // The segment's format version says which frames it holds, so these are damage, not novelty.
   if (base::LoadLittle<uint16_t>(header + kVersion) != kFrameVersion ||
-      base::LoadLittle<uint16_t>(header + kFlags) > kSealedFlag)
+      (flags & ~(kSealedFlag | kWholeFlag)) != 0)
     return Corrupt("unknown version or flags");
   if (commit() != expected) return Corrupt("another commit's number");
   const uint64_t entry_bytes = bytes_.size() - PayloadBegin();

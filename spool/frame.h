@@ -2,7 +2,8 @@
 // per entry, changes of state, then the entries' bytes in the order of the table. Pure: no I/O.
 //
 // The header's CRC-32C covers header, table and changes, and where the frame belongs. The entries'
-// bytes are not covered: record batches bring a checksum of their own, so no byte is summed twice.
+// bytes are not covered unless the frame is small: record batches bring a checksum of their own, so
+// hardly a byte is summed twice.
 // Each frame names the checksum of the one before it in its segment, so that frames can be put in
 // order again without the B-tree. docs/spool-format.md has the grammar.
 //

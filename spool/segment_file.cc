@@ -263,15 +263,25 @@ base::Result<void> SegmentFile::OpenDatabases() {
 
 base::Result<void> SegmentFile::ReadHeader() {
   HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
-  HF_ASSIGN_OR_RETURN(const auto value, transaction.Get(meta_, kHeaderKey));
+  std::optional<std::string_view> value;
+  HF_ASSIGN_OR_RETURN(auto records, lmdb::Cursor::Open(transaction, meta_));
+  HF_ASSIGN_OR_RETURN(bool more, records.First());
+  while (more) {
+    if (records.key() == kHeaderKey) {
+      value = records.value();
+    } else if (records.key() == kSealedKey) {
+      sealed_ = true;
+    } else {
+      return base::Unexpected(Within({base::Code::kCorrupt, "an unknown record in meta"}));
+    }
+    HF_ASSIGN_OR_RETURN(more, records.Next());
+  }
   if (!value) return {};
   base::Result<SegmentHeader> header = DecodeHeader(*value);
   if (!header) return base::Unexpected(Within(header.error()));
   if (header->origin.spool != origin_.spool || header->origin.segment != origin_.segment)
     return base::Unexpected(
         Within({base::Code::kInvalid, "belongs to another spool or place; move it away"}));
-  HF_ASSIGN_OR_RETURN(const auto sealed, transaction.Get(meta_, kSealedKey));
-  sealed_ = sealed.has_value();
   // Keys of frames have no gaps, see CheckPages; so with the first one all are as they should be.
   HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, frames_));
   HF_ASSIGN_OR_RETURN(const bool any, cursor.First());

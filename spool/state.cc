@@ -15,6 +15,8 @@ tl::unexpected<base::Error> Corrupt(std::string what) {
   return base::Unexpected(base::Code::kCorrupt, "damaged state: " + std::move(what));
 }
 
+std::string LostName(uint32_t id) { return "?" + std::to_string(id); }
+
 }  // namespace
 
 std::optional<std::string_view> State::Get(std::string_view key) const {
@@ -81,14 +83,7 @@ base::Result<void> State::Apply(const Change& change) {
       return {};
     case ChangeKind::kOpenStream:
     case ChangeKind::kStream:
-      AddLostStreams(change.stream.value());
-      if (change.stream.value() != streams_.size() || FindStream(change.key))
-        return Corrupt("stream " + std::to_string(change.stream.value()) + " is there already");
-      AddStream(change.key);
-      streams_.back().start = change.start;
-      streams_.back().end = change.end;
-      streams_.back().max_timestamp_ms = change.max_timestamp_ms;
-      return {};
+      return ApplyStream(change);
     case ChangeKind::kTrim: {
       AddLostStreams(change.stream.value() + 1);
       StreamState& trimmed = stream(change.stream);
@@ -101,6 +96,30 @@ base::Result<void> State::Apply(const Change& change) {
       return {};
   }
   return Corrupt("unknown kind of change");
+}
+
+// Where a checkpoint comes on top of what an older one left, a stream may be there already, or its
+// name may have been lost.
+base::Result<void> State::ApplyStream(const Change& change) {
+  const uint32_t id = change.stream.value();
+  AddLostStreams(id);
+  const std::optional<StreamId> named = FindStream(change.key);
+  const bool again = change.kind == ChangeKind::kStream && id < streams_.size();
+  if (!named && id == streams_.size()) {
+    AddStream(change.key);
+  } else if (!named && again && streams_[id].name == LostName(id)) {
+    by_name_.erase(streams_[id].name);
+    by_name_.emplace(change.key, change.stream);
+    name_bytes_ += change.key.size() - streams_[id].name.size();
+    streams_[id].name = change.key;
+  } else if (!named || *named != change.stream || !again) {
+    return Corrupt("stream " + std::to_string(id) + " is there already");
+  }
+  StreamState& known = stream(change.stream);
+  known.start = change.start;
+  known.end = change.end;
+  known.max_timestamp_ms = change.max_timestamp_ms;
+  return {};
 }
 
 // In the order in which the commit was made as far as it matters: a stream is opened before it gets
@@ -124,7 +143,7 @@ base::Result<void> State::Apply(const FrameView& frame, std::string_view changes
 }
 
 void State::AddLostStreams(uint32_t end) {
-  while (streams_.size() < end) AddStream("?" + std::to_string(streams_.size()));
+  while (streams_.size() < end) AddStream(LostName(static_cast<uint32_t>(streams_.size())));
 }
 
 base::Result<void> State::Apply(const EntryInfo& entry) {

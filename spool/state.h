@@ -54,6 +54,7 @@ class State final : public StateView {
 
  private:
   base::Result<void> Apply(const EntryInfo& entry);
+  base::Result<void> ApplyStream(const Change& change);
   // Streams whose names were lost with a damaged frame still have entries, and their numbers stay.
   void AddLostStreams(uint32_t end);
 

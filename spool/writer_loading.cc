@@ -3,8 +3,8 @@
 //
 // State comes from the newest segment: its checkpoint, then the changes in its frames. If both
 // copies of a piece of that checkpoint are lost, it comes from the newest older one whose
-// checkpoint is whole and from all frames since, if there is such an unbroken run of segments; and
-// from what is left if there is not.
+// checkpoint is whole, from all frames since, and from what is left of the newest one. That is all
+// of it, if no segment between is gone.
 #include <algorithm>
 #include <utility>
 
@@ -156,30 +156,27 @@ base::Result<std::vector<Change>> Writer::FindSegments(const std::vector<Directo
   return known;
 }
 
-// The segments that make up the state, see the top.
+// The segments that make up the state if the newest one's checkpoint is damaged, see the top.
 base::Result<std::vector<Writer::Source>> Writer::FindSources(const std::vector<Change>& known) {
   std::vector<Source> sources{{file_, kAllCommits}};
   const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
-  for (auto older = known.rbegin(); older != known.rend(); ++older) {
+  bool whole = false;
+  CommitNumber next = file_->header()->first_commit;
+  for (auto older = known.rbegin(); older != known.rend() && !whole; ++older) {
     HF_ASSIGN_OR_RETURN(auto file, OpenOlder(older->segment));
     HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
     HF_ASSIGN_OR_RETURN(const CommitNumber last, file->LastCommit(transaction));
-    // Frames behind the next one's first are of commits that failed.
-    if (last.next() < sources.front().file->header()->first_commit) break;
+    whole = file->ReadCheckpoint(ignore, Pieces::kAll).has_value();
+    if (last.next() < next) next = CommitNumber(0);  // And stays there: some are missing.
+    if (next.value() != 0) next = older->first_commit;
     sources.insert(sources.begin(), {std::move(file), older->end_commit});
-    if (sources.front().file->ReadCheckpoint(ignore, Pieces::kAll)) {
-      base::Log(base::LogLevel::kWarn, "spool",
-                "{}: the newest checkpoint is damaged; the state comes from segment {}",
-                directory_.path(), older->segment);
-      return sources;
-    }
   }
-  store_->damage().OnDamage(
-      file_->header()->origin.segment, std::nullopt,
-      {base::Code::kCorrupt, directory_.path() +
-                                 ": the checkpoint of the newest segment is damaged, "
-                                 "and no older one takes its place; a part of the state is lost"});
-  return std::vector<Source>{{file_, kAllCommits}};
+  std::string message = directory_.path() + ": the checkpoint of the newest segment is damaged; ";
+  message += whole && next.value() != 0 ? "the state comes from an older one"
+                                        : "a part of the state may be lost";
+  store_->damage().OnDamage(file_->header()->origin.segment, std::nullopt,
+                            {base::Code::kCorrupt, std::move(message)});
+  return sources;
 }
 
 base::Result<std::shared_ptr<SegmentFile>> Writer::OpenOlder(uint64_t number) {
@@ -217,16 +214,22 @@ void Writer::ReportMissing(const std::vector<Change>& known, const Catalog::Segm
 base::Result<CommitNumber> Writer::LoadState(std::span<const Source> sources, Pieces pieces,
                                              State* state, MemoryIndex* index,
                                              std::vector<Change>* segments, uint64_t* entry_bytes) {
-  HF_RETURN_IF_ERROR(sources.front().file->ReadCheckpoint(
-      [&](const Change& change) -> base::Result<void> {
-        if (change.kind != ChangeKind::kSegment) return state->Apply(change);
-        if (segments != nullptr) segments->push_back(change);
-        return {};
-      },
-      pieces));
+  const auto apply = [&](const Change& change) -> base::Result<void> {
+    if (change.kind == ChangeKind::kSegment) {
+      if (segments != nullptr) segments->push_back(change);
+      return {};
+    }
+    auto applied = state->Apply(change);
+    if (applied || pieces == Pieces::kAll) return applied;
+    store_->damage().OnDamage(sources.back().file->header()->origin.segment, std::nullopt,
+                              applied.error());
+    return {};
+  };
   CommitNumber last;
   for (const Source& source : sources) {
     const bool newest = &source == &sources.back();
+    if (newest || &source == &sources.front())
+      HF_RETURN_IF_ERROR(source.file->ReadCheckpoint(apply, pieces));
     HF_ASSIGN_OR_RETURN(
         last, LoadFrames(source, state, newest ? index : nullptr, newest ? entry_bytes : nullptr));
   }
