@@ -85,6 +85,7 @@ base::Result<spool::VerifyReport> Check(const SpoolCommand& command, bool live) 
   ProgressBar bar("verifying");
   return spool::Verify(command.directory,
                        {.live = live,
+                        .keys = keys,
                         .progress = [&](uint64_t done, uint64_t total) { bar.Show(done, total); },
                         .check_entry = CheckBatch});
 }
@@ -113,7 +114,8 @@ base::Result<int> RepairSpool(const SpoolCommand& command) {
       code != kExitFine)
     return code;
   ProgressBar bar("repairing");
-  HF_RETURN_IF_ERROR(spool::Repair(command.directory,
+  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  HF_RETURN_IF_ERROR(spool::Repair(command.directory, keys,
                                    [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
   std::fputs("repaired\n", stdout);
   return kExitFine;

@@ -50,9 +50,12 @@ base::Result<void> OfflineView::Load() {
   // The newest segment that was begun; one behind it was only prepared.
   for (size_t at = files.size(); at-- > 0;) {
     const SegmentInfo newest{.number = files[at].number, .disk_bytes = files[at].bytes};
-    HF_ASSIGN_OR_RETURN(const auto file,
-                        SegmentFile::Observe(Directory::SegmentPath(path_, newest.number),
-                                             {directory_.id, newest.number}, keys_));
+    const auto observed = SegmentFile::Observe(Directory::SegmentPath(path_, newest.number),
+                                               {directory_.id, newest.number}, keys_);
+    // The engine, too, goes on without a segment of which nothing can be read.
+    if (!observed && observed.error().code == base::Code::kCorrupt) continue;
+    if (!observed) return base::Unexpected(observed.error());
+    const std::shared_ptr<SegmentFile>& file = *observed;
     if (!file->header()) continue;
     segments_.push_back(newest);
     HF_RETURN_IF_ERROR(LoadState(*file));

@@ -208,7 +208,8 @@ base::Result<void> Checker::CheckMetas() {
       return Damaged("its meta pages are not of two transactions in turn");
   }
   const uint64_t pages = meta_.map_bytes / page_bytes_;
-  if (meta_.map_bytes % page_bytes_ != 0 || meta_.main.flags != 0 || meta_.main.pad != 0 || meta_.last_page >= pages || meta_.last_page < 1)
+  if (meta_.map_bytes % page_bytes_ != 0 || meta_.main.flags != 0 || meta_.main.pad != 0 ||
+      meta_.last_page >= pages || meta_.last_page < 1)
     return Damaged("its newest meta page is damaged");
   if (meta_.last_page >= file_.size() / page_bytes_)
     return Damaged("cut off at " + std::to_string(file_.size()) + " of " +

@@ -141,6 +141,8 @@ class SegmentFile {
   static std::string_view WholePages(std::string_view value);
   base::Result<void> FindSealedPlaces(const lmdb::ReadTransaction& transaction, StreamId stream,
                                       int64_t from, size_t limit, std::vector<Place>* out) const;
+  base::Result<bool> ReadBlock(const lmdb::Cursor& cursor, StreamId stream,
+                               std::vector<Place>* places) const;
   base::Result<std::shared_ptr<const MemoryIndex>> RebuiltIndex(CommitNumber end);
   base::Result<void> KeepContiguous(uint64_t frame_bytes);
   [[nodiscard]] base::Error Within(base::Error error) const;

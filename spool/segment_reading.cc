@@ -164,29 +164,26 @@ base::Result<void> SegmentFile::FindPlaces(const lmdb::ReadTransaction& transact
   return {};
 }
 
-// Adds nothing to `out` if it fails.
+// Adds nothing to `out` if it fails. A block whose key is damaged still stands where it belongs, so
+// the neighbours of what is found are checked as well.
 base::Result<void> SegmentFile::FindSealedPlaces(const lmdb::ReadTransaction& transaction,
                                                  StreamId stream, int64_t from, size_t limit,
                                                  std::vector<Place>* out) const {
   HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, streams_));
+  std::vector<Place> places;
   // The block before the first one that begins behind `from`, if it is of this stream.
-  StreamId found;
-  int64_t base_offset = 0;
   HF_ASSIGN_OR_RETURN(bool more, cursor.SeekAtOrAfter(BlockKey(stream, from + 1)));
   HF_ASSIGN_OR_RETURN(const bool before, more ? cursor.Previous() : cursor.Last());
-  if (before && ParseBlockKey(cursor.key(), &found, &base_offset) && found == stream) {
-    more = true;
+  if (before) {
+    HF_RETURN_IF_ERROR(ReadBlock(cursor, stream, &places));
+    HF_ASSIGN_OR_RETURN(more, cursor.Next());
   } else {
-    HF_ASSIGN_OR_RETURN(more, cursor.SeekAtOrAfter(BlockKey(stream, from + 1)));
+    HF_ASSIGN_OR_RETURN(more, cursor.First());
   }
-  std::vector<Place> places;
   const size_t wanted = limit + kPlacesPerBlock;  // The first block may begin long before `from`.
   while (more && places.size() < wanted) {
-    if (!ParseBlockKey(cursor.key(), &found, &base_offset))
-      return base::Unexpected(Within({base::Code::kCorrupt, "damaged index block"}));
-    if (found != stream) break;
-    if (auto result = UnpackBlock(seed_, stream, base_offset, cursor.value(), &places); !result)
-      return base::Unexpected(Within(result.error()));
+    HF_ASSIGN_OR_RETURN(const bool same, ReadBlock(cursor, stream, &places));
+    if (!same) break;
     HF_ASSIGN_OR_RETURN(more, cursor.Next());
   }
   auto first =
@@ -196,6 +193,21 @@ base::Result<void> SegmentFile::FindSealedPlaces(const lmdb::ReadTransaction& tr
   const size_t count = std::min(limit, static_cast<size_t>(places.end() - first));
   out->insert(out->end(), first, first + static_cast<ptrdiff_t>(count));
   return {};
+}
+
+// Says whether the block is of the stream; then its places are added. kCorrupt if it is damaged.
+base::Result<bool> SegmentFile::ReadBlock(const lmdb::Cursor& cursor, StreamId stream,
+                                          std::vector<Place>* places) const {
+  StreamId found;
+  int64_t base_offset = 0;
+  if (!ParseBlockKey(cursor.key(), &found, &base_offset))
+    return base::Unexpected(Within({base::Code::kCorrupt, "damaged index block"}));
+  std::vector<Place> others;
+  if (auto result = UnpackBlock(seed_, found, base_offset, cursor.value(),
+                                found == stream ? places : &others);
+      !result)
+    return base::Unexpected(Within(result.error()));
+  return found == stream;
 }
 
 base::Result<std::shared_ptr<const MemoryIndex>> SegmentFile::RebuiltIndex(CommitNumber end) {

@@ -1,14 +1,316 @@
 #include "spool/verify.h"
 
-namespace holdfast::spool {
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
 
-base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOptions& /*options*/) {
-  return base::Unexpected(base::Code::kUnavailable, directory + ": cannot be verified yet");
+#include "spool/damage.h"
+#include "spool/directory.h"
+#include "spool/offline.h"
+#include "spool/segment_builder.h"
+
+namespace holdfast::spool {
+namespace {
+
+// Notes what the reading of a spool stumbles over, once each.
+class Findings final : public DamageObserver {
+ public:
+  explicit Findings(std::vector<Damage>& damages) : damages_(damages) {}
+
+  void OnDamage(uint64_t segment, std::optional<CommitNumber> commit,
+                const base::Error& error) override {
+    if (!known_.emplace(segment, commit, error.message).second) return;
+    damages_.push_back({.segment = segment, .commit = commit, .what = error.message, .losses = {}});
+  }
+
+ private:
+  std::vector<Damage>& damages_;
+  std::set<std::tuple<uint64_t, std::optional<CommitNumber>, std::string>> known_;
+};
+
+class Verifier {
+ public:
+  Verifier(const std::string& path, const VerifyOptions& options)
+      : path_(path), options_(options), findings_(report_.damages) {}
+
+  base::Result<VerifyReport> Run() {
+    HF_ASSIGN_OR_RETURN(view_, OfflineView::Open(path_, options_.keys));
+    HF_ASSIGN_OR_RETURN(const std::vector<Directory::File> files, Directory::ListSegments(path_));
+    for (const Directory::File& file : files) total_bytes_ += file.bytes;
+    for (const Directory::File& file : files) {
+      HF_RETURN_IF_ERROR(VerifySegment(file));
+      done_bytes_ += file.bytes;
+    }
+    ReportProgress(0);
+    const auto& streams = view_->state().streams();
+    for (uint32_t id = 0; id < streams.size(); ++id) Expect(StreamId(id), streams[id].end);
+    return std::move(report_);
+  }
+
+ private:
+  base::Result<void> VerifySegment(const Directory::File& listed);
+  base::Result<void> VerifyFrames(const Directory::File& listed, SegmentFile& file,
+                                  MemoryIndex* index);
+  base::Result<void> VerifyIndex(SegmentFile& file, const MemoryIndex& index, CommitNumber end);
+  base::Result<void> VerifyEntries(uint64_t segment, SegmentFile& file, const FrameView& frame);
+  [[nodiscard]] CommitNumber EndOf(uint64_t segment) const;
+  // The next offset of the stream that there is. What is missing before it is taken to be lost with
+  // the frame or segment that was found damaged last.
+  void Expect(StreamId stream, int64_t offset);
+  void ReportProgress(uint64_t more_bytes) const {
+    if (options_.progress) options_.progress(done_bytes_ + more_bytes, total_bytes_);
+  }
+  [[nodiscard]] std::string NameOf(StreamId stream) const {
+    const auto& streams = view_->state().streams();
+    if (stream.value() < streams.size()) return streams[stream.value()].name;
+    return "?" + std::to_string(stream.value());
+  }
+
+  const std::string& path_;
+  const VerifyOptions& options_;
+  VerifyReport report_;
+  Findings findings_;
+  std::unique_ptr<OfflineView> view_;
+  uint64_t done_bytes_ = 0;
+  uint64_t total_bytes_ = 0;
+  std::set<uint64_t> gone_;  // Segments of which nothing can be read.
+  bool repaired_ = false;    // Frames were lost and said so before.
+  std::map<StreamId, int64_t> expected_;
+};
+
+base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
+  ReportProgress(0);
+  const std::string path = Directory::SegmentPath(path_, listed.number);
+  const Origin origin{view_->directory().id, listed.number};
+  const auto file = options_.live ? SegmentFile::Observe(path, origin, options_.keys, &findings_)
+                                  : SegmentFile::Open(path, origin, lmdb::Access::kRead,
+                                                      options_.keys, &findings_);
+  if (!file) {
+    if (file.error().code == base::Code::kNotFound && options_.live) return {};
+    if (file.error().code != base::Code::kCorrupt) return base::Unexpected(file.error());
+    findings_.OnDamage(listed.number, std::nullopt, file.error());
+    gone_.insert(listed.number);
+    return {};
+  }
+  if (!(*file)->header()) return {};  // Only prepared.
+  ++report_.segments;
+  const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
+  if (const auto read = (*file)->ReadCheckpoint(ignore, SegmentFile::Pieces::kAll); !read)
+    findings_.OnDamage(listed.number, std::nullopt, read.error());
+  MemoryIndex index;
+  HF_RETURN_IF_ERROR(VerifyFrames(listed, **file, &index));
+  return VerifyIndex(**file, index, EndOf(listed.number));
 }
 
-base::Result<VerifyReport> Repair(const std::string& directory,
-                                  const ProgressCallback& /*progress*/) {
-  return base::Unexpected(base::Code::kUnavailable, directory + ": cannot be repaired yet");
+CommitNumber Verifier::EndOf(uint64_t segment) const {
+  for (const OfflineView::SegmentInfo& info : view_->segments())
+    if (info.number == segment) return info.end_commit;
+  return kAllCommits;
+}
+
+base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, SegmentFile& file,
+                                          MemoryIndex* index) {
+  CommitNumber end = EndOf(listed.number);
+  const uint64_t first = file.header()->first_commit.value();
+  if (end == kAllCommits) {
+    HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
+    HF_ASSIGN_OR_RETURN(end, file.LastCommit(transaction));
+    end = end.next();
+  }
+  const uint64_t frames = end.value() - first;
+  const auto visit = [&](const FrameView& frame) -> base::Result<bool> {
+    const uint64_t number = frame.commit().value() - first;
+    ++report_.frames;
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      const EntryInfo info = frame.info(line);
+      if (info.base_offset < expected_[info.stream]) continue;  // Salvaged, and does not fit.
+      Expect(info.stream, info.base_offset);
+      expected_[info.stream] = info.end_offset();
+      index->Add(info.stream,
+                 {info.base_offset, info.max_timestamp_ms, static_cast<uint32_t>(number), line});
+    }
+    HF_RETURN_IF_ERROR(VerifyEntries(listed.number, file, frame));
+    if (number % 64 == 0) ReportProgress(listed.bytes * number / std::max<uint64_t>(frames, 1));
+    return true;
+  };
+  return WalkInChunks(file, end, visit, [&](CommitNumber, const base::Error& error) {
+    repaired_ = repaired_ || error.code == base::Code::kNotFound;
+  });
+}
+
+base::Result<void> Verifier::VerifyEntries(uint64_t segment, SegmentFile& file,
+                                           const FrameView& frame) {
+  std::string plain;
+  for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+    base::Result<EntryView> entry = frame.entry(line, file.key(), &plain);
+    const EntryInfo info = frame.info(line);
+    base::Result<void> sound;
+    if (!entry) {
+      sound = base::Unexpected(entry.error());
+    } else if (options_.check_entry && view_->Needed(info)) {
+      sound = options_.check_entry(NameOf(info.stream), *entry);
+    }
+    if (sound) {
+      ++report_.entries;
+      report_.entry_bytes += info.bytes;
+      continue;
+    }
+    report_.damages.push_back(
+        {.segment = segment,
+         .commit = frame.commit(),
+         .what = sound.error().message,
+         .losses = {{NameOf(info.stream), {info.base_offset, info.end_offset()}}}});
+  }
+  return {};
+}
+
+// Looking everything up makes the file say what of its index is damaged.
+base::Result<void> Verifier::VerifyIndex(SegmentFile& file, const MemoryIndex& index,
+                                         CommitNumber end) {
+  HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
+  HF_RETURN_IF_ERROR(
+      index.ForEach([&](StreamId stream, const std::vector<Place>& places) -> base::Result<void> {
+        std::vector<Place> found;
+        return file.FindPlaces(transaction, stream, places.front().base_offset, places.size(), end,
+                               &found);
+      }));
+  for (uint32_t id = 0; id < file.header()->streams; id += kEndsPerBlock)
+    (void)file.EndAtBeginning(transaction, StreamId(id));  // If it is lost, so is the checkpoint.
+  return {};
+}
+
+void Verifier::Expect(StreamId stream, int64_t offset) {
+  const auto& streams = view_->state().streams();
+  int64_t from = expected_[stream];
+  if (stream.value() < streams.size()) from = std::max(from, streams[stream.value()].start);
+  if (from >= offset) return;
+  std::vector<Damage>& damages = report_.damages;
+  const auto culprit = std::find_if(damages.rbegin(), damages.rend(), [&](const Damage& damage) {
+    return damage.commit.has_value() || gone_.contains(damage.segment);
+  });
+  const Damage::Loss loss{NameOf(stream), {from, offset}};
+  if (culprit != damages.rend()) {
+    culprit->losses.push_back(loss);
+  } else if (!repaired_) {
+    damages.push_back({.segment = 0,
+                       .commit = std::nullopt,
+                       .what = path_ + ": entries are missing, and no damage tells why",
+                       .losses = {loss}});
+  }
+}
+
+// Of a spool that we own.
+class Repairer {
+ public:
+  Repairer(const Directory& directory, const KeyRing& keys, const ProgressCallback& progress)
+      : directory_(directory), keys_(keys), progress_(progress) {}
+
+  base::Result<void> Run(const VerifyReport& report) {
+    std::set<uint64_t> damaged;
+    for (const Damage& damage : report.damages) damaged.insert(damage.segment);
+    HF_ASSIGN_OR_RETURN(const auto view, OfflineView::Open(directory_.path(), keys_));
+    HF_ASSIGN_OR_RETURN(const auto files, Directory::ListSegments(directory_.path()));
+    uint64_t total = 0;
+    uint64_t done = 0;
+    for (const Directory::File& file : files) total += file.bytes;
+    for (const Directory::File& file : files) {
+      if (progress_) progress_(done, total);
+      done += file.bytes;
+      const auto& segments = view->segments();
+      const auto info = std::find_if(segments.begin(), segments.end(),
+                                     [&](const auto& each) { return each.number == file.number; });
+      const bool newest = info != segments.end() && info + 1 == segments.end();
+      const CommitNumber end = info == segments.end() || newest ? kAllCommits : info->end_commit;
+      HF_RETURN_IF_ERROR(RepairSegment(file, end, newest, damaged.contains(file.number)));
+    }
+    if (progress_) progress_(total, total);
+    return {};
+  }
+
+ private:
+  base::Result<void> RepairSegment(const Directory::File& listed, CommitNumber end, bool newest,
+                                   bool damaged);
+  base::Result<void> Rewrite(SegmentFile& file, const Directory::File& listed, CommitNumber end,
+                             bool newest, const SegmentCheckpoint& checkpoint);
+  // The frames that are intact.
+  static base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end,
+                                       const FrameVisitor& visit) {
+    if (end == kAllCommits) {
+      HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
+      HF_ASSIGN_OR_RETURN(end, file.LastCommit(transaction));
+      end = end.next();
+    }
+    return WalkInChunks(file, end, visit, [](CommitNumber, const base::Error&) {});
+  }
+
+  const Directory& directory_;
+  const KeyRing& keys_;
+  const ProgressCallback& progress_;
+};
+
+base::Result<void> Repairer::RepairSegment(const Directory::File& listed, CommitNumber end,
+                                           bool newest, bool damaged) {
+  const Origin origin{directory_.id(), listed.number};
+  const auto file = SegmentFile::Open(directory_.SegmentPath(listed.number), origin,
+                                      lmdb::Access::kRead, keys_, nullptr);
+  if (!file && file.error().code == base::Code::kCorrupt) {
+    HF_RETURN_IF_ERROR(directory_.KeepDamaged(listed.number));
+    return {};
+  }
+  if (!file) return base::Unexpected(file.error());
+  const bool index_missing = !newest && end != kAllCommits && !(*file)->sealed();
+  if (!(*file)->header() || (!damaged && !index_missing)) return {};
+  const auto checkpoint = SegmentCheckpoint::Read(**file);
+  if (!checkpoint && checkpoint.error().code == base::Code::kCorrupt) return {};  // See the header.
+  if (!checkpoint) return base::Unexpected(checkpoint.error());
+  return Rewrite(**file, listed, end, newest, *checkpoint);
+}
+
+base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& listed,
+                                     CommitNumber end, bool newest,
+                                     const SegmentCheckpoint& checkpoint) {
+  SegmentPlan plan;
+  HF_RETURN_IF_ERROR(WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
+    ++plan.frames;
+    plan.frame_bytes += frame.bytes().size();
+    return true;
+  }));
+  const std::string draft = directory_.SegmentPath(listed.number) + ".new";
+  using Kind = SegmentBuilder::Kind;
+  HF_ASSIGN_OR_RETURN(auto builder,
+                      SegmentBuilder::Begin(draft, newest ? Kind::kOpen : Kind::kSealed,
+                                            newest ? listed.bytes : 0, plan, checkpoint, keys_));
+  const auto add = [&](const FrameView& frame) -> base::Result<bool> {
+    // An entry that cannot be decrypted costs its frame, as ever.
+    const auto copy = FrameCopy::Of(frame, file.key(), nullptr);
+    if (!copy && copy.error().code == base::Code::kCorrupt) return true;
+    if (!copy) return base::Unexpected(copy.error());
+    HF_RETURN_IF_ERROR(builder.Add((*copy)->draft()));
+    return true;
+  };
+  HF_RETURN_IF_ERROR(WalkIntact(file, end, add));
+  HF_RETURN_IF_ERROR(builder.Finish());
+  return directory_.AdoptSegment(draft, listed.number);
+}
+
+}  // namespace
+
+base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOptions& options) {
+  if (options.live) return Verifier(directory, options).Run();
+  HF_ASSIGN_OR_RETURN(const Directory owned, Directory::OpenExisting(directory));
+  return Verifier(directory, options).Run();
+}
+
+base::Result<VerifyReport> Repair(const std::string& directory, const KeyRing& keys,
+                                  const ProgressCallback& progress) {
+  HF_ASSIGN_OR_RETURN(const Directory owned, Directory::OpenExisting(directory));
+  HF_RETURN_IF_ERROR(owned.CheckExported());
+  const VerifyOptions options{.keys = keys};
+  HF_ASSIGN_OR_RETURN(VerifyReport report, Verifier(directory, options).Run());
+  HF_RETURN_IF_ERROR(Repairer(owned, keys, progress).Run(report));
+  return report;
 }
 
 }  // namespace holdfast::spool

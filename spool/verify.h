@@ -7,7 +7,10 @@
 // Verify changes nothing. Without `live` it owns the directory while it works, so that nobody
 // writes; with it a running process may own the directory, and segments that come and go meanwhile
 // are left out.
-// Repair owns the directory. Each damaged segment is written anew from what is intact in it.
+// Repair owns the directory. Each damaged segment is written anew from what is intact in it, and
+// takes the place of the old file; what was lost is lost for good then, and no damage any more. One
+// whose checkpoint is lost stays as it is, since the spool knows best what to put in its place; a
+// file in which nothing can be read is set aside as *.damaged.
 //
 // Errors are for what stopped the work (no such directory, another owner, no permission); damage is
 // no error but in the report.
@@ -23,6 +26,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "spool/cipher.h"
 #include "spool/spool.h"
 
 namespace holdfast::spool {
@@ -52,6 +56,7 @@ using ProgressCallback = std::function<void(uint64_t done_bytes, uint64_t total_
 
 struct VerifyOptions {
   bool live = false;
+  KeyRing keys;  // Of an encrypted spool.
   ProgressCallback progress;
   // Says whether the entry's bytes are what they should be; the spool does not know.
   std::function<base::Result<void>(std::string_view stream, const EntryView& entry)> check_entry;
@@ -60,6 +65,7 @@ struct VerifyOptions {
 base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOptions& options);
 
 // The damages that were found, as they stood before the repair.
-base::Result<VerifyReport> Repair(const std::string& directory, const ProgressCallback& progress);
+base::Result<VerifyReport> Repair(const std::string& directory, const KeyRing& keys,
+                                  const ProgressCallback& progress);
 
 }  // namespace holdfast::spool

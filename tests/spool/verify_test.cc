@@ -1,0 +1,165 @@
+// Verify says what is damaged and what is lost with it, and changes nothing; after Repair it finds
+// nothing any more, and what was intact is there.
+#include "spool/verify.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/log.h"
+#include "tests/spool/spool_fixture.h"
+
+namespace holdfast::spool {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+class VerifyTest : public testing::Test {
+ protected:
+  // Several segments, the last one open.
+  VerifyTest() {
+    base::SetLogLevel(base::LogLevel::kError);
+    EXPECT_TRUE(spool_.Open());
+    for (int i = 0; i < 50; ++i)
+      EXPECT_TRUE(spool_.AppendNow(i % 2 == 0 ? "even" : "odd", Text(i)));
+    segments_ = spool_.spool->GetStatus().segments;
+    spool_.Close();
+  }
+  static std::string Text(int i) {
+    return "entry " + std::to_string(i) + "." + std::string(50'000, 'x');
+  }
+  static std::string PathOf(const std::string& directory, uint64_t segment) {
+    std::string name = std::to_string(segment);
+    return directory + "/" + std::string(20 - name.size(), '0') + name + ".segment";
+  }
+  // Changes a byte before the text, in the first segment that has it.
+  void Damage(const std::string& text, size_t before) {
+    for (uint64_t segment = 1; segment <= segments_; ++segment) {
+      const std::string path = PathOf(directory_.path(), segment);
+      const std::string bytes = Read(path);
+      const size_t at = bytes.find(text);
+      if (at != std::string::npos) return Overwrite(path, at - before, "\x5a");
+    }
+    FAIL() << text;
+  }
+  static std::string Read(const std::string& path) {
+    std::string bytes(fs::file_size(path), '\0');
+    std::ifstream(path, std::ios::binary).read(bytes.data(), std::ssize(bytes));
+    return bytes;
+  }
+  static void Overwrite(const std::string& path, size_t at, std::string_view bytes) {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.write(bytes.data(), std::ssize(bytes));
+  }
+  [[nodiscard]] VerifyReport Check(const VerifyOptions& options = {}) const {
+    auto report = Verify(directory_.path(), options);
+    EXPECT_TRUE(report) << report.error().message;
+    return report ? *std::move(report) : VerifyReport();
+  }
+
+  TemporaryDirectory directory_;
+  TestSpool spool_{directory_.path()};
+  uint64_t segments_ = 0;
+};
+
+TEST_F(VerifyTest, ASoundSpoolIsSound) {
+  uint64_t checked = 0;
+  uint64_t last_done = 0;
+  uint64_t total = 0;
+  const VerifyReport report = Check({.progress =
+                                         [&](uint64_t done, uint64_t all) {
+                                           EXPECT_GE(done, last_done);
+                                           last_done = done;
+                                           total = all;
+                                         },
+                                     .check_entry =
+                                         [&](std::string_view, const EntryView& entry) {
+                                           ++checked;
+                                           EXPECT_EQ(entry.bytes.substr(0, 6), "entry ");
+                                           return base::Result<void>();
+                                         }});
+  EXPECT_THAT(report.damages, SizeIs(0));
+  EXPECT_EQ(report.segments, segments_);
+  EXPECT_EQ(report.frames, 50u);
+  EXPECT_EQ(report.entries, 50u);
+  EXPECT_EQ(checked, 50u);
+  EXPECT_EQ(last_done, total);
+  EXPECT_GT(total, uint64_t{3} << 20);
+}
+
+TEST_F(VerifyTest, ADamagedFrameIsNamedWithWhatItHeld) {
+  Damage("entry 7.", 50);  // In the table of contents.
+  const VerifyReport report = Check();
+  ASSERT_THAT(report.damages, SizeIs(1));
+  EXPECT_EQ(report.damages[0].segment, 1u);
+  EXPECT_EQ(report.damages[0].commit, CommitNumber(8));
+  ASSERT_THAT(report.damages[0].losses, SizeIs(1));
+  EXPECT_EQ(report.damages[0].losses[0].stream, "odd");
+  EXPECT_EQ(report.damages[0].losses[0].offsets.start, 3);
+  EXPECT_EQ(report.damages[0].losses[0].offsets.end, 4);
+  EXPECT_EQ(report.entries, 49u);
+}
+
+TEST_F(VerifyTest, ADamagedEntryIsForItsCheckerToFind) {
+  Damage("entry 7.", 0);
+  EXPECT_THAT(Check().damages, SizeIs(0));
+  const auto check = [](std::string_view stream, const EntryView& entry) -> base::Result<void> {
+    if (entry.bytes.starts_with("entry ")) return {};
+    return base::Unexpected(base::Code::kCorrupt, std::string(stream) + ": bad entry");
+  };
+  const VerifyReport report = Check({.check_entry = check});
+  ASSERT_THAT(report.damages, SizeIs(1));
+  EXPECT_EQ(report.damages[0].what, "odd: bad entry");
+  EXPECT_EQ(report.damages[0].losses[0].offsets.start, 3);
+}
+
+TEST_F(VerifyTest, RepairLeavesASoundSpool) {
+  Damage("entry 7.", 50);
+  Overwrite(PathOf(directory_.path(), 2), 0, std::string(100, '\0'));  // A meta page.
+  const VerifyReport before = Check();
+  ASSERT_THAT(before.damages, SizeIs(2));
+  EXPECT_THAT(before.damages[1].what, HasSubstr("meta page"));
+  const auto repaired = Repair(directory_.path(), {}, {});
+  ASSERT_TRUE(repaired) << repaired.error().message;
+  EXPECT_THAT(repaired->damages, SizeIs(2));
+  const VerifyReport after = Check();
+  EXPECT_EQ(after.entries, 49u);
+  EXPECT_THAT(after.damages, SizeIs(0));
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_THAT(spool_.ReadAll("even"), SizeIs(25));
+  const StreamId odd = *spool_.spool->FindStream("odd");
+  EXPECT_EQ(spool_.spool->Read(odd, 3, 1000).error().code, base::Code::kCorrupt);
+  EXPECT_EQ(*spool_.spool->NextReadable(odd, 3), 4);
+}
+
+TEST_F(VerifyTest, TheOpenSegmentIsRepairedToo) {
+  const std::string path = PathOf(directory_.path(), segments_);
+  Overwrite(path, 0, std::string(100, '\0'));
+  ASSERT_THAT(Check().damages, SizeIs(1));
+  ASSERT_TRUE(Repair(directory_.path(), {}, {}));
+  EXPECT_THAT(Check().damages, SizeIs(0));
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(spool_.spool->GetStatus().segments, segments_);  // It goes on in that one.
+  ASSERT_TRUE(spool_.AppendNow("even", "one more"));
+  EXPECT_EQ(spool_.ReadAll("even").back(), "one more");
+  EXPECT_THAT(spool_.ReadAll("odd"), SizeIs(25));
+}
+
+TEST_F(VerifyTest, ALiveSpoolIsVerifiedWithoutOwningIt) {
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(Verify(directory_.path(), {}).error().code, base::Code::kUnavailable);
+  EXPECT_EQ(Repair(directory_.path(), {}, {}).error().code, base::Code::kUnavailable);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(spool_.AppendNow("even", "later"));
+  const VerifyReport report = Check({.live = true});
+  EXPECT_THAT(report.damages, SizeIs(0));
+  EXPECT_EQ(report.entries, 55u);
+  ASSERT_TRUE(spool_.AppendNow("even", "and on"));
+}
+
+}  // namespace
+}  // namespace holdfast::spool
