@@ -3,6 +3,7 @@
 
 import base64
 import contextlib
+import glob
 import json
 import os
 import pty
@@ -45,6 +46,20 @@ class SpoolCommandTest(Case):
 
     def names(self):
         return sorted(os.listdir(self.spool))
+
+    def damage(self, needle):
+        """Flips a bit in every copy of these bytes."""
+        hits = 0
+        for path in glob.glob(self.spool + "/*.segment"):
+            with open(path, "r+b") as file:
+                data = file.read()
+                at = data.find(needle)
+                while at >= 0:
+                    file.seek(at)
+                    file.write(bytes([data[at] ^ 1]))
+                    hits += 1
+                    at = data.find(needle, at + 1)
+        self.assertGreater(hits, 0)
 
     def test_status_and_ls_show_the_same_live_and_idle(self):
         agent = self.agent().start()
@@ -263,6 +278,26 @@ class SpoolCommandTest(Case):
         after = json.loads(run("status", "--json", self.spool).stdout)
         self.assertLess(after["disk_bytes"], before["disk_bytes"] / 2)
         self.assertEqual(lines("cat", self.spool, "notes/0"), [f"\\N\tnote {i}" for i in range(6)])
+        run("verify", self.spool)
+        agent.start()
+
+    def test_verify_finds_damage_and_repair_ends_it(self):
+        agent = self.agent().start()
+        self.produce(agent, 10)
+        harness.produce(agent.address, "notes", ["a note to be damaged"])
+        self.assertIn("all sound", run("verify", self.spool).stdout)
+        agent.stop()
+        self.assertIn("all sound", run("verify", self.spool).stdout)
+        self.damage(b"a note to be damaged")
+        found = run("verify", self.spool, code=1)
+        self.assertIn("CRC", found.stdout)
+        self.assertIn("notes/0", found.stdout)
+        self.assertIn("notes/0", run("cat", self.spool, "notes/0", code=1).stderr)
+        self.assertEqual(len(json.loads(run("verify", "--json", self.spool, code=1).stdout)
+                             ["damages"]), 1)
+        run("repair", self.spool, "--yes")
+        self.assertIn("all sound", run("verify", self.spool).stdout)
+        self.assertEqual(len(lines("cat", self.spool, "orders/1")), 10)
         agent.start()
 
     def test_a_brokers_streams_have_the_names_of_their_topics(self):
