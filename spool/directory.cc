@@ -1,6 +1,7 @@
 #include "spool/directory.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -198,6 +199,7 @@ base::Result<Directory> Directory::Open(const std::string& path) {
   // Look first, touch later: a foreign directory gets not even a lock file.
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) HF_RETURN_IF_ERROR(directory.CheckEmpty());
+  if (known) HF_RETURN_IF_ERROR(directory.CheckOwner());
   HF_RETURN_IF_ERROR(directory.CheckExported());
   HF_RETURN_IF_ERROR(directory.Lock());
   // Another process may have made the spool, or handed it over, while we waited for nothing.
@@ -216,6 +218,7 @@ base::Result<Directory> Directory::OpenExisting(const std::string& path) {
   Directory directory(path);
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) return NoSpool(path);
+  HF_RETURN_IF_ERROR(directory.CheckOwner());
   HF_RETURN_IF_ERROR(directory.Lock());
   HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
   if (!known_now) return NoSpool(path);
@@ -316,6 +319,19 @@ base::Result<void> Directory::Lock() {
       pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
     return base::Unexpected(base::ErrnoError(file + ": cannot write", errno));
   return {};
+}
+
+// Files that we make would be ours, and lock out whom the spool belongs to.
+base::Result<void> Directory::CheckOwner() const {
+  const std::string marker = PathOf(path_, kMarker);
+  struct stat info {};
+  if (stat(marker.c_str(), &info) != 0)
+    return base::Unexpected(base::ErrnoError(marker + ": cannot ask for its owner", errno));
+  if (info.st_uid == geteuid()) return {};
+  return base::Unexpected(base::Code::kInvalid,
+                          path_ + ": the spool belongs to user " + std::to_string(info.st_uid) +
+                              ", and this process runs as " + std::to_string(geteuid()) +
+                              "; run it as that user, or give it the whole directory (chown -R)");
 }
 
 base::Result<void> Directory::CheckExported() const {

@@ -98,6 +98,7 @@ class Directory {
  private:
   explicit Directory(std::string path) : path_(std::move(path)) {}
   base::Result<bool> ReadMarker();
+  base::Result<void> CheckOwner() const;
   base::Result<void> CheckEmpty() const;
   base::Result<void> Lock();
   base::Result<void> WriteText(std::string_view name, const std::string& text) const;

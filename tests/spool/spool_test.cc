@@ -5,12 +5,16 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "base/log.h"
@@ -468,6 +472,105 @@ TEST_F(SpoolTest, AForeignDirectoryIsLeftAlone) {
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory_.path()))
     ++files;
   EXPECT_EQ(files, 1u);
+}
+
+// What is in a directory, and what it says.
+std::map<std::string, std::string> Contents(const std::string& directory) {
+  std::map<std::string, std::string> contents;
+  for (const auto& file : std::filesystem::directory_iterator(directory)) {
+    std::ifstream in(file.path(), std::ios::binary);
+    contents[file.path().filename()] = std::string(std::istreambuf_iterator<char>(in), {});
+  }
+  return contents;
+}
+
+// Opens the spool in a child, after `prepare` there. Returns the error's text, or "" if it opened;
+// nothing if the child could not be prepared.
+std::optional<std::string> ErrorInChild(const std::string& directory,
+                                        const std::function<bool()>& prepare) {
+  int ends[2];
+  if (pipe(ends) != 0) return std::nullopt;
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!prepare()) _exit(2);
+    TestSpool spool(directory);
+    const auto opened = spool.Open();
+    const std::string text = opened ? "" : opened.error().message;
+    _exit(write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 3);
+  }
+  close(ends[1]);
+  std::string text(4096, '\0');
+  text.resize(static_cast<size_t>(std::max<ssize_t>(read(ends[0], text.data(), text.size()), 0)));
+  close(ends[0]);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return std::nullopt;
+  return text;
+}
+
+constexpr uid_t kNobody = 65534;
+
+TEST_F(SpoolTest, AnotherUsersSpoolIsLeftAlone) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.Close();
+  const auto before = Contents(directory_.path());
+  // May read and write all of it, but is not its owner.
+  for (const auto& file : std::filesystem::recursive_directory_iterator(directory_.path()))
+    std::filesystem::permissions(file.path(), std::filesystem::perms::all);
+  std::filesystem::permissions(directory_.path(), std::filesystem::perms::all);
+  auto error = ErrorInChild(directory_.path(), [] { return seteuid(kNobody) == 0; });
+  ASSERT_TRUE(error);
+  EXPECT_THAT(*error, HasSubstr("belongs to user 0, and this process runs as 65534"));
+  // May not even look.
+  std::filesystem::permissions(directory_.path(), std::filesystem::perms::owner_all);
+  error = ErrorInChild(directory_.path(), [] { return seteuid(kNobody) == 0; });
+  ASSERT_TRUE(error);
+  EXPECT_THAT(*error, HasSubstr("Permission denied"));
+  EXPECT_EQ(Contents(directory_.path()), before);
+}
+
+TEST_F(SpoolTest, AReadOnlyFileSystemIsAClearError) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.Close();
+  const auto before = Contents(directory_.path());
+  const std::string& path = directory_.path();
+  const auto error = ErrorInChild(path, [&] {
+    return unshare(CLONE_NEWNS) == 0 &&
+           mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+           mount(path.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) == 0 &&
+           mount(nullptr, path.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) == 0;
+  });
+  if (!error) GTEST_SKIP() << "no mounts of its own here";
+  EXPECT_THAT(*error, HasSubstr("Read-only file system"));
+  EXPECT_EQ(Contents(path), before);
+}
+
+TEST_F(SpoolTest, ASegmentOfAnotherSpoolIsLeftAlone) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.Close();
+  TemporaryDirectory other;
+  TestSpool theirs(other.path());
+  ASSERT_TRUE(theirs.Open());
+  ASSERT_TRUE(theirs.AppendNow("b", "two"));
+  theirs.Close();
+  std::string segment;
+  for (const auto& [name, bytes] : Contents(other.path()))
+    if (name.ends_with(".segment")) segment = name;
+  std::filesystem::copy_file(other.path() + "/" + segment,
+                             directory_.path() + "/00000000000000000077.segment");
+  const auto before = Contents(directory_.path());
+  const auto opened = spool_.Open();
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::kInvalid);
+  EXPECT_THAT(opened.error().message, HasSubstr("belongs to another spool"));
+  auto after = Contents(directory_.path());
+  after.erase("00000000000000000077.segment-lock");
+  after["LOCK"] = before.at("LOCK");  // The pid.
+  EXPECT_EQ(after, before);
 }
 
 TEST_F(SpoolTest, ANewerFormatIsLeftAlone) {
