@@ -60,9 +60,11 @@ class BrokerTest(Case):
         self.assertEqual(sorted(map(int, second)), list(range(300, 400)))
 
     def read_as_group(self, group, topics, count):
-        """kcat -G, which commits what it read when it leaves."""
+        """kcat -G, which commits what it read when it leaves. It does not wait until its leaving is
+        heard: if the broker dies before, the next member waits for the session to end."""
         return kcat("-q", "-b", self.tier.address, "-c", str(count), "-X",
-                    "auto.offset.reset=earliest", "-G", group, *topics, timeout=40).splitlines()
+                    "auto.offset.reset=earliest", "-X", "session.timeout.ms=6000", "-G", group,
+                    *topics, timeout=40).splitlines()
 
     def test_two_members_share_the_partitions_and_one_takes_over(self):
         self.create("shared", 4)
