@@ -1,68 +1,46 @@
 #!/usr/bin/python3
 """Apache Kafka's own TopicCommand, ConsoleProducer and ConsoleConsumer (4.2.1) against the broker
-and through the agent. Needs java and maven; the jars go to build/interop.
-
-usage: tests/interop/java_clients --holdfast build/release/holdfast [TESTS]
+and through the agent.
 """
 
-import os
 import subprocess
-import sys
 
-sys.dont_write_bytecode = True
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
-import harness  # noqa: E402
-from harness import Case, wait_for  # noqa: E402
+import apache_kafka
+import harness
+from apache_kafka import JAVA, java
+from harness import wait_for
 
-LIBRARIES = os.path.join(ROOT, "build", "interop", "lib")
+TOOLS = "org.apache.kafka.tools."
 
 
-def fetch():
-    if os.path.exists(os.path.join(LIBRARIES, "kafka-tools-4.2.1.jar")):
-        return
-    print("fetching Kafka's clients with maven", file=sys.stderr, flush=True)
-    subprocess.run(["mvn", "-q", "-B", "-f", os.path.join(ROOT, "tests", "interop", "pom.xml"),
-                    "dependency:copy-dependencies", f"-DoutputDirectory={LIBRARIES}"],
-                   check=True, stdin=subprocess.DEVNULL)
+def kafka_tool(name, *arguments, **options):
+    return java(TOOLS + name, *arguments, **options)
 
 
-JAVA = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", LIBRARIES + "/*"]
-
-
-def java(tool, *arguments, data=None, timeout=60):
-    done = subprocess.run(
-        [*JAVA, "org.apache.kafka.tools." + tool, *arguments],
-        input=data, capture_output=True, text=True, timeout=timeout)
-    if done.returncode != 0:
-        raise AssertionError(f"{tool} {' '.join(arguments)}: exit {done.returncode}\n"
-                             f"{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-class JavaClientsTest(Case):
+class JavaClientsTest(apache_kafka.Case):
     def run_all(self, address, prefix):
         topic = prefix + "-java"
-        java("TopicCommand", "--bootstrap-server", address, "--create", "--topic", topic,
-             "--partitions", "3", "--replication-factor", "1")
-        self.assertIn(topic, java("TopicCommand", "--bootstrap-server", address, "--list").split())
-        described = java("TopicCommand", "--bootstrap-server", address, "--describe", "--topic",
-                         topic)
+        kafka_tool("TopicCommand", "--bootstrap-server", address, "--create", "--topic", topic,
+                   "--partitions", "3", "--replication-factor", "1")
+        listed = kafka_tool("TopicCommand", "--bootstrap-server", address, "--list")
+        self.assertIn(topic, listed.split())
+        described = kafka_tool("TopicCommand", "--bootstrap-server", address, "--describe",
+                               "--topic", topic)
         self.assertIn("PartitionCount: 3", described)
 
         for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
             lines = [f"key{n}:{codec} value {n}" for n in range(200)]
-            java("ConsoleProducer", "--bootstrap-server", address, "--topic", topic,
-                 "--compression-codec", codec, "--reader-property", "parse.key=true",
-                 "--reader-property", "key.separator=:", data="\n".join(lines) + "\n")
+            kafka_tool("ConsoleProducer", "--bootstrap-server", address, "--topic", topic,
+                       "--compression-codec", codec, "--reader-property", "parse.key=true",
+                       "--reader-property", "key.separator=:", data="\n".join(lines) + "\n")
         total = 5 * 200
         wait_for(lambda: self.tier.metric("holdfast_broker_produced_records_total") >= total,
                  what="all records in the tier")
         for extra in ([], ["--group", prefix + "-group"]):
-            out = java("consumer.ConsoleConsumer", "--bootstrap-server", address, "--topic", topic,
-                       "--from-beginning", "--max-messages", str(total), "--timeout-ms", "30000",
-                       "--formatter-property", "print.key=true", *extra)
+            out = kafka_tool("consumer.ConsoleConsumer", "--bootstrap-server", address,
+                             "--topic", topic, "--from-beginning", "--max-messages", str(total),
+                             "--timeout-ms", "30000", "--formatter-property", "print.key=true",
+                             *extra)
             got = [line.split("\t") for line in out.splitlines() if "\t" in line]
             self.assertEqual(len(got), total)
             for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
@@ -84,7 +62,7 @@ class JavaClientsTest(Case):
         agent = self.agent(tier.address, "--set", "agent.topics=[{name: orders}]",
                            "--set", "agent.upstream.backoff_max_ms=500ms").start()
         producer = subprocess.Popen(
-            [*JAVA, "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", agent.address,
+            [*JAVA, "-Xmx256m", TOOLS + "ConsoleProducer", "--bootstrap-server", agent.address,
              "--topic", "orders"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True)
         lines = [f"line {n}" for n in range(300)]
@@ -115,8 +93,4 @@ class JavaClientsTest(Case):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["--holdfast"]:
-        sys.exit(__doc__)
-    del sys.argv[1]
-    fetch()
-    harness.main()
+    apache_kafka.main()
