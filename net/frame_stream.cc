@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "base/endian.h"
-#include "base/result.h"
 
 namespace holdfast::net {
 namespace {
@@ -28,10 +27,6 @@ std::span<char> ReadAheadSpace() {
   return {space.get(), kReadAheadBytes};
 }
 
-std::string ErrorText(std::string_view what, int error_number) {
-  return base::ErrnoError(what, error_number).message;
-}
-
 }  // namespace
 
 FrameStream::FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options options,
@@ -45,10 +40,15 @@ FrameStream::FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options 
                             &FrameStream::OnReadable, this)),
       write_event_(event_new(loop.base(), socket_.fd(), EV_WRITE | EV_PERSIST,
                              &FrameStream::OnWritable, this)),
+      handshaking_(socket_.secure()),
       last_read_(loop.Now()),
       last_write_(last_read_) {
   HF_CHECK(read_event_ != nullptr && write_event_ != nullptr);
-  UpdateEvents();
+  if (handshaking_) {
+    Arrange();
+  } else {
+    UpdateEvents();
+  }
 }
 
 FrameStream::~FrameStream() {
@@ -112,6 +112,7 @@ void FrameStream::Finish() {
 void FrameStream::OnReadable(int /*fd*/, short /*what*/, void* stream) noexcept {
   auto* self = static_cast<FrameStream*>(stream);
   self->loop_.BeginTurn();
+  if (self->handshaking_) return self->Arrange();
   self->Read();
 }
 
@@ -122,8 +123,26 @@ void FrameStream::OnWritable(int /*fd*/, short /*what*/, void* stream) noexcept 
   self->Arrange();
 }
 
+void FrameStream::Handshake() {
+  switch (socket_.Handshake()) {
+    case TlsSession::Progress::kDone:
+      handshaking_ = false;
+      last_read_ = loop_.Now();
+      return owner_.OnSecured();
+    case TlsSession::Progress::kWantsRead:
+      handshake_writes_ = false;
+      return;
+    case TlsSession::Progress::kWantsWrite:
+      handshake_writes_ = true;
+      return;
+    case TlsSession::Progress::kFailed:
+      return Fail(End::kHandshake, socket_.tls_error());
+  }
+}
+
 void FrameStream::Read() {
   const std::span<char> space = ReadAheadSpace();
+  socket_empty_ = false;
   if (finishing_) return Discard(space);
   // What was read before comes first, at the turn's end.
   for (int i = 0; i < kReadsPerTurn && !closed_ && stops_ == 0 && ahead_.empty(); ++i) {
@@ -131,6 +150,7 @@ void FrameStream::Read() {
     if (closed_ || (!may_read_ahead && !in_body_)) return;
     if (!ReadOnce(may_read_ahead ? space : std::span<char>())) return;
   }
+  if (!closed_ && socket_.HoldsBytes()) Arrange();
 }
 
 // False if the socket has no more for now.
@@ -143,33 +163,38 @@ bool FrameStream::ReadOnce(std::span<char> ahead) {
   const Socket::Outcome outcome = socket_.Read({pieces.data(), count});
   switch (outcome.kind) {
     case Socket::Outcome::Kind::kBlocked:
+      socket_empty_ = true;
       return false;
     case Socket::Outcome::Kind::kEnd:
       Fail(End::kPeerClosed, "closed by the peer");
       return false;
     case Socket::Outcome::Kind::kFailed:
-      Fail(End::kReadError, ErrorText("read", outcome.error_number));
+      Fail(End::kReadError, socket_.Explain("read", outcome));
       return false;
     case Socket::Outcome::Kind::kDone:
       break;
   }
   metrics_.received_bytes.Add(outcome.bytes);
   last_read_ = loop_.Now();
+  socket_empty_ = outcome.bytes < missing + ahead.size();
   const size_t direct = std::min(missing, outcome.bytes);
   if (direct > 0) {
     filled_ += direct;
     if (filled_ == frame_.size()) OnFilled();
   }
   Consume({ahead.data(), outcome.bytes - direct});
-  return outcome.bytes == missing + ahead.size();
+  return !socket_empty_;
 }
 
 void FrameStream::Discard(std::span<char> into) {
   iovec piece{.iov_base = into.data(), .iov_len = into.size()};
   const Socket::Outcome outcome = socket_.Read({&piece, 1});
-  if (outcome.kind == Socket::Outcome::Kind::kEnd) Fail(End::kPeerClosed, "closed by the peer");
+  if (outcome.kind == Socket::Outcome::Kind::kEnd)
+    return Fail(End::kPeerClosed, "closed by the peer");
   if (outcome.kind == Socket::Outcome::Kind::kFailed)
-    Fail(End::kReadError, ErrorText("read", outcome.error_number));
+    return Fail(End::kReadError, socket_.Explain("read", outcome));
+  socket_empty_ = outcome.kind == Socket::Outcome::Kind::kBlocked || outcome.bytes < into.size();
+  if (socket_.HoldsBytes()) Arrange();
 }
 
 // Takes the bytes apart into frames; keeps them if the stream has to stop.
@@ -228,7 +253,7 @@ void FrameStream::FinishFrame() {
 void FrameStream::Flush() {
   size_t budget = kWriteBytesPerTurn;
   std::array<iovec, kPiecesPerWrite> pieces;
-  while (!closed_ && !output_.empty() && !write_blocked_ && budget > 0) {
+  while (!closed_ && !handshaking_ && !output_.empty() && !write_blocked_ && budget > 0) {
     const size_t count = output_.Peek(pieces);
     const Socket::Outcome outcome = socket_.Write({pieces.data(), count});
     if (outcome.kind == Socket::Outcome::Kind::kBlocked) {
@@ -239,7 +264,7 @@ void FrameStream::Flush() {
       output_.Pop(outcome.bytes);
       budget -= std::min(budget, outcome.bytes);
     } else {
-      return Fail(End::kWriteError, ErrorText("write", outcome.error_number));
+      return Fail(End::kWriteError, socket_.Explain("write", outcome));
     }
   }
 }
@@ -264,6 +289,7 @@ void FrameStream::Arrange() {
 }
 
 void FrameStream::OnTurnEnd() {
+  if (!closed_ && handshaking_) Handshake();
   while (!closed_ && stops_ == 0 && !ahead_.empty()) {
     const std::string bytes = std::exchange(ahead_, std::string());
     Consume(bytes);
@@ -276,16 +302,19 @@ void FrameStream::OnTurnEnd() {
 }
 
 void FrameStream::UpdateEvents() {
-  const bool read = stops_ == 0;
+  const bool read = handshaking_ ? !handshake_writes_ : stops_ == 0;
   if (read != reading_) {
     HF_CHECK((read ? event_add(read_event_, nullptr) : event_del(read_event_)) == 0);
     reading_ = read;
   }
-  const bool write = !output_.empty();
+  const bool write = handshaking_ ? handshake_writes_ : !output_.empty();
   if (write != writing_) {
     HF_CHECK((write ? event_add(write_event_, nullptr) : event_del(write_event_)) == 0);
     writing_ = write;
   }
+  // The socket does not tell of what TLS has taken from it already.
+  if (reading_ && !handshaking_ && !socket_empty_ && socket_.HoldsBytes())
+    event_active(read_event_, EV_READ, 1);
 }
 
 void FrameStream::Fail(End end, std::string reason) {

@@ -31,10 +31,12 @@ namespace holdfast::net {
 class FrameStream {
  public:
   // Why a stream ended by itself.
-  enum class End : uint8_t { kPeerClosed, kReadError, kWriteError, kBadLength };
+  enum class End : uint8_t { kPeerClosed, kReadError, kWriteError, kBadLength, kHandshake };
 
   class Owner {
    public:
+    // The handshake of a secured socket is done: frames follow.
+    virtual void OnSecured() {}
     // May more be read than the frame that is under way? If not, the stream was stopped.
     virtual bool MayReadAhead() { return true; }
     // A frame of so many bytes begins. False: the stream was stopped until BeginBody is called.
@@ -79,6 +81,8 @@ class FrameStream {
   void Finish();
 
   [[nodiscard]] bool closed() const { return closed_; }
+  // Of a secured socket, at first: nothing is read or sent until the peers know each other.
+  [[nodiscard]] bool handshaking() const { return handshaking_; }
   [[nodiscard]] bool stopped() const { return stops_ != 0; }
   [[nodiscard]] size_t bytes_queued() const { return output_.bytes(); }
   [[nodiscard]] bool in_frame() const { return in_body_; }
@@ -90,6 +94,7 @@ class FrameStream {
   static void OnReadable(int fd, short what, void* stream) noexcept;
   static void OnWritable(int fd, short what, void* stream) noexcept;
 
+  void Handshake();
   void Read();
   bool ReadOnce(std::span<char> ahead);
   void Discard(std::span<char> into);
@@ -120,6 +125,9 @@ class FrameStream {
   bool output_ended_ = false;
   bool output_high_ = false;
   bool write_blocked_ = false;
+  bool handshaking_;
+  bool handshake_writes_ = false;  // It waits for room in the socket, not for bytes from it.
+  bool socket_empty_ = false;      // The last read has seen the socket's end for now.
   uint8_t stops_ = 0;
 
   // The frame under way.

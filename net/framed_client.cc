@@ -9,6 +9,23 @@
 #include "net/socket.h"
 
 namespace holdfast::net {
+namespace {
+
+base::Code CodeOf(FrameStream::End end) {
+  switch (end) {
+    case FrameStream::End::kBadLength:
+      return base::Code::kCorrupt;
+    case FrameStream::End::kHandshake:
+      return base::Code::kInvalid;
+    case FrameStream::End::kPeerClosed:
+    case FrameStream::End::kReadError:
+    case FrameStream::End::kWriteError:
+      break;
+  }
+  return base::Code::kUnavailable;
+}
+
+}  // namespace
 
 class FramedClient::Core final : public FrameStream::Owner,
                                  public std::enable_shared_from_this<Core> {
@@ -24,7 +41,8 @@ class FramedClient::Core final : public FrameStream::Owner,
 
   void Start(Resolver& resolver) {
     timeout_ = loop_.After(options_.connect_timeout, [this] {
-      Fail({base::Code::kTimeout, "no connection in time"});
+      Fail({base::Code::kTimeout,
+            stream_ == nullptr ? "no connection in time" : "TLS: no handshake in time"});
     });
     resolver.Resolve(options_.peer, loop_,
                      [weak = weak_from_this()](base::Result<std::vector<SocketAddress>> found) {
@@ -67,7 +85,9 @@ class FramedClient::Core final : public FrameStream::Owner,
 
   [[nodiscard]] EventLoop& loop() { return loop_; }
   [[nodiscard]] const Options& options() const { return options_; }
-  [[nodiscard]] bool connected() const { return stream_ != nullptr && !closed_; }
+  [[nodiscard]] bool connected() const {
+    return stream_ != nullptr && !closed_ && !stream_->handshaking();
+  }
   [[nodiscard]] size_t bytes_queued() const {
     return stream_ == nullptr ? waiting_bytes_ : stream_->bytes_queued();
   }
@@ -122,7 +142,7 @@ class FramedClient::Core final : public FrameStream::Owner,
       last_failure_ = base::ErrnoError("connect", error).message;
       return TryNextAddress();
     }
-    timeout_.Cancel();
+    if (options_.tls) connecting_.SecureAsClient(options_.tls, options_.peer.host);
     stream_ = std::make_unique<FrameStream>(
         loop_, metrics_,
         FrameStream::Options{.frame_bytes_max = options_.frame_bytes_max,
@@ -131,6 +151,11 @@ class FramedClient::Core final : public FrameStream::Owner,
     if (paused_) stream_->StopReading(FrameStream::kPaused);
     for (Waiting& waiting : std::exchange(waiting_, {}))
       Send(std::move(waiting.bytes), waiting.body);
+    if (!stream_->handshaking()) OnSecured();
+  }
+
+  void OnSecured() override {
+    timeout_.Cancel();
     if (callbacks_.on_connected) callbacks_.on_connected();
   }
 
@@ -154,9 +179,7 @@ class FramedClient::Core final : public FrameStream::Owner,
     if (callbacks_.on_output_low) callbacks_.on_output_low();
   }
   void OnEnd(FrameStream::End end, std::string reason) override {
-    const auto code =
-        end == FrameStream::End::kBadLength ? base::Code::kCorrupt : base::Code::kUnavailable;
-    Fail({code, std::move(reason)});
+    Fail({CodeOf(end), std::move(reason)});
   }
 
   EventLoop& loop_;

@@ -25,6 +25,7 @@
 #include "metrics/catalogue.h"
 #include "net/address.h"
 #include "net/event_loop.h"
+#include "net/tls.h"
 
 namespace holdfast::net {
 
@@ -34,17 +35,19 @@ class FramedClient {
     HostPort peer = {};
     size_t frame_bytes_max = 104857600;
     size_t output_bytes_high = size_t{1} << 20;
-    // For name and connection together.
+    // For name, connection and TLS handshake together.
     base::Duration connect_timeout = std::chrono::seconds(10);
     int receive_buffer_bytes = 0;  // Of the kernel; 0 leaves its automatic choice.
     int send_buffer_bytes = 0;
+    // In TLS, with a peer whose certificate is that of peer.host. None: in the clear.
+    std::shared_ptr<const TlsContext> tls = nullptr;
   };
   struct Callbacks {
     base::UniqueFunction<void()> on_connected = {};
     // The frame without its length.
     base::UniqueFunction<void(base::Buffer)> on_frame = {};
-    // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer, or
-    // broken framing. The message names the peer.
+    // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer,
+    // broken framing, or no agreement in TLS (kInvalid). The message names the peer.
     base::UniqueFunction<void(base::Error)> on_closed = {};
     // bytes_queued was above output_bytes_high and has fallen to half of it. Optional.
     base::UniqueFunction<void()> on_output_low = {};

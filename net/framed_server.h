@@ -22,7 +22,8 @@
 //   no room is not read until there is some. A connection that has requests_in_flight_max requests
 //   unanswered, or output_bytes_high bytes of answers waiting for its peer, is not read until half
 //   of them are gone. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A
-//   frame that has begun must move within 30 s.
+//   frame that has begun must move within 30 s. With TLS, a session is made when the handshake is
+//   done, for which a peer has handshake_timeout.
 #pragma once
 
 #include <functional>
@@ -40,6 +41,7 @@
 #include "net/event_loop.h"
 #include "net/memory_budget.h"
 #include "net/reply.h"
+#include "net/tls.h"
 
 namespace holdfast::net {
 
@@ -51,6 +53,9 @@ class Connection {
   [[nodiscard]] virtual uint64_t id() const = 0;  // Unique in the server.
   [[nodiscard]] virtual const SocketAddress& peer() const = 0;
   [[nodiscard]] virtual const SocketAddress& local() const = 0;  // The side of the connection here.
+  // The subject of the certificate that the peer showed and that was accepted, as in RFC 2253;
+  // empty if there is none.
+  [[nodiscard]] virtual std::string peer_subject() const { return {}; }
   [[nodiscard]] virtual size_t requests_in_flight() const = 0;
   [[nodiscard]] virtual size_t bytes_queued() const = 0;  // Answers not yet taken by the kernel.
 
@@ -87,6 +92,9 @@ class FramedServer {
     base::Duration idle_timeout = std::chrono::seconds(600);
     int receive_buffer_bytes = 0;  // Of the kernel, per socket; 0 leaves its automatic choice.
     int send_buffer_bytes = 0;
+    // In TLS, with what the credentials say when a connection comes. None: in the clear.
+    std::shared_ptr<const TlsCredentials> tls = nullptr;
+    base::Duration handshake_timeout = std::chrono::seconds(10);
   };
   struct Loops {
     EventLoop& acceptor;

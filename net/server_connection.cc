@@ -20,6 +20,8 @@ CloseCause CauseOf(FrameStream::End end) {
       return CloseCause::kPeer;
     case FrameStream::End::kBadLength:
       return CloseCause::kBadLength;
+    case FrameStream::End::kHandshake:
+      return CloseCause::kHandshake;
     case FrameStream::End::kReadError:
     case FrameStream::End::kWriteError:
       break;
@@ -43,7 +45,17 @@ ServerConnection::ServerConnection(ServerWorker& worker, uint64_t id, Socket soc
 
 ServerConnection::~ServerConnection() = default;
 
-void ServerConnection::Start() { session_ = worker_.shared().factory(*this); }
+void ServerConnection::Start() {
+  if (!stream_.handshaking()) return OnSecured();
+  handshake_limit_ = loop().After(worker_.shared().options.handshake_timeout, [this] {
+    CloseFor(CloseCause::kHandshake, "no TLS handshake in time");
+  });
+}
+
+void ServerConnection::OnSecured() {
+  handshake_limit_.Cancel();
+  if (!finishing_) session_ = worker_.shared().factory(*this);
+}
 
 bool ServerConnection::MayReadAhead() {
   if (!worker_.shared().budget.HasWaiters()) return true;
@@ -177,6 +189,7 @@ void ServerConnection::OnOutputEmpty() {
 void ServerConnection::OnEnd(FrameStream::End end, std::string reason) {
   if (end == FrameStream::End::kBadLength)
     worker_.WarnSometimes(peer_.ToString() + ": " + reason + "; closed");
+  if (end == FrameStream::End::kHandshake) worker_.WarnSometimes(peer_.ToString() + ": " + reason);
   CloseCause cause = CauseOf(end);
   if (finishing_) cause = draining_ ? CloseCause::kShutdown : CloseCause::kSession;
   CloseFor(cause, reason);
@@ -201,6 +214,7 @@ void ServerConnection::CloseFor(CloseCause cause, std::string_view reason) {
   base::Log(base::LogLevel::kDebug, "net", "{}: closed: {}", peer_.ToString(), reason);
   stream_.Close();
   linger_.Cancel();
+  handshake_limit_.Cancel();
   frame_memory_.Release();
   worker_.shared().NoteClosed(cause);
   worker_.Retire(id_);

@@ -19,7 +19,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   ServerConnection(ServerWorker& worker, uint64_t id, Socket socket, const SocketAddress& peer);
   ~ServerConnection();
 
-  // Makes the session, which may close the connection at once.
+  // Makes the session, at once or after the TLS handshake. It may close the connection at once.
   void Start();
   void Answered(uint64_t request, Answer answer);
   void OnMemory(Reservation memory);
@@ -34,6 +34,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   uint64_t id() const override { return id_; }
   const SocketAddress& peer() const override { return peer_; }
   const SocketAddress& local() const override { return local_; }
+  std::string peer_subject() const override { return stream_.socket().PeerSubject(); }
   size_t requests_in_flight() const override {
     return static_cast<size_t>(next_request_ - first_request_);
   }
@@ -48,6 +49,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
     bool done = false;
   };
 
+  void OnSecured() override;
   bool MayReadAhead() override;
   bool AdmitFrame(size_t bytes) override;
   void OnFrame(base::Buffer frame) override;
@@ -84,6 +86,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool lingers_ = false;
   bool closed_ = false;
   base::Timer linger_;
+  base::Timer handshake_limit_;
 };
 
 }  // namespace holdfast::net

@@ -29,6 +29,8 @@ std::string_view CauseName(CloseCause cause) {
       return "lost_reply";
     case CloseCause::kTooMany:
       return "too_many";
+    case CloseCause::kHandshake:
+      return "tls";
     case CloseCause::kShutdown:
       break;
   }
@@ -67,6 +69,7 @@ void ServerWorker::Start() {
 
 void ServerWorker::Adopt(Socket socket, const SocketAddress& peer) {
   if (draining_ || shut_down_) return shared_->NoteClosed(CloseCause::kShutdown);
+  if (shared_->options.tls) socket.SecureAsServer(shared_->options.tls->context());
   const uint64_t id = shared_->next_id.fetch_add(1, std::memory_order_relaxed);
   auto made = std::make_unique<ServerConnection>(*this, id, std::move(socket), peer);
   ServerConnection& connection = *made;

@@ -28,6 +28,7 @@ enum class CloseCause : uint8_t {
   kSession,    // The session or a Reply wanted it.
   kLostReply,  // A Reply was destroyed unanswered.
   kTooMany,    // connections_max are open.
+  kHandshake,  // No agreement in TLS, or not in time.
   kShutdown,
 };
 inline constexpr size_t kCloseCauses = static_cast<size_t>(CloseCause::kShutdown) + 1;

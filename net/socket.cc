@@ -47,6 +47,7 @@ Socket& Socket::operator=(Socket&& other) noexcept {
   if (this != &other) {
     Close();
     fd_ = std::exchange(other.fd_, -1);
+    tls_ = std::move(other.tls_);
   }
   return *this;
 }
@@ -70,7 +71,17 @@ base::Result<Socket> Socket::Connect(const SocketAddress& to, BufferBytes buffer
   return socket;
 }
 
+void Socket::SecureAsClient(std::shared_ptr<const TlsContext> context,
+                            const std::string& peer_name) {
+  tls_ = TlsSession::Connect(std::move(context), fd_, peer_name);
+}
+
+void Socket::SecureAsServer(std::shared_ptr<const TlsContext> context) {
+  tls_ = TlsSession::Accept(std::move(context), fd_);
+}
+
 Socket::Outcome Socket::Read(std::span<iovec> pieces) {
+  if (tls_) return tls_->Read(pieces);
   ssize_t result;
   do {
     result = pieces.size() == 1 ? recv(fd_, pieces[0].iov_base, pieces[0].iov_len, 0)
@@ -80,6 +91,7 @@ Socket::Outcome Socket::Read(std::span<iovec> pieces) {
 }
 
 Socket::Outcome Socket::Write(std::span<iovec> pieces) {
+  if (tls_) return tls_->Write(pieces);
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = pieces.size();
@@ -91,10 +103,21 @@ Socket::Outcome Socket::Write(std::span<iovec> pieces) {
   return ToOutcome(result);
 }
 
-void Socket::EndOutput() { shutdown(fd_, SHUT_WR); }
+std::string Socket::Explain(std::string_view what, const Outcome& failed) const {
+  return failed.error_number == 0 && tls_ ? tls_->error()
+                                          : base::ErrnoError(what, failed.error_number).message;
+}
+
+void Socket::EndOutput() {
+  if (tls_) tls_->End();
+  shutdown(fd_, SHUT_WR);
+}
 
 void Socket::Close() {
-  if (fd_ >= 0) close(std::exchange(fd_, -1));
+  if (fd_ < 0) return;
+  if (tls_) tls_->End();
+  tls_.reset();
+  close(std::exchange(fd_, -1));
 }
 
 void Socket::SetOptions() {

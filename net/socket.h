@@ -1,5 +1,5 @@
 // A connected or listening TCP socket. All bytes of framed connections pass through Socket::Read
-// and Socket::Write: it is the place where TLS belongs.
+// and Socket::Write, in TLS if the socket was secured.
 //
 // Ownership: move-only, closes its descriptor. Threads: one at a time.
 #pragma once
@@ -7,22 +7,21 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/result.h"
 #include "net/address.h"
+#include "net/tls_session.h"
 
 namespace holdfast::net {
 
 class Socket {
  public:
-  struct Outcome {
-    enum class Kind : uint8_t { kDone, kBlocked, kEnd, kFailed };
-    Kind kind;
-    size_t bytes = 0;      // Of kDone, more than none.
-    int error_number = 0;  // Of kFailed.
-  };
+  using Outcome = IoOutcome;
   // Of the kernel; 0 leaves its automatic choice.
   struct BufferBytes {
     int receive = 0;
@@ -31,7 +30,8 @@ class Socket {
 
   Socket() = default;
   explicit Socket(int fd) : fd_(fd) {}
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket(Socket&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), tls_(std::move(other.tls_)) {}
   Socket& operator=(Socket&& other) noexcept;
   ~Socket() { Close(); }
 
@@ -40,9 +40,23 @@ class Socket {
   // A connection that may still be under way: it stands once it can be written and Error is 0.
   static base::Result<Socket> Connect(const SocketAddress& to, BufferBytes buffers);
 
-  // Into, or from, the pieces in turn. Never blocks.
+  // From here on in TLS. Handshake comes before Read and Write.
+  void SecureAsClient(std::shared_ptr<const TlsContext> context, const std::string& peer_name);
+  void SecureAsServer(std::shared_ptr<const TlsContext> context);
+  [[nodiscard]] bool secure() const { return tls_ != nullptr; }
+  TlsSession::Progress Handshake() { return tls_->Handshake(); }
+  // Of the peer's certificate, see TlsSession; empty without one.
+  [[nodiscard]] std::string PeerSubject() const { return tls_ ? tls_->PeerSubject() : ""; }
+
+  // Into, or from, the pieces in turn. Never blocks. A read that gives less than it could has
+  // emptied the socket.
   Outcome Read(std::span<iovec> pieces);
   Outcome Write(std::span<iovec> pieces);
+  // The kernel will not tell of these: they were read from it already.
+  [[nodiscard]] bool HoldsBytes() const { return tls_ && tls_->HoldsBytes(); }
+  // In words what failed.
+  [[nodiscard]] std::string Explain(std::string_view what, const Outcome& failed) const;
+  [[nodiscard]] const std::string& tls_error() const { return tls_->error(); }
   // The peer reads the end after what was written.
   void EndOutput();
   void Close();
@@ -58,6 +72,7 @@ class Socket {
 
  private:
   int fd_ = -1;
+  std::unique_ptr<TlsSession> tls_;
 };
 
 }  // namespace holdfast::net

@@ -1,0 +1,228 @@
+#include "net/tls_session.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/result.h"
+
+namespace holdfast::net {
+namespace {
+
+// The most that fits into one record.
+constexpr size_t kRecordBytes = 16384;
+// One call of Write ends after so much, like one of the kernel.
+constexpr size_t kWriteBytes = 16 * kRecordBytes;
+
+std::string NameText(const X509_NAME* name) {
+  BIO* const text = BIO_new(BIO_s_mem());
+  HF_CHECK(text != nullptr);
+  X509_NAME_print_ex(text, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(text, &data);
+  std::string result(data, static_cast<size_t>(size));
+  BIO_free(text);
+  return result;
+}
+
+// Small pieces share a record; of large ones no copy is made.
+std::span<const char> NextRecord(std::span<const iovec> pieces, size_t skip,
+                                 std::array<char, kRecordBytes>& space) {
+  while (skip >= pieces.front().iov_len) {
+    skip -= pieces.front().iov_len;
+    pieces = pieces.subspan(1);
+  }
+  const std::span<const char> first(static_cast<const char*>(pieces.front().iov_base) + skip,
+                                    pieces.front().iov_len - skip);
+  if (first.size() >= kRecordBytes) return first.first(kRecordBytes);
+  if (pieces.size() == 1) return first;
+  size_t filled = 0;
+  for (const iovec& piece : pieces) {
+    const size_t taken = std::min(piece.iov_len - skip, space.size() - filled);
+    std::memcpy(space.data() + filled, static_cast<const char*>(piece.iov_base) + skip, taken);
+    filled += taken;
+    skip = 0;
+    if (filled == space.size()) break;
+  }
+  return {space.data(), filled};
+}
+
+}  // namespace
+
+std::string TlsErrorText() {
+  std::string text;
+  while (const unsigned long code = ERR_get_error()) {
+    const char* reason = ERR_reason_error_string(code);
+    if (ERR_SYSTEM_ERROR(code)) reason = std::strerror(ERR_GET_REASON(code));
+    if (reason == nullptr) continue;
+    if (!text.empty()) text += ": ";
+    text += reason;
+  }
+  return text.empty() ? "unknown error" : text;
+}
+
+int RememberVerification(int accepted, x509_store_ctx_st* state) {
+  if (accepted == 1) return 1;
+  auto* ssl =
+      static_cast<ssl_st*>(X509_STORE_CTX_get_ex_data(state, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  auto* session = static_cast<TlsSession*>(SSL_get_app_data(ssl));
+  const int error = X509_STORE_CTX_get_error(state);
+  session->rejected_ = X509_verify_cert_error_string(error);
+  if (const X509* certificate = X509_STORE_CTX_get_current_cert(state))
+    session->rejected_ += " (" + NameText(X509_get_subject_name(certificate)) + ")";
+  return 0;
+}
+
+TlsSession::TlsSession(std::shared_ptr<const TlsContext> context, int fd)
+    : context_(std::move(context)), ssl_(SSL_new(context_->get())) {
+  HF_CHECK(ssl_ != nullptr && SSL_set_fd(ssl_, fd) == 1);
+  SSL_set_app_data(ssl_, this);
+}
+
+TlsSession::~TlsSession() { SSL_free(ssl_); }
+
+std::unique_ptr<TlsSession> TlsSession::Connect(std::shared_ptr<const TlsContext> context, int fd,
+                                                const std::string& name) {
+  std::unique_ptr<TlsSession> session(new TlsSession(std::move(context), fd));
+  session->peer_name_ = name;
+  ssl_st* const ssl = session->ssl_;
+  X509_VERIFY_PARAM* const rules = SSL_get0_param(ssl);
+  X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  // An address in figures stands elsewhere in a certificate, and is no server name.
+  ASN1_OCTET_STRING* const ip = a2i_IPADDRESS(name.c_str());
+  ERR_clear_error();
+  if (ip == nullptr) SSL_set_tlsext_host_name(ssl, name.c_str());
+  if (session->context_->check_name()) {
+    const int set = ip != nullptr ? X509_VERIFY_PARAM_set1_ip_asc(rules, name.c_str())
+                                  : X509_VERIFY_PARAM_set1_host(rules, name.c_str(), name.size());
+    HF_CHECK(set == 1);
+  }
+  ASN1_OCTET_STRING_free(ip);
+  SSL_set_connect_state(ssl);
+  return session;
+}
+
+std::unique_ptr<TlsSession> TlsSession::Accept(std::shared_ptr<const TlsContext> context, int fd) {
+  std::unique_ptr<TlsSession> session(new TlsSession(std::move(context), fd));
+  SSL_set_accept_state(session->ssl_);
+  return session;
+}
+
+TlsSession::Progress TlsSession::Handshake() {
+  ERR_clear_error();
+  const int result = SSL_do_handshake(ssl_);
+  if (result == 1) {
+    established_ = true;
+    return Progress::kDone;
+  }
+  switch (SSL_get_error(ssl_, result)) {
+    case SSL_ERROR_WANT_READ:
+      return Progress::kWantsRead;
+    case SSL_ERROR_WANT_WRITE:
+      return Progress::kWantsWrite;
+    default:
+      failed_ = true;
+      error_ = Explain(result);
+      return Progress::kFailed;
+  }
+}
+
+IoOutcome TlsSession::Read(std::span<iovec> pieces) {
+  size_t total = 0;
+  for (const iovec& piece : pieces) {
+    size_t filled = 0;
+    while (filled < piece.iov_len) {
+      ERR_clear_error();
+      size_t got = 0;
+      const int result = SSL_read_ex(ssl_, static_cast<char*>(piece.iov_base) + filled,
+                                     piece.iov_len - filled, &got);
+      if (result != 1) {
+        // What came before an end or a failure is given out first; the next call meets it again.
+        if (total > 0) return {IoOutcome::Kind::kDone, total};
+        return Fail(result);
+      }
+      filled += got;
+      total += got;
+    }
+  }
+  return {IoOutcome::Kind::kDone, total};
+}
+
+IoOutcome TlsSession::Write(std::span<const iovec> pieces) {
+  thread_local std::array<char, kRecordBytes> space;
+  size_t all = 0;
+  for (const iovec& piece : pieces) all += piece.iov_len;
+  size_t total = 0;
+  while (total < std::min(all, kWriteBytes)) {
+    const std::span<const char> record = NextRecord(pieces, total, space);
+    ERR_clear_error();
+    size_t written = 0;
+    const int result = SSL_write_ex(ssl_, record.data(), record.size(), &written);
+    if (result != 1) {
+      if (total > 0) return {IoOutcome::Kind::kDone, total};
+      return Fail(result);
+    }
+    total += written;
+  }
+  return {IoOutcome::Kind::kDone, total};
+}
+
+IoOutcome TlsSession::Fail(int result) {
+  const int system_error = errno;
+  switch (SSL_get_error(ssl_, result)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+      return {IoOutcome::Kind::kBlocked};
+    case SSL_ERROR_ZERO_RETURN:
+      return {IoOutcome::Kind::kEnd};
+    case SSL_ERROR_SYSCALL:
+      failed_ = true;
+      if (system_error == 0) return {IoOutcome::Kind::kEnd};
+      return {IoOutcome::Kind::kFailed, 0, system_error};
+    default:
+      failed_ = true;
+      error_ = Explain(result);
+      return {IoOutcome::Kind::kFailed};
+  }
+}
+
+std::string TlsSession::Explain(int result) const {
+  const int system_error = errno;
+  const std::string whose = peer_name_.empty() ? "the peer's" : "the certificate of " + peer_name_;
+  if (!rejected_.empty()) {
+    return "TLS: " + (peer_name_.empty() ? "the peer's certificate" : whose) +
+           " is not accepted: " + rejected_;
+  }
+  if (SSL_get_error(ssl_, result) == SSL_ERROR_SYSCALL) {
+    if (system_error == 0) return "TLS: the peer closed the connection during the handshake";
+    return base::ErrnoError("TLS", system_error).message;
+  }
+  if (SSL_get_error(ssl_, result) == SSL_ERROR_ZERO_RETURN)
+    return "TLS: the peer closed the connection during the handshake";
+  return "TLS: " + TlsErrorText();
+}
+
+void TlsSession::End() {
+  if (!established_ || failed_) return;
+  ERR_clear_error();
+  SSL_shutdown(ssl_);
+  ERR_clear_error();
+}
+
+bool TlsSession::HoldsBytes() const { return SSL_has_pending(ssl_) == 1; }
+
+std::string TlsSession::PeerSubject() const {
+  X509* const certificate = SSL_get1_peer_certificate(ssl_);
+  if (certificate == nullptr) return {};
+  std::string subject = NameText(X509_get_subject_name(certificate));
+  X509_free(certificate);
+  return subject;
+}
+
+}  // namespace holdfast::net

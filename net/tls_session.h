@@ -1,0 +1,77 @@
+// One connection's TLS, over a socket that does not block. Inside net/ only: Socket calls it.
+//
+// Ownership: the socket's descriptor outlives it. Threads: one at a time.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "net/tls.h"
+
+struct ssl_st;
+struct x509_store_ctx_st;
+
+namespace holdfast::net {
+
+// What became of one attempt to read or write.
+struct IoOutcome {
+  enum class Kind : uint8_t { kDone, kBlocked, kEnd, kFailed };
+  Kind kind;
+  size_t bytes = 0;      // Of kDone, more than none.
+  int error_number = 0;  // Of kFailed; 0: the failure is one of TLS.
+};
+
+class TlsSession {
+ public:
+  enum class Progress : uint8_t { kDone, kWantsRead, kWantsWrite, kFailed };
+
+  // `name`: of the peer, sent as SNI and checked against its certificate.
+  static std::unique_ptr<TlsSession> Connect(std::shared_ptr<const TlsContext> context, int fd,
+                                             const std::string& name);
+  static std::unique_ptr<TlsSession> Accept(std::shared_ptr<const TlsContext> context, int fd);
+  ~TlsSession();
+  TlsSession(const TlsSession&) = delete;
+  TlsSession& operator=(const TlsSession&) = delete;
+
+  // To be called when the socket can do what was wanted, until it is done or failed.
+  Progress Handshake();
+  // Into, or from, the pieces in turn, as far as it goes.
+  IoOutcome Read(std::span<iovec> pieces);
+  IoOutcome Write(std::span<const iovec> pieces);
+  // Tells the peer that no more comes.
+  void End();
+
+  // Bytes were taken from the socket that Read has not given out: the socket will not tell of them.
+  [[nodiscard]] bool HoldsBytes() const;
+  // Of the last failure, in one line.
+  [[nodiscard]] const std::string& error() const { return error_; }
+  // The subject of the peer's certificate as in RFC 2253, "CN=orders,O=Example"; empty without one.
+  [[nodiscard]] std::string PeerSubject() const;
+
+ private:
+  friend int RememberVerification(int accepted, x509_store_ctx_st* state);
+
+  TlsSession(std::shared_ptr<const TlsContext> context, int fd);
+  IoOutcome Fail(int result);
+  std::string Explain(int result) const;
+
+  const std::shared_ptr<const TlsContext> context_;
+  ssl_st* const ssl_;
+  std::string peer_name_;
+  std::string rejected_;  // Which certificate was not accepted, and why.
+  std::string error_;
+  bool established_ = false;
+  bool failed_ = false;
+};
+
+// OpenSSL's callback for each certificate of a chain; keeps what it says for the error message.
+int RememberVerification(int accepted, x509_store_ctx_st* state);
+
+// The errors that this thread's OpenSSL calls left behind, which are forgotten.
+std::string TlsErrorText();
+
+}  // namespace holdfast::net
