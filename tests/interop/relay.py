@@ -22,6 +22,8 @@ class Relay:
     - hold(*directions): a black hole. Connections stay and new ones are accepted, but nothing comes
       through. heal() lets what was held go on, as TCP would repeat it; after cut() or reset() it
       is lost for the one side, while the other may have had it: hold(ANSWERS), then cut().
+    - strand(): the same in both directions, for the connections that there are; new ones work. What
+      they carried arrives late, even if who sent it is gone by then.
     - delay(seconds): every byte comes that much later, in each direction.
     """
 
@@ -29,12 +31,11 @@ class Relay:
         self.target = target
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self._held = frozenset()
-        self._delay = 0.0
+        self.lag = 0.0
+        self._held = frozenset()  # Of new connections.
         self._server = None
-        self._writers = set()
+        self._connections = set()
         self._loop = asyncio.new_event_loop()
-        self._passing = {direction: asyncio.Event() for direction in BOTH}
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.heal()
@@ -46,14 +47,17 @@ class Relay:
         self._run(self._reset())
 
     def hold(self, *directions):
-        self._run(self._set_passing(directions or BOTH))
+        self._run(self._hold(frozenset(directions or BOTH), frozenset(directions or BOTH)))
+
+    def strand(self):
+        self._run(self._hold(frozenset(BOTH), self._held))
 
     def delay(self, seconds):
-        self._delay = seconds
+        self.lag = seconds
 
     def heal(self):
-        self._delay = 0.0
-        self._run(self._set_passing(()))
+        self.lag = 0.0
+        self._run(self._hold(frozenset(), frozenset()))
         self._run(self._listen())
 
     def close(self):
@@ -63,7 +67,7 @@ class Relay:
         self._loop.close()
 
     def connections(self):
-        return len(self._writers) // 2
+        return len(self._connections)
 
     def _run(self, coroutine):
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
@@ -80,15 +84,13 @@ class Relay:
         await self._reset()
 
     async def _reset(self):
-        for writer in list(self._writers):
-            abort(writer)
+        for connection in list(self._connections):
+            connection.abort()
 
-    async def _set_passing(self, held):
-        for direction, event in self._passing.items():
-            if direction in held:
-                event.clear()
-            else:
-                event.set()
+    async def _hold(self, now, later):
+        self._held = later
+        for connection in self._connections:
+            connection.hold(now)
 
     async def _end(self):
         await self._cut()
@@ -98,28 +100,55 @@ class Relay:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _on_connection(self, reader, writer):
-        self._writers.add(writer)
-        other = None
-        passing = []
         try:
             host, port = self.target.rsplit(":", 1)
             there, other = await asyncio.open_connection(host, int(port))
-            self._writers.add(other)
-            ways = ((REQUESTS, reader, other), (ANSWERS, there, writer))
-            passing = [asyncio.ensure_future(self._pass_on(*way)) for way in ways]
-            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
-            pass
+            return abort(writer)
+        connection = Connection(self, reader, writer, there, other)
+        connection.hold(self._held)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+
+class Connection:
+    """One of a Relay's, with its other half to the target."""
+
+    def __init__(self, relay, reader, writer, there, other):
+        self.relay = relay
+        self.writers = (writer, other)
+        self.ways = ((REQUESTS, reader, other), (ANSWERS, there, writer))
+        self.passing = {direction: asyncio.Event() for direction in BOTH}
+
+    def hold(self, directions):
+        for direction, event in self.passing.items():
+            if direction in directions:
+                event.clear()
+            else:
+                event.set()
+
+    def abort(self):
+        for writer in self.writers:
+            abort(writer)
+        self.hold(())  # What was held is lost.
+
+    async def run(self):
+        """Until either side is gone, and what it had sent has been passed on."""
+        passing = [asyncio.ensure_future(self.pass_on(*way)) for way in self.ways]
+        try:
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in passing:
                 task.cancel()
-            for end in filter(None, (writer, other)):
-                self._writers.discard(end)
-                abort(end)
+            for writer in self.writers:
+                writer.close()
             await asyncio.gather(*passing, return_exceptions=True)
 
-    async def _pass_on(self, direction, reader, writer):
-        """Until either side is gone."""
+    async def pass_on(self, direction, reader, writer):
+        loop = asyncio.get_running_loop()
         queue = asyncio.Queue()
 
         async def take():
@@ -129,14 +158,14 @@ class Relay:
                     data = await reader.read(1 << 18)
                 except OSError:
                     data = b""
-                queue.put_nowait((self._loop.time() + self._delay, data))
+                queue.put_nowait((loop.time() + self.relay.lag, data))
 
         taking = asyncio.ensure_future(take())
         try:
             while True:
                 due, data = await queue.get()
-                await asyncio.sleep(due - self._loop.time())
-                await self._passing[direction].wait()
+                await asyncio.sleep(due - loop.time())
+                await self.passing[direction].wait()
                 if not data:
                     return
                 writer.write(data)
