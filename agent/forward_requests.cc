@@ -1,6 +1,4 @@
 // The part of agent/forwarder.h that sends batches and sorts the answers.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -204,53 +202,6 @@ void Forwarder::Settle(Stream& stream, int64_t base, ErrorCode error, int64_t ti
     Step(stream);
   } else if (drained) {
     Recover(stream);
-  }
-}
-
-// All answers are there, and the first flight that is left failed: what follows from it?
-void Forwarder::Recover(Stream& stream) {
-  stream.failed = false;
-  const std::deque<Flight> flights = std::exchange(stream.flights, {});
-  stream.next = stream.rewind;
-  if (flights.empty()) return Step(stream);
-  const Flight& first = flights.front();
-  const bool maybe_stored = first.outcome == Outcome::kReconcile ||
-                            first.outcome == Outcome::kNewEpoch ||
-                            first.error == ErrorCode::kNotEnoughReplicasAfterAppend;
-  // Behind a batch that was refused the tier refuses the rest for being out of order.
-  const bool unsure = std::any_of(flights.begin() + 1, flights.end(), [](const Flight& f) {
-    return f.outcome == Outcome::kReconcile && f.error != ErrorCode::kOutOfOrderSequenceNumber;
-  });
-  // If it did not, it no longer knew the producer. What it says of him hides the gap, so its log is
-  // looked at.
-  const bool overtaken = !maybe_stored && std::ranges::any_of(flights, [](const Flight& f) {
-    return f.outcome == Outcome::kDelivered;
-  });
-  if (overtaken) {
-    base::Log(base::LogLevel::kError, "forward",
-              "{}/{}: the tier took a batch while the one before it failed", stream.topic,
-              stream.partition);
-    context_.metrics.forward_errors.With("overtaken").Add();
-    stream.read_back = true;
-  }
-  stream.doubt |= unsure || overtaken || first.outcome == Outcome::kReconcile ||
-                  first.outcome == Outcome::kNewEpoch;
-  const std::string trouble =
-      fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
-                  kafka::ErrorName(first.error), OutcomeName(first.outcome));
-  context_.metrics.forward_retries.With(OutcomeName(first.outcome)).Add();
-  switch (first.outcome) {
-    case Outcome::kDelivered:
-    case Outcome::kRetry:
-      return Backoff(stream, trouble);
-    case Outcome::kRefresh:
-    case Outcome::kReconcile:
-    case Outcome::kNewEpoch:
-      context_.tier.RefreshMetadata(stream.topic);
-      return Backoff(stream, trouble);
-    case Outcome::kRefused:
-    case Outcome::kParked:
-      return Park(stream, trouble);
   }
 }
 

@@ -1,13 +1,10 @@
 #include "agent/forwarder.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "base/log.h"
 #include "kafka/api/init_producer_id.h"
-#include "kafka/api/produce.h"
 #include "proxy/backoff.h"
 
 namespace holdfast::agent {
@@ -16,12 +13,7 @@ namespace {
 using base::LogLevel;
 using kafka::ErrorCode;
 
-constexpr base::Duration kMeasureEvery = std::chrono::seconds(1);
-// Epochs are 16 bits; a new producer id begins at 0 again.
-constexpr int16_t kEpochMax = 32000;
 constexpr uint32_t kAttemptsUntilWarning = 3;
-// Clocks of producers and brokers differ.
-constexpr int64_t kClockSlackMs = 5 * 60 * 1000;
 
 }  // namespace
 
@@ -194,146 +186,6 @@ void Forwarder::TakeProducer(const UpstreamProducer& producer) {
   });
 }
 
-// The next batch begins a new range of sequence numbers, at 0. Written down before it is used.
-void Forwarder::Renew(Stream& stream) {
-  Identity& identity = stream.record.identity;
-  stream.fresh_until_ms = 0;
-  if (identity.known() && identity.epoch < kEpochMax && identity.producer_id == producer_.id) {
-    ++identity.epoch;
-  } else {
-    if (identity.known() && identity.producer_id == producer_.id) {
-      producer_.id = kafka::kNoProducerId;
-      return AskProducer();
-    }
-    identity = {.producer_id = producer_.id, .cluster_tag = producer_.cluster_tag};
-  }
-  identity.base_ordinal = stream.record.confirmed;
-  stream.new_epoch = false;
-  stream.phase = Phase::kAwaitingIdentity;
-  log_.Note(stream.id, stream.record);
-  log_.Flush([this, &stream] {
-    stream.phase = Phase::kReady;
-    Step(stream);
-  });
-}
-
-void Forwarder::Backoff(Stream& stream, std::string trouble) {
-  // What passes by itself is not worth a line for each of thousands of streams.
-  base::Log(stream.attempts == kAttemptsUntilWarning ? LogLevel::kWarn : LogLevel::kDebug,
-            "forward", "{}/{}: {}", stream.topic, stream.partition, trouble);
-  stream.trouble = std::move(trouble);
-  stream.phase = Phase::kBackoff;
-  stream.no_leader = false;
-  const base::Duration wait =
-      proxy::Backoff(options_.backoff_min, options_.backoff_max, stream.attempts++, random_);
-  stream.timer = context_.loop.After(wait, [this, &stream] {
-    stream.phase = Phase::kReady;
-    Step(stream);
-  });
-}
-
-void Forwarder::Park(Stream& stream, std::string trouble) {
-  base::Log(LogLevel::kError, "forward", "{}/{} is held, its records wait in the spool: {}",
-            stream.topic, stream.partition, trouble);
-  stream.trouble = std::move(trouble);
-  stream.phase = Phase::kParked;
-  stream.timer = context_.loop.After(options_.park_retry, [this, &stream] {
-    stream.phase = Phase::kReady;
-    Step(stream);
-  });
-}
-
-Doubt Forwarder::DoubtOf(const Stream& stream) {
-  Doubt doubt{.node = stream.node,
-              .topic = stream.topic,
-              .partition = stream.partition,
-              .identity = stream.record.identity,
-              .confirmed = stream.record.confirmed,
-              .sent_limit = stream.end,
-              .tier_offset = stream.record.tier_offset,
-              .may_be_forgotten = stream.read_back};
-  const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
-  if (!first || first->empty()) return doubt;
-  const spool::EntryInfo& info = first->entries().front().info;
-  const int64_t earliest = std::min(info.max_timestamp_ms, info.commit_time_ms) - kClockSlackMs;
-  doubt.not_before_ms = info.max_timestamp_ms < 0 ? -1 : std::max<int64_t>(earliest, 0);
-  doubt.may_be_forgotten |=
-      info.max_timestamp_ms >= 0 &&
-      context_.loop.WallClockMs() - info.max_timestamp_ms > options_.fresh_for.count();
-  return doubt;
-}
-
-void Forwarder::Reconcile(Stream& stream) {
-  stream.phase = Phase::kReconciling;
-  reconciler_.Ask(DoubtOf(stream), [this, &stream](const Finding& finding) {
-    stream.phase = Phase::kReady;
-    OnFinding(stream, finding);
-  });
-}
-
-void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
-  const auto log_error = [&](std::string_view what) {
-    base::Log(LogLevel::kError, "forward", "{}/{}: {}", stream.topic, stream.partition, what);
-  };
-  switch (finding.kind) {
-    case Finding::Kind::kRemembered:
-      stream.doubt = false;
-      ResumeAt(stream, finding.end);
-      break;
-    case Finding::Kind::kReadBack:
-      stream.doubt = stream.read_back = false;
-      stream.new_epoch = true;
-      Confirm(stream, finding.end, finding.tier_offset);
-      stream.next = stream.rewind = stream.record.confirmed;
-      break;
-    case Finding::Kind::kLost:
-      log_error("the tier has lost records that it had confirmed; going on behind them");
-      context_.metrics.forward_errors.With("tier lost records").Add();
-      stream.doubt = false;
-      stream.new_epoch = true;
-      break;
-    case Finding::Kind::kFenced:
-      log_error(
-          "somebody else writes with this agent's producer id (a copied spool directory?); "
-          "taking a new one");
-      context_.metrics.forward_errors.With("fenced").Add();
-      stream.read_back = true;
-      stream.new_epoch = true;
-      if (producer_.id == stream.record.identity.producer_id) producer_.id = kafka::kNoProducerId;
-      break;
-    case Finding::Kind::kUnknowable:
-      log_error(
-          fmt::format("the tier does not tell what arrived ({}); sending again may "
-                      "duplicate records",
-                      kafka::ErrorName(finding.error)));
-      context_.metrics.forward_errors.With("unknowable").Add();
-      stream.doubt = false;
-      break;
-    case Finding::Kind::kFailed:
-      context_.tier.RefreshMetadata(stream.topic);
-      return Backoff(stream,
-                     fmt::format("asking what arrived: {}", kafka::ErrorName(finding.error)));
-  }
-  Step(stream);
-}
-
-// The tier's leader has everything below `end`. The last batch of that is sent once more: the tier
-// recognises it, and answers when its followers have it, too.
-void Forwarder::ResumeAt(Stream& stream, int64_t end) {
-  stream.next = stream.rewind = stream.record.confirmed;
-  if (end <= stream.record.confirmed) return;
-  const auto last = context_.spool.Read(stream.id, end - 1, 1);
-  if (!last) return Park(stream, last.error().message);
-  const spool::EntryInfo& info = last->entries().front().info;
-  if (info.end_offset() != end) {
-    base::Log(LogLevel::kError, "forward", "{}/{}: the tier's last sequence is no batch's end",
-              stream.topic, stream.partition);
-    stream.doubt = stream.read_back = true;
-    return;
-  }
-  stream.next = stream.rewind = info.base_offset;
-}
-
 void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset) {
   if (end <= stream.record.confirmed) return;
   context_.metrics.forwarded_records.Add(static_cast<uint64_t>(end - stream.record.confirmed));
@@ -365,50 +217,6 @@ void Forwarder::OnMetadata() {
     }
     Step(*stream);
   }
-}
-
-int64_t Forwarder::OldestOf(Stream& stream) {
-  if (stream.record.confirmed >= stream.end) return 0;
-  if (!stream.flights.empty()) return stream.flights.front().commit_ms;
-  if (stream.oldest_of != stream.record.confirmed) {
-    const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
-    if (!first || first->empty()) return 0;
-    stream.oldest_of = stream.record.confirmed;
-    stream.oldest_ms = first->entries().front().info.commit_time_ms;
-  }
-  return stream.oldest_ms;
-}
-
-Forwarder::Status Forwarder::GetStatus() {
-  base::MutexLock lock(mutex_);
-  return status_;
-}
-
-void Forwarder::Measure() {
-  Status status{.streams = streams_.size()};
-  for (auto& [id, stream] : streams_) {
-    const int64_t backlog = stream->end - stream->record.confirmed;
-    if (backlog <= 0) continue;
-    status.backlog_records += backlog;
-    status.worst.push_back({.name = StreamName(stream->topic, stream->partition),
-                            .backlog_records = backlog,
-                            .oldest_ms = OldestOf(*stream),
-                            .trouble = stream->trouble});
-  }
-  std::ranges::sort(status.worst, {}, &StreamStatus::oldest_ms);
-  if (!status.worst.empty()) status.oldest_ms = status.worst.front().oldest_ms;
-  if (status.worst.size() > kWorstShown) status.worst.resize(kWorstShown);
-  metrics::AgentMetrics& metrics = context_.metrics;
-  metrics.backlog_records.Set(static_cast<double>(status.backlog_records));
-  // What the spool still holds, some of it delivered already: a bound.
-  metrics.backlog_bytes.Set(
-      status.worst.empty() ? 0 : static_cast<double>(context_.spool.GetStatus().entry_bytes));
-  metrics.oldest_undelivered_timestamp_seconds.Set(static_cast<double>(status.oldest_ms) / 1000);
-  {
-    base::MutexLock lock(mutex_);
-    status_ = std::move(status);
-  }
-  measure_timer_ = context_.loop.After(kMeasureEvery, [this] { Measure(); });
 }
 
 }  // namespace holdfast::agent

@@ -161,25 +161,15 @@ class Forwarder final : public proxy::TierObserver {
   // forwarder.cc: what a stream does next.
   void Add(spool::StreamId id, std::string_view name);
   void TakeNews();
-  void AddUnknown();
   void Step(Stream& stream);
   void StepAll();
   [[nodiscard]] bool HaveProducer();
   void AskProducer();
   void AskProducerLater(std::string_view why);
   void TakeProducer(const UpstreamProducer& producer);
-  void Renew(Stream& stream);
-  void Backoff(Stream& stream, std::string trouble);
-  void Park(Stream& stream, std::string trouble);
-  void Reconcile(Stream& stream);
-  void OnFinding(Stream& stream, const Finding& finding);
-  void ResumeAt(Stream& stream, int64_t end);
   void Confirm(Stream& stream, int64_t end, int64_t tier_offset);
-  [[nodiscard]] Doubt DoubtOf(const Stream& stream);
   [[nodiscard]] size_t Window(const Stream& stream) const;
   [[nodiscard]] const proxy::Cluster& CurrentCluster();
-  [[nodiscard]] int64_t OldestOf(Stream& stream);
-  void Measure();
 
   // forward_requests.cc: requests and answers.
   void Enqueue(Stream& stream, int32_t node);
@@ -192,7 +182,20 @@ class Forwarder final : public proxy::TierObserver {
   void OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, base::TimePoint begun,
                 const base::Result<kafka::ProduceResponse>& response);
   void Settle(Stream& stream, int64_t base, kafka::ErrorCode error, int64_t tier_offset, bool lost);
+
+  // forward_recovery.cc: what follows when a batch was not confirmed.
   void Recover(Stream& stream);
+  void Renew(Stream& stream);
+  void Backoff(Stream& stream, std::string trouble);
+  void Park(Stream& stream, std::string trouble);
+  void Reconcile(Stream& stream);
+  void OnFinding(Stream& stream, const Finding& finding);
+  void ResumeAt(Stream& stream, int64_t end);
+  [[nodiscard]] Doubt DoubtOf(const Stream& stream);
+
+  // forward_status.cc: how far delivery has come.
+  [[nodiscard]] int64_t OldestOf(Stream& stream);
+  void Measure();
 
   const Context context_;
   const Options options_;

@@ -24,7 +24,7 @@ PLAIN = "plain"
 
 
 class VerifyingProducer(threading.Thread):
-    """Sends numbered records until told to stop. `acknowledged` has (partition, number, attempt)."""
+    """Sends numbered records until told to stop; `acknowledged` is (partition, number, attempt)."""
 
     def __init__(self, address, topic, idempotent):
         super().__init__(daemon=True)

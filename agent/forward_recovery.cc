@@ -1,0 +1,212 @@
+// The part of agent/forwarder.h that finds the way back after a batch was not confirmed.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/forwarder.h"
+#include "base/log.h"
+#include "proxy/backoff.h"
+
+namespace holdfast::agent {
+namespace {
+
+using base::LogLevel;
+using kafka::ErrorCode;
+
+// Epochs are 16 bits; a new producer id begins at 0 again.
+constexpr int16_t kEpochMax = 32000;
+constexpr uint32_t kAttemptsUntilWarning = 3;
+// Clocks of producers and brokers differ.
+constexpr int64_t kClockSlackMs = 5 * 60 * 1000;
+
+}  // namespace
+
+// All answers are there, and the first flight that is left failed: what follows from it?
+void Forwarder::Recover(Stream& stream) {
+  stream.failed = false;
+  const std::deque<Flight> flights = std::exchange(stream.flights, {});
+  stream.next = stream.rewind;
+  if (flights.empty()) return Step(stream);
+  const Flight& first = flights.front();
+  const bool maybe_stored = first.outcome == Outcome::kReconcile ||
+                            first.outcome == Outcome::kNewEpoch ||
+                            first.error == ErrorCode::kNotEnoughReplicasAfterAppend;
+  // Behind a batch that was refused the tier refuses the rest for being out of order.
+  const bool unsure = std::any_of(flights.begin() + 1, flights.end(), [](const Flight& f) {
+    return f.outcome == Outcome::kReconcile && f.error != ErrorCode::kOutOfOrderSequenceNumber;
+  });
+  // If it did not, it no longer knew the producer. What it says of him hides the gap, so its log is
+  // looked at.
+  const bool overtaken = !maybe_stored && std::ranges::any_of(flights, [](const Flight& f) {
+    return f.outcome == Outcome::kDelivered;
+  });
+  if (overtaken) {
+    base::Log(base::LogLevel::kError, "forward",
+              "{}/{}: the tier took a batch while the one before it failed", stream.topic,
+              stream.partition);
+    context_.metrics.forward_errors.With("overtaken").Add();
+    stream.read_back = true;
+  }
+  stream.doubt |= unsure || overtaken || first.outcome == Outcome::kReconcile ||
+                  first.outcome == Outcome::kNewEpoch;
+  const std::string trouble =
+      fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
+                  kafka::ErrorName(first.error), OutcomeName(first.outcome));
+  context_.metrics.forward_retries.With(OutcomeName(first.outcome)).Add();
+  switch (first.outcome) {
+    case Outcome::kDelivered:
+    case Outcome::kRetry:
+      return Backoff(stream, trouble);
+    case Outcome::kRefresh:
+    case Outcome::kReconcile:
+    case Outcome::kNewEpoch:
+      context_.tier.RefreshMetadata(stream.topic);
+      return Backoff(stream, trouble);
+    case Outcome::kRefused:
+    case Outcome::kParked:
+      return Park(stream, trouble);
+  }
+}
+
+// The next batch begins a new range of sequence numbers, at 0. Written down before it is used.
+void Forwarder::Renew(Stream& stream) {
+  Identity& identity = stream.record.identity;
+  stream.fresh_until_ms = 0;
+  if (identity.known() && identity.epoch < kEpochMax && identity.producer_id == producer_.id) {
+    ++identity.epoch;
+  } else {
+    if (identity.known() && identity.producer_id == producer_.id) {
+      producer_.id = kafka::kNoProducerId;
+      return AskProducer();
+    }
+    identity = {.producer_id = producer_.id, .cluster_tag = producer_.cluster_tag};
+  }
+  identity.base_ordinal = stream.record.confirmed;
+  stream.new_epoch = false;
+  stream.phase = Phase::kAwaitingIdentity;
+  log_.Note(stream.id, stream.record);
+  log_.Flush([this, &stream] {
+    stream.phase = Phase::kReady;
+    Step(stream);
+  });
+}
+
+void Forwarder::Backoff(Stream& stream, std::string trouble) {
+  // What passes by itself is not worth a line for each of thousands of streams.
+  base::Log(stream.attempts == kAttemptsUntilWarning ? LogLevel::kWarn : LogLevel::kDebug,
+            "forward", "{}/{}: {}", stream.topic, stream.partition, trouble);
+  stream.trouble = std::move(trouble);
+  stream.phase = Phase::kBackoff;
+  stream.no_leader = false;
+  const base::Duration wait =
+      proxy::Backoff(options_.backoff_min, options_.backoff_max, stream.attempts++, random_);
+  stream.timer = context_.loop.After(wait, [this, &stream] {
+    stream.phase = Phase::kReady;
+    Step(stream);
+  });
+}
+
+void Forwarder::Park(Stream& stream, std::string trouble) {
+  base::Log(LogLevel::kError, "forward", "{}/{} is held, its records wait in the spool: {}",
+            stream.topic, stream.partition, trouble);
+  stream.trouble = std::move(trouble);
+  stream.phase = Phase::kParked;
+  stream.timer = context_.loop.After(options_.park_retry, [this, &stream] {
+    stream.phase = Phase::kReady;
+    Step(stream);
+  });
+}
+
+Doubt Forwarder::DoubtOf(const Stream& stream) {
+  Doubt doubt{.node = stream.node,
+              .topic = stream.topic,
+              .partition = stream.partition,
+              .identity = stream.record.identity,
+              .confirmed = stream.record.confirmed,
+              .sent_limit = stream.end,
+              .tier_offset = stream.record.tier_offset,
+              .may_be_forgotten = stream.read_back};
+  const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
+  if (!first || first->empty()) return doubt;
+  const spool::EntryInfo& info = first->entries().front().info;
+  const int64_t earliest = std::min(info.max_timestamp_ms, info.commit_time_ms) - kClockSlackMs;
+  doubt.not_before_ms = info.max_timestamp_ms < 0 ? -1 : std::max<int64_t>(earliest, 0);
+  doubt.may_be_forgotten |=
+      info.max_timestamp_ms >= 0 &&
+      context_.loop.WallClockMs() - info.max_timestamp_ms > options_.fresh_for.count();
+  return doubt;
+}
+
+void Forwarder::Reconcile(Stream& stream) {
+  stream.phase = Phase::kReconciling;
+  reconciler_.Ask(DoubtOf(stream), [this, &stream](const Finding& finding) {
+    stream.phase = Phase::kReady;
+    OnFinding(stream, finding);
+  });
+}
+
+void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
+  const auto log_error = [&](std::string_view what) {
+    base::Log(LogLevel::kError, "forward", "{}/{}: {}", stream.topic, stream.partition, what);
+  };
+  switch (finding.kind) {
+    case Finding::Kind::kRemembered:
+      stream.doubt = false;
+      ResumeAt(stream, finding.end);
+      break;
+    case Finding::Kind::kReadBack:
+      stream.doubt = stream.read_back = false;
+      stream.new_epoch = true;
+      Confirm(stream, finding.end, finding.tier_offset);
+      stream.next = stream.rewind = stream.record.confirmed;
+      break;
+    case Finding::Kind::kLost:
+      log_error("the tier has lost records that it had confirmed; going on behind them");
+      context_.metrics.forward_errors.With("tier lost records").Add();
+      stream.doubt = false;
+      stream.new_epoch = true;
+      break;
+    case Finding::Kind::kFenced:
+      log_error(
+          "somebody else writes with this agent's producer id (a copied spool directory?); "
+          "taking a new one");
+      context_.metrics.forward_errors.With("fenced").Add();
+      stream.read_back = true;
+      stream.new_epoch = true;
+      if (producer_.id == stream.record.identity.producer_id) producer_.id = kafka::kNoProducerId;
+      break;
+    case Finding::Kind::kUnknowable:
+      log_error(
+          fmt::format("the tier does not tell what arrived ({}); sending again may "
+                      "duplicate records",
+                      kafka::ErrorName(finding.error)));
+      context_.metrics.forward_errors.With("unknowable").Add();
+      stream.doubt = false;
+      break;
+    case Finding::Kind::kFailed:
+      context_.tier.RefreshMetadata(stream.topic);
+      return Backoff(stream,
+                     fmt::format("asking what arrived: {}", kafka::ErrorName(finding.error)));
+  }
+  Step(stream);
+}
+
+// The tier's leader has everything below `end`. The last batch of that is sent once more: the tier
+// recognises it, and answers when its followers have it, too.
+void Forwarder::ResumeAt(Stream& stream, int64_t end) {
+  stream.next = stream.rewind = stream.record.confirmed;
+  if (end <= stream.record.confirmed) return;
+  const auto last = context_.spool.Read(stream.id, end - 1, 1);
+  if (!last) return Park(stream, last.error().message);
+  const spool::EntryInfo& info = last->entries().front().info;
+  if (info.end_offset() != end) {
+    base::Log(LogLevel::kError, "forward", "{}/{}: the tier's last sequence is no batch's end",
+              stream.topic, stream.partition);
+    stream.doubt = stream.read_back = true;
+    return;
+  }
+  stream.next = stream.rewind = info.base_offset;
+}
+
+}  // namespace holdfast::agent

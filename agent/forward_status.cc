@@ -1,0 +1,58 @@
+// The part of agent/forwarder.h that says how far delivery has come.
+#include <algorithm>
+#include <utility>
+
+#include "agent/forwarder.h"
+
+namespace holdfast::agent {
+namespace {
+
+constexpr base::Duration kMeasureEvery = std::chrono::seconds(1);
+
+}  // namespace
+
+int64_t Forwarder::OldestOf(Stream& stream) {
+  if (stream.record.confirmed >= stream.end) return 0;
+  if (!stream.flights.empty()) return stream.flights.front().commit_ms;
+  if (stream.oldest_of != stream.record.confirmed) {
+    const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
+    if (!first || first->empty()) return 0;
+    stream.oldest_of = stream.record.confirmed;
+    stream.oldest_ms = first->entries().front().info.commit_time_ms;
+  }
+  return stream.oldest_ms;
+}
+
+Forwarder::Status Forwarder::GetStatus() {
+  base::MutexLock lock(mutex_);
+  return status_;
+}
+
+void Forwarder::Measure() {
+  Status status{.streams = streams_.size()};
+  for (auto& [id, stream] : streams_) {
+    const int64_t backlog = stream->end - stream->record.confirmed;
+    if (backlog <= 0) continue;
+    status.backlog_records += backlog;
+    status.worst.push_back({.name = StreamName(stream->topic, stream->partition),
+                            .backlog_records = backlog,
+                            .oldest_ms = OldestOf(*stream),
+                            .trouble = stream->trouble});
+  }
+  std::ranges::sort(status.worst, {}, &StreamStatus::oldest_ms);
+  if (!status.worst.empty()) status.oldest_ms = status.worst.front().oldest_ms;
+  if (status.worst.size() > kWorstShown) status.worst.resize(kWorstShown);
+  metrics::AgentMetrics& metrics = context_.metrics;
+  metrics.backlog_records.Set(static_cast<double>(status.backlog_records));
+  // What the spool still holds, some of it delivered already: a bound.
+  metrics.backlog_bytes.Set(
+      status.worst.empty() ? 0 : static_cast<double>(context_.spool.GetStatus().entry_bytes));
+  metrics.oldest_undelivered_timestamp_seconds.Set(static_cast<double>(status.oldest_ms) / 1000);
+  {
+    base::MutexLock lock(mutex_);
+    status_ = std::move(status);
+  }
+  measure_timer_ = context_.loop.After(kMeasureEvery, [this] { Measure(); });
+}
+
+}  // namespace holdfast::agent
