@@ -54,7 +54,8 @@ proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
           .advertised_host = options.advertised_host,
           .batch_bytes_max = options.batch_bytes_max,
           .timestamp_ahead_max = options.timestamp_ahead_max,
-          .frame_bytes_max = options.request_bytes_max};
+          .frame_bytes_max = options.request_bytes_max,
+          .answer_within = 2 * options.upstream_timeout};
 }
 
 Forwarder::Options ForwardOptions(const Agent::Options& options) {

@@ -11,6 +11,11 @@ namespace holdfast::net {
 namespace {
 
 constexpr int kBacklog = 511;
+// A peer that drops packets is given up after half a minute, whatever is being waited for.
+constexpr int kProbeAfterSeconds = 15;
+constexpr int kProbeEverySeconds = 5;
+constexpr int kProbes = 3;
+constexpr int kUnacknowledgedMs = 30'000;
 
 void SetInt(int fd, int level, int name, int value) {
   // These options are wishes; a socket without them works too.
@@ -123,6 +128,10 @@ void Socket::Close() {
 void Socket::SetOptions() {
   SetInt(fd_, IPPROTO_TCP, TCP_NODELAY, 1);
   SetInt(fd_, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetInt(fd_, IPPROTO_TCP, TCP_KEEPIDLE, kProbeAfterSeconds);
+  SetInt(fd_, IPPROTO_TCP, TCP_KEEPINTVL, kProbeEverySeconds);
+  SetInt(fd_, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+  SetInt(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, kUnacknowledgedMs);
 }
 
 int Socket::TakeError() {

@@ -4,13 +4,9 @@
 #include <array>
 
 #include "base/log.h"
-#include "kafka/api/describe_cluster.h"
-#include "kafka/api/fetch.h"
-#include "kafka/api/find_coordinator.h"
-#include "kafka/api/init_producer_id.h"
-#include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
 #include "kafka/codec.h"
+#include "proxy/api_policy.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -18,35 +14,10 @@ namespace {
 using kafka::ApiVersionsResponse;
 using Range = ApiVersionsResponse::ApiVersion;
 
-struct Cap {
-  int16_t key;
-  int16_t newest;
-};
-constexpr int16_t kHidden = -1;
-
-constexpr std::array kCaps{
-    Cap{kafka::ProduceRequest::kApi.key, kProduceNewest},
-    Cap{kafka::FetchRequest::kApi.key, kFetchNewest},
-    // Addresses in the answers.
-    Cap{kafka::MetadataRequest::kApi.key, kafka::MetadataRequest::kApi.newest},
-    Cap{kafka::FindCoordinatorRequest::kApi.key, kafka::FindCoordinatorRequest::kApi.newest},
-    Cap{kafka::DescribeClusterRequest::kApi.key, kafka::DescribeClusterRequest::kApi.newest},
-    // Answered here.
-    Cap{kafka::InitProducerIdRequest::kApi.key, kafka::InitProducerIdRequest::kApi.newest},
-    Cap{kafka::ApiVersionsRequest::kApi.key, kafka::ApiVersionsRequest::kApi.newest},
-    // GetTelemetrySubscriptions and PushTelemetry: a producer would lose its connection over them
-    // while the tier is away.
-    Cap{71, kHidden},
-    Cap{72, kHidden},
-    // ShareFetch and ShareAcknowledge: addresses behind the records, as in Fetch, in every version.
-    Cap{78, kHidden},
-    Cap{79, kHidden},
-};
-
 // For a tier that was never seen: what is answered here in full, and of the rest versions that
 // every tier has.
 constexpr std::array kUnseen{
-    std::array<int16_t, 3>{0, 0, kProduceNewest},
+    std::array<int16_t, 3>{0, 0, kafka::ProduceRequest::kApi.newest},
     std::array<int16_t, 3>{1, 4, 11},  // Fetch
     std::array<int16_t, 3>{2, 1, 5},   // ListOffsets
     std::array<int16_t, 3>{3, 0, 12},  // Metadata
@@ -70,12 +41,10 @@ ApiVersionsResponse Unseen() {
 }
 
 void Narrow(std::vector<Range>& ranges) {
-  for (const Cap& cap : kCaps) {
-    const auto range = std::ranges::find(ranges, cap.key, &Range::api_key);
-    if (range == ranges.end()) continue;
-    range->max_version = std::min(range->max_version, cap.newest);
+  for (Range& range : ranges) {
+    range.max_version = std::min(range.max_version, PolicyOf(range.api_key).newest);
     // librdkafka before 2.11.1 compresses only if Produce begins at 0, so Kafka says so, too.
-    if (cap.key == kafka::ProduceRequest::kApi.key) range->min_version = 0;
+    if (range.api_key == kafka::ProduceRequest::kApi.key) range.min_version = 0;
   }
   std::erase_if(ranges, [](const Range& range) { return range.max_version < range.min_version; });
 }

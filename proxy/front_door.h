@@ -35,6 +35,8 @@ struct FrontDoorOptions {
   base::Duration connect_timeout = std::chrono::seconds(10);
   // A question that can be answered from the cache waits no longer for the tier.
   base::Duration local_answer_after = std::chrono::seconds(3);
+  // For an answer that the cache does not have, the tier may keep silent for this long.
+  base::Duration answer_within = std::chrono::seconds(60);
   // A client's first ApiVersions waits so long for the tier's, if that was never seen.
   base::Duration versions_wait = std::chrono::seconds(1);
 };

@@ -51,8 +51,8 @@ void AddTopic(kafka::MetadataResponse& response, std::string_view name, const To
 
 void AddTopicById(kafka::MetadataResponse& response, const kafka::Uuid& id, const Cluster& cluster,
                   int16_t version) {
-  for (const auto& [name, topic] : cluster.topics) {
-    if (topic->id == id) return AddTopic(response, name, topic.get());
+  if (const std::string_view name = cluster.NameOf(id); !name.empty()) {
+    return AddTopic(response, name, cluster.FindTopic(name));
   }
   Answer& answer = response.topics.emplace_back();
   // From this version on a name may be null; clients ask by id since then only.
@@ -140,6 +140,18 @@ kafka::DescribeClusterResponse LocalDescribeCluster(const Cluster& cluster,
   return response;
 }
 
+kafka::InitProducerIdResponse LocalInitProducerId() {
+  return {.error_code = ErrorCode::kCoordinatorNotAvailable, .producer_epoch = -1};
+}
+
+kafka::GetTelemetrySubscriptionsResponse LocalTelemetrySubscriptions() {
+  return {.error_code = ErrorCode::kThrottlingQuotaExceeded};
+}
+
+kafka::PushTelemetryResponse LocalPushTelemetry() {
+  return {.error_code = ErrorCode::kThrottlingQuotaExceeded};
+}
+
 void FillIn(kafka::MetadataResponse& response, const Cluster& cluster, const MetadataCache& cache) {
   if (response.brokers.empty()) return;
   for (Answer& answer : response.topics) {
@@ -149,6 +161,7 @@ void FillIn(kafka::MetadataResponse& response, const Cluster& cluster, const Met
     if (answer.error_code == ErrorCode::kUnknownTopicOrPartition &&
         cache.Declared(*answer.name) > 0) {
       answer.error_code = ErrorCode::kNone;
+      answer.topic_id = known->id;
       answer.partitions.clear();
       AddPartitions(answer, *known, response);
       continue;

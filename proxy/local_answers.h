@@ -13,7 +13,10 @@
 
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/find_coordinator.h"
+#include "kafka/api/get_telemetry_subscriptions.h"
+#include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
+#include "kafka/api/push_telemetry.h"
 #include "proxy/metadata_cache.h"
 #include "proxy/rewrite.h"
 
@@ -33,6 +36,14 @@ kafka::FindCoordinatorResponse LocalFindCoordinator(const kafka::FindCoordinator
 kafka::DescribeClusterResponse LocalDescribeCluster(const Cluster& cluster,
                                                     const LocalAddresses& local,
                                                     const kafka::DescribeClusterRequest& request);
+
+// For transactional ids, which belong to a coordinator: COORDINATOR_NOT_AVAILABLE.
+kafka::InitProducerIdResponse LocalInitProducerId();
+
+// THROTTLING_QUOTA_EXCEEDED, on which clients keep their metrics for their next turn; on most other
+// errors they would never push again.
+kafka::GetTelemetrySubscriptionsResponse LocalTelemetrySubscriptions();
+kafka::PushTelemetryResponse LocalPushTelemetry();
 
 // Makes the tier's answer fit for producing: declared topics that the tier does not have are shown
 // as declared, and partitions without a leader get the last known one.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/log.h"
@@ -70,7 +72,22 @@ bool SameTopics(const Cluster::Topics& a, const Cluster::Topics& b) {
   return true;
 }
 
+uint64_t Fnv1a(std::string_view text, uint64_t hash) {
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
+
 }  // namespace
+
+kafka::Uuid ProvisionalId(std::string_view topic) {
+  constexpr uint64_t kOffsetBasis = 0xcbf29ce484222325;
+  char bytes[sizeof(kafka::Uuid::bytes)];
+  base::StoreBig(bytes, Fnv1a(topic, kOffsetBasis));
+  base::StoreBig(bytes + 8, Fnv1a(topic, ~kOffsetBasis));
+  kafka::Uuid id;
+  std::memcpy(id.bytes.data(), bytes, sizeof(bytes));
+  return id;
+}
 
 int32_t Cluster::LeaderOf(std::string_view topic, int32_t partition) const {
   const Topic* found = FindTopic(topic);
@@ -84,7 +101,8 @@ MetadataCache::MetadataCache(std::map<std::string, int32_t, std::less<>> declare
     : declared_(std::move(declared)) {
   Cluster empty;
   AddDeclared(empty);
-  cluster_ = std::make_shared<const Cluster>(std::move(empty));
+  base::MutexLock lock(mutex_);
+  Replace(std::move(empty));
 }
 
 void MetadataCache::AddDeclared(Cluster& cluster) const {
@@ -92,7 +110,8 @@ void MetadataCache::AddDeclared(Cluster& cluster) const {
     auto& topic = cluster.topics[name];
     if (topic == nullptr) {
       topic = std::make_shared<const Topic>(
-          Topic{.leaders = std::vector<int32_t>(static_cast<size_t>(partitions), kNoNode)});
+          Topic{.id = ProvisionalId(name),
+                .leaders = std::vector<int32_t>(static_cast<size_t>(partitions), kNoNode)});
     }
   }
 }
@@ -108,6 +127,13 @@ int32_t MetadataCache::Declared(std::string_view topic) const {
 }
 
 void MetadataCache::Replace(Cluster next) {
+  auto names = std::make_shared<std::unordered_map<kafka::Uuid, std::string>>();
+  for (const auto& [name, topic] : next.topics) {
+    if (!topic->id.IsZero()) names->emplace(topic->id, name);
+  }
+  // Clients that learned one go on using it for a while.
+  for (const auto& [name, partitions] : declared_) names->emplace(ProvisionalId(name), name);
+  next.names = std::move(names);
   cluster_ = std::make_shared<const Cluster>(std::move(next));
   version_.fetch_add(1, std::memory_order_release);
 }

@@ -66,6 +66,8 @@ struct Cluster {
   int32_t controller = kNoNode;
   std::map<int32_t, Broker> brokers;
   Topics topics;
+  // The names of topics by their ids, the provisional ones (ProvisionalId) included.
+  std::shared_ptr<const std::unordered_map<kafka::Uuid, std::string>> names;
   // The tier's last ApiVersions answer, a frame without length in version kKeptApiVersions; empty
   // if there was none.
   static constexpr int16_t kKeptApiVersions = 4;
@@ -75,9 +77,19 @@ struct Cluster {
     const auto found = topics.find(name);
     return found == topics.end() ? nullptr : found->second.get();
   }
+  // Empty if no topic has that id.
+  [[nodiscard]] std::string_view NameOf(const kafka::Uuid& topic_id) const {
+    if (names == nullptr) return {};
+    const auto found = names->find(topic_id);
+    return found == names->end() ? std::string_view() : found->second;
+  }
   [[nodiscard]] int32_t LeaderOf(std::string_view topic, int32_t partition) const;
 };
 using ClusterPtr = std::shared_ptr<const Cluster>;
+
+// The id under which a declared topic is shown until the tier has made it and given it one of its
+// own, since newer clients produce by id. Follows from the name, so that it never changes.
+kafka::Uuid ProvisionalId(std::string_view topic);
 
 class MetadataCache {
  public:
@@ -111,7 +123,7 @@ class MetadataCache {
   void AddDeclared(Cluster& cluster) const;
 
   const std::map<std::string, int32_t, std::less<>> declared_;
-  std::atomic<uint64_t> version_{1};
+  std::atomic<uint64_t> version_{0};  // 1 once made.
   std::atomic<bool> tier_away_{false};
 
   mutable base::Mutex mutex_;

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 
+#include "base/endian.h"
 #include "base/log.h"
 #include "kafka/api/produce.h"
+#include "kafka/endpoint_tail.h"
 #include "proxy/local_answers.h"
+#include "proxy/patience.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -83,8 +86,24 @@ void SendProduce(Rewriting& work) {
   auto response =
       kafka::DecodeResponse<kafka::ProduceResponse>(work.frame.view(), work.header.api_version);
   if (!response) return work.reply.Close(response.error().message);
-  Rewrite(*response);
-  Finish(work, *response);
+  if (RewriteAddresses(work, *response)) Finish(work, *response);
+}
+
+// The records in front of the addresses go out from where they are.
+void SendWithTail(Rewriting& work) {
+  auto tail =
+      kafka::FindEndpointTail(work.header.api_key, work.header.api_version, work.frame.view());
+  if (!tail) return work.reply.Close(tail.error().message);
+  if (!RewriteAddresses(work, *tail)) return;
+  base::Buffer end = kafka::EncodeEndpointTail(*tail);
+  work.frame.Truncate(tail->begin);
+  base::Buffer length(kafka::kLengthPrefixBytes);
+  base::StoreBig(length.data(), static_cast<int32_t>(work.frame.size() + end.size()));
+  std::vector<base::Buffer> pieces;
+  pieces.push_back(std::move(length));
+  pieces.push_back(std::move(work.frame));
+  pieces.push_back(std::move(end));
+  work.reply.Send(std::move(pieces));
 }
 
 void SendRewritten(Rewriting work) {
@@ -97,22 +116,32 @@ void SendRewritten(Rewriting work) {
       return SendWithAddresses<kafka::DescribeClusterResponse>(work);
     case kafka::ProduceRequest::kApi.key:
       return SendProduce(work);
+    case kafka::FetchRequest::kApi.key:
+    case kafka::kShareFetchKey:
+    case kafka::kShareAcknowledgeKey:
+      return SendWithTail(work);
     default:
       work.reply.SendBody(std::move(work.frame));
   }
 }
 
+// Whether an answer carries addresses, so that it has to be rewritten.
+bool CarriesAddresses(const RequestHeader& header, std::string_view frame) {
+  switch (header.api_key) {
+    case kafka::MetadataRequest::kApi.key:
+    case kafka::FindCoordinatorRequest::kApi.key:
+    case kafka::DescribeClusterRequest::kApi.key:
+    case kafka::ProduceRequest::kApi.key:
+      return true;
+    default:
+      break;
+  }
+  if (!kafka::HasEndpointTail(header.api_key, header.api_version)) return false;
+  const auto tail = kafka::FindEndpointTail(header.api_key, header.api_version, frame);
+  return !tail || !tail->node_endpoints.empty();
+}
+
 }  // namespace
-
-bool CarriesAddresses(int16_t api_key) {
-  return LocallyAnswerable(api_key) || api_key == kafka::ProduceRequest::kApi.key;
-}
-
-bool LocallyAnswerable(int16_t api_key) {
-  return api_key == kafka::MetadataRequest::kApi.key ||
-         api_key == kafka::FindCoordinatorRequest::kApi.key ||
-         api_key == kafka::DescribeClusterRequest::kApi.key;
-}
 
 void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_view frame,
                    const RequestHeader& header, net::Reply reply) {
@@ -132,9 +161,14 @@ void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_vi
     if (!request) return refuse(request.error());
     return send(LocalFindCoordinator(*request, header.api_version));
   }
-  const auto request = kafka::DecodeRequest<kafka::DescribeClusterRequest>(frame, header);
-  if (!request) return refuse(request.error());
-  send(LocalDescribeCluster(*cluster, local, *request));
+  if (header.api_key == kafka::DescribeClusterRequest::kApi.key) {
+    const auto request = kafka::DecodeRequest<kafka::DescribeClusterRequest>(frame, header);
+    if (!request) return refuse(request.error());
+    return send(LocalDescribeCluster(*cluster, local, *request));
+  }
+  if (header.api_key == kafka::InitProducerIdRequest::kApi.key) return send(LocalInitProducerId());
+  if (header.api_key == kafka::PushTelemetryRequest::kApi.key) return send(LocalPushTelemetry());
+  send(LocalTelemetrySubscriptions());
 }
 
 PassThrough::PassThrough(FrontDoor& front, net::Connection& connection, int32_t node)
@@ -148,7 +182,9 @@ PassThrough::~PassThrough() {
 }
 
 void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
-  pending_.push_back({.header = WithoutClientId(header), .reply = std::move(reply)});
+  Await({.header = WithoutClientId(header),
+         .reply = std::move(reply),
+         .own_wait = WaitOf(frame.view(), header)});
   Send(std::move(frame));
 }
 
@@ -159,12 +195,21 @@ void PassThrough::ForwardUnanswered(base::Buffer frame, net::Reply reply) {
 
 void PassThrough::ForwardOrAnswer(base::Buffer frame, const RequestHeader& header,
                                   net::Reply reply) {
-  pending_.push_back({.header = header,
-                      .reply = std::move(reply),
-                      .question = base::Buffer::Copy(frame.view()),
-                      .deadline = connection_.loop().Now() + front_.options.local_answer_after});
-  WatchDeadlines();
+  Await({.header = header,
+         .reply = std::move(reply),
+         .question = base::Buffer::Copy(frame.view()),
+         .deadline = connection_.loop().Now() + front_.options.local_answer_after});
   Send(std::move(frame));
+}
+
+void PassThrough::Await(Pending pending) {
+  const base::TimePoint now = connection_.loop().Now();
+  if (pending_.empty()) silent_since_ = now;
+  const base::TimePoint due = pending.question.empty()
+                                  ? now + front_.options.answer_within + pending.own_wait
+                                  : pending.deadline;
+  pending_.push_back(std::move(pending));
+  if (due < watch_due_) WatchAt(due);
 }
 
 void PassThrough::Send(base::Buffer frame) {
@@ -206,8 +251,11 @@ void PassThrough::OnFrame(base::Buffer frame) {
   }
   Pending pending = std::move(pending_.front());
   pending_.pop_front();
+  silent_since_ = connection_.loop().Now();
   if (!pending.reply) return;  // Came too late.
-  if (!CarriesAddresses(pending.header.api_key)) return pending.reply.SendBody(std::move(frame));
+  if (!CarriesAddresses(pending.header, frame.view())) {
+    return pending.reply.SendBody(std::move(frame));
+  }
   SendRewritten({.front = front_,
                  .loop = connection_.loop(),
                  .local = front_.AddressesFor(connection_),
@@ -232,16 +280,41 @@ void PassThrough::Lose(const std::string& why) {
   if (std::exchange(client_paused_, false)) connection_.Resume();
 }
 
-void PassThrough::WatchDeadlines() {
+void PassThrough::WatchAt(base::TimePoint due) {
+  watch_due_ = due;
+  deadline_timer_ =
+      connection_.loop().After(due - connection_.loop().Now(), [this] { CheckDeadlines(); });
+}
+
+// When the tier has kept silent for too long. Answers come in order, so only the first counts.
+base::TimePoint PassThrough::SilenceEnds() const {
+  if (pending_.empty() || tier_paused_) return base::TimePoint::max();
+  base::TimePoint since = silent_since_;
+  if (client_ && client_->connected()) since = std::max(since, client_->last_heard());
+  return since + front_.options.answer_within + pending_.front().own_wait;
+}
+
+void PassThrough::CheckDeadlines() {
+  const base::TimePoint now = connection_.loop().Now();
+  watch_due_ = base::TimePoint::max();
+  base::TimePoint next = SilenceEnds();
+  if (next <= now) {
+    return Lose(fmt::format("the tier has not answered request {} for {} ms",
+                            pending_.front().header.api_key,
+                            std::chrono::duration_cast<std::chrono::milliseconds>(
+                                front_.options.answer_within + pending_.front().own_wait)
+                                .count()));
+  }
   for (Pending& pending : pending_) {
     if (!pending.reply || pending.question.empty()) continue;
-    const base::Duration left = pending.deadline - connection_.loop().Now();
-    if (left > base::Duration::zero()) {
-      deadline_timer_ = connection_.loop().After(left, [this] { WatchDeadlines(); });
-      return;
+    if (pending.deadline <= now) {
+      AnswerFromCache(pending);
+    } else {
+      next = std::min(next, pending.deadline);
+      break;
     }
-    AnswerFromCache(pending);
   }
+  if (next != base::TimePoint::max()) WatchAt(next);
 }
 
 void PassThrough::AnswerFromCache(Pending& pending) {
@@ -256,6 +329,8 @@ void PassThrough::PauseTier() {
 
 void PassThrough::ResumeTier() {
   tier_paused_ = false;
+  silent_since_ = connection_.loop().Now();
+  if (const base::TimePoint due = SilenceEnds(); due < watch_due_) WatchAt(due);
   if (client_) client_->Resume();
 }
 

@@ -10,7 +10,9 @@
 // Threads: the connection's loop.
 // Limits: while more than kQueueHigh bytes wait for the tier the client is not read, and while
 //   answers wait for the client the tier is not read. A question that the cache can answer waits
-//   FrontDoorOptions::local_answer_after at most.
+//   FrontDoorOptions::local_answer_after at most; for other answers the tier may keep silent for
+//   answer_within, and for as long as the request itself asks it to wait (proxy/patience.h). Then
+//   the connection counts as lost.
 #pragma once
 
 #include <deque>
@@ -42,7 +44,7 @@ class PassThrough {
   void Forward(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   // A Produce with acks=0 gets no answer from the tier either.
   void ForwardUnanswered(base::Buffer frame, net::Reply reply);
-  // The same for what the cache can answer: Metadata, FindCoordinator, DescribeCluster.
+  // The same for what the cache can answer.
   void ForwardOrAnswer(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
 
   // The client does not read its answers, or reads again.
@@ -55,13 +57,17 @@ class PassThrough {
     net::Reply reply;             // Empty if it was answered from the cache meanwhile.
     base::Buffer question;        // Of what the cache can answer.
     base::TimePoint deadline;     // Of the same.
+    base::Duration own_wait{};    // What the request asks the tier to wait for, if it likes.
   };
 
   void Send(base::Buffer frame);
   void Connect();
   void OnFrame(base::Buffer frame);
   void Lose(const std::string& why);
-  void WatchDeadlines();
+  void Await(Pending pending);
+  void WatchAt(base::TimePoint due);
+  [[nodiscard]] base::TimePoint SilenceEnds() const;
+  void CheckDeadlines();
   void AnswerFromCache(Pending& pending);
 
   FrontDoor& front_;
@@ -73,16 +79,13 @@ class PassThrough {
   std::deque<Pending> pending_;  // In the order in which they were sent.
   bool client_paused_ = false;
   bool tier_paused_ = false;
+  base::TimePoint silent_since_;  // The first of `pending_` is due since then.
+  base::TimePoint watch_due_ = base::TimePoint::max();  // When the timer fires.
   base::Timer deadline_timer_;
 };
 
-// From the cache, in the version of the request. For the three APIs named above.
+// From the cache, in the version of the request. For APIs that are Away::kCache or Away::kRetry.
 void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_view frame,
                    const kafka::RequestHeader& header, net::Reply reply);
-
-// Whether an answer carries addresses, so that it has to be rewritten.
-[[nodiscard]] bool CarriesAddresses(int16_t api_key);
-// Whether the cache can answer.
-[[nodiscard]] bool LocallyAnswerable(int16_t api_key);
 
 }  // namespace holdfast::proxy

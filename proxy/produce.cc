@@ -9,6 +9,8 @@ using kafka::ErrorCode;
 using kafka::ProduceResponse;
 
 constexpr int16_t kZstdSince = 7;
+// Topics have ids instead of names since then.
+constexpr int16_t kIdsSince = 13;
 
 bool ValidAcks(int16_t acks) { return acks >= -1 && acks <= 1; }
 
@@ -39,15 +41,17 @@ class ProduceJob final : public SinkRequest {
     response_.responses.reserve(request_.topic_data.size());
     for (const auto& asked : request_.topic_data) {
       auto& answer = response_.responses.emplace_back();
-      answer.name = asked.name;
+      const std::string_view name = NameOf(asked, cluster);
+      answer.name = name;
+      answer.topic_id = asked.topic_id;
       answer.partition_responses.reserve(asked.partition_data.size());
-      const Topic* topic = cluster.FindTopic(asked.name);
-      if (topic == nullptr) front_.refresh_topic(std::string(asked.name));
+      const Topic* topic = cluster.FindTopic(name);
+      if (topic == nullptr) front_.refresh_topic(std::string(name));
       for (const auto& data : asked.partition_data) {
         auto& partition = answer.partition_responses.emplace_back();
         partition.index = data.index;
         partition.base_offset = -1;
-        CheckPartition(topic, asked.name, data, rules, partition);
+        CheckPartition(topic, name, data, rules, partition);
       }
     }
   }
@@ -89,12 +93,23 @@ class ProduceJob final : public SinkRequest {
   }
 
  private:
+  // Empty for an id that is not known. The cluster may be another one when the answer is due.
+  std::string_view NameOf(const kafka::ProduceRequest::TopicProduceData& asked,
+                          const Cluster& cluster) {
+    if (version_ < kIdsSince) return asked.name;
+    return names_.Keep(std::string(cluster.NameOf(asked.topic_id)));
+  }
+
   void CheckPartition(const Topic* topic, std::string_view name,
                       const kafka::ProduceRequest::PartitionProduceData& data,
                       const kafka::ProduceRules& rules,
                       ProduceResponse::PartitionProduceResponse& answer) {
     if (!ValidAcks(request_.acks)) {
       return SetError(answer, ErrorCode::kInvalidRequiredAcks, "acks is none of 0, 1 and -1");
+    }
+    if (topic == nullptr && version_ >= kIdsSince) {
+      return SetError(answer, ErrorCode::kUnknownTopicId,
+                      "no topic of this id is known so far; ask for metadata again");
     }
     if (topic == nullptr || data.index < 0 ||
         static_cast<size_t>(data.index) >= topic->leaders.size()) {
@@ -134,6 +149,7 @@ class ProduceJob final : public SinkRequest {
   const int16_t version_;
   const int32_t correlation_id_;
   const kafka::ProduceRequest request_;  // Borrows from frame_.
+  kafka::Strings names_;
   net::Reply reply_;
   const base::TimePoint begun_;
   ProduceResponse response_;

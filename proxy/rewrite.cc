@@ -4,6 +4,7 @@
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
+#include "kafka/endpoint_tail.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -24,6 +25,24 @@ void RewriteCoordinator(Coordinator& coordinator, const LocalAddresses& local) {
   coordinator.port = -1;
 }
 
+template <class Broker>
+void RewriteBrokers(std::vector<Broker>& brokers, int32_t Broker::*id,
+                    const LocalAddresses& local) {
+  std::erase_if(brokers,
+                [&](const Broker& broker) { return !local.PortOf(broker.*id).has_value(); });
+  for (Broker& broker : brokers) {
+    broker.host = local.host;
+    broker.port = *local.PortOf(broker.*id);
+  }
+}
+
+template <class Broker>
+std::vector<int32_t> IdsOf(const std::vector<Broker>& brokers, int32_t Broker::*id) {
+  std::vector<int32_t> ids;
+  for (const Broker& broker : brokers) ids.push_back(broker.*id);
+  return ids;
+}
+
 }  // namespace
 
 std::optional<uint16_t> LocalAddresses::PortOf(int32_t node) const {
@@ -33,9 +52,7 @@ std::optional<uint16_t> LocalAddresses::PortOf(int32_t node) const {
 }
 
 std::vector<int32_t> NodesIn(const kafka::MetadataResponse& response) {
-  std::vector<int32_t> nodes;
-  for (const auto& broker : response.brokers) nodes.push_back(broker.node_id);
-  return nodes;
+  return IdsOf(response.brokers, &kafka::MetadataResponse::MetadataResponseBroker::node_id);
 }
 
 std::vector<int32_t> NodesIn(const kafka::FindCoordinatorResponse& response) {
@@ -48,19 +65,21 @@ std::vector<int32_t> NodesIn(const kafka::FindCoordinatorResponse& response) {
 }
 
 std::vector<int32_t> NodesIn(const kafka::DescribeClusterResponse& response) {
-  std::vector<int32_t> nodes;
-  if (response.endpoint_type != kBrokerEndpoints) return nodes;
-  for (const auto& broker : response.brokers) nodes.push_back(broker.broker_id);
-  return nodes;
+  if (response.endpoint_type != kBrokerEndpoints) return {};
+  return IdsOf(response.brokers, &kafka::DescribeClusterResponse::DescribeClusterBroker::broker_id);
+}
+
+std::vector<int32_t> NodesIn(const kafka::ProduceResponse& response) {
+  return IdsOf(response.node_endpoints, &kafka::ProduceResponse::NodeEndpoint::node_id);
+}
+
+std::vector<int32_t> NodesIn(const kafka::EndpointTail& tail) {
+  return IdsOf(tail.node_endpoints, &kafka::FetchResponse::NodeEndpoint::node_id);
 }
 
 void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local) {
-  std::erase_if(response.brokers,
-                [&](const auto& broker) { return !local.PortOf(broker.node_id).has_value(); });
-  for (auto& broker : response.brokers) {
-    broker.host = local.host;
-    broker.port = *local.PortOf(broker.node_id);
-  }
+  RewriteBrokers(response.brokers, &kafka::MetadataResponse::MetadataResponseBroker::node_id,
+                 local);
 }
 
 void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& local) {
@@ -70,14 +89,16 @@ void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& loc
 
 void Rewrite(kafka::DescribeClusterResponse& response, const LocalAddresses& local) {
   if (response.endpoint_type != kBrokerEndpoints) return;
-  std::erase_if(response.brokers,
-                [&](const auto& broker) { return !local.PortOf(broker.broker_id).has_value(); });
-  for (auto& broker : response.brokers) {
-    broker.host = local.host;
-    broker.port = *local.PortOf(broker.broker_id);
-  }
+  RewriteBrokers(response.brokers,
+                 &kafka::DescribeClusterResponse::DescribeClusterBroker::broker_id, local);
 }
 
-void Rewrite(kafka::ProduceResponse& response) { response.node_endpoints.clear(); }
+void Rewrite(kafka::ProduceResponse& response, const LocalAddresses& local) {
+  RewriteBrokers(response.node_endpoints, &kafka::ProduceResponse::NodeEndpoint::node_id, local);
+}
+
+void Rewrite(kafka::EndpointTail& tail, const LocalAddresses& local) {
+  RewriteBrokers(tail.node_endpoints, &kafka::FetchResponse::NodeEndpoint::node_id, local);
+}
 
 }  // namespace holdfast::proxy

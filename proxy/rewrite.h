@@ -19,6 +19,7 @@
 
 namespace holdfast::kafka {
 struct DescribeClusterResponse;
+struct EndpointTail;
 struct FindCoordinatorResponse;
 struct MetadataResponse;
 struct ProduceResponse;
@@ -39,6 +40,8 @@ struct LocalAddresses {
 std::vector<int32_t> NodesIn(const kafka::MetadataResponse& response);
 std::vector<int32_t> NodesIn(const kafka::FindCoordinatorResponse& response);
 std::vector<int32_t> NodesIn(const kafka::DescribeClusterResponse& response);
+std::vector<int32_t> NodesIn(const kafka::ProduceResponse& response);
+std::vector<int32_t> NodesIn(const kafka::EndpointTail& tail);
 
 // A broker without a local port is left out.
 void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local);
@@ -46,7 +49,9 @@ void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local);
 void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& local);
 // Answers about controllers are left as they are.
 void Rewrite(kafka::DescribeClusterResponse& response, const LocalAddresses& local);
-// Drops the endpoints that KIP-951 adds; a client asks for metadata instead.
-void Rewrite(kafka::ProduceResponse& response);
+// The endpoints that KIP-951 adds: one without a local port is left out, and the client asks for
+// metadata instead.
+void Rewrite(kafka::ProduceResponse& response, const LocalAddresses& local);
+void Rewrite(kafka::EndpointTail& tail, const LocalAddresses& local);
 
 }  // namespace holdfast::proxy

@@ -5,6 +5,7 @@
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
 #include "kafka/error_map.h"
+#include "proxy/api_policy.h"
 #include "proxy/api_versions.h"
 #include "proxy/produce.h"
 
@@ -64,7 +65,7 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
     default:
       break;
   }
-  if (!LocallyAnswerable(header->api_key)) {
+  if (PolicyOf(header->api_key).away == Away::kCloses) {
     return tier_.Forward(std::move(frame), *header, std::move(reply));
   }
   if (front_.cache.tier_away()) {
@@ -75,7 +76,7 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
 
 void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
   if (header.api_version < kafka::ProduceRequest::kApi.oldest ||
-      header.api_version > kProduceNewest) {
+      header.api_version > kafka::ProduceRequest::kApi.newest) {
     return reply.Close("a Produce request of a version that was not offered");
   }
   auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame.view(), header);
@@ -127,7 +128,12 @@ void Session::OnInitProducerId(base::Buffer frame, const RequestHeader& header, 
   }
   const auto request = kafka::DecodeRequest<kafka::InitProducerIdRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
-  if (request->transactional_id) return tier_.Forward(std::move(frame), header, std::move(reply));
+  if (request->transactional_id) {
+    if (front_.cache.tier_away()) {
+      return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
+    }
+    return tier_.ForwardOrAnswer(std::move(frame), header, std::move(reply));
+  }
   front_.sink.NewProducerId([version = header.api_version, correlation_id = header.correlation_id,
                              reply = std::move(reply)](base::Result<int64_t> id) mutable {
     kafka::InitProducerIdResponse response;

@@ -2,7 +2,9 @@
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/find_coordinator.h"
+#include "kafka/api/get_telemetry_subscriptions.h"
 #include "kafka/api/metadata.h"
+#include "kafka/api/push_telemetry.h"
 #include "kafka/codec_templates.h"
 
 namespace holdfast::kafka {
@@ -12,5 +14,7 @@ HF_KAFKA_API(Metadata);
 HF_KAFKA_API(DescribeCluster);
 HF_KAFKA_API(FindCoordinator);
 HF_KAFKA_API(DescribeTopicPartitions);
+HF_KAFKA_API(GetTelemetrySubscriptions);
+HF_KAFKA_API(PushTelemetry);
 
 }  // namespace holdfast::kafka

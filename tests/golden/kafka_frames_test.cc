@@ -82,10 +82,15 @@ TEST_P(KafkaFramesTest, NoBeginningOfAFramePassesForTheWhole) {
   }
 }
 
-TEST_P(KafkaFramesTest, BytesBehindTheLastFieldAreRefused) {
+// Kafka ignores them in requests, and librdkafka 2.15 has sent some.
+TEST_P(KafkaFramesTest, BytesBehindTheLastFieldAreIgnoredInRequestsAndRefusedInResponses) {
+  const bool request = std::string_view(GetParam().kind) == "Request";
   for (const GoldenFrame& frame : ReadGolden(GetParam().name())) {
-    EXPECT_FALSE(GetParam().recode(frame.bytes + '\0', frame.version))
-        << "version " << frame.version << ", " << frame.variant;
+    SCOPED_TRACE("version " + std::to_string(frame.version) + ", " + frame.variant);
+    const auto again = GetParam().recode(frame.bytes + '\0', frame.version);
+    ASSERT_EQ(again.has_value(), request);
+    if (!request) continue;
+    EXPECT_EQ(again->view().substr(kLengthPrefixBytes), frame.bytes);
   }
 }
 

@@ -110,6 +110,24 @@ TEST(MetadataCacheTest, WhatWasLearnedSurvivesARestart) {
   EXPECT_FALSE(after->FindTopic("declared")->at_tier);
 }
 
+TEST(MetadataCacheTest, NamesAreFoundByIdOfWhatTheTierHasAndOfWhatIsDeclared) {
+  MetadataCache cache({{"declared", 3}});
+  const kafka::Uuid provisional = ProvisionalId("declared");
+  EXPECT_FALSE(provisional.IsZero());
+  EXPECT_NE(provisional, ProvisionalId("declarec"));
+  EXPECT_EQ(cache.cluster()->FindTopic("declared")->id, provisional);
+  cache.Learn(WithTopic("t", {1}), 1);
+  kafka::MetadataResponse made = WithTopic("declared", {1, 1, 1});
+  made.topics[0].topic_id.bytes[5] = 5;
+  cache.Learn(made, 2);
+  const ClusterPtr cluster = cache.cluster();
+  EXPECT_EQ(cluster->NameOf(cluster->FindTopic("t")->id), "t");
+  EXPECT_EQ(cluster->NameOf(made.topics[0].topic_id), "declared");
+  // A client that has not heard of the new id yet.
+  EXPECT_EQ(cluster->NameOf(provisional), "declared");
+  EXPECT_EQ(cluster->NameOf(kafka::Uuid()), "");
+}
+
 TEST(MetadataCacheTest, DamagedBytesAreRefusedAndChangeNothing) {
   MetadataCache cache({});
   cache.Learn(WithTopic("t", {1, 2}), 1);
@@ -183,6 +201,16 @@ TEST(LocalAnswersTest, AllVersionsAndShapesOfQuestionsCanBeEncoded) {
   }
 }
 
+TEST(LocalAnswersTest, TelemetryAndTransactionsAreAskedToTryLater) {
+  const auto subscriptions = kafka::EncodeResponse(LocalTelemetrySubscriptions(), 0, 5);
+  EXPECT_EQ(kafka::DecodeResponse<kafka::GetTelemetrySubscriptionsResponse>(
+                subscriptions.view().substr(4), 0)
+                ->error_code,
+            ErrorCode::kThrottlingQuotaExceeded);
+  EXPECT_EQ(LocalPushTelemetry().error_code, ErrorCode::kThrottlingQuotaExceeded);
+  EXPECT_EQ(LocalInitProducerId().error_code, ErrorCode::kCoordinatorNotAvailable);
+}
+
 TEST(LocalAnswersTest, ATierThatWasNeverSeenIsOneBrokerHere) {
   MetadataCache cache({{"declared", 2}});
   const ClusterPtr cluster = cache.cluster();
@@ -236,15 +264,16 @@ TEST(ApiVersionsTest, OffersWhatTheTierHasAndPassesUnharmed) {
   cache.Learn(tier);
   const ClusterPtr cluster = cache.cluster();
   const auto offered = LocalApiVersions(*cluster);
-  EXPECT_EQ(Find(offered, 0), (Advertised{0, 12}));   // Produce
-  EXPECT_EQ(Find(offered, 1), (Advertised{1, 15}));   // Fetch
+  EXPECT_EQ(Find(offered, 0), (Advertised{0, 13}));   // Produce
+  EXPECT_EQ(Find(offered, 1), (Advertised{1, 18}));   // Fetch
   EXPECT_EQ(Find(offered, 3), (Advertised{1, 13}));   // Metadata
   EXPECT_EQ(Find(offered, 10), (Advertised{1, 6}));   // FindCoordinator
   EXPECT_EQ(Find(offered, 60), (Advertised{1, 2}));   // DescribeCluster
   EXPECT_EQ(Find(offered, 68), (Advertised{1, 40}));  // ConsumerGroupHeartbeat: byte by byte.
   EXPECT_EQ(Find(offered, 18), (Advertised{0, 4}));   // ApiVersions
-  for (const int16_t hidden : std::array<int16_t, 4>{71, 72, 78, 79})
-    EXPECT_EQ(Find(offered, hidden), Advertised{});
+  EXPECT_EQ(Find(offered, 78), (Advertised{1, 2}));   // ShareFetch
+  EXPECT_EQ(Find(offered, 79), (Advertised{1, 2}));   // ShareAcknowledge
+  EXPECT_EQ(Find(offered, 71), Advertised{});         // Telemetry begins at 0.
   EXPECT_EQ(offered.finalized_features_epoch, 7);
   EXPECT_EQ(offered.finalized_features.front().name, "transaction.version");
 }

@@ -6,6 +6,7 @@
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
+#include "kafka/endpoint_tail.h"
 #include "tests/golden/golden.h"
 
 namespace holdfast::proxy {
@@ -116,11 +117,24 @@ TEST(RewriteTest, ACoordinatorWithoutALocalPortIsNotAvailable) {
   EXPECT_EQ(response.host, "");
 }
 
-TEST(RewriteTest, ProduceAnswersLoseTheEndpointsOfNewLeaders) {
+TEST(RewriteTest, EndpointsOfNewLeadersAreOurs) {
   kafka::ProduceResponse response;
   response.node_endpoints.push_back({.node_id = 1, .host = "secret", .port = 1});
-  Rewrite(response);
+  response.node_endpoints.push_back({.node_id = 2, .host = "secret", .port = 2});
+  EXPECT_EQ(NodesIn(response), (std::vector<int32_t>{1, 2}));
+  Rewrite(response, Local({9, 1}));
+  ASSERT_EQ(response.node_endpoints.size(), 1);
+  EXPECT_EQ(response.node_endpoints[0].port, 7001);
   EXPECT_EQ(kafka::EncodeResponse(response, 10, 1).view().find("secret"), std::string_view::npos);
+
+  kafka::EndpointTail tail;
+  tail.node_endpoints.push_back({.node_id = 1, .host = "secret", .port = 1, .rack = "r"});
+  tail.node_endpoints.push_back({.node_id = 2, .host = "secret", .port = 2});
+  EXPECT_EQ(NodesIn(tail), (std::vector<int32_t>{1, 2}));
+  Rewrite(tail, Local({9, 1}));
+  ASSERT_EQ(tail.node_endpoints.size(), 1);
+  EXPECT_EQ(tail.node_endpoints[0].host, "local.test");
+  EXPECT_EQ(tail.node_endpoints[0].rack, "r");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <future>
 
 #include "kafka/api/fetch.h"
+#include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
@@ -58,7 +59,7 @@ class HeldSink final : public RecordSink {
 
 class SessionTest : public net::LoopbackTest {
  protected:
-  SessionTest() {
+  explicit SessionTest(base::Duration answer_within = std::chrono::seconds(60)) {
     kafka::MetadataResponse metadata = TierMetadata();
     cache_.Learn(metadata, 1);
     std::promise<void> mapped;
@@ -67,6 +68,7 @@ class SessionTest : public net::LoopbackTest {
     front_ = std::make_unique<FrontDoor>(
         FrontDoorOptions{.bootstrap = {{"127.0.0.1", tier_->local_address().port()}},
                          .local_answer_after = std::chrono::milliseconds(50),
+                         .answer_within = answer_within,
                          .versions_wait = std::chrono::milliseconds(50)},
         cache_, ports_, sink_, [this](std::string topic) { Refreshed(std::move(topic)); },
         resolver_, metrics_, agent_metrics_);
@@ -86,6 +88,7 @@ class SessionTest : public net::LoopbackTest {
         {.node_id = 1, .host = "127.0.0.1", .port = tier_->local_address().port()});
     auto& topic = metadata.topics.emplace_back();
     topic.name = "t";
+    topic.topic_id.bytes[0] = 1;
     topic.partitions.push_back({.partition_index = 0, .leader_id = 1});
     return metadata;
   }
@@ -149,17 +152,43 @@ class SessionTest : public net::LoopbackTest {
   std::unique_ptr<TestPeer> client_;
 };
 
+class ImpatientSessionTest : public SessionTest {
+ protected:
+  ImpatientSessionTest() : SessionTest(std::chrono::milliseconds(100)) {}
+};
+
 TEST_F(SessionTest, ProduceIsAnsweredWhenTheSinkHasMadeItDurable) {
   const std::string batch = Batch();
-  for (int16_t version = kafka::ProduceRequest::kApi.oldest; version <= 12; ++version) {
-    Send(Produce(batch), version, 70 + version);
+  for (int16_t version = kafka::ProduceRequest::kApi.oldest; version <= 13; ++version) {
+    kafka::ProduceRequest request = Produce(batch);
+    request.topic_data[0].topic_id = cache_.cluster()->FindTopic("t")->id;
+    Send(request, version, 70 + version);
     sink_.Complete(1000 + version);
     const auto answer = Read<kafka::ProduceResponse>(version);
     EXPECT_EQ(answer.correlation_id, 70 + version);
     EXPECT_EQ(Only(answer).error_code, ErrorCode::kNone);
     EXPECT_EQ(Only(answer).base_offset, 1000 + version);
   }
-  EXPECT_EQ(agent_metrics_.acknowledged_records.Value(), 20);
+  EXPECT_EQ(agent_metrics_.acknowledged_records.Value(), 22);
+}
+
+TEST_F(SessionTest, ATopicIdThatIsNotKnownIsRefusedForTheClientToAskAgain) {
+  const std::string batch = Batch();
+  kafka::ProduceRequest request = Produce(batch);
+  request.topic_data[0].topic_id.bytes[0] = 99;
+  Send(request, 13, 1);
+  const auto answer = Read<kafka::ProduceResponse>(13);
+  EXPECT_EQ(Only(answer).error_code, ErrorCode::kUnknownTopicId);
+  EXPECT_EQ(answer.response.responses[0].topic_id, request.topic_data[0].topic_id);
+}
+
+TEST_F(SessionTest, ADeclaredTopicIsProducedToByItsProvisionalId) {
+  const std::string batch = Batch();
+  kafka::ProduceRequest request = Produce(batch);
+  request.topic_data[0].topic_id = ProvisionalId("declared");
+  Send(request, 13, 1);
+  sink_.Complete(7);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(13)).base_offset, 7);
 }
 
 TEST_F(SessionTest, WhatTheTierWouldRefuseIsRefusedAtOnce) {
@@ -246,6 +275,34 @@ TEST_F(SessionTest, TransactionalBatchesGoToTheTier) {
   EXPECT_EQ(answer.frame.find("secret"), std::string::npos);
 }
 
+TEST_F(SessionTest, FetchAnswersNameNewLeadersByOurAddresses) {
+  Send(kafka::FetchRequest(), 17, 1);
+  auto request = witness_.Take();
+  kafka::FetchResponse fetched{.session_id = 5};
+  fetched.responses.push_back({.partitions = {{.partition_index = 3, .records = "records"}}});
+  const base::Buffer plain = kafka::EncodeResponse(fetched, 17, 1);
+  request.reply.SendBody(base::Buffer::Copy(plain.view().substr(4)));
+  EXPECT_EQ(client_->ReadFrame(), plain.view().substr(4));
+
+  Send(kafka::FetchRequest(), 17, 2);
+  request = witness_.Take();
+  fetched.node_endpoints.push_back({.node_id = 8, .host = "secret", .port = 1});
+  request.reply.Send(kafka::EncodeResponse(fetched, 17, 2));
+  const auto answer = Read<kafka::FetchResponse>(17);
+  EXPECT_EQ(answer.response.session_id, 5);
+  EXPECT_EQ(answer.response.responses.at(0).partitions.at(0).records, "records");
+  ASSERT_EQ(answer.response.node_endpoints.size(), 1);
+  EXPECT_EQ(answer.response.node_endpoints[0].host, "127.0.0.1");
+  EXPECT_EQ(answer.response.node_endpoints[0].port, 7008);
+}
+
+TEST_F(ImpatientSessionTest, ASilentTierCostsTheClientItsConnectionInTime) {
+  Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, 1);
+  auto ignored = witness_.Take();
+  EXPECT_TRUE(client_->AtEnd());
+  ignored.reply.Close("late");
+}
+
 TEST_F(SessionTest, MetadataComesWithOurAddressesAndTeachesTheCache) {
   Send(kafka::MetadataRequest(), 9, 1);
   auto request = witness_.Take();
@@ -264,6 +321,19 @@ TEST_F(SessionTest, MetadataComesWithOurAddressesAndTeachesTheCache) {
   Send(Produce(Batch(), "new"), 9, 2);
   sink_.Complete(0);
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kNone);
+}
+
+// librdkafka 2.15 asks for all topics so, and Kafka ignores what follows.
+TEST_F(SessionTest, BytesBehindARequestAreIgnored) {
+  const std::string body(
+      "\0\x03\0\x0d\0\0\0\x09\0\1c\0"
+      "\0\0\0\0\1\0\0",
+      19);
+  client_->Write(net::Framed(body));
+  auto request = witness_.Take();
+  EXPECT_EQ(request.body, body);
+  request.reply.Send(kafka::EncodeResponse(TierMetadata(), 13, 9));
+  EXPECT_EQ(Read<kafka::MetadataResponse>(13).correlation_id, 9);
 }
 
 TEST_F(SessionTest, ADeclaredTopicIsNotMadeByTheTiersDefaults) {
@@ -351,7 +421,7 @@ TEST_F(SessionTest, ApiVersionsIsAnsweredHereInAllVersions) {
   for (int16_t version = 0; version <= 4; ++version) {
     Send(request, version, version);
     const auto answer = Read<kafka::ApiVersionsResponse>(version);
-    EXPECT_EQ(answer.response.api_keys.at(0).max_version, 12);
+    EXPECT_EQ(answer.response.api_keys.at(0).max_version, 13);
   }
   // A newer client reads version 0, and takes the version to ask in from there.
   client_->Write(std::string_view("\0\0\0\x0a\0\x12\0\x63\0\0\0\x05\xff\xff", 14));

@@ -13,6 +13,7 @@
 #include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
+#include "kafka/api/get_telemetry_subscriptions.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/join_group.h"
@@ -25,6 +26,7 @@
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/api/produce.h"
+#include "kafka/api/push_telemetry.h"
 #include "kafka/api/sync_group.h"
 
 namespace holdfast::kafka {
@@ -36,9 +38,10 @@ using AllApis =
     Apis<ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
          DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
          DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest,
-         FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
-         LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-         OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-         ProduceRequest, SyncGroupRequest>;
+         FindCoordinatorRequest, GetTelemetrySubscriptionsRequest, HeartbeatRequest,
+         InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+         ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+         OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, PushTelemetryRequest,
+         SyncGroupRequest>;
 
 }  // namespace holdfast::kafka
