@@ -61,6 +61,7 @@ void Forwarder::Recover(Stream& stream) {
     case Outcome::kRefresh:
     case Outcome::kReconcile:
     case Outcome::kNewEpoch:
+      stream.epoch_refused = first.outcome == Outcome::kNewEpoch;
       context_.tier.RefreshMetadata(stream.topic);
       return Backoff(stream, trouble);
     case Outcome::kRefused:
@@ -126,6 +127,7 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
               .confirmed = stream.record.confirmed,
               .sent_limit = stream.end,
               .tier_offset = stream.record.tier_offset,
+              .topic_id = stream.record.topic_id,
               .may_be_forgotten = stream.read_back};
   const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
   if (!first || first->empty()) return doubt;
@@ -136,6 +138,32 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
       info.max_timestamp_ms >= 0 &&
       context_.loop.WallClockMs() - info.max_timestamp_ms > options_.fresh_for.count();
   return doubt;
+}
+
+bool Forwarder::MadeAnew(const Stream& stream) {
+  const proxy::Topic* topic = CurrentCluster().FindTopic(stream.topic);
+  return topic != nullptr && !topic->id.IsZero() && !stream.record.topic_id.IsZero() &&
+         topic->id != stream.record.topic_id;
+}
+
+// A topic that was deleted and made anew is another log: old offsets mean nothing there. A batch in
+// doubt may be in it nevertheless, if it was sent before we knew.
+void Forwarder::TakeTopicId(Stream& stream) {
+  const proxy::Topic* topic = CurrentCluster().FindTopic(stream.topic);
+  if (topic == nullptr || topic->id.IsZero() || topic->id == stream.record.topic_id) return;
+  if (MadeAnew(stream)) {
+    base::Log(
+        LogLevel::kWarn, "forward",
+        "{}/{}: the topic was deleted at the tier and made anew; the records below {} went to "
+        "the old one ({}), the rest goes to the new one ({})",
+        stream.topic, stream.partition, stream.record.confirmed, stream.record.topic_id.ToString(),
+        topic->id.ToString());
+    context_.metrics.forward_errors.With("topic made anew").Add();
+    stream.record.tier_offset = -1;
+    stream.read_back = stream.doubt;
+    stream.new_epoch = true;
+  }
+  stream.record.topic_id = topic->id;
 }
 
 void Forwarder::Reconcile(Stream& stream) {
@@ -152,6 +180,11 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
   };
   switch (finding.kind) {
     case Finding::Kind::kRemembered:
+      // It knows this epoch, and takes no more of it: what arrived is read, then comes the next.
+      if (std::exchange(stream.epoch_refused, false)) {
+        stream.read_back = true;
+        break;
+      }
       stream.doubt = false;
       ResumeAt(stream, finding.end);
       break;
@@ -166,6 +199,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       context_.metrics.forward_errors.With("tier lost records").Add();
       stream.doubt = false;
       stream.new_epoch = true;
+      stream.record.tier_offset = -1;
       break;
     case Finding::Kind::kFenced:
       log_error(

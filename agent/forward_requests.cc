@@ -182,6 +182,10 @@ void Forwarder::Settle(Stream& stream, int64_t base, ErrorCode error, int64_t ti
   flight->outcome = lost ? Outcome::kReconcile : OutcomeOf(error);
   if (flight->outcome == Outcome::kDelivered) {
     if (tier_offset >= 0) flight->tier_offset = tier_offset + (flight->end - flight->base);
+    // Another log, or a shorter one: has the topic been made anew?
+    if (tier_offset >= 0 && tier_offset < stream.record.tier_offset) {
+      context_.tier.RefreshMetadata(stream.topic);
+    }
   } else {
     stream.failed = true;
     if (!lost) context_.metrics.forward_errors.With(kafka::ErrorName(error)).Add();

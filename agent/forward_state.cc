@@ -14,9 +14,13 @@ namespace {
 constexpr uint8_t kFormat = 1;
 constexpr size_t kUpstreamSize = 1 + 8 + 4;
 constexpr size_t kForwardSize = 1 + 8 + 2 + 8 + 4 + 8 + 8;
+// From format 2 on the topic's id follows.
+constexpr uint8_t kForwardFormat = 2;
+constexpr size_t kTopicIdSize = 16;
 
-base::Result<> CheckForm(std::string_view what, std::string_view bytes, size_t size) {
-  if (bytes.empty() || static_cast<uint8_t>(bytes[0]) != kFormat) {
+base::Result<> CheckForm(std::string_view what, std::string_view bytes, uint8_t format,
+                         size_t size) {
+  if (bytes.empty() || static_cast<uint8_t>(bytes[0]) != format) {
     return base::Unexpected(base::Code::kInvalid,
                             fmt::format("{}: written by another version of the agent", what));
   }
@@ -91,7 +95,7 @@ std::string UpstreamProducer::Serialize() const {
 }
 
 base::Result<UpstreamProducer> UpstreamProducer::Parse(std::string_view bytes) {
-  HF_RETURN_IF_ERROR(CheckForm("upstream producer", bytes, kUpstreamSize));
+  HF_RETURN_IF_ERROR(CheckForm("upstream producer", bytes, kFormat, kUpstreamSize));
   UpstreamProducer parsed;
   Fields fields(bytes);
   fields.Get(parsed.id);
@@ -100,18 +104,21 @@ base::Result<UpstreamProducer> UpstreamProducer::Parse(std::string_view bytes) {
 }
 
 std::string ForwardRecord::Serialize() const {
-  std::string bytes(1, static_cast<char>(kFormat));
+  std::string bytes(1, static_cast<char>(kForwardFormat));
   Put(bytes, identity.producer_id);
   Put(bytes, identity.epoch);
   Put(bytes, identity.base_ordinal);
   Put(bytes, identity.cluster_tag);
   Put(bytes, confirmed);
   Put(bytes, tier_offset);
+  for (const uint8_t byte : topic_id.bytes) Put(bytes, byte);
   return bytes;
 }
 
 base::Result<ForwardRecord> ForwardRecord::Parse(std::string_view bytes) {
-  HF_RETURN_IF_ERROR(CheckForm("forward record", bytes, kForwardSize));
+  const bool has_topic_id = !bytes.empty() && static_cast<uint8_t>(bytes.front()) == kForwardFormat;
+  HF_RETURN_IF_ERROR(CheckForm("forward record", bytes, has_topic_id ? kForwardFormat : kFormat,
+                               has_topic_id ? kForwardSize + kTopicIdSize : kForwardSize));
   ForwardRecord parsed;
   Fields fields(bytes);
   fields.Get(parsed.identity.producer_id);
@@ -120,6 +127,9 @@ base::Result<ForwardRecord> ForwardRecord::Parse(std::string_view bytes) {
   fields.Get(parsed.identity.cluster_tag);
   fields.Get(parsed.confirmed);
   fields.Get(parsed.tier_offset);
+  if (has_topic_id) {
+    for (uint8_t& byte : parsed.topic_id.bytes) fields.Get(byte);
+  }
   return parsed;
 }
 

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/result.h"
+#include "kafka/message.h"
 #include "kafka/record_batch.h"
 #include "spool/spool.h"
 
@@ -74,6 +75,9 @@ struct ForwardRecord {
   Identity identity;
   int64_t confirmed = 0;     // Records below this ordinal are at the tier.
   int64_t tier_offset = -1;  // The tier's offset behind the last confirmed record, if it said so.
+  // Of the topic that the above is about; zero if the tier never said. One of the same name that
+  // was made anew has another.
+  kafka::Uuid topic_id;
 
   [[nodiscard]] std::string Serialize() const;
   static base::Result<ForwardRecord> Parse(std::string_view bytes);

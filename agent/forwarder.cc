@@ -117,6 +117,7 @@ void Forwarder::Step(Stream& stream) {
   }
   // The flights' answers, or the node, or metadata about another one, lead back here.
   if (!stream.flights.empty() && stream.node != leader) return;
+  if (!stream.flights.empty() && MadeAnew(stream)) return;
   if (!context_.tier.Ready(leader)) return;
   if (!HaveProducer()) return AskProducer();
   if (stream.record.identity.known() &&
@@ -124,10 +125,10 @@ void Forwarder::Step(Stream& stream) {
     base::Log(LogLevel::kWarn, "forward",
               "{}/{}: the tier is another cluster now; what it got before is not asked about",
               stream.topic, stream.partition);
-    stream.record.identity = Identity();
-    stream.record.tier_offset = -1;
-    stream.doubt = false;
+    stream.record = {.confirmed = stream.record.confirmed};
+    stream.doubt = stream.read_back = stream.new_epoch = false;
   }
+  TakeTopicId(stream);
   stream.node = leader;
   if (stream.doubt) return Reconcile(stream);
   if (!stream.record.identity.known() || stream.new_epoch) return Renew(stream);

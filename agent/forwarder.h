@@ -129,6 +129,7 @@ class Forwarder final : public proxy::TierObserver {
     bool doubt = false;             // Something from `rewind` on may be at the tier.
     bool read_back = false;         // The tier's memory does not help against the doubt.
     bool new_epoch = false;         // The identity may not be used any more.
+    bool epoch_refused = false;     // The tier said so.
     bool no_leader = false;         // Why it is in kBackoff.
     bool failed = false;            // One of the flights: the rest is drained.
     int32_t node = proxy::kNoNode;  // Where the flights went.
@@ -192,6 +193,8 @@ class Forwarder final : public proxy::TierObserver {
   void OnFinding(Stream& stream, const Finding& finding);
   void ResumeAt(Stream& stream, int64_t end);
   [[nodiscard]] Doubt DoubtOf(const Stream& stream);
+  [[nodiscard]] bool MadeAnew(const Stream& stream);
+  void TakeTopicId(Stream& stream);
 
   // forward_status.cc: how far delivery has come.
   [[nodiscard]] int64_t OldestOf(Stream& stream);

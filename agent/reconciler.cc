@@ -14,7 +14,9 @@ namespace {
 
 using kafka::ErrorCode;
 
+// Topics go by name up to the first, and by id in the second.
 constexpr int16_t kFetchByNameCap = 12;
+constexpr int16_t kFetchByIdCap = 13;
 constexpr int16_t kListOffsetsCap = 10;
 constexpr int32_t kFetchBytes = 4 << 20;
 constexpr int64_t kEarliest = -2;
@@ -110,6 +112,7 @@ class Reconciler::ReadBack {
     next_ = offset;
     kafka::FetchRequest request{.max_bytes = kFetchBytes};
     request.topics.push_back({.topic = doubt_.topic,
+                              .topic_id = doubt_.topic_id,
                               .partitions = {{.partition = doubt_.partition,
                                               .fetch_offset = offset,
                                               .partition_max_bytes = kFetchBytes}}});
@@ -123,7 +126,7 @@ class Reconciler::ReadBack {
           }
           OnFetched(response->responses[0].partitions[0]);
         },
-        kFetchByNameCap);
+        doubt_.topic_id.IsZero() ? kFetchByNameCap : kFetchByIdCap);
   }
 
   void OnFetched(const kafka::FetchResponse::PartitionData& partition) {

@@ -38,6 +38,7 @@ struct Doubt {
   int64_t confirmed = 0;     // Records below this ordinal are known to be there.
   int64_t sent_limit = 0;    // None from this ordinal on was ever sent.
   int64_t tier_offset = -1;  // Behind the last confirmed record, if known.
+  kafka::Uuid topic_id;      // If known: a topic of that name with another one is not read.
   // A time that the first doubtful record does not precede, by its own time or by the tier's; or
   // -1. Where to read back from when no offset is known.
   int64_t not_before_ms = -1;

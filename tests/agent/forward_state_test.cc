@@ -17,7 +17,8 @@ TEST(ForwardStateTest, RecordsComeBackAsTheyWereWritten) {
                                           .base_ordinal = int64_t{1} << 50,
                                           .cluster_tag = 0xfedcba98},
                              .confirmed = (int64_t{1} << 50) + 7,
-                             .tier_offset = -1};
+                             .tier_offset = -1,
+                             .topic_id = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}}};
   const auto read = ForwardRecord::Parse(record.Serialize());
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_EQ(*read, record);
@@ -26,6 +27,18 @@ TEST(ForwardStateTest, RecordsComeBackAsTheyWereWritten) {
   ASSERT_TRUE(read_producer);
   EXPECT_EQ(read_producer->id, 12);
   EXPECT_EQ(read_producer->cluster_tag, ClusterTag("cluster"));
+}
+
+TEST(ForwardStateTest, TheFormWithoutATopicIdIsStillRead) {
+  ForwardRecord record{.identity = {.producer_id = 7, .epoch = 1, .base_ordinal = 4},
+                       .confirmed = 9,
+                       .tier_offset = 30,
+                       .topic_id = {{1}}};
+  const std::string bytes = record.Serialize();
+  const auto read = ForwardRecord::Parse("\x01" + bytes.substr(1, bytes.size() - 17));
+  ASSERT_TRUE(read) << read.error().message;
+  record.topic_id = {};
+  EXPECT_EQ(*read, record);
 }
 
 TEST(ForwardStateTest, OtherFormsAreRefused) {

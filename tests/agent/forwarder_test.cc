@@ -24,9 +24,10 @@ class ForwarderTest : public AgentFixture {
   }
   ~ForwarderTest() override { End(); }
 
-  void Begin() {
+  void Begin() { Begin(log_->kept()); }
+  void Begin(const KeptState& kept) {
     forwarder_ = std::make_unique<Forwarder>(
-        Forwarder::Context{loop_, *spool_, tier_, cache_, metrics_}, options_, log_->kept(), 1);
+        Forwarder::Context{loop_, *spool_, tier_, cache_, metrics_}, options_, kept, 1);
     on_durable_ = [this](std::span<const spool::StreamId> streams) {
       forwarder_->NoteDurable(streams);
     };
@@ -386,6 +387,125 @@ TEST_F(ForwarderTest, ATopicThatIsMissingIsAskedForUntilItIsThere) {
   EXPECT_EQ(tier_.Values("new", 0), Numbers(0, 3));
 }
 
+TEST_F(ForwarderTest, ATopicThatIsDeletedForGoodHoldsItsRecordsAndNobodyElses) {
+  tier_.Connect();
+  ProduceNumbers("b", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.RemoveTopic("b");
+  ProduceNumbers("b", 0, 2, 4);
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::minutes(5));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+  EXPECT_EQ(Backlog(), 2);
+  EXPECT_EQ(forwarder_->GetStatus().worst.front().name, "b/0");
+  EXPECT_FALSE(forwarder_->GetStatus().worst.front().trouble.empty());
+}
+
+TEST_F(ForwarderTest, ATopicThatWasMadeAnewGetsWhatTheOldOneDidNot) {
+  tier_.Connect();
+  ProduceNumbers("b", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.RemoveTopic("b");
+  tier_.AddTopic("b", 1);
+  ProduceNumbers("b", 0, 3, 5);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(3, 5));
+  // Under an identity of its own, whose sequences begin anew.
+  EXPECT_EQ(tier_.seen[3].epoch, 1);
+  EXPECT_EQ(tier_.seen[3].base_sequence, 0);
+  EXPECT_EQ(metrics_.forward_errors.With("topic made anew").Value(), 1);
+  EXPECT_EQ(tier_.describe_calls, 0);
+}
+
+// Old offsets would lead past it: others have written more into the new log than was in the old.
+TEST_F(ForwarderTest, ABatchThatReachedTheNewTopicBeforeWeKnewIsNotSentTwice) {
+  tier_.Connect();
+  ProduceNumbers("b", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.RemoveTopic("b");
+  tier_.logs[{"b", 0}];  // It is there again, and no metadata says so.
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("b", 0, 3, 4);
+  clock_.RunUntilIdle();
+  kafka::RecordBatchBuilder builder({.base_offset = 1});
+  for (int i = 0; i < 10; ++i) builder.Add({.timestamp = clock_.wall_clock_ms(), .value = "other"});
+  auto& log = tier_.logs[{"b", 0}];
+  log.batches.push_back(std::move(builder).Build());
+  log.end = 11;
+  ProduceNumbers("b", 0, 4, 5);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  Values expected = Numbers(3, 4);
+  expected.insert(expected.end(), 10, "other");
+  expected.emplace_back("4");
+  EXPECT_EQ(tier_.Values("b", 0), expected);
+}
+
+TEST_F(ForwarderTest, ATopicThatIsMadeAnewWhileTheAgentIsAwayIsNoticed) {
+  tier_.Connect();
+  ProduceNumbers("b", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.Disconnect();
+  ProduceNumbers("b", 0, 3, 5);
+  CrashAndRestart();
+  tier_.RemoveTopic("b");
+  tier_.AddTopic("b", 1);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(3, 5));
+}
+
+TEST_F(ForwarderTest, ATierThatTellsNoTopicIdsIsServedAsWell) {
+  tier_.topic_ids = false;
+  tier_.AddTopic("c", 1);
+  tier_.Connect();
+  ProduceNumbers("c", 0, 0, 2);
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  tier_.describes = false;
+  ProduceNumbers("c", 0, 2, 4);
+  clock_.RunUntilIdle();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("c", 0), Numbers(0, 4));
+}
+
+TEST_F(ForwarderTest, PartitionsThatAreAddedAreDeliveredTo) {
+  tier_.Connect();
+  ProduceNumbers("b", 1, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(Backlog(), 2);
+  tier_.AddTopic("b", 2);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 1), Numbers(0, 2));
+}
+
+struct EpochCase {
+  const char* name;
+  ErrorCode error;
+};
+class ForwarderEpochTest : public ForwarderTest, public testing::WithParamInterface<EpochCase> {};
+
+// The tier knows the producer as we do, and refuses it all the same: the next epoch ends that.
+TEST_P(ForwarderEpochTest, AnEpochThatIsRefusedIsFollowedByTheNext) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Fault::kRefuse, GetParam().error}};
+  ProduceNumbers("a", 0, 2, 4);
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_EQ(tier_.seen.back().id, 500);
+  EXPECT_EQ(tier_.seen.back().epoch, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ForwarderEpochTest,
+    testing::Values(EpochCase{"InvalidEpoch", ErrorCode::kInvalidProducerEpoch},
+                    EpochCase{"UnknownProducer", ErrorCode::kUnknownProducerId},
+                    EpochCase{"Fenced", ErrorCode::kProducerFenced}),
+    [](const auto& test) { return test.param.name; });
+
 TEST_F(ForwarderTest, ARefusedBatchIsHeldAndNothingOvertakesIt) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 1);
@@ -412,6 +532,71 @@ TEST_F(ForwarderTest, TheProducerIdIsDurableBeforeItIsUsed) {
   ProduceNumbers("a", 0, 1, 2);
   EXPECT_EQ(tier_.seen.back().id, 500);
   EXPECT_EQ(tier_.seen.back().base_sequence, 1);
+}
+
+TEST_F(ForwarderTest, SequencesGoOnBehindTheWrap) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  End();
+  ReopenSpool();
+  // As if 2^31 - 3 records had gone before.
+  KeptState kept = log_->kept();
+  Identity& identity = kept.forward.begin()->second.identity;
+  identity.base_ordinal = 1 - 0x7ffffffd;
+  auto& log = tier_.logs[{"a", 0}];
+  log.producers = {};
+  log.producers.Record({.producer = {500, 0, 0x7ffffffc}, .record_count = 1},
+                       {.base_offset = 0, .timestamp = clock_.wall_clock_ms()});
+  Begin(kept);
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1, 3);
+  // Across the wrap, and in doubt there.
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ASSERT_EQ(Produce("a", 0, {"3", "4", "5"}).error, ErrorCode::kNone);
+  clock_.RunUntilIdle();
+  Reconnect();
+  ProduceNumbers("a", 0, 6, 8);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 8));
+  EXPECT_EQ(tier_.seen.back().epoch, 0);
+  EXPECT_EQ(tier_.seen.back().base_sequence, 3);
+}
+
+TEST_F(ForwarderTest, ANewProducerIdFollowsTheLastEpoch) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  End();
+  ReopenSpool();
+  KeptState kept = log_->kept();
+  kept.forward.begin()->second.identity.epoch = 32000;
+  tier_.ForgetProducers();
+  Begin(kept);
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1, 2);
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kUnknownProducerId}};
+  ProduceNumbers("a", 0, 2, 4);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_EQ(tier_.seen.back().id, 501);
+  EXPECT_EQ(tier_.seen.back().epoch, 0);
+}
+
+TEST_F(ForwarderTest, WithoutTheRightToWriteAStreamIsHeldAndTriedRarely) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  for (int i = 0; i < 3; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed, "a"});
+  }
+  const int before = tier_.produces;
+  ProduceNumbers("a", 0, 1, 2);
+  clock_.Advance(options_.park_retry * 2 + std::chrono::seconds(1));
+  EXPECT_EQ(tier_.produces - before, 3);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 1));
+  clock_.Advance(options_.park_retry);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
 }
 
 TEST(IdentityTest, SequencesWrapAsKafkasDo) {

@@ -64,6 +64,11 @@ class ScriptedTier final : public proxy::Tier {
     for (int32_t i = 0; i < partitions; ++i) logs[{name, i}];
     TellMetadata();
   }
+  // Deletes it; it comes back with AddTopic, under another id.
+  void RemoveTopic(const std::string& name) {
+    std::erase_if(logs, [&](const auto& log) { return log.first.first == name; });
+    ++topic_generations_[name];
+  }
   void SetObserver(proxy::TierObserver* observer) { observer_ = observer; }
   void Connect() {
     connected_ = true;
@@ -127,6 +132,7 @@ class ScriptedTier final : public proxy::Tier {
   std::deque<Fault> faults;  // One for each Produce request to come.
   bool held = false;         // Requests wait.
   bool describes = true;     // Serves DescribeProducers.
+  bool topic_ids = true;     // Tells the ids of topics.
   kafka::ErrorCode describe_error = kafka::ErrorCode::kNone;
   int64_t next_producer_id = 500;
   int produces = 0;  // Produce requests that came.
@@ -146,13 +152,19 @@ class ScriptedTier final : public proxy::Tier {
     metadata.brokers.push_back({.node_id = kNode, .host = "tier", .port = 9092});
     for (const auto& [name, log] : logs) {
       if (metadata.topics.empty() || metadata.topics.back().name != name.first) {
-        metadata.topics.push_back({.name = name.first});
+        metadata.topics.push_back({.name = name.first, .topic_id = IdOf(name.first)});
       }
       metadata.topics.back().partitions.push_back(
           {.partition_index = name.second, .leader_id = kNode});
     }
     cache_.Learn(metadata, loop_.WallClockMs());
     if (observer_ != nullptr && connected_) observer_->OnMetadata();
+  }
+
+  kafka::Uuid IdOf(const std::string& topic) {
+    if (!topic_ids) return {};
+    return {{1, static_cast<uint8_t>(std::hash<std::string>()(topic)),
+             static_cast<uint8_t>(topic_generations_[topic])}};
   }
 
   void Schedule(base::Buffer frame) {
@@ -209,6 +221,10 @@ class ScriptedTier final : public proxy::Tier {
         result.index = partition.index;
         Fault own = fault;
         if (!fault.topic.empty() && fault.topic != topic.name) own = {};
+        if (!logs.contains({std::string(topic.name), partition.index})) {
+          result.error_code = kafka::ErrorCode::kUnknownTopicOrPartition;
+          continue;
+        }
         Store(logs[{std::string(topic.name), partition.index}], *partition.records, own, result);
       }
     }
@@ -269,11 +285,26 @@ class ScriptedTier final : public proxy::Tier {
     ++fetches;
     const auto request = kafka::DecodeRequest<kafka::FetchRequest>(frame, header);
     const auto& asked = request->topics[0];
-    Partition& log = logs[{std::string(asked.topic), asked.partitions[0].partition}];
+    std::string name(asked.topic);
+    for (const auto& [topic_partition, log] : logs) {
+      if (header.api_version >= 13 && IdOf(topic_partition.first) == asked.topic_id) {
+        name = topic_partition.first;
+      }
+    }
+    const auto found = logs.find({name, asked.partitions[0].partition});
+    if (found == logs.end()) {
+      kafka::FetchResponse response;
+      response.responses.push_back({.topic_id = asked.topic_id});
+      response.responses[0].partitions.push_back({.partition_index = asked.partitions[0].partition,
+                                                  .error_code = kafka::ErrorCode::kUnknownTopicId});
+      return Answer(response, header);
+    }
+    Partition& log = found->second;
     const int64_t offset = asked.partitions[0].fetch_offset;
     kafka::FetchResponse response;
     auto& topic = response.responses.emplace_back();
     topic.topic = asked.topic;
+    topic.topic_id = asked.topic_id;
     auto& partition = topic.partitions.emplace_back();
     partition.partition_index = asked.partitions[0].partition;
     partition.high_watermark = log.end;
@@ -316,6 +347,7 @@ class ScriptedTier final : public proxy::Tier {
   int generation_ = 0;  // Of the connection.
   std::deque<OnAnswer> pending_;
   std::deque<base::Buffer> held_;
+  std::map<std::string, int> topic_generations_;
 };
 
 }  // namespace holdfast::test
