@@ -1,0 +1,182 @@
+#include "net/sasl.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <fstream>
+
+#include "base/check.h"
+#include "net/scram.h"
+
+namespace holdfast::net {
+namespace {
+
+using base::Code;
+
+constexpr std::array<std::pair<SaslMechanism, std::string_view>, 4> kNames{{
+    {SaslMechanism::kPlain, "PLAIN"},
+    {SaslMechanism::kScramSha256, "SCRAM-SHA-256"},
+    {SaslMechanism::kScramSha512, "SCRAM-SHA-512"},
+    {SaslMechanism::kOauthBearer, "OAUTHBEARER"},
+}};
+// What Kafka gives to new SCRAM credentials.
+constexpr int kScramIterations = 4096;
+constexpr size_t kSaltBytes = 18;
+constexpr size_t kTokenBytesMax = 65536;
+
+class PlainClient final : public SaslClient {
+ public:
+  explicit PlainClient(const SaslCredentials& credentials) {
+    message_.push_back('\0');
+    message_ += credentials.username;
+    message_.push_back('\0');
+    message_ += credentials.password;
+  }
+  std::string First() override { return message_; }
+  base::Result<std::optional<std::string>> Next(std::string_view /*challenge*/) override {
+    return std::optional<std::string>();
+  }
+
+ private:
+  std::string message_;
+};
+
+// RFC 7628. A server that refuses says why in its answer, which the client acknowledges before
+// the server ends the exchange with an error.
+class OauthBearerClient final : public SaslClient {
+ public:
+  OauthBearerClient(const std::string& token, const SaslCredentials& credentials) {
+    message_ =
+        "n,,\x01"
+        "auth=Bearer " +
+        token;
+    for (const auto& [name, value] : credentials.extensions)
+      message_ += '\x01' + name + '=' + value;
+    message_ += "\x01\x01";
+  }
+  std::string First() override { return message_; }
+  base::Result<std::optional<std::string>> Next(std::string_view challenge) override {
+    if (challenge.empty()) return std::optional<std::string>();
+    if (std::exchange(refused_, true))
+      return base::Unexpected(Code::kInvalid, "the server refused the token");
+    return std::optional<std::string>("\x01");
+  }
+
+ private:
+  std::string message_;
+  bool refused_ = false;
+};
+
+class PlainServer final : public SaslServer {
+ public:
+  explicit PlainServer(std::shared_ptr<const SaslUsers> users) : users_(std::move(users)) {}
+
+  // [authorization identity] NUL user NUL password
+  base::Result<Step> Next(std::string_view message) override {
+    const size_t first = message.find('\0');
+    const size_t second = first == message.npos ? first : message.find('\0', first + 1);
+    if (second == message.npos || message.find('\0', second + 1) != message.npos)
+      return base::Unexpected(Code::kInvalid, "malformed PLAIN message");
+    const std::string_view acting_for = message.substr(0, first);
+    const std::string_view user = message.substr(first + 1, second - first - 1);
+    if (!acting_for.empty() && acting_for != user)
+      return base::Unexpected(Code::kInvalid, "one user cannot act for another");
+    if (!users_->IsPassword(user, message.substr(second + 1)))
+      return base::Unexpected(Code::kInvalid, "wrong user name or password");
+    user_ = user;
+    return Step{"", true};
+  }
+  [[nodiscard]] const std::string& user() const override { return user_; }
+
+ private:
+  const std::shared_ptr<const SaslUsers> users_;
+  std::string user_;
+};
+
+base::Result<std::string> ReadToken(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::string token(kTokenBytesMax, '\0');
+  if (in) in.read(token.data(), static_cast<std::streamsize>(token.size()));
+  if (!in.eof()) {
+    if (!in) return base::Unexpected(base::ErrnoError("cannot read the token in " + file, errno));
+    return base::Unexpected(Code::kInvalid, "the token in " + file + " is too long");
+  }
+  token.resize(static_cast<size_t>(in.gcount()));
+  while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') token.pop_back();
+  const bool printable = std::ranges::all_of(token, [](char c) { return c > ' ' && c <= '~'; });
+  if (token.empty() || !printable)
+    return base::Unexpected(Code::kInvalid, file + " does not hold a token in one line");
+  return token;
+}
+
+}  // namespace
+
+std::string_view SaslName(SaslMechanism mechanism) {
+  return std::ranges::find(kNames, mechanism, [](const auto& each) { return each.first; })->second;
+}
+
+std::optional<SaslMechanism> ParseSaslMechanism(std::string_view name) {
+  for (const auto& [mechanism, known] : kNames) {
+    if (known == name) return mechanism;
+  }
+  return std::nullopt;
+}
+
+base::Result<std::unique_ptr<SaslClient>> SaslClient::Make(const SaslCredentials& credentials) {
+  switch (credentials.mechanism) {
+    case SaslMechanism::kPlain:
+      return std::make_unique<PlainClient>(credentials);
+    case SaslMechanism::kScramSha256:
+    case SaslMechanism::kScramSha512:
+      return MakeScramClient(credentials.mechanism, credentials.username, credentials.password,
+                             NewScramNonce());
+    case SaslMechanism::kOauthBearer:
+      break;
+  }
+  HF_ASSIGN_OR_RETURN(const std::string token, ReadToken(credentials.token_file));
+  return std::make_unique<OauthBearerClient>(token, credentials);
+}
+
+std::shared_ptr<const SaslUsers> SaslUsers::Make(const std::vector<User>& users) {
+  auto made = std::make_shared<SaslUsers>();
+  made->decoy_key_ = RandomBytes(kSaltBytes);
+  for (const User& user : users) {
+    made->users_[user.name] = {
+        .password = user.password,
+        .sha256 = MakeScramSecret(SaslMechanism::kScramSha256, user.password,
+                                  RandomBytes(kSaltBytes), kScramIterations),
+        .sha512 = MakeScramSecret(SaslMechanism::kScramSha512, user.password,
+                                  RandomBytes(kSaltBytes), kScramIterations)};
+  }
+  return made;
+}
+
+bool SaslUsers::IsPassword(std::string_view user, std::string_view password) const {
+  const auto found = users_.find(user);
+  // An unknown user's password is compared as well, with one that nobody has.
+  const std::string& right = found == users_.end() ? decoy_key_ : found->second.password;
+  return SameSecret(right, password) && found != users_.end();
+}
+
+ScramSecret SaslUsers::SecretOf(std::string_view user, SaslMechanism mechanism) const {
+  const auto found = users_.find(user);
+  if (found != users_.end()) {
+    return mechanism == SaslMechanism::kScramSha512 ? found->second.sha512 : found->second.sha256;
+  }
+  // The same whenever the name is tried, as a real one would be.
+  std::string salt = ScramHmac(SaslMechanism::kScramSha256, decoy_key_, user).substr(0, kSaltBytes);
+  const std::string nobody = ScramHmac(mechanism, decoy_key_, salt);
+  return {.salt = std::move(salt),
+          .iterations = kScramIterations,
+          .stored_key = nobody,
+          .server_key = nobody};
+}
+
+std::unique_ptr<SaslServer> SaslServer::Make(SaslMechanism mechanism,
+                                             std::shared_ptr<const SaslUsers> users) {
+  HF_CHECK(mechanism != SaslMechanism::kOauthBearer);
+  if (mechanism == SaslMechanism::kPlain) return std::make_unique<PlainServer>(std::move(users));
+  return MakeScramServer(mechanism, std::move(users), NewScramNonce());
+}
+
+}  // namespace holdfast::net

@@ -1,0 +1,112 @@
+// SASL (RFC 4422) as Kafka uses it: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER as state
+// machines over messages. How the messages travel is the caller's business.
+//
+//   HF_ASSIGN_OR_RETURN(auto client, net::SaslClient::Make(credentials));
+//   std::string message = client->First();
+//   ...                                                    // The server answers.
+//   HF_ASSIGN_OR_RETURN(auto next, client->Next(answer));  // Null: authenticated.
+//
+// Messages hold secrets: they are not to be logged. Errors do not hold any.
+//
+// Threads: one at a time; SaslUsers any.
+// Limits: of a server's SCRAM iterations at most kScramIterationsMax are computed, since a loop
+//   waits for them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace holdfast::net {
+
+enum class SaslMechanism : uint8_t { kPlain, kScramSha256, kScramSha512, kOauthBearer };
+
+// As on the wire: "SCRAM-SHA-256".
+std::string_view SaslName(SaslMechanism mechanism);
+std::optional<SaslMechanism> ParseSaslMechanism(std::string_view name);
+
+// What a client proves itself with.
+struct SaslCredentials {
+  SaslMechanism mechanism = SaslMechanism::kPlain;
+  std::string username = {};
+  std::string password = {};
+  // Of OAUTHBEARER: the file that holds the token. It is read for each exchange, since tokens are
+  // short-lived.
+  std::string token_file = {};
+  std::vector<std::pair<std::string, std::string>> extensions = {};  // Of OAUTHBEARER.
+
+  bool operator==(const SaslCredentials&) const = default;
+};
+
+// One exchange, from the client's side.
+class SaslClient {
+ public:
+  static base::Result<std::unique_ptr<SaslClient>> Make(const SaslCredentials& credentials);
+  virtual ~SaslClient() = default;
+
+  virtual std::string First() = 0;
+  // What to answer; null when the exchange is complete and the server has proved itself as far as
+  // the mechanism asks for it.
+  virtual base::Result<std::optional<std::string>> Next(std::string_view challenge) = 0;
+};
+
+inline constexpr int kScramIterationsMax = 100'000;
+
+// What a server keeps of a password, for one hash.
+struct ScramSecret {
+  std::string salt;
+  int iterations = 0;
+  std::string stored_key;
+  std::string server_key;
+};
+
+// Who may come in, with which password. Immutable.
+class SaslUsers {
+ public:
+  struct User {
+    std::string name;
+    std::string password;
+  };
+  static std::shared_ptr<const SaslUsers> Make(const std::vector<User>& users);
+
+  [[nodiscard]] bool IsPassword(std::string_view user, std::string_view password) const;
+  // Of an unknown user a secret that fits no password, so that nobody can tell.
+  [[nodiscard]] ScramSecret SecretOf(std::string_view user, SaslMechanism mechanism) const;
+
+ private:
+  struct Known {
+    std::string password;
+    ScramSecret sha256;
+    ScramSecret sha512;
+  };
+  std::map<std::string, Known, std::less<>> users_;
+  std::string decoy_key_;
+};
+
+// One exchange, from the server's side.
+class SaslServer {
+ public:
+  struct Step {
+    std::string answer;
+    bool done = false;  // The client is who `user` says.
+  };
+
+  // PLAIN and SCRAM only.
+  static std::unique_ptr<SaslServer> Make(SaslMechanism mechanism,
+                                          std::shared_ptr<const SaslUsers> users);
+  virtual ~SaslServer() = default;
+
+  // An error (kInvalid) may be shown to the client: it does not say what exactly was wrong.
+  virtual base::Result<Step> Next(std::string_view message) = 0;
+  // Once done.
+  [[nodiscard]] virtual const std::string& user() const = 0;
+};
+
+}  // namespace holdfast::net

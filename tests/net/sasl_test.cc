@@ -1,0 +1,181 @@
+#include "net/sasl.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+
+#include "net/scram.h"
+#include "tests/support/certificates.h"
+
+namespace holdfast::net {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using namespace std::string_literals;
+
+// The example of RFC 7677, section 3.
+TEST(ScramTest, TheClientSaysWhatTheStandardsExampleSays) {
+  const auto client =
+      MakeScramClient(SaslMechanism::kScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO");
+  EXPECT_EQ(client->First(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+  const auto proof = client->Next(
+      "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+  ASSERT_TRUE(proof) << proof.error().message;
+  EXPECT_EQ(*proof,
+            "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+            "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
+  const auto done = client->Next("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_FALSE(done->has_value());
+}
+
+TEST(ScramTest, AServerThatDoesNotKnowThePasswordIsNotBelieved) {
+  const auto client =
+      MakeScramClient(SaslMechanism::kScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO");
+  ASSERT_TRUE(client->Next(
+      "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"));
+  EXPECT_FALSE(client->Next("v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="));
+  EXPECT_FALSE(client->Next(""));
+  const auto refused = client->Next("e=other-error");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("other-error"));
+}
+
+TEST(ScramTest, TheClientTakesNeitherAForeignNonceNorTooFewOrTooManyIterations) {
+  for (const char* const first :
+       {"r=other,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "r=nonce,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+        "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1",
+        "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=999999999",
+        "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=x", "r=nonceX,s=!,i=4096", "r=nonceX,i=4096", ""}) {
+    const auto client = MakeScramClient(SaslMechanism::kScramSha512, "user", "pencil", "nonce");
+    EXPECT_FALSE(client->Next(first)) << first;
+  }
+}
+
+class SaslTest : public ::testing::TestWithParam<SaslMechanism> {
+ protected:
+  // The client's error or the server's, or "welcome, <user>".
+  std::string Meet(const std::string& user, const std::string& password) {
+    const auto client =
+        SaslClient::Make({.mechanism = GetParam(), .username = user, .password = password});
+    if (!client) return client.error().message;
+    const auto server = SaslServer::Make(GetParam(), users_);
+    std::string message = (*client)->First();
+    while (true) {
+      const auto step = server->Next(message);
+      if (!step) return step.error().message;
+      const auto next = (*client)->Next(step->answer);
+      if (!next) return next.error().message;
+      if (step->done) return next->has_value() ? "more?" : "welcome, " + server->user();
+      if (!next->has_value()) return "the client ended first";
+      message = **next;
+    }
+  }
+
+  std::shared_ptr<const SaslUsers> users_ =
+      SaslUsers::Make({{"orders", "a, strange=password"}, {"o=d,d", "x"}, {"grüße", "schön"}});
+};
+
+TEST_P(SaslTest, ClientAndServerAgree) {
+  EXPECT_EQ(Meet("orders", "a, strange=password"), "welcome, orders");
+  EXPECT_EQ(Meet("o=d,d", "x"), "welcome, o=d,d");
+  EXPECT_EQ(Meet("grüße", "schön"), "welcome, grüße");
+}
+
+TEST_P(SaslTest, WhoseNameOrPasswordIsWrongDoesNotLearnWhich) {
+  EXPECT_EQ(Meet("orders", "b"), "wrong user name or password");
+  EXPECT_EQ(Meet("orders", ""), "wrong user name or password");
+  EXPECT_EQ(Meet("nobody", "b"), "wrong user name or password");
+}
+
+TEST_P(SaslTest, TheServerTakesNoNonsense) {
+  for (const std::string& message :
+       {""s, "\0"s, "x"s, "\0orders"s, "other\0orders\0a, strange=password"s, "a\0b\0c\0d"s, "n,,"s,
+        "n,,n=orders"s, "n,,n=,r=x"s, "y,,n=orders,r=x"s, "n,a=other,n=orders,r=x"s,
+        "n,,n=ord=ers,r=x"s, "p=tls-unique,,n=orders,r=x"s}) {
+    EXPECT_FALSE(SaslServer::Make(GetParam(), users_)->Next(message)) << message;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Mechanisms, SaslTest,
+                         ::testing::Values(SaslMechanism::kPlain, SaslMechanism::kScramSha256,
+                                           SaslMechanism::kScramSha512),
+                         [](const auto& each) {
+                           std::string name(SaslName(each.param));
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+TEST(ScramTest, AProofIsGoodForOneExchangeOnly) {
+  const auto users = SaslUsers::Make({{"orders", "secret"}});
+  const auto client = MakeScramClient(SaslMechanism::kScramSha256, "orders", "secret", "nonce");
+  const auto server = MakeScramServer(SaslMechanism::kScramSha256, users, "one");
+  const auto challenge = server->Next(client->First());
+  const auto proof = client->Next(challenge->answer);
+  ASSERT_TRUE(server->Next(**proof));
+  const auto other = MakeScramServer(SaslMechanism::kScramSha256, users, "two");
+  ASSERT_TRUE(other->Next(client->First()));
+  EXPECT_FALSE(other->Next(**proof));
+}
+
+TEST(ScramTest, AnUnknownUserIsChallengedLikeAKnownOne) {
+  const auto users = SaslUsers::Make({{"orders", "secret"}});
+  const auto ask = [&](const std::string& user) {
+    return MakeScramServer(SaslMechanism::kScramSha256, users, "s")
+        ->Next("n,,n=" + user + ",r=c")
+        ->answer;
+  };
+  EXPECT_EQ(ask("nobody"), ask("nobody"));
+  EXPECT_NE(ask("nobody"), ask("anybody"));
+  EXPECT_EQ(ask("nobody").size(), ask("orders").size());
+}
+
+class OauthBearerTest : public ::testing::Test {
+ protected:
+  void WriteToken(const std::string& token) { std::ofstream(directory_.File("token")) << token; }
+  SaslCredentials Credentials() {
+    return {.mechanism = SaslMechanism::kOauthBearer,
+            .token_file = directory_.File("token"),
+            .extensions = {{"logicalCluster", "lkc-1"}}};
+  }
+  test::TestDirectory directory_;
+};
+
+TEST_F(OauthBearerTest, TheTokenIsReadForEachExchange) {
+  WriteToken("first.token\n");
+  EXPECT_EQ((*SaslClient::Make(Credentials()))->First(),
+            "n,,\x01"
+            "auth=Bearer first.token\x01logicalCluster=lkc-1\x01\x01");
+  WriteToken("second.token");
+  const auto client = SaslClient::Make(Credentials());
+  EXPECT_THAT((*client)->First(), HasSubstr("Bearer second.token\x01"));
+  EXPECT_FALSE((*client)->Next("")->has_value());
+}
+
+TEST_F(OauthBearerTest, ARefusalIsAcknowledgedAsTheStandardHasIt) {
+  WriteToken("token");
+  const auto client = SaslClient::Make(Credentials());
+  EXPECT_EQ(**(*client)->Next("{\"status\":\"invalid_token\"}"), "\x01");
+}
+
+TEST_F(OauthBearerTest, WhatIsNoTokenIsNotSent) {
+  const auto missing = SaslClient::Make(Credentials());
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().message,
+            "cannot read the token in " + directory_.File("token") + ": No such file or directory");
+  for (const std::string& bad : {""s, "\n"s, "two lines\nof secrets"s,
+                                 "a\x01"
+                                 "b"s,
+                                 std::string(70000, 'x')}) {
+    WriteToken(bad);
+    const auto client = SaslClient::Make(Credentials());
+    ASSERT_FALSE(client);
+    EXPECT_THAT(client.error().message, Not(HasSubstr("secrets")));
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::net
