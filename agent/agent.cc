@@ -26,6 +26,8 @@ using std::chrono::milliseconds;
 constexpr base::Duration kKeepClusterEvery = std::chrono::seconds(1);
 // A tier that is back is seen within this time, however long it was away.
 constexpr milliseconds kReconnectMost = std::chrono::seconds(2);
+// Certificates and keys that were exchanged on disk are used after this time at the latest.
+constexpr base::Duration kRefreshTlsEvery = std::chrono::seconds(10);
 
 Result<std::vector<net::HostPort>> ParseAll(const std::vector<std::string>& texts,
                                             std::string_view what) {
@@ -49,13 +51,15 @@ std::map<std::string, int32_t, std::less<>> Declared(
 }
 
 proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
-                                     std::vector<net::HostPort> upstream) {
+                                     std::vector<net::HostPort> upstream,
+                                     const proxy::TierSecurity& security) {
   return {.bootstrap = std::move(upstream),
           .advertised_host = options.advertised_host,
           .batch_bytes_max = options.batch_bytes_max,
           .timestamp_ahead_max = options.timestamp_ahead_max,
           .frame_bytes_max = options.request_bytes_max,
-          .answer_within = 2 * options.upstream_timeout};
+          .answer_within = 2 * options.upstream_timeout,
+          .tier_security = &security};
 }
 
 Forwarder::Options ForwardOptions(const Agent::Options& options) {
@@ -79,6 +83,8 @@ class RunningAgent final : public Agent {
         net_metrics_(*loops_.metrics),
         metrics_(registry),
         memory_(options_.memory_in_flight_max, net_metrics_),
+        tier_security_(options_.tier_identity),
+        passing_security_(options_.passing_identity),
         cache_(Declared(options_.topics)),
         log_(metrics_,
              [this](std::span<const spool::StreamId> streams) {
@@ -91,7 +97,7 @@ class RunningAgent final : public Agent {
               forwarder_->Keep(std::string(kPortsKey), SerializePorts(ports));
             }),
         front_(
-            FrontOptions(options_, upstream_addresses_), cache_, ports_, log_,
+            FrontOptions(options_, upstream_addresses_, passing_security_), cache_, ports_, log_,
             [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); }, resolver_,
             net_metrics_, metrics_),
         random_(base::Random::FromSystem()) {}
@@ -175,6 +181,7 @@ class RunningAgent final : public Agent {
     broker_servers.clear();
     loops_.upstream->RunAndWait([this] {
       keep_timer_.Cancel();
+      refresh_tls_timer_.Cancel();
       if (forwarder_) forwarder_->Stop();
       upstream_.reset();
     });
@@ -189,7 +196,8 @@ class RunningAgent final : public Agent {
                                        .resolver = resolver_,
                                        .net_metrics = net_metrics_,
                                        .metrics = metrics_,
-                                       .random = random_};
+                                       .random = random_,
+                                       .security = &tier_security_};
     upstream_ = std::make_unique<proxy::Upstream>(
         context,
         proxy::Upstream::Options{
@@ -209,6 +217,27 @@ class RunningAgent final : public Agent {
     forwarder_->Start();
     kept_version_ = cache_.version();
     KeepCluster();
+    RefreshTls();
+  }
+
+  // Connections that stand keep what they have shown and seen.
+  void RefreshTls() {
+    for (const auto& security : {&tier_security_, &passing_security_}) {
+      const auto identity = security->identity();
+      if (identity->tls) RefreshTls(*identity->tls);
+    }
+    refresh_tls_timer_ = loops_.upstream->After(kRefreshTlsEvery, [this] { RefreshTls(); });
+  }
+
+  static void RefreshTls(net::TlsCredentials& credentials) {
+    const Result<bool> refreshed = credentials.Refresh();
+    if (!refreshed) {
+      base::Log(base::LogLevel::kError, "agent",
+                "changed TLS files are not used, those read before are: {}",
+                refreshed.error().message);
+    } else if (*refreshed) {
+      base::Log(base::LogLevel::kInfo, "agent", "read changed TLS files");
+    }
   }
 
   void KeepCluster() {
@@ -262,6 +291,8 @@ class RunningAgent final : public Agent {
   metrics::NetMetrics& net_metrics_;
   metrics::AgentMetrics metrics_;
   net::MemoryBudget memory_;
+  proxy::TierSecurity tier_security_;
+  proxy::TierSecurity passing_security_;
   net::Resolver resolver_;
   proxy::MetadataCache cache_;
   RecordLog log_;
@@ -277,6 +308,7 @@ class RunningAgent final : public Agent {
   std::unique_ptr<Forwarder> forwarder_;
   uint64_t kept_version_ = 0;
   base::Timer keep_timer_;
+  base::Timer refresh_tls_timer_;
 
   std::vector<std::unique_ptr<net::FramedServer>> servers_;
   base::Mutex mutex_;

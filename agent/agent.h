@@ -29,6 +29,7 @@
 #include "base/executor.h"
 #include "base/result.h"
 #include "net/admin_server.h"
+#include "proxy/tier_security.h"
 #include "spool/spool.h"
 
 namespace holdfast::metrics {
@@ -67,6 +68,11 @@ class Agent {
     size_t connections_max = 1000;
     size_t memory_in_flight_max = size_t{64} << 20;  // Requests being read or not yet answered.
     std::chrono::milliseconds idle_timeout = std::chrono::minutes(10);
+
+    // What the agent shows to the tier, and what the connections show on which clients' requests
+    // pass through.
+    proxy::TierIdentity tier_identity;
+    proxy::TierIdentity passing_identity;
 
     // Towards the tier.
     std::chrono::milliseconds upstream_timeout = std::chrono::seconds(30);

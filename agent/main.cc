@@ -11,6 +11,7 @@
 #include "agent/command_line.h"
 #include "agent/loops.h"
 #include "agent/role.h"
+#include "agent/security.h"
 #include "agent/signals.h"
 #include "base/log.h"
 #include "config/config.h"
@@ -140,6 +141,7 @@ base::Result<void> CheckKeys(const config::Config& config) {
                                       std::pair("broker.data", &config.broker().data())})
     if (auto options = SpoolOptionsOf(*storage); !options)
       return base::Unexpected(std::move(options).error().Within(path));
+  HF_RETURN_IF_ERROR(TierIdentityOf(config.agent().upstream()));
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include "agent/agent.h"
 #include "agent/loops.h"
 #include "agent/role.h"
+#include "agent/security.h"
 #include "config/holdfast.pb.h"
 #include "metrics/catalogue.h"
 #include "metrics/registry.h"
@@ -39,6 +40,13 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .forward_request_bytes_max = upstream.request_bytes_max(),
       .forward_requests_in_flight = upstream.requests_in_flight_max(),
   };
+  HF_ASSIGN_OR_RETURN(options.tier_identity, TierIdentityOf(upstream));
+  const bool as_agent = config.access().tier_identity() == config::Access::agent;
+  if (as_agent) {
+    options.passing_identity = options.tier_identity;
+  } else {
+    HF_ASSIGN_OR_RETURN(options.passing_identity, ClientIdentityOf(upstream));
+  }
   for (const config::DeclaredTopic& topic : config.topics())
     options.topics.push_back({.name = topic.name(), .partitions = topic.partitions()});
   return options;

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/result.h"
+#include "config/properties.h"
 #include "config/value.h"
 
 namespace holdfast::config {
@@ -177,14 +178,11 @@ void Loader::ReadSetting(const std::string& key, const std::string& value,
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(part);
     if (field == nullptr) return UnknownKey({}, *message->GetDescriptor(), path, part);
     path = Join(path, part);
+    if (field->is_map() && path != key) return ReadPropertySetting(key, path, value, *message);
     if (path == key) {
-      // Text stays as it is: a password may hold anything. Lists, maps, {env: NAME} are YAML.
-      const bool yaml = value.starts_with('[') || value.starts_with('{');
-      try {
-        return ReadField(yaml ? YAML::Load(value) : YAML::Node(value), *message, *field, path);
-      } catch (const YAML::Exception& e) {
-        return Mistake({}, path + " is not YAML: " + e.msg);
-      }
+      const auto node = SettingNode(value, path);
+      if (node) ReadField(*node, *message, *field, path);
+      return;
     }
     if (field->message_type() == nullptr)
       return Mistake({}, path + " is a value and has no keys below it");
@@ -192,6 +190,24 @@ void Loader::ReadSetting(const std::string& key, const std::string& value,
     message = message->GetReflection()->MutableMessage(message, field);
   }
   Mistake({}, "\"" + key + "\" is not a key");
+}
+
+// Text stays as it is: a password may hold anything. Lists, maps, {env: NAME} are YAML.
+std::optional<YAML::Node> Loader::SettingNode(const std::string& value, const std::string& path) {
+  if (!value.starts_with('[') && !value.starts_with('{')) return YAML::Node(value);
+  try {
+    return YAML::Load(value);
+  } catch (const YAML::Exception& e) {
+    Mistake({}, path + " is not YAML: " + e.msg);
+    return std::nullopt;
+  }
+}
+
+// The rest of the key is the name of a property, whatever dots are in it.
+void Loader::ReadPropertySetting(const std::string& key, const std::string& path,
+                                 const std::string& value, Message& message) {
+  if (const auto node = SettingNode(value, key))
+    ReadProperty(*node, {}, key.substr(path.size() + 1), message, path);
 }
 
 void Loader::ReadMap(const YAML::Node& node, Message& message, const std::string& path) {
@@ -219,6 +235,7 @@ void Loader::ReadMap(const YAML::Node& node, Message& message, const std::string
 
 void Loader::ReadField(const YAML::Node& node, Message& message, const Field& field,
                        const std::string& path) {
+  if (field.is_map()) return ReadProperties(node, message, path);
   if (field.is_repeated()) {
     message.GetReflection()->ClearField(&message, &field);
     return ReadList(node, message, field, path);
@@ -226,6 +243,51 @@ void Loader::ReadField(const YAML::Node& node, Message& message, const Field& fi
   if (field.message_type() == nullptr) return ReadScalar(node, message, field, path);
   Message* below = message.GetReflection()->MutableMessage(&message, &field);
   if (!node.IsNull()) ReadMap(node, *below, path);  // "agent:" with nothing below it.
+}
+
+void Loader::ReadProperties(const YAML::Node& node, Message& message, const std::string& path) {
+  if (node.IsNull()) return;
+  if (!node.IsMap()) return Mistake(node.Mark(), path + " must be a map of Kafka's properties");
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    if (!entry.first.IsScalar()) {
+      Mistake(entry.first.Mark(), "a key must be a word");
+    } else if (!seen.insert(entry.first.Scalar()).second) {
+      Mistake(entry.first.Mark(), Join(path, entry.first.Scalar()) + " is given twice");
+    } else {
+      ReadProperty(entry.second, entry.first.Mark(), entry.first.Scalar(), message, path);
+    }
+  }
+}
+
+void Loader::ReadProperty(const YAML::Node& node, const YAML::Mark& mark, const std::string& name,
+                          Message& message, const std::string& path) {
+  const Property* const property = FindProperty(name);
+  const std::string key = Join(path, name);
+  if (property == nullptr) {
+    const std::string_view nearest = NearestProperty(name);
+    return Mistake(mark, nearest.empty()
+                             ? fmt::format("unknown property \"{}\"; docs/configuration.md lists "
+                                           "those that are known",
+                                           key)
+                             : fmt::format("unknown property \"{}\"; did you mean \"{}\"?", key,
+                                           Join(path, std::string(nearest))));
+  }
+  std::string text;
+  if (node.IsScalar()) {
+    text = node.Scalar();
+  } else if (!node.IsMap()) {
+    return Mistake(mark, key + (node.IsNull() ? " has no value" : " must be a single value"));
+  } else if (!ReadFromElsewhere(node, key, &text)) {
+    return;
+  }
+  if (!IsValueOf(*property, text)) {
+    return Mistake(mark,
+                   fmt::format("{} is \"{}\", and must be one of {}", key, text, property->values));
+  }
+  // The one map there is.
+  (*google::protobuf::DynamicCastToGenerated<Upstream>(&message)->mutable_properties())[name] =
+      std::move(text);
 }
 
 void Loader::ReadList(const YAML::Node& node, Message& message, const Field& field,

@@ -6,6 +6,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,11 +29,17 @@ class Loader {
   using Message = google::protobuf::Message;
   using Field = google::protobuf::FieldDescriptor;
 
+  std::optional<YAML::Node> SettingNode(const std::string& value, const std::string& path);
+  void ReadPropertySetting(const std::string& key, const std::string& path,
+                           const std::string& value, Message& message);
   void ReadMap(const YAML::Node& node, Message& message, const std::string& path);
   void ReadField(const YAML::Node& node, Message& message, const Field& field,
                  const std::string& path);
   void ReadList(const YAML::Node& node, Message& message, const Field& field,
                 const std::string& path);
+  void ReadProperties(const YAML::Node& node, Message& message, const std::string& path);
+  void ReadProperty(const YAML::Node& node, const YAML::Mark& mark, const std::string& name,
+                    Message& message, const std::string& path);
   void ReadScalar(const YAML::Node& node, Message& message, const Field& field,
                   const std::string& path);
   // The text of a scalar; with {env: NAME} and {file: PATH} what they stand for. False: a mistake

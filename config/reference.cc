@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "config/config.h"
 #include "config/holdfast.pb.h"
+#include "config/properties.h"
 #include "config/value.h"
 
 namespace holdfast::config {
@@ -128,6 +129,18 @@ std::string RangeOf(const FieldDescriptor& field) {
   return "";
 }
 
+void PrintProperties(const std::string& path, const FieldDescriptor& field, std::string& out) {
+  out += fmt::format("\n## `{}`\n\n{}\n\n", path, CommentOf(field));
+  out += "| property | values | default | meaning |\n| --- | --- | --- | --- |\n";
+  for (const Property& property : Properties()) {
+    std::string values;
+    for (const char c : property.values) values += c == ',' ? "`, `" : std::string(1, c);
+    out += fmt::format(
+        "| `{}` | {} | {} | {} |\n", property.name, values.empty() ? "text" : "`" + values + "`",
+        property.preset.empty() ? "–" : fmt::format("`{}`", property.preset), property.meaning);
+  }
+}
+
 void PrintMap(const Descriptor& type, const std::string& path, const FieldDescriptor& map,
               std::string& out) {
   const std::string& outer_flag = Compiled(map).options().GetExtension(check).flag();
@@ -136,6 +149,10 @@ void PrintMap(const Descriptor& type, const std::string& path, const FieldDescri
   std::string below;
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
+    if (field.is_map()) {
+      PrintProperties(path + "." + field.name(), field, below);
+      continue;
+    }
     if (field.message_type() != nullptr) {
       const std::string key =
           fmt::format("{}.{}{}", path, field.name(), field.is_repeated() ? "[]" : "");

@@ -19,6 +19,7 @@
 #include "proxy/metadata_cache.h"
 #include "proxy/record_sink.h"
 #include "proxy/rewrite.h"
+#include "proxy/tier_security.h"
 
 namespace holdfast::net {
 class Connection;
@@ -39,6 +40,9 @@ struct FrontDoorOptions {
   base::Duration answer_within = std::chrono::seconds(60);
   // A client's first ApiVersions waits so long for the tier's, if that was never seen.
   base::Duration versions_wait = std::chrono::seconds(1);
+  // What the connections on which clients' requests pass through show to the tier. None: nothing,
+  // in the clear.
+  const TierSecurity* tier_security = nullptr;
 };
 
 class FrontDoor {

@@ -18,6 +18,7 @@ using base::LogLevel;
 constexpr size_t kCorrelationIdAt = 8;
 
 std::string_view CauseOf(Code code) {
+  if (code == Code::kInvalid) return "security";
   return code == Code::kTimeout ? "connect timeout" : "disconnected";
 }
 
@@ -44,8 +45,9 @@ void Link::Connect() {
   callbacks.on_closed = [this](const base::Error& error) {
     Lose(CauseOf(error.code), error.message);
   };
-  client_ = std::make_unique<net::FramedClient>(
-      context_.loop, context_.resolver, context_.net_metrics,
+  client_ = std::make_unique<TierConnection>(
+      TierConnection::Context{context_.loop, context_.resolver, context_.net_metrics},
+      context_.security ? context_.security->identity() : nullptr,
       net::FramedClient::Options{.peer = peer_,
                                  .frame_bytes_max = options_.frame_bytes_max,
                                  .connect_timeout = options_.connect_timeout},
@@ -133,9 +135,11 @@ void Link::Lose(std::string_view cause, std::string_view message) {
   const bool was_ready = std::exchange(ready_, false);
   const base::Duration wait =
       Backoff(options_.backoff_min, options_.backoff_max, attempts_, context_.random);
-  base::Log(was_ready || attempts_ == 0 ? LogLevel::kWarn : LogLevel::kDebug, "upstream",
-            "{}; next attempt in {} ms", message,
-            std::chrono::duration_cast<std::chrono::milliseconds>(wait).count());
+  // One line for each reason, not for each attempt.
+  const bool news = was_ready || attempts_ == 0 || message != last_trouble_;
+  last_trouble_ = message;
+  base::Log(news ? LogLevel::kWarn : LogLevel::kDebug, "upstream", "{}; next attempt in {} ms",
+            message, std::chrono::duration_cast<std::chrono::milliseconds>(wait).count());
   ++attempts_;
   deadline_timer_.Cancel();
   watching_ = false;

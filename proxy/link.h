@@ -20,6 +20,7 @@
 #include "metrics/catalogue.h"
 #include "net/framed_client.h"
 #include "proxy/tier.h"
+#include "proxy/tier_connection.h"
 
 namespace holdfast::proxy {
 
@@ -43,6 +44,7 @@ class Link {
     metrics::NetMetrics& net_metrics;
     metrics::AgentMetrics& metrics;
     base::Random& random;
+    const TierSecurity* security = nullptr;  // None: in the clear, as nobody.
   };
 
   Link(Context context, const Options& options, net::HostPort peer, Callbacks callbacks);
@@ -80,7 +82,7 @@ class Link {
   const net::HostPort peer_;
   Callbacks callbacks_;
 
-  std::unique_ptr<net::FramedClient> client_;
+  std::unique_ptr<TierConnection> client_;
   std::deque<Pending> pending_;
   base::Buffer versions_frame_;
   kafka::ApiVersionsResponse versions_;  // Borrows from versions_frame_.
@@ -88,6 +90,7 @@ class Link {
   bool abandoned_ = false;
   int32_t next_correlation_id_ = 0;
   uint32_t attempts_ = 0;  // In a row, without becoming ready.
+  std::string last_trouble_;
   bool watching_ = false;  // deadline_timer_ is set.
   base::Timer deadline_timer_;
   base::Timer retry_timer_;

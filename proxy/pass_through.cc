@@ -190,7 +190,7 @@ void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::
 
 void PassThrough::ForwardUnanswered(base::Buffer frame, net::Reply reply) {
   reply.SendNothing();
-  Send(std::move(frame));
+  Send(std::move(frame), /*answered=*/false);
 }
 
 void PassThrough::ForwardOrAnswer(base::Buffer frame, const RequestHeader& header,
@@ -212,11 +212,11 @@ void PassThrough::Await(Pending pending) {
   if (due < watch_due_) WatchAt(due);
 }
 
-void PassThrough::Send(base::Buffer frame) {
+void PassThrough::Send(base::Buffer frame, bool answered) {
   front_.metrics.proxied_requests.Add();
   if (!client_) Connect();
   if (!client_) return Lose("the broker behind this port is not known");
-  client_->SendBody(std::move(frame));
+  client_->SendBody(std::move(frame), answered);
   if (client_->bytes_queued() > kQueueHigh && !std::exchange(client_paused_, true)) {
     connection_.Pause();
   }
@@ -233,8 +233,10 @@ void PassThrough::Connect() {
   callbacks.on_output_low = [this] {
     if (std::exchange(client_paused_, false)) connection_.Resume();
   };
-  client_ = std::make_unique<net::FramedClient>(
-      connection_.loop(), front_.resolver, front_.net_metrics,
+  const TierSecurity* const security = front_.options.tier_security;
+  client_ = std::make_unique<TierConnection>(
+      TierConnection::Context{connection_.loop(), front_.resolver, front_.net_metrics},
+      security ? security->identity() : nullptr,
       net::FramedClient::Options{.peer = *peer,
                                  .frame_bytes_max = front_.options.frame_bytes_max,
                                  .output_bytes_high = kQueueHigh,

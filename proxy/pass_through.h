@@ -22,10 +22,10 @@
 #include "base/buffer.h"
 #include "base/executor.h"
 #include "kafka/codec.h"
-#include "net/framed_client.h"
 #include "net/framed_server.h"
 #include "net/reply.h"
 #include "proxy/front_door.h"
+#include "proxy/tier_connection.h"
 
 namespace holdfast::proxy {
 
@@ -60,7 +60,7 @@ class PassThrough {
     base::Duration own_wait{};    // What the request asks the tier to wait for, if it likes.
   };
 
-  void Send(base::Buffer frame);
+  void Send(base::Buffer frame, bool answered = true);
   void Connect();
   void OnFrame(base::Buffer frame);
   void Lose(const std::string& why);
@@ -74,7 +74,7 @@ class PassThrough {
   net::Connection& connection_;
   const int32_t node_;
 
-  std::unique_ptr<net::FramedClient> client_;
+  std::unique_ptr<TierConnection> client_;
   size_t attempts_ = 0;
   std::deque<Pending> pending_;  // In the order in which they were sent.
   bool client_paused_ = false;

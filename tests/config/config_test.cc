@@ -220,6 +220,53 @@ TEST_F(ConfigTest, WrongSettingsNameTheirOrigin) {
             "error");
 }
 
+TEST_F(ConfigTest, KafkasPropertiesComeFromAllSources) {
+  const std::string file = Write("holdfast.yaml", R"(
+agent:
+  upstream:
+    properties:
+      security.protocol: sasl_ssl
+      ssl.ca.location: /etc/ca.pem
+      sasl.username: from the file
+      sasl.password: {file: password}
+)");
+  Write("password", "{a: secret}\n");
+  const auto config = Load(
+      {.file = file,
+       .environment = {"HOLDFAST__AGENT__UPSTREAM__PROPERTIES__SASL__USERNAME=of the environment"},
+       .sets = {{"agent.upstream.properties.sasl.mechanism", "PLAIN", "--set"},
+                {"agent.upstream.properties", "{ssl.ca.location: other.pem}", "--set"}}});
+  ASSERT_TRUE(config) << config.error().message;
+  const auto& properties = (*config)->agent().upstream().properties();
+  EXPECT_EQ(properties.size(), 5);
+  EXPECT_EQ(properties.at("security.protocol"), "sasl_ssl");
+  EXPECT_EQ(properties.at("ssl.ca.location"), "other.pem");
+  EXPECT_EQ(properties.at("sasl.username"), "of the environment");
+  EXPECT_EQ(properties.at("sasl.password"), "{a: secret}");
+  EXPECT_EQ(properties.at("sasl.mechanism"), "PLAIN");
+}
+
+TEST_F(ConfigTest, WrongPropertiesAreErrors) {
+  const std::string begin = "agent:\n  upstream:\n    properties:\n";
+  EXPECT_EQ(ErrorOf(begin + "      ssl.ca.locaton: x\n"),
+            "holdfast.yaml:4:7: unknown property \"agent.upstream.properties.ssl.ca.locaton\"; did "
+            "you mean \"agent.upstream.properties.ssl.ca.location\"?");
+  EXPECT_EQ(ErrorOf(begin + "      linger.ms: 5\n"),
+            "holdfast.yaml:4:7: unknown property \"agent.upstream.properties.linger.ms\"; "
+            "docs/configuration.md lists those that are known");
+  EXPECT_EQ(
+      ErrorOf(begin + "      security.protocol: tls\n"),
+      "holdfast.yaml:4:7: agent.upstream.properties.security.protocol is \"tls\", and must be "
+      "one of PLAINTEXT,SSL,SASL_PLAINTEXT,SASL_SSL");
+  EXPECT_EQ(ErrorOf(begin + "      sasl.password:\n"),
+            "holdfast.yaml:4:7: agent.upstream.properties.sasl.password has no value");
+  EXPECT_EQ(ErrorOfSetting("agent.upstream.properties.sasl.pasword", "secret"),
+            "--set: unknown property \"agent.upstream.properties.sasl.pasword\"; did you mean "
+            "\"agent.upstream.properties.sasl.password\"?");
+  EXPECT_EQ(ErrorOfSetting("agent.upstream.properties", "secret"),
+            "--set: agent.upstream.properties must be a map of Kafka's properties");
+}
+
 TEST_F(ConfigTest, ValuesThatContradictEachOtherAreAnError) {
   EXPECT_EQ(ErrorOf("agent: {topics: [{partitions: 1}]}"),
             "agent.topics has a topic without a name");

@@ -1,0 +1,184 @@
+#include "agent/security.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+#include "config/holdfast.pb.h"
+
+namespace holdfast::agent {
+namespace {
+
+using base::Code;
+using net::SaslMechanism;
+
+constexpr std::string_view kFileUrl = "file://";
+
+base::Error Wrong(std::string_view property, std::string_view what) {
+  return {Code::kInvalid, fmt::format("agent.upstream.properties.{} {}", property, what)};
+}
+
+std::string Upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+class Given {
+ public:
+  explicit Given(const config::Upstream& upstream) : properties_(upstream.properties()) {}
+
+  [[nodiscard]] bool Has(const std::string& name) const { return properties_.contains(name); }
+  // Empty if it is not given.
+  [[nodiscard]] std::string Get(const std::string& name) const {
+    const auto found = properties_.find(name);
+    return found == properties_.end() ? "" : found->second;
+  }
+  // The first property that is given of a kind ("ssl.", "sasl."), for messages; empty if none is.
+  [[nodiscard]] std::string FirstOf(std::string_view prefix) const {
+    std::string first;
+    for (const auto& [name, value] : properties_) {
+      if (name.starts_with(prefix) && (first.empty() || name < first)) first = name;
+    }
+    return first;
+  }
+
+ private:
+  const google::protobuf::Map<std::string, std::string>& properties_;
+};
+
+// Of `module required username="..." password="...";`.
+std::optional<std::string> JaasOption(std::string_view jaas, const std::string& name) {
+  size_t at = jaas.find(name + "=\"");
+  if (at == std::string_view::npos) return std::nullopt;
+  std::string value;
+  for (at += name.size() + 2; at < jaas.size() && jaas[at] != '"'; ++at) {
+    if (jaas[at] == '\\' && at + 1 < jaas.size()) ++at;
+    value += jaas[at];
+  }
+  if (at >= jaas.size()) return std::nullopt;
+  return value;
+}
+
+base::Result<> ReadPassword(const Given& given, net::SaslCredentials& credentials) {
+  if (given.Has("sasl.jaas.config")) {
+    if (given.Has("sasl.username") || given.Has("sasl.password"))
+      return base::Unexpected(Wrong("sasl.jaas.config",
+                                    "and sasl.username, sasl.password exclude "
+                                    "each other"));
+    const std::string jaas = given.Get("sasl.jaas.config");
+    const auto username = JaasOption(jaas, "username");
+    const auto password = JaasOption(jaas, "password");
+    if (!username || !password) {
+      return base::Unexpected(
+          Wrong("sasl.jaas.config", "must hold username=\"...\" and password=\"...\""));
+    }
+    credentials.username = *username;
+    credentials.password = *password;
+  } else {
+    credentials.username = given.Get("sasl.username");
+    credentials.password = given.Get("sasl.password");
+  }
+  if (credentials.username.empty())
+    return base::Unexpected(Wrong("sasl.username", "must be set for this sasl.mechanism"));
+  if (credentials.password.empty())
+    return base::Unexpected(Wrong("sasl.password", "must be set for this sasl.mechanism"));
+  return {};
+}
+
+base::Result<> ReadToken(const Given& given, net::SaslCredentials& credentials) {
+  const std::string url = given.Get("sasl.oauthbearer.token.endpoint.url");
+  if (!url.starts_with(kFileUrl) || url.size() == kFileUrl.size()) {
+    return base::Unexpected(Wrong("sasl.oauthbearer.token.endpoint.url",
+                                  "must be file:///PATH of the file that holds the token"));
+  }
+  credentials.token_file = url.substr(kFileUrl.size());
+  std::istringstream extensions(given.Get("sasl.oauthbearer.extensions"));
+  for (std::string extension; std::getline(extensions, extension, ',');) {
+    const size_t equals = extension.find('=');
+    if (equals == 0 || equals == std::string::npos)
+      return base::Unexpected(Wrong("sasl.oauthbearer.extensions", "must be NAME=VALUE,..."));
+    credentials.extensions.emplace_back(extension.substr(0, equals), extension.substr(equals + 1));
+  }
+  return {};
+}
+
+base::Result<net::SaslCredentials> SaslOf(const Given& given) {
+  const std::string name =
+      given.Get(given.Has("sasl.mechanism") ? "sasl.mechanism" : "sasl.mechanisms");
+  const auto mechanism = net::ParseSaslMechanism(Upper(name));
+  if (!mechanism)
+    return base::Unexpected(Wrong("sasl.mechanism", "must be set for this security.protocol"));
+  net::SaslCredentials credentials{.mechanism = *mechanism};
+  if (*mechanism == SaslMechanism::kOauthBearer) {
+    HF_RETURN_IF_ERROR(ReadToken(given, credentials));
+  } else {
+    HF_RETURN_IF_ERROR(ReadPassword(given, credentials));
+  }
+  return credentials;
+}
+
+net::TlsOptions TlsOptionsOf(const Given& given) {
+  const std::string algorithm = given.Get("ssl.endpoint.identification.algorithm");
+  return {.ca_location = given.Get("ssl.ca.location"),
+          .certificate_location = given.Get("ssl.certificate.location"),
+          .key_location = given.Get("ssl.key.location"),
+          .key_password = given.Get("ssl.key.password"),
+          .check_name = Upper(algorithm) != "NONE"};
+}
+
+base::Result<std::shared_ptr<net::TlsCredentials>> Load(net::TlsOptions options) {
+  auto credentials = net::TlsCredentials::Load(std::move(options));
+  if (credentials) return credentials;
+  return base::Unexpected(std::move(credentials).error().Within("agent.upstream.properties"));
+}
+
+struct Protocol {
+  explicit Protocol(const Given& given) {
+    const std::string name = Upper(given.Get("security.protocol"));
+    tls = name == "SSL" || name == "SASL_SSL";
+    sasl = name.starts_with("SASL_");
+  }
+  bool tls;
+  bool sasl;
+};
+
+}  // namespace
+
+base::Result<proxy::TierIdentity> TierIdentityOf(const config::Upstream& upstream) {
+  const Given given(upstream);
+  const auto [tls, sasl] = Protocol(given);
+  proxy::TierIdentity identity;
+  // A setting without effect is a hole that nobody sees.
+  if (const std::string unused = given.FirstOf("ssl."); !tls && !unused.empty())
+    return base::Unexpected(Wrong(unused, "needs security.protocol SSL or SASL_SSL"));
+  if (const std::string unused = given.FirstOf("sasl."); !sasl && !unused.empty())
+    return base::Unexpected(Wrong(unused, "needs security.protocol SASL_SSL or SASL_PLAINTEXT"));
+  if (tls) {
+    HF_ASSIGN_OR_RETURN(identity.tls, Load(TlsOptionsOf(given)));
+  }
+  if (sasl) {
+    HF_ASSIGN_OR_RETURN(identity.sasl, SaslOf(given));
+  }
+  return identity;
+}
+
+base::Result<proxy::TierIdentity> ClientIdentityOf(const config::Upstream& upstream) {
+  const Given given(upstream);
+  const auto [tls, sasl] = Protocol(given);
+  proxy::TierIdentity identity;
+  if (!tls) return identity;
+  net::TlsOptions options = TlsOptionsOf(given);
+  if (!sasl) {
+    options.certificate_location.clear();
+    options.key_location.clear();
+  }
+  HF_ASSIGN_OR_RETURN(identity.tls, Load(std::move(options)));
+  return identity;
+}
+
+}  // namespace holdfast::agent

@@ -1,0 +1,44 @@
+// How the agent shows itself to the tier and what it demands of it: TLS and SASL towards the tier,
+// replaceable while the agent runs.
+//
+//   TierSecurity security({.tls = credentials, .sasl = {{.mechanism = ..., .username = ...}}});
+//   security.Replace(...);   // From the next connection on; those that stand stay.
+//
+// Threads: any.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "base/mutex.h"
+#include "net/sasl.h"
+#include "net/tls.h"
+
+namespace holdfast::proxy {
+
+struct TierIdentity {
+  std::shared_ptr<net::TlsCredentials> tls = nullptr;  // None: in the clear.
+  std::optional<net::SaslCredentials> sasl = {};       // None: not authenticated by SASL.
+};
+
+class TierSecurity {
+ public:
+  explicit TierSecurity(TierIdentity identity)
+      : identity_(std::make_shared<const TierIdentity>(std::move(identity))) {}
+
+  [[nodiscard]] std::shared_ptr<const TierIdentity> identity() const {
+    const base::MutexLock lock(mutex_);
+    return identity_;
+  }
+  void Replace(TierIdentity identity) {
+    auto made = std::make_shared<const TierIdentity>(std::move(identity));
+    const base::MutexLock lock(mutex_);
+    identity_.swap(made);
+  }
+
+ private:
+  mutable base::Mutex mutex_;
+  std::shared_ptr<const TierIdentity> identity_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast::proxy

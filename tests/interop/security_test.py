@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+"""The agent in front of a real Apache Kafka that wants TLS and SASL."""
+
+import base64
+import json
+import os
+import time
+
+import apache_kafka
+from certificates import Authority
+from harness import consume, produce, wait_for
+
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
+PASSWORD = "a, strange=\"password"
+
+
+def properties(**given):
+    """As arguments for the agent; in names, two underscores are a dot."""
+    arguments = []
+    for name, value in given.items():
+        key = name.replace("__", ".")
+        arguments += ["--set", f"agent.upstream.properties.{key}={value}"]
+    return arguments
+
+
+def unsecured_token(subject, seconds):
+    def part(claims):
+        return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+
+    now = int(time.time())
+    claims = {"sub": subject, "iat": now, "exp": now + seconds}
+    return f"{part({'alg': 'none'})}.{part(claims)}."
+
+
+class SecurityTest(apache_kafka.Case):
+    def setUp(self):
+        super().setUp()
+        self.authority = Authority(self.directory)
+
+    def secured(self, protocol, more=None):
+        """LINK speaks the protocol; DIRECT is open, and everybody there is a super user."""
+        _, _, both = self.authority.issue("tier")
+        escaped = PASSWORD.replace('"', r'\\"')  # For JAAS, in a properties file.
+        link = {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": both,
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self.authority.ca,
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+            "plain.sasl.jaas.config":
+                f'{PLAIN} required user_holdfast="{escaped}" user_orders="orders-secret";',
+            "scram-sha-256.sasl.jaas.config": f"{SCRAM} required;",
+            "scram-sha-512.sasl.jaas.config": f"{SCRAM} required;",
+            "oauthbearer.sasl.jaas.config":
+                f'{OAUTH} required unsecuredLoginStringClaim_sub="tier";',
+        } | (more or {})
+        return self.kafka({
+            "listener.security.protocol.map":
+                f"DIRECT:PLAINTEXT,LINK:{protocol},CONTROLLER:PLAINTEXT",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS;User:holdfast;User:CN=holdfast",
+            "num.partitions": 1,
+        } | {f"listener.name.link.{name}": value for name, value in link.items()}).start()
+
+    def delivers(self, kafka, topic, *arguments):
+        """Through an agent that lends its rights to local clients."""
+        agent = self.agent(kafka.upstream, *arguments,
+                           "--set", "agent.upstream.backoff_max_ms=300ms",
+                           "--set", "agent.access.tier_identity=agent",
+                           "--set", "agent.access.rules=[{principal: 'User:ANONYMOUS', "
+                           "topics: ['*'], groups: ['*'], operations: [all]}]").start()
+        lines = [f"{topic} {n}" for n in range(100)]
+        produce(agent.address, topic, lines)
+        agent.wait_drained()
+        self.assertEqual(consume(kafka.address, topic), lines)
+        self.assertEqual(consume(agent.address, topic), lines)
+        with open(agent.log_path, encoding="utf-8") as log:
+            self.assertNotIn(PASSWORD, log.read())
+        self.assertNotIn(PASSWORD, agent.get("/status") + agent.get("/metrics"))
+        return agent
+
+    def test_every_sasl_mechanism_over_tls(self):
+        kafka = self.secured("SASL_SSL")
+        for scram in (f"SCRAM-SHA-256=[password={PASSWORD}]",
+                      f"SCRAM-SHA-512=[iterations=8192,password={PASSWORD}]"):
+            apache_kafka.java("kafka.admin.ConfigCommand", "--bootstrap-server", kafka.address,
+                              "--alter", "--entity-type", "users", "--entity-name", "holdfast",
+                              "--add-config", scram)
+        common = properties(security__protocol="SASL_SSL", ssl__ca__location=self.authority.ca)
+        password = os.path.join(self.directory, "password")
+        with open(password, "w", encoding="utf-8") as file:
+            file.write(PASSWORD + "\n")
+        for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            with self.subTest(mechanism):
+                self.delivers(kafka, "topic-" + mechanism, *common, *properties(
+                    sasl__mechanism=mechanism, sasl__username="holdfast",
+                    sasl__password=f"{{file: {password}}}")).kill()
+        token = os.path.join(self.directory, "token")
+        with open(token, "w", encoding="utf-8") as file:
+            file.write(unsecured_token("holdfast", 600) + "\n")
+        with self.subTest("OAUTHBEARER"):
+            self.delivers(kafka, "topic-OAUTHBEARER", *common, *properties(
+                sasl__mechanism="OAUTHBEARER",
+                sasl__oauthbearer__token__endpoint__url="file://" + token))
+
+    def test_a_certificate_says_who_the_agent_is(self):
+        kafka = self.secured("SSL", {"ssl.client.auth": "required"})
+        certificate, key, _ = self.authority.issue("holdfast")
+        self.delivers(kafka, "topic", *properties(
+            security__protocol="SSL", ssl__ca__location=self.authority.ca,
+            ssl__certificate__location=certificate, ssl__key__location=key))
+
+    def test_sessions_that_end_are_prolonged_without_losing_anything(self):
+        kafka = self.secured("SASL_SSL", {"connections.max.reauth.ms": "2000"})
+        agent = self.delivers(kafka, "topic", *properties(
+            security__protocol="SASL_SSL", ssl__ca__location=self.authority.ca,
+            sasl__mechanism="PLAIN", sasl__username="holdfast", sasl__password=PASSWORD))
+        end = time.monotonic() + 7
+        count = 0
+        while time.monotonic() < end:
+            produce(agent.address, "topic", [f"later {n}" for n in range(count, count + 50)])
+            count += 50
+        agent.wait_drained()
+        lines = [f"topic {n}" for n in range(100)] + [f"later {n}" for n in range(count)]
+        self.assertEqual(consume(kafka.address, "topic"), lines)
+        self.assertEqual(agent.metric("holdfast_agent_upstream_errors_total"), 0)
+
+    def test_what_is_not_trusted_is_said_and_waited_for(self):
+        kafka = self.secured("SASL_SSL")
+        other = Authority(self.directory, "other")
+        agent = self.agent(kafka.upstream, *properties(
+            security__protocol="SASL_SSL", ssl__ca__location=other.ca, sasl__mechanism="PLAIN",
+            sasl__username="holdfast", sasl__password="wrong")).start()
+        wait_for(lambda: "certificate of 127.0.0.1 is not accepted" in agent.log(),
+                 what="a line about the certificate")
+        os.replace(self.authority.ca, other.ca)
+        wait_for(lambda: "SASL_AUTHENTICATION_FAILED" in agent.log(), 30,
+                 "a line about the password")
+        self.assertNotIn("wrong", agent.log())
+
+
+if __name__ == "__main__":
+    apache_kafka.main()
