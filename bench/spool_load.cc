@@ -85,9 +85,10 @@ Samples SpoolLoad::Run(double seconds, uint64_t bytes) {
   samples_ = {};
   last_commit_ = spool::CommitNumber();
   const auto begun = Clock::now();
-  // Three commits' worth: one written that waits for the next flush, one being written, and one
-  // queued. With less the writer would find nothing to do, and flush for the sake of the first.
-  const size_t depth = 3 * settings_.commit_bytes / payload_.size();
+  // Four commits' worth: one written that waits for the next flush, one being written, and two
+  // queued, so that the next is full however late this thread wakes. With less the commits would be
+  // smaller than what stands beside them, or the writer would find nothing to do.
+  const size_t depth = 4 * settings_.commit_bytes / payload_.size();
   std::unique_lock lock(mutex_);
   while (Seconds(Clock::now() - begun) < seconds && samples_.bytes < bytes) {
     while (in_flight_ < depth) {
@@ -95,7 +96,7 @@ Samples SpoolLoad::Run(double seconds, uint64_t bytes) {
       SubmitEntry();
       lock.lock();
     }
-    answered_.wait(lock, [&] { return in_flight_ <= 2 * depth / 3; });
+    answered_.wait(lock, [&] { return in_flight_ <= 3 * depth / 4; });
   }
   answered_.wait(lock, [&] { return in_flight_ == 0; });
   samples_.seconds = Seconds(Clock::now() - begun);

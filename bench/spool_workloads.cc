@@ -25,6 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr double kWarmUpSeconds = 20;
+constexpr uint64_t kWarmUpBytes = uint64_t{1} << 30;
 constexpr int kAloneCount = 50;  // In each round.
 
 struct Settings {
@@ -103,7 +105,8 @@ void Compete(Table& table, const Settings& settings, const std::vector<Competito
     SpoolLoad::Settings with_directory = competitor.settings;
     with_directory.directory = scratch.path() + "/" + std::to_string(loads.size());
     loads.push_back(std::make_unique<SpoolLoad>(with_directory));
-    loads.back()->Run(settings.seconds / 2);  // To warm up.
+    // Until its files are used again, as they are from then on.
+    loads.back()->Run(kWarmUpSeconds, kWarmUpBytes);
   }
   for (int round = 0; round < settings.rounds; ++round) {
     std::map<size_t, bool> raw_done;

@@ -449,6 +449,10 @@ base::Result<std::string> Directory::SetSegmentAside(uint64_t number) const {
   return to;
 }
 
+std::string Directory::SparePath() const {
+  return path_ + "/spare" + std::string(kUnfinishedSuffix);
+}
+
 base::Result<std::string> Directory::KeepDamaged(uint64_t number) const {
   const std::string from = SegmentPath(number);
   std::string to = from + std::string(kDamagedSuffix);

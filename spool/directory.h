@@ -87,6 +87,8 @@ class Directory {
   // Takes the segment out of the log, for good, but keeps its file for AdoptSegment. Returns its
   // path; on opening it counts as unfinished.
   base::Result<std::string> SetSegmentAside(uint64_t number) const;
+  // Where to make a file for AdoptSegment; on opening it counts as unfinished.
+  [[nodiscard]] std::string SparePath() const;
   // A segment of which nothing can be read leaves the log, but its file stays for experts. Returns
   // its new path.
   base::Result<std::string> KeepDamaged(uint64_t number) const;

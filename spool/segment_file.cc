@@ -33,6 +33,7 @@ constexpr uint64_t kPagesPerCommit = 24;
 constexpr uint64_t kOverflowHeaderBytes = 16;
 constexpr uint64_t kContiguousFrameBytes = uint64_t{64} << 10;
 constexpr int kObserveAttempts = 20;
+constexpr size_t kZerosBytes = size_t{256} << 10;
 constexpr uint32_t kSmallFramesMax = 16;  // In a row, before space counts more than time.
 
 // A piece of an encrypted checkpoint is bound to the segment; it has a salt of its own.
@@ -151,6 +152,28 @@ base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) 
     return base::Unexpected(base::ErrnoError(
         path + ": cannot allocate " + std::to_string(bytes >> 20) + " MiB", errno));
   return environment->Sync();
+}
+
+base::Result<bool> SegmentFile::WriteBlocks(const std::string& path,
+                                            const std::function<bool()>& go_on) {
+  HF_ASSIGN_OR_RETURN(auto environment, lmdb::Environment::Open(path, lmdb::Access::kRead, 0));
+  const uint64_t begin = environment->used_pages() * environment->page_bytes();
+  const uint64_t end = environment->map_pages() * environment->page_bytes();
+  environment.reset();
+  const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (file.get() < 0) return base::Unexpected(base::ErrnoError(path + ": cannot open", errno));
+  const std::string zeros(kZerosBytes, '\0');
+  for (uint64_t at = begin; at < end; at += zeros.size()) {
+    if (!go_on()) return false;
+    const auto size = static_cast<size_t>(std::min<uint64_t>(zeros.size(), end - at));
+    // Flushed piece by piece: who shares the disk waits for one of them at most.
+    errno = EIO;  // What a short write means.
+    if (pwrite(file.get(), zeros.data(), size, static_cast<off_t>(at)) !=
+            static_cast<ssize_t>(size) ||
+        fdatasync(file.get()) != 0)
+      return base::Unexpected(base::ErrnoError(path + ": cannot write", errno));
+  }
+  return true;
 }
 
 base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& path,

@@ -51,6 +51,10 @@ class SegmentFile {
  public:
   // An empty one at `path`, of `bytes`, its blocks allocated where the file system can.
   static base::Result<void> Create(const std::string& path, uint64_t bytes);
+  // Writes zeros to its blocks while `go_on` says so, so that filling it changes nothing but data,
+  // as with one that is used again. False if it was stopped. It is open nowhere else.
+  static base::Result<bool> WriteBlocks(const std::string& path,
+                                        const std::function<bool()>& go_on);
   // An empty one to be filled at once and then CutOff, so that it takes only what it needs.
   static base::Result<std::shared_ptr<SegmentFile>> Build(const std::string& path,
                                                           const Origin& origin, uint64_t bytes);

@@ -18,6 +18,8 @@ constexpr uint64_t kSegmentsMin = 4;  // In bytes_max, so that one can be freed 
 constexpr size_t kOpenFilesMax = 64;
 // A steady flow retires as many segments as it fills; more than that would only keep disk space.
 constexpr size_t kSparesMax = 2;
+// A log of more segments than that is growing.
+constexpr size_t kShortLogSegments = 4;
 
 uint64_t RoundUp(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -48,10 +50,15 @@ SegmentStore::SegmentStore(const Options& options, const Directory& directory, C
       files_(directory.id(), kOpenFilesMax, options.encryption_keys, damage_) {}
 
 void SegmentStore::Adopt(const std::vector<std::shared_ptr<Segment>>& known,
-                         uint64_t newest_number) {
-  const base::MutexLock lock(files_mutex_);
-  next_number_ = newest_number + 1;
+                         const std::vector<Directory::File>& retired, uint64_t newest_number) {
+  {
+    const base::MutexLock lock(files_mutex_);
+    next_number_ = newest_number + 1;
+  }
   for (const auto& segment : known) disk_bytes_ += segment->bytes;
+  for (const Directory::File& file : retired) disk_bytes_ += file.bytes;
+  const base::MutexLock lock(work_mutex_);
+  doomed_.assign(retired.begin(), retired.end());
 }
 
 void SegmentStore::OnSpaceFreed(std::function<void()> notify) {
@@ -102,10 +109,10 @@ base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t by
     spares_.pop_back();
     spare_count_ = spares_.size();
     base::Result<Made> made = Place(spare.path, spare.bytes);
-    if (made) {
-      metrics_.recycled_segments.Add();
-    } else {
+    if (!made) {
       disk_bytes_ -= spare.bytes;
+    } else if (spare.recycled) {
+      metrics_.recycled_segments.Add();
     }
     return made;
   }
@@ -181,6 +188,7 @@ void SegmentStore::PrepareSoon() {
 
 void SegmentStore::Prepare() {
   prepare_posted_ = false;
+  if (WantsWrittenSpare()) MakeWrittenSpare();
   {
     const base::MutexLock lock(files_mutex_);
     if (prepared_) return;
@@ -289,18 +297,40 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentStore::OpenWithEnds(Segment& s
 void SegmentStore::LetGoRetired() {
   const auto gone = std::partition(retired_.begin(), retired_.end(),
                                    [](const auto& segment) { return segment->Leased(); });
-  if (gone == retired_.end()) return;
   for (auto it = gone; it != retired_.end(); ++it) {
     files_.Forget(**it);  // Again: a reader may just have been too late.
     if (WantsSpare(**it)) {
       MakeSpare(**it);
     } else {
-      (void)Remove((*it)->number, (*it)->bytes);
+      doomed_.push_back({(*it)->number, (*it)->bytes});
     }
   }
+  const bool any = gone != retired_.end() || !doomed_.empty();
   retired_.erase(gone, retired_.end());
+  if (!any) return;
+  RemoveDoomed();
   Report();
   if (on_space_freed_) on_space_freed_();
+}
+
+void SegmentStore::RemoveDoomed() {
+  while (!doomed_.empty() && MayRemove(doomed_.front().bytes)) {
+    (void)Remove(doomed_.front().number, doomed_.front().bytes);
+    doomed_.pop_front();
+  }
+  removing_ = !doomed_.empty();
+}
+
+bool SegmentStore::MayRemove(uint64_t bytes) {
+  if (closing_) return false;
+  if (!CheckSpace(Purpose::kEntries, 0)) return true;
+  if (const base::TimePoint now = background_.Now(); now - removed_since_ >= kRemovalPause) {
+    removed_since_ = now;
+    removed_bytes_ = 0;
+  }
+  if (removed_bytes_ != 0 && removed_bytes_ + bytes > kRemovedAtOnceBytes) return false;
+  removed_bytes_ += bytes;
+  return true;
 }
 
 bool SegmentStore::WantsSpare(const Segment& segment) {
@@ -323,21 +353,55 @@ void SegmentStore::MakeSpare(const Segment& segment) {
   }
   const base::Result<bool> empty = SegmentFile::Recycle(*path, segment.bytes);
   if (!empty) failed(empty.error());
-  if (!empty || !*empty) return RemoveSpare({*path, segment.bytes});
+  if (!empty || !*empty)
+    return RemoveSpare({.path = *path, .bytes = segment.bytes, .recycled = true});
+  AddSpare({.path = *path, .bytes = segment.bytes, .recycled = true});
+}
+
+bool SegmentStore::WantsWrittenSpare() {
+  {
+    const base::MutexLock lock(files_mutex_);
+    if (prepared_ || !spares_.empty()) return false;
+  }
+  if (catalog_.segments()->size() > kShortLogSegments) return false;
+  // The writer may need a segment meanwhile, and must not find the space taken.
+  const uint64_t needed = 2 * segment_bytes_;
+  if (bytes_max_ != 0 && disk_bytes_ + needed + SmallBytes() > bytes_max_) return false;
+  const base::Result<uint64_t> free = directory_.FreeBytes();
+  return free && *free >= needed + free_bytes_min_;
+}
+
+// Without a lock that the writer takes: it may be filling its segment faster than this one.
+void SegmentStore::MakeWrittenSpare() {
+  Spare spare{.path = directory_.SparePath(), .bytes = segment_bytes_, .recycled = false};
+  disk_bytes_ += spare.bytes;
+  const base::Result<bool> written = [&]() -> base::Result<bool> {
+    HF_RETURN_IF_ERROR(SegmentFile::Create(spare.path, spare.bytes));
+    return SegmentFile::WriteBlocks(spare.path, [this] { return !closing_; });
+  }();
+  if (written && *written) return AddSpare(std::move(spare));
+  RemoveSpare(spare);
+  if (written) return;
+  LogError(written.error(), "cannot make a spare file");
+  metrics_.errors.With("prepare").Add();
+}
+
+void SegmentStore::AddSpare(Spare spare) {
   const base::MutexLock lock(files_mutex_);
-  spares_.push_back({*path, segment.bytes});
+  spares_.push_back(std::move(spare));
   spare_count_ = spares_.size();
 }
 
 void SegmentStore::RemoveSpare(const Spare& spare) {
   disk_bytes_ -= spare.bytes;
-  if (std::remove(spare.path.c_str()) == 0) return;
+  if (std::remove(spare.path.c_str()) == 0 || errno == ENOENT) return;
   // It is found and removed when the spool is opened next time.
   LogError(base::ErrnoError(spare.path + ": cannot remove", errno), "cannot remove a spare file");
   metrics_.errors.With("remove").Add();
 }
 
 void SegmentStore::Close() {
+  closing_ = true;
   const base::MutexLock lock(work_mutex_);
   if (std::exchange(closed_, true)) return;
   const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();

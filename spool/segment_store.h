@@ -9,15 +9,19 @@
 //   back only its own. When space runs short, segments of which little is still needed are written
 //   anew without the rest, so that such a stream costs about what it holds. A few retired files are
 //   kept as spares for the next segments, since blocks that were written before are the cheapest to
-//   write; the others are removed.
+//   write (docs/adr/0006-written-blocks.md); the others are removed bit by bit. While the log is
+//   short and has no spare, one is made and written to ahead of time; in an outage, when it grows,
+//   that would only take the disk's time.
 // Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
 //   `background`; the rest is for any thread.
 // Shutdown: Close waits for background work that is running; what is queued then does nothing.
-//   Tasks keep the store alive, so it may be let go at any time.
+//   Tasks keep the store alive, so it may be let go at any time. Retired files that were still to
+//   be removed are found when the spool is opened.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -43,14 +47,21 @@ enum class Purpose : uint8_t {
   kProgress,  // State and trims only.
 };
 
+// Removing a large file takes the disk a tenth of a second and more, in which it has little for
+// others. So after an outage so many bytes go at a time, unless somebody waits for the space.
+inline constexpr uint64_t kRemovedAtOnceBytes = uint64_t{256} << 20;
+inline constexpr base::Duration kRemovalPause = std::chrono::milliseconds(500);
+
 class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
  public:
   // All references outlive the store's last task, see Close.
   SegmentStore(const Options& options, const Directory& directory, Catalog& catalog,
                base::Executor& background, metrics::SpoolMetrics& metrics);
 
-  // The files that are there when the spool opens. `known` is as of the newest of them.
-  void Adopt(const std::vector<std::shared_ptr<Segment>>& known, uint64_t newest_number);
+  // The files that are there when the spool opens: the segments, and those that were retired but
+  // not removed.
+  void Adopt(const std::vector<std::shared_ptr<Segment>>& known,
+             const std::vector<Directory::File>& retired, uint64_t newest_number);
 
   // Called on `background` after space was freed. Set before anything else.
   void OnSpaceFreed(std::function<void()> notify);
@@ -72,6 +83,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void PrepareSoon();
   void SealSoon(const std::shared_ptr<Segment>& segment);
   void SweepSoon();
+  // Whether SweepSoon should come again, to remove what is only removed bit by bit.
+  [[nodiscard]] bool removing() const { return removing_; }
   // Of a lease that was the last one of a retired segment.
   void OnLastLease() { SweepSoon(); }
 
@@ -93,11 +106,15 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   struct Spare {
     std::string path;
     uint64_t bytes = 0;
+    bool recycled = false;  // It held a segment before.
   };
   base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(files_mutex_);
   base::Result<Made> Place(const std::string& draft, uint64_t bytes) HF_REQUIRES(files_mutex_);
   base::Result<void> Remove(uint64_t number, uint64_t bytes);
+  void AddSpare(Spare spare);
   void RemoveSpare(const Spare& spare);
+  [[nodiscard]] bool WantsWrittenSpare() HF_REQUIRES(work_mutex_);
+  void MakeWrittenSpare() HF_REQUIRES(work_mutex_);
   void Prepare() HF_REQUIRES(work_mutex_);
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);
@@ -107,6 +124,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void Reclaim() HF_REQUIRES(work_mutex_);
   base::Result<bool> Rewrite(const std::shared_ptr<Segment>& segment) HF_REQUIRES(work_mutex_);
   void LetGoRetired() HF_REQUIRES(work_mutex_);
+  void RemoveDoomed() HF_REQUIRES(work_mutex_);
+  [[nodiscard]] bool MayRemove(uint64_t bytes) HF_REQUIRES(work_mutex_);
   void MakeSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
   [[nodiscard]] bool WantsSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
   void Report();
@@ -129,6 +148,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   std::atomic<uint64_t> spare_count_{0};
   std::atomic<bool> sweep_posted_{false};
   std::atomic<bool> prepare_posted_{false};
+  std::atomic<bool> closing_{false};
+  std::atomic<bool> removing_{false};
 
   // One task of the background at a time, and Close. Never taken by the writer, so that nothing
   // here makes it wait. Before files_mutex_.
@@ -136,6 +157,9 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   std::function<void()> on_space_freed_ HF_GUARDED_BY(work_mutex_);
   bool closed_ HF_GUARDED_BY(work_mutex_) = false;
   std::vector<std::shared_ptr<Segment>> retired_ HF_GUARDED_BY(work_mutex_);
+  std::deque<Directory::File> doomed_ HF_GUARDED_BY(work_mutex_);  // To be removed.
+  uint64_t removed_bytes_ HF_GUARDED_BY(work_mutex_) = 0;          // Since removed_since_.
+  base::TimePoint removed_since_ HF_GUARDED_BY(work_mutex_);
 
   // What the next segment will be. Held while that is made, by Take or in the background.
   base::Mutex files_mutex_;

@@ -324,6 +324,7 @@ void Writer::CloseOnExecutor() {
   while (RefillBacklog() || pending_) TakeTurn();
   stopped_ = true;
   retry_timer_.Cancel();
+  removal_timer_.Cancel();
   file_.reset();
   index_.reset();
   segment_.reset();

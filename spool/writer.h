@@ -50,7 +50,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   };
   [[nodiscard]] Intake GetIntake() const;
 
-  // Takes entries again if there is space now. On the executor.
+  // Takes entries again if there is space now, and has more of it freed. On the executor.
   void SpaceFreed();
 
   // Blocks; on the executor's own thread it works, too.
@@ -73,7 +73,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
     CommitNumber end;
   };
   base::Result<void> OpenNewest(std::vector<Directory::File>& files);
-  base::Result<void> LoadNewest(const std::vector<Directory::File>& files);
+  base::Result<std::vector<Directory::File>> LoadNewest(const std::vector<Directory::File>& files);
   base::Result<void> LeaveNewest();
   base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number);
   base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
@@ -143,6 +143,8 @@ class Writer : public std::enable_shared_from_this<Writer> {
   Mode mode_ = Mode::kRunning;
   base::Error refusal_{base::Code::kFull, {}};  // Unless running.
   base::Timer retry_timer_;
+  base::Timer removal_timer_;
+  bool removal_planned_ = false;
   base::Duration retry_delay_{};
   bool stopped_ = false;
 

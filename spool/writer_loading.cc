@@ -17,13 +17,13 @@ base::Result<void> Writer::Open() {
   HF_ASSIGN_OR_RETURN(std::vector<Directory::File> files, directory_.Segments());
   const uint64_t newest_number = files.empty() ? 0 : files.back().number;
   HF_RETURN_IF_ERROR(OpenNewest(files));
-  store_->Adopt({}, newest_number);
+  store_->Adopt({}, {}, newest_number);
   if (files.empty()) {
     HF_RETURN_IF_ERROR(owner_.Load(state_));
     return RollToAny();
   }
-  HF_RETURN_IF_ERROR(LoadNewest(files));
-  store_->Adopt(*catalog_.segments(), newest_number);
+  HF_ASSIGN_OR_RETURN(const std::vector<Directory::File> retired, LoadNewest(files));
+  store_->Adopt(*catalog_.segments(), retired, newest_number);
   store_->SweepSoon();
   if (file_->salvaged() || file_->sealed()) return LeaveNewest();
   // A new key counts from now on. It can wait if there is no space just now.
@@ -79,7 +79,9 @@ base::Result<void> Writer::LeaveNewest() {
   return {};
 }
 
-base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files) {
+// Returns the files that are no segments any more.
+base::Result<std::vector<Directory::File>> Writer::LoadNewest(
+    const std::vector<Directory::File>& files) {
   std::vector<Change> known;
   index_ = std::make_shared<MemoryIndex>();
   uint64_t entry_bytes = 0;
@@ -99,14 +101,15 @@ base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files)
   HF_RETURN_IF_ERROR(LoadOwner(sources));
 
   Catalog::Segments segments;
+  std::vector<Directory::File> retired;
   for (size_t i = 0; i + 1 < files.size(); ++i) {
     const auto found = std::find_if(known.begin(), known.end(), [&](const Change& change) {
       return change.segment == files[i].number;
     });
     if (found == known.end()) {
-      // It was retired before the newest segment began, and a crash undid its removal. But where
-      // nobody knows any more, a file that cannot be read may wait for better days.
-      if (whole) HF_RETURN_IF_ERROR(directory_.RemoveSegment(files[i].number));
+      // It was retired before the newest segment began, and not removed, or a crash undid that. But
+      // where nobody knows any more, a file that cannot be read may wait for better days.
+      if (whole) retired.push_back(files[i]);
       continue;
     }
     auto segment =
@@ -125,7 +128,7 @@ base::Result<void> Writer::LoadNewest(const std::vector<Directory::File>& files)
   segments.push_back(segment_);
   ReportMissing(known, segments);
   catalog_.Load(std::move(segments), index_, state_, durable_);
-  return {};
+  return retired;
 }
 
 // What the newest checkpoint would say of the older segments: from their files.

@@ -151,7 +151,13 @@ base::Result<void> Writer::Reload() {
 }
 
 void Writer::SpaceFreed() {
-  if (!stopped_ && mode_ == Mode::kFull) Retry();
+  if (stopped_) return;
+  if (mode_ == Mode::kFull) Retry();
+  if (!store_->removing() || std::exchange(removal_planned_, true)) return;
+  removal_timer_ = executor_.After(kRemovalPause, [this] {
+    removal_planned_ = false;
+    store_->SweepSoon();
+  });
 }
 
 void Writer::SetMode(Mode mode, base::Error because) {

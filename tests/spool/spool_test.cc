@@ -19,6 +19,9 @@
 
 #include "base/log.h"
 #include "metrics/registry.h"
+#include "spool/segment_file.h"
+#include "spool/segment_store.h"
+#include "spool/state.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -292,6 +295,59 @@ TEST_F(SpoolTest, RetiredSegmentsAreUsedAgain) {
   spool_.options.metrics = nullptr;
   spool_.Reopen();
   EXPECT_THAT(spool_.ReadAll("a"), AllOf(SizeIs(31), Each(std::string(50'000, 'z'))));
+}
+
+TEST_F(SpoolTest, ManyRetiredSegmentsAreRemovedBitByBit) {
+  constexpr uint64_t kSegment = 32 << 20;
+  constexpr int kEntries = 28;  // Two in a segment.
+  const auto files = [&] {
+    uint64_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path()))
+      count += entry.path().extension() == ".segment" ? 1 : 0;
+    return count;
+  };
+  spool_.options.segment_bytes = kSegment;
+  Open();
+  for (int i = 0; i < kEntries; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(8 << 20, 'x')));
+  const uint64_t before = files();
+  ASSERT_TRUE(spool_.TrimNow("a", kEntries));
+  const uint64_t spares = (GetStatus().disk_bytes / kSegment) - files();
+  EXPECT_EQ(before - files() - spares, kRemovedAtOnceBytes / kSegment);
+  constexpr uint64_t kStay = 2;  // The open one, and the one that is prepared.
+  EXPECT_GT(files(), kStay);
+  spool_.clock.Advance(kRemovalPause);
+  EXPECT_EQ(files(), kStay);
+}
+
+TEST_F(SpoolTest, WhatWasRetiredButNotRemovedGoesWhenTheSpoolIsOpened) {
+  Open();
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+  const std::string first = directory_.path() + "/00000000000000000001.segment";
+  const std::string kept = directory_.path() + "/kept";
+  std::filesystem::copy_file(first, kept);
+  ASSERT_TRUE(spool_.TrimNow("a", 100));
+  for (int i = 0; i < 30; ++i) ASSERT_TRUE(spool_.AppendNow("a", "the newest segment knows"));
+  for (int i = 0; i < 30; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'y')));
+  spool_.Close();
+  std::filesystem::rename(kept, first);
+  spool_.Reopen();
+  EXPECT_FALSE(std::filesystem::exists(first));
+  EXPECT_EQ(spool_.ReadAll("a").size(), 60);
+}
+
+TEST_F(SpoolTest, BlocksAreWrittenOnlyWhileNobodyStopsThat) {
+  const std::string path = directory_.path() + "/file";
+  ASSERT_TRUE(SegmentFile::Create(path, 2 << 20));
+  int pieces = 0;
+  EXPECT_EQ(SegmentFile::WriteBlocks(path, [&] { return pieces++ < 3; }), false);
+  EXPECT_EQ(pieces, 4);
+  EXPECT_EQ(SegmentFile::WriteBlocks(path, [] { return true; }), true);
+  // It is the empty segment that it was.
+  EXPECT_EQ(std::filesystem::file_size(path), 2 << 20);
+  auto file = SegmentFile::Open(path, {SpoolId{}, 1}, lmdb::Access::kWrite, {}, nullptr);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_FALSE((*file)->salvaged());
+  EXPECT_TRUE((*file)->Begin(CommitNumber(1), State(), {}, nullptr));
 }
 
 TEST_F(SpoolTest, ASegmentThatAnotherProcessLooksIntoIsNotUsedAgain) {
