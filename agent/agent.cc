@@ -98,7 +98,8 @@ class RunningAgent final : public Agent {
             }),
         front_(
             FrontOptions(options_, upstream_addresses_, passing_security_), cache_, ports_, log_,
-            [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); }, resolver_,
+            [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); },
+            [this](std::string topic) { upstream_->RequestSettings(std::move(topic)); }, resolver_,
             net_metrics_, metrics_),
         random_(base::Random::FromSystem()) {}
 

@@ -31,7 +31,7 @@ struct ProduceHandler::Batch {
   int64_t max_timestamp = -1;
 
   ErrorCode error = ErrorCode::kNone;
-  int32_t bad_record = -1;
+  std::vector<int32_t> bad_records;
   std::string message;
   int64_t base_offset = -1;
   int64_t append_time_ms = -1;  // Only of a topic with LogAppendTime.
@@ -199,7 +199,7 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
                             {.latest_timestamp = rules.latest_timestamp, .keys_required = true});
   }
   if (!verdict.ok()) {
-    batch.bad_record = verdict.record;
+    batch.bad_records = std::move(verdict.records);
     return batch.Refuse(verdict.error, std::move(verdict.message));
   }
   const kafka::BatchHeader header = kafka::RecordBatchView(records).header();
@@ -288,8 +288,8 @@ void ProduceHandler::Finish(Production& production) {
         out.log_start_offset = batch.partition->log_start.load(std::memory_order_relaxed);
       } else {
         out.error_message = batch.message;
-        if (batch.bad_record >= 0) {
-          out.record_errors.push_back({batch.bad_record, batch.message, {}});
+        for (const int32_t record : batch.bad_records) {
+          out.record_errors.push_back({record, batch.message, {}});
         }
       }
     }

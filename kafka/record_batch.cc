@@ -132,6 +132,22 @@ BatchVerdict CheckTimestamp(int64_t timestamp, int64_t latest) {
                                                   std::to_string(latest));
 }
 
+BatchVerdict CheckRecord(const Record& record, int64_t offset, const RecordRules& rules) {
+  if (record.timestamp < rules.earliest_timestamp && record.timestamp != kNoTimestamp) {
+    return Refuse(ErrorCode::kInvalidTimestamp, "timestamp " + std::to_string(record.timestamp) +
+                                                    " is earlier than allowed, " +
+                                                    std::to_string(rules.earliest_timestamp));
+  }
+  if (BatchVerdict late = CheckTimestamp(record.timestamp, rules.latest_timestamp); !late.ok()) {
+    return late;
+  }
+  if (rules.keys_required && !record.key) {
+    return InvalidRecord("a compacted topic takes no record without a key");
+  }
+  if (record.offset != offset) return InvalidRecord("offset delta of a record is not its index");
+  return {};
+}
+
 // Replaces header bytes [at, at + after.size()) and brings the CRC up to date. The batch's own
 // length tells how many bytes the CRC covers behind them.
 void Patch(std::span<char> batch, size_t at, std::string_view after) {
@@ -226,22 +242,19 @@ BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules
   if (!records) return InvalidRecord(records.error().message);
   RecordReader reader(header, records->bytes());
   Record record;
+  BatchVerdict verdict;
   while (reader.Next(&record)) {
     const int32_t index = reader.count() - 1;
-    BatchVerdict verdict = CheckTimestamp(record.timestamp, rules.latest_timestamp);
-    if (verdict.ok() && rules.keys_required && !record.key) {
-      verdict = InvalidRecord("a compacted topic takes no record without a key");
-    }
-    if (verdict.ok() && record.offset != WrappingAdd(header.base_offset, index)) {
-      verdict = InvalidRecord("offset delta of a record is not its index");
-    }
-    if (!verdict.ok()) {
-      verdict.record = index;
-      return verdict;
+    BatchVerdict one = CheckRecord(record, WrappingAdd(header.base_offset, index), rules);
+    if (one.ok()) continue;
+    verdict.records.push_back(index);
+    if (verdict.ok() || one.error == ErrorCode::kInvalidTimestamp) {
+      verdict.error = one.error;
+      verdict.message = std::move(one.message);
     }
   }
   if (auto status = reader.status(); !status) return InvalidRecord(status.error().message);
-  return {};
+  return verdict;
 }
 
 std::optional<RecordBatchView> BatchIterator::Next() {

@@ -25,6 +25,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "kafka/compression.h"
@@ -123,7 +124,7 @@ class RecordBatchView {
 struct [[nodiscard]] BatchVerdict {
   ErrorCode error = ErrorCode::kNone;
   std::string message = {};
-  int32_t record = -1;  // The guilty record's index in the batch, if it was one.
+  std::vector<int32_t> records = {};  // The guilty records' indexes in the batch, if it was they.
 
   [[nodiscard]] bool ok() const { return error == ErrorCode::kNone; }
 };
@@ -146,12 +147,15 @@ BatchVerdict CheckProduced(std::string_view records, const ProduceRules& rules);
 
 struct RecordRules {
   int64_t latest_timestamp = std::numeric_limits<int64_t>::max();
+  // Now less message.timestamp.before.max.ms, which is unlimited by default.
+  int64_t earliest_timestamp = std::numeric_limits<int64_t>::min();
   // Compacted topics refuse records without a key.
   bool keys_required = false;
   size_t decompressed_limit = kDecompressedLimit;
 };
 
-// The deep check, after CheckProduced: decompresses and walks every record.
+// The deep check, after CheckProduced: decompresses and walks every record. If several are wrong,
+// all are named; one with a wrong timestamp decides the error, as in Kafka.
 BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules);
 
 // Batches one after another, as a log or a Fetch response holds them. A Fetch response may end

@@ -33,13 +33,15 @@ constexpr std::array kNamed{
 
 FrontDoor::FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata,
                      BrokerPorts& broker_ports, RecordSink& records,
-                     std::function<void(std::string)> ask_for_topic, net::Resolver& names,
+                     std::function<void(std::string)> ask_for_topic,
+                     std::function<void(std::string)> ask_for_settings, net::Resolver& names,
                      metrics::NetMetrics& net, metrics::AgentMetrics& agent)
     : options(std::move(front_options)),
       cache(metadata),
       ports(broker_ports),
       sink(records),
       refresh_topic(std::move(ask_for_topic)),
+      want_settings(std::move(ask_for_settings)),
       resolver(names),
       net_metrics(net),
       metrics(agent),

@@ -38,6 +38,8 @@ struct FrontDoorOptions {
   base::Duration local_answer_after = std::chrono::seconds(3);
   // For an answer that the cache does not have, the tier may keep silent for this long.
   base::Duration answer_within = std::chrono::seconds(60);
+  // The first records for a topic wait so long for the tier to tell its settings.
+  base::Duration settings_wait = std::chrono::seconds(1);
   // A client's first ApiVersions waits so long for the tier's, if that was never seen.
   base::Duration versions_wait = std::chrono::seconds(1);
   // What the connections on which clients' requests pass through show to the tier. None: nothing,
@@ -49,7 +51,8 @@ class FrontDoor {
  public:
   FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata, BrokerPorts& broker_ports,
             RecordSink& records, std::function<void(std::string)> ask_for_topic,
-            net::Resolver& names, metrics::NetMetrics& net, metrics::AgentMetrics& agent);
+            std::function<void(std::string)> ask_for_settings, net::Resolver& names,
+            metrics::NetMetrics& net, metrics::AgentMetrics& agent);
 
   // The address that stands for the tier's first broker. Before the first connection is taken.
   void SetBootstrapPort(uint16_t port) { bootstrap_port_ = port; }
@@ -66,6 +69,7 @@ class FrontDoor {
   BrokerPorts& ports;
   RecordSink& sink;
   const std::function<void(std::string)> refresh_topic;
+  const std::function<void(std::string)> want_settings;
   net::Resolver& resolver;
   metrics::NetMetrics& net_metrics;
   metrics::AgentMetrics& metrics;

@@ -8,6 +8,7 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "kafka/api/api_versions.h"
+#include "kafka/api/describe_configs.h"
 #include "kafka/api/metadata.h"
 #include "kafka/codec.h"
 
@@ -16,7 +17,11 @@ namespace {
 
 using base::Code;
 
-constexpr uint32_t kFormat = 1;
+// Format 1 had no settings of topics.
+constexpr uint32_t kFormat = 2;
+constexpr uint32_t kOldestFormat = 1;
+// The version in which the settings are kept.
+constexpr int16_t kKeptSettings = 4;
 // The version in which the cluster is kept: the newest without a top-level error.
 constexpr int16_t kKeptMetadata = 12;
 
@@ -46,6 +51,7 @@ void LearnTopic(Cluster& cluster, const kafka::MetadataResponse::MetadataRespons
   if (!answer.partitions.empty() && (answer.error_code == ErrorCode::kNone ||
                                      answer.error_code == ErrorCode::kLeaderNotAvailable)) {
     Topic topic = FromAnswer(answer, previous);
+    if (previous != nullptr && previous->id == topic.id) topic.settings = previous->settings;
     if (previous != nullptr && *previous == topic) return;
     cluster.topics.insert_or_assign(std::string(*answer.name),
                                     std::make_shared<const Topic>(std::move(topic)));
@@ -70,6 +76,32 @@ bool SameTopics(const Cluster::Topics& a, const Cluster::Topics& b) {
     if (other == b.end() || other->second != topic) return false;
   }
   return true;
+}
+
+// One that stands behind its length, taken from the front; none if it is cut off.
+std::optional<std::string_view> TakeFrame(std::string_view& bytes) {
+  constexpr size_t kLength = kafka::kLengthPrefixBytes;
+  if (bytes.size() < kLength) return std::nullopt;
+  const size_t size = base::LoadBig<uint32_t>(bytes.data());
+  if (size > bytes.size() - kLength) return std::nullopt;
+  const std::string_view frame = bytes.substr(kLength, size);
+  bytes.remove_prefix(kLength + size);
+  return frame;
+}
+
+base::Result<> LoadSettings(Cluster& cluster, std::string_view bytes) {
+  const std::optional<std::string_view> frame = TakeFrame(bytes);
+  if (!frame) return base::Unexpected(Code::kCorrupt, "kept settings of topics are cut off");
+  HF_ASSIGN_OR_RETURN(const auto settings,
+                      kafka::DecodeResponse<kafka::DescribeConfigsResponse>(*frame, kKeptSettings));
+  for (const auto& told : settings.results) {
+    const auto found = cluster.topics.find(told.resource_name);
+    if (found == cluster.topics.end()) continue;
+    Topic topic = *found->second;
+    topic.settings = ReadTopicSettings(told);
+    found->second = std::make_shared<const Topic>(std::move(topic));
+  }
+  return {};
 }
 
 uint64_t Fnv1a(std::string_view text, uint64_t hash) {
@@ -175,8 +207,43 @@ void MetadataCache::Learn(const kafka::ApiVersionsResponse& response) {
   Replace(std::move(next));
 }
 
+void MetadataCache::LearnSettings(std::string_view topic, const TopicSettings& settings) {
+  base::MutexLock lock(mutex_);
+  const Topic* known = cluster_->FindTopic(topic);
+  if (known == nullptr || known->settings == settings) return;
+  Topic changed = *known;
+  changed.settings = settings;
+  Cluster next = *cluster_;
+  next.topics.find(topic)->second = std::make_shared<const Topic>(std::move(changed));
+  Replace(std::move(next));
+}
+
+void MetadataCache::NoteDenied(std::string_view topic, int64_t now_ms) {
+  base::MutexLock lock(mutex_);
+  std::erase_if(denied_until_ms_, [&](const auto& denial) { return denial.second <= now_ms; });
+  if (denied_until_ms_.size() >= kDenialsMax) return;
+  denied_until_ms_.insert_or_assign(std::string(topic), now_ms + kDenialHoldsMs);
+  any_denied_.store(true, std::memory_order_relaxed);
+}
+
+void MetadataCache::NoteAllowed(std::string_view topic) {
+  if (!any_denied_.load(std::memory_order_relaxed)) return;
+  base::MutexLock lock(mutex_);
+  const auto found = denied_until_ms_.find(topic);
+  if (found != denied_until_ms_.end()) denied_until_ms_.erase(found);
+  any_denied_.store(!denied_until_ms_.empty(), std::memory_order_relaxed);
+}
+
+bool MetadataCache::Denied(std::string_view topic, int64_t now_ms) const {
+  if (!any_denied_.load(std::memory_order_relaxed)) return false;
+  base::MutexLock lock(mutex_);
+  const auto found = denied_until_ms_.find(topic);
+  return found != denied_until_ms_.end() && found->second > now_ms;
+}
+
 std::string MetadataCache::Serialize() const {
   const ClusterPtr kept = cluster();
+  kafka::DescribeConfigsResponse settings;
   kafka::MetadataResponse metadata;
   if (!kept->id.empty()) metadata.cluster_id = kept->id;
   metadata.controller_id = kept->controller;
@@ -191,18 +258,22 @@ std::string MetadataCache::Serialize() const {
     kept_topic.name = name;
     kept_topic.topic_id = topic->id;
     kept_topic.is_internal = topic->internal;
+    if (topic->settings && topic->settings->from_tier) {
+      AddTopicSettings(settings, name, *topic->settings);
+    }
     for (size_t i = 0; i < topic->leaders.size(); ++i) {
       kept_topic.partitions.push_back(
           {.partition_index = static_cast<int32_t>(i), .leader_id = topic->leaders[i]});
     }
   }
   const base::Buffer frame = kafka::EncodeResponse(metadata, kKeptMetadata, /*correlation_id=*/0);
-  // Format, CRC of the rest; then two frames, each behind its length.
+  // Format, CRC of the rest; then frames, each behind its length: metadata, versions, settings.
   std::string bytes(8, '\0');
   bytes.append(frame.view());
   char length[4];
   base::StoreBig(length, static_cast<int32_t>(kept->api_versions.size()));
   bytes.append(length, sizeof(length)).append(kept->api_versions);
+  bytes.append(kafka::EncodeResponse(settings, kKeptSettings, /*correlation_id=*/0).view());
   base::StoreBig(bytes.data(), kFormat);
   base::StoreBig(bytes.data() + 4, base::Crc32c(std::string_view(bytes).substr(8)));
   return bytes;
@@ -213,17 +284,18 @@ base::Result<> MetadataCache::Load(std::string_view bytes) {
     return base::Unexpected(Code::kCorrupt, fmt::format("kept metadata: {}", what));
   };
   if (bytes.size() < 16) return corrupt("too short");
-  if (base::LoadBig<uint32_t>(bytes.data()) != kFormat) return corrupt("unknown format");
-  const std::string_view rest = bytes.substr(8);
+  const auto format = base::LoadBig<uint32_t>(bytes.data());
+  if (format < kOldestFormat || format > kFormat) return corrupt("unknown format");
+  std::string_view rest = bytes.substr(8);
   if (base::LoadBig<uint32_t>(bytes.data() + 4) != base::Crc32c(rest)) return corrupt("wrong CRC");
-  const auto metadata_size = static_cast<size_t>(base::LoadBig<uint32_t>(rest.data()));
-  if (metadata_size + 8 > rest.size()) return corrupt("cut off");
-  const std::string_view api_versions = rest.substr(metadata_size + 8);
+  const std::optional<std::string_view> metadata_frame = TakeFrame(rest);
+  const std::optional<std::string_view> api_versions = TakeFrame(rest);
+  if (!metadata_frame || !api_versions) return corrupt("cut off");
   HF_ASSIGN_OR_RETURN(const auto metadata, kafka::DecodeResponse<kafka::MetadataResponse>(
-                                               rest.substr(4, metadata_size), kKeptMetadata));
+                                               *metadata_frame, kKeptMetadata));
 
   Cluster loaded;
-  loaded.api_versions = std::string(api_versions);
+  loaded.api_versions = std::string(*api_versions);
   if (metadata.cluster_id) loaded.id = std::string(*metadata.cluster_id);
   loaded.controller = metadata.controller_id;
   for (const auto& broker : metadata.brokers) {
@@ -234,6 +306,7 @@ base::Result<> MetadataCache::Load(std::string_view bytes) {
   for (const auto& topic : metadata.topics) {
     LearnTopic(loaded, topic, /*declared=*/false, /*now_ms=*/0);
   }
+  if (format >= 2) HF_RETURN_IF_ERROR(LoadSettings(loaded, rest));
   AddDeclared(loaded);
   base::MutexLock lock(mutex_);
   Replace(std::move(loaded));

@@ -27,6 +27,7 @@
 #include "base/result.h"
 #include "kafka/message.h"
 #include "net/address.h"
+#include "proxy/topic_settings.h"
 
 namespace holdfast::kafka {
 struct ApiVersionsResponse;
@@ -50,6 +51,8 @@ struct Topic {
   bool at_tier = false;          // False: known from the configuration only.
   std::vector<int32_t> leaders;  // Of each partition the last known, or kNoNode.
   int64_t missing_since_ms = 0;  // The tier denies it since then; 0 if it does not.
+  // Once the tier was asked for them, for a client that produces to the topic. Of this id only.
+  std::optional<TopicSettings> settings;
 
   bool operator==(const Topic&) const = default;
 };
@@ -94,6 +97,10 @@ kafka::Uuid ProvisionalId(std::string_view topic);
 class MetadataCache {
  public:
   static constexpr int64_t kForgetAfterMs = 60'000;
+  // A denial holds for so long if nothing is heard of it again: longer than metadata is asked for
+  // anew by default.
+  static constexpr int64_t kDenialHoldsMs = 120'000;
+  static constexpr size_t kDenialsMax = 10'000;
 
   // Topic names with their numbers of partitions. The tier's own number counts once it is known.
   explicit MetadataCache(std::map<std::string, int32_t, std::less<>> declared);
@@ -109,6 +116,14 @@ class MetadataCache {
 
   void Learn(const kafka::MetadataResponse& response, int64_t now_ms);
   void Learn(const kafka::ApiVersionsResponse& response);
+
+  // Of a topic that is known; others are ignored.
+  void LearnSettings(std::string_view topic, const TopicSettings& settings);
+
+  // The tier does not let this agent write to the topic, or does again. Not kept over restarts.
+  void NoteDenied(std::string_view topic, int64_t now_ms);
+  void NoteAllowed(std::string_view topic);
+  [[nodiscard]] bool Denied(std::string_view topic, int64_t now_ms) const;
 
   // Set by the upstream client: whether the tier answers. Unknown counts as yes.
   void SetTierAway(bool away) { tier_away_.store(away, std::memory_order_relaxed); }
@@ -128,6 +143,8 @@ class MetadataCache {
 
   mutable base::Mutex mutex_;
   ClusterPtr cluster_ HF_GUARDED_BY(mutex_);
+  std::map<std::string, int64_t, std::less<>> denied_until_ms_ HF_GUARDED_BY(mutex_);
+  std::atomic<bool> any_denied_{false};  // Spares the lock where nothing is denied.
 };
 
 }  // namespace holdfast::proxy

@@ -1,6 +1,7 @@
 #include "proxy/produce.h"
 
 #include "kafka/record_batch.h"
+#include "proxy/record_rules.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -9,8 +10,6 @@ using kafka::ErrorCode;
 using kafka::ProduceResponse;
 
 constexpr int16_t kZstdSince = 7;
-// Topics have ids instead of names since then.
-constexpr int16_t kIdsSince = 13;
 
 bool ValidAcks(int16_t acks) { return acks >= -1 && acks <= 1; }
 
@@ -34,10 +33,10 @@ class ProduceJob final : public SinkRequest {
 
   // Fills in the answers of what is refused and the entries of what is not.
   void Check(const Cluster& cluster) {
-    const kafka::ProduceRules rules{
-        .max_batch_bytes = front_.options.batch_bytes_max,
-        .latest_timestamp = loop_.WallClockMs() + front_.options.timestamp_ahead_max.count(),
-        .zstd_allowed = version_ >= kZstdSince};
+    now_ms_ = loop_.WallClockMs();
+    const TopicSettings defaults{
+        .max_message_bytes = static_cast<int64_t>(front_.options.batch_bytes_max),
+        .timestamp_after_max_ms = front_.options.timestamp_ahead_max.count()};
     response_.responses.reserve(request_.topic_data.size());
     for (const auto& asked : request_.topic_data) {
       auto& answer = response_.responses.emplace_back();
@@ -51,7 +50,8 @@ class ProduceJob final : public SinkRequest {
         auto& partition = answer.partition_responses.emplace_back();
         partition.index = data.index;
         partition.base_offset = -1;
-        CheckPartition(topic, name, data, rules, partition);
+        const bool told = topic != nullptr && topic->settings && topic->settings->from_tier;
+        CheckPartition(topic, name, data, told ? *topic->settings : defaults, partition);
       }
     }
   }
@@ -96,18 +96,22 @@ class ProduceJob final : public SinkRequest {
   // Empty for an id that is not known. The cluster may be another one when the answer is due.
   std::string_view NameOf(const kafka::ProduceRequest::TopicProduceData& asked,
                           const Cluster& cluster) {
-    if (version_ < kIdsSince) return asked.name;
+    if (version_ < kafka::kProduceByIdSince) return asked.name;
     return names_.Keep(std::string(cluster.NameOf(asked.topic_id)));
   }
 
   void CheckPartition(const Topic* topic, std::string_view name,
                       const kafka::ProduceRequest::PartitionProduceData& data,
-                      const kafka::ProduceRules& rules,
+                      const TopicSettings& settings,
                       ProduceResponse::PartitionProduceResponse& answer) {
     if (!ValidAcks(request_.acks)) {
       return SetError(answer, ErrorCode::kInvalidRequiredAcks, "acks is none of 0, 1 and -1");
     }
-    if (topic == nullptr && version_ >= kIdsSince) {
+    if (front_.cache.Denied(name, now_ms_)) {
+      return SetError(answer, ErrorCode::kTopicAuthorizationFailed,
+                      "the tier does not let this agent write to the topic");
+    }
+    if (topic == nullptr && version_ >= kafka::kProduceByIdSince) {
       return SetError(answer, ErrorCode::kUnknownTopicId,
                       "no topic of this id is known so far; ask for metadata again");
     }
@@ -116,12 +120,13 @@ class ProduceJob final : public SinkRequest {
       return SetError(answer, ErrorCode::kUnknownTopicOrPartition,
                       "neither the tier nor the configuration has named this partition so far");
     }
-    kafka::BatchVerdict verdict = kafka::CheckProduced(data.records.value_or(""), rules);
+    kafka::BatchVerdict verdict =
+        CheckForTopic(data.records.value_or(""), settings, now_ms_, version_ >= kZstdSince);
     if (!verdict.ok()) {
       SetError(answer, verdict.error, std::move(verdict.message));
-      if (verdict.record >= 0) {
+      for (const int32_t record : verdict.records) {
         answer.record_errors.push_back(
-            {.batch_index = verdict.record, .batch_index_error_message = answer.error_message});
+            {.batch_index = record, .batch_index_error_message = answer.error_message});
       }
       return;
     }
@@ -152,6 +157,7 @@ class ProduceJob final : public SinkRequest {
   kafka::Strings names_;
   net::Reply reply_;
   const base::TimePoint begun_;
+  int64_t now_ms_ = 0;
   ProduceResponse response_;
   bool failed_ = false;
 };

@@ -15,6 +15,9 @@ namespace {
 using kafka::RequestHeader;
 
 constexpr base::Duration kVersionsPoll = std::chrono::milliseconds(20);
+constexpr base::Duration kSettingsPoll = std::chrono::milliseconds(5);
+// A connection that has waited in vain does not wait again for this long.
+constexpr base::Duration kSettingsGiveUp = std::chrono::seconds(30);
 
 kafka::Reply ToKafkaReply(net::Reply reply) {
   return [reply = std::move(reply)](kafka::Answer answer) mutable {
@@ -82,11 +85,50 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
   auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
   if (!request->transactional_id) {
+    if (!held_.empty() || MissesSettings(*request, header.api_version, /*ask=*/true)) {
+      held_.push_back({std::move(frame), header, *std::move(request), std::move(reply),
+                       connection_.loop().Now() + front_.options.settings_wait});
+      return ReleaseHeld();
+    }
     return BeginProduce(front_, connection_.loop(), CurrentCluster(), std::move(frame), header,
                         *std::move(request), std::move(reply));
   }
   if (request->acks == 0) return tier_.ForwardUnanswered(std::move(frame), std::move(reply));
   tier_.Forward(std::move(frame), header, std::move(reply));
+}
+
+// Whether a topic of the tier is produced to whose settings nobody has asked for yet.
+bool Session::MissesSettings(const kafka::ProduceRequest& request, int16_t version, bool ask) {
+  if (front_.cache.tier_away() || settings_given_up_until_ > connection_.loop().Now()) return false;
+  const Cluster& cluster = CurrentCluster();
+  bool misses = false;
+  for (const auto& produced : request.topic_data) {
+    const std::string_view name =
+        version < kafka::kProduceByIdSince ? produced.name : cluster.NameOf(produced.topic_id);
+    const Topic* topic = cluster.FindTopic(name);
+    if (topic == nullptr || !topic->at_tier || topic->settings) continue;
+    if (ask) front_.want_settings(std::string(name));
+    misses = true;
+  }
+  return misses;
+}
+
+void Session::ReleaseHeld() {
+  while (!held_.empty()) {
+    HeldProduce& first = held_.front();
+    if (MissesSettings(first.request, first.header.api_version, /*ask=*/false)) {
+      const base::TimePoint now = connection_.loop().Now();
+      if (first.deadline > now) {
+        held_timer_ = connection_.loop().After(kSettingsPoll, [this] { ReleaseHeld(); });
+        return;
+      }
+      settings_given_up_until_ = now + kSettingsGiveUp;
+    }
+    HeldProduce released = std::move(first);
+    held_.pop_front();
+    BeginProduce(front_, connection_.loop(), CurrentCluster(), std::move(released.frame),
+                 released.header, std::move(released.request), std::move(released.reply));
+  }
 }
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {

@@ -3,8 +3,10 @@
 // FindCoordinator, DescribeCluster), and the rest, which passes through to the tier.
 //
 // Produce is taken here whichever port it came in by, and answered when the sink has made it
-// durable; transactional batches belong to the tier's coordinator and pass through. Whatever the
-// way, answers keep the order of the requests (net::Reply).
+// durable; transactional batches belong to the tier's coordinator and pass through. The first
+// records for a topic wait for its settings (FrontDoorOptions::settings_wait), and what the client
+// produces after them waits behind them. Whatever the way, answers keep the order of the requests
+// (net::Reply).
 //
 // Ownership: the front door outlives it. Threads: the connection's loop.
 // Limits: those of net::FramedServer; a client with wrong requests loses its connection.
@@ -13,6 +15,7 @@
 #include <deque>
 #include <memory>
 
+#include "kafka/api/produce.h"
 #include "kafka/dispatch.h"
 #include "net/framed_server.h"
 #include "proxy/front_door.h"
@@ -36,11 +39,21 @@ class Session final : public net::Session {
     base::TimePoint deadline;
   };
 
+  struct HeldProduce {
+    base::Buffer frame;
+    kafka::RequestHeader header;
+    kafka::ProduceRequest request;
+    net::Reply reply;
+    base::TimePoint deadline;
+  };
+
   void OnProduce(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void OnMetadata(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void OnInitProducerId(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void OnApiVersions(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void AnswerVersions();
+  bool MissesSettings(const kafka::ProduceRequest& request, int16_t version, bool ask);
+  void ReleaseHeld();
   const Cluster& CurrentCluster();
 
   FrontDoor& front_;
@@ -51,6 +64,9 @@ class Session final : public net::Session {
   uint64_t cluster_version_ = 0;
   std::deque<WaitingVersions> waiting_versions_;
   base::Timer versions_timer_;
+  std::deque<HeldProduce> held_;
+  base::TimePoint settings_given_up_until_;
+  base::Timer held_timer_;
 };
 
 }  // namespace holdfast::proxy

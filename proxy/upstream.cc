@@ -17,6 +17,10 @@ constexpr base::Duration kRefreshGap = std::chrono::milliseconds(100);
 constexpr base::Duration kRetryRefresh = std::chrono::milliseconds(500);
 constexpr int32_t kBootstrapNode = -2;
 constexpr int32_t kCreateTimeoutMs = 10'000;
+// Metadata tells what its asker may do since then, in bits by Kafka's codes of operations.
+constexpr int16_t kRightsSince = 8;
+constexpr int32_t kMayWrite = 1 << 4;
+constexpr int32_t kMayDescribe = 1 << 8;
 
 }  // namespace
 
@@ -24,6 +28,7 @@ Upstream::Upstream(Link::Context context, Options options, MetadataCache& cache)
     : context_(context),
       options_(std::move(options)),
       cache_(cache),
+      settings_(context.loop, *this, cache, options_.metadata_refresh),
       self_(std::make_shared<Upstream*>(this)) {
   HF_CHECK(!options_.bootstrap.empty());
   Bootstrap();
@@ -132,6 +137,13 @@ void Upstream::RequestRefresh(std::string topic) {
   });
 }
 
+void Upstream::RequestSettings(std::string topic) {
+  context_.loop.Post([self = std::weak_ptr<Upstream*>(self_), topic = std::move(topic)]() mutable {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->settings_.Want(std::move(topic));
+  });
+}
+
 void Upstream::PlanRefresh(base::Duration delay) {
   const base::TimePoint now = context_.loop.Now();
   const base::TimePoint due = std::max(now + delay, last_asked_ + kRefreshGap);
@@ -156,6 +168,8 @@ void Upstream::AskMetadata() {
   asking_ = true;
   last_asked_ = context_.loop.Now();
   kafka::MetadataRequest request{.allow_auto_topic_creation = false};
+  request.include_topic_authorized_operations =
+      Version(kAnyNode, kafka::MetadataRequest::kApi, kafka::kNever).value_or(0) >= kRightsSince;
   const ClusterPtr cluster = cache_.cluster();
   auto& topics = request.topics.emplace();
   for (const auto& [name, topic] : cluster->topics) topics.push_back({.name = name});
@@ -177,10 +191,28 @@ void Upstream::AskMetadata() {
 
 void Upstream::OnMetadata(const kafka::MetadataResponse& response) {
   cache_.Learn(response, context_.loop.WallClockMs());
+  NoteRights(response);
   KeepLinksInStep();
+  settings_.OnTierReady();
   PlanRefresh(std::exchange(ask_again_, false) ? kRefreshGap : options_.metadata_refresh);
   MakeMissingTopics(response);
   if (observer_ != nullptr) observer_->OnMetadata();
+}
+
+// Of this agent, which is who produces to the tier.
+void Upstream::NoteRights(const kafka::MetadataResponse& response) {
+  for (const auto& topic : response.topics) {
+    if (!topic.name) continue;
+    const int32_t rights = topic.topic_authorized_operations;
+    // A tier that tells of rights tells that of describing the topic, too.
+    const bool told = rights != std::numeric_limits<int32_t>::min() && (rights & kMayDescribe) != 0;
+    if (topic.error_code == ErrorCode::kTopicAuthorizationFailed ||
+        (told && (rights & kMayWrite) == 0)) {
+      cache_.NoteDenied(*topic.name, context_.loop.WallClockMs());
+    } else if (told) {
+      cache_.NoteAllowed(*topic.name);
+    }
+  }
 }
 
 // Follows brokers to new addresses, lets go of those that are gone, and keeps at least one link.

@@ -5,7 +5,7 @@
 // left alone until all are lost.
 //
 // Ownership: what the context names outlives it.
-// Threads: everything on the loop, but RequestRefresh.
+// Threads: everything on the loop, but RequestRefresh and RequestSettings.
 // Shutdown: the destructor closes and drops callbacks uncalled.
 // Limits: metadata is asked for every Options::metadata_refresh, and at most ten times a second
 //   when something is missing. At most kLookedForMax topics that clients named are
@@ -21,6 +21,7 @@
 
 #include "proxy/link.h"
 #include "proxy/metadata_cache.h"
+#include "proxy/settings_inquiry.h"
 #include "proxy/tier.h"
 
 namespace holdfast::kafka {
@@ -55,6 +56,8 @@ class Upstream final : public Tier {
   // From any thread: a local client asked for a topic that is not known. It is looked for once, and
   // not made.
   void RequestRefresh(std::string topic);
+  // From any thread: a local client produces to a topic whose settings are not known.
+  void RequestSettings(std::string topic);
 
  private:
   [[nodiscard]] Link* FindReady(int32_t node);
@@ -65,6 +68,7 @@ class Upstream final : public Tier {
   void Retire(std::unique_ptr<Link> link);
   void AskMetadata();
   void OnMetadata(const kafka::MetadataResponse& response);
+  void NoteRights(const kafka::MetadataResponse& response);
   void MakeMissingTopics(const kafka::MetadataResponse& response);
   void CreateDeclared(const std::vector<std::string>& topics);
   void LetTierCreate(const std::vector<std::string>& topics);
@@ -88,6 +92,7 @@ class Upstream final : public Tier {
   base::Timer refresh_timer_;
   base::TimePoint refresh_due_;
   base::Timer bootstrap_timer_;
+  SettingsInquiry settings_;
   // Lets tasks that were posted from other threads see whether this is still there.
   std::shared_ptr<Upstream*> self_;
 };

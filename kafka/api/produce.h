@@ -7,6 +7,9 @@ namespace holdfast::kafka {
 
 struct ProduceResponse;
 
+// Topics have ids instead of names since then.
+inline constexpr int16_t kProduceByIdSince = 13;
+
 struct ProduceRequest final {
   static constexpr Api kApi{.key = 0, .name = "Produce", .oldest = 3, .newest = 13, .flexible = 9};
   using Response = ProduceResponse;

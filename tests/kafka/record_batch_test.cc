@@ -293,10 +293,23 @@ TEST(CheckRecordsTest, NamesTheRecordThatIsWrong) {
   const std::string bytes = std::move(builder).Build();
   const BatchVerdict late = CheckRecords(RecordBatchView(bytes), {.latest_timestamp = 98});
   EXPECT_EQ(late.error, ErrorCode::kInvalidTimestamp);
-  EXPECT_EQ(late.record, 1);
+  EXPECT_EQ(late.records, std::vector<int32_t>{1});
   const BatchVerdict keyless = CheckRecords(RecordBatchView(bytes), {.keys_required = true});
   EXPECT_EQ(keyless.error, ErrorCode::kInvalidRecord);
-  EXPECT_EQ(keyless.record, 1);
+  EXPECT_EQ(keyless.records, std::vector<int32_t>{1});
+}
+
+TEST(CheckRecordsTest, NamesAllRecordsThatAreWrongAndATimestampDecides) {
+  RecordBatchBuilder builder({});
+  builder.Add({.timestamp = 50, .key = std::nullopt});
+  builder.Add({.timestamp = 50, .key = "k"});
+  builder.Add({.timestamp = 9, .key = "k"});
+  builder.Add({.timestamp = kNoTimestamp, .key = "k"});
+  const std::string bytes = std::move(builder).Build();
+  const BatchVerdict verdict =
+      CheckRecords(RecordBatchView(bytes), {.earliest_timestamp = 10, .keys_required = true});
+  EXPECT_EQ(verdict.error, ErrorCode::kInvalidTimestamp);
+  EXPECT_EQ(verdict.records, (std::vector<int32_t>{0, 2}));
 }
 
 TEST(CheckRecordsTest, RefusesABomb) {

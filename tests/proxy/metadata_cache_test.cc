@@ -4,6 +4,8 @@
 
 #include <array>
 
+#include "base/crc32c.h"
+#include "base/endian.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/metadata.h"
 #include "kafka/codec.h"
@@ -126,6 +128,60 @@ TEST(MetadataCacheTest, NamesAreFoundByIdOfWhatTheTierHasAndOfWhatIsDeclared) {
   // A client that has not heard of the new id yet.
   EXPECT_EQ(cluster->NameOf(provisional), "declared");
   EXPECT_EQ(cluster->NameOf(kafka::Uuid()), "");
+}
+
+TEST(MetadataCacheTest, SettingsStayWithTheTopicAndSurviveARestart) {
+  MetadataCache cache({});
+  cache.LearnSettings("t", {.from_tier = true});
+  EXPECT_EQ(cache.cluster()->FindTopic("t"), nullptr);
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  const TopicSettings settings{.from_tier = true,
+                               .max_message_bytes = 77,
+                               .segment_bytes = 88,
+                               .timestamp_before_max_ms = 5,
+                               .timestamp_after_max_ms = 6,
+                               .log_append_time = true,
+                               .compacted = true,
+                               .compression = kafka::Codec::kNone};
+  cache.LearnSettings("t", settings);
+  cache.Learn(WithTopic("t", {2, 2}), 2);
+  EXPECT_EQ(cache.cluster()->FindTopic("t")->settings, settings);
+
+  MetadataCache next({});
+  ASSERT_TRUE(next.Load(cache.Serialize()));
+  EXPECT_EQ(next.cluster()->FindTopic("t")->settings, settings);
+
+  // Another topic of that name has settings of its own.
+  kafka::MetadataResponse made_anew = WithTopic("t", {1});
+  made_anew.topics[0].topic_id.bytes[3] = 8;
+  cache.Learn(made_anew, 3);
+  EXPECT_EQ(cache.cluster()->FindTopic("t")->settings, std::nullopt);
+}
+
+TEST(MetadataCacheTest, ASpoolOfFormat1IsStillRead) {
+  MetadataCache cache({});
+  cache.Learn(WithTopic("t", {1, 2}), 1);
+  std::string bytes = cache.Serialize();
+  // Before there were settings: their frame, 11 bytes of an empty answer behind its length, is
+  // missing.
+  bytes.resize(bytes.size() - 4 - base::LoadBig<uint32_t>(bytes.data() + bytes.size() - 15));
+  base::StoreBig(bytes.data(), uint32_t{1});
+  base::StoreBig(bytes.data() + 4, base::Crc32c(std::string_view(bytes).substr(8)));
+  MetadataCache next({});
+  const auto loaded = next.Load(bytes);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  EXPECT_NE(next.cluster()->FindTopic("t"), nullptr);
+}
+
+TEST(MetadataCacheTest, ADenialHoldsUntilTheTierAllowsOrNobodyRepeatsIt) {
+  MetadataCache cache({});
+  EXPECT_FALSE(cache.Denied("t", 1'000));
+  cache.NoteDenied("t", 1'000);
+  EXPECT_TRUE(cache.Denied("t", 2'000));
+  EXPECT_FALSE(cache.Denied("u", 2'000));
+  EXPECT_FALSE(cache.Denied("t", 1'000 + MetadataCache::kDenialHoldsMs));
+  cache.NoteAllowed("t");
+  EXPECT_FALSE(cache.Denied("t", 2'000));
 }
 
 TEST(MetadataCacheTest, DamagedBytesAreRefusedAndChangeNothing) {

@@ -2,6 +2,8 @@
 // holds, and a tier whose answers the test writes.
 #include "proxy/session.h"
 
+#include <algorithm>
+#include <condition_variable>
 #include <future>
 
 #include "kafka/api/fetch.h"
@@ -29,6 +31,10 @@ class HeldSink final : public RecordSink {
   }
   void NewProducerId(ProducerIdDone done) override { done(int64_t{4242}); }
 
+  [[nodiscard]] size_t size() {
+    const std::lock_guard lock(mutex_);
+    return requests_.size();
+  }
   std::unique_ptr<SinkRequest> Take() {
     std::unique_lock lock(mutex_);
     const bool came =
@@ -59,9 +65,11 @@ class HeldSink final : public RecordSink {
 
 class SessionTest : public net::LoopbackTest {
  protected:
-  explicit SessionTest(base::Duration answer_within = std::chrono::seconds(60)) {
+  explicit SessionTest(base::Duration answer_within = std::chrono::seconds(60),
+                       base::Duration settings_wait = std::chrono::seconds(10)) {
     kafka::MetadataResponse metadata = TierMetadata();
     cache_.Learn(metadata, 1);
+    cache_.LearnSettings("t", {.from_tier = true});
     std::promise<void> mapped;
     ports_.Request({1}, [&] { mapped.set_value(); });
     mapped.get_future().wait();
@@ -69,9 +77,11 @@ class SessionTest : public net::LoopbackTest {
         FrontDoorOptions{.bootstrap = {{"127.0.0.1", tier_->local_address().port()}},
                          .local_answer_after = std::chrono::milliseconds(50),
                          .answer_within = answer_within,
+                         .settings_wait = settings_wait,
                          .versions_wait = std::chrono::milliseconds(50)},
         cache_, ports_, sink_, [this](std::string topic) { Refreshed(std::move(topic)); },
-        resolver_, metrics_, agent_metrics_);
+        [this](std::string topic) { Wanted(std::move(topic)); }, resolver_, metrics_,
+        agent_metrics_);
     agent_ = Serve({}, [this](net::Connection& connection) {
       return std::make_unique<Session>(*front_, connection, kNoNode);
     });
@@ -91,6 +101,25 @@ class SessionTest : public net::LoopbackTest {
     topic.topic_id.bytes[0] = 1;
     topic.partitions.push_back({.partition_index = 0, .leader_id = 1});
     return metadata;
+  }
+  void Wanted(std::string topic) {
+    const std::lock_guard lock(mutex_);
+    wanted_.push_back(std::move(topic));
+    changed_.notify_all();
+  }
+  void WaitForWanted(std::string_view topic) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(
+        changed_.wait_for(lock, std::chrono::seconds(10),
+                          [&] { return std::ranges::find(wanted_, topic) != wanted_.end(); }))
+        << "nobody asked for the settings of " << topic;
+  }
+  // Known to be at the tier, and nothing else.
+  void LearnTopic(std::string_view name) {
+    kafka::MetadataResponse metadata = TierMetadata();
+    metadata.topics.push_back(
+        {.name = name, .partitions = {{.partition_index = 0, .leader_id = 1}}});
+    cache_.Learn(metadata, 1);
   }
   void Refreshed(std::string topic) {
     const std::lock_guard lock(mutex_);
@@ -141,7 +170,9 @@ class SessionTest : public net::LoopbackTest {
   HeldSink sink_;
   // Written to by the loops, so they outlive the servers below.
   std::mutex mutex_;
+  std::condition_variable changed_;
   std::vector<std::string> refreshed_;
+  std::vector<std::string> wanted_;
   BrokerPorts ports_{first_->loop(),
                      [](int32_t node, uint16_t) -> base::Result<uint16_t> {
                        return static_cast<uint16_t>(7000 + node);
@@ -154,7 +185,8 @@ class SessionTest : public net::LoopbackTest {
 
 class ImpatientSessionTest : public SessionTest {
  protected:
-  ImpatientSessionTest() : SessionTest(std::chrono::milliseconds(100)) {}
+  ImpatientSessionTest()
+      : SessionTest(std::chrono::milliseconds(100), std::chrono::milliseconds(20)) {}
 };
 
 TEST_F(SessionTest, ProduceIsAnsweredWhenTheSinkHasMadeItDurable) {
@@ -206,6 +238,49 @@ TEST_F(SessionTest, WhatTheTierWouldRefuseIsRefusedAtOnce) {
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kInvalidRecord);
   const std::lock_guard lock(mutex_);
   EXPECT_EQ(refreshed_, std::vector<std::string>{"unheard"});
+}
+
+TEST_F(SessionTest, TheFirstRecordsForATopicWaitForItsSettings) {
+  LearnTopic("new");
+  const std::string batch = Batch();  // Without keys.
+  Send(Produce(batch, "new"), 9, 1);
+  Send(Produce(batch), 9, 2);
+  WaitForWanted("new");
+  EXPECT_EQ(sink_.size(), 0) << "what comes after keeps its place";
+  cache_.LearnSettings("new", {.from_tier = true, .compacted = true});
+  sink_.Complete(5);
+  const auto refused = Read<kafka::ProduceResponse>(9);
+  EXPECT_EQ(Only(refused).error_code, ErrorCode::kInvalidRecord);
+  EXPECT_EQ(Only(refused).record_errors.size(), 2);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+}
+
+TEST_F(ImpatientSessionTest, ATierThatDoesNotTellSettingsIsNotWaitedForForEver) {
+  LearnTopic("new");
+  const std::string batch = Batch();
+  for (int i = 0; i < 2; ++i) {
+    Send(Produce(batch, "new"), 9, i);
+    sink_.Complete(i);
+    EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, i);
+  }
+}
+
+TEST_F(SessionTest, WithTheTierAwayRecordsDoNotWaitForSettings) {
+  LearnTopic("new");
+  cache_.SetTierAway(true);
+  Send(Produce(Batch(), "new"), 9, 1);
+  sink_.Complete(5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+}
+
+TEST_F(SessionTest, ATopicThatTheTierDeniesIsRefusedUntilTheDenialIsOld) {
+  cache_.NoteDenied("t", first_->loop().WallClockMs());
+  Send(Produce(Batch()), 9, 1);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kTopicAuthorizationFailed);
+  cache_.NoteDenied("t", first_->loop().WallClockMs() - MetadataCache::kDenialHoldsMs);
+  Send(Produce(Batch()), 9, 2);
+  sink_.Complete(5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
 }
 
 TEST_F(SessionTest, OneRefusedPartitionDoesNotRefuseTheOthers) {
@@ -318,6 +393,7 @@ TEST_F(SessionTest, MetadataComesWithOurAddressesAndTeachesTheCache) {
   // A broker that was new got a port of its own before the client heard of it.
   EXPECT_EQ(answer.response.brokers[1].port, 7008);
   EXPECT_EQ(cache_.cluster()->LeaderOf("new", 0), 8);
+  cache_.LearnSettings("new", {});
   Send(Produce(Batch(), "new"), 9, 2);
   sink_.Complete(0);
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kNone);
