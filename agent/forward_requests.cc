@@ -189,6 +189,10 @@ void Forwarder::Settle(Stream& stream, int64_t base, ErrorCode error, int64_t ti
   } else {
     stream.failed = true;
     if (!lost) context_.metrics.forward_errors.With(kafka::ErrorName(error)).Add();
+    // What follows would wait behind this: local clients are to hear of it.
+    if (error == ErrorCode::kTopicAuthorizationFailed) {
+      context_.cache.NoteDenied(stream.topic, context_.loop.WallClockMs());
+    }
   }
   while (!stream.flights.empty() && stream.flights.front().answered &&
          stream.flights.front().outcome == Outcome::kDelivered) {

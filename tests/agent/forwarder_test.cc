@@ -595,6 +595,7 @@ TEST_F(ForwarderTest, WithoutTheRightToWriteAStreamIsHeldAndTriedRarely) {
   clock_.Advance(options_.park_retry * 2 + std::chrono::seconds(1));
   EXPECT_EQ(tier_.produces - before, 3);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 1));
+  EXPECT_TRUE(cache_.Denied("a", clock_.wall_clock_ms())) << "clients are to hear of it";
   clock_.Advance(options_.park_retry);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
 }
