@@ -59,14 +59,26 @@ LocalAddresses FrontDoor::AddressesFor(net::Connection& connection) const {
       .ports = ports.Snapshot()};
 }
 
-std::optional<net::HostPort> FrontDoor::TierAddress(int32_t node, size_t attempt) const {
+std::optional<net::HostPort> FrontDoor::TierAddress(int32_t node, base::TimePoint now) const {
   const int32_t wanted = node == kNoNode ? ports.BootstrapNode() : node;
   const ClusterPtr cluster = cache.cluster();
-  if (const auto broker = cluster->brokers.find(wanted); broker != cluster->brokers.end()) {
+  const bool avoided = node == kNoNode && bootstrap_avoided_until_.load() > now;
+  if (const auto broker = cluster->brokers.find(wanted);
+      broker != cluster->brokers.end() && !avoided) {
     return broker->second.address;
   }
   if (node != kNoNode) return std::nullopt;
-  return options.bootstrap[attempt % options.bootstrap.size()];
+  std::vector<net::HostPort> others = options.bootstrap;
+  for (const auto& [id, broker] : cluster->brokers) {
+    if (id != wanted) others.push_back(broker.address);
+  }
+  return others[bootstrap_turn_.load() % others.size()];
+}
+
+void FrontDoor::NoteUnreachable(int32_t node, base::TimePoint now) {
+  if (node != kNoNode) return;
+  bootstrap_turn_.fetch_add(1);
+  bootstrap_avoided_until_.store(now + kAvoidUnreachable);
 }
 
 void FrontDoor::CountRequest(int16_t api_key) {

@@ -59,8 +59,10 @@ class FrontDoor {
   // As the client of this connection should see the brokers.
   [[nodiscard]] LocalAddresses AddressesFor(net::Connection& connection) const;
   // Where to connect for a listener's broker (kNoNode: the bootstrap listener's). None if the
-  // broker is gone. `attempt` takes turns among the bootstrap addresses.
-  [[nodiscard]] std::optional<net::HostPort> TierAddress(int32_t node, size_t attempt) const;
+  // broker is gone. The bootstrap listener goes on to other brokers while its own is gone, or was
+  // not to be reached a moment ago: any of them can tell a client where to go.
+  [[nodiscard]] std::optional<net::HostPort> TierAddress(int32_t node, base::TimePoint now) const;
+  void NoteUnreachable(int32_t node, base::TimePoint now);
 
   void CountRequest(int16_t api_key);
 
@@ -76,7 +78,10 @@ class FrontDoor {
 
  private:
   static constexpr size_t kCountedApis = 96;
+  static constexpr base::Duration kAvoidUnreachable = std::chrono::seconds(2);
   std::atomic<uint16_t> bootstrap_port_{0};
+  std::atomic<size_t> bootstrap_turn_{0};
+  std::atomic<base::TimePoint> bootstrap_avoided_until_{base::TimePoint()};
   std::array<metrics::Counter*, kCountedApis> requests_{};
   metrics::Counter& other_requests_;
 };

@@ -223,11 +223,12 @@ void PassThrough::Send(base::Buffer frame, bool answered) {
 }
 
 void PassThrough::Connect() {
-  const std::optional<net::HostPort> peer = front_.TierAddress(node_, attempts_++);
+  const std::optional<net::HostPort> peer = front_.TierAddress(node_, connection_.loop().Now());
   if (!peer) return;
+  reached_ = false;
   front_.metrics.proxied_connections.Add();
   net::FramedClient::Callbacks callbacks;
-  callbacks.on_connected = [] {};
+  callbacks.on_connected = [this] { reached_ = true; };
   callbacks.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
   callbacks.on_closed = [this](const base::Error& error) { Lose(error.message); };
   callbacks.on_output_low = [this] {
@@ -267,7 +268,10 @@ void PassThrough::OnFrame(base::Buffer frame) {
 }
 
 void PassThrough::Lose(const std::string& why) {
-  if (client_) front_.metrics.proxied_connections.Sub();
+  if (client_) {
+    front_.metrics.proxied_connections.Sub();
+    if (!reached_) front_.NoteUnreachable(node_, connection_.loop().Now());
+  }
   client_.reset();
   base::Log(base::LogLevel::kDebug, "proxy", "lost the way to the tier for {}: {}",
             connection_.peer().ToString(), why);

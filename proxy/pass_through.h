@@ -75,7 +75,7 @@ class PassThrough {
   const int32_t node_;
 
   std::unique_ptr<TierConnection> client_;
-  size_t attempts_ = 0;
+  bool reached_ = false;         // client_ was connected.
   std::deque<Pending> pending_;  // In the order in which they were sent.
   bool client_paused_ = false;
   bool tier_paused_ = false;

@@ -32,6 +32,7 @@ Upstream::Upstream(Link::Context context, Options options, MetadataCache& cache)
       self_(std::make_shared<Upstream*>(this)) {
   HF_CHECK(!options_.bootstrap.empty());
   Bootstrap();
+  first_contact_timer_ = context_.loop.After(kFirstContact, [this] { NoteAway(); });
 }
 
 Upstream::~Upstream() { *self_ = nullptr; }

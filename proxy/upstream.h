@@ -2,7 +2,8 @@
 // connection to each that is asked for, and what it learns goes into the metadata cache.
 //
 // As long as no broker answers, the addresses are tried in turn. Once a broker does, the list is
-// left alone until all are lost.
+// left alone until all are lost. A tier of which nothing was heard for kFirstContact counts as
+// away.
 //
 // Ownership: what the context names outlives it.
 // Threads: everything on the loop, but RequestRefresh and RequestSettings.
@@ -33,6 +34,7 @@ namespace holdfast::proxy {
 class Upstream final : public Tier {
  public:
   static constexpr size_t kLookedForMax = 1000;
+  static constexpr base::Duration kFirstContact = std::chrono::seconds(3);
 
   struct Options {
     std::vector<net::HostPort> bootstrap;  // At least one.
@@ -92,6 +94,7 @@ class Upstream final : public Tier {
   base::Timer refresh_timer_;
   base::TimePoint refresh_due_;
   base::Timer bootstrap_timer_;
+  base::Timer first_contact_timer_;
   SettingsInquiry settings_;
   // Lets tasks that were posted from other threads see whether this is still there.
   std::shared_ptr<Upstream*> self_;
