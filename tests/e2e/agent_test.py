@@ -131,6 +131,41 @@ class AgentTest(Case):
             consumer.close()
         self.assertEqual(sorted(got), list(range(300)))
 
+    def test_a_topics_own_settings_hold_before_the_acknowledgement_and_offline(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        admin = AdminClient({"bootstrap.servers": agent.address})
+        topics = [NewTopic("small", 1, 1, config={"max.message.bytes": "2000"}),
+                  NewTopic("large", 1, 1, config={"max.message.bytes": "3000000"}),
+                  NewTopic("compacted", 1, 1, config={"cleanup.policy": "compact"})]
+        for future in admin.create_topics(topics).values():
+            future.result(timeout=20)
+
+        def outcome(topic, size, key=None):
+            """Of one record, in the words of the client's error."""
+            told = []
+            producer = Producer({"bootstrap.servers": agent.address,
+                                 "message.max.bytes": 4000000})
+            producer.produce(topic, b"x" * size, key,
+                             on_delivery=lambda error, _: told.append(error and error.name()))
+            self.assertEqual(producer.flush(20), 0)
+            return told[0]
+
+        def check():
+            self.assertIsNone(outcome("small", 1500))
+            self.assertEqual(outcome("small", 5000), "MSG_SIZE_TOO_LARGE")
+            self.assertIsNone(outcome("large", 2500000), "more than the agent's own limit")
+            self.assertIsNone(outcome("compacted", 10, "key"))
+            self.assertEqual(outcome("compacted", 10), "INVALID_RECORD")
+
+        check()
+        wait_for(self.delivered(agent, 3), what="3 records delivered")
+        time.sleep(1.2)  # What was learned is written within a second.
+        tier.kill()
+        agent.kill()
+        agent.start()
+        check()
+
     def test_metadata_is_answered_with_the_tier_away(self):
         tier = self.broker().start()
         agent = self.agent(tier.address).start()

@@ -63,6 +63,14 @@ class HeldSink final : public RecordSink {
   std::vector<std::unique_ptr<SinkRequest>> requests_;
 };
 
+// A broker that answers everything at once, with nothing.
+class ObligingSession final : public net::Session {
+ public:
+  void OnFrame(base::Buffer frame, net::Reply reply) override {
+    reply.SendBody(base::Buffer::Copy(frame.view().substr(4, 4)));
+  }
+};
+
 class SessionTest : public net::LoopbackTest {
  protected:
   explicit SessionTest(base::Duration answer_within = std::chrono::seconds(60),
@@ -321,6 +329,52 @@ TEST_F(SessionTest, OtherRequestsPassByteForByteWithTheirCorrelationIds) {
   const std::string answer = std::string("\x7f\xff\xff\xff", 4) + "not even a message";
   request.reply.SendBody(base::Buffer::Copy(answer));
   EXPECT_EQ(client_->ReadFrame(), answer);
+}
+
+TEST_F(SessionTest, ABrokerIsFollowedToAnotherAddress) {
+  Send(kafka::FetchRequest(), 11, 1);
+  witness_.Take().reply.Close("the broker goes");
+  EXPECT_TRUE(client_->AtEnd());
+  const auto moved = ServeWitnessed();
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.brokers[0].port = moved->local_address().port();
+  cache_.Learn(metadata, 2);
+  tier_.reset();
+  TestPeer again(agent_->local_address());
+  again.Write(kafka::EncodeRequest(kafka::FetchRequest(), 11, 2, "test")->view());
+  witness_.Take().reply.SendBody(base::Buffer::Copy(std::string_view("\0\0\0\2x", 5)));
+  EXPECT_EQ(again.ReadFrame(), std::string_view("\0\0\0\2x", 5));
+}
+
+TEST_F(SessionTest, TheBootstrapListenerGoesOnToOtherBrokersWhileItsOwnIsDown) {
+  const auto other =
+      Serve({}, [](net::Connection&) { return std::make_unique<ObligingSession>(); });
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.brokers.push_back(
+      {.node_id = 2, .host = "127.0.0.1", .port = other->local_address().port()});
+  cache_.Learn(metadata, 2);
+  tier_.reset();
+  // Each attempt costs a client its connection, as with any broker that is down.
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    TestPeer peer(agent_->local_address());
+    peer.Write(kafka::EncodeRequest(kafka::FetchRequest(), 11, 1, "test")->view());
+    if (!peer.AtEnd()) return;
+  }
+  FAIL() << "never reached the broker that is up";
+}
+
+TEST_F(SessionTest, ABrokerThatIsGoneClosesItsClients) {
+  const auto gone = Serve({}, [this](net::Connection& connection) {
+    return std::make_unique<Session>(*front_, connection, /*node=*/9);
+  });
+  TestPeer peer(gone->local_address());
+  peer.Write(kafka::EncodeRequest(kafka::FetchRequest(), 11, 1, "test")->view());
+  EXPECT_TRUE(peer.AtEnd());
+  // Not what the cache can answer.
+  TestPeer asking(gone->local_address());
+  asking.Write(kafka::EncodeRequest(kafka::MetadataRequest(), 9, 1, "test")->view());
+  const std::string answer = asking.ReadFrame();
+  EXPECT_TRUE(kafka::DecodeResponse<kafka::MetadataResponse>(answer, 9));
 }
 
 TEST_F(SessionTest, AnswersKeepTheOrderOfRequests) {
