@@ -243,6 +243,12 @@ void Upstream::MakeMissingTopics(const kafka::MetadataResponse& response) {
   for (const auto& topic : response.topics) {
     if (!topic.name) continue;
     unsettled |= topic.error_code == ErrorCode::kLeaderNotAvailable;
+    // There, so that it is not made again when somebody deletes it.
+    if (topic.error_code == ErrorCode::kNone) {
+      if (const auto found = wanted_.find(*topic.name); found != wanted_.end()) {
+        wanted_.erase(found);
+      }
+    }
     if (topic.error_code != ErrorCode::kUnknownTopicOrPartition) continue;
     if (cache_.Declared(*topic.name) > 0) {
       declared.emplace_back(*topic.name);

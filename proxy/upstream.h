@@ -86,7 +86,7 @@ class Upstream final : public Tier {
   size_t next_bootstrap_ = 0;
   std::map<int32_t, std::unique_ptr<Link>> links_;
 
-  std::set<std::string, std::less<>> wanted_;      // Topics with records to deliver.
+  std::set<std::string, std::less<>> wanted_;      // With records to deliver, until they are there.
   std::set<std::string, std::less<>> looked_for_;  // Topics that clients named, until asked for.
   bool asking_ = false;
   bool ask_again_ = false;

@@ -195,6 +195,44 @@ TEST_F(UpstreamTest, MakesDeclaredTopicsThatTheTierDoesNotHave) {
   create.reply.Close("enough");
 }
 
+TEST_F(UpstreamTest, AWantedTopicIsMadeOnceAndNotAgainAfterItWasDeleted) {
+  Start();
+  Settle();
+  // The next question about metadata, and whether it lets the tier make the topic.
+  const auto next = [this] {
+    net::Witness::Request asked = Expect(kafka::MetadataRequest::kApi.key);
+    const auto request = kafka::DecodeRequest<kafka::MetadataRequest>(
+        asked.body, *kafka::ReadRequestHeader(asked.body));
+    return std::pair(std::move(asked), request->allow_auto_topic_creation);
+  };
+  const auto refresh = [this](std::string_view topic) {
+    first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(topic); });
+  };
+  kafka::MetadataResponse denying = Metadata();
+  denying.topics.push_back({.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "wanted"});
+  kafka::MetadataResponse having = Metadata();
+  having.topics.push_back({.name = "wanted", .partitions = {{.leader_id = 5}}});
+
+  refresh("wanted");
+  auto [asked, makes] = next();
+  EXPECT_FALSE(makes);
+  Reply(asked, denying);
+  auto [making, made] = next();
+  EXPECT_TRUE(made);
+  Reply(making, having);
+  auto [seeing, again] = next();
+  EXPECT_FALSE(again);
+  Reply(seeing, having);
+
+  // Deleted by somebody, and nothing waits for it.
+  for (int i = 0; i < 2; ++i) {
+    refresh("");
+    auto [gone, remade] = next();
+    EXPECT_FALSE(remade);
+    Reply(gone, denying);
+  }
+}
+
 TEST_F(UpstreamTest, SaysThatTheTierIsAway) {
   Start();
   Settle();
