@@ -1,11 +1,18 @@
 #include "agent/admin_routes.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
+
+#include "agent/dead_letter.h"
+#include "agent/dead_letter_replay.h"
+#include "base/log.h"
 
 namespace holdfast::agent {
 namespace {
 
 using nlohmann::json;
+
+constexpr size_t kDeadLettersShown = 100;
 
 net::AdminResponse Ready(const AdminSubjects& subjects) {
   if (subjects.draining) return {.status = 503, .body = "draining\n"};
@@ -39,25 +46,76 @@ json DescribeTier(const proxy::MetadataCache& cache, const proxy::BrokerPorts& p
           {"topics", cluster->topics.size()}};
 }
 
-json DescribeDelivery(const Forwarder::Status& status) {
-  json worst = json::array();
-  for (const auto& stream : status.worst) {
-    worst.push_back({{"stream", stream.name},
-                     {"backlog_records", stream.backlog_records},
-                     {"oldest_ms", stream.oldest_ms},
-                     {"trouble", stream.trouble}});
+json DescribeStreams(const std::vector<Forwarder::StreamStatus>& streams) {
+  json described = json::array();
+  for (const auto& stream : streams) {
+    described.push_back({{"stream", stream.name},
+                         {"backlog_records", stream.backlog_records},
+                         {"oldest_ms", stream.oldest_ms},
+                         {"trouble", stream.trouble}});
   }
-  return {{"streams", status.streams},
-          {"backlog_records", status.backlog_records},
-          {"oldest_ms", status.oldest_ms},
-          {"oldest_streams", std::move(worst)}};
+  return described;
+}
+
+json DescribeDelivery(const Forwarder::Status& status) {
+  return {{"streams", status.streams},       {"backlog_records", status.backlog_records},
+          {"oldest_ms", status.oldest_ms},   {"oldest_streams", DescribeStreams(status.worst)},
+          {"parked", status.parked_streams}, {"parked_streams", DescribeStreams(status.parked)}};
+}
+
+// At most kDeadLettersShown streams that have some.
+json DescribeDeadLetters(const spool::Spool& spool) {
+  json streams = json::array();
+  int64_t records = 0;
+  for (const auto& [name, id] : spool.Streams()) {
+    const auto origin = ParseDeadLetterStreamName(name);
+    if (!origin) continue;
+    const spool::OffsetRange range = spool.Range(id);
+    if (range.start == range.end) continue;
+    records += range.end - range.start;
+    if (streams.size() == kDeadLettersShown) continue;
+    streams.push_back({{"stream", *origin}, {"records", range.end - range.start}});
+  }
+  return {{"records", records}, {"streams", std::move(streams)}};
+}
+
+std::string Parameter(const net::AdminRequest& request, const std::string& name) {
+  const auto found = request.query.find(name);
+  return found == request.query.end() ? "" : found->second;
+}
+
+net::AdminResponse Resume(const AdminSubjects& subjects, const net::AdminRequest& request) {
+  const std::string stream = Parameter(request, "stream");
+  if (subjects.forwarder.Resume(stream)) return {.status = 202, .body = "trying again\n"};
+  return {.status = 404,
+          .body = stream.empty() ? "no partition is parked\n" : stream + " is not parked\n"};
+}
+
+net::AdminResponse Replay(const AdminSubjects& subjects, const net::AdminRequest& request) {
+  const std::string stream = Parameter(request, "stream");
+  const auto dead = subjects.spool.FindStream(DeadLetterStreamName(stream));
+  if (!dead || subjects.spool.Range(*dead).start == subjects.spool.Range(*dead).end) {
+    return {.status = 404, .body = "no dead letters; say which with ?stream=TOPIC/PARTITION\n"};
+  }
+  DeadLetterReplay::Start(
+      subjects.spool, subjects.upstream, stream, [stream](base::Result<uint64_t> records) {
+        if (records) {
+          base::Log(base::LogLevel::kInfo, "forward", "{}: {} dead letters are delivered again",
+                    stream, *records);
+        } else {
+          base::Log(base::LogLevel::kError, "forward", "{}: dead letters not replayed: {}", stream,
+                    records.error().message);
+        }
+      });
+  return {.status = 202, .body = "replaying\n"};
 }
 
 net::AdminResponse StatusPage(const AdminSubjects& subjects) {
   const json status{{"draining", subjects.draining.load()},
                     {"spool", DescribeSpool(subjects.spool.GetStatus())},
                     {"tier", DescribeTier(subjects.cache, subjects.ports)},
-                    {"delivery", DescribeDelivery(subjects.forwarder.GetStatus())}};
+                    {"delivery", DescribeDelivery(subjects.forwarder.GetStatus())},
+                    {"dead_letters", DescribeDeadLetters(subjects.spool)}};
   // Names come from clients: what is not UTF-8 is replaced.
   return {.content_type = "application/json",
           .body = status.dump(2, ' ', false, json::error_handler_t::replace) + "\n"};
@@ -82,6 +140,12 @@ std::vector<net::AdminRoute> MakeAdminRoutes(AdminSubjects subjects) {
        }},
       {HttpMethod::kGet, "/status", "spool, tier and delivery, as JSON",
        [subjects](const AdminRequest&) { return StatusPage(subjects); }},
+      {HttpMethod::kPost, "/resume",
+       "?stream=TOPIC/PARTITION, or all: try parked partitions again now",
+       [subjects](const AdminRequest& request) { return Resume(subjects, request); }},
+      {HttpMethod::kPost, "/dead-letters/replay",
+       "?stream=TOPIC/PARTITION: deliver what was set aside of it once more",
+       [subjects](const AdminRequest& request) { return Replay(subjects, request); }},
   };
 }
 

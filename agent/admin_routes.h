@@ -19,6 +19,7 @@ namespace holdfast::agent {
 struct AdminSubjects {
   metrics::Registry& registry;
   spool::Spool& spool;
+  base::Executor& upstream;  // The forwarder's loop.
   Forwarder& forwarder;
   proxy::MetadataCache& cache;
   proxy::BrokerPorts& ports;

@@ -68,7 +68,9 @@ Forwarder::Options ForwardOptions(const Agent::Options& options) {
           // The tier gives up waiting for replicas before we give up waiting for the tier.
           .produce_timeout = options.upstream_timeout / 2,
           .backoff_min = options.backoff_min,
-          .backoff_max = options.backoff_max};
+          .backoff_max = options.backoff_max,
+          .dead_letters = options.dead_letters,
+          .dead_letter_topic = options.dead_letter_topic};
 }
 
 class RunningAgent final : public Agent {
@@ -138,6 +140,7 @@ class RunningAgent final : public Agent {
   [[nodiscard]] std::vector<net::AdminRoute> AdminRoutes() override {
     return MakeAdminRoutes({.registry = registry_,
                             .spool = *spool_,
+                            .upstream = *loops_.upstream,
                             .forwarder = *forwarder_,
                             .cache = cache_,
                             .ports = ports_,

@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/dead_letter.h"
 #include "base/executor.h"
 #include "base/result.h"
 #include "net/admin_server.h"
@@ -81,6 +82,8 @@ class Agent {
     std::chrono::milliseconds metadata_refresh = std::chrono::seconds(60);
     size_t forward_request_bytes_max = size_t{1} << 20;
     size_t forward_requests_in_flight = 5;  // Per broker of the tier.
+    DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
+    std::string dead_letter_topic;
   };
 
   struct Loops {

@@ -72,6 +72,15 @@ Example:
   holdfast spool status /var/spool/holdfast
   holdfast spool cat /var/spool/holdfast orders/0 --count 10)";
 
+constexpr const char* kDlqFooter =
+    R"(DIR is the directory of an agent's spool (--spool). With agent.dead_letters.policy=spool,
+records that the tier refuses for good are set aside in it, and the rest of their partition goes on.
+`holdfast dlq VERB --help` says more.
+
+Example:
+  holdfast dlq ls /var/spool/holdfast
+  holdfast dlq cat /var/spool/holdfast orders/0 --format json)";
+
 // Collects the settings of one subcommand. Options of their own come after all --set.
 struct Settings {
   std::string file;
@@ -94,6 +103,8 @@ class Parser {
     AddSpoolVerbs(*Add(Command::kSpool, "spool", "Look into a spool's directory, check it, move it",
                        kSpoolFooter),
                   &spool_);
+    AddDlqVerbs(*Add(Command::kDlq, "dlq", "Records that the tier refused for good", kDlqFooter),
+                &spool_);
     Add(Command::kVersion, "version", "Print the version", "");
   }
 
@@ -106,10 +117,11 @@ class Parser {
     if (show_version_) return CommandLine{.command = Command::kVersion};
     const std::vector<CLI::App*> chosen = app_.get_subcommands();
     if (chosen.empty()) return Exit{kExitWrongUsage, app_.help()};
-    if (commands_.at(chosen.front()) == Command::kSpool &&
+    const Command command = commands_.at(chosen.front());
+    if ((command == Command::kSpool || command == Command::kDlq) &&
         chosen.front()->get_subcommands().empty())
       return Exit{kExitWrongUsage, chosen.front()->help()};
-    CommandLine line{.command = commands_.at(chosen.front()), .spool = std::move(spool_)};
+    CommandLine line{.command = command, .spool = std::move(spool_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');

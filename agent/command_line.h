@@ -17,7 +17,7 @@ inline constexpr int kExitFine = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitWrongUsage = 2;  // Or wrong configuration.
 
-enum class Command : uint8_t { kAgent, kBroker, kDev, kValidate, kSpool, kVersion };
+enum class Command : uint8_t { kAgent, kBroker, kDev, kValidate, kSpool, kDlq, kVersion };
 
 struct CommandLine {
   Command command = Command::kVersion;

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "kafka/error_code.h"
 
@@ -24,6 +26,15 @@ enum class Outcome : uint8_t {
   kRefused,   // Not stored, and this batch never will be: dead letter.
   kParked,    // Not stored until somebody changes rights, settings or software: hold the stream
               // and try rarely.
+};
+
+// What the tier said to one batch.
+struct TierAnswer {
+  kafka::ErrorCode error = kafka::ErrorCode::kNone;
+  int64_t tier_offset = -1;
+  bool lost = false;                  // It said nothing.
+  std::string message = {};           // With an error, if there is more to say.
+  std::vector<int32_t> refused = {};  // Which records the error is about, if it named some.
 };
 
 // An unknown code may mean anything: kReconcile.

@@ -1,6 +1,8 @@
 #include "agent/forward_log.h"
 
+#include "agent/record_log.h"
 #include "base/log.h"
+#include "kafka/record_batch.h"
 
 namespace holdfast::agent {
 namespace {
@@ -41,6 +43,48 @@ class ForwardLog::WriteOperation final : public spool::Operation {
   std::shared_ptr<Batch> batch_;
 };
 
+class ForwardLog::AsideOperation final : public spool::Operation {
+ public:
+  AsideOperation(base::Executor& loop, std::weak_ptr<ForwardLog*> owner, spool::StreamId stream,
+                 const ForwardRecord& record, Aside aside, AsideDone done)
+      : loop_(loop),
+        owner_(std::move(owner)),
+        stream_(stream),
+        record_(record),
+        aside_(std::move(aside)),
+        done_(std::move(done)) {}
+
+  [[nodiscard]] size_t Bytes() const override { return aside_.batch.size(); }
+  void Apply(spool::Transaction& transaction) override {
+    transaction.Append({.stream = transaction.OpenStream(aside_.stream_name),
+                        .bytes = aside_.batch,
+                        .record_count = aside_.record_count,
+                        .max_timestamp_ms = kafka::RecordBatchView(aside_.batch).max_timestamp(),
+                        .tag = TagOf(kafka::Producer())});
+    transaction.Put(StreamKey(kForwardPrefix, stream_), record_.Serialize());
+    transaction.Trim(stream_, record_.confirmed);
+  }
+  void Done(const base::Result<spool::CommitNumber>& result) override {
+    base::Result<> outcome;
+    if (!result) outcome = base::Unexpected(result.error());
+    Finish(std::move(outcome));
+  }
+  void Finish(base::Result<> outcome) {
+    loop_.Post([owner = owner_, done = std::move(done_), outcome = std::move(outcome)]() mutable {
+      const auto alive = owner.lock();
+      if (alive && *alive != nullptr) done(std::move(outcome));
+    });
+  }
+
+ private:
+  base::Executor& loop_;
+  const std::weak_ptr<ForwardLog*> owner_;
+  const spool::StreamId stream_;
+  const ForwardRecord record_;
+  const Aside aside_;
+  AsideDone done_;
+};
+
 ForwardLog::ForwardLog(spool::Spool& spool, base::Executor& loop, base::Duration interval)
     : spool_(spool), loop_(loop), interval_(interval), self_(std::make_shared<ForwardLog*>(this)) {}
 
@@ -54,6 +98,17 @@ void ForwardLog::Note(spool::StreamId stream, const ForwardRecord& record) {
 void ForwardLog::Note(std::string key, std::string value) {
   batch_.values[std::move(key)] = std::move(value);
   Plan(interval_);
+}
+
+void ForwardLog::SetAside(spool::StreamId stream, const ForwardRecord& record, Aside aside,
+                          AsideDone done) {
+  // What was noted of it is older, and must not be written later.
+  batch_.records.erase(stream.value());
+  std::unique_ptr<spool::Operation> operation = std::make_unique<AsideOperation>(
+      loop_, self_, stream, record, std::move(aside), std::move(done));
+  if (spool_.Submit(operation)) return;
+  static_cast<AsideOperation&>(*operation)
+      .Finish(base::Unexpected(base::Code::kFull, "the spool takes no more for now"));
 }
 
 // Not before this turn is over: others may want the same.

@@ -16,6 +16,8 @@
 
 #include "agent/forward_state.h"
 #include "base/executor.h"
+#include "base/result.h"
+#include "base/unique_function.h"
 #include "spool/spool.h"
 
 namespace holdfast::agent {
@@ -31,12 +33,23 @@ class ForwardLog {
   void Note(spool::StreamId stream, const ForwardRecord& record);
   // The same for any other key.
   void Note(std::string key, std::string value);
+  // Moves a stream on to `record` and appends what it leaves behind to another stream, in one
+  // commit. Until `done` says that it is durable, or that nothing was done, the stream is not
+  // noted.
+  struct Aside {
+    std::string stream_name;
+    std::string batch;
+    uint32_t record_count = 0;
+  };
+  using AsideDone = base::UniqueFunction<void(base::Result<>)>;
+  void SetAside(spool::StreamId stream, const ForwardRecord& record, Aside aside, AsideDone done);
   // When this turn of the loop is over; `done` runs when everything noted so far is durable.
   // Failures are tried again.
   void Flush(base::Task done);
 
  private:
   class WriteOperation;
+  class AsideOperation;
   struct Batch {
     std::map<uint32_t, ForwardRecord> records;  // By stream id.
     std::map<std::string, std::string> values;

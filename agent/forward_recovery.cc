@@ -14,8 +14,6 @@ namespace {
 using base::LogLevel;
 using kafka::ErrorCode;
 
-// Epochs are 16 bits; a new producer id begins at 0 again.
-constexpr int16_t kEpochMax = 32000;
 constexpr uint32_t kAttemptsUntilWarning = 3;
 // Clocks of producers and brokers differ.
 constexpr int64_t kClockSlackMs = 5 * 60 * 1000;
@@ -48,7 +46,15 @@ void Forwarder::Recover(Stream& stream) {
     context_.metrics.forward_errors.With("overtaken").Add();
     stream.read_back = true;
   }
-  stream.doubt |= unsure || overtaken || first.outcome == Outcome::kReconcile ||
+  if (first.error == ErrorCode::kNotEnoughReplicasAfterAppend) {
+    stream.at_leader = std::max(stream.at_leader, first.end);
+  }
+  // What the leader has by its own account it may refuse without a look at what it has.
+  const bool denied =
+      first.base < stream.at_leader &&
+      (first.outcome == Outcome::kRefused || first.error == ErrorCode::kOutOfOrderSequenceNumber);
+  stream.read_back |= denied;
+  stream.doubt |= denied || unsure || overtaken || first.outcome == Outcome::kReconcile ||
                   first.outcome == Outcome::kNewEpoch;
   const std::string trouble =
       fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
@@ -65,6 +71,9 @@ void Forwarder::Recover(Stream& stream) {
       context_.tier.RefreshMetadata(stream.topic);
       return Backoff(stream, trouble);
     case Outcome::kRefused:
+      // Not a word about the rest: it is sent again when this is out of the way.
+      if (!stream.doubt) return Refuse(stream, first, trouble);
+      return Backoff(stream, trouble);
     case Outcome::kParked:
       return Park(stream, trouble);
   }
@@ -72,18 +81,11 @@ void Forwarder::Recover(Stream& stream) {
 
 // The next batch begins a new range of sequence numbers, at 0. Written down before it is used.
 void Forwarder::Renew(Stream& stream) {
-  Identity& identity = stream.record.identity;
   stream.fresh_until_ms = 0;
-  if (identity.known() && identity.epoch < kEpochMax && identity.producer_id == producer_.id) {
-    ++identity.epoch;
-  } else {
-    if (identity.known() && identity.producer_id == producer_.id) {
-      producer_.id = kafka::kNoProducerId;
-      return AskProducer();
-    }
-    identity = {.producer_id = producer_.id, .cluster_tag = producer_.cluster_tag};
+  if (!stream.record.identity.Advance(producer_, stream.record.confirmed)) {
+    producer_.id = kafka::kNoProducerId;
+    return AskProducer();
   }
-  identity.base_ordinal = stream.record.confirmed;
   stream.new_epoch = false;
   stream.phase = Phase::kAwaitingIdentity;
   log_.Note(stream.id, stream.record);
@@ -186,11 +188,13 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
         break;
       }
       stream.doubt = false;
+      stream.at_leader = finding.end;
       ResumeAt(stream, finding.end);
       break;
     case Finding::Kind::kReadBack:
       stream.doubt = stream.read_back = false;
       stream.new_epoch = true;
+      stream.at_leader = -1;
       Confirm(stream, finding.end, finding.tier_offset);
       stream.next = stream.rewind = stream.record.confirmed;
       break;
@@ -240,7 +244,7 @@ void Forwarder::ResumeAt(Stream& stream, int64_t end) {
     stream.doubt = stream.read_back = true;
     return;
   }
-  stream.next = stream.rewind = info.base_offset;
+  stream.next = stream.rewind = std::max(info.base_offset, stream.record.confirmed);
 }
 
 }  // namespace holdfast::agent

@@ -3,6 +3,7 @@
 #include <tuple>
 #include <utility>
 
+#include "agent/dead_letter.h"
 #include "agent/forwarder.h"
 #include "agent/produce_request.h"
 #include "base/log.h"
@@ -10,6 +11,23 @@
 
 namespace holdfast::agent {
 using kafka::ErrorCode;
+
+namespace {
+
+TierAnswer AnswerOf(const kafka::ProduceResponse::PartitionProduceResponse& partition) {
+  TierAnswer answer{.error = partition.error_code, .tier_offset = partition.base_offset};
+  if (partition.error_message) answer.message = *partition.error_message;
+  for (const auto& refused : partition.record_errors) {
+    answer.refused.push_back(refused.batch_index);
+    if (answer.message.empty() && refused.batch_index_error_message) {
+      answer.message = *refused.batch_index_error_message;
+    }
+  }
+  std::ranges::sort(answer.refused);
+  return answer;
+}
+
+}  // namespace
 
 void Forwarder::Enqueue(Stream& stream, int32_t node) {
   stream.queued = true;
@@ -41,24 +59,41 @@ void Forwarder::Pump(int32_t node) {
   }
 }
 
+// What the stream sends next: an entry, or of one that the tier refused whole the next piece.
+base::Result<Forwarder::Outgoing> Forwarder::TakeOne(Stream& stream) {
+  HF_ASSIGN_OR_RETURN(spool::Lease lease, context_.spool.Read(stream.id, stream.next, 1));
+  Outgoing one{.stream = &stream, .lease = std::move(lease)};
+  if (one.lease.empty()) return one;
+  const spool::EntryView& entry = one.entry();
+  one.base = stream.next;
+  one.end = entry.info.end_offset();
+  if (!stream.pieces.empty()) one.end = std::min(one.end, stream.pieces.front().end);
+  if (one.base != entry.info.base_offset || one.end != entry.info.end_offset()) {
+    HF_ASSIGN_OR_RETURN(
+        one.part, SliceBatch(entry.bytes, static_cast<int32_t>(one.base - entry.info.base_offset),
+                             static_cast<int32_t>(one.end - one.base)));
+  }
+  return one;
+}
+
 // One batch of each ready stream in turn, until the request is full.
 std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
   std::vector<Outgoing> gathered;
   size_t bytes = 0;
   for (size_t left = lane.ready.size(); left > 0; --left) {
     Stream& stream = *lane.ready.front();
-    auto lease = context_.spool.Read(stream.id, stream.next, 1);
-    const size_t size = lease && !lease->empty() ? lease->entries().front().bytes.size() : 0;
+    base::Result<Outgoing> one = TakeOne(stream);
+    const size_t size = one && !one->lease.empty() ? one->bytes().size() : 0;
     if (!gathered.empty() && bytes + size > options_.request_bytes_max) break;
     lane.ready.pop_front();
     stream.queued = false;
     if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
       Step(stream);
-    } else if (!lease) {
-      Park(stream, lease.error().message);
+    } else if (!one) {
+      Park(stream, one.error().message);
     } else if (size > 0) {
       bytes += size;
-      gathered.push_back({&stream, *std::move(lease)});
+      gathered.push_back(*std::move(one));
     }
   }
   std::ranges::sort(gathered, {}, [](const Outgoing& one) {
@@ -72,11 +107,10 @@ base::Result<base::Buffer> Forwarder::Encode(int16_t version,
   std::vector<OutgoingBatch> batches;
   batches.reserve(gathered.size());
   for (const Outgoing& one : gathered) {
-    const spool::EntryView& entry = one.lease.entries().front();
     batches.push_back({.topic = one.stream->topic,
                        .partition = one.stream->partition,
-                       .bytes = entry.bytes,
-                       .producer = one.stream->record.identity.ProducerAt(entry.info.base_offset)});
+                       .bytes = one.bytes(),
+                       .producer = one.stream->record.identity.ProducerAt(one.base)});
   }
   const auto timeout =
       std::chrono::duration_cast<std::chrono::milliseconds>(options_.produce_timeout);
@@ -95,21 +129,21 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
   std::vector<Sent> sent;
   size_t bytes = 0;
   for (const Outgoing& one : gathered) {
-    const spool::EntryInfo& info = one.lease.entries().front().info;
-    one.stream->flights.push_back({.base = info.base_offset,
-                                   .end = info.end_offset(),
-                                   .bytes = info.bytes,
+    const spool::EntryInfo& info = one.entry().info;
+    one.stream->flights.push_back({.base = one.base,
+                                   .end = one.end,
+                                   .bytes = one.bytes().size(),
                                    .commit_ms = info.commit_time_ms,
                                    .max_timestamp_ms = info.max_timestamp_ms});
-    one.stream->next = info.end_offset();
-    sent.push_back({one.stream, info.base_offset});
-    bytes += info.bytes;
+    one.stream->next = one.end;
+    sent.push_back({one.stream, one.base});
+    bytes += one.bytes().size();
   }
   gathered.clear();  // The bytes are in the frame now.
   if (!frame) {
     base::Log(base::LogLevel::kError, "forward", "{}", frame.error().message);
     for (const Sent& one : sent) {
-      Settle(*one.stream, one.base, ErrorCode::kUnsupportedVersion, -1, /*lost=*/false);
+      Settle(*one.stream, one.base, {.error = ErrorCode::kUnsupportedVersion});
     }
     return true;
   }
@@ -140,7 +174,7 @@ void Forwarder::OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, bas
   if (!response) {
     metrics.forward_errors.With("lost answer").Add();
     for (const Sent& one : sent) {
-      Settle(*one.stream, one.base, ErrorCode::kNetworkException, -1, /*lost=*/true);
+      Settle(*one.stream, one.base, {.error = ErrorCode::kNetworkException, .lost = true});
     }
     return;
   }
@@ -162,24 +196,26 @@ void Forwarder::OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, bas
       }
       const int64_t base = std::exchange(found->base, -1);
       if (base < 0) continue;
-      Settle(*found->stream, base, partition.error_code, partition.base_offset, /*lost=*/false);
+      Settle(*found->stream, base, AnswerOf(partition));
     }
   }
   for (const Sent& one : sent) {
     if (one.base >= 0) {
-      Settle(*one.stream, one.base, ErrorCode::kUnknownServerError, -1, /*lost=*/true);
+      Settle(*one.stream, one.base, {.error = ErrorCode::kUnknownServerError, .lost = true});
     }
   }
   PostPump(node);
 }
 
-void Forwarder::Settle(Stream& stream, int64_t base, ErrorCode error, int64_t tier_offset,
-                       bool lost) {
+void Forwarder::Settle(Stream& stream, int64_t base, TierAnswer answer) {
   const auto flight = std::ranges::find(stream.flights, base, &Flight::base);
   HF_CHECK(flight != stream.flights.end());
   flight->answered = true;
-  flight->error = error;
-  flight->outcome = lost ? Outcome::kReconcile : OutcomeOf(error);
+  flight->error = answer.error;
+  flight->outcome = answer.lost ? Outcome::kReconcile : OutcomeOf(answer.error);
+  flight->message = std::move(answer.message);
+  flight->refused = std::move(answer.refused);
+  const int64_t tier_offset = answer.tier_offset;
   if (flight->outcome == Outcome::kDelivered) {
     if (tier_offset >= 0) flight->tier_offset = tier_offset + (flight->end - flight->base);
     // Another log, or a shorter one: has the topic been made anew?
@@ -188,9 +224,9 @@ void Forwarder::Settle(Stream& stream, int64_t base, ErrorCode error, int64_t ti
     }
   } else {
     stream.failed = true;
-    if (!lost) context_.metrics.forward_errors.With(kafka::ErrorName(error)).Add();
+    if (!answer.lost) context_.metrics.forward_errors.With(kafka::ErrorName(answer.error)).Add();
     // What follows would wait behind this: local clients are to hear of it.
-    if (error == ErrorCode::kTopicAuthorizationFailed) {
+    if (answer.error == ErrorCode::kTopicAuthorizationFailed) {
       context_.cache.NoteDenied(stream.topic, context_.loop.WallClockMs());
     }
   }

@@ -12,6 +12,8 @@ namespace holdfast::agent {
 namespace {
 
 constexpr uint8_t kFormat = 1;
+// Epochs are 16 bits; a new producer id begins at 0 again.
+constexpr int16_t kEpochMax = 32000;
 constexpr size_t kUpstreamSize = 1 + 8 + 4;
 constexpr size_t kForwardSize = 1 + 8 + 2 + 8 + 4 + 8 + 8;
 // From format 2 on the topic's id follows.
@@ -101,6 +103,18 @@ base::Result<UpstreamProducer> UpstreamProducer::Parse(std::string_view bytes) {
   fields.Get(parsed.id);
   fields.Get(parsed.cluster_tag);
   return parsed;
+}
+
+bool Identity::Advance(const UpstreamProducer& producer, int64_t ordinal) {
+  if (producer_id != producer.id) {
+    *this = {.producer_id = producer.id, .cluster_tag = producer.cluster_tag};
+  } else if (epoch < kEpochMax) {
+    ++epoch;
+  } else {
+    return false;
+  }
+  base_ordinal = ordinal;
+  return true;
 }
 
 std::string ForwardRecord::Serialize() const {

@@ -68,6 +68,9 @@ struct Identity {
   [[nodiscard]] kafka::Producer ProducerAt(int64_t ordinal) const {
     return {.id = producer_id, .epoch = epoch, .base_sequence = SequenceOf(ordinal)};
   }
+  // The next epoch, whose first record is `ordinal`; of the producer's id if this one is another or
+  // at its end. False: the agent needs a new producer id first.
+  [[nodiscard]] bool Advance(const UpstreamProducer& producer, int64_t ordinal);
   bool operator==(const Identity&) const = default;
 };
 

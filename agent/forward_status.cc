@@ -28,6 +28,31 @@ Forwarder::Status Forwarder::GetStatus() {
   return status_;
 }
 
+bool Forwarder::Resume(const std::string& name) {
+  const Status status = GetStatus();
+  const bool known =
+      name.empty()
+          ? status.parked_streams > 0
+          : status.parked_streams > kWorstShown ||
+                std::ranges::find(status.parked, name, &StreamStatus::name) != status.parked.end();
+  if (!known) return false;
+  context_.loop.Post([self = std::weak_ptr<Forwarder*>(self_), name] {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->ResumeParked(name);
+  });
+  return true;
+}
+
+void Forwarder::ResumeParked(const std::string& name) {
+  for (auto& [id, stream] : streams_) {
+    if (stream->phase != Phase::kParked) continue;
+    if (!name.empty() && name != StreamName(stream->topic, stream->partition)) continue;
+    stream->timer.Cancel();
+    stream->phase = Phase::kReady;
+    Step(*stream);
+  }
+}
+
 void Forwarder::Measure() {
   Status status{.streams = streams_.size()};
   for (auto& [id, stream] : streams_) {
@@ -38,11 +63,15 @@ void Forwarder::Measure() {
                             .backlog_records = backlog,
                             .oldest_ms = OldestOf(*stream),
                             .trouble = stream->trouble});
+    if (stream->phase != Phase::kParked) continue;
+    ++status.parked_streams;
+    if (status.parked.size() < kWorstShown) status.parked.push_back(status.worst.back());
   }
   std::ranges::sort(status.worst, {}, &StreamStatus::oldest_ms);
   if (!status.worst.empty()) status.oldest_ms = status.worst.front().oldest_ms;
   if (status.worst.size() > kWorstShown) status.worst.resize(kWorstShown);
   metrics::AgentMetrics& metrics = context_.metrics;
+  metrics.parked_streams.Set(static_cast<double>(status.parked_streams));
   metrics.backlog_records.Set(static_cast<double>(status.backlog_records));
   // What the spool still holds, some of it delivered already: a bound.
   metrics.backlog_bytes.Set(

@@ -131,6 +131,7 @@ void Forwarder::Step(Stream& stream) {
   TakeTopicId(stream);
   stream.node = leader;
   if (stream.doubt) return Reconcile(stream);
+  if (!stream.pieces.empty() && stream.pieces.front().poison()) return SetAside(stream);
   if (!stream.record.identity.known() || stream.new_epoch) return Renew(stream);
   if (stream.flights.size() < Window(stream)) Enqueue(stream, leader);
 }
@@ -143,6 +144,7 @@ void Forwarder::StepAll() {
 // takes any sequence from one that it does not know, so that a batch could overtake one that was
 // refused.
 size_t Forwarder::Window(const Stream& stream) const {
+  if (!stream.pieces.empty()) return 1;
   return context_.loop.WallClockMs() < stream.fresh_until_ms ? kWindow : 1;
 }
 
@@ -193,6 +195,7 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset) {
   stream.record.confirmed = end;
   if (tier_offset >= 0) stream.record.tier_offset = tier_offset;
   stream.rewind = std::max(stream.rewind, end);
+  DropPieces(stream);
   stream.attempts = 0;
   stream.trouble.clear();
   log_.Note(stream.id, stream.record);

@@ -27,6 +27,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/dead_letter.h"
 #include "agent/delivery_outcome.h"
 #include "agent/forward_log.h"
 #include "agent/forward_state.h"
@@ -53,6 +54,8 @@ class Forwarder final : public proxy::TierObserver {
     base::Duration backoff_max = std::chrono::seconds(10);
     base::Duration park_retry = std::chrono::seconds(30);
     base::Duration record_interval = std::chrono::milliseconds(100);
+    DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
+    std::string dead_letter_topic;  // Of kTopic.
     // The tier may forget the producer of records that are twice as old as this.
     std::chrono::milliseconds fresh_for = std::chrono::hours(12);
   };
@@ -75,6 +78,9 @@ class Forwarder final : public proxy::TierObserver {
     int64_t backlog_records = 0;
     int64_t oldest_ms = 0;
     std::vector<StreamStatus> worst;  // With the oldest backlogs, at most kWorstShown.
+    size_t parked_streams = 0;
+    std::vector<StreamStatus>
+        parked;  // Held until somebody changes something; at most kWorstShown.
   };
   static constexpr size_t kWorstShown = 20;
   // As many as a tier recognises when they are repeated.
@@ -93,6 +99,9 @@ class Forwarder final : public proxy::TierObserver {
   void Flush(base::Task done) { log_.Flush(std::move(done)); }
   // Up to a second old. From any thread.
   [[nodiscard]] Status GetStatus();
+  // Tries a parked stream now, or all of them if `name` is empty. False: none such was parked, as
+  // of GetStatus. From any thread.
+  bool Resume(const std::string& name);
   // Keeps a value in the spool's state, some time soon.
   void Keep(std::string key, std::string value) { log_.Note(std::move(key), std::move(value)); }
 
@@ -112,8 +121,25 @@ class Forwarder final : public proxy::TierObserver {
     Outcome outcome = Outcome::kDelivered;
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
     int64_t tier_offset = -1;
+    std::string message;           // With an error, if there is more to say.
+    std::vector<int32_t> refused;  // Which records it is about, if the tier named some; ascending.
   };
-  enum class Phase : uint8_t { kReady, kAwaitingIdentity, kReconciling, kBackoff, kParked };
+  // A part of a batch that was refused whole. The first begins at the confirmed end.
+  struct Piece {
+    int64_t end = 0;
+    kafka::ErrorCode error = kafka::ErrorCode::kNone;  // Why it can never be delivered.
+    std::string message = {};
+
+    [[nodiscard]] bool poison() const { return error != kafka::ErrorCode::kNone; }
+  };
+  enum class Phase : uint8_t {
+    kReady,
+    kAwaitingIdentity,
+    kReconciling,
+    kSettingAside,
+    kBackoff,
+    kParked
+  };
   struct Stream {
     spool::StreamId id;
     std::string topic;
@@ -134,6 +160,8 @@ class Forwarder final : public proxy::TierObserver {
     bool failed = false;            // One of the flights: the rest is drained.
     int32_t node = proxy::kNoNode;  // Where the flights went.
     std::deque<Flight> flights;
+    std::deque<Piece> pieces;
+    int64_t at_leader = -1;      // The tier's leader has everything below, as it said.
     uint32_t attempts = 0;       // In a row, without progress.
     int64_t fresh_until_ms = 0;  // The tier remembers the producer at least until then.
     std::string trouble;
@@ -153,6 +181,12 @@ class Forwarder final : public proxy::TierObserver {
   struct Outgoing {
     Stream* stream = nullptr;
     spool::Lease lease;
+    int64_t base = 0;
+    int64_t end = 0;
+    std::string part = {};  // In place of the entry, if it is not all of it.
+
+    [[nodiscard]] const spool::EntryView& entry() const { return lease.entries().front(); }
+    [[nodiscard]] std::string_view bytes() const { return part.empty() ? entry().bytes : part; }
   };
   struct Sent {
     Stream* stream = nullptr;
@@ -182,7 +216,8 @@ class Forwarder final : public proxy::TierObserver {
                                                   const std::vector<Outgoing>& gathered) const;
   void OnAnswer(int32_t node, std::vector<Sent> sent, size_t bytes, base::TimePoint begun,
                 const base::Result<kafka::ProduceResponse>& response);
-  void Settle(Stream& stream, int64_t base, kafka::ErrorCode error, int64_t tier_offset, bool lost);
+  void Settle(Stream& stream, int64_t base, TierAnswer answer);
+  [[nodiscard]] base::Result<Outgoing> TakeOne(Stream& stream);
 
   // forward_recovery.cc: what follows when a batch was not confirmed.
   void Recover(Stream& stream);
@@ -196,9 +231,19 @@ class Forwarder final : public proxy::TierObserver {
   [[nodiscard]] bool MadeAnew(const Stream& stream);
   void TakeTopicId(Stream& stream);
 
+  // forward_refused.cc: what is refused for good.
+  void Refuse(Stream& stream, const Flight& flight, const std::string& trouble);
+  void SetAside(Stream& stream);
+  void OnSetAside(Stream& stream, const Piece& piece, const ForwardRecord& after);
+  [[nodiscard]] base::Result<ForwardLog::Aside> DeadLettersOf(const Stream& stream,
+                                                              const Piece& piece);
+  [[nodiscard]] std::string DeadLetterStream(const Stream& stream);
+  static void DropPieces(Stream& stream);
+
   // forward_status.cc: how far delivery has come.
   [[nodiscard]] int64_t OldestOf(Stream& stream);
   void Measure();
+  void ResumeParked(const std::string& name);
 
   const Context context_;
   const Options options_;

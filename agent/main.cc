@@ -150,7 +150,8 @@ int Run(CommandLine line) {
     Print("holdfast " HOLDFAST_VERSION "\n");
     return kExitFine;
   }
-  if (line.command == Command::kSpool) return RunSpoolCommand(line.spool);
+  if (line.command == Command::kSpool || line.command == Command::kDlq)
+    return RunSpoolCommand(line.spool);
   for (char** variable = environ; *variable != nullptr; ++variable)
     line.sources.environment.emplace_back(*variable);
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();

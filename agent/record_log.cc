@@ -21,14 +21,6 @@ using kafka::SequencedBatch;
 constexpr int64_t kFirstIdLeast = int64_t{1} << 40;
 constexpr uint64_t kFirstIdRange = uint64_t{1} << 61;
 
-spool::Tag TagOf(const kafka::Producer& producer) {
-  spool::Tag tag{};
-  base::StoreLittle(tag.data(), producer.id);
-  base::StoreLittle(tag.data() + 8, producer.epoch);
-  base::StoreLittle(tag.data() + 10, producer.base_sequence);
-  return tag;
-}
-
 kafka::Producer ProducerOf(const spool::Tag& tag) {
   return {.id = base::LoadLittle<int64_t>(tag.data()),
           .epoch = base::LoadLittle<int16_t>(tag.data() + 8),
@@ -58,6 +50,14 @@ std::string EncodeId(int64_t id) {
 }
 
 }  // namespace
+
+spool::Tag TagOf(const kafka::Producer& producer) {
+  spool::Tag tag{};
+  base::StoreLittle(tag.data(), producer.id);
+  base::StoreLittle(tag.data() + 8, producer.epoch);
+  base::StoreLittle(tag.data() + 10, producer.base_sequence);
+  return tag;
+}
 
 class RecordLog::AppendOperation final : public spool::Operation {
  public:

@@ -43,6 +43,9 @@ struct KeptState {
   std::unordered_map<uint32_t, ForwardRecord> forward;  // By stream id.
 };
 
+// Who wrote an entry, so that replay need not look into it.
+spool::Tag TagOf(const kafka::Producer& producer);
+
 class RecordLog final : public spool::Owner, public proxy::RecordSink {
  public:
   static constexpr int64_t kProducerExpiryMs = 24 * 3600 * 1000;

@@ -18,6 +18,18 @@ namespace {
 
 using std::chrono::milliseconds;
 
+DeadLetterPolicy PolicyOf(config::DeadLetters::Policy policy) {
+  switch (policy) {
+    case config::DeadLetters::spool:
+      return DeadLetterPolicy::kSpool;
+    case config::DeadLetters::topic:
+      return DeadLetterPolicy::kTopic;
+    case config::DeadLetters::park:
+      return DeadLetterPolicy::kPark;
+  }
+  return DeadLetterPolicy::kPark;
+}
+
 base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
@@ -39,6 +51,8 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .metadata_refresh = milliseconds(upstream.metadata_refresh_ms()),
       .forward_request_bytes_max = upstream.request_bytes_max(),
       .forward_requests_in_flight = upstream.requests_in_flight_max(),
+      .dead_letters = PolicyOf(config.dead_letters().policy()),
+      .dead_letter_topic = config.dead_letters().topic_name(),
   };
   HF_ASSIGN_OR_RETURN(options.tier_identity, TierIdentityOf(upstream));
   const bool as_agent = config.access().tier_identity() == config::Access::agent;

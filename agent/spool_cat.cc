@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "agent/command_line.h"
+#include "agent/dead_letter.h"
 #include "agent/spool_text.h"
 #include "agent/spool_verbs.h"
 #include "agent/stream_names.h"
@@ -111,7 +112,8 @@ class Cat {
 
 base::Result<int> CatStream(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto view, OpenView(command));
-  const std::string& name = command.streams.front();
+  const std::string name = command.dead_letters ? DeadLetterStreamName(command.streams.front())
+                                                : command.streams.front();
   HF_ASSIGN_OR_RETURN(const spool::StreamId id, StreamNames(view->state()).Find(name));
   const spool::StreamState& stream = view->state().stream(id);
   const int64_t from = command.from.value_or(stream.start);

@@ -32,6 +32,8 @@ base::Result<int> Run(const SpoolCommand& command) {
       return DropStreams(command);
     case SpoolVerb::kCompact:
       return CompactSpool(command);
+    case SpoolVerb::kReplay:
+      return ReplayDeadLetters(command);
   }
   return kExitWrongUsage;
 }

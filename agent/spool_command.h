@@ -1,6 +1,7 @@
-// `holdfast spool VERB DIR`: what an operator does with a spool's directory, of an agent or of a
-// broker. status, ls, cat and verify only look, and work beside a running process; the others
-// change the directory, own it meanwhile, and refuse if a process has it.
+// `holdfast spool VERB DIR`, and `holdfast dlq VERB DIR` for dead letters in it: what an operator
+// does with a spool's directory, of an agent or of a broker. status, ls, cat and verify only look,
+// and work beside a running process; the others change the directory, own it meanwhile, and refuse
+// if a process has it.
 //
 // Output goes to standard output, what went wrong and progress to standard error.
 // Threads: main.
@@ -27,6 +28,7 @@ enum class SpoolVerb : uint8_t {
   kImport,
   kDrop,
   kCompact,
+  kReplay,  // Of dead letters.
 };
 
 enum class CatFormat : uint8_t { kText, kJson, kRaw };
@@ -46,10 +48,14 @@ struct SpoolCommand {
   bool all = false;
   bool copy = false;
   bool undo = false;
+  bool dead_letters = false;  // ls, cat: of dead letters only; streams are those they come from.
 };
 
 // Adds the verbs and their options below `spool`. Parsing fills `command`, which outlives `spool`.
 void AddSpoolVerbs(CLI::App& spool, SpoolCommand* command);
+
+// The same for `holdfast dlq`: what an agent set aside in its spool.
+void AddDlqVerbs(CLI::App& dlq, SpoolCommand* command);
 
 // Returns the exit code.
 int RunSpoolCommand(const SpoolCommand& command);

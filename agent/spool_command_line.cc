@@ -1,4 +1,4 @@
-// The verbs of `holdfast spool`, their options and what --help says.
+// The verbs of `holdfast spool` and `holdfast dlq`, their options and what --help says.
 #include <CLI/CLI.hpp>
 #include <map>
 #include <string>
@@ -83,6 +83,33 @@ segments anew with only that, and gives the rest of their space back.
 Example:
   holdfast spool compact /var/spool/holdfast)";
 
+constexpr const char* kDlqLsFooter =
+    R"(Which streams have dead letters: in RECORDS and BYTES how many, in OLDEST since when.
+Beside a running process or without one. Changes nothing.
+
+Example:
+  holdfast dlq ls /var/spool/holdfast)";
+
+constexpr const char* kDlqCatFooter =
+    R"(STREAM is where they come from. In JSON, holdfast.dlq.* among the headers say why each is
+here; formats and exit codes are those of `holdfast spool cat`.
+Beside a running process or without one. Changes nothing.
+
+Example:
+  holdfast dlq cat /var/spool/holdfast orders/0 --format json | jq .headers)";
+
+constexpr const char* kDlqReplayFooter =
+    R"(Puts the dead letters of the streams, or of all if none is named, back at the end of the
+streams that they come from, without the headers that were added, and the agent delivers them when
+it runs again. Do it when what made the tier refuse them has changed. To throw dead letters away:
+holdfast spool drop DIR orders/0/dead-letters
+
+The agent must be stopped. One that runs does it itself:
+  curl -X POST 'http://127.0.0.1:9090/dead-letters/replay?stream=orders/0'
+
+Example:
+  holdfast dlq replay /var/spool/holdfast orders/0)";
+
 class Verbs {
  public:
   Verbs(CLI::App& spool, SpoolCommand* command) : spool_(spool), command_(command) {}
@@ -93,7 +120,7 @@ class Verbs {
          "--json", &command_->json, "As one JSON object");
     Flag(Add(SpoolVerb::kLs, "ls", "Its streams and what waits in each", kLsFooter), "--json",
          &command_->json, "As one JSON object a line");
-    AddCat();
+    AddCatOptions(Add(SpoolVerb::kCat, "cat", "The records of a stream", kCatFooter));
     Flag(Add(SpoolVerb::kVerify, "verify", "Check everything in it for damage", kVerifyFooter),
          "--json", &command_->json, "As one JSON object");
     AddYes(Add(SpoolVerb::kRepair, "repair", "Write damaged segments anew", kRepairFooter));
@@ -102,6 +129,24 @@ class Verbs {
     AddDrop();
     Add(SpoolVerb::kCompact, "compact", "Give disk space back that delivered records still take",
         kCompactFooter);
+  }
+
+  void AddAllOfDlq() {
+    const auto add = [this](SpoolVerb verb, const char* name, const char* description,
+                            const char* footer) {
+      CLI::App* added = Add(verb, name, description, footer);
+      added->callback([command = command_, verb] {
+        command->verb = verb;
+        command->dead_letters = true;
+      });
+      return added;
+    };
+    Flag(add(SpoolVerb::kLs, "ls", "Which streams have dead letters, and how many", kDlqLsFooter),
+         "--json", &command_->json, "As one JSON object a line");
+    AddCatOptions(add(SpoolVerb::kCat, "cat", "The dead letters of a stream", kDlqCatFooter));
+    add(SpoolVerb::kReplay, "replay", "Have dead letters delivered again", kDlqReplayFooter)
+        ->add_option("STREAM", command_->streams, "Such as orders/0 [all]")
+        ->type_name("");
   }
 
  private:
@@ -127,8 +172,7 @@ class Verbs {
   }
   void AddYes(CLI::App* verb) { Flag(verb, "--yes", &command_->yes, "Do not ask"); }
 
-  void AddCat() {
-    CLI::App* cat = Add(SpoolVerb::kCat, "cat", "The records of a stream", kCatFooter);
+  void AddCatOptions(CLI::App* cat) {
     cat->add_option("STREAM", command_->streams, "Such as orders/0")
         ->required()
         ->expected(1)
@@ -188,6 +232,12 @@ void AddSpoolVerbs(CLI::App& spool, SpoolCommand* command) {
   spool.require_subcommand(0, 1);
   spool.get_formatter()->label("SUBCOMMAND", "VERB");
   Verbs(spool, command).AddAll();
+}
+
+void AddDlqVerbs(CLI::App& dlq, SpoolCommand* command) {
+  dlq.require_subcommand(0, 1);
+  dlq.get_formatter()->label("SUBCOMMAND", "VERB");
+  Verbs(dlq, command).AddAllOfDlq();
 }
 
 }  // namespace holdfast::agent

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/command_line.h"
+#include "agent/dead_letter.h"
 #include "agent/spool_text.h"
 #include "agent/spool_verbs.h"
 #include "agent/stream_names.h"
@@ -108,6 +109,17 @@ base::Result<std::vector<Backlog>> MeasureBacklogs(const OfflineView& view, bool
   return backlogs;
 }
 
+std::vector<spool::StreamId> Shown(const SpoolCommand& command, const StreamNames& names,
+                                   const OfflineView& view) {
+  std::vector<spool::StreamId> shown = names.Sorted();
+  if (!command.dead_letters) return shown;
+  std::erase_if(shown, [&](spool::StreamId id) {
+    const spool::StreamState& stream = view.state().stream(id);
+    return !ParseDeadLetterStreamName(names.Of(id)) || stream.start == stream.end;
+  });
+  return shown;
+}
+
 }  // namespace
 
 base::Result<int> ShowStatus(const SpoolCommand& command) {
@@ -143,17 +155,22 @@ base::Result<int> ListStreams(const SpoolCommand& command) {
   const StreamNames names(view->state());
   bool damaged = false;
   HF_ASSIGN_OR_RETURN(const std::vector<Backlog> backlogs, MeasureBacklogs(*view, &damaged));
+  const std::vector<spool::StreamId> shown = Shown(command, names, *view);
+  const auto name_of = [&](spool::StreamId id) {
+    return std::string(command.dead_letters ? *ParseDeadLetterStreamName(names.Of(id))
+                                            : names.Of(id));
+  };
   size_t width = 6;
-  for (const spool::StreamId id : names.Sorted()) width = std::max(width, names.Of(id).size());
+  for (const spool::StreamId id : shown) width = std::max(width, name_of(id).size());
   if (!command.json)
     Print(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", "STREAM", width, "START",
                       "END", "RECORDS", "BYTES", "OLDEST"));
-  for (const spool::StreamId id : names.Sorted()) {
+  for (const spool::StreamId id : shown) {
     const spool::StreamState& stream = view->state().stream(id);
     const Backlog& backlog = backlogs[id.value()];
     if (command.json) {
       Json json;
-      json["stream"] = names.Of(id);
+      json["stream"] = name_of(id);
       json["id"] = id.value();
       json["start"] = stream.start;
       json["end"] = stream.end;
@@ -162,7 +179,7 @@ base::Result<int> ListStreams(const SpoolCommand& command) {
       json["oldest_ms"] = backlog.oldest_ms ? Json(*backlog.oldest_ms) : Json();
       Print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
     } else {
-      Print(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", names.Of(id), width,
+      Print(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", name_of(id), width,
                         stream.start, stream.end, CountText(backlog.records),
                         BytesText(backlog.bytes), SinceText(backlog.oldest_ms)));
     }

@@ -21,6 +21,7 @@ base::Result<int> ExportSpool(const SpoolCommand& command);
 base::Result<int> ImportSpool(const SpoolCommand& command);
 base::Result<int> DropStreams(const SpoolCommand& command);
 base::Result<int> CompactSpool(const SpoolCommand& command);
+base::Result<int> ReplayDeadLetters(const SpoolCommand& command);
 
 // From the files that the command names.
 base::Result<spool::KeyRing> ReadKeys(const SpoolCommand& command);

@@ -198,8 +198,13 @@ AgentMetrics::AgentMetrics(Registry& registry)
                                                  .label = "cause"})),
       dead_letter_records(registry.AddCounterFamily(
           {.name = "holdfast_agent_dead_letter_records_total",
-           .help = "Records put into the dead letter file or topic, by cause.",
+           .help = "Records that the tier refuses for good, set aside or put into the dead letter "
+                   "topic, by cause.",
            .label = "cause"})),
+      parked_streams(registry.AddGauge(
+          {.name = "holdfast_agent_parked_streams",
+           .help =
+               "Partitions that are held until somebody changes rights, settings or records."})),
       forward_retries(registry.AddCounterFamily(
           {.name = "holdfast_agent_forward_retries_total",
            .help = "Produce requests to the tier that are tried again, by cause.",

@@ -92,9 +92,10 @@ struct AgentMetrics {
   Gauge& backlog_bytes;
   Family<Counter>& dropped_records;      // By cause.
   Family<Counter>& dead_letter_records;  // By cause.
-  Family<Counter>& forward_retries;      // By cause.
-  Family<Counter>& forward_errors;       // By Kafka's name of the code, or the kind of failure.
-  Histogram& forward_seconds;            // One produce request to the tier.
+  Gauge& parked_streams;
+  Family<Counter>& forward_retries;  // By cause.
+  Family<Counter>& forward_errors;   // By Kafka's name of the code, or the kind of failure.
+  Histogram& forward_seconds;        // One produce request to the tier.
   Gauge& forward_in_flight_bytes;
   Gauge& upstream_connected;  // 1 while any broker of the tier answers, else 0.
   Gauge& upstream_connections;

@@ -2,8 +2,10 @@
 // arrives whole, in order and once.
 #include "agent/forwarder.h"
 
+#include <map>
 #include <numeric>
 
+#include "agent/dead_letter.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
 
@@ -506,7 +508,9 @@ INSTANTIATE_TEST_SUITE_P(
                     EpochCase{"Fenced", ErrorCode::kProducerFenced}),
     [](const auto& test) { return test.param.name; });
 
-TEST_F(ForwarderTest, ARefusedBatchIsHeldAndNothingOvertakesIt) {
+TEST_F(ForwarderTest, ARefusedBatchIsHeldAndNothingOvertakesItIfSoWished) {
+  options_.dead_letters = DeadLetterPolicy::kPark;
+  CrashAndRestart();
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 1);
   clock_.Advance(std::chrono::seconds(1));
@@ -598,6 +602,219 @@ TEST_F(ForwarderTest, WithoutTheRightToWriteAStreamIsHeldAndTriedRarely) {
   EXPECT_TRUE(cache_.Denied("a", clock_.wall_clock_ms())) << "clients are to hear of it";
   clock_.Advance(options_.park_retry);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+}
+
+TEST_F(ForwarderTest, APartitionThatIsParkedIsTriedAtOnceWhenSomebodyAsks) {
+  tier_.Connect();
+  EXPECT_FALSE(forwarder_->Resume("a/0"));
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed}};
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(2));
+  ASSERT_EQ(forwarder_->GetStatus().parked_streams, 1);
+  EXPECT_EQ(forwarder_->GetStatus().parked.front().name, "a/0");
+  EXPECT_EQ(metrics_.parked_streams.Value(), 1);
+  EXPECT_FALSE(forwarder_->Resume("a/1"));
+  EXPECT_TRUE(forwarder_->Resume("a/0"));
+  clock_.RunUntilIdle();
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(forwarder_->GetStatus().parked_streams, 0);
+}
+
+TEST_F(ForwarderTest, AnotherClusterGetsTheRest) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("a", 0, 3, 5);
+  clock_.RunUntilIdle();
+  tier_.cluster_id = "another";
+  tier_.RemoveTopic("a");
+  tier_.AddTopic("a", 2);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(3, 5));
+  EXPECT_EQ(tier_.seen.back().id, 501);
+  EXPECT_EQ(tier_.seen.back().epoch, 0);
+}
+
+class DeadLetterTest : public ForwarderTest {
+ protected:
+  struct Letter {
+    std::string value;
+    std::map<std::string, std::string> headers;
+  };
+  std::vector<Letter> Letters(const std::string& stream = "a/0/dead-letters") {
+    std::vector<Letter> letters;
+    const auto id = spool_->FindStream(stream);
+    if (!id) return letters;
+    const spool::OffsetRange range = spool_->Range(*id);
+    for (int64_t at = range.start; at < range.end;) {
+      const auto lease = spool_->Read(*id, at, 1);
+      EXPECT_TRUE(lease);
+      const kafka::RecordBatchView batch(lease->entries().front().bytes);
+      AddLetters(batch, letters);
+      at = lease->entries().front().info.end_offset();
+    }
+    return letters;
+  }
+  static void AddLetters(const kafka::RecordBatchView& batch, std::vector<Letter>& letters) {
+    const auto records = kafka::UncompressedRecords::Of(batch);
+    kafka::RecordReader reader(batch.header(), records->bytes());
+    kafka::Record record;
+    while (reader.Next(&record)) {
+      Letter& letter = letters.emplace_back(Letter{.value = std::string(*record.value)});
+      for (const auto& header : record.headers) {
+        letter.headers[std::string(header.key)] = header.value.value_or("");
+      }
+    }
+  }
+  static Values ValuesOf(const std::vector<Letter>& letters) {
+    Values values;
+    for (const Letter& letter : letters) values.push_back(letter.value);
+    return values;
+  }
+};
+
+TEST_F(DeadLetterTest, ARefusedRecordIsSetAsideAndItsStreamGoesOn) {
+  tier_.poison = {"3"};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 10);
+  EXPECT_EQ(Backlog(), 0);
+  Values expected = Numbers(0, 10);
+  std::erase(expected, "3");
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+  const std::vector<Letter> letters = Letters();
+  ASSERT_EQ(ValuesOf(letters), Values{"3"});
+  std::map<std::string, std::string> headers = letters[0].headers;
+  EXPECT_GT(std::stoll(headers.extract("holdfast.dlq.time").mapped()), 0);
+  EXPECT_EQ(headers, (std::map<std::string, std::string>{{"holdfast.dlq.topic", "a"},
+                                                         {"holdfast.dlq.partition", "0"},
+                                                         {"holdfast.dlq.offset", "3"},
+                                                         {"holdfast.dlq.error", "INVALID_RECORD"},
+                                                         {"holdfast.dlq.message", "no good"}}));
+  EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 1);
+}
+
+TEST_F(DeadLetterTest, OnlyTheRecordsThatTheTierNamesAreSetAside) {
+  tier_.poison = {"1", "2", "5"};
+  tier_.Connect();
+  ASSERT_EQ(Produce("a", 0, {"0", "1", "2", "3", "4", "5"}).error, ErrorCode::kNone);
+  ProduceNumbers("a", 0, 6, 9);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "3", "4", "6", "7", "8"}));
+  const std::vector<Letter> letters = Letters();
+  EXPECT_EQ(ValuesOf(letters), (Values{"1", "2", "5"}));
+  EXPECT_EQ(letters[1].headers.at("holdfast.dlq.offset"), "2");
+}
+
+TEST_F(DeadLetterTest, OfABatchThatIsTooLargeTheRecordsThatFitAreDelivered) {
+  tier_.batch_bytes_max = 150;
+  tier_.Connect();
+  const std::string large(200, 'x');
+  ASSERT_EQ(Produce("a", 0, {"0", "1", large, "3", "4", "5", "6", "7", "8", "9"}).error,
+            ErrorCode::kNone);
+  ProduceNumbers("a", 0, 10, 11);
+  EXPECT_EQ(Backlog(), 0);
+  Values expected = Numbers(0, 11);
+  expected.erase(expected.begin() + 2);
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+  EXPECT_EQ(ValuesOf(Letters()), Values{large});
+}
+
+TEST_F(DeadLetterTest, NothingIsLostOrDoubledWhateverDiesMeanwhile) {
+  tier_.Connect();
+  int produced = 0;
+  Values expected;
+  Values poison;
+  for (int round = 0; round < 24; ++round) {
+    Values values = Numbers(produced, produced + 5);
+    const std::string bad = values[static_cast<size_t>(round) % 5];
+    tier_.poison.insert(bad);
+    poison.push_back(bad);
+    ASSERT_EQ(Produce("a", 0, values).error, ErrorCode::kNone);
+    std::erase(values, bad);
+    expected.insert(expected.end(), values.begin(), values.end());
+    produced += 5;
+    for (int i = 0; i < round % 7; ++i) tier_.faults.push_back({});
+    tier_.faults.push_back({.kind = round % 2 == 0 ? Fault::kLoseAnswer : Fault::kLoseRequest});
+    clock_.Advance(std::chrono::milliseconds(40 * (round % 6)));
+    if (round % 3 != 0) CrashAndRestart();
+    tier_.faults.clear();
+    Reconnect();
+  }
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+  EXPECT_EQ(ValuesOf(Letters()), poison);
+}
+
+TEST_F(DeadLetterTest, ATopicTakesThemIfSoWished) {
+  options_.dead_letters = DeadLetterPolicy::kTopic;
+  options_.dead_letter_topic = "b";
+  CrashAndRestart();
+  tier_.poison = {"1"};
+  tier_.Connect();
+  ProduceNumbers("a", 1, 0, 3);
+  // This tier judges by the value, so it refuses the dead letter as well, at first.
+  tier_.poison.clear();
+  clock_.Advance(options_.park_retry);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 1), (Values{"0", "2"}));
+  EXPECT_EQ(tier_.Values("b", 0), Values{"1"});
+  std::vector<Letter> letters;
+  AddLetters(kafka::RecordBatchView(tier_.logs[{"b", 0}].batches[0]), letters);
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.topic"), "a");
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.partition"), "1");
+}
+
+// What is refused in the dead letter topic is not a dead letter of its own.
+TEST_F(DeadLetterTest, ADeadLetterTopicThatRefusesIsHeld) {
+  options_.dead_letters = DeadLetterPolicy::kTopic;
+  options_.dead_letter_topic = "b";
+  CrashAndRestart();
+  tier_.poison = {"1"};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3);
+  EXPECT_EQ(Backlog(), 1);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2"}));
+  EXPECT_EQ(forwarder_->GetStatus().worst.front().name, "b/0");
+}
+
+TEST_F(DeadLetterTest, ABatchThatNobodyCanReadIsSetAsideAsItIs) {
+  kafka::RecordBatchBuilder builder({});
+  builder.Add({.timestamp = clock_.wall_clock_ms(), .value = "0"});
+  builder.Add({.timestamp = clock_.wall_clock_ms(), .value = "1"});
+  std::string bytes = std::move(builder).Build();
+  bytes[kafka::kBatchHeaderSize] = 7;  // A record's length that is none.
+  const DeadLetters dead = BuildDeadLetters(bytes, {.topic = "a", .offset = 4});
+  EXPECT_EQ(dead.record_count, 1);
+  std::vector<Letter> letters;
+  AddLetters(kafka::RecordBatchView(dead.batch), letters);
+  EXPECT_EQ(letters[0].value, bytes);
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.batch"), "2");
+  const auto restored = RestoreDeadLetters(dead.batch);
+  ASSERT_TRUE(restored) << restored.error().message;
+  EXPECT_EQ(restored->batch, bytes);
+  EXPECT_EQ(restored->record_count, 2);
+}
+
+// It is stored, and its repeat is refused: the limit was lowered meanwhile.
+TEST_F(DeadLetterTest, WhatTheLeaderHasIsNoDeadLetter) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend},
+                  {Fault::kRefuse, ErrorCode::kMessageTooLarge}};
+  ProduceNumbers("a", 0, 2, 3);
+  clock_.Advance(std::chrono::seconds(5));
+  ProduceNumbers("a", 0, 3, 4);
+  tier_.faults = {{.kind = Fault::kLoseAnswer}, {Fault::kRefuse, ErrorCode::kMessageTooLarge}};
+  ProduceNumbers("a", 0, 4, 5);
+  clock_.RunUntilIdle();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 5));
+  EXPECT_TRUE(Letters().empty());
 }
 
 TEST(IdentityTest, SequencesWrapAsKafkasDo) {

@@ -1,11 +1,21 @@
 #!/usr/bin/python3
 """What the agent delivers to a real Apache Kafka when something goes wrong on the way."""
 
+import json
+import subprocess
+import time
+import urllib.request
+
 import apache_kafka
+import harness
 import relay
-from harness import consume, produce, wait_for
+from harness import consume, wait_for
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import ConfigResource, NewTopic
 
 TOPIC = "orders"
+DAY_MS = 24 * 3600 * 1000
 
 
 def lines(first, last):
@@ -13,32 +23,153 @@ def lines(first, last):
 
 
 class DeliveryTest(apache_kafka.Case):
+    def begin(self, options=None, *settings):
+        self.tier = self.kafka({"num.partitions": 1, "auto.create.topics.enable": "false",
+                                **(options or {})}, relay=True).start()
+        self.admin = self.tier.admin()
+        self.make_topic()
+        self.sidecar = self.agent(
+            self.tier.upstream, "--set", "agent.upstream.backoff_max_ms=300ms",
+            "--set", "agent.upstream.metadata_refresh_ms=1s",
+            "--set", "agent.upstream.timeout_ms=5s", *settings).start()
+        self.producer = Producer({"bootstrap.servers": self.sidecar.address, "linger.ms": 20,
+                                  "log_level": 2})
+
+    def make_topic(self):
+        for done in self.admin.create_topics([NewTopic(TOPIC, 1, 1)]).values():
+            done.result(30)
+
+    def delete_topic(self):
+        for done in self.admin.delete_topics([TOPIC]).values():
+            done.result(30)
+
+    def set_limit(self, **settings):
+        config = {name.replace("_", "."): str(value) for name, value in settings.items()}
+        for done in self.admin.alter_configs(
+                [ConfigResource(ConfigResource.Type.TOPIC, TOPIC, set_config=config)]).values():
+            done.result(30)
+
+    def produce(self, values, timestamp=0):
+        """Until the agent has acknowledged them."""
+        failed = []
+        for value in values:
+            self.producer.produce(TOPIC, value, timestamp=timestamp,
+                                  on_delivery=lambda error, _: error and failed.append(error))
+        self.assertEqual(self.producer.flush(30), 0)
+        self.assertEqual(failed, [])
+
+    def stored(self):
+        return consume(self.tier.address, TOPIC)
+
+    def wait_stored(self, expected):
+        wait_for(lambda: len(self.stored()) >= len(expected), 60, f"{len(expected)} in Kafka")
+        self.sidecar.wait_drained()
+        self.assertEqual(self.stored(), expected)
+
+    def status(self):
+        return json.loads(self.sidecar.get("/status"))
+
+    def post(self, path):
+        request = urllib.request.Request(f"http://{self.sidecar.admin}{path}", method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+
+    def dlq(self, verb, *arguments):
+        return subprocess.run([harness.HOLDFAST, "dlq", verb, self.path("agent"), *arguments],
+                              check=True, capture_output=True, text=True).stdout
+
     def test_lost_answers_and_crashes_neither_lose_nor_double_records(self):
-        kafka = self.kafka({"num.partitions": 1}, relay=True).start()
-        agent = self.agent(kafka.upstream, "--set", "agent.upstream.backoff_max_ms=300ms").start()
-        produce(agent.address, TOPIC, lines(0, 100))
-        agent.wait_drained()
+        self.begin()
+        self.produce(lines(0, 100))
+        self.wait_stored(lines(0, 100))
 
         # Kafka has stored them, and nobody hears of it.
-        kafka.relay.hold(relay.ANSWERS)
-        produce(agent.address, TOPIC, lines(100, 200), "-X", "enable.idempotence=true")
-        wait_for(lambda: len(consume(kafka.address, TOPIC)) == 200, what="200 records in Kafka")
-        kafka.relay.cut()
-        kafka.relay.heal()
-        agent.wait_drained()
-        self.assertEqual(consume(kafka.address, TOPIC), lines(0, 200))
+        self.tier.relay.hold(relay.ANSWERS)
+        self.produce(lines(100, 200))
+        wait_for(lambda: len(self.stored()) == 200, what="200 records in Kafka")
+        self.tier.relay.reset()
+        self.tier.relay.heal()
+        self.wait_stored(lines(0, 200))
 
         # The same, and both processes are gone.
-        kafka.relay.hold(relay.ANSWERS)
-        produce(agent.address, TOPIC, lines(200, 300))
-        wait_for(lambda: len(consume(kafka.address, TOPIC)) == 300, what="300 records in Kafka")
-        agent.kill()
-        kafka.kill()
-        kafka.relay.heal()
-        kafka.start()
-        agent.start()
-        agent.wait_drained()
-        self.assertEqual(consume(kafka.address, TOPIC), lines(0, 300))
+        self.tier.relay.hold(relay.ANSWERS)
+        self.produce(lines(200, 300))
+        wait_for(lambda: len(self.stored()) == 300, what="300 records in Kafka")
+        self.sidecar.kill()
+        self.tier.kill()
+        self.tier.relay.heal()
+        self.tier.start()
+        self.sidecar.start()
+        self.wait_stored(lines(0, 300))
+
+    def test_records_of_a_producer_that_kafka_forgot_are_not_doubled(self):
+        # Records of two days ago: Kafka forgets their producer whenever it looks.
+        self.begin({"producer.id.expiration.check.interval.ms": 1000})
+        old = int(time.time() * 1000) - 2 * DAY_MS
+        self.produce(lines(0, 5), old)
+        self.wait_stored(lines(0, 5))
+        self.tier.relay.hold(relay.ANSWERS)
+        self.produce(lines(5, 10), old)
+        wait_for(lambda: len(self.stored()) == 10, what="10 records in Kafka")
+        self.tier.relay.cut()
+        time.sleep(1.5)
+        self.tier.relay.heal()
+        self.produce(lines(10, 15), old)
+        self.wait_stored(lines(0, 15))
+
+    def test_a_topic_that_is_made_anew_gets_what_the_old_one_did_not(self):
+        self.begin()
+        self.produce(lines(0, 50))
+        self.wait_stored(lines(0, 50))
+        self.tier.relay.cut()
+        self.produce(lines(50, 60))
+        self.delete_topic()
+        wait_for(lambda: TOPIC not in self.admin.list_topics(timeout=10).topics,
+                 what="the topic to be gone")
+        self.make_topic()
+        wait_for(lambda: TOPIC in self.admin.list_topics(timeout=10).topics, what="the new topic")
+        self.tier.relay.heal()
+        self.wait_stored(lines(50, 60))
+
+    def test_dead_letters_are_set_aside_and_can_be_replayed(self):
+        self.begin()
+        self.produce(lines(0, 5))
+        self.wait_stored(lines(0, 5))
+        self.tier.relay.cut()
+        large = "x" * 50000
+        self.produce([*lines(5, 10), large, *lines(10, 15)])
+        self.set_limit(max_message_bytes=5000)
+        self.tier.relay.heal()
+        self.wait_stored(lines(0, 15))
+
+        self.assertEqual(self.status()["dead_letters"],
+                         {"records": 1, "streams": [{"stream": "orders/0", "records": 1}]})
+        self.assertIn("orders/0", self.dlq("ls"))
+        letter = json.loads(self.dlq("cat", "orders/0", "--format", "json"))
+        self.assertEqual(letter["value"], large)
+        headers = {header["key"]: header["value"] for header in letter["headers"]}
+        self.assertEqual(headers["holdfast.dlq.error"], "MESSAGE_TOO_LARGE")
+        self.assertEqual(headers["holdfast.dlq.offset"], "10")
+
+        self.set_limit(max_message_bytes=1000000)
+        self.assertEqual(self.post("/dead-letters/replay?stream=orders/0"), 202)
+        self.wait_stored([*lines(0, 15), large])
+        self.assertEqual(self.status()["dead_letters"]["records"], 0)
+
+    def test_a_parked_partition_goes_on_when_somebody_asks(self):
+        self.begin(None, "--set", "agent.dead_letters.policy=park")
+        self.produce(lines(0, 5))
+        self.wait_stored(lines(0, 5))
+        self.tier.relay.cut()
+        self.produce(lines(5, 10))
+        self.set_limit(max_message_bytes=50)
+        self.tier.relay.heal()
+        parked = wait_for(lambda: self.status()["delivery"]["parked_streams"], 30, "parking")
+        self.assertEqual(parked[0]["stream"], "orders/0")
+        self.assertIn("MESSAGE_TOO_LARGE", parked[0]["trouble"])
+        self.set_limit(max_message_bytes=1000000)
+        self.assertEqual(self.post("/resume?stream=orders/0"), 202)
+        self.wait_stored(lines(0, 10))
 
 
 if __name__ == "__main__":

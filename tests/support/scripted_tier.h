@@ -13,7 +13,9 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -132,7 +134,12 @@ class ScriptedTier final : public proxy::Tier {
   std::deque<Fault> faults;  // One for each Produce request to come.
   bool held = false;         // Requests wait.
   bool describes = true;     // Serves DescribeProducers.
-  bool topic_ids = true;     // Tells the ids of topics.
+  std::string cluster_id = "scripted";
+  bool topic_ids = true;  // Tells the ids of topics.
+  // Batches with such values are refused, for these records; larger batches for their size. Before
+  // anything else is looked at, as Kafka does it.
+  std::set<std::string> poison;
+  size_t batch_bytes_max = std::numeric_limits<size_t>::max();
   kafka::ErrorCode describe_error = kafka::ErrorCode::kNone;
   int64_t next_producer_id = 500;
   int produces = 0;  // Produce requests that came.
@@ -147,7 +154,7 @@ class ScriptedTier final : public proxy::Tier {
  private:
   void TellMetadata() {
     kafka::MetadataResponse metadata;
-    metadata.cluster_id = "scripted";
+    metadata.cluster_id = cluster_id;
     metadata.controller_id = kNode;
     metadata.brokers.push_back({.node_id = kNode, .host = "tier", .port = 9092});
     for (const auto& [name, log] : logs) {
@@ -242,6 +249,7 @@ class ScriptedTier final : public proxy::Tier {
     result.base_offset = -1;
     result.error_code = fault.error;
     if (fault.kind == Fault::kRefuse) return;
+    if (!Acceptable(batch, result)) return;
     const auto sequenced = kafka::SequencedBatch::FromHeader(batch.header());
     const kafka::ProducerVerdict verdict = log.producers.Check(sequenced);
     if (fault.kind != Fault::kAccept && verdict.kind == Kind::kRefuse) {
@@ -258,6 +266,26 @@ class ScriptedTier final : public proxy::Tier {
     log.producers.Record(sequenced, {.base_offset = log.end, .timestamp = loop_.WallClockMs()});
     log.end += batch.record_count();
     log.batches.push_back(std::move(stored));
+  }
+
+  bool Acceptable(const kafka::RecordBatchView& batch,
+                  kafka::ProduceResponse::PartitionProduceResponse& result) {
+    if (batch.size() > batch_bytes_max) result.error_code = kafka::ErrorCode::kMessageTooLarge;
+    if (poison.empty()) return batch.size() <= batch_bytes_max;
+    const auto records = kafka::UncompressedRecords::Of(batch);
+    if (!records) {
+      result.error_code = kafka::ErrorCode::kInvalidRecord;
+      return false;
+    }
+    kafka::RecordReader reader(batch.header(), records->bytes());
+    kafka::Record record;
+    while (reader.Next(&record)) {
+      if (!poison.contains(std::string(record.value.value_or("")))) continue;
+      result.error_code = kafka::ErrorCode::kInvalidRecord;
+      result.record_errors.push_back(
+          {.batch_index = reader.count() - 1, .batch_index_error_message = "no good"});
+    }
+    return result.error_code == kafka::ErrorCode::kNone;
   }
 
   void ServeDescribe(std::string_view frame, const kafka::RequestHeader& header) {

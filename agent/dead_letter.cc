@@ -1,0 +1,137 @@
+#include "agent/dead_letter.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "kafka/record_batch.h"
+#include "kafka/record_batch_builder.h"
+#include "kafka/record_reader.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::RecordBatchView;
+using kafka::RecordHeader;
+
+constexpr std::string_view kStreamSuffix = "/dead-letters";
+constexpr std::string_view kHeaderPrefix = "holdfast.dlq.";
+constexpr std::string_view kBatchHeader = "holdfast.dlq.batch";
+
+// Calls `visit` with each record; kCorrupt if the batch cannot be read to its end.
+template <class Visit>
+base::Result<> ForEachRecord(const RecordBatchView& batch, Visit visit) {
+  HF_ASSIGN_OR_RETURN(const auto uncompressed, kafka::UncompressedRecords::Of(batch));
+  kafka::RecordReader reader(batch.header(), uncompressed.bytes());
+  kafka::Record record;
+  while (reader.Next(&record)) visit(record, reader.count() - 1);
+  return reader.status();
+}
+
+// The texts live as long as this.
+class OriginHeaders {
+ public:
+  explicit OriginHeaders(const DeadLetterOrigin& origin)
+      : origin_(origin),
+        partition_(std::to_string(origin.partition)),
+        time_(std::to_string(origin.time_ms)) {}
+
+  // Valid until the next call.
+  std::vector<RecordHeader> For(int32_t index, std::vector<RecordHeader> own) {
+    offset_ = std::to_string(origin_.offset + index);
+    own.push_back({"holdfast.dlq.topic", origin_.topic});
+    own.push_back({"holdfast.dlq.partition", partition_});
+    own.push_back({"holdfast.dlq.offset", offset_});
+    own.push_back({"holdfast.dlq.error", kafka::ErrorName(origin_.error)});
+    if (!origin_.message.empty()) own.push_back({"holdfast.dlq.message", origin_.message});
+    own.push_back({"holdfast.dlq.time", time_});
+    return own;
+  }
+
+ private:
+  const DeadLetterOrigin& origin_;
+  const std::string partition_;
+  const std::string time_;
+  std::string offset_;
+};
+
+DeadLetters WrapUnreadable(const RecordBatchView& batch, const DeadLetterOrigin& origin) {
+  const std::string count = std::to_string(batch.record_count());
+  OriginHeaders texts(origin);
+  const std::vector<RecordHeader> headers = texts.For(0, {{kBatchHeader, count}});
+  kafka::RecordBatchBuilder builder({});
+  builder.Add({.timestamp = origin.time_ms, .value = batch.bytes(), .headers = headers});
+  return {.batch = std::move(builder).Build(), .record_count = 1};
+}
+
+}  // namespace
+
+std::string DeadLetterStreamName(std::string_view stream_name) {
+  return std::string(stream_name).append(kStreamSuffix);
+}
+
+std::optional<std::string_view> ParseDeadLetterStreamName(std::string_view name) {
+  if (!name.ends_with(kStreamSuffix)) return std::nullopt;
+  return name.substr(0, name.size() - kStreamSuffix.size());
+}
+
+DeadLetters BuildDeadLetters(std::string_view bytes, const DeadLetterOrigin& origin) {
+  const RecordBatchView batch(bytes);
+  OriginHeaders headers(origin);
+  kafka::RecordBatchBuilder builder({.codec = batch.header().codec()});
+  const auto read = ForEachRecord(batch, [&](const kafka::Record& record, int32_t index) {
+    const std::vector<RecordHeader> all = headers.For(index, record.headers);
+    builder.Add(
+        {.timestamp = record.timestamp, .key = record.key, .value = record.value, .headers = all});
+  });
+  if (!read || builder.count() == 0) return WrapUnreadable(batch, origin);
+  const auto count = static_cast<uint32_t>(builder.count());
+  return {.batch = std::move(builder).Build(), .record_count = count};
+}
+
+base::Result<DeadLetters> RestoreDeadLetters(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(const RecordBatchView batch, RecordBatchView::Front(bytes));
+  kafka::RecordBatchBuilder builder({.codec = batch.header().codec()});
+  DeadLetters wrapped;
+  HF_RETURN_IF_ERROR(ForEachRecord(batch, [&](const kafka::Record& record, int32_t /*index*/) {
+    std::vector<RecordHeader> own = record.headers;
+    if (std::ranges::find(own, kBatchHeader, &RecordHeader::key) != own.end()) {
+      wrapped.batch = record.value.value_or("");
+      wrapped.record_count = 1;
+    }
+    std::erase_if(own,
+                  [](const RecordHeader& header) { return header.key.starts_with(kHeaderPrefix); });
+    builder.Add(
+        {.timestamp = record.timestamp, .key = record.key, .value = record.value, .headers = own});
+  }));
+  if (wrapped.record_count != 0) {
+    HF_ASSIGN_OR_RETURN(const RecordBatchView original, RecordBatchView::Front(wrapped.batch));
+    wrapped.record_count = static_cast<uint32_t>(original.record_count());
+    return wrapped;
+  }
+  if (builder.count() == 0) return base::Unexpected(base::Code::kCorrupt, "no record in the batch");
+  const auto count = static_cast<uint32_t>(builder.count());
+  return DeadLetters{.batch = std::move(builder).Build(), .record_count = count};
+}
+
+base::Result<std::string> SliceBatch(std::string_view bytes, int32_t first, int32_t count) {
+  const RecordBatchView batch(bytes);
+  kafka::RecordBatchBuilder builder({.codec = batch.header().codec()});
+  HF_RETURN_IF_ERROR(ForEachRecord(batch, [&](const kafka::Record& record, int32_t index) {
+    if (index < first || index - first >= count) return;
+    builder.Add({.timestamp = record.timestamp,
+                 .key = record.key,
+                 .value = record.value,
+                 .headers = record.headers});
+  }));
+  if (builder.count() != count) {
+    return base::Unexpected(base::Code::kCorrupt,
+                            fmt::format("a batch of {} records has no records {} to {}",
+                                        batch.record_count(), first, first + count - 1));
+  }
+  return std::move(builder).Build();
+}
+
+}  // namespace holdfast::agent

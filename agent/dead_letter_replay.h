@@ -1,0 +1,43 @@
+// Puts dead letters back at the end of the stream that they come from, for delivery: each batch is
+// appended there and trimmed here in one commit, so that it is in one of the two places, whatever
+// happens meanwhile. What is refused again is a dead letter again, behind the end of this replay.
+//
+// Ownership: spool and loop outlive it; it keeps itself until it is done.
+// Threads: the loop. Limits: one batch at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/executor.h"
+#include "base/result.h"
+#include "base/unique_function.h"
+#include "spool/spool.h"
+
+namespace holdfast::agent {
+
+class DeadLetterReplay final : public std::enable_shared_from_this<DeadLetterReplay> {
+ public:
+  // How many records were put back; after an error, those before it were.
+  using Done = base::UniqueFunction<void(base::Result<uint64_t>)>;
+
+  // `stream` is <topic>/<partition>. kNotFound: it has no dead letters.
+  static void Start(spool::Spool& spool, base::Executor& loop, std::string stream, Done done);
+
+ private:
+  class PutBack;
+  DeadLetterReplay(spool::Spool& spool, base::Executor& loop, std::string stream, Done done);
+  void Next();
+
+  spool::Spool& spool_;
+  base::Executor& loop_;
+  const std::string stream_;
+  Done done_;
+  spool::StreamId dead_{0};
+  int64_t at_ = 0;
+  int64_t end_ = 0;
+  uint64_t records_ = 0;
+};
+
+}  // namespace holdfast::agent
