@@ -2,11 +2,13 @@
 // it. What is decoded must encode, and from then on stay the same.
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "base/check.h"
 #include "base/endian.h"
 #include "kafka/dispatch.h"
+#include "kafka/endpoint_tail.h"
 #include "tests/support/kafka_apis.h"
 
 namespace {
@@ -48,6 +50,18 @@ bool AsResponse(std::string_view frame, int16_t api_key, int16_t version) {
   return true;
 }
 
+// What stands before the tail stays, and the tail made anew is found at the same place.
+void AsAnswerWithTail(std::string_view frame, int16_t api_key, int16_t version) {
+  if (!HasEndpointTail(api_key, version)) return;
+  const base::Result<EndpointTail> tail = FindEndpointTail(api_key, version, frame);
+  if (!tail) return;
+  const std::string again =
+      std::string(frame.substr(0, tail->begin)).append(EncodeEndpointTail(*tail).view());
+  const base::Result<EndpointTail> tail_again = FindEndpointTail(api_key, version, again);
+  HF_CHECK(tail_again && tail_again->begin == tail->begin &&
+           tail_again->node_endpoints.size() == tail->node_endpoints.size());
+}
+
 template <class... Requests>
 void AsAny(std::string_view bytes, Apis<Requests...> /*apis*/) {
   const base::Result<RequestHeader> header = ReadRequestHeader(bytes);
@@ -56,6 +70,7 @@ void AsAny(std::string_view bytes, Apis<Requests...> /*apis*/) {
   const auto api_key = base::LoadBig<int16_t>(bytes.data());
   const auto version = base::LoadBig<int16_t>(bytes.data() + 2);
   (void)(AsResponse<typename Requests::Response>(bytes.substr(4), api_key, version) || ...);
+  AsAnswerWithTail(bytes.substr(4), api_key, version);
 }
 
 struct Service {
