@@ -41,7 +41,9 @@ Session::Session(FrontDoor& front, net::Connection& connection, int32_t node)
       peer_(std::make_shared<const kafka::Peer>(kafka::Peer{
           .address = connection.peer().ToString(), .listener = connection.local().ToString()})) {}
 
-Session::~Session() = default;
+Session::~Session() {
+  for (HeldProduce& held : held_) held.reply.Close("the client is gone");
+}
 
 const Cluster& Session::CurrentCluster() {
   // Version first: a change in between is then seen next time.
