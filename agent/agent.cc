@@ -165,8 +165,10 @@ class RunningAgent final : public Agent {
     for (auto& done : drained) done.wait_until(end);
     auto flushed = std::make_shared<std::promise<void>>();
     auto waiting = flushed->get_future();
-    loops_.upstream->Post(
-        [this, flushed] { forwarder_->Flush([flushed] { flushed->set_value(); }); });
+    loops_.upstream->Post([this, flushed] {
+      KeepCluster();
+      forwarder_->Flush([flushed] { flushed->set_value(); });
+    });
     if (waiting.wait_until(end) != std::future_status::ready) {
       base::Log(base::LogLevel::kWarn, "agent", "draining took longer than {} ms",
                 deadline.count());
