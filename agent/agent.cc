@@ -52,14 +52,16 @@ std::map<std::string, int32_t, std::less<>> Declared(
 
 proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
                                      std::vector<net::HostPort> upstream,
-                                     const proxy::TierSecurity& security) {
+                                     const proxy::TierSecurity& security,
+                                     const proxy::LocalPolicies& policies) {
   return {.bootstrap = std::move(upstream),
           .advertised_host = options.advertised_host,
           .batch_bytes_max = options.batch_bytes_max,
           .timestamp_ahead_max = options.timestamp_ahead_max,
           .frame_bytes_max = options.request_bytes_max,
           .answer_within = 2 * options.upstream_timeout,
-          .tier_security = &security};
+          .tier_security = &security,
+          .local_policies = &policies};
 }
 
 Forwarder::Options ForwardOptions(const Agent::Options& options) {
@@ -85,8 +87,9 @@ class RunningAgent final : public Agent {
         net_metrics_(*loops_.metrics),
         metrics_(registry),
         memory_(options_.memory_in_flight_max, net_metrics_),
-        tier_security_(options_.tier_identity),
-        passing_security_(options_.passing_identity),
+        tier_security_(options_.security.tier),
+        passing_security_(options_.security.passing),
+        local_policies_(options_.security.local),
         cache_(Declared(options_.topics)),
         log_(metrics_,
              [this](std::span<const spool::StreamId> streams) {
@@ -99,7 +102,8 @@ class RunningAgent final : public Agent {
               forwarder_->Keep(std::string(kPortsKey), SerializePorts(ports));
             }),
         front_(
-            FrontOptions(options_, upstream_addresses_, passing_security_), cache_, ports_, log_,
+            FrontOptions(options_, upstream_addresses_, passing_security_, local_policies_), cache_,
+            ports_, log_,
             [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); },
             [this](std::string topic) { upstream_->RequestSettings(std::move(topic)); }, resolver_,
             net_metrics_, metrics_),
@@ -232,6 +236,7 @@ class RunningAgent final : public Agent {
       const auto identity = security->identity();
       if (identity->tls) RefreshTls(*identity->tls);
     }
+    if (options_.security.listener) RefreshTls(*options_.security.listener);
     refresh_tls_timer_ = loops_.upstream->After(kRefreshTlsEvery, [this] { RefreshTls(); });
   }
 
@@ -263,7 +268,8 @@ class RunningAgent final : public Agent {
         {.listen = address,
          .frame_bytes_max = options_.request_bytes_max,
          .connections_max = options_.connections_max,
-         .idle_timeout = options_.idle_timeout},
+         .idle_timeout = options_.idle_timeout,
+         .tls = options_.security.listener},
         {.acceptor = *loops_.workers.front(), .workers = loops_.workers}, memory_, net_metrics_,
         [this, node](net::Connection& connection) {
           return std::make_unique<proxy::Session>(front_, connection, node);
@@ -299,6 +305,7 @@ class RunningAgent final : public Agent {
   net::MemoryBudget memory_;
   proxy::TierSecurity tier_security_;
   proxy::TierSecurity passing_security_;
+  proxy::LocalPolicies local_policies_;
   net::Resolver resolver_;
   proxy::MetadataCache cache_;
   RecordLog log_;

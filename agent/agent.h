@@ -27,10 +27,10 @@
 #include <vector>
 
 #include "agent/dead_letter.h"
+#include "agent/security.h"
 #include "base/executor.h"
 #include "base/result.h"
 #include "net/admin_server.h"
-#include "proxy/tier_security.h"
 #include "spool/spool.h"
 
 namespace holdfast::metrics {
@@ -70,10 +70,7 @@ class Agent {
     size_t memory_in_flight_max = size_t{64} << 20;  // Requests being read or not yet answered.
     std::chrono::milliseconds idle_timeout = std::chrono::minutes(10);
 
-    // What the agent shows to the tier, and what the connections show on which clients' requests
-    // pass through.
-    proxy::TierIdentity tier_identity;
-    proxy::TierIdentity passing_identity;
+    AgentSecurity security;
 
     // Towards the tier.
     std::chrono::milliseconds upstream_timeout = std::chrono::seconds(30);

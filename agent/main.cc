@@ -141,7 +141,7 @@ base::Result<void> CheckKeys(const config::Config& config) {
                                       std::pair("broker.data", &config.broker().data())})
     if (auto options = SpoolOptionsOf(*storage); !options)
       return base::Unexpected(std::move(options).error().Within(path));
-  HF_RETURN_IF_ERROR(TierIdentityOf(config.agent().upstream()));
+  HF_RETURN_IF_ERROR(AgentSecurityOf(config.agent()));
   return {};
 }
 

@@ -54,13 +54,7 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .dead_letters = PolicyOf(config.dead_letters().policy()),
       .dead_letter_topic = config.dead_letters().topic_name(),
   };
-  HF_ASSIGN_OR_RETURN(options.tier_identity, TierIdentityOf(upstream));
-  const bool as_agent = config.access().tier_identity() == config::Access::agent;
-  if (as_agent) {
-    options.passing_identity = options.tier_identity;
-  } else {
-    HF_ASSIGN_OR_RETURN(options.passing_identity, ClientIdentityOf(upstream));
-  }
+  HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
   for (const config::DeclaredTopic& topic : config.topics())
     options.topics.push_back({.name = topic.name(), .partitions = topic.partitions()});
   return options;

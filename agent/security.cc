@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "config/holdfast.pb.h"
+#include "net/address.h"
 
 namespace holdfast::agent {
 namespace {
@@ -179,6 +180,156 @@ base::Result<proxy::TierIdentity> ClientIdentityOf(const config::Upstream& upstr
   }
   HF_ASSIGN_OR_RETURN(identity.tls, Load(std::move(options)));
   return identity;
+}
+
+namespace {
+
+base::Error WrongKey(std::string_view key, std::string_view what) {
+  return {Code::kInvalid, fmt::format("agent.{} {}", key, what)};
+}
+
+// Of what is not an address in figures, only this name is certain.
+bool IsLoopback(const std::string& listen) {
+  const auto address = net::HostPort::Parse(listen);
+  if (!address) return true;  // It is refused elsewhere.
+  if (address->host == "localhost") return true;
+  const auto ip = net::SocketAddress::FromIp(address->host, address->port);
+  return ip && ip->IsLoopback();
+}
+
+base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::Agent& config) {
+  if (!config.has_tls()) return std::shared_ptr<net::TlsCredentials>();
+  const config::ListenerTls& tls = config.tls();
+  if (tls.certificate().empty())
+    return base::Unexpected(WrongKey("tls.certificate", "must be set"));
+  net::TlsOptions options{.ca_location = tls.client_ca(),
+                          .certificate_location = tls.certificate(),
+                          .key_location = tls.key(),
+                          .key_password = tls.key_password(),
+                          .server = true};
+  switch (tls.client_auth()) {
+    case config::ListenerTls::none:
+      break;
+    case config::ListenerTls::requested:
+      options.client_auth = net::TlsOptions::ClientAuth::kRequested;
+      break;
+    case config::ListenerTls::required:
+      options.client_auth = net::TlsOptions::ClientAuth::kRequired;
+      break;
+  }
+  auto credentials = net::TlsCredentials::Load(std::move(options));
+  if (credentials) return credentials;
+  return base::Unexpected(std::move(credentials).error().Within("agent.tls"));
+}
+
+base::Result<> ReadUsers(const config::ListenerSasl& sasl, proxy::LocalPolicy& policy) {
+  for (const std::string& name : sasl.mechanisms()) {
+    const auto mechanism = net::ParseSaslMechanism(Upper(name));
+    if (!mechanism || *mechanism == SaslMechanism::kOauthBearer) {
+      return base::Unexpected(
+          WrongKey("sasl.mechanisms", "must be some of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"));
+    }
+    policy.mechanisms.push_back(*mechanism);
+  }
+  std::vector<net::SaslUsers::User> users;
+  for (const config::User& user : sasl.users()) {
+    if (user.name().empty() || user.password().empty())
+      return base::Unexpected(WrongKey("sasl.users", "must all have a name and a password"));
+    const bool twice =
+        std::ranges::any_of(users, [&](const auto& other) { return other.name == user.name(); });
+    if (twice)
+      return base::Unexpected(WrongKey("sasl.users", "names \"" + user.name() + "\" twice"));
+    users.push_back({user.name(), user.password()});
+  }
+  if (policy.mechanisms.empty()) return base::Unexpected(WrongKey("sasl.mechanisms", "is empty"));
+  if (users.empty()) return base::Unexpected(WrongKey("sasl.users", "is empty"));
+  policy.users = net::SaslUsers::Make(users);
+  return {};
+}
+
+base::Result<proxy::AccessRules> RulesOf(const config::Access& access) {
+  std::vector<proxy::AccessRule> rules;
+  for (const config::Rule& rule : access.rules()) {
+    if (!rule.principal().starts_with("User:") || rule.principal() == "User:") {
+      return base::Unexpected(
+          WrongKey("access.rules[].principal", "must be User:NAME, User:ANONYMOUS or User:*"));
+    }
+    if (rule.operations().empty())
+      return base::Unexpected(WrongKey("access.rules[].operations", "must say what is allowed"));
+    proxy::AccessRule& made = rules.emplace_back(
+        proxy::AccessRule{.principal = rule.principal(),
+                          .topics = {rule.topics().begin(), rule.topics().end()},
+                          .groups = {rule.groups().begin(), rule.groups().end()}});
+    for (const int operation : rule.operations()) {
+      const bool all = operation == config::Rule::all;
+      made.produce = made.produce || all || operation == config::Rule::produce;
+      made.consume = made.consume || all || operation == config::Rule::consume;
+      made.admin = made.admin || all || operation == config::Rule::admin;
+    }
+  }
+  return proxy::AccessRules(std::move(rules));
+}
+
+// Connections from other hosts that anybody could make or listen to.
+base::Result<> CheckListeners(const config::Agent& config, const AgentSecurity& security) {
+  if (config.access().open_listeners()) return {};
+  const bool plain = std::ranges::find(security.local.mechanisms, SaslMechanism::kPlain) !=
+                     security.local.mechanisms.end();
+  const bool client_sasl = security.local.tier_decides && security.local.tier_wants_sasl;
+  for (const std::string& listen : config.listen()) {
+    if (IsLoopback(listen) || security.listener) continue;
+    if (plain) {
+      return base::Unexpected(WrongKey(
+          "sasl.mechanisms", "has PLAIN, which would send passwords in the clear to " + listen +
+                                 ": set agent.tls, or agent.access.open_listeners"));
+    }
+    if (security.local.mechanisms.empty() && !client_sasl) {
+      return base::Unexpected(
+          WrongKey("listen", "has " + listen +
+                                 ", which other hosts can reach: set agent.tls or agent.sasl, "
+                                 "or agent.access.open_listeners if everybody may come in"));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+base::Result<AgentSecurity> AgentSecurityOf(const config::Agent& config) {
+  const Given given(config.upstream());
+  const auto [tls, sasl] = Protocol(given);
+  const bool known_to_tier = sasl || (tls && given.Has("ssl.certificate.location"));
+  const bool as_agent = config.access().tier_identity() == config::Access::agent;
+
+  AgentSecurity security;
+  HF_ASSIGN_OR_RETURN(security.tier, TierIdentityOf(config.upstream()));
+  security.passing = security.tier;
+  if (!as_agent) {
+    HF_ASSIGN_OR_RETURN(security.passing, ClientIdentityOf(config.upstream()));
+  }
+  HF_ASSIGN_OR_RETURN(security.listener, ListenerTlsOf(config));
+  if (config.has_sasl()) {
+    HF_RETURN_IF_ERROR(ReadUsers(config.sasl(), security.local));
+  }
+  HF_ASSIGN_OR_RETURN(security.local.rules, RulesOf(config.access()));
+  security.local.tier_decides = known_to_tier && !as_agent;
+  security.local.tier_wants_sasl = sasl;
+  security.local.passes_as_agent = as_agent && sasl;
+
+  if (known_to_tier && as_agent && security.local.rules.empty()) {
+    return base::Unexpected(
+        WrongKey("access.tier_identity",
+                 "is agent, which lends the agent's rights at the tier to local "
+                 "clients: say in agent.access.rules what they may do with them"));
+  }
+  if (security.local.tier_decides && sasl && config.has_sasl()) {
+    return base::Unexpected(
+        WrongKey("sasl",
+                 "takes clients' SASL, which then does not reach a tier that asks for it: set "
+                 "agent.access.tier_identity to agent, with rules"));
+  }
+  HF_RETURN_IF_ERROR(CheckListeners(config, security));
+  return security;
 }
 
 }  // namespace holdfast::agent

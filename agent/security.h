@@ -3,12 +3,17 @@
 // Threads: any. Reads certificate files.
 #pragma once
 
+#include <memory>
+
 #include "base/result.h"
+#include "net/tls.h"
+#include "proxy/local_policy.h"
 #include "proxy/tier_security.h"
 
 namespace holdfast::config {
+class Agent;
 class Upstream;
-}
+}  // namespace holdfast::config
 
 namespace holdfast::agent {
 
@@ -18,5 +23,16 @@ base::Result<proxy::TierIdentity> TierIdentityOf(const config::Upstream& upstrea
 // The same without what only the agent may claim to be: for connections on which clients speak for
 // themselves. A certificate stays where the tier learns from SASL who is there.
 base::Result<proxy::TierIdentity> ClientIdentityOf(const config::Upstream& upstream);
+
+// The whole of it. Two roads to the same tier: the agent's own, and that of requests which pass
+// through.
+struct AgentSecurity {
+  proxy::TierIdentity tier;
+  proxy::TierIdentity passing;
+  std::shared_ptr<net::TlsCredentials> listener;  // None: local clients come in the clear.
+  proxy::LocalPolicy local;
+};
+// Refuses what would open a hole that nobody asked for; an error says how to ask for it.
+base::Result<AgentSecurity> AgentSecurityOf(const config::Agent& config);
 
 }  // namespace holdfast::agent

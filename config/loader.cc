@@ -376,7 +376,11 @@ void Loader::SetText(const YAML::Node& node, const std::string& text, Message& m
       return reflection.SetBool(&message, &field, text == "true");
     case Field::CPPTYPE_ENUM: {
       const auto* const value = field.enum_type()->FindValueByName(text);
-      if (value != nullptr) return reflection.SetEnum(&message, &field, value);
+      if (value != nullptr) {
+        return SetOrAdd(
+            field, [&] { reflection.SetEnum(&message, &field, value); },
+            [&] { reflection.AddEnum(&message, &field, value); });
+      }
       std::vector<std::string> names;
       for (int i = 0; i < field.enum_type()->value_count(); ++i)
         names.push_back(field.enum_type()->value(i)->name());

@@ -237,6 +237,9 @@ AgentMetrics::AgentMetrics(Registry& registry)
           registry.AddGauge({.name = "holdfast_agent_proxied_connections",
                              .help = "Local clients with a connection of their own to the tier."})),
       proxied_requests(registry.AddCounter({.name = "holdfast_agent_proxied_requests_total",
-                                            .help = "Requests passed through to the tier."})) {}
+                                            .help = "Requests passed through to the tier."})),
+      local_login_failures(registry.AddCounter(
+          {.name = "holdfast_agent_login_failures_total",
+           .help = "SASL exchanges of local clients that the agent refused."})) {}
 
 }  // namespace holdfast::metrics

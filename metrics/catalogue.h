@@ -103,6 +103,7 @@ struct AgentMetrics {
   Family<Counter>& upstream_errors;  // Lost and failed connections, by cause.
   Gauge& proxied_connections;        // Local clients with a connection of their own to the tier.
   Counter& proxied_requests;
+  Counter& local_login_failures;  // SASL of local clients that the agent refused.
 };
 
 }  // namespace holdfast::metrics

@@ -205,11 +205,10 @@ class ScramServer final : public SaslServer {
     if (header != kHeader && header != "n,a=" + std::string(*name) + ",") {
       return base::Unexpected(Code::kInvalid, "one user cannot act for another");
     }
-    header_in_final_ = "c=" + ToBase64(header);
+    header_ = ToBase64(header);
     user_ = *std::move(user);
     secret_ = users_->SecretOf(user_, mechanism_);
-    both_nonces_ = std::string(*nonce) + nonce_;
-    server_first_ = "r=" + both_nonces_ + ",s=" + ToBase64(secret_.salt) +
+    server_first_ = "r=" + std::string(*nonce) + nonce_ + ",s=" + ToBase64(secret_.salt) +
                     ",i=" + std::to_string(secret_.iterations);
     return Step{server_first_, false};
   }
@@ -219,8 +218,13 @@ class ScramServer final : public SaslServer {
     if (proof_at == std::string_view::npos) return Malformed();
     const auto proof = FromBase64(message.substr(proof_at + 3));
     const std::string_view without_proof = message.substr(0, proof_at);
-    if (!proof || proof->size() != secret_.stored_key.size() ||
-        without_proof != header_in_final_ + ",r=" + both_nonces_) {
+    // The nonce need only end with ours, as in Kafka: librdkafka before 2.6 begins it with its own
+    // twice. The proof covers it all.
+    std::string_view rest = without_proof;
+    const auto header = TakeAttribute(rest, 'c');
+    const auto nonce = TakeAttribute(rest, 'r');
+    if (!proof || proof->size() != secret_.stored_key.size() || !header || *header != header_ ||
+        !nonce || !nonce->ends_with(nonce_)) {
       return Malformed();
     }
     const std::string all =
@@ -236,10 +240,9 @@ class ScramServer final : public SaslServer {
   const std::string nonce_;
   std::string user_;
   ScramSecret secret_;
-  std::string header_in_final_;
+  std::string header_;  // As the last message has to repeat it.
   std::string client_first_bare_;
   std::string server_first_;
-  std::string both_nonces_;
 };
 
 }  // namespace

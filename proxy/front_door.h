@@ -16,6 +16,7 @@
 #include "metrics/catalogue.h"
 #include "net/address.h"
 #include "proxy/broker_ports.h"
+#include "proxy/local_policy.h"
 #include "proxy/metadata_cache.h"
 #include "proxy/record_sink.h"
 #include "proxy/rewrite.h"
@@ -45,6 +46,8 @@ struct FrontDoorOptions {
   // What the connections on which clients' requests pass through show to the tier. None: nothing,
   // in the clear.
   const TierSecurity* tier_security = nullptr;
+  // What local clients are asked for and allowed. None: nothing, and everything.
+  const LocalPolicies* local_policies = nullptr;
 };
 
 class FrontDoor {

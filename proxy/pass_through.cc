@@ -235,6 +235,7 @@ void PassThrough::Connect() {
     if (std::exchange(client_paused_, false)) connection_.Resume();
   };
   const TierSecurity* const security = front_.options.tier_security;
+  ++connects_;
   client_ = std::make_unique<TierConnection>(
       TierConnection::Context{connection_.loop(), front_.resolver, front_.net_metrics},
       security ? security->identity() : nullptr,

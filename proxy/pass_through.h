@@ -47,6 +47,10 @@ class PassThrough {
   // The same for what the cache can answer.
   void ForwardOrAnswer(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
 
+  // Whether there is a connection, and how many there were with it.
+  [[nodiscard]] bool open() const { return client_ != nullptr; }
+  [[nodiscard]] size_t connects() const { return connects_; }
+
   // The client does not read its answers, or reads again.
   void PauseTier();
   void ResumeTier();
@@ -75,6 +79,7 @@ class PassThrough {
   const int32_t node_;
 
   std::unique_ptr<TierConnection> client_;
+  size_t connects_ = 0;
   bool reached_ = false;         // client_ was connected.
   std::deque<Pending> pending_;  // In the order in which they were sent.
   bool client_paused_ = false;

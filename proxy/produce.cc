@@ -32,7 +32,7 @@ class ProduceJob final : public SinkRequest {
   }
 
   // Fills in the answers of what is refused and the entries of what is not.
-  void Check(const Cluster& cluster) {
+  void Check(const Cluster& cluster, const Gate& gate) {
     now_ms_ = loop_.WallClockMs();
     const TopicSettings defaults{
         .max_message_bytes = static_cast<int64_t>(front_.options.batch_bytes_max),
@@ -45,11 +45,20 @@ class ProduceJob final : public SinkRequest {
       answer.topic_id = asked.topic_id;
       answer.partition_responses.reserve(asked.partition_data.size());
       const Topic* topic = cluster.FindTopic(name);
-      if (topic == nullptr) front_.refresh_topic(std::string(name));
+      const ErrorCode forbidden = gate.MayProduce(name);
+      if (topic == nullptr && forbidden == ErrorCode::kNone)
+        front_.refresh_topic(std::string(name));
       for (const auto& data : asked.partition_data) {
         auto& partition = answer.partition_responses.emplace_back();
         partition.index = data.index;
         partition.base_offset = -1;
+        if (forbidden != ErrorCode::kNone) {
+          SetError(partition, forbidden,
+                   forbidden == ErrorCode::kTopicAuthorizationFailed
+                       ? "this client may not produce to the topic"
+                       : "the tier has not said yet whether this client may produce to the topic");
+          continue;
+        }
         const bool told = topic != nullptr && topic->settings && topic->settings->from_tier;
         CheckPartition(topic, name, data, told ? *topic->settings : defaults, partition);
       }
@@ -164,12 +173,12 @@ class ProduceJob final : public SinkRequest {
 
 }  // namespace
 
-void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster,
+void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster, const Gate& gate,
                   base::Buffer frame, const kafka::RequestHeader& header,
                   kafka::ProduceRequest request, net::Reply reply) {
   auto job = std::make_unique<ProduceJob>(front, loop, std::move(frame), header, std::move(request),
                                           std::move(reply));
-  job->Check(cluster);
+  job->Check(cluster, gate);
   if (job->entries.empty()) {
     job->Answer();
   } else {

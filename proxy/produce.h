@@ -12,11 +12,13 @@
 #include "net/event_loop.h"
 #include "net/reply.h"
 #include "proxy/front_door.h"
+#include "proxy/gate.h"
 
 namespace holdfast::proxy {
 
-// Takes the request over and answers it, now or later. `cluster` says which partitions there are.
-void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster,
+// Takes the request over and answers it, now or later. `cluster` says which partitions there are,
+// `gate` what the client may produce.
+void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster, const Gate& gate,
                   base::Buffer frame, const kafka::RequestHeader& header,
                   kafka::ProduceRequest request, net::Reply reply);
 

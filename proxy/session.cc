@@ -38,6 +38,7 @@ Session::Session(FrontDoor& front, net::Connection& connection, int32_t node)
     : front_(front),
       connection_(connection),
       tier_(front, connection, node),
+      gate_(front, connection, tier_),
       peer_(std::make_shared<const kafka::Peer>(kafka::Peer{
           .address = connection.peer().ToString(), .listener = connection.local().ToString()})) {}
 
@@ -58,6 +59,7 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
   const base::Result<RequestHeader> header = kafka::ReadRequestHeader(frame.view());
   if (!header) return reply.Close(header.error().message);
   front_.CountRequest(header->api_key);
+  if (!gate_.Admit(frame, *header, CurrentCluster(), reply)) return;
   switch (header->api_key) {
     case kafka::ProduceRequest::kApi.key:
       return OnProduce(std::move(frame), *header, std::move(reply));
@@ -92,8 +94,16 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
                        connection_.loop().Now() + front_.options.settings_wait});
       return ReleaseHeld();
     }
-    return BeginProduce(front_, connection_.loop(), CurrentCluster(), std::move(frame), header,
-                        *std::move(request), std::move(reply));
+    return Produce(std::move(frame), header, *std::move(request), std::move(reply));
+  }
+  // Those of a client that speaks for itself are judged by the tier.
+  if (!gate_.asks_tier()) {
+    for (const auto& topic : request->topic_data) {
+      const std::string_view name =
+          topic.topic_id.IsZero() ? topic.name : CurrentCluster().NameOf(topic.topic_id);
+      if (gate_.MayProduce(name) != kafka::ErrorCode::kNone)
+        return reply.Close("a transaction with a topic that the client may not produce to");
+    }
   }
   if (request->acks == 0) return tier_.ForwardUnanswered(std::move(frame), std::move(reply));
   tier_.Forward(std::move(frame), header, std::move(reply));
@@ -128,9 +138,27 @@ void Session::ReleaseHeld() {
     }
     HeldProduce released = std::move(first);
     held_.pop_front();
-    BeginProduce(front_, connection_.loop(), CurrentCluster(), std::move(released.frame),
-                 released.header, std::move(released.request), std::move(released.reply));
+    Produce(std::move(released.frame), released.header, std::move(released.request),
+            std::move(released.reply));
   }
+}
+
+void Session::Produce(base::Buffer frame, const RequestHeader& header,
+                      kafka::ProduceRequest request, net::Reply reply) {
+  if (!gate_.asks_tier()) {
+    return BeginProduce(front_, connection_.loop(), CurrentCluster(), gate_, std::move(frame),
+                        header, std::move(request), std::move(reply));
+  }
+  std::vector<std::string_view> topics;
+  for (const auto& topic : request.topic_data)
+    topics.push_back(topic.topic_id.IsZero() ? topic.name
+                                             : CurrentCluster().NameOf(topic.topic_id));
+  // The header borrows from the frame, whose bytes stay where they are.
+  gate_.BeforeProduce(topics, [this, frame = std::move(frame), header = header,
+                               request = std::move(request), reply = std::move(reply)]() mutable {
+    BeginProduce(front_, connection_.loop(), CurrentCluster(), gate_, std::move(frame), header,
+                 std::move(request), std::move(reply));
+  });
 }
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
@@ -212,7 +240,9 @@ void Session::AnswerVersions() {
       versions_timer_ = connection_.loop().After(kVersionsPoll, [this] { AnswerVersions(); });
       return;
     }
-    kafka::SendApiVersions(first.exchange, LocalApiVersions(cluster));
+    kafka::ApiVersionsResponse versions = LocalApiVersions(cluster);
+    gate_.Announce(versions);
+    kafka::SendApiVersions(first.exchange, std::move(versions));
     waiting_versions_.pop_front();
   }
 }

@@ -2,6 +2,8 @@
 // transaction, ApiVersions, producer ids), what it can answer if need be (Metadata,
 // FindCoordinator, DescribeCluster), and the rest, which passes through to the tier.
 //
+// Before all of it stands the gate, which knows who the client is and what it may do.
+//
 // Produce is taken here whichever port it came in by, and answered when the sink has made it
 // durable; transactional batches belong to the tier's coordinator and pass through. The first
 // records for a topic wait for its settings (FrontDoorOptions::settings_wait), and what the client
@@ -19,6 +21,7 @@
 #include "kafka/dispatch.h"
 #include "net/framed_server.h"
 #include "proxy/front_door.h"
+#include "proxy/gate.h"
 #include "proxy/pass_through.h"
 
 namespace holdfast::proxy {
@@ -48,6 +51,8 @@ class Session final : public net::Session {
   };
 
   void OnProduce(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
+  void Produce(base::Buffer frame, const kafka::RequestHeader& header,
+               kafka::ProduceRequest request, net::Reply reply);
   void OnMetadata(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void OnInitProducerId(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void OnApiVersions(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
@@ -59,6 +64,7 @@ class Session final : public net::Session {
   FrontDoor& front_;
   net::Connection& connection_;
   PassThrough tier_;
+  Gate gate_;
   std::shared_ptr<const kafka::Peer> peer_;
   ClusterPtr cluster_;
   uint64_t cluster_version_ = 0;

@@ -10,6 +10,9 @@ import apache_kafka
 from certificates import Authority
 from harness import consume, produce, wait_for
 
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewTopic
+
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
@@ -126,6 +129,45 @@ class SecurityTest(apache_kafka.Case):
         lines = [f"topic {n}" for n in range(100)] + [f"later {n}" for n in range(count)]
         self.assertEqual(consume(kafka.address, "topic"), lines)
         self.assertEqual(agent.metric("holdfast_agent_upstream_errors_total"), 0)
+
+    def test_clients_that_speak_for_themselves_produce_what_the_tier_lets_them(self):
+        kafka = self.secured("SASL_SSL")
+        agent = self.agent(kafka.upstream, *properties(
+            security__protocol="SASL_SSL", ssl__ca__location=self.authority.ca,
+            sasl__mechanism="PLAIN", sasl__username="holdfast", sasl__password=PASSWORD)).start()
+        admin = kafka.admin()
+        for topic in ("allowed", "forbidden"):
+            admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
+        for topic, operations in (("allowed", ("Write", "Describe", "Read")),
+                                  ("forbidden", ("Describe",))):
+            apache_kafka.java("org.apache.kafka.tools.AclCommand", "--bootstrap-server",
+                              kafka.address, "--add", "--allow-principal", "User:orders",
+                              "--topic", topic,
+                              *(word for name in operations for word in ("--operation", name)))
+
+        def outcomes(topic, **changed):
+            client = {"bootstrap.servers": agent.address, "security.protocol": "SASL_PLAINTEXT",
+                      "sasl.mechanism": "PLAIN", "sasl.username": "orders",
+                      "sasl.password": "orders-secret", "message.timeout.ms": 5000,
+                      "log_level": 0, "error_cb": lambda error: None}
+            given = []
+            producer = Producer(client | {name.replace("_", "."): value
+                                          for name, value in changed.items()})
+            producer.produce(topic, "from orders",
+                             on_delivery=lambda error, _: given.append(error and error.name()))
+            producer.flush(15)
+            return given
+
+        self.assertEqual(outcomes("allowed"), [None])
+        self.assertEqual(outcomes("forbidden"), ["TOPIC_AUTHORIZATION_FAILED"])
+        self.assertEqual(outcomes("allowed", sasl_password="wrong"), ["_MSG_TIMED_OUT"])
+        self.assertEqual(outcomes("allowed", security_protocol="PLAINTEXT"), ["_MSG_TIMED_OUT"])
+        agent.wait_drained()
+        self.assertEqual(consume(kafka.address, "allowed"), ["from orders"])
+        self.assertEqual(consume(kafka.address, "forbidden"), [])
+        self.assertEqual(consume(agent.address, "allowed", "-X", "security.protocol=SASL_PLAINTEXT",
+                                 "-X", "sasl.mechanism=PLAIN", "-X", "sasl.username=orders",
+                                 "-X", "sasl.password=orders-secret"), ["from orders"])
 
     def test_what_is_not_trusted_is_said_and_waited_for(self):
         kafka = self.secured("SASL_SSL")

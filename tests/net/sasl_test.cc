@@ -121,6 +121,21 @@ TEST(ScramTest, AProofIsGoodForOneExchangeOnly) {
   EXPECT_FALSE(other->Next(**proof));
 }
 
+// librdkafka before 2.6: its own nonce, and then both.
+TEST(ScramTest, ANonceThatEndsWithTheServersIsTakenAsKafkaTakesIt) {
+  const auto users = SaslUsers::Make({{"orders", "secret"}});
+  const auto server = MakeScramServer(SaslMechanism::kScramSha256, users, "server");
+  const auto client = MakeScramClient(SaslMechanism::kScramSha256, "orders", "secret", "c");
+  const auto challenge = server->Next("n,,n=orders,r=c");
+  // The proof is over what is sent, so the client is made to believe that the server said it.
+  const auto doubled = "r=c" + challenge->answer.substr(2);
+  const std::string last = **client->Next(doubled);
+  const auto step = server->Next(last);
+  // Right form, wrong proof: what the server said is not what the client heard.
+  ASSERT_FALSE(step);
+  EXPECT_EQ(step.error().message, "wrong user name or password");
+}
+
 TEST(ScramTest, AnUnknownUserIsChallengedLikeAKnownOne) {
   const auto users = SaslUsers::Make({{"orders", "secret"}});
   const auto ask = [&](const std::string& user) {

@@ -1,0 +1,442 @@
+#include "proxy/access.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "kafka/api/api_versions.h"
+#include "kafka/api/create_partitions.h"
+#include "kafka/api/create_topics.h"
+#include "kafka/api/delete_groups.h"
+#include "kafka/api/delete_topics.h"
+#include "kafka/api/describe_cluster.h"
+#include "kafka/api/describe_configs.h"
+#include "kafka/api/describe_groups.h"
+#include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/fetch.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/get_telemetry_subscriptions.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/join_group.h"
+#include "kafka/api/leave_group.h"
+#include "kafka/api/list_groups.h"
+#include "kafka/api/list_offsets.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_delete.h"
+#include "kafka/api/offset_fetch.h"
+#include "kafka/api/offset_for_leader_epoch.h"
+#include "kafka/api/produce.h"
+#include "kafka/api/push_telemetry.h"
+#include "kafka/api/sync_group.h"
+#include "kafka/endpoint_tail.h"
+#include "proxy/metadata_cache.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::RequestHeader;
+
+// APIs whose messages the codec does not know.
+constexpr int16_t kAddPartitionsToTxn = 24;
+constexpr int16_t kAddOffsetsToTxn = 25;
+constexpr int16_t kEndTxn = 26;
+constexpr int16_t kTxnOffsetCommit = 28;
+constexpr int16_t kConsumerGroupHeartbeat = 68;
+constexpr int16_t kConsumerGroupDescribe = 69;
+constexpr int16_t kShareGroupHeartbeat = 76;
+
+constexpr std::string_view kAllNames = "*";
+
+bool Matches(const std::vector<std::string>& patterns, std::string_view name) {
+  return std::ranges::any_of(patterns, [name](const std::string& pattern) {
+    if (!pattern.ends_with('*')) return pattern == name;
+    return name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1));
+  });
+}
+
+// One request on its way.
+struct Judged {
+  const AccessRules& rules;
+  const std::string_view principal;
+  const Cluster& cluster;
+  const std::string_view frame;
+  const RequestHeader& header;
+  net::Reply& reply;
+
+  template <class Response>
+  bool Refuse(const Response& response) {
+    reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
+    return false;
+  }
+  bool Close() {
+    reply.Close(std::string(principal) + " may not send requests of API " +
+                std::to_string(header.api_key));
+    return false;
+  }
+  [[nodiscard]] bool Topic(Operation operation, std::string_view name) const {
+    return rules.AllowsTopic(principal, operation, name);
+  }
+  // By name, or by id where the version has ids in place of names.
+  template <class Asked>
+  [[nodiscard]] std::string_view NameOf(const Asked& asked) const {
+    return asked.topic_id.IsZero() ? asked.topic : cluster.NameOf(asked.topic_id);
+  }
+  template <class Request>
+  std::optional<Request> Decode() {
+    if (!Request::kApi.Knows(header.api_version)) return std::nullopt;
+    auto request = kafka::DecodeRequest<Request>(frame, header);
+    if (!request) return std::nullopt;
+    return *std::move(request);
+  }
+};
+
+// In a session of fetches a request names what is new in it, so what is not allowed never gets in.
+bool MayFetch(Judged& judged) {
+  const auto request = judged.Decode<kafka::FetchRequest>();
+  if (!request) return judged.Close();
+  kafka::FetchResponse response;
+  for (const auto& topic : request->topics) {
+    if (judged.Topic(Operation::kConsume, judged.NameOf(topic))) continue;
+    auto& refused = response.responses.emplace_back();
+    refused.topic = topic.topic;
+    refused.topic_id = topic.topic_id;
+    for (const auto& partition : topic.partitions) {
+      refused.partitions.push_back({.partition_index = partition.partition,
+                                    .error_code = ErrorCode::kTopicAuthorizationFailed,
+                                    .high_watermark = -1,
+                                    .records = ""});  // Null is more than librdkafka takes.
+    }
+  }
+  return response.responses.empty() || judged.Refuse(response);
+}
+
+bool MayListOffsets(Judged& judged) {
+  const auto request = judged.Decode<kafka::ListOffsetsRequest>();
+  if (!request) return judged.Close();
+  kafka::ListOffsetsResponse response;
+  for (const auto& topic : request->topics) {
+    if (judged.rules.ShowsTopic(judged.principal, topic.name)) continue;
+    auto& refused = response.topics.emplace_back();
+    refused.name = topic.name;
+    for (const auto& partition : topic.partitions) {
+      refused.partitions.push_back({.partition_index = partition.partition_index,
+                                    .error_code = ErrorCode::kTopicAuthorizationFailed});
+    }
+  }
+  return response.topics.empty() || judged.Refuse(response);
+}
+
+bool MayAskEpochs(Judged& judged) {
+  const auto request = judged.Decode<kafka::OffsetForLeaderEpochRequest>();
+  if (!request) return judged.Close();
+  kafka::OffsetForLeaderEpochResponse response;
+  for (const auto& topic : request->topics) {
+    if (judged.rules.ShowsTopic(judged.principal, topic.topic)) continue;
+    auto& refused = response.topics.emplace_back();
+    refused.topic = topic.topic;
+    for (const auto& partition : topic.partitions) {
+      refused.partitions.push_back(
+          {.error_code = ErrorCode::kTopicAuthorizationFailed, .partition = partition.partition});
+    }
+  }
+  return response.topics.empty() || judged.Refuse(response);
+}
+
+bool MayFindCoordinator(Judged& judged) {
+  constexpr int16_t kListSince = 4;
+  constexpr int8_t kOfTransaction = 1;
+  const auto request = judged.Decode<kafka::FindCoordinatorRequest>();
+  if (!request) return judged.Close();
+  const auto allowed = [&](std::string_view key) {
+    return request->key_type == kOfTransaction
+               ? judged.rules.AllowsSome(judged.principal, Operation::kProduce)
+               : judged.rules.AllowsGroup(judged.principal, key);
+  };
+  const ErrorCode error = request->key_type == kOfTransaction
+                              ? ErrorCode::kTransactionalIdAuthorizationFailed
+                              : ErrorCode::kGroupAuthorizationFailed;
+  kafka::FindCoordinatorResponse response;
+  if (judged.header.api_version < kListSince) {
+    if (allowed(request->key)) return true;
+    response.error_code = error;
+    response.node_id = -1;
+    response.port = -1;
+    return judged.Refuse(response);
+  }
+  if (std::ranges::all_of(request->coordinator_keys, allowed)) return true;
+  for (const std::string_view key : request->coordinator_keys)
+    response.coordinators.push_back({.key = key, .node_id = -1, .port = -1, .error_code = error});
+  return judged.Refuse(response);
+}
+
+bool MayInitProducerId(Judged& judged) {
+  if (judged.rules.AllowsSome(judged.principal, Operation::kProduce)) return true;
+  const auto request = judged.Decode<kafka::InitProducerIdRequest>();
+  if (!request) return judged.Close();
+  return judged.Refuse(kafka::InitProducerIdResponse{
+      .error_code = request->transactional_id ? ErrorCode::kTransactionalIdAuthorizationFailed
+                                              : ErrorCode::kClusterAuthorizationFailed,
+      .producer_epoch = -1});
+}
+
+bool MayCreateTopics(Judged& judged) {
+  const auto request = judged.Decode<kafka::CreateTopicsRequest>();
+  if (!request) return judged.Close();
+  const auto allowed = [&](const auto& topic) {
+    return judged.Topic(Operation::kAdmin, topic.name);
+  };
+  if (std::ranges::all_of(request->topics, allowed)) return true;
+  kafka::CreateTopicsResponse response;
+  for (const auto& topic : request->topics)
+    response.topics.push_back(
+        {.name = topic.name, .error_code = ErrorCode::kTopicAuthorizationFailed});
+  return judged.Refuse(response);
+}
+
+bool MayDeleteTopics(Judged& judged) {
+  const auto request = judged.Decode<kafka::DeleteTopicsRequest>();
+  if (!request) return judged.Close();
+  kafka::DeleteTopicsResponse response;
+  bool allowed = true;
+  for (const std::string_view name : request->topic_names) {
+    allowed = allowed && judged.Topic(Operation::kAdmin, name);
+    response.responses.push_back(
+        {.name = name, .error_code = ErrorCode::kTopicAuthorizationFailed});
+  }
+  for (const auto& topic : request->topics) {
+    const std::string_view name = topic.name.value_or(judged.cluster.NameOf(topic.topic_id));
+    allowed = allowed && judged.Topic(Operation::kAdmin, name);
+    response.responses.push_back({.name = topic.name,
+                                  .topic_id = topic.topic_id,
+                                  .error_code = ErrorCode::kTopicAuthorizationFailed});
+  }
+  return allowed || judged.Refuse(response);
+}
+
+// For requests in which all topics must be allowed, and whose refusal is not worth words.
+template <class Request>
+bool AllTopics(Judged& judged, Operation operation, auto topics, auto name) {
+  const auto request = judged.Decode<Request>();
+  if (!request) return judged.Close();
+  const bool allowed = std::ranges::all_of(std::invoke(topics, *request), [&](const auto& topic) {
+    return judged.Topic(operation, std::invoke(name, topic));
+  });
+  return allowed || judged.Close();
+}
+
+bool MayDescribeTopicPartitions(Judged& judged) {
+  const auto request = judged.Decode<kafka::DescribeTopicPartitionsRequest>();
+  if (!request) return judged.Close();
+  // None named: all.
+  if (request->topics.empty())
+    return judged.rules.AllowsAll(judged.principal, Operation::kAdmin) || judged.Close();
+  const bool allowed = std::ranges::all_of(request->topics, [&](const auto& topic) {
+    return judged.rules.ShowsTopic(judged.principal, topic.name);
+  });
+  return allowed || judged.Close();
+}
+
+bool MayDescribeConfigs(Judged& judged) {
+  constexpr int8_t kOfTopic = 2;
+  const auto request = judged.Decode<kafka::DescribeConfigsRequest>();
+  if (!request) return judged.Close();
+  const bool allowed = std::ranges::all_of(request->resources, [&](const auto& resource) {
+    return resource.resource_type == kOfTopic
+               ? judged.rules.ShowsTopic(judged.principal, resource.resource_name)
+               : judged.rules.AllowsAll(judged.principal, Operation::kAdmin);
+  });
+  return allowed || judged.Close();
+}
+
+template <class Request>
+bool MayInGroup(Judged& judged) {
+  const auto request = judged.Decode<Request>();
+  if (!request) return judged.Close();
+  if (judged.rules.AllowsGroup(judged.principal, request->group_id)) return true;
+  if constexpr (requires(typename Request::Response response) { response.error_code; }) {
+    typename Request::Response response;
+    response.error_code = ErrorCode::kGroupAuthorizationFailed;
+    return judged.Refuse(response);
+  }
+  return judged.Close();
+}
+
+bool MayFetchOffsets(Judged& judged) {
+  const auto request = judged.Decode<kafka::OffsetFetchRequest>();
+  if (!request) return judged.Close();
+  bool allowed = request->groups.empty()
+                     ? judged.rules.AllowsGroup(judged.principal, request->group_id)
+                     : std::ranges::all_of(request->groups, [&](const auto& group) {
+                         return judged.rules.AllowsGroup(judged.principal, group.group_id);
+                       });
+  return allowed || judged.Close();
+}
+
+// Newer group requests begin with the group's name, as a compact string behind an empty list of
+// tagged fields.
+bool MayInNewGroup(Judged& judged) {
+  const std::string_view body =
+      judged.frame.substr(std::min(judged.header.size, judged.frame.size()));
+  if (body.size() < 2 || body[0] != 0) return judged.Close();
+  const auto length = static_cast<unsigned char>(body[1]);
+  // One more than it has; longer names take more than a byte for that.
+  if (length == 0 || length >= 0x80 || body.size() < size_t{1} + length) return judged.Close();
+  const std::string_view group = body.substr(2, length - size_t{1});
+  return judged.rules.AllowsGroup(judged.principal, group) || judged.Close();
+}
+
+bool JudgeGroups(Judged& judged) {
+  const auto all_groups = [&] {
+    return judged.rules.AllowsGroup(judged.principal, kAllNames) || judged.Close();
+  };
+  switch (judged.header.api_key) {
+    case kafka::JoinGroupRequest::kApi.key:
+      return MayInGroup<kafka::JoinGroupRequest>(judged);
+    case kafka::SyncGroupRequest::kApi.key:
+      return MayInGroup<kafka::SyncGroupRequest>(judged);
+    case kafka::HeartbeatRequest::kApi.key:
+      return MayInGroup<kafka::HeartbeatRequest>(judged);
+    case kafka::LeaveGroupRequest::kApi.key:
+      return MayInGroup<kafka::LeaveGroupRequest>(judged);
+    case kafka::OffsetCommitRequest::kApi.key:
+      return MayInGroup<kafka::OffsetCommitRequest>(judged);
+    case kafka::OffsetFetchRequest::kApi.key:
+      return MayFetchOffsets(judged);
+    case kConsumerGroupHeartbeat:
+    case kShareGroupHeartbeat:
+      return MayInNewGroup(judged);
+    default:
+      return all_groups();
+  }
+}
+
+bool Judge(Judged& judged) {
+  const auto some_produce = [&] {
+    return judged.rules.AllowsSome(judged.principal, Operation::kProduce) || judged.Close();
+  };
+  switch (judged.header.api_key) {
+    case kafka::ProduceRequest::kApi.key:
+    case kafka::MetadataRequest::kApi.key:
+    case kafka::ApiVersionsRequest::kApi.key:
+    case kafka::DescribeClusterRequest::kApi.key:
+    case kafka::GetTelemetrySubscriptionsRequest::kApi.key:
+    case kafka::PushTelemetryRequest::kApi.key:
+      return true;
+    case kafka::FetchRequest::kApi.key:
+      return MayFetch(judged);
+    case kafka::ListOffsetsRequest::kApi.key:
+      return MayListOffsets(judged);
+    case kafka::OffsetForLeaderEpochRequest::kApi.key:
+      return MayAskEpochs(judged);
+    case kafka::FindCoordinatorRequest::kApi.key:
+      return MayFindCoordinator(judged);
+    case kafka::InitProducerIdRequest::kApi.key:
+      return MayInitProducerId(judged);
+    case kAddPartitionsToTxn:
+    case kEndTxn:
+      return some_produce();
+    case kAddOffsetsToTxn:
+    case kTxnOffsetCommit:
+      // Which group's is not looked for.
+      return judged.rules.AllowsGroup(judged.principal, kAllNames) ? some_produce()
+                                                                   : judged.Close();
+    case kafka::CreateTopicsRequest::kApi.key:
+      return MayCreateTopics(judged);
+    case kafka::DeleteTopicsRequest::kApi.key:
+      return MayDeleteTopics(judged);
+    case kafka::CreatePartitionsRequest::kApi.key:
+      return AllTopics<kafka::CreatePartitionsRequest>(
+          judged, Operation::kAdmin, &kafka::CreatePartitionsRequest::topics,
+          &kafka::CreatePartitionsRequest::CreatePartitionsTopic::name);
+    case kafka::DescribeTopicPartitionsRequest::kApi.key:
+      return MayDescribeTopicPartitions(judged);
+    case kafka::DescribeConfigsRequest::kApi.key:
+      return MayDescribeConfigs(judged);
+    case kafka::JoinGroupRequest::kApi.key:
+    case kafka::SyncGroupRequest::kApi.key:
+    case kafka::HeartbeatRequest::kApi.key:
+    case kafka::LeaveGroupRequest::kApi.key:
+    case kafka::OffsetCommitRequest::kApi.key:
+    case kafka::OffsetFetchRequest::kApi.key:
+    case kafka::DescribeGroupsRequest::kApi.key:
+    case kafka::ListGroupsRequest::kApi.key:
+    case kConsumerGroupHeartbeat:
+    case kConsumerGroupDescribe:
+    case kShareGroupHeartbeat:
+      return JudgeGroups(judged);
+    case kafka::kShareFetchKey:
+    case kafka::kShareAcknowledgeKey:
+      // Their topics are ids in messages that the codec does not know.
+      return (judged.rules.AllowsAll(judged.principal, Operation::kConsume) &&
+              judged.rules.AllowsGroup(judged.principal, kAllNames)) ||
+             judged.Close();
+    default:
+      return judged.rules.AllowsAll(judged.principal, Operation::kAdmin) || judged.Close();
+  }
+}
+
+}  // namespace
+
+bool AccessRule::Has(Operation operation) const {
+  switch (operation) {
+    case Operation::kProduce:
+      return produce;
+    case Operation::kConsume:
+      return consume;
+    case Operation::kAdmin:
+      break;
+  }
+  return admin;
+}
+
+template <class Matches>
+bool AccessRules::Any(std::string_view principal, Matches matches) const {
+  if (rules_.empty()) return true;
+  return std::ranges::any_of(rules_, [&](const AccessRule& rule) {
+    return (rule.principal == principal || rule.principal == "User:*") && matches(rule);
+  });
+}
+
+bool AccessRules::AllowsTopic(std::string_view principal, Operation operation,
+                              std::string_view topic) const {
+  return Any(principal, [&](const AccessRule& rule) {
+    return rule.Has(operation) && Matches(rule.topics, topic);
+  });
+}
+
+bool AccessRules::ShowsTopic(std::string_view principal, std::string_view topic) const {
+  return Any(principal, [&](const AccessRule& rule) { return Matches(rule.topics, topic); });
+}
+
+bool AccessRules::AllowsSome(std::string_view principal, Operation operation) const {
+  return Any(principal,
+             [&](const AccessRule& rule) { return rule.Has(operation) && !rule.topics.empty(); });
+}
+
+bool AccessRules::AllowsAll(std::string_view principal, Operation operation) const {
+  return Any(principal, [&](const AccessRule& rule) {
+    return rule.Has(operation) && std::ranges::find(rule.topics, kAllNames) != rule.topics.end();
+  });
+}
+
+bool AccessRules::AllowsGroup(std::string_view principal, std::string_view group) const {
+  return Any(principal,
+             [&](const AccessRule& rule) { return rule.consume && Matches(rule.groups, group); });
+}
+
+bool MayPass(const AccessRules& rules, std::string_view principal, const Cluster& cluster,
+             std::string_view frame, const RequestHeader& header, net::Reply& reply) {
+  Judged judged{rules, principal, cluster, frame, header, reply};
+  return Judge(judged);
+}
+
+void HideTopics(const AccessRules& rules, std::string_view principal,
+                kafka::MetadataResponse& response) {
+  std::erase_if(response.topics, [&](const auto& topic) {
+    return !rules.ShowsTopic(principal, topic.name.value_or(""));
+  });
+}
+
+}  // namespace holdfast::proxy

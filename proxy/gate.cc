@@ -1,0 +1,389 @@
+#include "proxy/gate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/produce.h"
+#include "kafka/api/sasl_authenticate.h"
+#include "kafka/api/sasl_handshake.h"
+#include "proxy/api_policy.h"
+#include "proxy/tier.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::RequestHeader;
+using kafka::SaslAuthenticateRequest;
+using kafka::SaslAuthenticateResponse;
+using kafka::SaslHandshakeRequest;
+using kafka::SaslHandshakeResponse;
+
+// The first version that can ask what is allowed.
+constexpr int16_t kRightsVersion = 8;
+constexpr int32_t kRightsCorrelationId = 0x7ffffff0;
+// AclOperation.WRITE, as a bit of what Metadata answers.
+constexpr int32_t kMayWrite = 1 << 4;
+
+// Takes the place of a reply: looks at the answer, and passes it on if there is somebody to pass
+// it on to. Lives until then; there is one answer.
+class Intercepted final : public net::ReplySink {
+ public:
+  // What is sent in place of the frame, both without their lengths. Empty if there was none.
+  using Look = base::UniqueFunction<base::Buffer(base::Buffer frame)>;
+
+  static net::Reply Make(net::Reply reply, Look look) {
+    return {new Intercepted(std::move(reply), std::move(look)), 0, 0};
+  }
+
+  void Complete(uint64_t /*connection*/, uint64_t /*request*/, net::Answer answer) override {
+    const std::unique_ptr<Intercepted> self(this);
+    switch (answer.kind) {
+      case net::Answer::Kind::kSend:
+        return Send(look_(Body(answer)));
+      case net::Answer::Kind::kBody:
+        return Send(look_(std::move(answer.first)));
+      case net::Answer::Kind::kNothing:
+        if (reply_) reply_.SendNothing();
+        return;
+      case net::Answer::Kind::kClose:
+        look_({});
+        if (reply_) reply_.Close(std::move(answer.reason));
+        return;
+      case net::Answer::Kind::kLost:
+        look_({});
+        if (reply_) reply_.Close("a request was given up");
+        return;
+    }
+  }
+
+ private:
+  Intercepted(net::Reply reply, Look look) : reply_(std::move(reply)), look_(std::move(look)) {}
+
+  static base::Buffer Body(const net::Answer& answer) {
+    std::string whole(answer.first.view());
+    for (const base::Buffer& piece : answer.rest) whole += piece.view();
+    return base::Buffer::Copy(std::string_view(whole).substr(kafka::kLengthPrefixBytes));
+  }
+  void Send(base::Buffer body) {
+    if (!reply_) return;
+    if (body.empty()) return reply_.Close("an answer of the tier that cannot be read");
+    reply_.SendBody(std::move(body));
+  }
+
+  net::Reply reply_;
+  Look look_;
+};
+
+base::Buffer WithoutLength(const base::Buffer& frame) {
+  return base::Buffer::Copy(frame.view().substr(kafka::kLengthPrefixBytes));
+}
+
+}  // namespace
+
+Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
+    : front_(front),
+      connection_(connection),
+      tier_(tier),
+      policy_(front.options.local_policies ? front.options.local_policies->policy()
+                                           : std::make_shared<const LocalPolicy>()),
+      principal_(kAnonymous),
+      self_(std::make_shared<Gate*>(this)) {
+  if (const std::string subject = connection.peer_subject(); !subject.empty())
+    principal_ = "User:" + subject;
+}
+
+Gate::~Gate() { *self_ = nullptr; }
+
+bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster& cluster,
+                 net::Reply& reply) {
+  if (header.api_key == kafka::ApiVersionsRequest::kApi.key) return true;
+  if (header.api_key == SaslHandshakeRequest::kApi.key ||
+      header.api_key == SaslAuthenticateRequest::kApi.key) {
+    if (!policy_->mechanisms.empty() || policy_->passes_as_agent)
+      return ServeSasl(frame, header, reply);
+    return WatchSasl(frame, header, reply);
+  }
+  if (!policy_->mechanisms.empty() && !authenticated_) {
+    reply.Close("a request before SASL authentication");
+    return false;
+  }
+  if (policy_->tier_decides && policy_->tier_wants_sasl && !SpeaksForItself(header, reply))
+    return false;
+  if (policy_->rules.empty()) return true;
+  if (header.api_key == kafka::MetadataRequest::kApi.key)
+    return FilterMetadata(frame, header, reply);
+  return MayPass(policy_->rules, principal_, cluster, frame.view(), header, reply);
+}
+
+void Gate::Announce(kafka::ApiVersionsResponse& versions) const {
+  if (policy_->mechanisms.empty()) return;
+  for (const kafka::Api& api : {SaslHandshakeRequest::kApi, SaslAuthenticateRequest::kApi}) {
+    std::erase_if(versions.api_keys, [&](const auto& range) { return range.api_key == api.key; });
+    versions.api_keys.push_back(
+        {.api_key = api.key, .min_version = api.oldest, .max_version = api.newest});
+  }
+}
+
+bool Gate::ServeSasl(const base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
+  if (header.api_key == SaslHandshakeRequest::kApi.key) {
+    Handshake(frame, header, reply);
+  } else {
+    Authenticate(frame, header, reply);
+  }
+  return false;
+}
+
+void Gate::Handshake(const base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
+  // Version 0 goes on without frames of Kafka's.
+  if (header.api_version != SaslHandshakeRequest::kApi.newest)
+    return reply.Close("a SaslHandshake of a version that was not offered");
+  const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
+  if (!request) return reply.Close(request.error().message);
+  SaslHandshakeResponse response;
+  for (const net::SaslMechanism mechanism : policy_->mechanisms)
+    response.mechanisms.push_back(net::SaslName(mechanism));
+  const auto mechanism = net::ParseSaslMechanism(request->mechanism);
+  if (!mechanism ||
+      std::ranges::find(policy_->mechanisms, *mechanism) == policy_->mechanisms.end()) {
+    response.error_code = ErrorCode::kUnsupportedSaslMechanism;
+  } else {
+    exchange_ = net::SaslServer::Make(*mechanism, policy_->users);
+  }
+  reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
+}
+
+void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
+  if (!SaslAuthenticateRequest::kApi.Knows(header.api_version))
+    return reply.Close("a SaslAuthenticate of a version that was not offered");
+  const auto request = kafka::DecodeRequest<SaslAuthenticateRequest>(frame.view(), header);
+  if (!request) return reply.Close(request.error().message);
+  const auto send = [&](const SaslAuthenticateResponse& response) {
+    reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
+  };
+  if (!exchange_) {
+    return send({.error_code = ErrorCode::kIllegalSaslState,
+                 .error_message = "SaslHandshake has to come first"});
+  }
+  auto step = exchange_->Next(request->auth_bytes);
+  std::string refusal = step ? "" : step.error().message;
+  // As in Kafka: who authenticates itself again must be who it was.
+  if (step && step->done && authenticated_ && principal_ != "User:" + exchange_->user())
+    refusal = "the user of a connection cannot change";
+  if (!refusal.empty()) {
+    front_.metrics.local_login_failures.Add();
+    base::Log(base::LogLevel::kInfo, "proxy", "{}: SASL authentication failed: {}",
+              connection_.peer().ToString(), refusal);
+    exchange_.reset();
+    authenticated_ = false;
+    return send({.error_code = ErrorCode::kSaslAuthenticationFailed, .error_message = refusal});
+  }
+  send({.auth_bytes = step->answer});
+  if (!step->done) return;
+  authenticated_ = true;
+  principal_ = "User:" + exchange_->user();
+  exchange_.reset();
+}
+
+// The tier serves the exchange.
+bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
+  if (header.api_key == SaslHandshakeRequest::kApi.key) {
+    if (header.api_version != SaslHandshakeRequest::kApi.newest) {
+      reply.Close("a SaslHandshake of a version that does not pass through");
+      return false;
+    }
+    const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
+    tier_mechanism_ = request ? std::string(request->mechanism) : "";
+    tier_rounds_ = 0;
+    return true;
+  }
+  reply = Intercepted::Make(std::move(reply),
+                            [self = self_, version = header.api_version](base::Buffer answer) {
+                              if (*self != nullptr)
+                                (*self)->OnTierSaslAnswer(answer.view(), version);
+                              return answer;
+                            });
+  return true;
+}
+
+void Gate::OnTierSaslAnswer(std::string_view frame, int16_t version) {
+  const auto response = frame.empty() || !SaslAuthenticateRequest::kApi.Knows(version)
+                            ? base::Result<SaslAuthenticateResponse>(base::Unexpected(
+                                  base::Code::kUnavailable, "no answer that can be read"))
+                            : kafka::DecodeResponse<SaslAuthenticateResponse>(frame, version);
+  // Of OAUTHBEARER an answer with content says why the token is refused.
+  const bool accepted = response && response->error_code == ErrorCode::kNone &&
+                        !(tier_mechanism_ == "OAUTHBEARER" && !response->auth_bytes.empty());
+  if (!accepted) {
+    tier_connection_ = 0;
+    rights_.clear();
+    return;
+  }
+  const int rounds = tier_mechanism_.starts_with("SCRAM-") ? 2 : 1;
+  if (++tier_rounds_ >= rounds) tier_connection_ = tier_.connects();
+}
+
+// Whether the tier has let in this client, and still knows it. Records it may produce by what was
+// known, and metadata it gets from the cache, as long as the tier is away.
+bool Gate::SpeaksForItself(const RequestHeader& header, net::Reply& reply) {
+  if (tier_connection_ == 0) {
+    reply.Close("a request before SASL authentication at the tier");
+    return false;
+  }
+  if (tier_.open() && tier_.connects() == tier_connection_) return true;
+  if (header.api_key == kafka::ProduceRequest::kApi.key) return true;
+  if (front_.cache.tier_away() && PolicyOf(header.api_key).away != Away::kCloses) return true;
+  reply.Close("the connection on which the tier had let in the client is lost");
+  return false;
+}
+
+// Topics that the client may not see do not reach the tier, which could make them.
+bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
+  if (!kafka::MetadataRequest::kApi.Knows(header.api_version)) {
+    reply.Close("a Metadata request of a version that was not offered");
+    return false;
+  }
+  auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame.view(), header);
+  if (!request) {
+    reply.Close(request.error().message);
+    return false;
+  }
+  std::vector<std::string> hidden;
+  const AccessRules& rules = policy_->rules;
+  // In version 0 an empty list means all topics, in later ones null does.
+  const bool named = request->topics && !(header.api_version == 0 && request->topics->empty());
+  if (named) {
+    std::erase_if(*request->topics, [&](const auto& topic) {
+      if (!topic.name || rules.ShowsTopic(principal_, *topic.name)) return false;
+      hidden.emplace_back(*topic.name);
+      return true;
+    });
+    if (!hidden.empty() && header.api_version == 0 && request->topics->empty()) {
+      reply.Close("none of the topics in a Metadata request may be seen");
+      return false;
+    }
+    if (!hidden.empty()) {
+      auto changed = kafka::EncodeRequest(*request, header.api_version, header.correlation_id,
+                                          header.client_id);
+      if (!changed) {
+        reply.Close(changed.error().message);
+        return false;
+      }
+      frame = WithoutLength(*changed);
+    }
+  }
+  reply = Intercepted::Make(
+      std::move(reply),
+      [policy = policy_, principal = principal_, hidden = std::move(hidden),
+       version = header.api_version, correlation_id = header.correlation_id](base::Buffer answer) {
+        if (answer.empty()) return answer;
+        auto response = kafka::DecodeResponse<kafka::MetadataResponse>(answer.view(), version);
+        if (!response) return base::Buffer();
+        HideTopics(policy->rules, principal, *response);
+        for (const std::string& name : hidden) {
+          auto& topic = response->topics.emplace_back();
+          topic.name = name;
+          topic.error_code = ErrorCode::kTopicAuthorizationFailed;
+        }
+        return WithoutLength(kafka::EncodeResponse(*response, version, correlation_id));
+      });
+  return true;
+}
+
+void Gate::BeforeProduce(const std::vector<std::string_view>& topics, base::Task then) {
+  Waiting waiting{.deadline = connection_.loop().Now() + kRightsWait, .then = std::move(then)};
+  std::vector<std::string> stale;
+  for (const std::string_view topic : topics) {
+    const auto found = rights_.find(std::string(topic));
+    if (found == rights_.end()) waiting.topics.emplace_back(topic);
+    if (found == rights_.end() || connection_.loop().Now() - found->second.learned > kRightsFor)
+      stale.emplace_back(topic);
+  }
+  if (!stale.empty() && !asking_) AskRights(stale);
+  waiting_.push_back(std::move(waiting));
+  GoOn();
+}
+
+ErrorCode Gate::MayProduce(std::string_view topic) const {
+  if (!policy_->rules.AllowsTopic(principal_, Operation::kProduce, topic))
+    return ErrorCode::kTopicAuthorizationFailed;
+  if (!policy_->tier_decides) return ErrorCode::kNone;
+  const auto found = rights_.find(std::string(topic));
+  return found == rights_.end() ? ErrorCode::kLeaderNotAvailable : found->second.error;
+}
+
+void Gate::AskRights(const std::vector<std::string>& topics) {
+  if (front_.cache.tier_away()) return;
+  if (policy_->tier_wants_sasl && !(tier_.open() && tier_.connects() == tier_connection_)) {
+    return connection_.Close("the connection on which the tier had let in the client is lost");
+  }
+  kafka::MetadataRequest request{.allow_auto_topic_creation = false,
+                                 .include_topic_authorized_operations = true};
+  request.topics.emplace();
+  for (const std::string& topic : topics) request.topics->push_back({.name = topic});
+  const auto frame = kafka::EncodeRequest(request, kRightsVersion, kRightsCorrelationId, kClientId);
+  HF_CHECK(frame);
+  asking_ = true;
+  const RequestHeader header{.api_key = kafka::MetadataRequest::kApi.key,
+                             .api_version = kRightsVersion,
+                             .correlation_id = kRightsCorrelationId};
+  tier_.Forward(WithoutLength(*frame), header,
+                Intercepted::Make({}, [self = self_, topics](base::Buffer answer) {
+                  if (*self != nullptr) (*self)->OnRights(topics, answer.view());
+                  return base::Buffer();
+                }));
+}
+
+void Gate::OnRights(const std::vector<std::string>& asked, std::string_view frame) {
+  asking_ = false;
+  if (rights_.size() > kTopicsMax) rights_.clear();
+  const base::TimePoint now = connection_.loop().Now();
+  if (!frame.empty()) {
+    const auto response = kafka::DecodeResponse<kafka::MetadataResponse>(frame, kRightsVersion);
+    if (response) {
+      for (const auto& topic : response->topics) {
+        Right right{.learned = now};
+        const int32_t allowed = topic.topic_authorized_operations;
+        if (topic.error_code == ErrorCode::kTopicAuthorizationFailed ||
+            (topic.error_code == ErrorCode::kNone && allowed >= 0 && (allowed & kMayWrite) == 0)) {
+          right.error = ErrorCode::kTopicAuthorizationFailed;
+        } else if (allowed < 0) {
+          // It is not there, or has no leader, or is shown from the configuration: not known yet.
+          continue;
+        }
+        rights_[std::string(topic.name.value_or(""))] = right;
+      }
+    }
+  }
+  // What was not learned is not waited for any longer: MayProduce says that it is not known.
+  for (Waiting& waiting : waiting_) {
+    std::erase_if(waiting.topics, [&](const std::string& topic) {
+      return std::ranges::find(asked, topic) != asked.end() || rights_.contains(topic);
+    });
+  }
+  std::vector<std::string> more;
+  for (const Waiting& waiting : waiting_)
+    more.insert(more.end(), waiting.topics.begin(), waiting.topics.end());
+  if (!more.empty()) AskRights(more);
+  GoOn();
+}
+
+bool Gate::Known(const Waiting& waiting) const {
+  return waiting.topics.empty() || !asking_ || waiting.deadline <= connection_.loop().Now();
+}
+
+void Gate::GoOn() {
+  while (!waiting_.empty() && Known(waiting_.front())) {
+    base::Task then = std::move(waiting_.front().then);
+    waiting_.pop_front();
+    then();
+  }
+  if (waiting_.empty()) return rights_limit_.Cancel();
+  rights_limit_ = connection_.loop().After(waiting_.front().deadline - connection_.loop().Now(),
+                                           [this] { GoOn(); });
+}
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,118 @@
+// Who a local client is, and what it may do: stands before everything else that a session does
+// with a request.
+//
+// Where the agent asks for SASL, the exchange is served here, and nothing but ApiVersions passes
+// before it is done. Where clients speak for themselves at the tier, their SASL passes through, and
+// the gate watches whether the tier let them in. Rules are applied either way.
+//
+// What a client may produce there is asked of the tier over the client's own connection (Metadata
+// with include_topic_authorized_operations): before the first record for a topic, and again once
+// an answer is older than kRightsFor, while records go on by the old one. With the tier away the
+// last answer counts; without one, records are refused with LEADER_NOT_AVAILABLE, on which clients
+// try again.
+//
+// Ownership: belongs to a session, beside the connection to the tier that it asks over.
+// Threads: the connection's loop.
+// Limits: kTopicsMax topics are remembered per connection; an answer is waited for kRightsWait.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/executor.h"
+#include "base/unique_function.h"
+#include "kafka/api/api_versions.h"
+#include "kafka/codec.h"
+#include "kafka/error_code.h"
+#include "net/framed_server.h"
+#include "net/reply.h"
+#include "net/sasl.h"
+#include "proxy/front_door.h"
+#include "proxy/local_policy.h"
+#include "proxy/pass_through.h"
+
+namespace holdfast::proxy {
+
+class Gate {
+ public:
+  static constexpr size_t kTopicsMax = 10000;
+  static constexpr base::Duration kRightsFor = std::chrono::seconds(60);
+  static constexpr base::Duration kRightsWait = std::chrono::seconds(5);
+
+  Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier);
+  ~Gate();
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+
+  // "User:ANONYMOUS" as long as the client has not said who it is.
+  [[nodiscard]] const std::string& principal() const { return principal_; }
+
+  // False: the request was answered. Otherwise frame and reply may have been replaced, so that
+  // the answer comes by here.
+  [[nodiscard]] bool Admit(base::Buffer& frame, const kafka::RequestHeader& header,
+                           const Cluster& cluster, net::Reply& reply);
+
+  // Offers the versions of SASL that are served here.
+  void Announce(kafka::ApiVersionsResponse& versions) const;
+
+  // Whether MayProduce has to be prepared by BeforeProduce.
+  [[nodiscard]] bool asks_tier() const { return policy_->tier_decides; }
+  // Runs `then` when it is known what the client may produce to the topics, at once if it is
+  // already. In the order of the calls.
+  void BeforeProduce(const std::vector<std::string_view>& topics, base::Task then);
+  [[nodiscard]] kafka::ErrorCode MayProduce(std::string_view topic) const;
+
+ private:
+  struct Right {
+    kafka::ErrorCode error = kafka::ErrorCode::kNone;
+    base::TimePoint learned;
+  };
+  struct Waiting {
+    std::vector<std::string> topics;
+    base::TimePoint deadline;
+    base::Task then;
+  };
+  struct Exchange;
+
+  bool ServeSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
+  void Handshake(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
+  void Authenticate(const base::Buffer& frame, const kafka::RequestHeader& header,
+                    net::Reply& reply);
+  bool WatchSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
+  void OnTierSaslAnswer(std::string_view frame, int16_t version);
+  [[nodiscard]] bool SpeaksForItself(const kafka::RequestHeader& header, net::Reply& reply);
+  bool FilterMetadata(base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
+
+  void AskRights(const std::vector<std::string>& topics);
+  void OnRights(const std::vector<std::string>& asked, std::string_view frame);
+  [[nodiscard]] bool Known(const Waiting& waiting) const;
+  void GoOn();
+
+  FrontDoor& front_;
+  net::Connection& connection_;
+  PassThrough& tier_;
+  const std::shared_ptr<const LocalPolicy> policy_;
+  std::string principal_;
+
+  // SASL served here.
+  std::unique_ptr<net::SaslServer> exchange_;
+  bool authenticated_ = false;
+
+  // SASL that passes through.
+  std::string tier_mechanism_;
+  int tier_rounds_ = 0;         // Messages that the tier has accepted.
+  size_t tier_connection_ = 0;  // The one on which it let the client in; 0: none.
+
+  std::unordered_map<std::string, Right> rights_;
+  std::deque<Waiting> waiting_;
+  bool asking_ = false;
+  base::Timer rights_limit_;
+  std::shared_ptr<Gate*> self_;
+};
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,51 @@
+// What the agent asks of local clients, and what it allows them; replaceable while the agent runs.
+// Connections keep the policy under which they were opened.
+//
+// Threads: any.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/mutex.h"
+#include "net/sasl.h"
+#include "proxy/access.h"
+
+namespace holdfast::proxy {
+
+struct LocalPolicy {
+  // SASL that the agent itself asks for. None: it asks for nothing.
+  std::vector<net::SaslMechanism> mechanisms = {};
+  std::shared_ptr<const net::SaslUsers> users = nullptr;
+  AccessRules rules = {};
+
+  // The tier knows the agent by its credentials, and clients speak for themselves there: a client
+  // may produce through the agent what the tier would let it produce.
+  bool tier_decides = false;
+  // The tier lets nobody do anything without SASL.
+  bool tier_wants_sasl = false;
+  // Requests that pass through do so with the agent's SASL credentials.
+  bool passes_as_agent = false;
+};
+
+class LocalPolicies {
+ public:
+  explicit LocalPolicies(LocalPolicy policy)
+      : policy_(std::make_shared<const LocalPolicy>(std::move(policy))) {}
+
+  [[nodiscard]] std::shared_ptr<const LocalPolicy> policy() const {
+    const base::MutexLock lock(mutex_);
+    return policy_;
+  }
+  void Replace(LocalPolicy policy) {
+    auto made = std::make_shared<const LocalPolicy>(std::move(policy));
+    const base::MutexLock lock(mutex_);
+    policy_.swap(made);
+  }
+
+ private:
+  mutable base::Mutex mutex_;
+  std::shared_ptr<const LocalPolicy> policy_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast::proxy

@@ -1,0 +1,166 @@
+#include "proxy/access.h"
+
+#include <gtest/gtest.h>
+
+#include "kafka/api/create_topics.h"
+#include "kafka/api/fetch.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/metadata.h"
+#include "proxy/metadata_cache.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+
+const AccessRules kRules({
+    {.principal = "User:orders", .topics = {"orders-*"}, .produce = true},
+    {.principal = "User:billing", .topics = {"orders-eu"}, .groups = {"billing"}, .consume = true},
+    {.principal = "User:operator", .topics = {"*"}, .groups = {"*"}, .admin = true},
+    {.principal = "User:*", .topics = {"public"}, .consume = true},
+});
+
+// Keeps the one answer that is given.
+class Caught final : public net::ReplySink {
+ public:
+  void Complete(uint64_t /*connection*/, uint64_t /*request*/, net::Answer given) override {
+    answer = std::move(given);
+    ++answers;
+  }
+  net::Answer answer;
+  int answers = 0;
+};
+
+class AccessTest : public ::testing::Test {
+ protected:
+  // True if it passes.
+  template <class Request>
+  bool Send(std::string_view principal, const Request& request, int16_t version) {
+    const auto frame = kafka::EncodeRequest(request, version, 7, "test");
+    return SendFrame(principal, frame->view().substr(kafka::kLengthPrefixBytes));
+  }
+  bool SendFrame(std::string_view principal, std::string_view frame) {
+    caught_ = Caught();
+    net::Reply reply(&caught_, 1, 1);
+    const auto header = kafka::ReadRequestHeader(frame);
+    const bool passes = MayPass(kRules, principal, cluster_, frame, *header, reply);
+    EXPECT_EQ(caught_.answers, passes ? 0 : 1);
+    if (passes) reply.SendNothing();
+    return passes;
+  }
+  template <class Response>
+  Response Answered(int16_t version) {
+    frame_ = std::string(caught_.answer.first.view().substr(kafka::kLengthPrefixBytes));
+    auto response = kafka::DecodeResponse<Response>(frame_, version);
+    EXPECT_TRUE(response);
+    return response ? *std::move(response) : Response();
+  }
+
+  Cluster cluster_;
+  Caught caught_;
+  std::string frame_;
+};
+
+TEST_F(AccessTest, RulesMatchPrincipalsTopicsAndOperations) {
+  EXPECT_TRUE(kRules.AllowsTopic("User:orders", Operation::kProduce, "orders-eu"));
+  EXPECT_FALSE(kRules.AllowsTopic("User:orders", Operation::kConsume, "orders-eu"));
+  EXPECT_FALSE(kRules.AllowsTopic("User:orders", Operation::kProduce, "order"));
+  EXPECT_FALSE(kRules.AllowsTopic("User:billing", Operation::kConsume, "orders-eu-2"));
+  EXPECT_TRUE(kRules.AllowsTopic(kAnonymous, Operation::kConsume, "public"));
+  EXPECT_FALSE(kRules.AllowsTopic(kAnonymous, Operation::kProduce, "public"));
+  EXPECT_TRUE(kRules.ShowsTopic("User:orders", "orders-eu"));
+  EXPECT_FALSE(kRules.ShowsTopic("User:orders", "audit"));
+  EXPECT_TRUE(kRules.AllowsGroup("User:billing", "billing"));
+  EXPECT_FALSE(kRules.AllowsGroup("User:billing", "other"));
+  EXPECT_FALSE(kRules.AllowsGroup("User:orders", "billing"));
+  EXPECT_TRUE(kRules.AllowsAll("User:operator", Operation::kAdmin));
+  EXPECT_FALSE(kRules.AllowsSome("User:billing", Operation::kProduce));
+}
+
+TEST_F(AccessTest, WithoutRulesEverythingIsAllowed) {
+  const AccessRules none;
+  EXPECT_TRUE(none.AllowsTopic(kAnonymous, Operation::kProduce, "any"));
+  EXPECT_TRUE(none.AllowsAll(kAnonymous, Operation::kAdmin));
+  EXPECT_TRUE(none.AllowsGroup(kAnonymous, "any"));
+}
+
+TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {
+  kafka::FetchRequest request;
+  request.topics.push_back({.topic = "orders-eu", .partitions = {{.partition = 3}}});
+  EXPECT_TRUE(Send("User:billing", request, 11));
+  request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
+  EXPECT_FALSE(Send("User:billing", request, 11));
+  const auto response = Answered<kafka::FetchResponse>(11);
+  ASSERT_EQ(response.responses.size(), 1U);
+  EXPECT_EQ(response.responses[0].topic, "audit");
+  EXPECT_EQ(response.responses[0].partitions[0].partition_index, 5);
+  EXPECT_EQ(response.responses[0].partitions[0].error_code, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(response.responses[0].partitions[0].records, "");
+}
+
+TEST_F(AccessTest, AFetchByAnIdThatIsNotKnownIsNotAllowed) {
+  kafka::FetchRequest request;
+  request.topics.push_back({.topic_id = {.bytes = {1}}, .partitions = {{.partition = 3}}});
+  EXPECT_FALSE(Send("User:billing", request, 17));
+  const auto response = Answered<kafka::FetchResponse>(17);
+  EXPECT_EQ(response.responses[0].topic_id.bytes[0], 1);
+}
+
+TEST_F(AccessTest, GroupsAreJudgedByTheirNames) {
+  EXPECT_TRUE(Send("User:billing", kafka::HeartbeatRequest{.group_id = "billing"}, 4));
+  EXPECT_FALSE(Send("User:billing", kafka::HeartbeatRequest{.group_id = "other"}, 4));
+  EXPECT_EQ(Answered<kafka::HeartbeatResponse>(4).error_code, ErrorCode::kGroupAuthorizationFailed);
+}
+
+// The messages of KIP-848 are not in the codec: key 68, version 0, correlation id 7, no client id,
+// no tags, then the group as a compact string.
+TEST_F(AccessTest, GroupsOfTheNewProtocolAreJudgedToo) {
+  const auto heartbeat = [](std::string_view group) {
+    std::string frame("\0\x44\0\0\0\0\0\7\xff\xff\0", 11);
+    frame.push_back(static_cast<char>(group.size() + 1));
+    return frame.append(group);
+  };
+  EXPECT_TRUE(SendFrame("User:billing", heartbeat("billing")));
+  EXPECT_FALSE(SendFrame("User:billing", heartbeat("other")));
+  EXPECT_EQ(caught_.answer.kind, net::Answer::Kind::kClose);
+  EXPECT_FALSE(SendFrame("User:billing", heartbeat("").substr(0, 11)));
+}
+
+TEST_F(AccessTest, TopicsAreMadeByWhoMayAdministerThem) {
+  kafka::CreateTopicsRequest request;
+  request.topics.push_back({.name = "orders-eu", .num_partitions = 1, .replication_factor = 1});
+  EXPECT_TRUE(Send("User:operator", request, 7));
+  EXPECT_FALSE(Send("User:orders", request, 7));
+  EXPECT_EQ(Answered<kafka::CreateTopicsResponse>(7).topics[0].error_code,
+            ErrorCode::kTopicAuthorizationFailed);
+}
+
+// AlterConfigs (33), and one that does not exist yet.
+TEST_F(AccessTest, WhatIsNotKnownTakesAllRights) {
+  for (const char key : {'\x21', '\x78'}) {
+    std::string frame("\0?\0\0\0\0\0\7\xff\xff", 10);
+    frame[1] = key;
+    EXPECT_FALSE(SendFrame("User:orders", frame));
+    EXPECT_EQ(caught_.answer.kind, net::Answer::Kind::kClose);
+    EXPECT_TRUE(SendFrame("User:operator", frame));
+  }
+}
+
+TEST_F(AccessTest, ARequestThatCannotBeReadDoesNotPass) {
+  const std::string frame("\0\1\0\x0b\0\0\0\7\xff\xff", 10);
+  EXPECT_FALSE(SendFrame("User:billing", frame));
+  EXPECT_EQ(caught_.answer.kind, net::Answer::Kind::kClose);
+}
+
+TEST_F(AccessTest, TopicsThatMayNotBeSeenAreNotShown) {
+  kafka::MetadataResponse response;
+  for (const char* const name : {"orders-eu", "audit", "public"})
+    response.topics.push_back({.name = name});
+  HideTopics(kRules, "User:orders", response);
+  ASSERT_EQ(response.topics.size(), 2U);
+  EXPECT_EQ(response.topics[0].name, "orders-eu");
+  EXPECT_EQ(response.topics[1].name, "public");
+}
+
+}  // namespace
+}  // namespace holdfast::proxy

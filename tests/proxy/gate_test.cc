@@ -1,0 +1,317 @@
+// What local clients may do, over real sockets: a blocking client, a sink that takes everything,
+// and a tier whose answers the test writes.
+#include "proxy/gate.h"
+
+#include <atomic>
+#include <future>
+
+#include "kafka/api/api_versions.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/produce.h"
+#include "kafka/api/sasl_authenticate.h"
+#include "kafka/api/sasl_handshake.h"
+#include "kafka/record_batch_builder.h"
+#include "proxy/session.h"
+#include "tests/net/loopback.h"
+
+namespace holdfast::proxy {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::SaslAuthenticateRequest;
+using kafka::SaslAuthenticateResponse;
+using kafka::SaslHandshakeRequest;
+using kafka::SaslHandshakeResponse;
+using net::TestPeer;
+using namespace std::string_literals;
+
+constexpr int16_t kProduceVersion = 9;
+constexpr int32_t kWrite = 1 << 4;
+constexpr int32_t kRead = 1 << 3;
+
+class TakingSink final : public RecordSink {
+ public:
+  void Append(std::unique_ptr<SinkRequest> request) override {
+    taken += static_cast<int>(request->entries.size());
+    SinkRequest& target = *request;
+    target.Complete(std::move(request));
+  }
+  void NewProducerId(ProducerIdDone done) override { done(int64_t{1}); }
+  std::atomic<int> taken = 0;
+};
+
+class GateTest : public net::LoopbackTest {
+ protected:
+  void Open(LocalPolicy policy) {
+    policies_ = std::make_unique<LocalPolicies>(std::move(policy));
+    kafka::MetadataResponse metadata = TierMetadata({{"orders", kWrite}, {"audit", kWrite}});
+    cache_.Learn(metadata, 1);
+    cache_.SetTierAway(false);
+    std::promise<void> mapped;
+    ports_.Request({1}, [&] { mapped.set_value(); });
+    mapped.get_future().wait();
+    front_ = std::make_unique<FrontDoor>(
+        FrontDoorOptions{.bootstrap = {{"127.0.0.1", tier_->local_address().port()}},
+                         .settings_wait = {},
+                         .versions_wait = std::chrono::milliseconds(5),
+                         .local_policies = policies_.get()},
+        cache_, ports_, sink_, [](const std::string&) {}, [](const std::string&) {}, resolver_,
+        metrics_, agent_metrics_);
+    agent_ = Serve({}, [this](net::Connection& connection) {
+      return std::make_unique<Session>(*front_, connection, kNoNode);
+    });
+    front_->SetBootstrapPort(agent_->local_address().port());
+    client_ = std::make_unique<TestPeer>(agent_->local_address());
+  }
+
+  // Topics with what is allowed there.
+  kafka::MetadataResponse TierMetadata(std::vector<std::pair<std::string_view, int32_t>> topics) {
+    kafka::MetadataResponse metadata;
+    metadata.cluster_id = "tier";
+    metadata.brokers.push_back(
+        {.node_id = 1, .host = "127.0.0.1", .port = tier_->local_address().port()});
+    for (const auto& [name, allowed] : topics) {
+      auto& topic = metadata.topics.emplace_back();
+      topic.name = name;
+      topic.partitions.push_back({.partition_index = 0, .leader_id = 1});
+      topic.topic_authorized_operations = allowed;
+      if (allowed == 0) topic.error_code = ErrorCode::kTopicAuthorizationFailed;
+    }
+    return metadata;
+  }
+  template <class Request>
+  void Send(const Request& request, int16_t version) {
+    client_->Write(kafka::EncodeRequest(request, version, next_id_++, "test")->view());
+  }
+  template <class Response>
+  Response Read(int16_t version) {
+    frame_ = client_->ReadFrame();
+    auto response = kafka::DecodeResponse<Response>(frame_, version);
+    EXPECT_TRUE(response) << frame_;
+    return response ? *std::move(response) : Response();
+  }
+  // What the tier gets, and answers.
+  template <class Request>
+  Request TierGets() {
+    request_ = witness_.Take();
+    header_ = *kafka::ReadRequestHeader(request_.body);
+    EXPECT_EQ(header_.api_key, Request::kApi.key);
+    return *kafka::DecodeRequest<Request>(request_.body, header_);
+  }
+  template <class Response>
+  void TierAnswers(const Response& response) {
+    request_.reply.Send(
+        kafka::EncodeResponse(response, header_.api_version, header_.correlation_id));
+  }
+  void SendRecord(std::string_view topic) {
+    kafka::RecordBatchBuilder builder({});
+    builder.Add({.timestamp = 1'700'000'000'000, .value = "v"});
+    const std::string batch = std::move(builder).Build();
+    kafka::ProduceRequest request{.acks = -1};
+    request.topic_data.push_back(
+        {.name = topic, .partition_data = {{.index = 0, .records = batch}}});
+    Send(request, kProduceVersion);
+  }
+  ErrorCode ReadRecordsError() {
+    const auto answer = Read<kafka::ProduceResponse>(kProduceVersion);
+    return answer.responses.at(0).partition_responses.at(0).error_code;
+  }
+  ErrorCode Produce(std::string_view topic) {
+    SendRecord(topic);
+    return ReadRecordsError();
+  }
+  SaslAuthenticateResponse Authenticate(std::string_view bytes) {
+    Send(SaslAuthenticateRequest{.auth_bytes = bytes}, 2);
+    return Read<SaslAuthenticateResponse>(2);
+  }
+  ErrorCode Handshake(std::string_view mechanism) {
+    Send(SaslHandshakeRequest{.mechanism = mechanism}, 1);
+    return Read<SaslHandshakeResponse>(1).error_code;
+  }
+  // As far as the tier lets the client in.
+  void LogInAtTier() {
+    Send(SaslHandshakeRequest{.mechanism = "PLAIN"}, 1);
+    EXPECT_EQ(TierGets<SaslHandshakeRequest>().mechanism, "PLAIN");
+    TierAnswers(SaslHandshakeResponse{});
+    Read<SaslHandshakeResponse>(1);
+    Send(SaslAuthenticateRequest{.auth_bytes = "\0a\0b"s}, 2);
+    EXPECT_EQ(TierGets<SaslAuthenticateRequest>().auth_bytes, "\0a\0b"s);
+    TierAnswers(SaslAuthenticateResponse{});
+    Read<SaslAuthenticateResponse>(2);
+  }
+  static LocalPolicy Terminating() {
+    return {.mechanisms = {net::SaslMechanism::kPlain},
+            .users = net::SaslUsers::Make({{"orders", "secret"}, {"other", "secret"}})};
+  }
+  static LocalPolicy TierDecides() { return {.tier_decides = true, .tier_wants_sasl = true}; }
+
+  std::unique_ptr<net::FramedServer> tier_ = ServeWitnessed();
+  metrics::AgentMetrics agent_metrics_{registry_};
+  net::Resolver resolver_;
+  MetadataCache cache_{{}};
+  TakingSink sink_;
+  BrokerPorts ports_{first_->loop(),
+                     [](int32_t, uint16_t) -> base::Result<uint16_t> { return uint16_t{7001}; },
+                     [](const BrokerPorts::Ports&) {}};
+  std::unique_ptr<LocalPolicies> policies_;
+  std::unique_ptr<FrontDoor> front_;
+  std::unique_ptr<net::FramedServer> agent_;
+  std::unique_ptr<TestPeer> client_;
+  int32_t next_id_ = 1;
+  std::string frame_;
+  net::Witness::Request request_;
+  kafka::RequestHeader header_;
+};
+
+TEST_F(GateTest, NothingPassesBeforeTheSaslThatTheAgentAsksFor) {
+  Open(Terminating());
+  Send(kafka::ApiVersionsRequest{}, 0);
+  const auto versions = Read<kafka::ApiVersionsResponse>(0);
+  EXPECT_NE(std::ranges::find(versions.api_keys, SaslHandshakeRequest::kApi.key,
+                              &kafka::ApiVersionsResponse::ApiVersion::api_key),
+            versions.api_keys.end());
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(sink_.taken, 0);
+}
+
+TEST_F(GateTest, WhoProvesToBeAUserMayGoOn) {
+  Open(Terminating());
+  EXPECT_EQ(Handshake("GSSAPI"), ErrorCode::kUnsupportedSaslMechanism);
+  EXPECT_EQ(Authenticate("\0orders\0secret"s).error_code, ErrorCode::kIllegalSaslState);
+  EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kNone);
+  EXPECT_EQ(Authenticate("\0orders\0secret"s).error_code, ErrorCode::kNone);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  // And may say so again, but nothing else.
+  EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kNone);
+  EXPECT_EQ(Authenticate("\0orders\0secret"s).error_code, ErrorCode::kNone);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kNone);
+  EXPECT_EQ(Authenticate("\0other\0secret"s).error_code, ErrorCode::kSaslAuthenticationFailed);
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, AWrongPasswordIsRefusedAndCounted) {
+  Open(Terminating());
+  Handshake("PLAIN");
+  EXPECT_EQ(Authenticate("\0orders\0wrong"s).error_code, ErrorCode::kSaslAuthenticationFailed);
+  EXPECT_EQ(agent_metrics_.local_login_failures.Value(), 1U);
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, RulesBoundWhatAUserProducesAndSees) {
+  LocalPolicy policy = Terminating();
+  policy.rules = AccessRules(
+      {{.principal = "User:orders", .topics = {"orders"}, .produce = true, .consume = true}});
+  Open(std::move(policy));
+  Handshake("PLAIN");
+  Authenticate("\0orders\0secret"s);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  EXPECT_EQ(Produce("audit"), ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(sink_.taken, 1);
+
+  // The tier is not asked for what the client may not see.
+  kafka::MetadataRequest request;
+  request.topics = {{.name = "orders"}, {.name = "audit"}};
+  Send(request, 9);
+  EXPECT_EQ(TierGets<kafka::MetadataRequest>().topics->size(), 1U);
+  TierAnswers(TierMetadata({{"orders", kRead}}));
+  const auto named = Read<kafka::MetadataResponse>(9);
+  ASSERT_EQ(named.topics.size(), 2U);
+  EXPECT_EQ(named.topics[0].error_code, ErrorCode::kNone);
+  EXPECT_EQ(named.topics[1].name, "audit");
+  EXPECT_EQ(named.topics[1].error_code, ErrorCode::kTopicAuthorizationFailed);
+  request.topics.reset();
+  Send(request, 9);
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kRead}, {"audit", kRead}}));
+  EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
+}
+
+TEST_F(GateTest, WhereTheAgentSpeaksForClientsTheirSaslDoesNotPass) {
+  Open({.passes_as_agent = true});
+  EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kUnsupportedSaslMechanism);
+  EXPECT_EQ(witness_.received(), 0U);
+}
+
+TEST_F(GateTest, AClientThatTheTierDoesNotKnowProducesNothing) {
+  Open(TierDecides());
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(sink_.taken, 0);
+  EXPECT_EQ(witness_.received(), 0U);
+}
+
+TEST_F(GateTest, ALoginThatTheTierRefusesIsNone) {
+  Open(TierDecides());
+  Send(SaslHandshakeRequest{.mechanism = "PLAIN"}, 1);
+  TierGets<SaslHandshakeRequest>();
+  TierAnswers(SaslHandshakeResponse{});
+  Read<SaslHandshakeResponse>(1);
+  Send(SaslAuthenticateRequest{.auth_bytes = "x"}, 2);
+  TierGets<SaslAuthenticateRequest>();
+  TierAnswers(SaslAuthenticateResponse{.error_code = ErrorCode::kSaslAuthenticationFailed});
+  Read<SaslAuthenticateResponse>(2);
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(sink_.taken, 0);
+}
+
+TEST_F(GateTest, TheFirstMessageOfScramIsNoLoginYet) {
+  Open(TierDecides());
+  Send(SaslHandshakeRequest{.mechanism = "SCRAM-SHA-256"}, 1);
+  TierGets<SaslHandshakeRequest>();
+  TierAnswers(SaslHandshakeResponse{});
+  Read<SaslHandshakeResponse>(1);
+  Send(SaslAuthenticateRequest{.auth_bytes = "n,,n=a,r=x"}, 2);
+  TierGets<SaslAuthenticateRequest>();
+  TierAnswers(SaslAuthenticateResponse{.auth_bytes = "r=xy,s=AAAA,i=4096"});
+  Read<SaslAuthenticateResponse>(2);
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, TheTierIsAskedOnceWhatAClientMayProduce) {
+  Open(TierDecides());
+  LogInAtTier();
+  SendRecord("orders");
+  SendRecord("audit");
+  SendRecord("orders");
+  const auto first = TierGets<kafka::MetadataRequest>();
+  EXPECT_TRUE(first.include_topic_authorized_operations);
+  EXPECT_FALSE(first.allow_auto_topic_creation);
+  EXPECT_EQ((*first.topics)[0].name, "orders");
+  TierAnswers(TierMetadata({{"orders", kWrite}}));
+  EXPECT_EQ((*TierGets<kafka::MetadataRequest>().topics)[0].name, "audit");
+  TierAnswers(TierMetadata({{"audit", kRead}}));
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  EXPECT_EQ(sink_.taken, 3);
+  EXPECT_EQ(witness_.received(), 4U);
+}
+
+TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {
+  Open(TierDecides());
+  LogInAtTier();
+  SendRecord("orders");
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kWrite}}));
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  tier_.reset();
+  cache_.SetTierAway(true);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  EXPECT_EQ(Produce("audit"), ErrorCode::kLeaderNotAvailable);
+  EXPECT_EQ(sink_.taken, 2);
+  // It has to log in again for anything else, once the tier is back.
+  cache_.SetTierAway(false);
+  Send(kafka::HeartbeatRequest{.group_id = "g"}, 4);
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+}  // namespace
+}  // namespace holdfast::proxy
