@@ -57,7 +57,14 @@ class FrameStream {
     size_t output_bytes_high;
   };
   // Reasons to stop reading; it goes on when none is left.
-  enum Stop : uint8_t { kAdmission = 1, kRequests = 2, kOutput = 4, kPaused = 8, kEnding = 16 };
+  enum Stop : uint8_t {
+    kAdmission = 1,
+    kRequests = 2,
+    kOutput = 4,
+    kPaused = 8,
+    kEnding = 16,
+    kThrottled = 32
+  };
 
   FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options options, Socket socket,
               Owner& owner);

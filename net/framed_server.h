@@ -64,6 +64,8 @@ class Connection {
   // No OnFrame comes between Pause and Resume.
   virtual void Pause() = 0;
   virtual void Resume() = 0;
+  // Nor for so long from now on; a longer time that was set before stays.
+  virtual void Throttle(base::Duration time) = 0;
 
  protected:
   ~Connection() = default;

@@ -166,6 +166,14 @@ void ServerConnection::OnOutputLow() {
   if (session_ != nullptr) session_->OnOutputLow();
 }
 
+void ServerConnection::Throttle(base::Duration time) {
+  const base::TimePoint until = loop().Now() + time;
+  if (closed_ || until <= throttled_until_) return;
+  throttled_until_ = until;
+  stream_.StopReading(FrameStream::kThrottled);
+  throttle_ = loop().After(time, [this] { stream_.GoOnReading(FrameStream::kThrottled); });
+}
+
 void ServerConnection::BeginDrain() {
   if (std::exchange(draining_, true)) return;
   stream_.StopReading(FrameStream::kEnding);
@@ -215,6 +223,7 @@ void ServerConnection::CloseFor(CloseCause cause, std::string_view reason) {
   stream_.Close();
   linger_.Cancel();
   handshake_limit_.Cancel();
+  throttle_.Cancel();
   frame_memory_.Release();
   worker_.shared().NoteClosed(cause);
   worker_.Retire(id_);

@@ -42,6 +42,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   void Close(std::string_view reason) override { CloseFor(CloseCause::kSession, reason); }
   void Pause() override { stream_.StopReading(FrameStream::kPaused); }
   void Resume() override { stream_.GoOnReading(FrameStream::kPaused); }
+  void Throttle(base::Duration time) override;
 
  private:
   struct Slot {
@@ -87,6 +88,8 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool closed_ = false;
   base::Timer linger_;
   base::Timer handshake_limit_;
+  base::TimePoint throttled_until_;
+  base::Timer throttle_;
 };
 
 }  // namespace holdfast::net
