@@ -46,6 +46,12 @@ json DescribeTier(const proxy::MetadataCache& cache, const proxy::BrokerPorts& p
           {"topics", cluster->topics.size()}};
 }
 
+json DescribeLedger(const Ledger& ledger) {
+  return {{"measured_ms", ledger.measured_ms},
+          {"complete_until_ms", ledger.complete_until_ms},
+          {"dropped_records", ledger.dropped_records}};
+}
+
 json DescribeStreams(const std::vector<Forwarder::StreamStatus>& streams) {
   json described = json::array();
   for (const auto& stream : streams) {
@@ -115,7 +121,8 @@ net::AdminResponse StatusPage(const AdminSubjects& subjects) {
                     {"spool", DescribeSpool(subjects.spool.GetStatus())},
                     {"tier", DescribeTier(subjects.cache, subjects.ports)},
                     {"delivery", DescribeDelivery(subjects.forwarder.GetStatus())},
-                    {"dead_letters", DescribeDeadLetters(subjects.spool)}};
+                    {"dead_letters", DescribeDeadLetters(subjects.spool)},
+                    {"ledger", DescribeLedger(*subjects.forwarder.GetLedger())}};
   // Names come from clients: what is not UTF-8 is replaced.
   return {.content_type = "application/json",
           .body = status.dump(2, ' ', false, json::error_handler_t::replace) + "\n"};
@@ -137,6 +144,12 @@ std::vector<net::AdminRoute> MakeAdminRoutes(AdminSubjects subjects) {
        [subjects](const AdminRequest&) {
          return AdminResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
                               .body = subjects.registry.Expose()};
+       }},
+      {HttpMethod::kGet, "/ledger",
+       "how complete each stream is at the tier, and what was dropped, as JSON",
+       [subjects](const AdminRequest&) {
+         return AdminResponse{.content_type = "application/json",
+                              .body = subjects.forwarder.GetLedger()->Print()};
        }},
       {HttpMethod::kGet, "/status", "spool, tier and delivery, as JSON",
        [subjects](const AdminRequest&) { return StatusPage(subjects); }},

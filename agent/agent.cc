@@ -10,6 +10,7 @@
 #include "agent/forwarder.h"
 #include "agent/port_state.h"
 #include "agent/record_log.h"
+#include "agent/waiting_acks.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 #include "net/framed_server.h"
@@ -72,7 +73,8 @@ Forwarder::Options ForwardOptions(const Agent::Options& options) {
           .backoff_min = options.backoff_min,
           .backoff_max = options.backoff_max,
           .dead_letters = options.dead_letters,
-          .dead_letter_topic = options.dead_letter_topic};
+          .dead_letter_topic = options.dead_letter_topic,
+          .bytes_per_second_max = options.forward_bytes_per_second_max};
 }
 
 class RunningAgent final : public Agent {
@@ -116,7 +118,16 @@ class RunningAgent final : public Agent {
     spool.metrics = &registry_;
     HF_ASSIGN_OR_RETURN(spool_, spool::Spool::Open(std::move(spool), log_, *loops_.spool_writer,
                                                    *loops_.spool_background));
-    log_.Bind(*spool_);
+    acks_ = std::make_unique<WaitingAcks>(*loops_.upstream, metrics_, options_.waiting_bytes_max);
+    log_.Bind(
+        *spool_, *loops_.spool_writer,
+        {.wait_for_tier = [this](std::unique_ptr<AppendJob> job) { acks_->Take(std::move(job)); },
+         .drop_oldest =
+             [this](std::string topic, uint64_t bytes) {
+               if (forwarder_) forwarder_->DropOldest(std::move(topic), bytes);
+             },
+         .waiting_bytes_max = options_.waiting_bytes_max});
+    log_.SetPolicies(options_.policies);
     if (const std::string& kept = log_.kept().cluster; !kept.empty()) {
       // What was learned can be learned again; the records are what counts.
       if (const Result<> loaded = cache_.Load(kept); !loaded) {
@@ -151,7 +162,17 @@ class RunningAgent final : public Agent {
                             .draining = draining_});
   }
 
-  void Drain(milliseconds deadline) override {
+  void Reload(const Options& options) override {
+    log_.SetPolicies(options.policies);
+    forwarder_->SetPolicies(options.policies);
+    forwarder_->SetRate(options.forward_bytes_per_second_max);
+    // From the next connection on.
+    tier_security_.Replace(options.security.tier);
+    passing_security_.Replace(options.security.passing);
+    local_policies_.Replace(options.security.local);
+  }
+
+  void Drain(milliseconds deadline, milliseconds backlog) override {
     if (stopped_) return;
     draining_ = true;
     const auto end = std::chrono::steady_clock::now() + deadline;
@@ -161,19 +182,25 @@ class RunningAgent final : public Agent {
       drained.push_back(promise->get_future());
       server.Drain(deadline, [promise] { promise->set_value(); });
     };
+    // What waits for room, or for a tier that is away, would hold the rest up.
+    loops_.upstream->RunAndWait([this] { ledger_topic_.reset(); });
+    log_.Close();
+    if (cache_.tier_away()) loops_.upstream->Post([this] { acks_->Close(); });
     for (auto& server : servers_) drain(*server);
     {
       base::MutexLock lock(mutex_);
       for (auto& [node, server] : broker_servers_) drain(*server);
     }
     for (auto& done : drained) done.wait_until(end);
+    if (backlog > milliseconds::zero()) WaitForTier(backlog);
+    const auto flushed_by = std::chrono::steady_clock::now() + deadline;
     auto flushed = std::make_shared<std::promise<void>>();
     auto waiting = flushed->get_future();
     loops_.upstream->Post([this, flushed] {
       KeepCluster();
       forwarder_->Flush([flushed] { flushed->set_value(); });
     });
-    if (waiting.wait_until(end) != std::future_status::ready) {
+    if (waiting.wait_until(flushed_by) != std::future_status::ready) {
       base::Log(base::LogLevel::kWarn, "agent", "draining took longer than {} ms",
                 deadline.count());
     }
@@ -189,17 +216,35 @@ class RunningAgent final : public Agent {
       broker_servers = std::exchange(broker_servers_, {});
     }
     broker_servers.clear();
+    if (spool_) log_.Close();
     loops_.upstream->RunAndWait([this] {
+      ledger_topic_.reset();
+      if (acks_) acks_->Close();
       keep_timer_.Cancel();
       refresh_tls_timer_.Cancel();
       if (forwarder_) forwarder_->Stop();
       upstream_.reset();
     });
     if (spool_) spool_->Close();
-    loops_.upstream->RunAndWait([this] { forwarder_.reset(); });
+    loops_.upstream->RunAndWait([this] {
+      forwarder_.reset();
+      acks_.reset();
+    });
   }
 
  private:
+  void WaitForTier(milliseconds most) {
+    auto empty = std::make_shared<std::promise<void>>();
+    auto waiting = empty->get_future();
+    loops_.upstream->Post(
+        [this, empty] { forwarder_->WhenEmpty([empty] { empty->set_value(); }); });
+    if (waiting.wait_for(most) == std::future_status::ready) return;
+    int64_t left = 0;
+    loops_.upstream->RunAndWait([&] { left = forwarder_->Backlog(); });
+    base::Log(base::LogLevel::kWarn, "agent",
+              "{} records are left in the spool; they are delivered after the next start", left);
+  }
+
   // On the upstream loop.
   void BeginForwarding() {
     const proxy::Link::Context context{.loop = *loops_.upstream,
@@ -221,10 +266,18 @@ class RunningAgent final : public Agent {
                                                                 .spool = *spool_,
                                                                 .tier = *upstream_,
                                                                 .cache = cache_,
-                                                                .metrics = metrics_},
+                                                                .metrics = metrics_,
+                                                                .records = &log_,
+                                                                .acks = acks_.get()},
                                              ForwardOptions(options_), log_.kept(), random_());
+    acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
+    forwarder_->SetPolicies(options_.policies);
     upstream_->SetObserver(forwarder_.get());
     forwarder_->Start();
+    if (options_.ledger_topic) {
+      ledger_topic_ = std::make_unique<LedgerTopic>(*loops_.upstream, log_, *forwarder_,
+                                                    *options_.ledger_topic);
+    }
     kept_version_ = cache_.version();
     KeepCluster();
     RefreshTls();
@@ -318,7 +371,9 @@ class RunningAgent final : public Agent {
   // Of the upstream loop.
   base::Random random_;
   std::unique_ptr<proxy::Upstream> upstream_;
+  std::unique_ptr<WaitingAcks> acks_;
   std::unique_ptr<Forwarder> forwarder_;
+  std::unique_ptr<LedgerTopic> ledger_topic_;
   uint64_t kept_version_ = 0;
   base::Timer keep_timer_;
   base::Timer refresh_tls_timer_;

@@ -7,7 +7,7 @@
 //   auto agent = Agent::Start(std::move(options), loops, registry);
 //   for (auto& route : (*agent)->AdminRoutes()) admin.Add(std::move(route));
 //   ...
-//   (*agent)->Drain(std::chrono::seconds(10));  // SIGTERM: stop accepting, answer, record cursors.
+//   (*agent)->Drain(std::chrono::seconds(10), {});  // SIGTERM: stop accepting, answer.
 //   (*agent)->Stop();
 //
 // Ownership: the loops, executors and the registry outlive the agent, and the loops run while it
@@ -23,11 +23,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/dead_letter.h"
+#include "agent/ledger_topic.h"
 #include "agent/security.h"
+#include "agent/topic_policy.h"
 #include "base/executor.h"
 #include "base/result.h"
 #include "net/admin_server.h"
@@ -60,6 +63,9 @@ class Agent {
     // 127.0.0.1 if that is a wildcard.
     std::string advertised_host;
     std::vector<DeclaredTopic> topics;
+    PoliciesPtr policies = std::make_shared<const Policies>();  // Of topics and clients.
+    // Produce requests that wait for room or for the tier.
+    size_t waiting_bytes_max = size_t{32} << 20;
 
     // Of a topic whose own max.message.bytes is not known.
     size_t batch_bytes_max = 1048588;
@@ -81,6 +87,8 @@ class Agent {
     size_t forward_requests_in_flight = 5;  // Per broker of the tier.
     DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
     std::string dead_letter_topic;
+    uint64_t forward_bytes_per_second_max = 0;  // 0: no limit.
+    std::optional<LedgerTopic::Options> ledger_topic;
   };
 
   struct Loops {
@@ -103,9 +111,13 @@ class Agent {
   // /metrics, /status (JSON).
   [[nodiscard]] virtual std::vector<net::AdminRoute> AdminRoutes() = 0;
 
-  // Stops accepting connections and requests, answers what is in flight, records how far delivery
-  // has come. Returns when that is done or the deadline has passed.
-  virtual void Drain(std::chrono::milliseconds deadline) = 0;
+  // Takes the policies, the rate and the identities of new options; everything else in them is left
+  // alone. From any thread.
+  virtual void Reload(const Options& options) = 0;
+
+  // Stops accepting connections and requests, answers what is in flight until the deadline, gives
+  // the tier `backlog` to take what waits, and records how far delivery has come.
+  virtual void Drain(std::chrono::milliseconds deadline, std::chrono::milliseconds backlog) = 0;
   virtual void Stop() = 0;
 };
 

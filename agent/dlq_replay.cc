@@ -59,7 +59,7 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto spool,
                       spool::Spool::Open({.directory = command.directory, .encryption_keys = keys},
                                          log, writer->loop(), background->loop()));
-  log.Bind(*spool);
+  log.Bind(*spool, writer->loop(), {});
   uint64_t total = 0;
   for (const std::string& name : command.streams.empty() ? Origins(*spool) : command.streams) {
     HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, writer->loop(), name));

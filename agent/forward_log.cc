@@ -13,16 +13,18 @@ constexpr base::Duration kRetryAfter = std::chrono::milliseconds(500);
 
 class ForwardLog::WriteOperation final : public spool::Operation {
  public:
-  WriteOperation(base::Executor& loop, std::weak_ptr<ForwardLog*> owner,
+  WriteOperation(base::Executor& loop, RecordLog* records, std::weak_ptr<ForwardLog*> owner,
                  std::shared_ptr<Batch> batch)
-      : loop_(loop), owner_(std::move(owner)), batch_(std::move(batch)) {}
+      : loop_(loop), records_(records), owner_(std::move(owner)), batch_(std::move(batch)) {}
 
   [[nodiscard]] size_t Bytes() const override { return 0; }
   void Apply(spool::Transaction& transaction) override {
-    for (const auto& [id, record] : batch_->records) {
+    for (const auto& [id, cursor] : batch_->cursors) {
       const spool::StreamId stream(id);
-      transaction.Put(StreamKey(kForwardPrefix, stream), record.Serialize());
-      transaction.Trim(stream, record.confirmed);
+      transaction.Put(StreamKey(kForwardPrefix, stream), cursor.record.Serialize());
+      transaction.Trim(stream, cursor.record.confirmed);
+      if (records_ == nullptr || cursor.release.empty()) continue;
+      records_->usage().Apply(transaction, stream, cursor.record.confirmed, cursor.release);
     }
     for (const auto& [key, value] : batch_->values) transaction.Put(key, value);
   }
@@ -30,6 +32,8 @@ class ForwardLog::WriteOperation final : public spool::Operation {
     if (!result) {
       base::Log(base::LogLevel::kWarn, "forward", "progress not recorded, trying again: {}",
                 result.error().message);
+    } else if (records_ != nullptr) {
+      records_->OnRoom();
     }
     loop_.Post([owner = owner_, ok = result.has_value(), batch = std::move(batch_)]() mutable {
       const auto alive = owner.lock();
@@ -39,59 +43,85 @@ class ForwardLog::WriteOperation final : public spool::Operation {
 
  private:
   base::Executor& loop_;
+  RecordLog* const records_;
   const std::weak_ptr<ForwardLog*> owner_;
   std::shared_ptr<Batch> batch_;
 };
 
 class ForwardLog::AsideOperation final : public spool::Operation {
  public:
-  AsideOperation(base::Executor& loop, std::weak_ptr<ForwardLog*> owner, spool::StreamId stream,
-                 const ForwardRecord& record, Aside aside, AsideDone done)
+  // `pending`: released before, and not written down so far.
+  AsideOperation(base::Executor& loop, RecordLog* records, std::weak_ptr<ForwardLog*> owner,
+                 spool::StreamId stream, const ForwardRecord& record, Aside aside, Release pending,
+                 AsideDone done)
       : loop_(loop),
+        records_(records),
         owner_(std::move(owner)),
         stream_(stream),
         record_(record),
         aside_(std::move(aside)),
+        pending_(std::move(pending)),
         done_(std::move(done)) {}
 
   [[nodiscard]] size_t Bytes() const override { return aside_.batch.size(); }
   void Apply(spool::Transaction& transaction) override {
-    transaction.Append({.stream = transaction.OpenStream(aside_.stream_name),
+    const spool::StreamId to = transaction.OpenStream(aside_.stream_name);
+    transaction.Append({.stream = to,
                         .bytes = aside_.batch,
                         .record_count = aside_.record_count,
                         .max_timestamp_ms = kafka::RecordBatchView(aside_.batch).max_timestamp(),
                         .tag = TagOf(kafka::Producer())});
     transaction.Put(StreamKey(kForwardPrefix, stream_), record_.Serialize());
     transaction.Trim(stream_, record_.confirmed);
+    for (const auto& [key, value] : aside_.values) transaction.Put(key, value);
+    if (records_ == nullptr) return;
+    Release release = aside_.release;
+    release.Add(pending_);
+    records_->usage().Append(to, 0, aside_.batch.size());
+    records_->usage().Apply(transaction, stream_, record_.confirmed, release);
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
+    if (result && records_ != nullptr) records_->OnRoom();
     base::Result<> outcome;
     if (!result) outcome = base::Unexpected(result.error());
     Finish(std::move(outcome));
   }
   void Finish(base::Result<> outcome) {
-    loop_.Post([owner = owner_, done = std::move(done_), outcome = std::move(outcome)]() mutable {
+    loop_.Post([owner = owner_, done = std::move(done_), outcome = std::move(outcome),
+                stream = stream_, pending = std::move(pending_)]() mutable {
       const auto alive = owner.lock();
-      if (alive && *alive != nullptr) done(std::move(outcome));
+      if (!alive || *alive == nullptr) return;
+      // The stream is noted once more now, and this with it.
+      if (!outcome) (*alive)->batch_.cursors[stream.value()].release.Add(pending);
+      done(std::move(outcome));
     });
   }
 
  private:
   base::Executor& loop_;
+  RecordLog* const records_;
   const std::weak_ptr<ForwardLog*> owner_;
   const spool::StreamId stream_;
   const ForwardRecord record_;
   const Aside aside_;
+  Release pending_;
   AsideDone done_;
 };
 
-ForwardLog::ForwardLog(spool::Spool& spool, base::Executor& loop, base::Duration interval)
-    : spool_(spool), loop_(loop), interval_(interval), self_(std::make_shared<ForwardLog*>(this)) {}
+ForwardLog::ForwardLog(spool::Spool& spool, base::Executor& loop, RecordLog* records,
+                       base::Duration interval)
+    : spool_(spool),
+      loop_(loop),
+      records_(records),
+      interval_(interval),
+      self_(std::make_shared<ForwardLog*>(this)) {}
 
 ForwardLog::~ForwardLog() { *self_ = nullptr; }
 
-void ForwardLog::Note(spool::StreamId stream, const ForwardRecord& record) {
-  batch_.records[stream.value()] = record;
+void ForwardLog::Note(spool::StreamId stream, const ForwardRecord& record, const Release& release) {
+  Cursor& cursor = batch_.cursors[stream.value()];
+  cursor.record = record;
+  cursor.release.Add(release);
   Plan(interval_);
 }
 
@@ -103,9 +133,13 @@ void ForwardLog::Note(std::string key, std::string value) {
 void ForwardLog::SetAside(spool::StreamId stream, const ForwardRecord& record, Aside aside,
                           AsideDone done) {
   // What was noted of it is older, and must not be written later.
-  batch_.records.erase(stream.value());
-  std::unique_ptr<spool::Operation> operation = std::make_unique<AsideOperation>(
-      loop_, self_, stream, record, std::move(aside), std::move(done));
+  Release pending;
+  if (auto noted = batch_.cursors.extract(stream.value()); !noted.empty()) {
+    pending = std::move(noted.mapped().release);
+  }
+  std::unique_ptr<spool::Operation> operation =
+      std::make_unique<AsideOperation>(loop_, records_, self_, stream, record, std::move(aside),
+                                       std::move(pending), std::move(done));
   if (spool_.Submit(operation)) return;
   static_cast<AsideOperation&>(*operation)
       .Finish(base::Unexpected(base::Code::kFull, "the spool takes no more for now"));
@@ -132,7 +166,7 @@ void ForwardLog::Submit() {
   if (writing_ || batch_.empty()) return;
   auto batch = std::make_shared<Batch>(std::exchange(batch_, {}));
   std::unique_ptr<spool::Operation> operation =
-      std::make_unique<WriteOperation>(loop_, self_, batch);
+      std::make_unique<WriteOperation>(loop_, records_, self_, batch);
   writing_ = true;
   if (!spool_.Submit(operation)) Written(/*ok=*/false, std::move(batch));
 }
@@ -150,7 +184,10 @@ void ForwardLog::Written(bool ok, std::shared_ptr<Batch> batch) {
     return;
   }
   // What was noted meanwhile is newer.
-  batch_.records.merge(batch->records);
+  for (auto& [id, cursor] : batch->cursors) {
+    const auto [newer, alone] = batch_.cursors.try_emplace(id, cursor);
+    if (!alone) newer->second.release.Add(cursor.release);
+  }
   batch_.values.merge(batch->values);
   for (base::Task& task : batch_.waiting) batch->waiting.push_back(std::move(task));
   batch_.waiting = std::move(batch->waiting);

@@ -3,7 +3,10 @@
 // operation that costs next to nothing; what they have not said when the agent dies is asked of the
 // tier again.
 //
-// Ownership: spool and loop outlive it. Threads: the loop.
+// What a cursor passes over is released from the accounts of its topic and client in the same
+// operation (agent/spool_usage.h).
+//
+// Ownership: spool, loop and records outlive it. Threads: the loop.
 // Shutdown: Flush, then destroy; callbacks that are still out are dropped.
 // Limits: one record per stream waits at most, and one operation is in flight.
 #pragma once
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "agent/forward_state.h"
+#include "agent/spool_usage.h"
 #include "base/executor.h"
 #include "base/result.h"
 #include "base/unique_function.h"
@@ -22,15 +26,19 @@
 
 namespace holdfast::agent {
 
+class RecordLog;
+
 class ForwardLog {
  public:
-  ForwardLog(spool::Spool& spool, base::Executor& loop, base::Duration interval);
+  // `records` may be null: then nothing is counted.
+  ForwardLog(spool::Spool& spool, base::Executor& loop, RecordLog* records,
+             base::Duration interval);
   ~ForwardLog();
   ForwardLog(const ForwardLog&) = delete;
   ForwardLog& operator=(const ForwardLog&) = delete;
 
-  // Some time within the interval.
-  void Note(spool::StreamId stream, const ForwardRecord& record);
+  // Some time within the interval. `release` is what the cursor passed over since the last call.
+  void Note(spool::StreamId stream, const ForwardRecord& record, const Release& release = {});
   // The same for any other key.
   void Note(std::string key, std::string value);
   // Moves a stream on to `record` and appends what it leaves behind to another stream, in one
@@ -40,6 +48,8 @@ class ForwardLog {
     std::string stream_name;
     std::string batch;
     uint32_t record_count = 0;
+    Release release = {};                            // Of what is left behind.
+    std::map<std::string, std::string> values = {};  // To be put with it.
   };
   using AsideDone = base::UniqueFunction<void(base::Result<>)>;
   void SetAside(spool::StreamId stream, const ForwardRecord& record, Aside aside, AsideDone done);
@@ -50,13 +60,17 @@ class ForwardLog {
  private:
   class WriteOperation;
   class AsideOperation;
+  struct Cursor {
+    ForwardRecord record;
+    Release release;
+  };
   struct Batch {
-    std::map<uint32_t, ForwardRecord> records;  // By stream id.
+    std::map<uint32_t, Cursor> cursors;  // By stream id.
     std::map<std::string, std::string> values;
     std::vector<base::Task> waiting;
 
     [[nodiscard]] bool empty() const {
-      return records.empty() && values.empty() && waiting.empty();
+      return cursors.empty() && values.empty() && waiting.empty();
     }
   };
 
@@ -66,6 +80,7 @@ class ForwardLog {
 
   spool::Spool& spool_;
   base::Executor& loop_;
+  RecordLog* const records_;
   const base::Duration interval_;
   Batch batch_;  // To be written next.
   bool writing_ = false;

@@ -177,6 +177,7 @@ void Forwarder::Reconcile(Stream& stream) {
 }
 
 void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
+  const int64_t confirmed = stream.record.confirmed;
   const auto log_error = [&](std::string_view what) {
     base::Log(LogLevel::kError, "forward", "{}/{}: {}", stream.topic, stream.partition, what);
   };
@@ -199,8 +200,10 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       stream.next = stream.rewind = stream.record.confirmed;
       break;
     case Finding::Kind::kLost:
-      log_error("the tier has lost records that it had confirmed; going on behind them");
-      context_.metrics.forward_errors.With("tier lost records").Add();
+      if (!stream.gap) {
+        log_error("the tier has lost records that it had confirmed; going on behind them");
+        context_.metrics.forward_errors.With("tier lost records").Add();
+      }
       stream.doubt = false;
       stream.new_epoch = true;
       stream.record.tier_offset = -1;
@@ -227,6 +230,10 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       return Backoff(stream,
                      fmt::format("asking what arrived: {}", kafka::ErrorName(finding.error)));
   }
+  // The tier has nothing of what follows what was dropped, so the next batch would leave a gap.
+  const bool followed = finding.kind == Finding::Kind::kRemembered && finding.end > confirmed;
+  if (stream.gap && !stream.doubt && !followed) stream.new_epoch = true;
+  stream.gap &= stream.doubt;
   Step(stream);
 }
 

@@ -70,14 +70,23 @@ void Forwarder::SetAside(Stream& stream) {
   }
   auto dead = DeadLettersOf(stream, piece);
   if (!dead) return Park(stream, dead.error().message);
+  dead->release = ReleaseOf(context_.spool, stream.id, stream.record.confirmed, piece.end);
+  Drops drops = stream.drops;
+  drops.Add({.begin = stream.record.confirmed,
+             .end = piece.end,
+             .cause = DropCause::kDeadLetter,
+             .when_ms = context_.loop.WallClockMs(),
+             .bytes = dead->release.bytes});
+  dead->values[StreamKey(kDropsPrefix, stream.id)] = drops.Serialize();
   stream.phase = Phase::kSettingAside;
   log_.SetAside(stream.id, after, *std::move(dead),
-                [this, &stream, piece, after](base::Result<> stored) {
+                [this, &stream, piece, after, drops = std::move(drops)](base::Result<> stored) {
                   stream.phase = Phase::kReady;
                   if (!stored) {
                     log_.Note(stream.id, stream.record);
                     return Backoff(stream, "dead letters: " + stored.error().message);
                   }
+                  stream.drops = drops;
                   OnSetAside(stream, piece, after);
                 });
 }
@@ -122,6 +131,10 @@ void Forwarder::OnSetAside(Stream& stream, const Piece& piece, const ForwardReco
             kafka::ErrorName(piece.error), piece.message.empty() ? "" : ": ", piece.message);
   context_.metrics.dead_letter_records.With(kafka::ErrorName(piece.error))
       .Add(static_cast<uint64_t>(piece.end - stream.record.confirmed));
+  if (context_.acks != nullptr) {
+    context_.acks->OnGone(stream.id, piece.end, piece.error,
+                          "the tier refuses the record for good; it is a dead letter now");
+  }
   stream.record = after;
   stream.next = stream.rewind = after.confirmed;
   stream.new_epoch = !after.identity.known();

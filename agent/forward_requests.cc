@@ -31,7 +31,7 @@ TierAnswer AnswerOf(const kafka::ProduceResponse::PartitionProduceResponse& part
 
 void Forwarder::Enqueue(Stream& stream, int32_t node) {
   stream.queued = true;
-  lanes_[node].ready.push_back(&stream);
+  lanes_[node].ready.Push(&stream, stream.policy.priority);
   PostPump(node);
 }
 
@@ -55,6 +55,10 @@ void Forwarder::Pump(int32_t node) {
                                           [this, node] { Pump(node); });
       return;
     }
+    if (const base::Duration wait = UplinkWait(); wait > base::Duration::zero()) {
+      lane.throttle = context_.loop.After(wait, [this, node] { Pump(node); });
+      return;
+    }
     if (!SendOne(node, lane)) return;
   }
 }
@@ -76,23 +80,49 @@ base::Result<Forwarder::Outgoing> Forwarder::TakeOne(Stream& stream) {
   return one;
 }
 
+base::Duration Forwarder::UplinkWait() {
+  if (bytes_per_second_max_ == 0) return {};
+  return uplink_.Owed(bytes_per_second_max_, context_.loop.Now());
+}
+
+void Forwarder::SetRate(uint64_t bytes_per_second_max) {
+  context_.loop.Post([self = std::weak_ptr<Forwarder*>(self_), bytes_per_second_max] {
+    const auto alive = self.lock();
+    if (!alive || *alive == nullptr) return;
+    (*alive)->bytes_per_second_max_ = bytes_per_second_max;
+    for (const auto& [node, lane] : (*alive)->lanes_) (*alive)->PostPump(node);
+  });
+}
+
+// Under a rate a request is a tenth of a second's worth, so that priorities tell.
+size_t Forwarder::RequestBytesMax() const {
+  if (bytes_per_second_max_ == 0) return options_.request_bytes_max;
+  return std::min<size_t>(options_.request_bytes_max, bytes_per_second_max_ / 10);
+}
+
 // One batch of each ready stream in turn, until the request is full.
 std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
   std::vector<Outgoing> gathered;
   size_t bytes = 0;
+  lane.ready.BeginRequest();
   for (size_t left = lane.ready.size(); left > 0; --left) {
-    Stream& stream = *lane.ready.front();
+    Stream* const next = lane.ready.Front();
+    if (next == nullptr) break;
+    Stream& stream = *next;
     base::Result<Outgoing> one = TakeOne(stream);
     const size_t size = one && !one->lease.empty() ? one->bytes().size() : 0;
-    if (!gathered.empty() && bytes + size > options_.request_bytes_max) break;
-    lane.ready.pop_front();
+    if (!gathered.empty() && bytes + size > RequestBytesMax()) break;
+    lane.ready.PopFront();
     stream.queued = false;
-    if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
+    if (stream.new_epoch) {
+      Step(stream);
+    } else if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
       Step(stream);
     } else if (!one) {
       Park(stream, one.error().message);
     } else if (size > 0) {
       bytes += size;
+      lane.ready.Took(stream.policy.priority, size, one->end < stream.end);
       gathered.push_back(*std::move(one));
     }
   }
@@ -133,6 +163,8 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
     one.stream->flights.push_back({.base = one.base,
                                    .end = one.end,
                                    .bytes = one.bytes().size(),
+                                   .owner = OwnerOfTag(info.tag),
+                                   .whole = one.part.empty(),
                                    .commit_ms = info.commit_time_ms,
                                    .max_timestamp_ms = info.max_timestamp_ms});
     one.stream->next = one.end;
@@ -148,6 +180,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
     return true;
   }
   ++lane.requests;
+  if (bytes_per_second_max_ > 0) uplink_.Take(bytes, bytes_per_second_max_, context_.loop.Now());
   context_.metrics.forward_in_flight_bytes.Add(static_cast<double>(bytes));
   auto on_answer = [this, node, sent, bytes, version = *version,
                     begun = context_.loop.Now()](base::Result<std::string_view> answer) mutable {
@@ -233,7 +266,7 @@ void Forwarder::Settle(Stream& stream, int64_t base, TierAnswer answer) {
   while (!stream.flights.empty() && stream.flights.front().answered &&
          stream.flights.front().outcome == Outcome::kDelivered) {
     const Flight& done = stream.flights.front();
-    Confirm(stream, done.end, done.tier_offset);
+    Confirm(stream, done.end, done.tier_offset, &done);
     const int64_t now_ms = context_.loop.WallClockMs();
     context_.metrics.forwarded_bytes.Add(done.bytes);
     context_.metrics.spooled_seconds.Observe(static_cast<double>(now_ms - done.commit_ms) / 1000);

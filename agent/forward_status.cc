@@ -8,6 +8,7 @@ namespace holdfast::agent {
 namespace {
 
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(1);
+constexpr base::Duration kLookForEmpty = std::chrono::milliseconds(50);
 
 }  // namespace
 
@@ -53,7 +54,53 @@ void Forwarder::ResumeParked(const std::string& name) {
   }
 }
 
+int64_t Forwarder::Backlog() {
+  TakeNews();
+  int64_t backlog = 0;
+  for (const auto& [id, stream] : streams_) backlog += stream->end - stream->record.confirmed;
+  return backlog;
+}
+
+void Forwarder::WhenEmpty(base::Task done) {
+  if (Backlog() == 0) return done();
+  empty_timer_ = context_.loop.After(
+      kLookForEmpty, [this, done = std::move(done)]() mutable { WhenEmpty(std::move(done)); });
+}
+
+std::shared_ptr<const Ledger> Forwarder::GetLedger() {
+  base::MutexLock lock(mutex_);
+  return ledger_;
+}
+
+// What was acknowledged before now is durable, and told of in the news: when those are taken, a
+// stream without backlog is complete until now.
+void Forwarder::MeasureLedger() {
+  auto ledger = std::make_shared<Ledger>();
+  ledger->measured_ms = ledger->complete_until_ms = context_.loop.WallClockMs();
+  TakeNews();
+  for (auto& [id, stream] : streams_) {
+    const bool complete = stream->record.confirmed >= stream->end;
+    const int64_t until = complete ? ledger->measured_ms : OldestOf(*stream);
+    ledger->complete_until_ms = std::min(ledger->complete_until_ms, until);
+    ledger->dropped_records += stream->drops.records();
+    ledger->streams.push_back({.stream = StreamName(stream->topic, stream->partition),
+                               .confirmed = stream->record.confirmed,
+                               .end = stream->end,
+                               .tier_offset = stream->record.tier_offset,
+                               .complete_until_ms = until,
+                               .drops = stream->drops});
+  }
+  std::ranges::sort(ledger->streams, {}, &CommitPoint::stream);
+  context_.metrics.complete_until_timestamp_seconds.Set(
+      static_cast<double>(ledger->complete_until_ms) / 1000);
+  base::MutexLock lock(mutex_);
+  ledger_ = std::move(ledger);
+}
+
 void Forwarder::Measure() {
+  DropExpired();
+  ReportDrops();
+  MeasureLedger();
   Status status{.streams = streams_.size()};
   for (auto& [id, stream] : streams_) {
     const int64_t backlog = stream->end - stream->record.confirmed;

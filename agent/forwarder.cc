@@ -21,9 +21,11 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
     : context_(context),
       options_(options),
       kept_(kept.forward),
+      kept_drops_(kept.drops),
+      bytes_per_second_max_(options.bytes_per_second_max),
       producer_(kept.upstream),
       random_(seed),
-      log_(context.spool, context.loop, options.record_interval),
+      log_(context.spool, context.loop, context.records, options.record_interval),
       reconciler_(context.tier),
       self_(std::make_shared<Forwarder*>(this)) {}
 
@@ -50,6 +52,14 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   stream->next = stream->rewind = stream->record.confirmed;
   // The cursor is written down late: what lies behind it may have been sent.
   stream->doubt = stream->record.identity.known() && stream->next < stream->end;
+  stream->policy = policies_->ForTopic(stream->topic);
+  if (auto drops = kept_drops_.extract(id.value()); !drops.empty()) {
+    stream->drops = std::move(drops.mapped());
+  }
+  if (stream->record.identity.known() && stream->drops.LeaveGapAt(stream->record.confirmed)) {
+    (stream->doubt ? stream->gap : stream->new_epoch) = true;
+  }
+  if (context_.acks != nullptr) context_.acks->OnConfirmed(id, stream->record.confirmed, -1);
   Stream& added = *stream;
   streams_[id.value()] = std::move(stream);
   Step(added);
@@ -189,8 +199,14 @@ void Forwarder::TakeProducer(const UpstreamProducer& producer) {
   });
 }
 
-void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset) {
+void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const Flight* flight) {
   if (end <= stream.record.confirmed) return;
+  Release release;
+  if (flight != nullptr && flight->whole && flight->base == stream.record.confirmed) {
+    release.Add(flight->owner, flight->bytes);
+  } else {
+    release = ReleaseOf(context_.spool, stream.id, stream.record.confirmed, end);
+  }
   context_.metrics.forwarded_records.Add(static_cast<uint64_t>(end - stream.record.confirmed));
   stream.record.confirmed = end;
   if (tier_offset >= 0) stream.record.tier_offset = tier_offset;
@@ -198,7 +214,8 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset) {
   DropPieces(stream);
   stream.attempts = 0;
   stream.trouble.clear();
-  log_.Note(stream.id, stream.record);
+  log_.Note(stream.id, stream.record, release);
+  if (context_.acks != nullptr) context_.acks->OnConfirmed(stream.id, end, tier_offset);
 }
 
 void Forwarder::OnNodeReady(int32_t node) {
@@ -209,7 +226,7 @@ void Forwarder::OnNodeReady(int32_t node) {
 void Forwarder::OnNodeLost(int32_t node) {
   const auto lane = lanes_.find(node);
   if (lane == lanes_.end()) return;
-  for (Stream* stream : std::exchange(lane->second.ready, {})) stream->queued = false;
+  for (Stream* stream : lane->second.ready.Clear()) stream->queued = false;
 }
 
 void Forwarder::OnMetadata() {

@@ -22,6 +22,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -29,10 +30,14 @@
 
 #include "agent/dead_letter.h"
 #include "agent/delivery_outcome.h"
+#include "agent/drain_order.h"
 #include "agent/forward_log.h"
 #include "agent/forward_state.h"
+#include "agent/ledger.h"
+#include "agent/rate_limits.h"
 #include "agent/reconciler.h"
 #include "agent/record_log.h"
+#include "agent/waiting_acks.h"
 #include "base/mutex.h"
 #include "base/random.h"
 #include "proxy/metadata_cache.h"
@@ -55,7 +60,8 @@ class Forwarder final : public proxy::TierObserver {
     base::Duration park_retry = std::chrono::seconds(30);
     base::Duration record_interval = std::chrono::milliseconds(100);
     DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
-    std::string dead_letter_topic;  // Of kTopic.
+    std::string dead_letter_topic;      // Of kTopic.
+    uint64_t bytes_per_second_max = 0;  // To the tier, on average; 0: no limit.
     // The tier may forget the producer of records that are twice as old as this.
     std::chrono::milliseconds fresh_for = std::chrono::hours(12);
   };
@@ -65,6 +71,8 @@ class Forwarder final : public proxy::TierObserver {
     proxy::Tier& tier;
     proxy::MetadataCache& cache;
     metrics::AgentMetrics& metrics;
+    RecordLog* records = nullptr;  // Whose accounts are released.
+    WaitingAcks* acks = nullptr;   // Who waits for the tier.
   };
   // For people.
   struct StreamStatus {
@@ -95,6 +103,10 @@ class Forwarder final : public proxy::TierObserver {
   void NoteDurable(std::span<const spool::StreamId> streams);
   // Sends no more.
   void Stop();
+  // Runs once nothing waits.
+  void WhenEmpty(base::Task done);
+  // Records that wait.
+  int64_t Backlog();
   // Writes down how far delivery has come, then runs `done`.
   void Flush(base::Task done) { log_.Flush(std::move(done)); }
   // Up to a second old. From any thread.
@@ -102,6 +114,13 @@ class Forwarder final : public proxy::TierObserver {
   // Tries a parked stream now, or all of them if `name` is empty. False: none such was parked, as
   // of GetStatus. From any thread.
   bool Resume(const std::string& name);
+  [[nodiscard]] std::shared_ptr<const Ledger> GetLedger();
+  // From any thread.
+  void SetPolicies(PoliciesPtr policies);
+  void SetRate(uint64_t bytes_per_second_max);
+  // Gives up the oldest of a topic, or, with an empty name, of all topics that allow it. From any
+  // thread.
+  void DropOldest(std::string topic, uint64_t bytes);
   // Keeps a value in the spool's state, some time soon.
   void Keep(std::string key, std::string value) { log_.Note(std::move(key), std::move(value)); }
 
@@ -115,6 +134,8 @@ class Forwarder final : public proxy::TierObserver {
     int64_t base = 0;
     int64_t end = 0;
     size_t bytes = 0;
+    OwnerId owner = 0;
+    bool whole = false;  // An entry as it is, rather than a piece of one.
     int64_t commit_ms = 0;
     int64_t max_timestamp_ms = -1;
     bool answered = false;
@@ -151,13 +172,14 @@ class Forwarder final : public proxy::TierObserver {
     int64_t rewind = 0;  // Where sending begins again after trouble.
 
     Phase phase = Phase::kReady;
-    bool queued = false;            // In its lane.
-    bool doubt = false;             // Something from `rewind` on may be at the tier.
-    bool read_back = false;         // The tier's memory does not help against the doubt.
-    bool new_epoch = false;         // The identity may not be used any more.
-    bool epoch_refused = false;     // The tier said so.
-    bool no_leader = false;         // Why it is in kBackoff.
-    bool failed = false;            // One of the flights: the rest is drained.
+    bool queued = false;         // In its lane.
+    bool doubt = false;          // Something from `rewind` on may be at the tier.
+    bool read_back = false;      // The tier's memory does not help against the doubt.
+    bool new_epoch = false;      // The identity may not be used any more.
+    bool epoch_refused = false;  // The tier said so.
+    bool no_leader = false;      // Why it is in kBackoff.
+    bool failed = false;         // One of the flights: the rest is drained.
+    bool gap = false;  // What was dropped right below the cursor may be missing at the tier.
     int32_t node = proxy::kNoNode;  // Where the flights went.
     std::deque<Flight> flights;
     std::deque<Piece> pieces;
@@ -165,13 +187,15 @@ class Forwarder final : public proxy::TierObserver {
     uint32_t attempts = 0;       // In a row, without progress.
     int64_t fresh_until_ms = 0;  // The tier remembers the producer at least until then.
     std::string trouble;
+    TopicPolicy policy;
+    Drops drops;
     base::Timer timer;
     int64_t oldest_ms = 0;  // When the entry at `oldest_of` was spooled.
     int64_t oldest_of = -1;
   };
   // What goes to one broker.
   struct Lane {
-    std::deque<Stream*> ready;
+    DrainOrder<Stream> ready;
     size_t requests = 0;
     bool pump_posted = false;
     base::TimePoint throttled_until;
@@ -202,7 +226,8 @@ class Forwarder final : public proxy::TierObserver {
   void AskProducer();
   void AskProducerLater(std::string_view why);
   void TakeProducer(const UpstreamProducer& producer);
-  void Confirm(Stream& stream, int64_t end, int64_t tier_offset);
+  // `flight`: the one that this confirms, if it was one.
+  void Confirm(Stream& stream, int64_t end, int64_t tier_offset, const Flight* flight = nullptr);
   [[nodiscard]] size_t Window(const Stream& stream) const;
   [[nodiscard]] const proxy::Cluster& CurrentCluster();
 
@@ -210,6 +235,8 @@ class Forwarder final : public proxy::TierObserver {
   void Enqueue(Stream& stream, int32_t node);
   void PostPump(int32_t node);
   void Pump(int32_t node);
+  [[nodiscard]] base::Duration UplinkWait();
+  [[nodiscard]] size_t RequestBytesMax() const;
   bool SendOne(int32_t node, Lane& lane);
   std::vector<Outgoing> Gather(int32_t node, Lane& lane);
   [[nodiscard]] base::Result<base::Buffer> Encode(int16_t version,
@@ -240,14 +267,30 @@ class Forwarder final : public proxy::TierObserver {
   [[nodiscard]] std::string DeadLetterStream(const Stream& stream);
   static void DropPieces(Stream& stream);
 
+  // forward_drops.cc: what is given up.
+  [[nodiscard]] static bool MayGiveUp(const Stream& stream);
+  void MakeRoom(const std::string& topic, uint64_t bytes);
+  void DropExpired();
+  uint64_t GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms, DropCause cause);
+  void GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause);
+  void ReportDrops();
+
   // forward_status.cc: how far delivery has come.
   [[nodiscard]] int64_t OldestOf(Stream& stream);
   void Measure();
   void ResumeParked(const std::string& name);
+  void MeasureLedger();
 
   const Context context_;
   const Options options_;
   std::unordered_map<uint32_t, ForwardRecord> kept_;  // Of streams not taken up yet.
+  std::unordered_map<uint32_t, Drops> kept_drops_;
+  PoliciesPtr policies_ = std::make_shared<const Policies>();
+  std::set<std::string> making_room_;  // Topics whose drops are being written down.
+  std::map<DropCause, uint64_t> unreported_drops_;
+  int64_t drops_reported_ms_ = 0;
+  uint64_t bytes_per_second_max_;
+  TokenBucket uplink_;
   UpstreamProducer producer_;
   bool asking_producer_ = false;
   uint32_t producer_attempts_ = 0;  // In a row, in vain.
@@ -261,11 +304,13 @@ class Forwarder final : public proxy::TierObserver {
   proxy::ClusterPtr cluster_;
   uint64_t cluster_version_ = 0;
   base::Timer measure_timer_;
+  base::Timer empty_timer_;
   base::Timer producer_timer_;
 
   base::Mutex mutex_;
   std::vector<spool::StreamId> news_ HF_GUARDED_BY(mutex_);
   Status status_ HF_GUARDED_BY(mutex_);
+  std::shared_ptr<const Ledger> ledger_ HF_GUARDED_BY(mutex_) = std::make_shared<const Ledger>();
   std::shared_ptr<Forwarder*> self_;  // Null in it once this is gone.
 };
 

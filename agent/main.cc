@@ -10,6 +10,7 @@
 
 #include "agent/command_line.h"
 #include "agent/loops.h"
+#include "agent/reloader.h"
 #include "agent/role.h"
 #include "agent/security.h"
 #include "agent/signals.h"
@@ -57,26 +58,42 @@ void PrintWhatToTry(const Role& agent) {
 }
 
 // Until a signal says stop.
-int Serve(const Roles& roles, Signals& signals, std::chrono::milliseconds drain_timeout) {
-  signals.WaitForStop();
-  signals.ExitOnNext(drain_timeout + kDrainGrace);
+int Serve(const Roles& roles, Signals& signals, Reloader& reloader) {
+  reloader.SetApply([&roles](const config::Config& config) -> base::Result<void> {
+    for (const std::unique_ptr<Role>& role : roles) HF_RETURN_IF_ERROR(role->Reload(config));
+    return {};
+  });
+  while (signals.Wait() == Signals::Wish::kReload) {
+    // The log has the outcome.
+    [[maybe_unused]] const auto done = reloader.Reload();
+  }
+  reloader.SetApply({});
+  std::chrono::milliseconds limit = kDrainGrace;
+  for (const std::unique_ptr<Role>& role : roles) limit += role->drain_limit();
+  signals.ExitOnNext(limit);
   for (const std::unique_ptr<Role>& role : roles) role->Drain();
   base::Log(base::LogLevel::kInfo, "main", "drained");
   return kExitFine;
 }
 
-int RunAgent(const config::Config& config, Signals& signals) {
+Controls ControlsOf(Reloader& reloader) {
+  return {.reload = [&reloader] { return reloader.Reload(); },
+          .print_config = [&reloader] { return reloader.Print(); },
+          .stop = [] { Signals::RequestStop(); }};
+}
+
+int RunAgent(const config::Config& config, Signals& signals, Reloader& reloader) {
   if (auto complete = config::CheckComplete(config, "agent"); !complete)
     return Fail(kExitWrongUsage, complete.error().message);
-  auto agent = StartAgent(config.agent());
+  auto agent = StartAgent(config.agent(), ControlsOf(reloader));
   if (!agent) return Fail(kExitFailed, agent.error().message);
   PrintListeners(**agent);
   Roles roles;
   roles.push_back(*std::move(agent));
-  return Serve(roles, signals, std::chrono::milliseconds(config.agent().drain_timeout_ms()));
+  return Serve(roles, signals, reloader);
 }
 
-int RunBroker(const config::Config& config, Signals& signals) {
+int RunBroker(const config::Config& config, Signals& signals, Reloader& reloader) {
   if (auto complete = config::CheckComplete(config, "broker"); !complete)
     return Fail(kExitWrongUsage, complete.error().message);
   auto broker = StartBroker(config.broker());
@@ -84,10 +101,10 @@ int RunBroker(const config::Config& config, Signals& signals) {
   PrintListeners(**broker);
   Roles roles;
   roles.push_back(*std::move(broker));
-  return Serve(roles, signals, std::chrono::milliseconds(config.broker().drain_timeout_ms()));
+  return Serve(roles, signals, reloader);
 }
 
-int RunDev(config::Config config, Signals& signals) {
+int RunDev(config::Config config, Signals& signals, Reloader& reloader) {
   const std::string& directory = config.dev().directory();
   config::Storage& spool = *config.mutable_agent()->mutable_spool();
   if (!spool.has_directory()) spool.set_directory(directory + "/agent");
@@ -99,7 +116,7 @@ int RunDev(config::Config config, Signals& signals) {
   config.mutable_agent()->mutable_upstream()->clear_bootstrap();
   for (const std::string& address : (*broker)->ListenAddresses())
     config.mutable_agent()->mutable_upstream()->add_bootstrap(address);
-  auto agent = StartAgent(config.agent());
+  auto agent = StartAgent(config.agent(), ControlsOf(reloader));
   if (!agent) return Fail(kExitFailed, agent.error().message);
 
   PrintListeners(**agent);
@@ -108,9 +125,7 @@ int RunDev(config::Config config, Signals& signals) {
   Roles roles;
   roles.push_back(*std::move(agent));
   roles.push_back(*std::move(broker));
-  return Serve(roles, signals,
-               std::chrono::milliseconds(config.agent().drain_timeout_ms() +
-                                         config.broker().drain_timeout_ms()));
+  return Serve(roles, signals, reloader);
 }
 
 // What is different when both run on one machine to be tried.
@@ -164,9 +179,10 @@ int Run(CommandLine line) {
                                                                     : base::LogFormat::kText);
   if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
   Signals signals;
-  if (line.command == Command::kAgent) return RunAgent(**config, signals);
-  if (line.command == Command::kBroker) return RunBroker(**config, signals);
-  return RunDev(**config, signals);
+  Reloader reloader(line.sources, *config);
+  if (line.command == Command::kAgent) return RunAgent(**config, signals, reloader);
+  if (line.command == Command::kBroker) return RunBroker(**config, signals, reloader);
+  return RunDev(**config, signals, reloader);
 }
 
 int Main(int argc, char** argv) {

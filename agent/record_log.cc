@@ -27,20 +27,12 @@ kafka::Producer ProducerOf(const spool::Tag& tag) {
           .base_sequence = base::LoadLittle<int32_t>(tag.data() + 10)};
 }
 
-void Refuse(proxy::SinkEntry& entry, ErrorCode error, std::string message) {
-  entry.error = error;
-  entry.base_offset = -1;
-  entry.message = std::move(message);
-}
-
-// Nothing of the request is stored.
-void RefuseAll(std::unique_ptr<proxy::SinkRequest> request, const base::Error& error) {
-  for (proxy::SinkEntry& entry : request->entries) {
-    if (entry.error != ErrorCode::kNone) continue;
-    Refuse(entry, ErrorCode::kNotEnoughReplicas, error.message);
+// Nothing of what is not answered yet is stored.
+void RefuseRest(AppendJob& job, const base::Error& error) {
+  for (size_t at = 0; at < job.entries.size(); ++at) {
+    if (job.entries[at].step != AppendJob::Step::kTry) continue;
+    job.Refuse(at, ErrorCode::kNotEnoughReplicas, error.message);
   }
-  proxy::SinkRequest& target = *request;
-  target.Complete(std::move(request));
 }
 
 std::string EncodeId(int64_t id) {
@@ -51,36 +43,51 @@ std::string EncodeId(int64_t id) {
 
 }  // namespace
 
-spool::Tag TagOf(const kafka::Producer& producer) {
+spool::Tag TagOf(const kafka::Producer& producer, OwnerId owner) {
   spool::Tag tag{};
   base::StoreLittle(tag.data(), producer.id);
   base::StoreLittle(tag.data() + 8, producer.epoch);
   base::StoreLittle(tag.data() + 10, producer.base_sequence);
+  base::StoreLittle(tag.data() + kOwnerInTag, owner);
   return tag;
 }
 
 class RecordLog::AppendOperation final : public spool::Operation {
  public:
-  AppendOperation(RecordLog& log, std::unique_ptr<proxy::SinkRequest> request)
-      : log_(log), request_(std::move(request)) {
-    for (const proxy::SinkEntry& entry : request_->entries) bytes_ += entry.batch.size();
-  }
+  AppendOperation(RecordLog& log, std::unique_ptr<AppendJob> job)
+      : log_(log), job_(std::move(job)) {}
 
-  [[nodiscard]] size_t Bytes() const override { return bytes_; }
+  [[nodiscard]] size_t Bytes() const override { return job_->bytes; }
   void Apply(spool::Transaction& transaction) override {
-    for (proxy::SinkEntry& entry : request_->entries) log_.ApplyEntry(transaction, entry);
+    for (size_t at = 0; at < job_->entries.size(); ++at) {
+      if (job_->entries[at].step != AppendJob::Step::kTry) continue;
+      log_.ApplyEntry(transaction, *job_, at);
+      applied_.push_back(at);
+    }
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
-    if (!result) return RefuseAll(std::move(request_), result.error());
-    proxy::SinkRequest& target = *request_;
-    target.Complete(std::move(request_));
+    if (!result) UndoApply();
+    log_.Finish(std::move(job_), result);
   }
-  std::unique_ptr<proxy::SinkRequest> TakeBack() { return std::move(request_); }
+  std::unique_ptr<AppendJob> TakeBack() { return std::move(job_); }
 
  private:
+  // What was stored is not, and what was found wrong stays wrong.
+  void UndoApply() {
+    for (const size_t at : applied_) {
+      AppendJob::Entry& entry = job_->entries[at];
+      if (entry.step != AppendJob::Step::kDone ||
+          job_->request->entries[at].error != ErrorCode::kNone) {
+        continue;
+      }
+      entry.step = AppendJob::Step::kTry;
+      entry.end = -1;
+    }
+  }
+
   RecordLog& log_;
-  std::unique_ptr<proxy::SinkRequest> request_;
-  size_t bytes_ = 0;
+  std::unique_ptr<AppendJob> job_;
+  std::vector<size_t> applied_;
 };
 
 // Notes durably that a block of producer ids is taken, before the first of them is given out.
@@ -117,18 +124,105 @@ RecordLog::RecordLog(metrics::AgentMetrics& metrics, DurableObserver on_durable)
 
 RecordLog::~RecordLog() = default;
 
-void RecordLog::Append(std::unique_ptr<proxy::SinkRequest> request) {
-  std::unique_ptr<spool::Operation> operation =
-      std::make_unique<AppendOperation>(*this, std::move(request));
-  if (spool_->Submit(operation)) return;
-  RefuseAll(static_cast<AppendOperation&>(*operation).TakeBack(),
-            {Code::kFull, "the spool takes no more for now: its queue is full, or it is closing"});
+void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, Sinks sinks) {
+  spool_ = &spool;
+  writer_ = &writer;
+  sinks_ = std::move(sinks);
+  waiting_appends_ = std::make_unique<WaitingAppends>(
+      WaitingAppends::Context{
+          .writer = writer,
+          .usage = usage_,
+          .metrics = metrics_,
+          .submit = [this](std::unique_ptr<AppendJob> job) { Submit(std::move(job)); },
+          .drop_oldest =
+              [this](std::string topic, uint64_t bytes) {
+                if (sinks_.drop_oldest) sinks_.drop_oldest(std::move(topic), bytes);
+              }},
+      sinks_.waiting_bytes_max);
+  for (const auto& [name, id] : spool.Streams()) {
+    if (const auto parsed = ParseStreamName(name)) usage_.Topic(id, parsed->first);
+    if (const spool::OffsetRange range = spool.Range(id); range.start == range.end) {
+      usage_.SetEmpty(id);
+    }
+  }
 }
 
-void RecordLog::ApplyEntry(spool::Transaction& transaction, proxy::SinkEntry& entry) {
+void RecordLog::SetPolicies(PoliciesPtr policies) {
+  rates_.SetPolicies(policies);
+  writer_->Post([this, policies = std::move(policies)]() mutable {
+    usage_.SetPolicies(std::move(policies));
+    waiting_appends_->OnRoom();
+  });
+}
+
+void RecordLog::Close() {
+  writer_->Post([this] { waiting_appends_->Close(); });
+}
+
+void RecordLog::Append(std::unique_ptr<proxy::SinkRequest> request) {
+  Submit(std::make_unique<AppendJob>(std::move(request)));
+}
+
+void RecordLog::Submit(std::unique_ptr<AppendJob> job) {
+  std::unique_ptr<spool::Operation> operation =
+      std::make_unique<AppendOperation>(*this, std::move(job));
+  if (spool_->Submit(operation)) return;
+  std::unique_ptr<AppendJob> back = static_cast<AppendOperation&>(*operation).TakeBack();
+  RefuseRest(*back,
+             {Code::kFull, "the spool takes no more for now: its queue is full, or it is closing"});
+  // Only the writer tries once more; the first time is anybody's.
+  if (back->ticket != 0) waiting_appends_->OnTried(*back);
+  if (back->Has(AppendJob::Step::kWaiting)) return waiting_appends_->Park(std::move(back));
+  AppendJob::Complete(std::move(back));
+}
+
+// On the writer, once the job's entries that were tried are durable, or none of them is.
+void RecordLog::Finish(std::unique_ptr<AppendJob> job,
+                       const base::Result<spool::CommitNumber>& result) {
+  waiting_appends_->OnTried(*job);
+  if (result) {
+    waiting_appends_->OnStored();
+  } else if (result.error().code == Code::kFull) {
+    waiting_appends_->OnSpoolFull(*job, result.error().message);
+  } else {
+    RefuseRest(*job, result.error());
+  }
+  if (job->Has(AppendJob::Step::kWaiting)) return waiting_appends_->Park(std::move(job));
+  bool wants_tier = false;
+  for (size_t at = 0; at < job->entries.size(); ++at) wants_tier |= job->WantsTier(at);
+  if (wants_tier && sinks_.wait_for_tier) return sinks_.wait_for_tier(std::move(job));
+  AppendJob::Complete(std::move(job));
+}
+
+bool RecordLog::HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
+                        const SpoolUsage::Account* client) {
+  const uint64_t bytes = job.request->entries[at].batch.size();
+  if (!topic.FitsTopic(bytes) || (job.ticket == 0 && topic.waiting > 0)) {
+    waiting_appends_->OnNoRoom(
+        job, at, topic.topic.when_full, /*for_client=*/false,
+        "the topic has as much waiting in the spool as its bytes_max allows");
+    return false;
+  }
+  if (client != nullptr &&
+      (!client->FitsClient(bytes) || (job.ticket == 0 && client->waiting > 0))) {
+    waiting_appends_->OnNoRoom(
+        job, at, client->client.when_full, /*for_client=*/true,
+        "the client has as much waiting in the spool as its bytes_max allows");
+    return false;
+  }
+  return true;
+}
+
+void RecordLog::ApplyEntry(spool::Transaction& transaction, AppendJob& job, size_t at) {
+  proxy::SinkEntry& entry = job.request->entries[at];
   const RecordBatchView batch(entry.batch);
   const kafka::BatchHeader header = batch.header();
   const spool::StreamId stream = transaction.OpenStream(StreamName(entry.topic, entry.partition));
+  const SpoolUsage::Account& topic = usage_.Topic(stream, entry.topic);
+  job.entries[at].stream = stream;
+  job.entries[at].acks = topic.topic.acks;
+  job.entries[at].step = AppendJob::Step::kDone;
+  SpoolUsage::Account* const client = usage_.Client(job.request->client);
   kafka::ProducerTable* table = nullptr;
   const SequencedBatch sequenced = SequencedBatch::FromHeader(header);
   if (header.has_producer()) {
@@ -137,18 +231,31 @@ void RecordLog::ApplyEntry(spool::Transaction& transaction, proxy::SinkEntry& en
     if (verdict.kind == ProducerVerdict::Kind::kDuplicate) {
       metrics_.duplicate_batches.Add();
       entry.base_offset = verdict.base_offset;
+      job.entries[at].end = entry.base_offset + sequenced.record_count;
       return;
     }
     if (verdict.kind == ProducerVerdict::Kind::kRefuse) {
-      return Refuse(entry, verdict.error, std::move(verdict.message));
+      // The batch before it may be one of those that wait.
+      const bool for_client = topic.waiting == 0 && client != nullptr && client->waiting > 0;
+      if ((topic.waiting > 0 || for_client) &&
+          verdict.error == ErrorCode::kOutOfOrderSequenceNumber) {
+        return waiting_appends_->OnNoRoom(
+            job, at, for_client ? client->client.when_full : topic.topic.when_full, for_client,
+            verdict.message);
+      }
+      return job.Refuse(at, verdict.error, std::move(verdict.message));
     }
   }
+  if (!HasRoom(job, at, topic, client)) return;
+  const OwnerId owner = usage_.OwnerOf(transaction, client);
   entry.base_offset =
       transaction.Append({.stream = stream,
                           .bytes = entry.batch,
                           .record_count = static_cast<uint32_t>(sequenced.record_count),
                           .max_timestamp_ms = header.max_timestamp,
-                          .tag = TagOf(header.producer)});
+                          .tag = TagOf(header.producer, owner)});
+  job.entries[at].end = entry.base_offset + sequenced.record_count;
+  usage_.Append(stream, owner, entry.batch.size());
   if (table != nullptr) {
     table->Record(sequenced,
                   {.base_offset = entry.base_offset, .timestamp = transaction.commit_time_ms()});
@@ -210,6 +317,7 @@ void RecordLog::Reserved(base::Result<int64_t> first) {
 
 base::Result<> RecordLog::Load(const spool::StateView& state) {
   producers_.clear();
+  usage_.Load(state);
   base::Result<> loaded;
   state.ForEach(kDedupePrefix, [&](std::string_view key, std::string_view value) {
     const auto stream = ParseStreamKey(kDedupePrefix, key);
@@ -241,10 +349,20 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
       loaded = base::Unexpected(record.error());
     }
   });
+  state.ForEach(kDropsPrefix, [&](std::string_view key, std::string_view value) {
+    const auto stream = ParseStreamKey(kDropsPrefix, key);
+    auto drops = Drops::Parse(value);
+    if (stream && drops) {
+      kept_.drops[stream->value()] = *std::move(drops);
+    } else if (!drops) {
+      loaded = base::Unexpected(drops.error());
+    }
+  });
   return loaded;
 }
 
 void RecordLog::Replay(const spool::EntryInfo& entry) {
+  usage_.Replay(entry, OwnerOfTag(entry.tag));
   const kafka::Producer producer = ProducerOf(entry.tag);
   if (producer.id == kafka::kNoProducerId) return;
   producers_[entry.stream.value()].Record(
@@ -253,6 +371,7 @@ void RecordLog::Replay(const spool::EntryInfo& entry) {
 }
 
 void RecordLog::Checkpoint(spool::Transaction& transaction) {
+  usage_.Checkpoint(transaction);
   for (auto table = producers_.begin(); table != producers_.end();) {
     table->second.ExpireBefore(transaction.commit_time_ms() - kProducerExpiryMs);
     const std::string key = StreamKey(kDedupePrefix, spool::StreamId(table->first));

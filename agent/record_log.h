@@ -5,14 +5,19 @@
 // entries' tags (producer id, epoch, sequence), and only a segment's beginning has a copy. So a
 // retry is recognised after a crash as it is before, and answered with the offset of the original.
 //
+// Limits of topics and clients (agent/spool_usage.h) are decided in the same operation: what finds
+// no room is refused or waits for it (agent/waiting_appends.h), and what must be at the tier before
+// it is acknowledged is handed on once it is durable here (agent/waiting_acks.h).
+//
 //   RecordLog log(metrics, [&](auto streams) { forwarder.NoteDurable(streams); });
 //   auto spool = spool::Spool::Open(options, log, writer, background);
-//   log.Bind(**spool);
+//   log.Bind(**spool, writer, {});
 //
 // Ownership: outlives the spool, for which it is the owner; the spool outlives all calls of Append
 //   and NewProducerId.
-// Threads: Append and NewProducerId from any thread; the Owner's calls on the spool's writer.
-// Shutdown: once the spool is closed, requests are refused.
+// Threads: Append, Charge, NewProducerId, SetPolicies and Close from any thread; the Owner's calls
+//   and usage() on the spool's writer.
+// Shutdown: Close, then close the spool: requests are refused from then on.
 // Limits: those of the spool. A request that it does not take is refused with NOT_ENOUGH_REPLICAS,
 //   the code on which Java's client and librdkafka both wait and send again without asking first.
 //   Producers that were silent for kProducerExpiry are forgotten when a segment begins.
@@ -26,7 +31,12 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/append_job.h"
 #include "agent/forward_state.h"
+#include "agent/ledger.h"
+#include "agent/rate_limits.h"
+#include "agent/spool_usage.h"
+#include "agent/waiting_appends.h"
 #include "base/mutex.h"
 #include "kafka/producer_state.h"
 #include "metrics/catalogue.h"
@@ -41,10 +51,11 @@ struct KeptState {
   std::string ports;
   UpstreamProducer upstream;
   std::unordered_map<uint32_t, ForwardRecord> forward;  // By stream id.
+  std::unordered_map<uint32_t, Drops> drops;            // By stream id.
 };
 
-// Who wrote an entry, so that replay need not look into it.
-spool::Tag TagOf(const kafka::Producer& producer);
+// Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.
+spool::Tag TagOf(const kafka::Producer& producer, OwnerId owner = 0);
 
 class RecordLog final : public spool::Owner, public proxy::RecordSink {
  public:
@@ -52,14 +63,33 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   static constexpr int64_t kIdsPerBlock = 1000;
   using DurableObserver = std::function<void(std::span<const spool::StreamId>)>;
 
+  struct Sinks {
+    // Takes over requests that are durable here and wait for the tier. None: they do not wait.
+    std::function<void(std::unique_ptr<AppendJob>)> wait_for_tier;
+    // See WaitingAppends::Context::drop_oldest. On the writer.
+    std::function<void(std::string topic, uint64_t bytes)> drop_oldest;
+    size_t waiting_bytes_max = size_t{32} << 20;
+  };
+
   RecordLog(metrics::AgentMetrics& metrics, DurableObserver on_durable);
   ~RecordLog() override;
 
-  void Bind(spool::Spool& spool) { spool_ = &spool; }
+  // Before the first Append.
+  void Bind(spool::Spool& spool, base::Executor& writer, Sinks sinks);
+  void SetPolicies(PoliciesPtr policies);
+  // Answers what waits for room.
+  void Close();
+  // For the operations that write cursors.
+  [[nodiscard]] SpoolUsage& usage() { return usage_; }
+  // Such an operation has released something.
+  void OnRoom() { waiting_appends_->OnRoom(); }
   // As of the spool's opening.
   [[nodiscard]] const KeptState& kept() const { return kept_; }
 
   void Append(std::unique_ptr<proxy::SinkRequest> request) override;
+  base::Duration Charge(const proxy::SinkRequest& request, base::TimePoint now) override {
+    return rates_.Charge(request, now);
+  }
   void NewProducerId(ProducerIdDone done) override;
 
   base::Result<> Load(const spool::StateView& state) override;
@@ -72,18 +102,28 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   class ReserveOperation;
 
   base::Result<> LoadKept(const spool::StateView& state);
-  void ApplyEntry(spool::Transaction& transaction, proxy::SinkEntry& entry);
+  void Submit(std::unique_ptr<AppendJob> job);
+  void ApplyEntry(spool::Transaction& transaction, AppendJob& job, size_t at);
+  // False: it has its answer, or waits.
+  bool HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
+               const SpoolUsage::Account* client);
+  void Finish(std::unique_ptr<AppendJob> job, const base::Result<spool::CommitNumber>& result);
   void Reserve();
   void Reserved(base::Result<int64_t> first);
 
   metrics::AgentMetrics& metrics_;
   const DurableObserver on_durable_;
   spool::Spool* spool_ = nullptr;
+  base::Executor* writer_ = nullptr;
+  Sinks sinks_;
+  RateLimits rates_;
   KeptState kept_;
   bool opened_ = false;
 
   // Of the writer.
   std::unordered_map<uint32_t, kafka::ProducerTable> producers_;  // By stream id.
+  SpoolUsage usage_;
+  std::unique_ptr<WaitingAppends> waiting_appends_;  // From Bind on.
 
   base::Mutex mutex_;
   int64_t next_id_ HF_GUARDED_BY(mutex_) = 0;

@@ -2,19 +2,23 @@
 // metrics. `holdfast dev` runs one of each.
 //
 // Ownership: a role owns everything it needs; two in one process share nothing.
-// Threads: all calls from the main thread, which blocks meanwhile.
+// Threads: all calls but Reload from the main thread, which blocks meanwhile.
 // Shutdown: Drain answers what is in flight and stops; the destructor alone stops at once. Nothing
 //   acknowledged depends on either.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_function.h"
 
 namespace holdfast::config {
+class Config;
 class Agent;
 class Broker;
 }  // namespace holdfast::config
@@ -29,11 +33,22 @@ class Role {
   // As bound: "127.0.0.1:9092".
   [[nodiscard]] virtual std::vector<std::string> ListenAddresses() const = 0;
   [[nodiscard]] virtual std::string AdminAddress() const = 0;  // Empty: none.
-  // Ends soon after the drain_timeout_ms of its configuration.
+  // Takes what of a new configuration may change while it runs; or nothing, and says why. From any
+  // thread until Drain.
+  virtual base::Result<void> Reload(const config::Config& config) = 0;
+  // How long Drain may take, soon after which it ends.
+  [[nodiscard]] virtual std::chrono::milliseconds drain_limit() const = 0;
   virtual void Drain() = 0;
 };
 
-base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config);
+// What the pages of the admin port ask of the process. From any thread.
+struct Controls {
+  std::function<base::Result<std::string>()> reload;
+  std::function<std::string()> print_config;
+  base::Task stop;
+};
+
+base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls);
 base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config);
 
 }  // namespace holdfast::agent

@@ -1,6 +1,10 @@
 // An agent as a part of a process: its loops, its admin server, and the options from the
 // configuration.
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -9,6 +13,7 @@
 #include "agent/role.h"
 #include "agent/security.h"
 #include "config/holdfast.pb.h"
+#include "config/value.h"
 #include "metrics/catalogue.h"
 #include "metrics/registry.h"
 #include "net/admin_server.h"
@@ -30,6 +35,32 @@ DeadLetterPolicy PolicyOf(config::DeadLetters::Policy policy) {
   return DeadLetterPolicy::kPark;
 }
 
+std::string HostName() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "agent";
+}
+
+PoliciesPtr PoliciesOf(const config::Agent& config) {
+  std::vector<Policies::TopicRule> topics;
+  for (const config::TopicRule& rule : config.topic_rules()) {
+    topics.push_back({.pattern = rule.topic(),
+                      .policy = {.acks = static_cast<TopicPolicy::Acks>(rule.acks()),
+                                 .priority = static_cast<TopicPolicy::Priority>(rule.priority()),
+                                 .ttl_ms = static_cast<int64_t>(rule.ttl_ms()),
+                                 .bytes_max = rule.bytes_max(),
+                                 .bytes_per_second_max = rule.bytes_per_second_max(),
+                                 .when_full = static_cast<WhenFull>(rule.when_full())}});
+  }
+  std::vector<Policies::ClientRule> clients;
+  for (const config::ClientRule& rule : config.client_rules()) {
+    clients.push_back({.pattern = rule.client(),
+                       .policy = {.bytes_max = rule.bytes_max(),
+                                  .bytes_per_second_max = rule.bytes_per_second_max(),
+                                  .when_full = static_cast<WhenFull>(rule.when_full())}});
+  }
+  return std::make_shared<const Policies>(std::move(topics), std::move(clients));
+}
+
 base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
@@ -39,6 +70,8 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .upstream = {upstream.bootstrap().begin(), upstream.bootstrap().end()},
       .listen = {config.listen().begin(), config.listen().end()},
       .advertised_host = config.advertised_host(),
+      .policies = PoliciesOf(config),
+      .waiting_bytes_max = limits.waiting_bytes_max(),
       .batch_bytes_max = limits.batch_bytes_max(),
       .timestamp_ahead_max = milliseconds(limits.timestamp_ahead_max_ms()),
       .request_bytes_max = limits.request_bytes_max(),
@@ -53,20 +86,30 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .forward_requests_in_flight = upstream.requests_in_flight_max(),
       .dead_letters = PolicyOf(config.dead_letters().policy()),
       .dead_letter_topic = config.dead_letters().topic_name(),
+      .forward_bytes_per_second_max = upstream.bytes_per_second_max(),
   };
   HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
   for (const config::DeclaredTopic& topic : config.topics())
     options.topics.push_back({.name = topic.name(), .partitions = topic.partitions()});
+  if (const config::Ledger& ledger = config.ledger(); ledger.has_topic()) {
+    options.ledger_topic =
+        LedgerTopic::Options{.topic = ledger.topic(),
+                             .agent = ledger.has_name() ? ledger.name() : HostName(),
+                             .interval = milliseconds(ledger.interval_ms())};
+    const bool declared = std::ranges::any_of(
+        options.topics, [&](const auto& topic) { return topic.name == ledger.topic(); });
+    if (!declared) options.topics.push_back({.name = ledger.topic()});
+  }
   return options;
 }
 
 class AgentRole final : public Role {
  public:
-  explicit AgentRole(milliseconds drain_timeout)
-      : drain_timeout_(drain_timeout), net_metrics_(registry_) {}
+  explicit AgentRole(Controls controls) : controls_(std::move(controls)), net_metrics_(registry_) {}
 
   base::Result<void> Start(const config::Agent& config) {
     HF_ASSIGN_OR_RETURN(Agent::Options options, OptionsOf(config));
+    TakeTimes(config);
     HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
     HF_ASSIGN_OR_RETURN(agent_, Agent::Start(std::move(options),
                                              {.workers = loops_.workers(),
@@ -75,7 +118,14 @@ class AgentRole final : public Role {
                                               .spool_background = &loops_.background(),
                                               .metrics = &net_metrics_},
                                              registry_));
-    HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), agent_->AdminRoutes()));
+    HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), Routes()));
+    return {};
+  }
+
+  base::Result<void> Reload(const config::Config& config) override {
+    HF_ASSIGN_OR_RETURN(const Agent::Options options, OptionsOf(config.agent()));
+    agent_->Reload(options);
+    TakeTimes(config.agent());
     return {};
   }
 
@@ -84,14 +134,57 @@ class AgentRole final : public Role {
   std::string AdminAddress() const override {
     return admin_ ? admin_->local_address().ToString() : "";
   }
+  milliseconds drain_limit() const override {
+    return 2 * drain_timeout_.load() + drain_backlog_.load();
+  }
   void Drain() override {
-    agent_->Drain(drain_timeout_);  // Until its end /ready says that it drains.
+    agent_->Drain(drain_timeout_, drain_backlog_);  // Until its end /ready says that it drains.
     admin_.reset();
     agent_->Stop();
   }
 
  private:
-  const milliseconds drain_timeout_;
+  void TakeTimes(const config::Agent& config) {
+    drain_timeout_ = milliseconds(config.drain_timeout_ms());
+    drain_backlog_ = milliseconds(config.drain_backlog_ms());
+  }
+
+  std::vector<net::AdminRoute> Routes() {
+    using net::AdminRequest;
+    using net::AdminResponse;
+    std::vector<net::AdminRoute> routes = agent_->AdminRoutes();
+    routes.push_back({net::HttpMethod::kGet, "/config", "the settings in effect, without secrets",
+                      [this](const AdminRequest&) {
+                        return AdminResponse{.content_type = "application/json",
+                                             .body = controls_.print_config()};
+                      }});
+    routes.push_back({net::HttpMethod::kPost, "/reload", "reads the configuration anew, as SIGHUP",
+                      [this](const AdminRequest&) {
+                        const auto done = controls_.reload();
+                        if (done) return AdminResponse{.body = *done + "\n"};
+                        return AdminResponse{.status = 409, .body = done.error().message + "\n"};
+                      }});
+    routes.push_back({net::HttpMethod::kPost, "/drain",
+                      "takes no more, gives the tier until ?deadline=30s to take what waits, exits",
+                      [this](const AdminRequest& request) { return BeginDrain(request); }});
+    return routes;
+  }
+
+  net::AdminResponse BeginDrain(const net::AdminRequest& request) {
+    if (const auto deadline = request.query.find("deadline"); deadline != request.query.end()) {
+      const auto ms = config::ParseNumber(deadline->second, config::Unit::kMilliseconds);
+      if (!ms || *ms < 0) {
+        return {.status = 400, .body = "deadline must be a duration such as 30s\n"};
+      }
+      drain_backlog_ = milliseconds(*ms);
+    }
+    controls_.stop();
+    return {.status = 202, .body = "draining; /status says what is left\n"};
+  }
+
+  Controls controls_;
+  std::atomic<milliseconds> drain_timeout_{};
+  std::atomic<milliseconds> drain_backlog_{};
   // Destroyed from the bottom up: no scrape reaches an agent that is gone, and no agent a loop.
   metrics::Registry registry_;
   metrics::NetMetrics net_metrics_;
@@ -102,8 +195,8 @@ class AgentRole final : public Role {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config) {
-  auto role = std::make_unique<AgentRole>(milliseconds(config.drain_timeout_ms()));
+base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls) {
+  auto role = std::make_unique<AgentRole>(std::move(controls));
   HF_RETURN_IF_ERROR(role->Start(config));
   return role;
 }

@@ -92,6 +92,9 @@ class BrokerRole final : public Role {
     return admin_ ? admin_->local_address().ToString() : "";
   }
 
+  // Log settings are the process's; everything else of a broker needs a restart.
+  base::Result<void> Reload(const config::Config& /*config*/) override { return {}; }
+  milliseconds drain_limit() const override { return drain_timeout_; }
   void Drain() override {
     admin_.reset();
     std::promise<void> drained;

@@ -28,19 +28,16 @@ Signals::Signals() {
   HF_CHECK(pthread_sigmask(SIG_BLOCK, &watched_, nullptr) == 0);
 }
 
-void Signals::WaitForStop() {
-  for (;;) {
-    int signal = 0;
-    HF_CHECK(sigwait(&watched_, &signal) == 0);
-    if (signal != SIGHUP) {
-      base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
-                signal == SIGTERM ? "SIGTERM" : "SIGINT");
-      return;
-    }
-    base::Log(base::LogLevel::kWarn, "main",
-              "SIGHUP ignored: the configuration is read at start; restart to change it");
-  }
+Signals::Wish Signals::Wait() {
+  int signal = 0;
+  HF_CHECK(sigwait(&watched_, &signal) == 0);
+  if (signal == SIGHUP) return Wish::kReload;
+  base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
+            signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  return Wish::kStop;
 }
+
+void Signals::RequestStop() { HF_CHECK(kill(getpid(), SIGTERM) == 0); }
 
 void Signals::ExitOnNext(std::chrono::milliseconds limit) {
   std::signal(SIGALRM, OnOverdue);

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 
 namespace holdfast::agent {
 
@@ -14,8 +15,11 @@ class Signals {
  public:
   Signals();
 
-  // Returns when SIGTERM or SIGINT came. SIGHUP is answered in the log.
-  void WaitForStop();
+  enum class Wish : uint8_t { kStop, kReload };
+  // SIGTERM and SIGINT say stop, SIGHUP says reload.
+  Wish Wait();
+  // As SIGTERM from outside. From any thread.
+  static void RequestStop();
 
   // From now on a further signal ends the process at once, and so does the end of `limit`.
   void ExitOnNext(std::chrono::milliseconds limit);

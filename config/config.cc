@@ -41,6 +41,34 @@ void ReadEnvironment(const std::vector<std::string>& environment, Loader& loader
   }
 }
 
+const std::string& PatternOf(const TopicRule& rule) { return rule.topic(); }
+const std::string& PatternOf(const ClientRule& rule) { return rule.client(); }
+
+// A rule behind one that fits the same names never counts.
+template <class Rules>
+void CheckPatterns(std::string_view list, std::string_view key, const Rules& rules,
+                   std::vector<std::string>& mistakes) {
+  for (auto rule = rules.begin(); rule != rules.end(); ++rule) {
+    const std::string& pattern = PatternOf(*rule);
+    if (pattern.empty()) {
+      mistakes.push_back(fmt::format("{} has a rule without \"{}\"", list, key));
+      continue;
+    }
+    for (auto before = rules.begin(); before != rule; ++before) {
+      const std::string& wider = PatternOf(*before);
+      const bool covers = wider.ends_with('*')
+                              ? pattern.starts_with(wider.substr(0, wider.size() - 1))
+                              : wider == pattern;
+      if (!wider.empty() && covers) {
+        mistakes.push_back(
+            fmt::format("{}: \"{}\" comes after \"{}\", which fits the same names, "
+                        "so that it never counts",
+                        list, pattern, wider));
+      }
+    }
+  }
+}
+
 // What no single value shows.
 void CheckTogether(const Config& config, std::vector<std::string>& mistakes) {
   const Upstream& upstream = config.agent().upstream();
@@ -52,6 +80,8 @@ void CheckTogether(const Config& config, std::vector<std::string>& mistakes) {
     mistakes.push_back(
         "broker.groups.session_timeout_min_ms must not be more than "
         "broker.groups.session_timeout_max_ms");
+  CheckPatterns("agent.topic_rules", "topic", config.agent().topic_rules(), mistakes);
+  CheckPatterns("agent.client_rules", "client", config.agent().client_rules(), mistakes);
   std::set<std::string> topics;
   for (const DeclaredTopic& topic : config.agent().topics()) {
     if (topic.name().empty()) {

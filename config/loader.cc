@@ -95,12 +95,20 @@ std::string WrongTopic(const std::string& text) {
   return legal ? "" : "must be 1 to 249 letters, digits, dots, underscores and hyphens";
 }
 
+std::string WrongPattern(const std::string& text) {
+  const size_t star = text.find('*');
+  const bool legal = !text.empty() && (star == std::string::npos || star + 1 == text.size());
+  return legal ? "" : "must be a name, or the beginning of names and * at its end";
+}
+
 std::string WrongFormat(const FieldDescriptor& field, const std::string& text) {
   switch (field.options().GetExtension(check).format()) {
     case Check::address:
       return WrongAddress(text);
     case Check::topic:
       return WrongTopic(text);
+    case Check::pattern:
+      return WrongPattern(text);
     case Check::any:
       break;
   }

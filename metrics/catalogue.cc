@@ -183,6 +183,10 @@ AgentMetrics::AgentMetrics(Registry& registry)
           {.name = "holdfast_agent_oldest_undelivered_timestamp_seconds",
            .help = "When the oldest record that the tier has not confirmed was spooled, in seconds "
                    "since the Unix epoch; 0 if there is none."})),
+      complete_until_timestamp_seconds(registry.AddGauge(
+          {.name = "holdfast_agent_complete_until_timestamp_seconds",
+           .help = "What was acknowledged before this time, in seconds since the Unix epoch, is at "
+                   "the tier or listed as dropped."})),
       spooled_seconds(registry.AddHistogram(
           {.name = "holdfast_agent_spooled_seconds",
            .help = "Time in the spool, from commit to the confirmation of the tier."},
@@ -193,6 +197,21 @@ AgentMetrics::AgentMetrics(Registry& registry)
       backlog_bytes(
           registry.AddGauge({.name = "holdfast_agent_backlog_bytes",
                              .help = "Bytes in the spool that the tier has not confirmed."})),
+      full(registry.AddCounterFamily(
+          {.name = "holdfast_agent_full_total",
+           .help = "Record batches that found no room, or the tier too slow, by what became of "
+                   "them.",
+           .label = "outcome"})),
+      waiting_for_room(
+          registry.AddGauge({.name = "holdfast_agent_waiting_for_room_requests",
+                             .help = "Produce requests that wait for room in the spool."})),
+      waiting_for_tier(registry.AddGauge(
+          {.name = "holdfast_agent_waiting_for_tier_requests",
+           .help = "Produce requests that wait for the tier, as their topics demand."})),
+      throttle_seconds(registry.AddHistogram(
+          {.name = "holdfast_agent_throttle_seconds",
+           .help = "Time for which a connection is not read after a request over its rate."},
+          kSeconds)),
       dropped_records(registry.AddCounterFamily({.name = "holdfast_agent_dropped_records_total",
                                                  .help = "Acknowledged records given up, by cause.",
                                                  .label = "cause"})),

@@ -87,9 +87,15 @@ struct AgentMetrics {
   Counter& forwarded_bytes;
   Counter& duplicate_batches;                   // A client's retry, recognised.
   Gauge& oldest_undelivered_timestamp_seconds;  // When it was spooled; 0 if nothing waits.
+  Gauge& complete_until_timestamp_seconds;      // What was acknowledged before is delivered or
+                                                // dropped.
   Histogram& spooled_seconds;                   // From commit to the tier's confirmation.
   Gauge& backlog_records;
   Gauge& backlog_bytes;
+  Family<Counter>& full;                 // Batches that found no room, by what became of them.
+  Gauge& waiting_for_room;               // Produce requests.
+  Gauge& waiting_for_tier;               // Produce requests.
+  Histogram& throttle_seconds;           // For which connections over their rate are not read.
   Family<Counter>& dropped_records;      // By cause.
   Family<Counter>& dead_letter_records;  // By cause.
   Gauge& parked_streams;

@@ -32,6 +32,7 @@
 #include "net/framed_server.h"
 #include "net/reply.h"
 #include "net/sasl.h"
+#include "proxy/access.h"
 #include "proxy/front_door.h"
 #include "proxy/local_policy.h"
 #include "proxy/pass_through.h"
@@ -51,6 +52,12 @@ class Gate {
 
   // "User:ANONYMOUS" as long as the client has not said who it is.
   [[nodiscard]] const std::string& principal() const { return principal_; }
+  // Its name alone, as limits know it. Empty: nobody.
+  [[nodiscard]] std::string_view user() const {
+    constexpr std::string_view kUser = "User:";
+    const std::string_view name = principal_;
+    return principal_ == kAnonymous || !name.starts_with(kUser) ? "" : name.substr(kUser.size());
+  }
 
   // False: the request was answered. Otherwise frame and reply may have been replaced, so that
   // the answer comes by here.

@@ -1,5 +1,7 @@
 #include "proxy/produce.h"
 
+#include <algorithm>
+
 #include "kafka/record_batch.h"
 #include "proxy/record_rules.h"
 
@@ -22,9 +24,12 @@ class ProduceJob final : public SinkRequest {
         frame_(std::move(frame)),
         version_(header.api_version),
         correlation_id_(header.correlation_id),
+        client_id_(header.client_id.value_or("")),
         request_(std::move(request)),
         reply_(std::move(reply)),
-        begun_(loop.Now()) {}
+        begun_(loop.Now()) {
+    timeout = std::chrono::milliseconds(std::max(request_.timeout_ms, 0));
+  }
 
   // A loop that has stopped drops what is posted to it.
   ~ProduceJob() override {
@@ -33,6 +38,8 @@ class ProduceJob final : public SinkRequest {
 
   // Fills in the answers of what is refused and the entries of what is not.
   void Check(const Cluster& cluster, const Gate& gate) {
+    client_ = gate.user().empty() ? client_id_ : gate.user();
+    client = client_;
     now_ms_ = loop_.WallClockMs();
     const TopicSettings defaults{
         .max_message_bytes = static_cast<int64_t>(front_.options.batch_bytes_max),
@@ -63,6 +70,11 @@ class ProduceJob final : public SinkRequest {
         CheckPartition(topic, name, data, told ? *topic->settings : defaults, partition);
       }
     }
+  }
+
+  void SetThrottle(base::Duration throttle) {
+    response_.throttle_time_ms = static_cast<int32_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(throttle).count());
   }
 
   void Complete(std::unique_ptr<SinkRequest> self) override {
@@ -162,6 +174,8 @@ class ProduceJob final : public SinkRequest {
   const base::Buffer frame_;
   const int16_t version_;
   const int32_t correlation_id_;
+  const std::string_view client_id_;  // Borrows from frame_.
+  std::string client_;
   const kafka::ProduceRequest request_;  // Borrows from frame_.
   kafka::Strings names_;
   net::Reply reply_;
@@ -173,17 +187,21 @@ class ProduceJob final : public SinkRequest {
 
 }  // namespace
 
-void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster, const Gate& gate,
-                  base::Buffer frame, const kafka::RequestHeader& header,
-                  kafka::ProduceRequest request, net::Reply reply) {
+base::Duration BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster,
+                            const Gate& gate, base::Buffer frame,
+                            const kafka::RequestHeader& header, kafka::ProduceRequest request,
+                            net::Reply reply) {
   auto job = std::make_unique<ProduceJob>(front, loop, std::move(frame), header, std::move(request),
                                           std::move(reply));
   job->Check(cluster, gate);
   if (job->entries.empty()) {
     job->Answer();
-  } else {
-    front.sink.Append(std::move(job));
+    return {};
   }
+  const base::Duration throttle = front.sink.Charge(*job, loop.Now());
+  job->SetThrottle(throttle);
+  front.sink.Append(std::move(job));
+  return throttle;
 }
 
 }  // namespace holdfast::proxy

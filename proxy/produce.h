@@ -17,9 +17,11 @@
 namespace holdfast::proxy {
 
 // Takes the request over and answers it, now or later. `cluster` says which partitions there are,
-// `gate` what the client may produce.
-void BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster, const Gate& gate,
-                  base::Buffer frame, const kafka::RequestHeader& header,
-                  kafka::ProduceRequest request, net::Reply reply);
+// `gate` what the client may produce. Returns for how long the client's connection should not be
+// read, since it is over its rate.
+base::Duration BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluster& cluster,
+                            const Gate& gate, base::Buffer frame,
+                            const kafka::RequestHeader& header, kafka::ProduceRequest request,
+                            net::Reply reply);
 
 }  // namespace holdfast::proxy

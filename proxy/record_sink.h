@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/executor.h"
 #include "base/result.h"
 #include "base/unique_function.h"
 #include "kafka/error_code.h"
@@ -43,12 +44,21 @@ class SinkRequest {
   virtual void Complete(std::unique_ptr<SinkRequest> self) = 0;
 
   std::vector<SinkEntry> entries;  // Views into what the request itself owns.
+  // Whose limits count: the user that the client has authenticated itself as, or its client.id.
+  std::string_view client;
+  base::Duration timeout = std::chrono::seconds(30);  // How long the client waits.
 };
 
 class RecordSink {
  public:
   virtual ~RecordSink() = default;
   virtual void Append(std::unique_ptr<SinkRequest> request) = 0;
+
+  // Counts the request against the rates that its topics and its client may have. As with Kafka's
+  // quotas the request is served, and its connection is not read for the time returned.
+  virtual base::Duration Charge(const SinkRequest& /*request*/, base::TimePoint /*now*/) {
+    return {};
+  }
 
   // An id that no local producer has had before, for idempotent producers without transactions.
   using ProducerIdDone = base::UniqueFunction<void(base::Result<int64_t>)>;

@@ -125,6 +125,16 @@ bool Session::MissesSettings(const kafka::ProduceRequest& request, int16_t versi
   return misses;
 }
 
+void Session::BeginProduceNow(base::Buffer frame, const RequestHeader& header,
+                              kafka::ProduceRequest request, net::Reply reply) {
+  const base::Duration throttle =
+      BeginProduce(front_, connection_.loop(), CurrentCluster(), gate_, std::move(frame), header,
+                   std::move(request), std::move(reply));
+  if (throttle == base::Duration::zero()) return;
+  front_.metrics.throttle_seconds.Observe(throttle);
+  connection_.Throttle(throttle);
+}
+
 void Session::ReleaseHeld() {
   while (!held_.empty()) {
     HeldProduce& first = held_.front();
@@ -146,8 +156,7 @@ void Session::ReleaseHeld() {
 void Session::Produce(base::Buffer frame, const RequestHeader& header,
                       kafka::ProduceRequest request, net::Reply reply) {
   if (!gate_.asks_tier()) {
-    return BeginProduce(front_, connection_.loop(), CurrentCluster(), gate_, std::move(frame),
-                        header, std::move(request), std::move(reply));
+    return BeginProduceNow(std::move(frame), header, std::move(request), std::move(reply));
   }
   std::vector<std::string_view> topics;
   for (const auto& topic : request.topic_data)
@@ -156,8 +165,7 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
   // The header borrows from the frame, whose bytes stay where they are.
   gate_.BeforeProduce(topics, [this, frame = std::move(frame), header = header,
                                request = std::move(request), reply = std::move(reply)]() mutable {
-    BeginProduce(front_, connection_.loop(), CurrentCluster(), gate_, std::move(frame), header,
-                 std::move(request), std::move(reply));
+    BeginProduceNow(std::move(frame), header, std::move(request), std::move(reply));
   });
 }
 

@@ -58,6 +58,9 @@ class Session final : public net::Session {
   void OnApiVersions(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void AnswerVersions();
   bool MissesSettings(const kafka::ProduceRequest& request, int16_t version, bool ask);
+  // And slows the connection down if it is over its rate.
+  void BeginProduceNow(base::Buffer frame, const kafka::RequestHeader& header,
+                       kafka::ProduceRequest request, net::Reply reply);
   void ReleaseHeld();
   const Cluster& CurrentCluster();
 

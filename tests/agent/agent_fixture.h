@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -49,7 +50,7 @@ class AgentFixture : public testing::Test {
                                      *log_, writer_, background_);
     ASSERT_TRUE(opened) << opened.error().message;
     spool_ = *std::move(opened);
-    log_->Bind(*spool_);
+    log_->Bind(*spool_, writer_, sinks_);
     clock_.RunUntilIdle();
   }
   void ReopenSpool() {
@@ -86,6 +87,20 @@ class AgentFixture : public testing::Test {
     return Produce(topic, partition, Batch{.values = std::move(values)});
   }
 
+  // One whose answer may be long in coming: then its error says kUnknownServerError so far.
+  Answer& ProduceLater(const std::string& topic, int32_t partition, const Batch& batch,
+                       const std::string& client = "",
+                       base::Duration timeout = std::chrono::seconds(30)) {
+    Answer& answer = later_.emplace_back();
+    auto request = std::make_unique<Request>(answer, topic, Build(batch), client);
+    request->timeout = timeout;
+    request->entries.push_back(
+        {.topic = request->topic, .partition = partition, .batch = request->bytes});
+    log_->Append(std::move(request));
+    clock_.RunUntilIdle();
+    return answer;
+  }
+
   std::string directory_;
   test::ManualClock clock_;
   test::ManualExecutor writer_{clock_};
@@ -93,20 +108,26 @@ class AgentFixture : public testing::Test {
   metrics::Registry registry_;
   metrics::AgentMetrics metrics_{registry_};
   RecordLog::DurableObserver on_durable_;
+  RecordLog::Sinks sinks_;
   std::unique_ptr<RecordLog> log_;
   std::unique_ptr<spool::Spool> spool_;
 
  private:
   struct Request final : proxy::SinkRequest {
-    Request(Answer& to, std::string name, std::string batch)
-        : answer(to), topic(std::move(name)), bytes(std::move(batch)) {}
+    Request(Answer& to, std::string name, std::string batch, std::string whose = "")
+        : answer(to), topic(std::move(name)), bytes(std::move(batch)), client_id(std::move(whose)) {
+      client = client_id;
+    }
     void Complete(std::unique_ptr<SinkRequest> /*self*/) override {
       answer = {entries[0].error, entries[0].base_offset, entries[0].message};
     }
     Answer& answer;
     std::string topic;
     std::string bytes;
+    std::string client_id;
   };
+
+  std::deque<Answer> later_;
 };
 
 }  // namespace holdfast::agent

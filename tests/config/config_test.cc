@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "config/changes.h"
 #include "config/holdfast.pb.h"
 
 namespace holdfast::config {
@@ -286,6 +287,53 @@ TEST_F(ConfigTest, SaysWhatMustBeSetAndHow) {
   const auto broker = LoadText("broker: {listen: 'a:1', data: {directory: d}}\n");
   ASSERT_TRUE(broker);
   EXPECT_TRUE(CheckComplete(**broker, "broker"));
+}
+
+TEST_F(ConfigTest, RulesHavePatternsOfWhichEachCanCount) {
+  EXPECT_TRUE(LoadText(R"(
+agent:
+  topic_rules:
+    - {topic: orders.eu, acks: both, ttl_ms: 1h}
+    - {topic: orders.*, bytes_max: 1GiB, when_full: drop_oldest, priority: high}
+  client_rules:
+    - {client: "billing*", bytes_per_second_max: 10MB}
+)"));
+  EXPECT_EQ(ErrorOf("agent:\n  topic_rules: [{topic: 'a*b'}]\n"),
+            "holdfast.yaml:2:25: agent.topic_rules[0].topic is \"a*b\", and must be a name, or the "
+            "beginning of names and * at its end");
+  EXPECT_EQ(ErrorOf("agent:\n  topic_rules: [{ttl_ms: 1s}]\n"),
+            "agent.topic_rules has a rule without \"topic\"");
+  EXPECT_EQ(ErrorOf("agent:\n  topic_rules: [{topic: 'a*'}, {topic: ab}]\n"),
+            "agent.topic_rules: \"ab\" comes after \"a*\", which fits the same names, so that it "
+            "never counts");
+}
+
+TEST_F(ConfigTest, ChangesAreSortedIntoThoseThatNeedARestart) {
+  const auto before = LoadText("agent: {spool: {directory: a}, workers: 2}\n");
+  const auto after = LoadText(
+      "agent: {spool: {directory: a, bytes_max: 1GiB}, workers: 2, topic_rules: [{topic: a}]}\n"
+      "log: {level: debug}\n");
+  const Changes changes = Compare(**before, **after);
+  EXPECT_EQ(changes.live, (std::vector<std::string>{"log.level", "agent.topic_rules"}));
+  EXPECT_EQ(changes.restart, std::vector<std::string>{"agent.spool.bytes_max"});
+  EXPECT_TRUE(Compare(**after, **after).restart.empty());
+  // What is set to its default is the same as what is not set.
+  const auto spelled_out = LoadText("agent: {spool: {directory: a, bytes_max: 0}, workers: 2}\n");
+  EXPECT_TRUE(Compare(**before, **spelled_out).restart.empty());
+}
+
+TEST_F(ConfigTest, SecretsAreNotShown) {
+  const std::string key(64, 'a');
+  const auto config = LoadText("agent:\n  spool: {encryption_keys: [" + key + "]}\n" +
+                               "  upstream: {properties: {sasl.mechanism: PLAIN, sasl.jaas.config: "
+                               "'x password=\"hunter2\"'}}\n");
+  ASSERT_TRUE(config) << config.error().message;
+  const std::string shown = PrintWithoutSecrets(**config);
+  EXPECT_EQ(shown.find(key), std::string::npos);
+  EXPECT_EQ(shown.find("hunter2"), std::string::npos);
+  EXPECT_NE(shown.find("(hidden)"), std::string::npos);
+  EXPECT_NE(shown.find("PLAIN"), std::string::npos);
+  EXPECT_NE(shown.find("\"segment_bytes\": \"268435456\""), std::string::npos) << shown;
 }
 
 }  // namespace

@@ -162,10 +162,10 @@ class CommandLineTest(Case):
             self.assertEqual(tier.child.wait(15), 0)
             tier.child = None
 
-    def test_sighup_does_no_harm(self):
+    def test_sighup_reads_the_configuration_anew(self):
         tier = self.broker().start()
         tier.child.send_signal(signal.SIGHUP)
-        wait_for(lambda: "SIGHUP ignored" in tier.log(), what="a word in the log")
+        wait_for(lambda: "reloaded: no setting has changed" in tier.log(), what="a word in the log")
         self.assertTrue(tier.get("/live"))
 
     def test_a_second_signal_exits_at_once(self):

@@ -1,0 +1,64 @@
+// One produce request on its way through the agent: to the spool's writer, perhaps into the line of
+// those that wait for room (agent/waiting_appends.h), perhaps among those that wait for the tier
+// (agent/waiting_acks.h), and back to its client. Whoever holds it completes it, or hands it on.
+//
+// Threads: one at a time.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "agent/topic_policy.h"
+#include "proxy/record_sink.h"
+#include "spool/spool.h"
+
+namespace holdfast::agent {
+
+struct AppendJob {
+  enum class Step : uint8_t {
+    kTry,      // To be appended, or found to be a duplicate or wrong.
+    kWaiting,  // There is no room for it.
+    kDone,     // It has its answer.
+  };
+  struct Entry {
+    Step step = Step::kTry;
+    spool::StreamId stream;
+    int64_t end = -1;  // Behind its last record in the stream, if it is stored.
+    TopicPolicy::Acks acks = TopicPolicy::Acks::kLocal;
+    bool for_client = false;  // While it waits: for its client's account, not its topic's.
+  };
+
+  explicit AppendJob(std::unique_ptr<proxy::SinkRequest> of) : request(std::move(of)) {
+    entries.resize(request->entries.size());
+    for (const proxy::SinkEntry& entry : request->entries) bytes += entry.batch.size();
+  }
+
+  void Refuse(size_t at, kafka::ErrorCode error, std::string message) {
+    proxy::SinkEntry& entry = request->entries[at];
+    entry.error = error;
+    entry.base_offset = -1;
+    entry.message = std::move(message);
+    entries[at].step = Step::kDone;
+  }
+  [[nodiscard]] bool Has(Step step) const {
+    return std::ranges::any_of(entries, [step](const Entry& entry) { return entry.step == step; });
+  }
+  [[nodiscard]] bool WantsTier(size_t at) const {
+    return entries[at].acks != TopicPolicy::Acks::kLocal && entries[at].end >= 0 &&
+           request->entries[at].error == kafka::ErrorCode::kNone;
+  }
+  static void Complete(std::unique_ptr<AppendJob> job) {
+    proxy::SinkRequest& target = *job->request;
+    target.Complete(std::move(job->request));
+  }
+
+  std::unique_ptr<proxy::SinkRequest> request;
+  std::vector<Entry> entries;  // As the request's.
+  size_t bytes = 0;
+  uint64_t ticket = 0;       // Its place among those that wait for room; 0: none so far.
+  base::TimePoint deadline;  // Of that wait.
+};
+
+}  // namespace holdfast::agent

@@ -1,0 +1,172 @@
+#include "agent/waiting_acks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kafka/record_batch.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+
+// Deadlines this near to each other share a timer.
+constexpr base::Duration kTick = std::chrono::milliseconds(20);
+
+constexpr std::string_view kTooLate =
+    "the tier has not confirmed the records in time; they are on this host's disk and will be "
+    "delivered";
+
+}  // namespace
+
+WaitingAcks::WaitingAcks(base::Executor& loop, metrics::AgentMetrics& metrics, size_t bytes_max)
+    : loop_(loop),
+      metrics_(metrics),
+      bytes_max_(bytes_max),
+      self_(std::make_shared<WaitingAcks*>(this)) {}
+
+WaitingAcks::~WaitingAcks() { *self_ = nullptr; }
+
+void WaitingAcks::Take(std::unique_ptr<AppendJob> job) {
+  loop_.Post([self = std::weak_ptr<WaitingAcks*>(self_), job = std::move(job)]() mutable {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->Add(std::move(job));
+  });
+}
+
+void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
+  const uint64_t id = next_job_++;
+  const auto added = jobs_.emplace(id, Job{.job = std::move(job)}).first;
+  Job& entry = added->second;
+  bytes_ += entry.job->bytes;
+  entry.deadline = loop_.Now() + entry.job->request->timeout;
+  deadlines_.emplace(entry.deadline, id);
+  std::vector<std::pair<Waiter, Settled>> settled;
+  for (size_t at = 0; at < entry.job->entries.size(); ++at) {
+    if (!entry.job->WantsTier(at)) continue;
+    ++entry.open;
+    const int64_t end = entry.job->entries[at].end;
+    Stream& stream = streams_[entry.job->entries[at].stream.value()];
+    stream.asked_about = true;
+    if (end > stream.settled) {
+      stream.waiters.emplace(end, Waiter{id, at});
+      continue;
+    }
+    // A retry, or the tier was faster than this request. Its offset may be forgotten by now.
+    const auto known = std::ranges::find(stream.newest, end, &Settled::end);
+    settled.emplace_back(Waiter{id, at}, known != stream.newest.end() ? *known : Settled{end});
+  }
+  for (const auto& [waiter, how] : settled) Answer(waiter, how);
+  const auto still = jobs_.find(id);
+  if (still == jobs_.end()) return;
+  if (still->second.open == 0) return Finish(still);
+  if (closed_ || bytes_ > bytes_max_) return TimeOut(still);
+  Show();
+  if (deadlines_.begin()->second == id) Plan();
+}
+
+void WaitingAcks::OnConfirmed(spool::StreamId stream, int64_t end, int64_t tier_end) {
+  Settle(streams_[stream.value()], {.end = end, .tier_end = tier_end});
+}
+
+void WaitingAcks::OnGone(spool::StreamId stream, int64_t end, ErrorCode error,
+                         std::string_view why) {
+  Settle(streams_[stream.value()], {.end = end, .error = error, .why = std::string(why)});
+}
+
+void WaitingAcks::Settle(Stream& stream, Settled settled) {
+  if (settled.end <= stream.settled) return;
+  stream.settled = settled.end;
+  std::vector<std::pair<Waiter, Settled>> answers;
+  while (!stream.waiters.empty() && stream.waiters.begin()->first <= settled.end) {
+    Settled own = settled;
+    own.end = stream.waiters.begin()->first;
+    // Several batches were confirmed at once: only the last one's offset is known.
+    if (own.end != settled.end) own.tier_end = -1;
+    answers.emplace_back(stream.waiters.begin()->second, std::move(own));
+    stream.waiters.erase(stream.waiters.begin());
+  }
+  if (stream.asked_about) {
+    if (stream.newest.size() == kRemembered) stream.newest.erase(stream.newest.begin());
+    stream.newest.push_back(std::move(settled));
+  }
+  for (const auto& [waiter, how] : answers) Answer(waiter, how);
+}
+
+void WaitingAcks::Answer(const Waiter& waiter, const Settled& settled) {
+  const auto found = jobs_.find(waiter.job);
+  if (found == jobs_.end()) return;
+  AppendJob& job = *found->second.job;
+  if (settled.error != ErrorCode::kNone) {
+    job.Refuse(waiter.entry, settled.error, settled.why);
+    return EndOne(waiter);
+  }
+  proxy::SinkEntry& entry = job.request->entries[waiter.entry];
+  const int64_t records = kafka::RecordBatchView(entry.batch).record_count();
+  entry.base_offset = settled.tier_end >= 0 ? settled.tier_end - records : -1;
+  if (job.entries[waiter.entry].acks != TopicPolicy::Acks::kBoth || !when_recorded_) {
+    return EndOne(waiter);
+  }
+  // The forwarder notes first and tells then.
+  when_recorded_([self = std::weak_ptr<WaitingAcks*>(self_), waiter] {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->EndOne(waiter);
+  });
+}
+
+void WaitingAcks::EndOne(const Waiter& waiter) {
+  const auto found = jobs_.find(waiter.job);
+  if (found == jobs_.end()) return;
+  found->second.job->entries[waiter.entry].end = -1;  // It wants the tier no more.
+  if (--found->second.open == 0) Finish(found);
+}
+
+void WaitingAcks::Finish(std::map<uint64_t, Job>::iterator job) {
+  const auto [first, last] = deadlines_.equal_range(job->second.deadline);
+  for (auto at = first; at != last; ++at) {
+    if (at->second != job->first) continue;
+    deadlines_.erase(at);
+    break;
+  }
+  bytes_ -= job->second.job->bytes;
+  std::unique_ptr<AppendJob> ended = std::move(job->second.job);
+  jobs_.erase(job);
+  Show();
+  AppendJob::Complete(std::move(ended));
+}
+
+void WaitingAcks::TimeOut(std::map<uint64_t, Job>::iterator job) {
+  AppendJob& ended = *job->second.job;
+  for (size_t at = 0; at < ended.entries.size(); ++at) {
+    if (!ended.WantsTier(at)) continue;
+    Stream& stream = streams_[ended.entries[at].stream.value()];
+    const auto [first, last] = stream.waiters.equal_range(ended.entries[at].end);
+    const auto mine = std::find_if(
+        first, last, [&](const auto& waiter) { return waiter.second.job == job->first; });
+    if (mine != last) stream.waiters.erase(mine);
+    ended.Refuse(at, ErrorCode::kRequestTimedOut, std::string(kTooLate));
+  }
+  metrics_.full.With("tier too late").Add();
+  Finish(job);
+}
+
+void WaitingAcks::Plan() {
+  if (deadlines_.empty()) return timer_.Cancel();
+  const base::Duration wait = deadlines_.begin()->first - loop_.Now();
+  timer_ = loop_.After(std::max<base::Duration>(wait, base::Duration::zero()) + kTick, [this] {
+    while (!deadlines_.empty() && deadlines_.begin()->first <= loop_.Now()) {
+      TimeOut(jobs_.find(deadlines_.begin()->second));
+    }
+    Plan();
+  });
+}
+
+void WaitingAcks::Show() { metrics_.waiting_for_tier.Set(static_cast<double>(jobs_.size())); }
+
+void WaitingAcks::Close() {
+  closed_ = true;
+  while (!jobs_.empty()) TimeOut(jobs_.begin());
+  timer_.Cancel();
+}
+
+}  // namespace holdfast::agent

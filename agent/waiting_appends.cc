@@ -1,0 +1,188 @@
+#include "agent/waiting_appends.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <utility>
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using Step = AppendJob::Step;
+
+// What is dropped beyond what is needed: of the topic's limit, and when the spool is full.
+constexpr uint64_t kTopicRoomShare = 32;
+constexpr uint64_t kSpoolRoom = uint64_t{1} << 20;
+
+}  // namespace
+
+SpoolUsage::Account& WaitingAppends::AccountOf(const AppendJob& job, size_t at) {
+  // A client's account with somebody waiting stays, whatever the rules say by now.
+  if (job.entries[at].for_client) return *context_.usage.Client(job.request->client);
+  return context_.usage.Topic(job.request->entries[at].topic);
+}
+
+void WaitingAppends::BeginWait(AppendJob& job, size_t at, bool for_client) {
+  job.entries[at].step = Step::kWaiting;
+  job.entries[at].for_client = for_client;
+  ++AccountOf(job, at).waiting;
+}
+
+void WaitingAppends::EndWait(AppendJob& job, size_t at) {
+  job.entries[at].step = Step::kTry;
+  --AccountOf(job, at).waiting;
+}
+
+void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
+                              std::string_view why) {
+  if (when_full == WhenFull::kRefuse || closed_ ||
+      (job.ticket == 0 && bytes_ + job.bytes > bytes_max_)) {
+    context_.metrics.full.With("refused").Add();
+    // The code on which clients wait and send again: nothing was stored.
+    return job.Refuse(at, ErrorCode::kNotEnoughReplicas, std::string(why));
+  }
+  context_.metrics.full.With(when_full == WhenFull::kWait ? "waited" : "dropped others").Add();
+  BeginWait(job, at, for_client);
+}
+
+void WaitingAppends::OnSpoolFull(AppendJob& job, const std::string& why) {
+  for (size_t at = 0; at < job.entries.size(); ++at) {
+    if (job.entries[at].step != Step::kTry) continue;
+    OnNoRoom(job, at, context_.usage.policies().ForTopic(job.request->entries[at].topic).when_full,
+             /*for_client=*/false, why);
+  }
+  spool_full_ = true;
+}
+
+void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
+  if (job->ticket == 0) {
+    job->ticket = next_ticket_++;
+    job->deadline = context_.writer.Now() + job->request->timeout;
+  }
+  bytes_ += job->bytes;
+  context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size() + 1));
+  auto before = jobs_.end();
+  while (before != jobs_.begin() && (*std::prev(before))->ticket > job->ticket) --before;
+  jobs_.insert(before, std::move(job));
+  if (closed_) return Expire();
+  if (jobs_.size() == 1) AskForRoom();
+  Plan();
+}
+
+void WaitingAppends::Plan() {
+  if (jobs_.empty() || std::exchange(planned_, true)) return;
+  timer_ = context_.writer.After(kTick, [this] { Tick(); });
+}
+
+void WaitingAppends::Tick() {
+  planned_ = false;
+  Expire();
+  TryAll();
+  AskForRoom();
+  Plan();
+}
+
+// Not inside the operation that released it, whose commit may fail.
+void WaitingAppends::OnRoom() {
+  if (jobs_.empty() || closed_ || std::exchange(try_posted_, true)) return;
+  Plan();
+  timer_ = context_.writer.After({}, [this] {
+    try_posted_ = false;
+    Tick();
+  });
+}
+
+void WaitingAppends::OnTried(const AppendJob& job) {
+  if (job.ticket == 0) return;
+  --returning_;
+  // While the spool is full, the tick is often enough.
+  if (!spool_full_) OnRoom();
+}
+
+void WaitingAppends::OnStored() {
+  if (std::exchange(spool_full_, false)) OnRoom();
+}
+
+void WaitingAppends::TryAll() {
+  if (returning_ > 0) return;  // What they take is not counted yet.
+  std::set<const SpoolUsage::Account*> blocked;
+  std::map<const SpoolUsage::Account*, uint64_t> granted;
+  for (auto next = jobs_.begin(); next != jobs_.end();) {
+    const auto at_job = next++;
+    AppendJob& job = **at_job;
+    SpoolUsage::Account* const client = context_.usage.Client(job.request->client);
+    for (size_t at = 0; at < job.entries.size(); ++at) {
+      if (job.entries[at].step != Step::kWaiting) continue;
+      const proxy::SinkEntry& entry = job.request->entries[at];
+      SpoolUsage::Account& topic = context_.usage.Topic(entry.topic);
+      const uint64_t bytes = entry.batch.size();
+      const bool for_topic = blocked.contains(&topic) || !topic.FitsTopic(bytes, granted[&topic]);
+      const bool for_client = client != nullptr && (blocked.contains(client) ||
+                                                    !client->FitsClient(bytes, granted[client]));
+      if (for_topic || for_client) {
+        blocked.insert(for_topic ? &topic : client);
+        EndWait(job, at);
+        BeginWait(job, at, !for_topic);
+        continue;
+      }
+      granted[&topic] += bytes;
+      if (client != nullptr) granted[client] += bytes;
+      EndWait(job, at);
+    }
+    if (!job.Has(Step::kTry)) continue;
+    bytes_ -= job.bytes;
+    std::unique_ptr<AppendJob> going = std::move(*at_job);
+    jobs_.erase(at_job);
+    context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
+    ++returning_;
+    context_.submit(std::move(going));
+    // One is enough to see whether there is room again.
+    if (spool_full_) return;
+  }
+}
+
+void WaitingAppends::Expire() {
+  const base::TimePoint now = context_.writer.Now();
+  for (auto next = jobs_.begin(); next != jobs_.end();) {
+    const auto at_job = next++;
+    AppendJob& job = **at_job;
+    if (job.deadline > now && !closed_) continue;
+    for (size_t at = 0; at < job.entries.size(); ++at) {
+      if (job.entries[at].step != Step::kWaiting) continue;
+      EndWait(job, at);
+      job.Refuse(at, ErrorCode::kNotEnoughReplicas,
+                 closed_ ? "the agent shuts down" : "there was no room in the spool in time");
+    }
+    bytes_ -= job.bytes;
+    std::unique_ptr<AppendJob> ended = std::move(*at_job);
+    jobs_.erase(at_job);
+    context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
+    AppendJob::Complete(std::move(ended));
+  }
+}
+
+void WaitingAppends::AskForRoom() {
+  std::map<std::string_view, uint64_t> wanted;
+  for (const auto& job : jobs_) {
+    for (size_t at = 0; at < job->entries.size(); ++at) {
+      if (job->entries[at].step != Step::kWaiting) continue;
+      const proxy::SinkEntry& entry = job->request->entries[at];
+      const SpoolUsage::Account& topic = context_.usage.Topic(entry.topic);
+      if (topic.topic.when_full != WhenFull::kDropOldest) continue;
+      // Some more than is needed, so that not each request drops for itself.
+      uint64_t& bytes = wanted[spool_full_ ? std::string_view() : std::string_view(topic.name)];
+      if (bytes == 0) bytes = spool_full_ ? kSpoolRoom : topic.topic.bytes_max / kTopicRoomShare;
+      bytes += entry.batch.size();
+    }
+  }
+  for (const auto& [topic, bytes] : wanted) context_.drop_oldest(std::string(topic), bytes);
+}
+
+void WaitingAppends::Close() {
+  closed_ = true;
+  Expire();
+  timer_.Cancel();
+}
+
+}  // namespace holdfast::agent

@@ -1,0 +1,85 @@
+// Produce requests that wait for room in the spool: their topic or their client has as much there
+// as it may, or the spool is full. They are tried again in the order in which they came, whenever
+// something was delivered; what finds no room within its client's timeout is refused.
+//
+// What has to wait never delays what has not: an entry waits for one account, its topic's or its
+// client's, and only what needs the same account waits behind it. Entries of other topics in the
+// same request are stored at once, and only the answer waits.
+//
+// Ownership: everything in the context outlives it.
+// Threads: the spool's writer, on which all callbacks run.
+// Shutdown: Close refuses what waits and lets nothing wait any more; before the destructor.
+// Limits: bytes_max of batches wait; more are refused at once.
+#pragma once
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "agent/append_job.h"
+#include "agent/spool_usage.h"
+#include "base/executor.h"
+#include "metrics/catalogue.h"
+
+namespace holdfast::agent {
+
+class WaitingAppends {
+ public:
+  struct Context {
+    base::Executor& writer;
+    SpoolUsage& usage;
+    metrics::AgentMetrics& metrics;
+    // Submits the job's entries that say kTry once more.
+    std::function<void(std::unique_ptr<AppendJob>)> submit;
+    // Asks that the oldest of a topic be dropped, or, with an empty name, of all topics that allow
+    // it. Called anew while it does not help.
+    std::function<void(std::string topic, uint64_t bytes)> drop_oldest;
+  };
+  static constexpr base::Duration kTick = std::chrono::milliseconds(50);
+
+  WaitingAppends(Context context, size_t bytes_max)
+      : context_(std::move(context)), bytes_max_(bytes_max) {}
+
+  // While an operation is applied: there is no room for this entry, what becomes of it? It waits,
+  // or is refused.
+  void OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
+                std::string_view why);
+  // The spool was full: nothing of the job was stored. Entries that may not wait are refused.
+  void OnSpoolFull(AppendJob& job, const std::string& why);
+  // Takes a job with entries that wait.
+  void Park(std::unique_ptr<AppendJob> job);
+  // Something was released, or stored.
+  void OnRoom();
+  void OnStored();
+  // A job that was submitted comes back, whatever became of it.
+  void OnTried(const AppendJob& job);
+
+  void SetBytesMax(size_t bytes_max) { bytes_max_ = bytes_max; }
+  void Close();
+
+ private:
+  void Tick();
+  void Plan();
+  void TryAll();
+  void Expire();
+  void BeginWait(AppendJob& job, size_t at, bool for_client);
+  void EndWait(AppendJob& job, size_t at);
+  [[nodiscard]] SpoolUsage::Account& AccountOf(const AppendJob& job, size_t at);
+  void AskForRoom();
+
+  const Context context_;
+  size_t bytes_max_;
+  std::list<std::unique_ptr<AppendJob>> jobs_;  // By ticket.
+  size_t bytes_ = 0;                            // Of jobs_.
+  size_t returning_ = 0;                        // Submitted once more and not back.
+  uint64_t next_ticket_ = 1;
+  bool spool_full_ = false;
+  bool planned_ = false;
+  bool try_posted_ = false;
+  bool closed_ = false;
+  base::Timer timer_;
+};
+
+}  // namespace holdfast::agent

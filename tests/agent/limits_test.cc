@@ -1,0 +1,464 @@
+// Who may have how much waiting in the spool, and what happens to who has it: with a tier that
+// takes nothing until the test connects it.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "agent/forwarder.h"
+#include "agent/waiting_acks.h"
+#include "tests/agent/agent_fixture.h"
+#include "tests/support/scripted_tier.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Fault = test::ScriptedTier::Fault;
+using Values = std::vector<std::string>;
+
+constexpr ErrorCode kOpen = ErrorCode::kUnknownServerError;  // No answer so far.
+
+class LimitsTest : public AgentFixture {
+ protected:
+  LimitsTest() {
+    tier_.AddTopic("a", 2);
+    tier_.AddTopic("b", 1);
+    sinks_.wait_for_tier = [this](std::unique_ptr<AppendJob> job) { acks_->Take(std::move(job)); };
+    ReopenSpool();
+    Begin();
+  }
+  ~LimitsTest() override { End(); }
+
+  void Begin() {
+    acks_ = std::make_unique<WaitingAcks>(loop_, metrics_, waiting_bytes_max_);
+    forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = loop_,
+                                                                .spool = *spool_,
+                                                                .tier = tier_,
+                                                                .cache = cache_,
+                                                                .metrics = metrics_,
+                                                                .records = log_.get(),
+                                                                .acks = acks_.get()},
+                                             Forwarder::Options(), log_->kept(), 1);
+    acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
+    on_durable_ = [this](std::span<const spool::StreamId> streams) {
+      forwarder_->NoteDurable(streams);
+    };
+    tier_.SetObserver(forwarder_.get());
+    forwarder_->Start();
+    clock_.RunUntilIdle();
+  }
+  void End() {
+    tier_.SetObserver(nullptr);
+    tier_.Disconnect();
+    on_durable_ = {};
+    log_->Close();
+    clock_.RunUntilIdle();
+    acks_->Close();
+    forwarder_.reset();
+    acks_.reset();
+    clock_.RunUntilIdle();
+  }
+  void CrashAndRestart() {
+    End();
+    ReopenSpool();
+    Begin();
+    SetPolicies(topics_, clients_);
+  }
+  void SetPolicies(std::vector<Policies::TopicRule> topics,
+                   std::vector<Policies::ClientRule> clients = {}) {
+    topics_ = topics;
+    clients_ = clients;
+    const auto policies = std::make_shared<const Policies>(std::move(topics), std::move(clients));
+    log_->SetPolicies(policies);
+    clock_.RunUntilIdle();
+  }
+  // A batch of about 1,100 bytes.
+  static Batch Kilobyte(const std::string& name = "x") {
+    return {.values = {name + std::string(1000, '.')}};
+  }
+
+  test::ManualExecutor loop_{clock_};
+  proxy::MetadataCache cache_{{}};
+  test::ScriptedTier tier_{loop_, cache_};
+  size_t waiting_bytes_max_ = 100000;
+  std::vector<Policies::TopicRule> topics_;
+  std::vector<Policies::ClientRule> clients_;
+  std::unique_ptr<WaitingAcks> acks_;
+  std::unique_ptr<Forwarder> forwarder_;
+};
+
+TEST_F(LimitsTest, ATopicAtItsLimitIsRefusedAndOthersAreNot) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000}}});
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+  EXPECT_EQ(Produce("a", 1, Kilobyte()).error, ErrorCode::kNone);
+  const Answer refused = Produce("a", 0, Kilobyte());
+  EXPECT_EQ(refused.error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_NE(refused.message.find("bytes_max"), std::string::npos);
+  EXPECT_EQ(Produce("b", 0, Kilobyte()).error, ErrorCode::kNone);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+}
+
+TEST_F(LimitsTest, WhatWaitsIsCountedTheSameAfterARestart) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000}}},
+              {{.pattern = "c*", .policy = {.bytes_max = 1500}}});
+  ProduceLater("a", 0, Kilobyte(), "c1");
+  ProduceLater("a", 1, Kilobyte(), "c2");
+  CrashAndRestart();
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c1").error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c3").error, ErrorCode::kNone);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  CrashAndRestart();
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c1").error, ErrorCode::kNone);
+}
+
+TEST_F(LimitsTest, CountsSurviveSegmentsThatComeAndGo) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 500000}}},
+              {{.pattern = "c", .policy = {.bytes_max = 400000}}});
+  tier_.Connect();
+  // Four segments' worth, of which the tier has each part before the next comes.
+  for (int round = 0; round < 12; ++round) {
+    for (int i = 0; i < 30; ++i) {
+      ASSERT_EQ(ProduceLater("a", 0, {.values = {std::string(12000, '.')}}, "c").error,
+                ErrorCode::kNone);
+    }
+    clock_.Advance(seconds(1));
+    if (round % 4 == 3) {
+      CrashAndRestart();
+      tier_.Connect();
+    }
+  }
+}
+
+TEST_F(LimitsTest, AClientAtItsLimitIsRefusedWhateverTheTopic) {
+  SetPolicies({}, {{.pattern = "greedy", .policy = {.bytes_max = 2500}}});
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte(), "greedy").error, ErrorCode::kNone);
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "greedy").error, ErrorCode::kNone);
+  EXPECT_EQ(ProduceLater("a", 1, Kilobyte(), "greedy").error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(ProduceLater("a", 1, Kilobyte(), "modest").error, ErrorCode::kNone);
+}
+
+TEST_F(LimitsTest, WhatWaitsForRoomGoesInInTheOrderInWhichItCame) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000, .when_full = WhenFull::kWait}}});
+  Values expected;
+  for (int i = 0; i < 10; ++i) {
+    expected.push_back(Kilobyte(std::to_string(i)).values[0]);
+    ProduceLater("a", 0, Kilobyte(std::to_string(i)));
+  }
+  // Small enough to fit, but it came later.
+  Answer& small = ProduceLater("a", 0, {.values = {"small"}});
+  expected.push_back("small");
+  EXPECT_EQ(small.error, kOpen);
+  EXPECT_EQ(Produce("b", 0, Kilobyte()).error, ErrorCode::kNone);
+  EXPECT_EQ(metrics_.waiting_for_room.Value(), 9);
+  tier_.Connect();
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(small.error, ErrorCode::kNone);
+  EXPECT_EQ(small.base_offset, 10);
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+  EXPECT_EQ(metrics_.waiting_for_room.Value(), 0);
+}
+
+TEST_F(LimitsTest, AnIdempotentProducersBatchesKeepTheirOrderWhileTheyWait) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}}});
+  std::vector<Answer*> answers;
+  for (int i = 0; i < 5; ++i) {
+    Batch batch = Kilobyte(std::to_string(i));
+    batch.producer = {.id = 9, .epoch = 0, .base_sequence = i};
+    answers.push_back(&ProduceLater("a", 0, batch));
+  }
+  tier_.Connect();
+  clock_.Advance(seconds(5));
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(answers[i]->error, ErrorCode::kNone) << i << answers[i]->message;
+    EXPECT_EQ(answers[i]->base_offset, i);
+  }
+}
+
+TEST_F(LimitsTest, NobodyWaitsForRoomLongerThanHisTimeout) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}}});
+  ProduceLater("a", 0, Kilobyte());
+  Answer& late = ProduceLater("a", 0, Kilobyte(), "", seconds(2));
+  clock_.Advance(milliseconds(1900));
+  EXPECT_EQ(late.error, kOpen);
+  clock_.Advance(milliseconds(200));
+  EXPECT_EQ(late.error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Produce("a", 0, {"small"}).error, ErrorCode::kNone) << "nobody is before it any more";
+}
+
+TEST_F(LimitsTest, AFullSpoolIsWaitedForWhereTheTopicSaysSo) {
+  SetPolicies({{.pattern = "a", .policy = {.when_full = WhenFull::kWait}}});
+  End();
+  spool_.reset();
+  clock_.RunUntilIdle();
+  OpenSpool(4 << 20);
+  Begin();
+  SetPolicies(topics_);
+  Answer* waiting = nullptr;
+  for (int i = 0; i < 100 && waiting == nullptr; ++i) {
+    Answer& answer = ProduceLater("a", 0, {.values = {std::string(100000, '.')}});
+    if (answer.error == kOpen) waiting = &answer;
+  }
+  ASSERT_NE(waiting, nullptr);
+  EXPECT_EQ(Produce("b", 0, {std::string(100000, '.')}).error, ErrorCode::kNotEnoughReplicas);
+  tier_.Connect();
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(waiting->error, ErrorCode::kNone) << waiting->message;
+}
+
+class DropsTest : public LimitsTest {
+ protected:
+  void SetRules(std::vector<Policies::TopicRule> topics) {
+    SetPolicies(std::move(topics));
+    forwarder_->SetPolicies(std::make_shared<const Policies>(topics_, clients_));
+    clock_.RunUntilIdle();
+  }
+  void Restart() {
+    CrashAndRestart();
+    SetRules(topics_);
+  }
+  static Values Numbers(int from, int to) {
+    Values values;
+    for (int i = from; i < to; ++i) values.push_back(Kilobyte(std::to_string(i)).values[0]);
+    return values;
+  }
+  void ProduceNumbers(const std::string& topic, int from, int to) {
+    for (int i = from; i < to; ++i) {
+      ASSERT_EQ(Produce(topic, 0, Kilobyte(std::to_string(i))).error, ErrorCode::kNone);
+    }
+  }
+  Drops DropsOf(const std::string& stream) {
+    clock_.Advance(seconds(2));
+    for (const CommitPoint& point : forwarder_->GetLedger()->streams) {
+      if (point.stream == stream) return point.drops;
+    }
+    return {};
+  }
+};
+
+TEST_F(DropsTest, TheOldestMakeRoomAndAreCounted) {
+  SetRules({{.pattern = "a", .policy = {.bytes_max = 5000, .when_full = WhenFull::kDropOldest}}});
+  sinks_.drop_oldest = [this](std::string topic, uint64_t bytes) {
+    forwarder_->DropOldest(std::move(topic), bytes);
+  };
+  End();
+  ReopenSpool();
+  Begin();
+  SetRules(topics_);
+  ProduceNumbers("b", 0, 3);
+  std::vector<Answer*> answers;
+  for (int i = 0; i < 20; ++i) {
+    answers.push_back(&ProduceLater("a", 0, Kilobyte(std::to_string(i))));
+    clock_.Advance(milliseconds(200));
+  }
+  for (Answer* answer : answers) EXPECT_EQ(answer->error, ErrorCode::kNone) << answer->message;
+  const Drops drops = DropsOf("a/0");
+  EXPECT_EQ(drops.records(), metrics_.dropped_records.With("made room").Value());
+  EXPECT_GE(drops.records(), 15);
+  ASSERT_EQ(drops.ranges().size(), 1) << "adjoining drops are one range";
+  EXPECT_EQ(drops.ranges()[0].begin, 0);
+  const auto dropped = static_cast<int>(drops.ranges()[0].end);
+  // A restart knows what was dropped, and goes on behind it.
+  Restart();
+  EXPECT_EQ(DropsOf("a/0").ranges(), drops.ranges());
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(dropped, 20));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 3));
+}
+
+TEST_F(DropsTest, ATierThatKnowsTheProducerTakesWhatFollowsADrop) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 3);
+  clock_.Advance(seconds(1));
+  tier_.Disconnect();
+  ProduceNumbers("a", 3, 6);
+  clock_.Advance(seconds(10));
+  ProduceNumbers("a", 6, 8);
+  EXPECT_EQ(DropsOf("a/0").records(), 3);
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  Values expected = Numbers(0, 3);
+  for (const std::string& value : Numbers(6, 8)) expected.push_back(value);
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+  EXPECT_EQ(metrics_.dropped_records.With("expired").Value(), 3);
+}
+
+// The answer was lost: what was dropped may have arrived, and so may what follows.
+TEST_F(DropsTest, WhatWasInDoubtIsDroppedWithoutDoublingOrLosingWhatFollows) {
+  for (const bool arrived : {true, false}) {
+    SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
+    tier_.Connect();
+    clock_.Advance(seconds(1));
+    const auto before = tier_.Values("a", 0).size();
+    const int begin = arrived ? 0 : 100;
+    ProduceNumbers("a", begin, begin + 1);
+    clock_.Advance(seconds(1));
+    tier_.faults = {{.kind = arrived ? Fault::kLoseAnswer : Fault::kLoseRequest}};
+    ProduceNumbers("a", begin + 1, begin + 4);
+    clock_.Advance(seconds(8));
+    Restart();
+    ProduceNumbers("a", begin + 4, begin + 6);
+    clock_.Advance(seconds(2));
+    tier_.Connect();
+    clock_.Advance(seconds(5));
+    const Values all = tier_.Values("a", 0);
+    const Values values(all.begin() + static_cast<ptrdiff_t>(before), all.end());
+    ASSERT_GE(values.size(), 3);
+    EXPECT_EQ(values.front(), Numbers(begin, begin + 1)[0]);
+    const Values tail(values.end() - 2, values.end());
+    EXPECT_EQ(tail, Numbers(begin + 4, begin + 6));
+    EXPECT_EQ(std::set<std::string>(values.begin(), values.end()).size(), values.size());
+    EXPECT_EQ(metrics_.forward_errors.With("tier lost records").Value(), 0);
+  }
+}
+
+TEST_F(DropsTest, OneTopicsTroubleCostsOnlyItsOwnRecords) {
+  SetRules({{.pattern = "b", .policy = {.ttl_ms = 5000}}});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1);
+  ProduceNumbers("b", 0, 1);
+  clock_.Advance(seconds(1));
+  for (int i = 0; i < 1000; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kNotEnoughReplicas, "b"});
+  }
+  ProduceNumbers("b", 1, 4);
+  ProduceNumbers("a", 1, 30);
+  clock_.Advance(seconds(20));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 30));
+  EXPECT_EQ(DropsOf("b/0").records(), 3);
+  tier_.faults.clear();
+  ProduceNumbers("b", 4, 6);
+  clock_.Advance(seconds(20));
+  EXPECT_EQ(tier_.Values("b", 0).size(), 3);
+}
+
+TEST_F(DropsTest, TheLedgerSaysUntilWhenAllIsThere) {
+  SetRules({});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1);
+  clock_.Advance(seconds(3));
+  const int64_t delivered_ms = clock_.wall_clock_ms();
+  EXPECT_GE(forwarder_->GetLedger()->complete_until_ms, delivered_ms - 1100);
+  tier_.Disconnect();
+  clock_.Advance(seconds(10));
+  const int64_t spooled_ms = clock_.wall_clock_ms();
+  ProduceNumbers("b", 0, 2);
+  clock_.Advance(seconds(60));
+  auto ledger = forwarder_->GetLedger();
+  EXPECT_EQ(ledger->complete_until_ms, spooled_ms);
+  ASSERT_EQ(ledger->streams.size(), 2);
+  EXPECT_GT(ledger->streams[0].complete_until_ms, spooled_ms);
+  EXPECT_EQ(ledger->streams[1].end, 2);
+  EXPECT_EQ(ledger->streams[1].confirmed, 0);
+  EXPECT_NE(ledger->Print().find("\"stream\": \"b/0\""), std::string::npos);
+}
+
+TEST_F(DropsTest, TheUplinkKeepsItsRateAndPrioritiesTell) {
+  SetRules({{.pattern = "a", .policy = {.priority = TopicPolicy::Priority::kHigh}},
+            {.pattern = "b", .policy = {.priority = TopicPolicy::Priority::kLow}}});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1);
+  ProduceNumbers("b", 0, 1);
+  clock_.Advance(seconds(2));
+  forwarder_->SetRate(20000);
+  clock_.RunUntilIdle();
+  ProduceNumbers("b", 1, 100);
+  ProduceNumbers("a", 1, 100);
+  const size_t b_before = tier_.Values("b", 0).size();
+  clock_.Advance(seconds(4));
+  const size_t a = tier_.Values("a", 0).size();
+  const size_t b = tier_.Values("b", 0).size();
+  EXPECT_LT(a + b, 130) << "about 18 batches in a second, and a second's worth at once";
+  EXPECT_GT(a, 4 * (b - b_before));
+  EXPECT_GT(b, b_before);
+  clock_.Advance(seconds(15));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 100));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 100));
+}
+
+class AcksTest : public LimitsTest {
+ protected:
+  AcksTest() {
+    SetPolicies({{.pattern = "a", .policy = {.acks = TopicPolicy::Acks::kUpstream}},
+                 {.pattern = "b", .policy = {.acks = TopicPolicy::Acks::kBoth}}});
+  }
+};
+
+TEST_F(AcksTest, TheAnswerComesFromTheTierWithItsOffset) {
+  tier_.logs[{"a", 0}].end = 1000;
+  Answer& answer = ProduceLater("a", 0, {.values = {"1", "2"}});
+  Answer& second = ProduceLater("a", 0, {.values = {"3"}});
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(answer.error, kOpen);
+  EXPECT_EQ(metrics_.waiting_for_tier.Value(), 2);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(answer.error, ErrorCode::kNone);
+  EXPECT_EQ(answer.base_offset, 1000);
+  EXPECT_EQ(second.base_offset, 1002);
+  EXPECT_EQ(metrics_.waiting_for_tier.Value(), 0);
+}
+
+TEST_F(AcksTest, BothWaitsUntilThisDiskKnowsToo) {
+  tier_.Connect();
+  clock_.RunUntilIdle();
+  ProduceLater("b", 0, {.values = {"first"}});
+  clock_.Advance(seconds(1));
+  tier_.held = true;
+  Answer& answer = ProduceLater("b", 0, {.values = {"1"}});
+  EXPECT_EQ(answer.error, kOpen);
+  tier_.Release();
+  clock_.RunUntil([&] { return answer.error != kOpen; });
+  EXPECT_EQ(answer.error, ErrorCode::kNone);
+  EXPECT_EQ(answer.base_offset, 1);
+  // Without any asking: the cursor was written down before the answer.
+  EXPECT_EQ(spool_->Range(*spool_->FindStream("b/0")).start, 2);
+}
+
+TEST_F(AcksTest, ATierThatIsAwayTimesTheRequestOutAndGetsTheRecordsLater) {
+  Answer& answer = ProduceLater("a", 0, {.values = {"1"}}, "", seconds(2));
+  clock_.Advance(milliseconds(1900));
+  EXPECT_EQ(answer.error, kOpen);
+  clock_.Advance(milliseconds(200));
+  EXPECT_EQ(answer.error, ErrorCode::kRequestTimedOut);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
+}
+
+TEST_F(AcksTest, AnIdempotentClientsRetryIsRecognisedAndGetsTheTiersOffset) {
+  tier_.logs[{"a", 0}].end = 1000;
+  const Batch batch{.values = {"1"}, .producer = {.id = 9, .epoch = 0, .base_sequence = 0}};
+  Answer& first = ProduceLater("a", 0, batch, "", seconds(1));
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(first.error, ErrorCode::kRequestTimedOut);
+  Answer& retry = ProduceLater("a", 0, batch, "", seconds(20));
+  EXPECT_EQ(retry.error, kOpen);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(retry.error, ErrorCode::kNone);
+  EXPECT_EQ(retry.base_offset, 1000);
+  Answer& again = ProduceLater("a", 0, batch);
+  EXPECT_EQ(again.base_offset, 1000);
+  EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
+}
+
+TEST_F(AcksTest, PastTheirLimitRequestsAreAnsweredAtOnce) {
+  End();
+  waiting_bytes_max_ = 2500;
+  Begin();
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, kOpen);
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, kOpen);
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, ErrorCode::kRequestTimedOut);
+}
+
+}  // namespace
+}  // namespace holdfast::agent
