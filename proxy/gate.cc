@@ -265,7 +265,20 @@ bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net:
       reply.Close("none of the topics in a Metadata request may be seen");
       return false;
     }
-    if (!hidden.empty()) {
+    // Who only reads makes no topics by asking for them.
+    const bool may_create = std::ranges::all_of(*request->topics, [&](const auto& topic) {
+      return !topic.name || rules.AllowsTopic(principal_, Operation::kProduce, *topic.name) ||
+             rules.AllowsTopic(principal_, Operation::kAdmin, *topic.name);
+    });
+    constexpr int16_t kAutoCreationSince = 4;
+    const bool creates =
+        header.api_version < kAutoCreationSince || request->allow_auto_topic_creation;
+    if (creates && !may_create && header.api_version < kAutoCreationSince) {
+      reply.Close("a Metadata request that could make topics, of a client that may not");
+      return false;
+    }
+    if (!hidden.empty() || (creates && !may_create)) {
+      request->allow_auto_topic_creation = request->allow_auto_topic_creation && may_create;
       auto changed = kafka::EncodeRequest(*request, header.api_version, header.correlation_id,
                                           header.client_id);
       if (!changed) {

@@ -231,6 +231,25 @@ TEST_F(GateTest, RulesBoundWhatAUserProducesAndSees) {
   EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
 }
 
+TEST_F(GateTest, WhoOnlyReadsMakesNoTopicsByAskingForThem) {
+  LocalPolicy policy = {.rules = AccessRules({
+                            {.principal = "User:*", .topics = {"read-*"}, .consume = true},
+                            {.principal = "User:*", .topics = {"write-*"}, .produce = true},
+                        })};
+  Open(std::move(policy));
+  kafka::MetadataRequest request{.allow_auto_topic_creation = true};
+  request.topics = {{.name = "write-1"}};
+  Send(request, 9);
+  EXPECT_TRUE(TierGets<kafka::MetadataRequest>().allow_auto_topic_creation);
+  TierAnswers(TierMetadata({}));
+  Read<kafka::MetadataResponse>(9);
+  request.topics->push_back({.name = "read-1"});
+  Send(request, 9);
+  EXPECT_FALSE(TierGets<kafka::MetadataRequest>().allow_auto_topic_creation);
+  TierAnswers(TierMetadata({}));
+  Read<kafka::MetadataResponse>(9);
+}
+
 TEST_F(GateTest, WhereTheAgentSpeaksForClientsTheirSaslDoesNotPass) {
   Open({.passes_as_agent = true});
   EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kUnsupportedSaslMechanism);
