@@ -5,6 +5,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/command_line.h"
@@ -51,10 +52,14 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
             "curl -X POST 'http://ADMIN/dead-letters/replay?stream=TOPIC/PARTITION'");
   }
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
-  HF_ASSIGN_OR_RETURN(const auto writer, net::LoopThread::Start({.name = "writer"}));
-  HF_ASSIGN_OR_RETURN(const auto background, net::LoopThread::Start({.name = "background"}));
   metrics::Registry registry;
   metrics::AgentMetrics metrics(registry);
+  metrics::NetMetrics net_metrics(registry);
+  const auto start = [&net_metrics](std::string name) {
+    return net::LoopThread::Start({.name = std::move(name), .metrics = &net_metrics});
+  };
+  HF_ASSIGN_OR_RETURN(const auto writer, start("writer"));
+  HF_ASSIGN_OR_RETURN(const auto background, start("background"));
   RecordLog log(metrics, [](std::span<const spool::StreamId>) {});
   HF_ASSIGN_OR_RETURN(const auto spool,
                       spool::Spool::Open({.directory = command.directory, .encryption_keys = keys},

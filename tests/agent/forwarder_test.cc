@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "agent/dead_letter.h"
+#include "agent/dead_letter_replay.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
 
@@ -746,6 +747,34 @@ TEST_F(DeadLetterTest, NothingIsLostOrDoubledWhateverDiesMeanwhile) {
   clock_.Advance(std::chrono::seconds(10));
   EXPECT_EQ(tier_.Values("a", 0), expected);
   EXPECT_EQ(ValuesOf(Letters()), poison);
+}
+
+TEST_F(DeadLetterTest, TheyAreDeliveredWhenTheyAreReplayed) {
+  tier_.poison = {"1", "3"};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 5);
+  EXPECT_EQ(Backlog(), 0);
+  ASSERT_EQ(Letters().size(), 2);
+  const auto replay = [&](const std::string& stream) {
+    base::Result<uint64_t> replayed = 0;
+    DeadLetterReplay::Start(*spool_, loop_, stream,
+                            [&](base::Result<uint64_t> records) { replayed = std::move(records); });
+    clock_.RunUntilIdle();
+    return replayed;
+  };
+  EXPECT_EQ(replay("a/1").error().code, base::Code::kNotFound);
+  // One is still no good, and is a dead letter again.
+  tier_.poison = {"3"};
+  EXPECT_EQ(replay("a/0"), 2);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2", "4", "1"}));
+  const std::vector<Letter> letters = Letters();
+  ASSERT_EQ(ValuesOf(letters), Values{"3"});
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.offset"), "6");
+  // Without what we had put into it.
+  std::vector<Letter> delivered;
+  AddLetters(kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()), delivered);
+  EXPECT_TRUE(delivered[0].headers.empty());
 }
 
 TEST_F(DeadLetterTest, ATopicTakesThemIfSoWished) {
