@@ -31,6 +31,7 @@ constexpr size_t kRecordCountAt = 57;
 
 constexpr int8_t kMagic = 2;
 constexpr uint16_t kLogAppendTimeBit = 0x08;
+constexpr uint16_t kTransactionalBit = 0x10;
 // Length, attributes, three deltas or lengths of one byte each, and the count of headers.
 constexpr size_t kSmallestRecord = 7;
 
@@ -304,6 +305,15 @@ void SetLogAppendTime(std::span<char> batch, int64_t timestamp) {
   std::memcpy(field, batch.data() + kAttributesAt, sizeof(field));
   StoreBig(field, static_cast<uint16_t>(LoadBig<uint16_t>(field) | kLogAppendTimeBit));
   StoreBig(field + (kMaxTimestampAt - kAttributesAt), timestamp);
+  Patch(batch, kAttributesAt, {field, sizeof(field)});
+}
+
+void SetTransactional(std::span<char> batch, bool transactional) {
+  HF_CHECK(batch.size() >= kBatchHeaderSize);
+  const auto before = LoadBig<uint16_t>(batch.data() + kAttributesAt);
+  const uint16_t bit = transactional ? kTransactionalBit : 0;
+  char field[sizeof(uint16_t)];
+  StoreBig(field, static_cast<uint16_t>((before & ~kTransactionalBit) | bit));
   Patch(batch, kAttributesAt, {field, sizeof(field)});
 }
 

@@ -189,9 +189,10 @@ class BatchIterator {
 // touched, so the bytes behind it need not be there.
 void SetBaseOffset(std::span<char> batch, int64_t base_offset);
 void SetPartitionLeaderEpoch(std::span<char> batch, int32_t epoch);
-// These two also bring the CRC up to date.
+// These also bring the CRC up to date.
 void SetProducer(std::span<char> batch, const Producer& producer);
 void SetLogAppendTime(std::span<char> batch, int64_t timestamp);
+void SetTransactional(std::span<char> batch, bool transactional);
 
 // The header under which `batch`'s untouched payload is produced by somebody else: with base offset
 // 0, no leader epoch, `producer`, and the CRC that belongs to it.

@@ -3,6 +3,8 @@
 // element of each array in the newest version; fields that have been removed, from the oldest.
 #include <gtest/gtest.h>
 
+#include "kafka/api/add_offsets_to_txn.h"
+#include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
@@ -13,6 +15,7 @@
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/heartbeat.h"
@@ -28,6 +31,7 @@
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/sync_group.h"
+#include "kafka/api/txn_offset_commit.h"
 #include "tests/golden/golden.h"
 
 namespace holdfast::kafka {
@@ -846,6 +850,106 @@ TEST(KafkaFieldsTest, DescribeConfigsResponse) {
             Int8("results.1.configs.1.synonyms.1.source"));
   EXPECT_EQ(m.results[1].configs[1].config_type, Int8("results.1.configs.1.configType"));
   EXPECT_EQ(m.results[1].configs[1].documentation, "results.1.configs.1.documentation");
+}
+
+TEST(KafkaFieldsTest, AddPartitionsToTxnRequest) {
+  const GoldenFrame frame = FindGolden("AddPartitionsToTxnRequest", 5);
+  const auto m = GoldenRequest<AddPartitionsToTxnRequest>(frame);
+  EXPECT_EQ(m.transactions[1].transactional_id, "transactions.1.transactionalId");
+  EXPECT_EQ(m.transactions[1].producer_id, Int64("transactions.1.producerId"));
+  EXPECT_EQ(m.transactions[1].producer_epoch, Int16("transactions.1.producerEpoch"));
+  EXPECT_EQ(m.transactions[1].verify_only, Bool("transactions.1.verifyOnly"));
+  EXPECT_EQ(m.transactions[1].topics[1].name, "transactions.1.topics.1.name");
+  EXPECT_EQ(m.transactions[1].topics[1].partitions[1],
+            Int32("transactions.1.topics.1.partitions.1"));
+  const GoldenFrame old = FindGolden("AddPartitionsToTxnRequest", 3);
+  const auto n = GoldenRequest<AddPartitionsToTxnRequest>(old);
+  EXPECT_EQ(n.v3_and_below_transactional_id, "v3AndBelowTransactionalId");
+  EXPECT_EQ(n.v3_and_below_producer_id, Int64("v3AndBelowProducerId"));
+  EXPECT_EQ(n.v3_and_below_producer_epoch, Int16("v3AndBelowProducerEpoch"));
+  EXPECT_EQ(n.v3_and_below_topics[1].name, "v3AndBelowTopics.1.name");
+  EXPECT_EQ(n.v3_and_below_topics[1].partitions[1], Int32("v3AndBelowTopics.1.partitions.1"));
+}
+
+TEST(KafkaFieldsTest, AddPartitionsToTxnResponse) {
+  const GoldenFrame frame = FindGolden("AddPartitionsToTxnResponse", 5);
+  const auto m = GoldenResponse<AddPartitionsToTxnResponse>(frame);
+  EXPECT_EQ(m.throttle_time_ms, Int32("throttleTimeMs"));
+  EXPECT_EQ(m.error_code, Error("errorCode"));
+  EXPECT_EQ(m.results_by_transaction[1].transactional_id, "resultsByTransaction.1.transactionalId");
+  const auto& topic = m.results_by_transaction[1].topic_results[1];
+  EXPECT_EQ(topic.name, "resultsByTransaction.1.topicResults.1.name");
+  EXPECT_EQ(topic.results_by_partition[1].partition_index,
+            Int32("resultsByTransaction.1.topicResults.1.resultsByPartition.1.partitionIndex"));
+  EXPECT_EQ(topic.results_by_partition[1].partition_error_code,
+            Error("resultsByTransaction.1.topicResults.1.resultsByPartition.1.partitionErrorCode"));
+  const GoldenFrame old = FindGolden("AddPartitionsToTxnResponse", 3);
+  const auto n = GoldenResponse<AddPartitionsToTxnResponse>(old);
+  EXPECT_EQ(n.results_by_topic_v3_and_below[1].name, "resultsByTopicV3AndBelow.1.name");
+  EXPECT_EQ(n.results_by_topic_v3_and_below[1].results_by_partition[1].partition_error_code,
+            Error("resultsByTopicV3AndBelow.1.resultsByPartition.1.partitionErrorCode"));
+}
+
+TEST(KafkaFieldsTest, AddOffsetsToTxnRequest) {
+  const GoldenFrame frame = FindGolden("AddOffsetsToTxnRequest", 4);
+  const auto m = GoldenRequest<AddOffsetsToTxnRequest>(frame);
+  EXPECT_EQ(m.transactional_id, "transactionalId");
+  EXPECT_EQ(m.producer_id, Int64("producerId"));
+  EXPECT_EQ(m.producer_epoch, Int16("producerEpoch"));
+  EXPECT_EQ(m.group_id, "groupId");
+}
+
+TEST(KafkaFieldsTest, AddOffsetsToTxnResponse) {
+  const GoldenFrame frame = FindGolden("AddOffsetsToTxnResponse", 4);
+  const auto m = GoldenResponse<AddOffsetsToTxnResponse>(frame);
+  EXPECT_EQ(m.throttle_time_ms, Int32("throttleTimeMs"));
+  EXPECT_EQ(m.error_code, Error("errorCode"));
+}
+
+TEST(KafkaFieldsTest, EndTxnRequest) {
+  const GoldenFrame frame = FindGolden("EndTxnRequest", 5);
+  const auto m = GoldenRequest<EndTxnRequest>(frame);
+  EXPECT_EQ(m.transactional_id, "transactionalId");
+  EXPECT_EQ(m.producer_id, Int64("producerId"));
+  EXPECT_EQ(m.producer_epoch, Int16("producerEpoch"));
+  EXPECT_EQ(m.committed, Bool("committed"));
+}
+
+TEST(KafkaFieldsTest, EndTxnResponse) {
+  const GoldenFrame frame = FindGolden("EndTxnResponse", 5);
+  const auto m = GoldenResponse<EndTxnResponse>(frame);
+  EXPECT_EQ(m.throttle_time_ms, Int32("throttleTimeMs"));
+  EXPECT_EQ(m.error_code, Error("errorCode"));
+  EXPECT_EQ(m.producer_id, Int64("producerId"));
+  EXPECT_EQ(m.producer_epoch, Int16("producerEpoch"));
+}
+
+TEST(KafkaFieldsTest, TxnOffsetCommitRequest) {
+  const GoldenFrame frame = FindGolden("TxnOffsetCommitRequest", 5);
+  const auto m = GoldenRequest<TxnOffsetCommitRequest>(frame);
+  EXPECT_EQ(m.transactional_id, "transactionalId");
+  EXPECT_EQ(m.group_id, "groupId");
+  EXPECT_EQ(m.producer_id, Int64("producerId"));
+  EXPECT_EQ(m.producer_epoch, Int16("producerEpoch"));
+  EXPECT_EQ(m.generation_id, Int32("generationId"));
+  EXPECT_EQ(m.member_id, "memberId");
+  EXPECT_EQ(m.group_instance_id, "groupInstanceId");
+  EXPECT_EQ(m.topics[1].name, "topics.1.name");
+  const auto& partition = m.topics[1].partitions[1];
+  EXPECT_EQ(partition.partition_index, Int32("topics.1.partitions.1.partitionIndex"));
+  EXPECT_EQ(partition.committed_offset, Int64("topics.1.partitions.1.committedOffset"));
+  EXPECT_EQ(partition.committed_leader_epoch, Int32("topics.1.partitions.1.committedLeaderEpoch"));
+  EXPECT_EQ(partition.committed_metadata, "topics.1.partitions.1.committedMetadata");
+}
+
+TEST(KafkaFieldsTest, TxnOffsetCommitResponse) {
+  const GoldenFrame frame = FindGolden("TxnOffsetCommitResponse", 5);
+  const auto m = GoldenResponse<TxnOffsetCommitResponse>(frame);
+  EXPECT_EQ(m.throttle_time_ms, Int32("throttleTimeMs"));
+  EXPECT_EQ(m.topics[1].name, "topics.1.name");
+  EXPECT_EQ(m.topics[1].partitions[1].partition_index,
+            Int32("topics.1.partitions.1.partitionIndex"));
+  EXPECT_EQ(m.topics[1].partitions[1].error_code, Error("topics.1.partitions.1.errorCode"));
 }
 
 }  // namespace

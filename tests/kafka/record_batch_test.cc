@@ -393,6 +393,17 @@ TEST(PatchTest, ProducerComesWithTheRightCrc) {
   }
 }
 
+TEST(PatchTest, TransactionalBitComesWithTheRightCrc) {
+  const std::string before = SomeBatch({.codec = Codec::kZstd, .producer = kProducer}, 20);
+  std::string batch = before;
+  SetTransactional(batch, true);
+  EXPECT_TRUE(RecordBatchView(batch).header().transactional());
+  EXPECT_EQ(RecordBatchView(batch).header().codec(), Codec::kZstd);
+  EXPECT_EQ(batch, Seal(batch));
+  SetTransactional(batch, false);
+  EXPECT_EQ(batch, before);
+}
+
 TEST(PatchTest, HeaderAloneIsEnough) {
   std::string batch = SomeBatch({.codec = Codec::kZstd}, 200);
   std::string header = batch.substr(0, kBatchHeaderSize);

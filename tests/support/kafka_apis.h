@@ -1,6 +1,8 @@
 // Every API that the codec knows, for tests that treat them all alike.
 #pragma once
 
+#include "kafka/api/add_offsets_to_txn.h"
+#include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
@@ -11,6 +13,7 @@
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/get_telemetry_subscriptions.h"
@@ -28,6 +31,7 @@
 #include "kafka/api/produce.h"
 #include "kafka/api/push_telemetry.h"
 #include "kafka/api/sync_group.h"
+#include "kafka/api/txn_offset_commit.h"
 
 namespace holdfast::kafka {
 
@@ -35,13 +39,14 @@ template <class... Requests>
 struct Apis {};
 
 using AllApis =
-    Apis<ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-         DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-         DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest,
+    Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
+         CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+         DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+         DescribeProducersRequest, DescribeTopicPartitionsRequest, EndTxnRequest, FetchRequest,
          FindCoordinatorRequest, GetTelemetrySubscriptionsRequest, HeartbeatRequest,
          InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
          ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
          OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, PushTelemetryRequest,
-         SyncGroupRequest>;
+         SyncGroupRequest, TxnOffsetCommitRequest>;
 
 }  // namespace holdfast::kafka

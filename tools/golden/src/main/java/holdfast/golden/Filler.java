@@ -39,10 +39,12 @@ final class Filler {
 
   private final Variant variant;
   private final short version;
+  private final JsonNode commonStructs; // Null if the schema has none.
 
-  Filler(Variant variant, short version) {
+  Filler(Variant variant, short version, JsonNode commonStructs) {
     this.variant = variant;
     this.version = version;
+    this.commonStructs = commonStructs;
   }
 
   ObjectNode struct(JsonNode fields, String prefix) {
@@ -88,8 +90,15 @@ final class Filler {
         ByteBuffer id = ByteBuffer.allocate(16).putInt(crc).putInt(crc).putInt(crc).putInt(crc).flip();
         yield TextNode.valueOf(new Uuid(id.getLong(), id.getLong()).toString());
       }
-      default -> struct(field.get("fields"), path + ".");
+      default -> struct(field.has("fields") ? field.get("fields") : common(type), path + ".");
     };
+  }
+
+  private JsonNode common(String type) {
+    for (JsonNode struct : commonStructs) {
+      if (struct.get("name").asText().equals(type)) return struct.get("fields");
+    }
+    throw new IllegalArgumentException("no struct " + type);
   }
 
   private static int crc(String text) {

@@ -35,7 +35,8 @@ final class Messages {
       ApiKeys.DELETE_TOPICS, ApiKeys.INIT_PRODUCER_ID, ApiKeys.OFFSET_FOR_LEADER_EPOCH, ApiKeys.DESCRIBE_CONFIGS,
       ApiKeys.CREATE_PARTITIONS, ApiKeys.DELETE_GROUPS, ApiKeys.OFFSET_DELETE, ApiKeys.DESCRIBE_CLUSTER,
       ApiKeys.DESCRIBE_PRODUCERS, ApiKeys.DESCRIBE_TOPIC_PARTITIONS, ApiKeys.GET_TELEMETRY_SUBSCRIPTIONS,
-      ApiKeys.PUSH_TELEMETRY, ApiKeys.SHARE_FETCH, ApiKeys.SHARE_ACKNOWLEDGE);
+      ApiKeys.PUSH_TELEMETRY, ApiKeys.SHARE_FETCH, ApiKeys.SHARE_ACKNOWLEDGE, ApiKeys.ADD_PARTITIONS_TO_TXN,
+      ApiKeys.ADD_OFFSETS_TO_TXN, ApiKeys.END_TXN, ApiKeys.TXN_OFFSET_COMMIT);
 
   private Messages() {}
 
@@ -57,7 +58,7 @@ final class Messages {
       boolean flexible = api.requestHeaderVersion(version) >= 2;
       for (Filler.Variant variant : Filler.Variant.values()) {
         if (variant == Filler.Variant.UNKNOWN_TAGS && !(flexible && version == newest)) continue;
-        ObjectNode content = new Filler(variant, version).struct(schema.get("fields"), "");
+        ObjectNode content = new Filler(variant, version, schema.get("commonStructs")).struct(schema.get("fields"), "");
         ApiMessage message = message(name, content, version);
         if (variant == Filler.Variant.UNKNOWN_TAGS) addTags(message, "");
         out.printf("v%d %s %s%n", version, variant.name().toLowerCase(), HEX.formatHex(frame(api, message, version, request)));
