@@ -77,6 +77,15 @@ Forwarder::Options ForwardOptions(const Agent::Options& options) {
           .bytes_per_second_max = options.forward_bytes_per_second_max};
 }
 
+TransactionLane::Options LaneOptions(const Agent::Options& options) {
+  return {.mode = options.delivery,
+          .backoff_min = options.backoff_min,
+          .backoff_max = options.backoff_max,
+          .upstream = {.job_timeout = options.upstream_timeout,
+                       .produce_timeout = options.upstream_timeout / 2,
+                       .request_bytes_max = options.forward_request_bytes_max}};
+}
+
 class RunningAgent final : public Agent {
  public:
   RunningAgent(Options options, Loops loops, metrics::Registry& registry,
@@ -223,10 +232,13 @@ class RunningAgent final : public Agent {
       keep_timer_.Cancel();
       refresh_tls_timer_.Cancel();
       if (forwarder_) forwarder_->Stop();
+      if (lane_) lane_->Stop();
       upstream_.reset();
     });
     if (spool_) spool_->Close();
     loops_.upstream->RunAndWait([this] {
+      transactions_.reset();
+      lane_.reset();
       forwarder_.reset();
       acks_.reset();
     });
@@ -262,16 +274,34 @@ class RunningAgent final : public Agent {
                      .backoff_max = std::min(options_.backoff_max, kReconnectMost)},
             .metadata_refresh = options_.metadata_refresh},
         cache_);
+    lane_ = std::make_unique<TransactionLane>(TransactionLane::Context{.loop = *loops_.upstream,
+                                                                       .spool = *spool_,
+                                                                       .tier = *upstream_,
+                                                                       .cache = cache_,
+                                                                       .metrics = metrics_},
+                                              LaneOptions(options_), log_.kept().transactions,
+                                              random_());
     forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
                                                                 .spool = *spool_,
                                                                 .tier = *upstream_,
                                                                 .cache = cache_,
                                                                 .metrics = metrics_,
                                                                 .records = &log_,
-                                                                .acks = acks_.get()},
+                                                                .acks = acks_.get(),
+                                                                .lane = lane_.get()},
                                              ForwardOptions(options_), log_.kept(), random_());
     acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
     forwarder_->SetPolicies(options_.policies);
+    transactions_ = std::make_unique<LocalTransactions>(
+        LocalTransactions::Context{.loop = *loops_.upstream,
+                                   .spool = *spool_,
+                                   .cache = cache_,
+                                   .records = log_,
+                                   .lane = *lane_,
+                                   .host = *forwarder_,
+                                   .metrics = metrics_},
+        options_.transactions, log_.kept().transactions.producers);
+    if (!options_.transactions.rules.empty()) front_.SetTransactions(transactions_.get());
     upstream_->SetObserver(forwarder_.get());
     forwarder_->Start();
     if (options_.ledger_topic) {
@@ -372,7 +402,9 @@ class RunningAgent final : public Agent {
   base::Random random_;
   std::unique_ptr<proxy::Upstream> upstream_;
   std::unique_ptr<WaitingAcks> acks_;
+  std::unique_ptr<TransactionLane> lane_;
   std::unique_ptr<Forwarder> forwarder_;
+  std::unique_ptr<LocalTransactions> transactions_;
   std::unique_ptr<LedgerTopic> ledger_topic_;
   uint64_t kept_version_ = 0;
   base::Timer keep_timer_;

@@ -29,8 +29,10 @@
 
 #include "agent/dead_letter.h"
 #include "agent/ledger_topic.h"
+#include "agent/local_transactions.h"
 #include "agent/security.h"
 #include "agent/topic_policy.h"
+#include "agent/transaction_lane.h"
 #include "base/executor.h"
 #include "base/result.h"
 #include "net/admin_server.h"
@@ -89,6 +91,9 @@ class Agent {
     std::string dead_letter_topic;
     uint64_t forward_bytes_per_second_max = 0;  // 0: no limit.
     std::optional<LedgerTopic::Options> ledger_topic;
+    DeliveryMode delivery = DeliveryMode::kIdempotent;
+
+    LocalTransactions::Options transactions;
   };
 
   struct Loops {

@@ -26,7 +26,13 @@ class ForwardLog::WriteOperation final : public spool::Operation {
       if (records_ == nullptr || cursor.release.empty()) continue;
       records_->usage().Apply(transaction, stream, cursor.record.confirmed, cursor.release);
     }
-    for (const auto& [key, value] : batch_->values) transaction.Put(key, value);
+    for (const auto& [key, value] : batch_->values) {
+      if (value) {
+        transaction.Put(key, *value);
+      } else {
+        transaction.Erase(key);
+      }
+    }
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) {
@@ -125,7 +131,7 @@ void ForwardLog::Note(spool::StreamId stream, const ForwardRecord& record, const
   Plan(interval_);
 }
 
-void ForwardLog::Note(std::string key, std::string value) {
+void ForwardLog::Note(std::string key, std::optional<std::string> value) {
   batch_.values[std::move(key)] = std::move(value);
   Plan(interval_);
 }

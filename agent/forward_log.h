@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,8 @@ class ForwardLog {
 
   // Some time within the interval. `release` is what the cursor passed over since the last call.
   void Note(spool::StreamId stream, const ForwardRecord& record, const Release& release = {});
-  // The same for any other key.
-  void Note(std::string key, std::string value);
+  // The same for any other key; without a value it goes.
+  void Note(std::string key, std::optional<std::string> value);
   // Moves a stream on to `record` and appends what it leaves behind to another stream, in one
   // commit. Until `done` says that it is durable, or that nothing was done, the stream is not
   // noted.
@@ -66,7 +67,7 @@ class ForwardLog {
   };
   struct Batch {
     std::map<uint32_t, Cursor> cursors;  // By stream id.
-    std::map<std::string, std::string> values;
+    std::map<std::string, std::optional<std::string>> values;
     std::vector<base::Task> waiting;
 
     [[nodiscard]] bool empty() const {

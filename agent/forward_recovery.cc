@@ -190,6 +190,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       }
       stream.doubt = false;
       stream.at_leader = finding.end;
+      stream.tried = finding.end;
       ResumeAt(stream, finding.end);
       break;
     case Finding::Kind::kReadBack:
@@ -197,6 +198,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       stream.new_epoch = true;
       stream.at_leader = -1;
       Confirm(stream, finding.end, finding.tier_offset);
+      stream.tried = stream.record.confirmed;
       stream.next = stream.rewind = stream.record.confirmed;
       break;
     case Finding::Kind::kLost:

@@ -120,6 +120,10 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
       Step(stream);
     } else if (!one) {
       Park(stream, one.error().message);
+    } else if (size > 0 && context_.lane != nullptr && stream.next >= stream.tried &&
+               context_.lane->Takes(one->entry())) {
+      stream.for_lane = true;
+      Step(stream);
     } else if (size > 0) {
       bytes += size;
       lane.ready.Took(stream.policy.priority, size, one->end < stream.end);
@@ -168,6 +172,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
                                    .commit_ms = info.commit_time_ms,
                                    .max_timestamp_ms = info.max_timestamp_ms});
     one.stream->next = one.end;
+    one.stream->tried = std::max(one.stream->tried, one.end);
     sent.push_back({one.stream, one.base});
     bytes += one.bytes().size();
   }

@@ -3,7 +3,8 @@
 // confirmed it.
 //
 // The sequence number of a record at the tier is its ordinal in the stream minus the base ordinal:
-// a stream is one contiguous range, whatever happens between.
+// a stream is one contiguous range, whatever happens between. Records that went in a transaction
+// (agent/transaction_lane.h) have no such number: the base ordinal moves on by their count.
 //
 // Threads: any; plain values.
 #pragma once

@@ -27,7 +27,9 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
       random_(seed),
       log_(context.spool, context.loop, context.records, options.record_interval),
       reconciler_(context.tier),
-      self_(std::make_shared<Forwarder*>(this)) {}
+      self_(std::make_shared<Forwarder*>(this)) {
+  if (context_.lane != nullptr) context_.lane->SetHost(this);
+}
 
 Forwarder::~Forwarder() { *self_ = nullptr; }
 
@@ -60,6 +62,7 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
     (stream->doubt ? stream->gap : stream->new_epoch) = true;
   }
   if (context_.acks != nullptr) context_.acks->OnConfirmed(id, stream->record.confirmed, -1);
+  if (stream->doubt) stream->tried = stream->end;
   Stream& added = *stream;
   streams_[id.value()] = std::move(stream);
   Step(added);
@@ -96,7 +99,11 @@ void Forwarder::TakeNews() {
       continue;
     }
     found->second->end = context_.spool.Range(id).end;
-    Step(*found->second);
+    if (found->second->phase == Phase::kInLane) {
+      context_.lane->Wake();
+    } else {
+      Step(*found->second);
+    }
   }
   if (unknown) {
     for (const auto& [name, id] : context_.spool.Streams()) Add(id, name);
@@ -116,6 +123,12 @@ const proxy::Cluster& Forwarder::CurrentCluster() {
 void Forwarder::Step(Stream& stream) {
   if (stopped_ || stream.phase != Phase::kReady || stream.queued || stream.failed) return;
   if (stream.next >= stream.end) return;
+  if (stream.for_lane) {
+    if (!stream.flights.empty()) return;
+    stream.for_lane = false;
+    // Otherwise what was in flight failed, and comes first again.
+    if (stream.next == stream.record.confirmed && !stream.doubt) return EnterLane(stream);
+  }
   const int32_t leader = CurrentCluster().LeaderOf(stream.topic, stream.partition);
   if (leader == proxy::kNoNode) {
     context_.tier.RefreshMetadata(stream.topic);
@@ -220,6 +233,7 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
 
 void Forwarder::OnNodeReady(int32_t node) {
   StepAll();
+  if (context_.lane != nullptr) context_.lane->Wake();
   PostPump(node);
 }
 
@@ -238,6 +252,7 @@ void Forwarder::OnMetadata() {
     }
     Step(*stream);
   }
+  if (context_.lane != nullptr) context_.lane->Wake();
 }
 
 }  // namespace holdfast::agent

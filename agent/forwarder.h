@@ -37,6 +37,7 @@
 #include "agent/rate_limits.h"
 #include "agent/reconciler.h"
 #include "agent/record_log.h"
+#include "agent/transaction_lane.h"
 #include "agent/waiting_acks.h"
 #include "base/mutex.h"
 #include "base/random.h"
@@ -49,7 +50,7 @@ struct ProduceResponse;
 
 namespace holdfast::agent {
 
-class Forwarder final : public proxy::TierObserver {
+class Forwarder final : public proxy::TierObserver, public TransactionHost {
  public:
   struct Options {
     size_t request_bytes_max = size_t{1} << 20;
@@ -71,8 +72,9 @@ class Forwarder final : public proxy::TierObserver {
     proxy::Tier& tier;
     proxy::MetadataCache& cache;
     metrics::AgentMetrics& metrics;
-    RecordLog* records = nullptr;  // Whose accounts are released.
-    WaitingAcks* acks = nullptr;   // Who waits for the tier.
+    RecordLog* records = nullptr;     // Whose accounts are released.
+    WaitingAcks* acks = nullptr;      // Who waits for the tier.
+    TransactionLane* lane = nullptr;  // None: nothing goes in transactions.
   };
   // For people.
   struct StreamStatus {
@@ -108,7 +110,7 @@ class Forwarder final : public proxy::TierObserver {
   // Records that wait.
   int64_t Backlog();
   // Writes down how far delivery has come, then runs `done`.
-  void Flush(base::Task done) { log_.Flush(std::move(done)); }
+  void Flush(base::Task done) override { log_.Flush(std::move(done)); }
   // Up to a second old. From any thread.
   [[nodiscard]] Status GetStatus();
   // Tries a parked stream now, or all of them if `name` is empty. False: none such was parked, as
@@ -122,11 +124,18 @@ class Forwarder final : public proxy::TierObserver {
   // thread.
   void DropOldest(std::string topic, uint64_t bytes);
   // Keeps a value in the spool's state, some time soon.
-  void Keep(std::string key, std::string value) { log_.Note(std::move(key), std::move(value)); }
+  void Keep(std::string key, std::string value) override {
+    log_.Note(std::move(key), std::move(value));
+  }
+  void Forget(std::string key) override { log_.Note(std::move(key), std::nullopt); }
 
   void OnNodeReady(int32_t node) override;
   void OnNodeLost(int32_t node) override;
   void OnMetadata() override;
+
+  void OnTransacted(spool::StreamId id, int64_t end, int64_t tier_offset) override;
+  void OnLeftLane(spool::StreamId id) override;
+  void OnLaneTrouble(spool::StreamId id, std::string trouble) override;
 
  private:
   // One batch on its way.
@@ -159,7 +168,8 @@ class Forwarder final : public proxy::TierObserver {
     kReconciling,
     kSettingAside,
     kBackoff,
-    kParked
+    kParked,
+    kInLane,  // Of transactions.
   };
   struct Stream {
     spool::StreamId id;
@@ -170,6 +180,7 @@ class Forwarder final : public proxy::TierObserver {
     int64_t end = 0;     // Of what is durable in the spool.
     int64_t next = 0;    // To be sent.
     int64_t rewind = 0;  // Where sending begins again after trouble.
+    int64_t tried = 0;   // Batches below it may have been sent outside of transactions.
 
     Phase phase = Phase::kReady;
     bool queued = false;         // In its lane.
@@ -179,7 +190,8 @@ class Forwarder final : public proxy::TierObserver {
     bool epoch_refused = false;  // The tier said so.
     bool no_leader = false;      // Why it is in kBackoff.
     bool failed = false;         // One of the flights: the rest is drained.
-    bool gap = false;  // What was dropped right below the cursor may be missing at the tier.
+    bool gap = false;       // What was dropped right below the cursor may be missing at the tier.
+    bool for_lane = false;  // So is what comes next, once the flights are answered.
     int32_t node = proxy::kNoNode;  // Where the flights went.
     std::deque<Flight> flights;
     std::deque<Piece> pieces;
@@ -222,6 +234,7 @@ class Forwarder final : public proxy::TierObserver {
   void TakeNews();
   void Step(Stream& stream);
   void StepAll();
+  void EnterLane(Stream& stream);
   [[nodiscard]] bool HaveProducer();
   void AskProducer();
   void AskProducerLater(std::string_view why);

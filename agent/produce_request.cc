@@ -17,8 +17,10 @@ std::span<char> Writable(base::Buffer& frame, std::string_view part) {
 }  // namespace
 
 base::Result<base::Buffer> BuildProduceRequest(std::span<const OutgoingBatch> batches,
-                                               int16_t version, int32_t timeout_ms) {
-  kafka::ProduceRequest request{.acks = kAcksAll, .timeout_ms = timeout_ms};
+                                               int16_t version, int32_t timeout_ms,
+                                               std::optional<std::string_view> transactional_id) {
+  kafka::ProduceRequest request{
+      .transactional_id = transactional_id, .acks = kAcksAll, .timeout_ms = timeout_ms};
   for (const OutgoingBatch& batch : batches) {
     if (request.topic_data.empty() || request.topic_data.back().name != batch.topic) {
       request.topic_data.push_back({.name = batch.topic});
@@ -41,6 +43,10 @@ base::Result<base::Buffer> BuildProduceRequest(std::span<const OutgoingBatch> ba
       kafka::SetBaseOffset(bytes, 0);
       kafka::SetPartitionLeaderEpoch(bytes, -1);
       kafka::SetProducer(bytes, batch->producer);
+      if (kafka::RecordBatchView(*partition.records).header().transactional() !=
+          transactional_id.has_value()) {
+        kafka::SetTransactional(bytes, transactional_id.has_value());
+      }
       ++batch;
     }
   }

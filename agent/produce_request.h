@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -25,8 +26,10 @@ struct OutgoingBatch {
 };
 
 // `batches` are in the order of their topics, and each partition is there once. The frame's
-// correlation id is left 0.
-base::Result<base::Buffer> BuildProduceRequest(std::span<const OutgoingBatch> batches,
-                                               int16_t version, int32_t timeout_ms);
+// correlation id is left 0. With a transactional id the batches become part of its transaction,
+// without one they are outside of any.
+base::Result<base::Buffer> BuildProduceRequest(
+    std::span<const OutgoingBatch> batches, int16_t version, int32_t timeout_ms,
+    std::optional<std::string_view> transactional_id = std::nullopt);
 
 }  // namespace holdfast::agent

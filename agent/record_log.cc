@@ -339,6 +339,7 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
   if (const auto upstream = state.Get(kUpstreamKey)) {
     HF_ASSIGN_OR_RETURN(kept_.upstream, UpstreamProducer::Parse(*upstream));
   }
+  HF_ASSIGN_OR_RETURN(kept_.transactions, LoadTransactions(state));
   base::Result<> loaded;
   state.ForEach(kForwardPrefix, [&](std::string_view key, std::string_view value) {
     const auto stream = ParseStreamKey(kForwardPrefix, key);

@@ -36,6 +36,7 @@
 #include "agent/ledger.h"
 #include "agent/rate_limits.h"
 #include "agent/spool_usage.h"
+#include "agent/transaction_state.h"
 #include "agent/waiting_appends.h"
 #include "base/mutex.h"
 #include "kafka/producer_state.h"
@@ -52,6 +53,7 @@ struct KeptState {
   UpstreamProducer upstream;
   std::unordered_map<uint32_t, ForwardRecord> forward;  // By stream id.
   std::unordered_map<uint32_t, Drops> drops;            // By stream id.
+  KeptTransactions transactions;
 };
 
 // Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.

@@ -61,6 +61,17 @@ PoliciesPtr PoliciesOf(const config::Agent& config) {
   return std::make_shared<const Policies>(std::move(topics), std::move(clients));
 }
 
+DeliveryMode DeliveryOf(config::Upstream::Delivery delivery) {
+  switch (delivery) {
+    case config::Upstream::transactional:
+      return DeliveryMode::kTransactional;
+    case config::Upstream::auto_:
+      return DeliveryMode::kAuto;
+    default:
+      return DeliveryMode::kIdempotent;
+  }
+}
+
 base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
@@ -87,8 +98,15 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .dead_letters = PolicyOf(config.dead_letters().policy()),
       .dead_letter_topic = config.dead_letters().topic_name(),
       .forward_bytes_per_second_max = upstream.bytes_per_second_max(),
+      .delivery = DeliveryOf(upstream.delivery()),
+      .transactions = {.transaction_bytes_max = limits.transaction_bytes_max(),
+                       .memory_max = limits.transactions_bytes_max()},
   };
   HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
+  for (const config::TransactionRule& rule : config.transactions()) {
+    options.transactions.rules.push_back(
+        {.pattern = rule.pattern(), .local = rule.mode() == config::TransactionRule::local});
+  }
   for (const config::DeclaredTopic& topic : config.topics())
     options.topics.push_back({.name = topic.name(), .partitions = topic.partitions()});
   if (const config::Ledger& ledger = config.ledger(); ledger.has_topic()) {

@@ -43,6 +43,7 @@ void ReadEnvironment(const std::vector<std::string>& environment, Loader& loader
 
 const std::string& PatternOf(const TopicRule& rule) { return rule.topic(); }
 const std::string& PatternOf(const ClientRule& rule) { return rule.client(); }
+const std::string& PatternOf(const TransactionRule& rule) { return rule.pattern(); }
 
 // A rule behind one that fits the same names never counts.
 template <class Rules>
@@ -82,6 +83,7 @@ void CheckTogether(const Config& config, std::vector<std::string>& mistakes) {
         "broker.groups.session_timeout_max_ms");
   CheckPatterns("agent.topic_rules", "topic", config.agent().topic_rules(), mistakes);
   CheckPatterns("agent.client_rules", "client", config.agent().client_rules(), mistakes);
+  CheckPatterns("agent.transactions", "pattern", config.agent().transactions(), mistakes);
   std::set<std::string> topics;
   for (const DeclaredTopic& topic : config.agent().topics()) {
     if (topic.name().empty()) {

@@ -179,6 +179,21 @@ AgentMetrics::AgentMetrics(Registry& registry)
       duplicate_batches(
           registry.AddCounter({.name = "holdfast_agent_duplicate_batches_total",
                                .help = "Batches that were a retry of one already in the spool."})),
+      local_transactions(registry.AddCounterFamily(
+          {.name = "holdfast_agent_local_transactions_total",
+           .help = "Local transactions that have ended, by outcome: committed, aborted, fenced, "
+                   "timed out, or lost in a restart.",
+           .label = "outcome"})),
+      local_transaction_bytes(registry.AddGauge(
+          {.name = "holdfast_agent_local_transaction_bytes",
+           .help = "Bytes of record batches in memory that belong to open local transactions."})),
+      undelivered_transactions(registry.AddGauge(
+          {.name = "holdfast_agent_undelivered_transactions",
+           .help = "Local transactions that are committed in the spool and not at the tier."})),
+      upstream_transactions(registry.AddCounterFamily(
+          {.name = "holdfast_agent_upstream_transactions_total",
+           .help = "The agent's own transactions at the tier, by outcome: committed or failed.",
+           .label = "outcome"})),
       oldest_undelivered_timestamp_seconds(registry.AddGauge(
           {.name = "holdfast_agent_oldest_undelivered_timestamp_seconds",
            .help = "When the oldest record that the tier has not confirmed was spooled, in seconds "

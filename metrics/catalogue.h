@@ -86,6 +86,10 @@ struct AgentMetrics {
   Counter& forwarded_records;  // Confirmed by the tier.
   Counter& forwarded_bytes;
   Counter& duplicate_batches;                   // A client's retry, recognised.
+  Family<Counter>& local_transactions;          // By outcome.
+  Gauge& local_transaction_bytes;               // In memory, of those that are open.
+  Gauge& undelivered_transactions;              // Committed here, and not yet at the tier.
+  Family<Counter>& upstream_transactions;       // By outcome.
   Gauge& oldest_undelivered_timestamp_seconds;  // When it was spooled; 0 if nothing waits.
   Gauge& complete_until_timestamp_seconds;      // What was acknowledged before is delivered or
                                                 // dropped.

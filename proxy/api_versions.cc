@@ -30,6 +30,10 @@ constexpr std::array kUnseen{
     std::array<int16_t, 3>{14, 0, 3},  // SyncGroup
     std::array<int16_t, 3>{18, 0, kafka::ApiVersionsRequest::kApi.newest},
     std::array<int16_t, 3>{22, 0, 4},  // InitProducerId
+    std::array<int16_t, 3>{24, 0, 3},  // AddPartitionsToTxn
+    std::array<int16_t, 3>{25, 0, 3},  // AddOffsetsToTxn
+    std::array<int16_t, 3>{26, 0, 3},  // EndTxn
+    std::array<int16_t, 3>{28, 0, 3},  // TxnOffsetCommit
 };
 
 ApiVersionsResponse Unseen() {

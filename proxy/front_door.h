@@ -17,6 +17,7 @@
 #include "net/address.h"
 #include "proxy/broker_ports.h"
 #include "proxy/local_policy.h"
+#include "proxy/local_transactions.h"
 #include "proxy/metadata_cache.h"
 #include "proxy/record_sink.h"
 #include "proxy/rewrite.h"
@@ -59,6 +60,9 @@ class FrontDoor {
 
   // The address that stands for the tier's first broker. Before the first connection is taken.
   void SetBootstrapPort(uint16_t port) { bootstrap_port_ = port; }
+  // Who serves local transactions; null if none are. Before the first connection is taken.
+  void SetTransactions(LocalTransactions* transactions) { transactions_ = transactions; }
+  [[nodiscard]] LocalTransactions* transactions() const { return transactions_; }
   // As the client of this connection should see the brokers.
   [[nodiscard]] LocalAddresses AddressesFor(net::Connection& connection) const;
   // Where to connect for a listener's broker (kNoNode: the bootstrap listener's). None if the
@@ -85,6 +89,7 @@ class FrontDoor {
   std::atomic<uint16_t> bootstrap_port_{0};
   std::atomic<size_t> bootstrap_turn_{0};
   std::atomic<base::TimePoint> bootstrap_avoided_until_{base::TimePoint()};
+  LocalTransactions* transactions_ = nullptr;
   std::array<metrics::Counter*, kCountedApis> requests_{};
   metrics::Counter& other_requests_;
 };

@@ -12,6 +12,8 @@ using kafka::ErrorCode;
 using kafka::ProduceResponse;
 
 constexpr int16_t kZstdSince = 7;
+constexpr int16_t kSecondProtocolSince = 12;  // Of transactions.
+constexpr int16_t kTransactionAbortableSince = 11;
 
 bool ValidAcks(int16_t acks) { return acks >= -1 && acks <= 1; }
 
@@ -82,6 +84,15 @@ class ProduceJob final : public SinkRequest {
     loop_.Post([self = std::move(self)] { static_cast<ProduceJob&>(*self).Answer(); });
   }
 
+  // The transactional id, if any: then it is a local transaction.
+  [[nodiscard]] std::optional<std::string_view> transactional_id() const {
+    return request_.transactional_id;
+  }
+  [[nodiscard]] LocalTransactions::Protocol protocol() const {
+    return version_ >= kSecondProtocolSince ? LocalTransactions::Protocol::kSecond
+                                            : LocalTransactions::Protocol::kFirst;
+  }
+
   void Answer() {
     size_t records = 0;
     size_t bytes = 0;
@@ -96,12 +107,15 @@ class ProduceJob final : public SinkRequest {
           records += static_cast<size_t>(kafka::RecordBatchView(entry.batch).record_count());
           bytes += entry.batch.size();
         } else {
-          SetError(partition, entry.error, std::move(entry.message));
+          SetError(partition, ForVersion(entry.error), std::move(entry.message));
         }
       }
     }
-    front_.metrics.acknowledged_records.Add(records);
-    front_.metrics.acknowledged_bytes.Add(bytes);
+    // What is in a transaction is acknowledged by its end.
+    if (!request_.transactional_id) {
+      front_.metrics.acknowledged_records.Add(records);
+      front_.metrics.acknowledged_bytes.Add(bytes);
+    }
     front_.metrics.produce_seconds.Observe(loop_.Now() - begun_);
     if (request_.acks != 0) {
       reply_.Send(kafka::EncodeResponse(response_, version_, correlation_id_));
@@ -119,6 +133,15 @@ class ProduceJob final : public SinkRequest {
                           const Cluster& cluster) {
     if (version_ < kafka::kProduceByIdSince) return asked.name;
     return names_.Keep(std::string(cluster.NameOf(asked.topic_id)));
+  }
+
+  // See proxy/transaction_requests.cc. Produce never said PRODUCER_FENCED.
+  [[nodiscard]] ErrorCode ForVersion(ErrorCode error) const {
+    if (error == ErrorCode::kProducerFenced) return ErrorCode::kInvalidProducerEpoch;
+    if (error == ErrorCode::kTransactionAbortable && version_ < kTransactionAbortableSince) {
+      return ErrorCode::kInvalidProducerIdMapping;
+    }
+    return error;
   }
 
   void CheckPartition(const Topic* topic, std::string_view name,
@@ -152,9 +175,10 @@ class ProduceJob final : public SinkRequest {
       return;
     }
     const kafka::RecordBatchView batch(*data.records);
-    if (batch.header().transactional()) {
+    if (batch.header().transactional() != request_.transactional_id.has_value()) {
       return SetError(answer, ErrorCode::kInvalidTxnState,
-                      "a transactional batch in a request without transactional id");
+                      "batches are transactional if, and only if, their request has a "
+                      "transactional id");
     }
     front_.metrics.accepted_records.Add(static_cast<uint64_t>(batch.record_count()));
     front_.metrics.accepted_bytes.Add(batch.size());
@@ -200,7 +224,12 @@ base::Duration BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluste
   }
   const base::Duration throttle = front.sink.Charge(*job, loop.Now());
   job->SetThrottle(throttle);
-  front.sink.Append(std::move(job));
+  if (const auto id = job->transactional_id()) {
+    const LocalTransactions::Protocol protocol = job->protocol();
+    front.transactions()->Append(std::string(*id), protocol, std::move(job));
+  } else {
+    front.sink.Append(std::move(job));
+  }
   return throttle;
 }
 

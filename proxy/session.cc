@@ -8,6 +8,7 @@
 #include "proxy/api_policy.h"
 #include "proxy/api_versions.h"
 #include "proxy/produce.h"
+#include "proxy/transaction_requests.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -37,6 +38,7 @@ kafka::Reply ToKafkaReply(net::Reply reply) {
 Session::Session(FrontDoor& front, net::Connection& connection, int32_t node)
     : front_(front),
       connection_(connection),
+      node_(node),
       tier_(front, connection, node),
       gate_(front, connection, tier_),
       peer_(std::make_shared<const kafka::Peer>(kafka::Peer{
@@ -60,6 +62,10 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
   if (!header) return reply.Close(header.error().message);
   front_.CountRequest(header->api_key);
   if (!gate_.Admit(frame, *header, CurrentCluster(), reply)) return;
+  if (front_.transactions() != nullptr && AboutTransactions(header->api_key) &&
+      TakeTransactional(front_, connection_, node_, frame, *header, reply)) {
+    return;
+  }
   switch (header->api_key) {
     case kafka::ProduceRequest::kApi.key:
       return OnProduce(std::move(frame), *header, std::move(reply));
@@ -88,7 +94,9 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
   }
   auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
-  if (!request->transactional_id) {
+  const bool local = request->transactional_id && front_.transactions() != nullptr &&
+                     front_.transactions()->Owns(*request->transactional_id);
+  if (!request->transactional_id || local) {
     if (!held_.empty() || MissesSettings(*request, header.api_version, /*ask=*/true)) {
       held_.push_back({std::move(frame), header, *std::move(request), std::move(reply),
                        connection_.loop().Now() + front_.options.settings_wait});

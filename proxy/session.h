@@ -66,6 +66,7 @@ class Session final : public net::Session {
 
   FrontDoor& front_;
   net::Connection& connection_;
+  const int32_t node_;
   PassThrough tier_;
   Gate gate_;
   std::shared_ptr<const kafka::Peer> peer_;

@@ -33,6 +33,7 @@
 #include "proxy/metadata_cache.h"
 #include "proxy/tier.h"
 #include "tests/support/manual_executor.h"
+#include "tests/support/scripted_transactions.h"
 
 namespace holdfast::test {
 
@@ -148,6 +149,7 @@ class ScriptedTier final : public proxy::Tier {
   int refreshes = 0;
   std::vector<std::string> refreshed;
   size_t most_in_flight = 0;
+  ScriptedTransactions* transactions = nullptr;  // None: it has no transactions.
   // The producer of each batch that came, stored or not.
   std::vector<kafka::Producer> seen;
 
@@ -184,6 +186,13 @@ class ScriptedTier final : public proxy::Tier {
   void Serve(std::string_view frame) {
     const auto header = kafka::ReadRequestHeader(frame);
     HF_CHECK(header.has_value());
+    if (transactions != nullptr && IsTransactional(frame, *header)) {
+      const auto served = transactions->Serve(
+          frame, *header, [&](const auto& response) { Answer(response, *header); });
+      HF_CHECK(served.has_value());
+      if (*served == ScriptedTransactions::Served::kLost) Disconnect();
+      return;
+    }
     switch (header->api_key) {
       case kafka::ProduceRequest::kApi.key:
         return ServeProduce(frame, *header);
@@ -197,6 +206,22 @@ class ScriptedTier final : public proxy::Tier {
         return ServeListOffsets(frame, *header);
       default:
         HF_CHECK(false);
+    }
+  }
+
+  static bool IsTransactional(std::string_view frame, const kafka::RequestHeader& header) {
+    switch (header.api_key) {
+      case kafka::InitProducerIdRequest::kApi.key: {
+        const auto request = kafka::DecodeRequest<kafka::InitProducerIdRequest>(frame, header);
+        return request && request->transactional_id.has_value();
+      }
+      case kafka::ProduceRequest::kApi.key:
+      case kafka::DescribeProducersRequest::kApi.key:
+      case kafka::FetchRequest::kApi.key:
+      case kafka::ListOffsetsRequest::kApi.key:
+        return false;
+      default:
+        return true;
     }
   }
 
@@ -228,11 +253,21 @@ class ScriptedTier final : public proxy::Tier {
         result.index = partition.index;
         Fault own = fault;
         if (!fault.topic.empty() && fault.topic != topic.name) own = {};
-        if (!logs.contains({std::string(topic.name), partition.index})) {
+        const std::pair name(std::string(topic.name), partition.index);
+        if (!logs.contains(name)) {
           result.error_code = kafka::ErrorCode::kUnknownTopicOrPartition;
           continue;
         }
-        Store(logs[{std::string(topic.name), partition.index}], *partition.records, own, result);
+        if (transactions != nullptr) {
+          result.error_code = transactions->Check(name, *partition.records);
+          if (result.error_code != kafka::ErrorCode::kNone) continue;
+        }
+        Partition& log = logs[name];
+        const size_t before = log.batches.size();
+        Store(log, *partition.records, own, result);
+        const bool transactional =
+            kafka::RecordBatchView(*partition.records).header().transactional();
+        if (transactional && log.batches.size() > before) transactions->Stored(log.batches);
       }
     }
     if (fault.kind == Fault::kLoseAnswer) return Disconnect();

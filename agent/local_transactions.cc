@@ -1,0 +1,517 @@
+#include "agent/local_transactions.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "agent/forward_state.h"
+#include "base/log.h"
+#include "kafka/record_batch.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using State = LocalProducerRecord::State;
+
+constexpr int16_t kEpochMax = 32766;
+
+bool Fits(std::string_view pattern, std::string_view id) {
+  if (!pattern.ends_with('*')) return pattern == id;
+  return id.starts_with(pattern.substr(0, pattern.size() - 1));
+}
+
+proxy::LocalTransactions::Producer ProducerOf(const LocalProducerRecord& record) {
+  return {.id = record.id, .epoch = record.epoch};
+}
+
+void RefuseAll(std::unique_ptr<proxy::SinkRequest> request, ErrorCode error,
+               const std::string& message) {
+  for (proxy::SinkEntry& entry : request->entries) {
+    entry.error = error;
+    entry.message = message;
+  }
+  proxy::SinkRequest& target = *request;
+  target.Complete(std::move(request));
+}
+
+}  // namespace
+
+struct LocalTransactions::Batch {
+  std::string topic;
+  int32_t partition = 0;
+  std::string bytes;
+  uint32_t record_count = 0;
+  int64_t max_timestamp_ms = -1;
+};
+
+struct LocalTransactions::Coordinated {
+  using Partition = std::pair<std::string, int32_t>;
+
+  std::string transactional_id;
+  LocalProducerRecord record;
+  bool lost = false;  // The open transaction's batches went with an earlier run.
+  std::set<Partition> partitions;
+  std::vector<Batch> batches;
+  size_t bytes = 0;
+  // Against a client's retries within the open transaction, and for the order of what comes next.
+  std::map<Partition, kafka::ProducerTable> sequences;
+  base::Timer timer;
+
+  bool writing = false;
+  base::UniqueFunction<void(bool)> then;  // Of what is being written,
+  LocalProducerRecord next;               // and what that makes of it.
+  std::deque<Step> waiting;
+
+  [[nodiscard]] bool open() const { return record.state == State::kOngoing; }
+};
+
+// The producer's new record, and a committed transaction with it.
+class LocalTransactions::WriteOperation final : public spool::Operation {
+ public:
+  WriteOperation(LocalTransactions& owner, const std::string& transactional_id,
+                 const LocalProducerRecord& record, std::vector<Batch> batches, size_t bytes)
+      : loop_(owner.context_.loop),
+        records_(owner.context_.records),
+        owner_(owner.self_),
+        transactional_id_(transactional_id),
+        record_(record),
+        batches_(std::move(batches)),
+        bytes_(bytes) {}
+
+  [[nodiscard]] size_t Bytes() const override { return batches_.empty() ? 0 : bytes_; }
+
+  void Apply(spool::Transaction& transaction) override {
+    transaction.Put(std::string(kLocalProducerPrefix) + transactional_id_, record_.Serialize());
+    if (batches_.empty()) return;
+    committed_.number = ParseNumber(transaction.Get(kCommittedNextKey).value_or("")).value_or(0);
+    transaction.Put(kCommittedNextKey, SerializeNumber(committed_.number + 1));
+    // Of one stream all batches follow one another: nothing else is appended meanwhile.
+    std::map<uint32_t, CommittedTransaction::Range> ranges;
+    SpoolUsage& usage = records_.usage();
+    for (const Batch& batch : batches_) {
+      const spool::StreamId stream =
+          transaction.OpenStream(StreamName(batch.topic, batch.partition));
+      const int64_t base = transaction.Append({.stream = stream,
+                                               .bytes = batch.bytes,
+                                               .record_count = batch.record_count,
+                                               .max_timestamp_ms = batch.max_timestamp_ms,
+                                               .tag = TagOf(kafka::Producer())});
+      usage.Topic(stream, batch.topic);
+      usage.Append(stream, /*owner=*/0, batch.bytes.size());
+      auto& range = ranges.try_emplace(stream.value(), stream, base, base).first->second;
+      range.end = base + batch.record_count;
+    }
+    for (const auto& [id, range] : ranges) committed_.ranges.push_back(range);
+    transaction.Put(committed_.Key(), committed_.Serialize());
+  }
+
+  void Done(const base::Result<spool::CommitNumber>& result) override {
+    if (!result) {
+      base::Log(base::LogLevel::kWarn, "transaction", "{}: not recorded: {}", transactional_id_,
+                result.error().message);
+    }
+    loop_.Post([owner = owner_, id = std::move(transactional_id_), ok = result.has_value(),
+                batches = std::move(batches_), committed = std::move(committed_)]() mutable {
+      const auto alive = owner.lock();
+      if (!alive || *alive == nullptr) return;
+      Finish(**alive, id, ok, std::move(batches), std::move(committed));
+    });
+  }
+
+  // On the loop.
+  static void Finish(LocalTransactions& owner, const std::string& id, bool ok,
+                     std::vector<Batch> batches, CommittedTransaction committed) {
+    Coordinated& producer = *owner.producers_.at(id);
+    if (!ok) {
+      producer.batches = std::move(batches);
+    } else if (!batches.empty()) {
+      size_t records = 0;
+      for (const Batch& batch : batches) records += batch.record_count;
+      owner.context_.metrics.acknowledged_records.Add(records);
+      owner.context_.metrics.acknowledged_bytes.Add(producer.bytes);
+      owner.context_.lane.Add(std::move(committed));
+    }
+    owner.Written(producer, ok);
+  }
+  std::vector<Batch> TakeBack() { return std::move(batches_); }
+
+ private:
+  base::Executor& loop_;
+  RecordLog& records_;
+  const std::weak_ptr<LocalTransactions*> owner_;
+  std::string transactional_id_;
+  const LocalProducerRecord record_;
+  std::vector<Batch> batches_;
+  const size_t bytes_;
+  CommittedTransaction committed_;
+};
+
+LocalTransactions::LocalTransactions(const Context& context, Options options,
+                                     const std::map<std::string, LocalProducerRecord>& kept)
+    : context_(context),
+      options_(std::move(options)),
+      self_(std::make_shared<LocalTransactions*>(this)) {
+  for (const auto& [id, record] : kept) {
+    if (record.state != State::kOngoing &&
+        record.used_ms + kForgetAfterMs < context_.loop.WallClockMs()) {
+      context_.host.Forget(std::string(kLocalProducerPrefix) + id);
+      continue;
+    }
+    auto producer = std::make_unique<Coordinated>();
+    producer->transactional_id = id;
+    producer->record = record;
+    producer->lost = producer->open();
+    if (producer->lost) {
+      base::Log(base::LogLevel::kWarn, "transaction",
+                "{}: its open transaction is lost, as the agent was restarted", id);
+      context_.metrics.local_transactions.With("lost").Add();
+    }
+    producers_[id] = std::move(producer);
+  }
+}
+
+LocalTransactions::~LocalTransactions() { *self_ = nullptr; }
+
+bool LocalTransactions::Owns(std::string_view transactional_id) const {
+  const auto rule = std::ranges::find_if(
+      options_.rules, [&](const Rule& r) { return Fits(r.pattern, transactional_id); });
+  return rule != options_.rules.end() && rule->local;
+}
+
+void LocalTransactions::Post(std::string transactional_id, Step step) {
+  context_.loop.Post([owner = std::weak_ptr<LocalTransactions*>(self_),
+                      id = std::move(transactional_id), step = std::move(step)]() mutable {
+    const auto alive = owner.lock();
+    if (!alive || *alive == nullptr) return;
+    auto& producer = (*alive)->producers_[id];
+    if (!producer) {
+      producer = std::make_unique<Coordinated>();
+      producer->transactional_id = id;
+    }
+    (*alive)->Enqueue(*producer, std::move(step));
+  });
+}
+
+void LocalTransactions::Enqueue(Coordinated& producer, Step step) {
+  producer.waiting.push_back(std::move(step));
+  RunWaiting(producer);
+}
+
+void LocalTransactions::RunWaiting(Coordinated& producer) {
+  while (!producer.writing && !producer.waiting.empty()) {
+    Step step = std::move(producer.waiting.front());
+    producer.waiting.pop_front();
+    step(producer);
+  }
+}
+
+void LocalTransactions::Write(Coordinated& producer, const LocalProducerRecord& next, bool commit,
+                              base::UniqueFunction<void(bool)> then) {
+  HF_CHECK(!producer.writing);
+  producer.writing = true;
+  producer.next = next;
+  producer.next.used_ms = context_.loop.WallClockMs();
+  producer.then = std::move(then);
+  std::vector<Batch> batches;
+  if (commit) batches = std::move(producer.batches);
+  auto operation = std::make_unique<WriteOperation>(*this, producer.transactional_id, producer.next,
+                                                    std::move(batches), producer.bytes);
+  std::unique_ptr<spool::Operation> submitted = std::move(operation);
+  if (context_.spool.Submit(submitted)) return;
+  if (commit) producer.batches = static_cast<WriteOperation&>(*submitted).TakeBack();
+  Written(producer, /*ok=*/false);
+}
+
+void LocalTransactions::Written(Coordinated& producer, bool ok) {
+  producer.writing = false;
+  if (ok) producer.record = producer.next;
+  std::exchange(producer.then, {})(ok);
+  RunWaiting(producer);
+}
+
+ErrorCode LocalTransactions::Check(const Coordinated& producer, const Producer& who) const {
+  if (producer.record.id == kafka::kNoProducerId || producer.record.id != who.id) {
+    return ErrorCode::kInvalidProducerIdMapping;
+  }
+  return producer.record.epoch == who.epoch ? ErrorCode::kNone : ErrorCode::kProducerFenced;
+}
+
+// ---- A producer ----
+
+void LocalTransactions::InitProducer(std::string transactional_id, int32_t timeout_ms,
+                                     Producer known, OnProducer done) {
+  Post(std::move(transactional_id),
+       [this, timeout_ms, known, done = std::move(done)](Coordinated& producer) mutable {
+         DoInit(producer, timeout_ms, known, std::move(done));
+       });
+}
+
+void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Producer known,
+                               OnProducer done) {
+  if (TransactionsOf(*context_.cache.cluster()) == TierTransactions::kNone) {
+    base::Log(base::LogLevel::kError, "transaction",
+              "{}: refused, since the tier has no transactions to deliver it in",
+              producer.transactional_id);
+    return done(ErrorCode::kUnsupportedVersion, {});
+  }
+  if (timeout_ms <= 0 || timeout_ms > kTimeoutMaxMs) {
+    return done(ErrorCode::kInvalidTransactionTimeout, {});
+  }
+  LocalProducerRecord next = producer.record;
+  next.timeout_ms = timeout_ms;
+  next.state = State::kEmpty;
+  next.last_id = kafka::kNoProducerId;
+  next.last_epoch = kafka::kNoProducerEpoch;
+  const bool fresh = producer.record.id == kafka::kNoProducerId;
+  if (fresh && producers_.size() > kProducersMax) {
+    base::Log(base::LogLevel::kError, "transaction", "{}: refused, {} transactional ids are in use",
+              producer.transactional_id, kProducersMax);
+    return done(ErrorCode::kCoordinatorNotAvailable, {});
+  }
+  if (!fresh && known.id != kafka::kNoProducerId && known != ProducerOf(producer.record) &&
+      known != Producer{.id = producer.record.last_id, .epoch = producer.record.last_epoch}) {
+    return done(ErrorCode::kProducerFenced, {});
+  }
+  NewProducer(producer, next, [this, &producer, done = std::move(done)](ErrorCode error) mutable {
+    if (error != ErrorCode::kNone) return done(error, {});
+    Drop(producer, "fenced");
+    done(error, ProducerOf(producer.record));
+  });
+}
+
+// The next epoch, or a new id if there is none; `done` runs when that is durable.
+void LocalTransactions::NewProducer(Coordinated& producer, LocalProducerRecord next,
+                                    base::UniqueFunction<void(ErrorCode)> done) {
+  auto written = [done = std::move(done)](bool ok) mutable {
+    done(ok ? ErrorCode::kNone : ErrorCode::kCoordinatorNotAvailable);
+  };
+  if (next.id != kafka::kNoProducerId && next.epoch < kEpochMax) {
+    ++next.epoch;
+    return Write(producer, next, /*commit=*/false, std::move(written));
+  }
+  producer.writing = true;  // The id is asked of the spool, too.
+  context_.records.NewProducerId(
+      [this, owner = std::weak_ptr<LocalTransactions*>(self_), id = producer.transactional_id, next,
+       written = std::move(written)](base::Result<int64_t> fresh) mutable {
+        context_.loop.Post([owner = std::move(owner), id = std::move(id), next, fresh,
+                            written = std::move(written)]() mutable {
+          const auto alive = owner.lock();
+          if (!alive || *alive == nullptr) return;
+          Coordinated& asked = *(*alive)->producers_.at(id);
+          asked.writing = false;
+          if (fresh) {
+            next.id = *fresh;
+            next.epoch = 0;
+            return (*alive)->Write(asked, next, /*commit=*/false, std::move(written));
+          }
+          written(false);
+          (*alive)->RunWaiting(asked);
+        });
+      });
+}
+
+// ---- A transaction ----
+
+void LocalTransactions::Begin(Coordinated& producer, base::UniqueFunction<void(ErrorCode)> then) {
+  if (producer.lost) return then(ErrorCode::kTransactionAbortable);
+  if (producer.open()) return then(ErrorCode::kNone);
+  LocalProducerRecord next = producer.record;
+  next.state = State::kOngoing;
+  Write(
+      producer, next, /*commit=*/false, [this, &producer, then = std::move(then)](bool ok) mutable {
+        if (!ok) return then(ErrorCode::kCoordinatorNotAvailable);
+        producer.timer = context_.loop.After(
+            std::chrono::milliseconds(producer.record.timeout_ms),
+            [this, &producer] { Enqueue(producer, [this](Coordinated& late) { TimeOut(late); }); });
+        then(ErrorCode::kNone);
+      });
+}
+
+void LocalTransactions::AddPartitions(std::string transactional_id, Producer who,
+                                      Partitions partitions, Done done) {
+  Post(std::move(transactional_id), [this, who, partitions = std::move(partitions),
+                                     done = std::move(done)](Coordinated& producer) mutable {
+    if (const ErrorCode error = Check(producer, who); error != ErrorCode::kNone) {
+      return done(error);
+    }
+    Begin(producer, [&producer, partitions = std::move(partitions),
+                     done = std::move(done)](ErrorCode error) mutable {
+      if (error == ErrorCode::kNone) {
+        producer.partitions.insert(partitions.begin(), partitions.end());
+      }
+      done(error);
+    });
+  });
+}
+
+void LocalTransactions::Append(std::string transactional_id, Protocol protocol,
+                               std::unique_ptr<proxy::SinkRequest> request) {
+  Post(std::move(transactional_id),
+       [this, protocol, request = std::move(request)](Coordinated& producer) mutable {
+         DoAppend(producer, protocol, std::move(request));
+       });
+}
+
+void LocalTransactions::DoAppend(Coordinated& producer, Protocol protocol,
+                                 std::unique_ptr<proxy::SinkRequest> request) {
+  for (const proxy::SinkEntry& entry : request->entries) {
+    const kafka::Producer who = kafka::RecordBatchView(entry.batch).header().producer;
+    const ErrorCode error = Check(producer, {.id = who.id, .epoch = who.epoch});
+    if (error != ErrorCode::kNone) {
+      return RefuseAll(std::move(request), error, "the producer was fenced, or is not known");
+    }
+  }
+  if (protocol == Protocol::kFirst && !producer.open()) {
+    return RefuseAll(std::move(request), ErrorCode::kInvalidTxnState, "no transaction is open");
+  }
+  Begin(producer,
+        [this, &producer, protocol, request = std::move(request)](ErrorCode error) mutable {
+          if (error == ErrorCode::kTransactionAbortable) {
+            return RefuseAll(std::move(request), error, "the transaction was lost in a restart");
+          }
+          if (error != ErrorCode::kNone) {
+            return RefuseAll(std::move(request), ErrorCode::kNotEnoughReplicas,
+                             "the spool takes no more for now");
+          }
+          for (proxy::SinkEntry& entry : request->entries) AppendEntry(producer, protocol, entry);
+          context_.metrics.local_transaction_bytes.Set(static_cast<double>(bytes_));
+          proxy::SinkRequest& target = *request;
+          target.Complete(std::move(request));
+        });
+}
+
+void LocalTransactions::AppendEntry(Coordinated& producer, Protocol protocol,
+                                    proxy::SinkEntry& entry) {
+  const auto refuse = [&](ErrorCode error, std::string message) {
+    entry.error = error;
+    entry.message = std::move(message);
+  };
+  const Coordinated::Partition partition(entry.topic, entry.partition);
+  if (protocol == Protocol::kFirst && !producer.partitions.contains(partition)) {
+    return refuse(ErrorCode::kInvalidTxnState, "the partition was not added to the transaction");
+  }
+  const kafka::BatchHeader header = kafka::RecordBatchView(entry.batch).header();
+  auto sequenced = kafka::SequencedBatch::FromHeader(header);
+  sequenced.transactions_v2 = protocol == Protocol::kSecond;
+  kafka::ProducerTable& table = producer.sequences[partition];
+  kafka::ProducerVerdict verdict = table.Check(sequenced);
+  if (verdict.kind == kafka::ProducerVerdict::Kind::kDuplicate) {
+    context_.metrics.duplicate_batches.Add();
+    return;
+  }
+  if (verdict.kind == kafka::ProducerVerdict::Kind::kRefuse) {
+    return refuse(verdict.error, std::move(verdict.message));
+  }
+  if (producer.bytes + entry.batch.size() > options_.transaction_bytes_max) {
+    return refuse(ErrorCode::kRecordListTooLarge,
+                  fmt::format("a local transaction is at most {} bytes "
+                              "(agent.limits.transaction_bytes_max)",
+                              options_.transaction_bytes_max));
+  }
+  if (bytes_ + entry.batch.size() > options_.memory_max) {
+    return refuse(ErrorCode::kNotEnoughReplicas, "too much is in open transactions for now");
+  }
+  table.Record(sequenced, {.base_offset = -1, .timestamp = context_.loop.WallClockMs()});
+  producer.bytes += entry.batch.size();
+  bytes_ += entry.batch.size();
+  producer.batches.push_back({.topic = partition.first,
+                              .partition = partition.second,
+                              .bytes = std::string(entry.batch),
+                              .record_count = static_cast<uint32_t>(sequenced.record_count),
+                              .max_timestamp_ms = header.max_timestamp});
+}
+
+void LocalTransactions::End(std::string transactional_id, Producer who, bool commit,
+                            Protocol protocol, OnProducer done) {
+  Post(std::move(transactional_id),
+       [this, who, commit, protocol, done = std::move(done)](Coordinated& producer) mutable {
+         DoEnd(producer, who, commit, protocol, std::move(done));
+       });
+}
+
+void LocalTransactions::DoEnd(Coordinated& producer, const Producer& who, bool commit,
+                              Protocol protocol, OnProducer done) {
+  const LocalProducerRecord& now = producer.record;
+  const State ended = commit ? State::kCommitted : State::kAborted;
+  const bool second = protocol == Protocol::kSecond;
+  // The answer to the first time was lost.
+  const bool again = second ? who == Producer{.id = now.last_id, .epoch = now.last_epoch} &&
+                                  now.last_id != kafka::kNoProducerId
+                            : who == ProducerOf(now) && !producer.open();
+  if (again && now.state == ended) return done(ErrorCode::kNone, ProducerOf(now));
+  if (const ErrorCode error = Check(producer, who); error != ErrorCode::kNone) {
+    return done(error, {});
+  }
+  // In the second form a client ends what it may not have begun, to have a new epoch.
+  if (!producer.open() && (commit || !second)) return done(ErrorCode::kInvalidTxnState, {});
+  if (producer.lost && commit) return done(ErrorCode::kTransactionAbortable, {});
+  LocalProducerRecord next = now;
+  next.state = ended;
+  auto ending = [this, &producer, commit, done = std::move(done)](bool ok) mutable {
+    if (!ok) return done(ErrorCode::kCoordinatorNotAvailable, {});
+    Drop(producer, commit ? "committed" : "aborted");
+    done(ErrorCode::kNone, ProducerOf(producer.record));
+  };
+  if (!second) return Write(producer, next, commit, std::move(ending));
+  next.last_id = now.id;
+  next.last_epoch = now.epoch;
+  if (now.epoch < kEpochMax) {
+    ++next.epoch;
+    return Write(producer, next, commit, std::move(ending));
+  }
+  // A commit has to be one operation, so the id for it is fetched first.
+  producer.writing = true;
+  context_.records.NewProducerId([this, owner = std::weak_ptr<LocalTransactions*>(self_),
+                                  id = producer.transactional_id, next, commit,
+                                  ending = std::move(ending)](base::Result<int64_t> fresh) mutable {
+    context_.loop.Post([owner = std::move(owner), id = std::move(id), next, commit, fresh,
+                        ending = std::move(ending)]() mutable {
+      const auto alive = owner.lock();
+      if (!alive || *alive == nullptr) return;
+      Coordinated& asked = *(*alive)->producers_.at(id);
+      asked.writing = false;
+      if (fresh) {
+        next.id = *fresh;
+        next.epoch = 0;
+        return (*alive)->Write(asked, next, commit, std::move(ending));
+      }
+      ending(false);
+      (*alive)->RunWaiting(asked);
+    });
+  });
+}
+
+// As Kafka's coordinator: aborted, and the producer that left it open is fenced.
+void LocalTransactions::TimeOut(Coordinated& producer) {
+  if (!producer.open() || producer.lost) return;
+  base::Log(base::LogLevel::kWarn, "transaction", "{}: aborted, it was open for longer than {} ms",
+            producer.transactional_id, producer.record.timeout_ms);
+  LocalProducerRecord next = producer.record;
+  next.state = State::kAborted;
+  next.last_id = kafka::kNoProducerId;
+  next.last_epoch = kafka::kNoProducerEpoch;
+  NewProducer(producer, next, [this, &producer](ErrorCode error) {
+    if (error == ErrorCode::kNone) return Drop(producer, "timed out");
+    producer.timer = context_.loop.After(std::chrono::seconds(1), [this, &producer] {
+      Enqueue(producer, [this](Coordinated& late) { TimeOut(late); });
+    });
+  });
+}
+
+void LocalTransactions::Drop(Coordinated& producer, std::string_view outcome) {
+  // `record` has moved on already; an open transaction shows in what it left.
+  const bool had = !producer.partitions.empty() || producer.bytes > 0;
+  if (had) context_.metrics.local_transactions.With(outcome).Add();
+  producer.lost = false;
+  producer.partitions.clear();
+  producer.batches.clear();
+  bytes_ -= std::exchange(producer.bytes, 0);
+  producer.timer.Cancel();
+  context_.metrics.local_transaction_bytes.Set(static_cast<double>(bytes_));
+}
+
+}  // namespace holdfast::agent

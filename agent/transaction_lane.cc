@@ -1,0 +1,402 @@
+#include "agent/transaction_lane.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "agent/delivery_outcome.h"
+#include "agent/forward_state.h"
+#include "base/log.h"
+#include "kafka/api/describe_configs.h"
+#include "kafka/record_batch.h"
+#include "proxy/backoff.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+
+constexpr std::string_view kExpirationKey = "producer.id.expiration.ms";
+constexpr size_t kAskedAtOnce = 500;
+constexpr size_t kReadBytes = size_t{1} << 20;
+constexpr uint32_t kAttemptsUntilWarning = 3;
+constexpr base::Duration kLookAgainAfter = std::chrono::seconds(1);
+
+bool OfLocalTransaction(const spool::EntryView& entry) {
+  const auto batch = kafka::RecordBatchView::Front(entry.bytes);
+  return batch && batch->header().transactional();
+}
+
+}  // namespace
+
+struct TransactionLane::Round {
+  // Each member's part so far; begin and end are equal if it has none.
+  std::map<uint32_t, TransactionPart> parts;
+  std::vector<spool::StreamId> leaving;
+  size_t bytes = 0;
+};
+
+TransactionLane::TransactionLane(const Context& context, Options options, KeptTransactions kept,
+                                 uint64_t seed)
+    : context_(context),
+      options_(std::move(options)),
+      random_(seed),
+      name_(std::move(kept.name)),
+      fresh_for_ms_(options_.fresh_for.count()),
+      self_(std::make_shared<TransactionLane*>(this)) {
+  for (CommittedTransaction& transaction : kept.committed) Add(std::move(transaction));
+}
+
+TransactionLane::~TransactionLane() { *self_ = nullptr; }
+
+bool TransactionLane::Takes(const spool::EntryView& entry) {
+  if (OfLocalTransaction(entry)) return true;
+  if (options_.mode != DeliveryMode::kAuto) return options_.mode == DeliveryMode::kTransactional;
+  if (const uint64_t version = context_.cache.version(); version != tier_version_) {
+    tier_version_ = version;
+    tier_ = TransactionsOf(*context_.cache.cluster());
+  }
+  const int64_t age_ms = context_.loop.WallClockMs() - entry.info.max_timestamp_ms;
+  return (tier_ == TierTransactions::kFirst || tier_ == TierTransactions::kSecond) &&
+         entry.info.max_timestamp_ms >= 0 && age_ms > fresh_for_ms_;
+}
+
+void TransactionLane::Enter(spool::StreamId stream, std::string topic, int32_t partition,
+                            int64_t at) {
+  members_[stream.value()] = {
+      .stream = stream, .topic = std::move(topic), .partition = partition, .at = at};
+  Wake();
+}
+
+void TransactionLane::Add(CommittedTransaction transaction) {
+  std::erase_if(transaction.ranges, [&](const CommittedTransaction::Range& range) {
+    return context_.spool.Range(range.stream).start >= range.end;
+  });
+  for (const CommittedTransaction::Range& range : transaction.ranges) {
+    begins_[range.stream.value()][range.begin] = transaction.number;
+  }
+  transactions_[transaction.number] = std::move(transaction);
+  context_.metrics.undelivered_transactions.Set(static_cast<double>(transactions_.size()));
+  Wake();
+}
+
+void TransactionLane::Wake() {
+  AskExpiration();
+  if (upstream_) upstream_->Wake();
+  if (members_.empty() || std::exchange(posted_, true)) return;
+  context_.loop.Post([self = std::weak_ptr<TransactionLane*>(self_)] {
+    const auto alive = self.lock();
+    if (!alive || *alive == nullptr) return;
+    (*alive)->posted_ = false;
+    (*alive)->Work();
+  });
+}
+
+void TransactionLane::WakeAt(base::TimePoint when) {
+  timer_ = context_.loop.After(when - context_.loop.Now(), [this] { Wake(); });
+}
+
+// The only place that decides what the lane does next.
+void TransactionLane::Work() {
+  if (stopped_ || members_.empty() || host_ == nullptr) return;
+  if (!upstream_) return LearnName();
+  if (upstream_->busy() || AskProgress()) return;
+  if (context_.loop.Now() < not_before_) return WakeAt(not_before_);
+  Finish();
+  Round round;
+  Gather(round);
+  Leave(round);
+  std::erase_if(round.parts, [](const auto& part) { return part.second.begin == part.second.end; });
+  if (!round.parts.empty()) Run(std::move(round));
+}
+
+// Written down before it is used.
+void TransactionLane::LearnName() {
+  if (std::exchange(naming_, true)) return;
+  if (name_.empty()) {
+    base::Random random = base::Random::FromSystem();
+    name_ = fmt::format("holdfast-agent-{:016x}", random());
+  }
+  host_->Keep(std::string(kTransactionsKey), name_);
+  host_->Flush([this] {
+    UpstreamTransactions::Options options = options_.upstream;
+    options.transactional_id = options.group = name_;
+    upstream_ = std::make_unique<UpstreamTransactions>(
+        UpstreamTransactions::Context{.loop = context_.loop,
+                                      .spool = context_.spool,
+                                      .tier = context_.tier,
+                                      .cache = context_.cache},
+        std::move(options), random_());
+    Wake();
+  });
+}
+
+// How long the tier remembers a producer. One that does not say is taken to have Kafka's default.
+void TransactionLane::AskExpiration() {
+  constexpr int8_t kBrokerResource = 4;
+  if (options_.mode != DeliveryMode::kAuto || asked_expiration_) return;
+  const proxy::ClusterPtr cluster = context_.cache.cluster();
+  const auto broker = std::ranges::find_if(
+      cluster->brokers, [&](const auto& one) { return context_.tier.Ready(one.first); });
+  if (broker == cluster->brokers.end()) return;
+  asked_expiration_ = true;
+  kafka::DescribeConfigsRequest request;
+  request.resources.push_back({.resource_type = kBrokerResource,
+                               .resource_name = request.strings.Keep(std::to_string(broker->first)),
+                               .configuration_keys = std::vector{kExpirationKey}});
+  context_.tier.Call(broker->first, request,
+                     [this](const base::Result<kafka::DescribeConfigsResponse>& response) {
+                       if (!response) return;
+                       for (const auto& result : response->results) {
+                         for (const auto& config : result.configs) {
+                           const std::string_view text = config.value.value_or("");
+                           int64_t expiration_ms = 0;
+                           std::from_chars(text.data(), text.data() + text.size(), expiration_ms);
+                           if (config.name != kExpirationKey || expiration_ms <= 0) continue;
+                           fresh_for_ms_ = expiration_ms / 2;
+                         }
+                       }
+                     });
+}
+
+// Of the members about whom that is not known. True if the question is out.
+bool TransactionLane::AskProgress() {
+  std::vector<uint32_t> asked;
+  std::vector<UpstreamTransactions::Partition> partitions;
+  for (const auto& [id, member] : members_) {
+    if (member.asked || asked.size() == kAskedAtOnce) continue;
+    asked.push_back(id);
+    partitions.emplace_back(member.topic, member.partition);
+  }
+  // After a round that failed this is done at once: it also ends what that left open at the tier.
+  if (asked.empty() || (attempts_ != 1 && context_.loop.Now() < not_before_)) return false;
+  upstream_->Ask(
+      std::move(partitions),
+      [this, asked = std::move(asked)](const base::Result<std::vector<TierProgress>>& progress) {
+        OnProgress(asked, progress);
+      });
+  return true;
+}
+
+void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
+                                 const base::Result<std::vector<TierProgress>>& progress) {
+  if (!progress) {
+    for (const uint32_t id : asked) Trouble(members_.at(id), progress.error().message);
+    return Backoff();
+  }
+  for (size_t i = 0; i < asked.size(); ++i) {
+    Member& member = members_.at(asked[i]);
+    const TierProgress& told = (*progress)[i];
+    if (told.end > context_.spool.Range(member.stream).end) {
+      Trouble(member, fmt::format("the tier has {} records of this agent for it, more than the "
+                                  "spool ever held: is there a copy of this spool?",
+                                  told.end));
+      member.not_before = context_.loop.Now() + options_.park_retry;
+      continue;
+    }
+    member.asked = true;
+    if (told.end > member.at) Advance(member, told.end, told.tier_offset);
+  }
+  Wake();
+}
+
+// The leader of the member's partition, if the member can go on now.
+int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& cluster) const {
+  if (!member.asked || member.not_before > context_.loop.Now()) return proxy::kNoNode;
+  const int32_t leader = cluster.LeaderOf(member.topic, member.partition);
+  if (leader == proxy::kNoNode) context_.tier.RefreshMetadata(member.topic);
+  return leader != proxy::kNoNode && context_.tier.Ready(leader) ? leader : proxy::kNoNode;
+}
+
+void TransactionLane::Gather(Round& round) {
+  std::vector<Member*> able;
+  bool more = false;
+  const proxy::ClusterPtr cluster = context_.cache.cluster();
+  for (auto& [id, member] : members_) {
+    const int32_t node = NodeFor(member, *cluster);
+    if (node == proxy::kNoNode) {
+      more = true;
+      continue;
+    }
+    // Somebody may have dropped records from the spool.
+    member.at = std::max(member.at, context_.spool.Range(member.stream).start);
+    able.push_back(&member);
+    round.parts[id] = {.stream = member.stream,
+                       .topic = member.topic,
+                       .partition = member.partition,
+                       .node = node,
+                       .begin = member.at,
+                       .end = member.at};
+  }
+  // Another one begins each time, so that a long backlog does not keep the others waiting.
+  const auto turn = std::ranges::find_if(
+      able, [&](const Member* member) { return member->stream.value() > first_; });
+  std::rotate(able.begin(), turn, able.end());
+  if (!able.empty()) first_ = able.front()->stream.value();
+  for (bool extended = true; extended && round.bytes < options_.round_bytes_max;) {
+    extended = false;
+    for (Member* member : able) extended |= Extend(round, *member);
+    for (const auto& [number, transaction] : transactions_) {
+      if (round.bytes >= options_.round_bytes_max) break;
+      extended |= Include(round, transaction);
+    }
+  }
+  if (more) WakeAt(context_.loop.Now() + kLookAgainAfter);
+}
+
+// By ordinary batches. True if there were any.
+bool TransactionLane::Extend(Round& round, Member& member) {
+  TransactionPart& part = round.parts.at(member.stream.value());
+  const int64_t before = part.end;
+  const int64_t limit = context_.spool.Range(member.stream).end;
+  while (part.end < limit && round.bytes < options_.round_bytes_max) {
+    const auto lease = context_.spool.Read(member.stream, part.end, kReadBytes);
+    if (!lease || lease->empty()) {
+      Trouble(member, lease ? "the spool cannot be read" : lease.error().message);
+      member.not_before = context_.loop.Now() + options_.park_retry;
+      break;
+    }
+    for (const spool::EntryView& entry : lease->entries()) {
+      if (round.bytes >= options_.round_bytes_max) break;
+      if (OfLocalTransaction(entry)) return part.end > before;
+      if (!Takes(entry)) {
+        if (part.end == member.at) round.leaving.push_back(member.stream);
+        return part.end > before;
+      }
+      part.end = entry.info.end_offset();
+      round.bytes += entry.bytes.size();
+    }
+  }
+  return part.end > before;
+}
+
+// True if all streams of the transaction have come to it, and it is in the round now.
+bool TransactionLane::Include(Round& round, const CommittedTransaction& transaction) {
+  for (const CommittedTransaction::Range& range : transaction.ranges) {
+    const auto part = round.parts.find(range.stream.value());
+    // Past the beginning only if somebody dropped records from the spool.
+    if (part == round.parts.end() || part->second.end < range.begin ||
+        part->second.end >= range.end) {
+      return false;
+    }
+  }
+  for (const CommittedTransaction::Range& range : transaction.ranges) {
+    TransactionPart& part = round.parts.at(range.stream.value());
+    for (int64_t at = part.end; at < range.end;) {
+      const auto lease = context_.spool.Read(range.stream, at, kReadBytes);
+      if (!lease || lease->empty()) break;  // Run will say so.
+      for (const spool::EntryView& entry : lease->entries()) {
+        if (entry.info.base_offset < range.end) round.bytes += entry.bytes.size();
+      }
+      at = lease->entries().back().info.end_offset();
+    }
+    part.end = range.end;
+  }
+  return !transaction.ranges.empty();
+}
+
+void TransactionLane::Leave(const Round& round) {
+  for (const spool::StreamId stream : round.leaving) {
+    if (members_.erase(stream.value()) > 0) host_->OnLeftLane(stream);
+  }
+}
+
+void TransactionLane::Run(Round round) {
+  std::vector<TransactionPart> parts;
+  for (auto& [id, part] : round.parts) parts.push_back(std::move(part));
+  std::ranges::sort(
+      parts, {}, [](const TransactionPart& part) { return std::tie(part.topic, part.partition); });
+  upstream_->Run(parts, [this, parts](const TransactionResult& result) {
+    if (result.committed) {
+      OnCommitted(parts, result);
+    } else {
+      OnFailed(parts, result);
+    }
+  });
+}
+
+void TransactionLane::OnCommitted(const std::vector<TransactionPart>& parts,
+                                  const TransactionResult& result) {
+  context_.metrics.upstream_transactions.With("committed").Add();
+  attempts_ = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    Advance(members_.at(parts[i].stream.value()), parts[i].end, result.tier_offsets[i]);
+  }
+  Finish();
+  Wake();
+}
+
+void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
+                               const TransactionResult& result) {
+  context_.metrics.upstream_transactions.With("failed").Add();
+  const std::string trouble = fmt::format("{}: {}", result.trouble, kafka::ErrorName(result.error));
+  for (const TransactionPart& part : parts) {
+    Member& member = members_.at(part.stream.value());
+    member.asked = false;
+    if (!result.guilty) Trouble(member, trouble);
+  }
+  if (result.guilty) {
+    Member& member = members_.at(parts[*result.guilty].stream.value());
+    Trouble(member, trouble);
+    const Outcome outcome = OutcomeOf(result.error);
+    if (outcome == Outcome::kRefused || outcome == Outcome::kParked) {
+      member.not_before = context_.loop.Now() + options_.park_retry;
+    }
+    context_.tier.RefreshMetadata(member.topic);
+  } else {
+    context_.tier.RefreshMetadata({});
+  }
+  Backoff();
+}
+
+void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) {
+  member.at = end;
+  if (std::exchange(member.troubled, false)) host_->OnLaneTrouble(member.stream, {});
+  host_->OnTransacted(member.stream, end, tier_offset);
+  const auto begins = begins_.find(member.stream.value());
+  if (begins == begins_.end()) return;
+  std::erase_if(begins->second, [&](const auto& begin) {
+    const auto transaction = transactions_.find(begin.second);
+    const auto delivered = [&](const CommittedTransaction::Range& range) {
+      return range.stream == member.stream && range.end <= end;
+    };
+    return transaction == transactions_.end() ||
+           std::erase_if(transaction->second.ranges, delivered) > 0;
+  });
+  if (begins->second.empty()) begins_.erase(begins);
+}
+
+// Forgets the transactions of which nothing is left to be delivered.
+void TransactionLane::Finish() {
+  for (auto at = transactions_.begin(); at != transactions_.end();) {
+    std::erase_if(at->second.ranges, [&](const CommittedTransaction::Range& range) {
+      return context_.spool.Range(range.stream).start >= range.end;
+    });
+    if (!at->second.ranges.empty()) {
+      ++at;
+      continue;
+    }
+    host_->Forget(at->second.Key());
+    at = transactions_.erase(at);
+  }
+  context_.metrics.undelivered_transactions.Set(static_cast<double>(transactions_.size()));
+}
+
+void TransactionLane::Backoff() {
+  const base::Duration wait =
+      proxy::Backoff(options_.backoff_min, options_.backoff_max, attempts_++, random_);
+  not_before_ = context_.loop.Now() + wait;
+  WakeAt(not_before_);
+  Wake();
+}
+
+void TransactionLane::Trouble(Member& member, std::string text) {
+  base::Log(attempts_ == kAttemptsUntilWarning ? base::LogLevel::kWarn : base::LogLevel::kDebug,
+            "transaction", "{}/{}: {}", member.topic, member.partition, text);
+  member.troubled = true;
+  host_->OnLaneTrouble(member.stream, std::move(text));
+}
+
+}  // namespace holdfast::agent

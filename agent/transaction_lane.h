@@ -1,0 +1,160 @@
+// Delivers what goes to the tier in transactions: local transactions, each whole and at once, and
+// the ordinary batches of topics whose delivery is `transactional` (or `auto`, and old).
+//
+// The forwarder hands a stream over when the next batch is one of these and nothing of the stream
+// is in flight any more; the lane gives it back when another kind of batch is next. In between it
+// works in rounds: what the streams at hand have, up to Options::round_bytes_max, becomes one
+// upstream transaction. A local transaction is part of a round when all its streams have come to
+// it, and as a whole or not at all; transactions are committed to the spool in one order for all
+// streams, so none waits for ever on another.
+//
+// Ownership: the context outlives it, but for the tier, which goes first; the host is told by
+//   SetHost and outlives it.
+// Threads: the loop.
+// Shutdown: Stop, then destroy.
+// Limits: one round at a time. One stream whose batches are refused keeps from the next rounds
+//   itself and those that share a local transaction with it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/tier_transactions.h"
+#include "agent/transaction_state.h"
+#include "agent/upstream_transaction.h"
+#include "base/executor.h"
+#include "base/random.h"
+#include "metrics/catalogue.h"
+#include "proxy/metadata_cache.h"
+#include "proxy/tier.h"
+#include "spool/spool.h"
+
+namespace holdfast::agent {
+
+enum class DeliveryMode : uint8_t {
+  kIdempotent,     // The tier recognises repeats by the agent's producer id.
+  kTransactional,  // Progress is kept in the tier, in the same transaction.
+  kAuto,           // Transactional for records of which the tier may forget the producer.
+};
+
+// Whose streams they are: the forwarder.
+class TransactionHost {
+ public:
+  virtual ~TransactionHost() = default;
+  // Records below `end` are at the tier; what comes next there stands at `tier_offset`, if known.
+  virtual void OnTransacted(spool::StreamId stream, int64_t end, int64_t tier_offset) = 0;
+  // The stream's next batch goes the ordinary way.
+  virtual void OnLeftLane(spool::StreamId stream) = 0;
+  // For people; empty: none any more.
+  virtual void OnLaneTrouble(spool::StreamId stream, std::string trouble) = 0;
+  // In the spool's state, some time soon; Flush runs its task when it is durable.
+  virtual void Keep(std::string key, std::string value) = 0;
+  virtual void Forget(std::string key) = 0;
+  virtual void Flush(base::Task done) = 0;
+};
+
+class TransactionLane {
+ public:
+  struct Options {
+    DeliveryMode mode = DeliveryMode::kIdempotent;
+    // Of kAuto: records that are older than this go in transactions. Half of what the tier says of
+    // its producer.id.expiration.ms, once it was asked.
+    std::chrono::milliseconds fresh_for = std::chrono::hours(12);
+    size_t round_bytes_max = size_t{4} << 20;
+    base::Duration backoff_min = std::chrono::milliseconds(100);
+    base::Duration backoff_max = std::chrono::seconds(10);
+    base::Duration park_retry = std::chrono::seconds(30);
+    UpstreamTransactions::Options upstream;  // Names are filled in.
+  };
+  struct Context {
+    base::Executor& loop;
+    spool::Spool& spool;
+    proxy::Tier& tier;
+    proxy::MetadataCache& cache;
+    metrics::AgentMetrics& metrics;
+  };
+
+  TransactionLane(const Context& context, Options options, KeptTransactions kept, uint64_t seed);
+  ~TransactionLane();
+  TransactionLane(const TransactionLane&) = delete;
+  TransactionLane& operator=(const TransactionLane&) = delete;
+
+  void SetHost(TransactionHost* host) { host_ = host; }
+  void Stop() { stopped_ = true; }
+
+  // Whether this batch goes in a transaction.
+  [[nodiscard]] bool Takes(const spool::EntryView& entry);
+  // The stream is the lane's from here on; everything below `at` is at the tier, durably noted, and
+  // nothing from there on is in flight.
+  void Enter(spool::StreamId stream, std::string topic, int32_t partition, int64_t at);
+  // A local transaction is in the spool, durably.
+  void Add(CommittedTransaction transaction);
+  // Something may have changed: entries, nodes, leaders.
+  void Wake();
+
+ private:
+  struct Member {
+    spool::StreamId stream;
+    std::string topic;
+    int32_t partition = 0;
+    int64_t at = 0;      // The first record that is not known to be at the tier.
+    bool asked = false;  // And the tier's own word on that was heard.
+    bool troubled = false;
+    base::TimePoint not_before;
+  };
+  // A round in the making.
+  struct Round;
+
+  void Work();
+  void LearnName();
+  void AskExpiration();
+  bool AskProgress();
+  void OnProgress(const std::vector<uint32_t>& asked,
+                  const base::Result<std::vector<TierProgress>>& progress);
+  void Gather(Round& round);
+  bool Extend(Round& round, Member& member);
+  bool Include(Round& round, const CommittedTransaction& transaction);
+  void Leave(const Round& round);
+  void Run(Round round);
+  void OnCommitted(const std::vector<TransactionPart>& parts, const TransactionResult& result);
+  void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
+  void Advance(Member& member, int64_t end, int64_t tier_offset);
+  void Finish();
+  void Backoff();
+  void WakeAt(base::TimePoint when);
+  void Trouble(Member& member, std::string text);
+  [[nodiscard]] int32_t NodeFor(const Member& member, const proxy::Cluster& cluster) const;
+
+  const Context context_;
+  const Options options_;
+  base::Random random_;
+  TransactionHost* host_ = nullptr;
+  std::string name_;
+  bool naming_ = false;
+  std::unique_ptr<UpstreamTransactions> upstream_;  // Once the name is durable.
+
+  std::map<uint32_t, Member> members_;  // By stream id.
+  std::map<uint64_t, CommittedTransaction> transactions_;
+  // Where a transaction's records begin, by stream.
+  std::unordered_map<uint32_t, std::map<int64_t, uint64_t>> begins_;
+  uint32_t first_ = 0;  // Whose turn it is to be looked at first.
+
+  TierTransactions tier_ = TierTransactions::kUnknown;
+  uint64_t tier_version_ = 0;
+  int64_t fresh_for_ms_;
+  bool asked_expiration_ = false;
+  uint32_t attempts_ = 0;  // Rounds in a row that failed.
+  base::TimePoint not_before_;
+  base::Timer timer_;
+  bool posted_ = false;
+  bool stopped_ = false;
+  std::shared_ptr<TransactionLane*> self_;  // Null in it once this is gone.
+};
+
+}  // namespace holdfast::agent

@@ -1,0 +1,143 @@
+#include "agent/transaction_state.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "base/endian.h"
+
+namespace holdfast::agent {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr size_t kNumberSize = 1 + 8;
+constexpr size_t kRangeSize = 4 + 8 + 8;
+constexpr size_t kProducerSize = 1 + 8 + 2 + 8 + 2 + 4 + 1 + 8;
+
+template <std::integral T>
+void Put(std::string& to, T value) {
+  std::array<char, sizeof(T)> bytes;
+  base::StoreLittle(bytes.data(), value);
+  to.append(bytes.data(), bytes.size());
+}
+
+// Takes a field off the front; the caller has checked the size.
+template <std::integral T>
+T Take(std::string_view& from) {
+  const T value = base::LoadLittle<T>(from.data());
+  from.remove_prefix(sizeof(T));
+  return value;
+}
+
+base::Result<> CheckForm(std::string_view what, std::string_view bytes, bool right_size) {
+  if (bytes.empty() || static_cast<uint8_t>(bytes[0]) != kFormat) {
+    return base::Unexpected(base::Code::kInvalid,
+                            fmt::format("{}: written by another version of the agent", what));
+  }
+  if (!right_size) {
+    return base::Unexpected(base::Code::kCorrupt,
+                            fmt::format("{}: {} bytes are no such record", what, bytes.size()));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string CommittedTransaction::Key() const {
+  std::array<char, sizeof(number)> bytes;
+  base::StoreBig(bytes.data(), number);
+  return std::string(kCommittedPrefix).append(bytes.data(), bytes.size());
+}
+
+std::string CommittedTransaction::Serialize() const {
+  std::string bytes(1, static_cast<char>(kFormat));
+  for (const Range& range : ranges) {
+    Put(bytes, range.stream.value());
+    Put(bytes, range.begin);
+    Put(bytes, range.end);
+  }
+  return bytes;
+}
+
+base::Result<CommittedTransaction> CommittedTransaction::Parse(std::string_view key,
+                                                               std::string_view bytes) {
+  constexpr std::string_view kWhat = "committed transaction";
+  HF_RETURN_IF_ERROR(CheckForm(
+      kWhat, bytes,
+      key.size() == kCommittedPrefix.size() + sizeof(number) && bytes.size() % kRangeSize == 1));
+  CommittedTransaction parsed;
+  parsed.number = base::LoadBig<uint64_t>(key.data() + kCommittedPrefix.size());
+  bytes.remove_prefix(1);
+  while (!bytes.empty()) {
+    Range& range = parsed.ranges.emplace_back();
+    range.stream = spool::StreamId(Take<uint32_t>(bytes));
+    range.begin = Take<int64_t>(bytes);
+    range.end = Take<int64_t>(bytes);
+  }
+  return parsed;
+}
+
+std::string SerializeNumber(uint64_t number) {
+  std::string bytes(1, static_cast<char>(kFormat));
+  Put(bytes, number);
+  return bytes;
+}
+
+std::optional<uint64_t> ParseNumber(std::string_view bytes) {
+  if (!CheckForm("number", bytes, bytes.size() == kNumberSize)) return std::nullopt;
+  bytes.remove_prefix(1);
+  return Take<uint64_t>(bytes);
+}
+
+std::string LocalProducerRecord::Serialize() const {
+  std::string bytes(1, static_cast<char>(kFormat));
+  Put(bytes, id);
+  Put(bytes, epoch);
+  Put(bytes, last_id);
+  Put(bytes, last_epoch);
+  Put(bytes, timeout_ms);
+  Put(bytes, static_cast<uint8_t>(state));
+  Put(bytes, used_ms);
+  return bytes;
+}
+
+base::Result<LocalProducerRecord> LocalProducerRecord::Parse(std::string_view bytes) {
+  HF_RETURN_IF_ERROR(
+      CheckForm("local transactional producer", bytes, bytes.size() == kProducerSize));
+  bytes.remove_prefix(1);
+  LocalProducerRecord parsed;
+  parsed.id = Take<int64_t>(bytes);
+  parsed.epoch = Take<int16_t>(bytes);
+  parsed.last_id = Take<int64_t>(bytes);
+  parsed.last_epoch = Take<int16_t>(bytes);
+  parsed.timeout_ms = Take<int32_t>(bytes);
+  parsed.state = static_cast<State>(Take<uint8_t>(bytes));
+  parsed.used_ms = Take<int64_t>(bytes);
+  return parsed;
+}
+
+base::Result<KeptTransactions> LoadTransactions(const spool::StateView& state) {
+  KeptTransactions kept;
+  kept.name = state.Get(kTransactionsKey).value_or("");
+  base::Result<> loaded;
+  state.ForEach(kCommittedPrefix, [&](std::string_view key, std::string_view value) {
+    auto transaction = CommittedTransaction::Parse(key, value);
+    if (transaction) {
+      kept.committed.push_back(*std::move(transaction));
+    } else {
+      loaded = base::Unexpected(transaction.error());
+    }
+  });
+  state.ForEach(kLocalProducerPrefix, [&](std::string_view key, std::string_view value) {
+    auto producer = LocalProducerRecord::Parse(value);
+    if (producer) {
+      kept.producers[std::string(key.substr(kLocalProducerPrefix.size()))] = *producer;
+    } else {
+      loaded = base::Unexpected(producer.error());
+    }
+  });
+  HF_RETURN_IF_ERROR(std::move(loaded));
+  return kept;
+}
+
+}  // namespace holdfast::agent

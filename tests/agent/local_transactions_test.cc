@@ -1,0 +1,156 @@
+// The coordinator of local transactions, by the rules of Kafka's.
+#include "agent/local_transactions.h"
+
+#include "tests/agent/transactions_fixture.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+
+class LocalTransactionsTest : public TransactionsFixture, public testing::WithParamInterface<bool> {
+ protected:
+  LocalTransactionsTest() : TransactionsFixture(GetParam()) { Begin(); }
+
+  [[nodiscard]] bool second() const { return GetParam(); }
+  // Of what is spooled for the partition.
+  int64_t Spooled(const std::string& stream) {
+    const auto id = spool_->FindStream(stream);
+    return id ? spool_->Range(*id).end : 0;
+  }
+};
+
+TEST_P(LocalTransactionsTest, OwnsTheIdsThatARuleNames) {
+  EXPECT_TRUE(local_->Owns("local-1"));
+  EXPECT_FALSE(local_->Owns("orders"));
+}
+
+TEST_P(LocalTransactionsTest, ACommitIsOneFrameAndAnAbortLeavesNothing) {
+  ASSERT_EQ(Init().error, ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 0, {"1", "2"}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"3"}), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 0);
+  EXPECT_GT(metrics_.local_transaction_bytes.Value(), 0);
+  const uint64_t before = spool_->GetStatus().durable.value();
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(spool_->GetStatus().durable.value(), before + 1);
+  EXPECT_EQ(Spooled("a/0"), 2);
+  EXPECT_EQ(Spooled("b/0"), 1);
+  ASSERT_EQ(Put("a", 0, {"4"}), ErrorCode::kNone);
+  ASSERT_EQ(Abort(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 2);
+  EXPECT_EQ(metrics_.local_transaction_bytes.Value(), 0);
+}
+
+TEST_P(LocalTransactionsTest, ANewerProducerFencesTheOlderAndEndsItsTransaction) {
+  const Producer older = Init().producer;
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  const Ended newer = Init();
+  EXPECT_EQ(newer.producer.id, older.id);
+  EXPECT_EQ(newer.producer.epoch, older.epoch + 1);
+  EXPECT_EQ(EndTransaction(true, older).error, ErrorCode::kProducerFenced);
+  producer_ = older;
+  EXPECT_EQ(PutAt("a", 0, {"2"}, 1), ErrorCode::kProducerFenced);
+  producer_ = newer.producer;
+  ASSERT_EQ(Put("a", 0, {"3"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 1);
+  EXPECT_EQ(Init("local-1", 60000, older).error, ErrorCode::kProducerFenced);
+}
+
+TEST_P(LocalTransactionsTest, AnEndThatIsAskedForAgainGetsTheSameAnswer) {
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  const Producer as = producer_;
+  const Ended first = EndTransaction(true);
+  const Ended again = EndTransaction(true, as);
+  EXPECT_EQ(again.error, ErrorCode::kNone);
+  EXPECT_EQ(again.producer, first.producer);
+  EXPECT_EQ(first.producer.epoch, as.epoch + (second() ? 1 : 0));
+  EXPECT_EQ(Spooled("a/0"), 1);
+  // Also after a restart, but not the opposite.
+  CrashAndRestart();
+  EXPECT_EQ(EndTransaction(true, as).producer, first.producer);
+  EXPECT_NE(EndTransaction(false, as).error, ErrorCode::kNone);
+}
+
+TEST_P(LocalTransactionsTest, WithoutATransactionThereIsNothingToCommit) {
+  Init();
+  EXPECT_EQ(Commit(), ErrorCode::kInvalidTxnState);
+  EXPECT_EQ(EndTransaction(true, Producer{.id = 7, .epoch = 0}).error,
+            ErrorCode::kInvalidProducerIdMapping);
+  if (second()) {
+    EXPECT_EQ(Abort(), ErrorCode::kNone);
+  } else {
+    EXPECT_EQ(PutAt("a", 0, {"1"}, 0), ErrorCode::kInvalidTxnState);
+    ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+    EXPECT_EQ(PutAt("a", 1, {"not added"}, 0), ErrorCode::kInvalidTxnState);
+  }
+}
+
+TEST_P(LocalTransactionsTest, ARetryWithinATransactionIsRecognisedAndAGapRefused) {
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  EXPECT_EQ(PutAt("a", 0, {"1"}, 0), ErrorCode::kNone);
+  EXPECT_EQ(PutAt("a", 0, {"9"}, 5), ErrorCode::kOutOfOrderSequenceNumber);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 1);
+}
+
+TEST_P(LocalTransactionsTest, ATransactionThatIsOpenForTooLongIsAbortedAndItsProducerFenced) {
+  Init("local-1", 1000);
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  clock_.Advance(std::chrono::milliseconds(1100));
+  EXPECT_EQ(Commit(), ErrorCode::kProducerFenced);
+  EXPECT_EQ(Spooled("a/0"), 0);
+  EXPECT_EQ(metrics_.local_transactions.With("timed out").Value(), 1);
+  EXPECT_EQ(Init("local-1", 0).error, ErrorCode::kInvalidTransactionTimeout);
+}
+
+TEST_P(LocalTransactionsTest, ATransactionOfAnEarlierRunCannotBeCommittedAsHalf) {
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  CrashAndRestart();
+  EXPECT_EQ(Put("b", 0, {"2"}), ErrorCode::kTransactionAbortable);
+  EXPECT_EQ(Commit(), ErrorCode::kTransactionAbortable);
+  ASSERT_EQ(Abort(), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"3"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 0);
+  EXPECT_EQ(Spooled("b/0"), 1);
+}
+
+TEST_P(LocalTransactionsTest, AProducerBetweenTransactionsDoesNotNoticeARestart) {
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  CrashAndRestart();
+  ASSERT_EQ(Put("a", 0, {"2"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 2);
+}
+
+TEST_P(LocalTransactionsTest, SizesAreBounded) {
+  End();
+  options_.transaction_bytes_max = 400;
+  options_.memory_max = 500;
+  Begin();
+  Init();
+  ASSERT_EQ(Put("a", 0, {std::string(200, 'x')}), ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 0, {std::string(200, 'y')}), ErrorCode::kRecordListTooLarge);
+  Init("local-2");
+  EXPECT_EQ(Put("a", 0, {std::string(200, 'z')}, "local-2"), ErrorCode::kNotEnoughReplicas);
+}
+
+TEST_P(LocalTransactionsTest, ATierWithoutTransactionsIsNamedAtOnce) {
+  kafka::ApiVersionsResponse none;
+  none.api_keys.push_back({.api_key = 0, .min_version = 0, .max_version = 12});
+  cache_.Learn(none);
+  EXPECT_EQ(Init().error, ErrorCode::kUnsupportedVersion);
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocols, LocalTransactionsTest, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Second" : "First"; });
+
+}  // namespace
+}  // namespace holdfast::agent

@@ -1,0 +1,245 @@
+// Delivery in transactions against a tier that misbehaves on purpose: each local transaction whole,
+// everything once and in order, in both forms of the protocol.
+#include "agent/transaction_lane.h"
+
+#include "tests/agent/transactions_fixture.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using Fault = test::ScriptedTransactions::Fault;
+
+class TransactionLaneTest : public TransactionsFixture, public testing::WithParamInterface<bool> {
+ protected:
+  TransactionLaneTest() : TransactionsFixture(GetParam()) {}
+
+  // One transaction over three partitions.
+  void PutTransaction(const std::string& tag) {
+    ASSERT_EQ(Put("a", 0, {tag + "1", tag + "2"}), ErrorCode::kNone);
+    ASSERT_EQ(Put("a", 1, {tag + "3"}), ErrorCode::kNone);
+    ASSERT_EQ(Put("a", 0, {tag + "4"}), ErrorCode::kNone);
+    ASSERT_EQ(Put("b", 0, {tag + "5"}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+  }
+  void ExpectOnce(const Values& tags) {
+    Values a0;
+    Values a1;
+    Values b0;
+    for (const std::string& tag : tags) {
+      a0.insert(a0.end(), {tag + "1", tag + "2", tag + "4"});
+      a1.push_back(tag + "3");
+      b0.push_back(tag + "5");
+    }
+    EXPECT_EQ(tier_.Values("a", 0), a0);
+    EXPECT_EQ(tier_.Values("a", 1), a1);
+    EXPECT_EQ(tier_.Values("b", 0), b0);
+  }
+};
+
+TEST_P(TransactionLaneTest, ATransactionIsOneAtTheTierToo) {
+  Begin();
+  tier_.Connect();
+  Init();
+  PutTransaction("x");
+  EXPECT_EQ(Backlog(), 0);
+  ExpectOnce({"x"});
+  EXPECT_EQ(transactions_.commits, 1);
+  EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+  PutTransaction("y");
+  EXPECT_EQ(Backlog(), 0);
+  ExpectOnce({"x", "y"});
+}
+
+TEST_P(TransactionLaneTest, TransactionsThatWaitedGoTogether) {
+  Begin();
+  Init();
+  PutTransaction("x");
+  PutTransaction("y");
+  PutTransaction("z");
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  ExpectOnce({"x", "y", "z"});
+  EXPECT_EQ(transactions_.commits, 1);
+}
+
+TEST_P(TransactionLaneTest, OrdinaryBatchesKeepTheirPlaceAroundATransaction) {
+  Begin();
+  Init();
+  Produce("a", 0, {"before"});
+  ASSERT_EQ(Put("a", 0, {"in"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  Produce("a", 0, {"after"});
+  ASSERT_EQ(Put("a", 0, {"again"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  Produce("a", 0, {"last"});
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"before", "in", "after", "again", "last"}));
+  // All but the transactions is one range of sequence numbers of one epoch.
+  int32_t next = 0;
+  for (const kafka::Producer& producer : tier_.seen) {
+    if (producer.id == transactions_.producer_id) continue;
+    EXPECT_EQ(producer.epoch, 0);
+    EXPECT_EQ(producer.base_sequence, next++);
+  }
+  EXPECT_EQ(next, 3);
+}
+
+TEST_P(TransactionLaneTest, ACrashBetweenOrdinaryBatchesAndTransactionsDoublesNothing) {
+  Begin();
+  tier_.Connect();
+  Init();
+  Values expected;
+  for (int i = 0; i < 12; ++i) {
+    const std::string value = std::to_string(i);
+    if (i % 3 == 1) {
+      ASSERT_EQ(Put("a", 0, {value}), ErrorCode::kNone);
+      ASSERT_EQ(Commit(), ErrorCode::kNone);
+    } else {
+      ASSERT_EQ(Produce("a", 0, {value}).error, ErrorCode::kNone);
+    }
+    expected.push_back(value);
+    clock_.Advance(std::chrono::milliseconds(i * 5));
+    CrashAndRestart();
+    Reconnect();
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(tier_.Values("a", 0), expected);
+  }
+}
+
+TEST_P(TransactionLaneTest, ALostAnswerToTheCommitIsFoundOut) {
+  Begin();
+  tier_.Connect();
+  Init();
+  for (const Fault fault : {Fault::kLoseAnswer, Fault::kLoseRequest}) {
+    transactions_.end_faults.push_back(fault);
+    const std::string tag = fault == Fault::kLoseAnswer ? "answer" : "request";
+    PutTransaction(tag);
+    clock_.Advance(std::chrono::seconds(1));
+    Reconnect();
+    EXPECT_EQ(Backlog(), 0);
+  }
+  ExpectOnce({"answer", "request"});
+  EXPECT_EQ(transactions_.commits, 2);
+}
+
+TEST_P(TransactionLaneTest, ACrashAfterALostAnswerToTheCommitIsFoundOut) {
+  Begin();
+  tier_.Connect();
+  Init();
+  for (const Fault fault : {Fault::kLoseAnswer, Fault::kLoseRequest}) {
+    transactions_.end_faults.push_back(fault);
+    PutTransaction(fault == Fault::kLoseAnswer ? "answer" : "request");
+    CrashAndRestart();
+    Reconnect();
+    Init();
+    EXPECT_EQ(Backlog(), 0);
+  }
+  ExpectOnce({"answer", "request"});
+  EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+}
+
+TEST_P(TransactionLaneTest, BatchesWaitWhileTheLastTransactionIsBeingEnded) {
+  Begin();
+  tier_.Connect();
+  Init();
+  transactions_.busy_answers = 3;
+  transactions_.loading_answers = 2;
+  PutTransaction("x");
+  EXPECT_EQ(Backlog(), 0);
+  ExpectOnce({"x"});
+  EXPECT_EQ(metrics_.upstream_transactions.With("failed").Value(), 0);
+}
+
+TEST_P(TransactionLaneTest, ALostProduceAbortsAndTheWholeIsDeliveredOnce) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.faults.push_back({.kind = Kind::kLoseAnswer});
+  PutTransaction("x");
+  clock_.Advance(std::chrono::seconds(1));
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  ExpectOnce({"x"});
+}
+
+TEST_P(TransactionLaneTest, ARefusedStreamHoldsItsTransactionAndNoOther) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  Init();
+  ASSERT_EQ(Put("a", 0, {"held"}), ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 1, {"held"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"free"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  tier_.faults.push_back(
+      {.kind = Kind::kRefuse, .error = ErrorCode::kTopicAuthorizationFailed, .topic = "a"});
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(tier_.Values("b", 0), Values{"free"});
+  EXPECT_EQ(tier_.Values("a", 0), Values{});
+  EXPECT_EQ(tier_.Values("a", 1), Values{});
+  clock_.Advance(std::chrono::seconds(60));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"held"});
+  EXPECT_EQ(tier_.Values("a", 1), Values{"held"});
+}
+
+TEST_P(TransactionLaneTest, TransactionalDeliveryKeepsProgressInTheTier) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Begin();
+  tier_.Connect();
+  for (int i = 0; i < 10; ++i) Produce("a", 0, {std::to_string(i)});
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ((transactions_.progress[{"a", 0}]), 10);
+  transactions_.end_faults.push_back(Fault::kLoseAnswer);
+  for (int i = 10; i < 20; ++i) Produce("a", 0, {std::to_string(i)});
+  CrashAndRestart();
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  Values expected;
+  for (int i = 0; i < 20; ++i) expected.push_back(std::to_string(i));
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+}
+
+TEST_P(TransactionLaneTest, AutoTakesOldRecordsInTransactionsAndFreshOnesWithout) {
+  lane_options_.mode = DeliveryMode::kAuto;
+  Begin();
+  const int64_t old = clock_.wall_clock_ms() - int64_t{13} * 3600 * 1000;
+  Produce("a", 0, Values{"fresh 1"});
+  Produce("a", 0, Batch{.values = {"old 1"}, .timestamp = old});
+  Produce("a", 0, Batch{.values = {"old 2"}, .timestamp = old});
+  Produce("a", 0, Values{"fresh 2"});
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"fresh 1", "old 1", "old 2", "fresh 2"}));
+  std::vector<bool> transactional;
+  for (const std::string& batch : tier_.logs[{"a", 0}].batches) {
+    transactional.push_back(kafka::RecordBatchView(batch).header().transactional());
+  }
+  EXPECT_EQ(transactional, (std::vector<bool>{false, true, true, false}));
+}
+
+TEST_P(TransactionLaneTest, AutoGoesByWhatTheTierSaysOfItsMemory) {
+  lane_options_.mode = DeliveryMode::kAuto;
+  transactions_.expiration_ms = std::to_string(3600 * 1000);
+  Begin();
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(1));
+  for (const int64_t minutes : {20, 40}) {
+    Produce("a", 0, Batch{.values = {"x"}, .timestamp = clock_.wall_clock_ms() - minutes * 60'000});
+  }
+  EXPECT_EQ(Backlog(), 0);
+  const auto& batches = tier_.logs[{"a", 0}].batches;
+  ASSERT_EQ(batches.size(), 2);
+  EXPECT_FALSE(kafka::RecordBatchView(batches[0]).header().transactional());
+  EXPECT_TRUE(kafka::RecordBatchView(batches[1]).header().transactional());
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocols, TransactionLaneTest, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Second" : "First"; });
+
+}  // namespace
+}  // namespace holdfast::agent

@@ -1,0 +1,219 @@
+// What a scripted tier has of transactions: the coordinator of one transactional id and the group
+// that its progress is kept in, in both forms of the protocol. Aborted batches leave the logs, so
+// that these hold what a read_committed consumer sees once the transaction has ended.
+//
+//   ScriptedTransactions transactions(/*second=*/true);
+//   tier.transactions = &transactions;
+//   cache.Learn(transactions.ApiVersions());
+//
+// Threads: that of the tier.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kafka/api/add_offsets_to_txn.h"
+#include "kafka/api/add_partitions_to_txn.h"
+#include "kafka/api/api_versions.h"
+#include "kafka/api/describe_configs.h"
+#include "kafka/api/end_txn.h"
+#include "kafka/api/find_coordinator.h"
+#include "kafka/api/init_producer_id.h"
+#include "kafka/api/offset_fetch.h"
+#include "kafka/api/txn_offset_commit.h"
+#include "kafka/codec.h"
+#include "kafka/record_batch.h"
+
+namespace holdfast::test {
+
+class ScriptedTransactions {
+ public:
+  using Partition = std::pair<std::string, int32_t>;
+  using Log = std::vector<std::string>;
+  enum class Fault : uint8_t { kNone, kLoseRequest, kLoseAnswer };
+  enum class Served : uint8_t { kAnswered, kLost };
+
+  static constexpr int32_t kNode = 1;
+
+  explicit ScriptedTransactions(bool second) : second_(second) {}
+
+  [[nodiscard]] kafka::ApiVersionsResponse ApiVersions() const {
+    kafka::ApiVersionsResponse response;
+    const auto add = [&](const kafka::Api& api) {
+      response.api_keys.push_back(
+          {.api_key = api.key, .min_version = api.oldest, .max_version = api.newest});
+    };
+    add(kafka::AddPartitionsToTxnRequest::kApi);
+    add(kafka::EndTxnRequest::kApi);
+    response.finalized_features.push_back(
+        {.name = "transaction.version", .max_version_level = int16_t(second_ ? 2 : 1)});
+    return response;
+  }
+
+  // Whether a transactional batch may be stored.
+  kafka::ErrorCode Check(const Partition& partition, std::string_view batch) {
+    const kafka::BatchHeader header = kafka::RecordBatchView(batch).header();
+    if (!header.transactional()) return kafka::ErrorCode::kNone;
+    if (header.producer.id != producer_id || header.producer.epoch != epoch) {
+      return kafka::ErrorCode::kInvalidProducerEpoch;
+    }
+    if (busy_answers > 0) {
+      --busy_answers;
+      return kafka::ErrorCode::kConcurrentTransactions;
+    }
+    if (!second_ && !added_.contains(partition)) return kafka::ErrorCode::kInvalidTxnState;
+    return kafka::ErrorCode::kNone;
+  }
+  void Stored(Log& log) { open_.emplace_back(&log, log.back()); }
+
+  // None: not one of its APIs.
+  template <class Answer>
+  std::optional<Served> Serve(std::string_view frame, const kafka::RequestHeader& header,
+                              Answer answer) {
+    asked.push_back(header.api_key);
+    switch (header.api_key) {
+      case kafka::FindCoordinatorRequest::kApi.key:
+        answer(Find(*kafka::DecodeRequest<kafka::FindCoordinatorRequest>(frame, header)));
+        return Served::kAnswered;
+      case kafka::InitProducerIdRequest::kApi.key:
+        answer(Init());
+        return Served::kAnswered;
+      case kafka::AddPartitionsToTxnRequest::kApi.key:
+        answer(Add(*kafka::DecodeRequest<kafka::AddPartitionsToTxnRequest>(frame, header)));
+        return Served::kAnswered;
+      case kafka::AddOffsetsToTxnRequest::kApi.key:
+        answer(kafka::AddOffsetsToTxnResponse());
+        return Served::kAnswered;
+      case kafka::TxnOffsetCommitRequest::kApi.key:
+        answer(Store(*kafka::DecodeRequest<kafka::TxnOffsetCommitRequest>(frame, header)));
+        return Served::kAnswered;
+      case kafka::OffsetFetchRequest::kApi.key:
+        answer(Fetch(*kafka::DecodeRequest<kafka::OffsetFetchRequest>(frame, header)));
+        return Served::kAnswered;
+      case kafka::DescribeConfigsRequest::kApi.key:
+        answer(Describe());
+        return Served::kAnswered;
+      case kafka::EndTxnRequest::kApi.key:
+        return End(*kafka::DecodeRequest<kafka::EndTxnRequest>(frame, header), answer);
+      default:
+        return std::nullopt;
+    }
+  }
+
+  std::deque<Fault> end_faults;  // One for each EndTxn to come.
+  int busy_answers = 0;        // As many batches are refused: the last transaction is being ended.
+  int loading_answers = 0;     // As many calls find a coordinator that is not ready.
+  std::vector<int16_t> asked;  // API keys.
+  std::string expiration_ms = "86400000";
+  std::map<Partition, int64_t> progress;
+  int64_t producer_id = 9000;
+  int16_t epoch = -1;
+  int commits = 0;
+
+ private:
+  kafka::FindCoordinatorResponse Find(const kafka::FindCoordinatorRequest& request) {
+    kafka::FindCoordinatorResponse response;
+    response.coordinators.push_back({.key = request.coordinator_keys[0], .node_id = kNode});
+    if (loading_answers > 0) {
+      --loading_answers;
+      response.coordinators[0].error_code = kafka::ErrorCode::kCoordinatorNotAvailable;
+    }
+    return response;
+  }
+  kafka::InitProducerIdResponse Init() {
+    Finish(/*commit=*/false);
+    ++epoch;
+    return {.producer_id = producer_id, .producer_epoch = epoch};
+  }
+  kafka::AddPartitionsToTxnResponse Add(const kafka::AddPartitionsToTxnRequest& request) {
+    kafka::AddPartitionsToTxnResponse response;
+    for (const auto& topic : request.v3_and_below_topics) {
+      auto& result = response.results_by_topic_v3_and_below.emplace_back();
+      result.name = topic.name;
+      for (const int32_t index : topic.partitions) {
+        added_.emplace(topic.name, index);
+        result.results_by_partition.push_back({.partition_index = index});
+      }
+    }
+    return response;
+  }
+  kafka::TxnOffsetCommitResponse Store(const kafka::TxnOffsetCommitRequest& request) {
+    kafka::TxnOffsetCommitResponse response;
+    for (const auto& topic : request.topics) {
+      auto& result = response.topics.emplace_back();
+      result.name = topic.name;
+      for (const auto& partition : topic.partitions) {
+        pending_[{std::string(topic.name), partition.partition_index}] = partition.committed_offset;
+        result.partitions.push_back({.partition_index = partition.partition_index});
+      }
+    }
+    return response;
+  }
+  kafka::OffsetFetchResponse Fetch(const kafka::OffsetFetchRequest& request) {
+    kafka::OffsetFetchResponse response;
+    auto& group = response.groups.emplace_back();
+    for (const auto& topic : *request.groups[0].topics) {
+      auto& result = group.topics.emplace_back();
+      result.name = topic.name;
+      for (const int32_t index : topic.partition_indexes) {
+        const auto known = progress.find({std::string(topic.name), index});
+        result.partitions.push_back(
+            {.partition_index = index,
+             .committed_offset = known == progress.end() ? -1 : known->second,
+             .metadata = ""});
+      }
+    }
+    return response;
+  }
+  kafka::DescribeConfigsResponse Describe() {
+    kafka::DescribeConfigsResponse response;
+    auto& result = response.results.emplace_back();
+    result.configs.emplace_back().name = "producer.id.expiration.ms";
+    result.configs[0].value = expiration_ms;
+    return response;
+  }
+  template <class Answer>
+  Served End(const kafka::EndTxnRequest& request, Answer answer) {
+    Fault fault = Fault::kNone;
+    if (!end_faults.empty()) {
+      fault = end_faults.front();
+      end_faults.pop_front();
+    }
+    if (fault == Fault::kLoseRequest) return Served::kLost;
+    if (request.producer_epoch != epoch) {
+      answer(kafka::EndTxnResponse{.error_code = kafka::ErrorCode::kProducerFenced});
+      return Served::kAnswered;
+    }
+    Finish(request.committed);
+    if (second_) ++epoch;
+    if (fault == Fault::kLoseAnswer) return Served::kLost;
+    kafka::EndTxnResponse response;
+    if (second_) response = {.producer_id = producer_id, .producer_epoch = epoch};
+    answer(response);
+    return Served::kAnswered;
+  }
+  void Finish(bool commit) {
+    if (commit) {
+      ++commits;
+      for (const auto& [partition, offset] : pending_) progress[partition] = offset;
+    } else {
+      for (const auto& [log, batch] : open_) std::erase(*log, batch);
+    }
+    open_.clear();
+    pending_.clear();
+    added_.clear();
+  }
+
+  const bool second_;
+  std::set<Partition> added_;
+  std::map<Partition, int64_t> pending_;
+  std::vector<std::pair<Log*, std::string>> open_;
+};
+
+}  // namespace holdfast::test
