@@ -11,9 +11,6 @@
 #include "bench/ingest.h"
 
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,6 +30,7 @@
 
 #include "base/endian.h"
 #include "base/random.h"
+#include "bench/client.h"
 #include "bench/samples.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
@@ -60,53 +58,6 @@ struct Settings {
 
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-int Connect(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) Die("\"" + address + "\" is not HOST:PORT");
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(address.substr(0, colon).c_str(), address.substr(colon + 1).c_str(), &hints,
-                  &found) != 0) {
-    Die("cannot resolve " + address);
-  }
-  const int fd = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
-  if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0)
-    Die("cannot connect to " + address);
-  freeaddrinfo(found);
-  const int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  return fd;
-}
-
-template <class Request>
-base::Buffer Encode(const Request& request, int16_t version) {
-  auto frame = kafka::EncodeRequest(request, version, 1, "ingest_bench");
-  if (!frame) Die(frame.error().message);
-  return *std::move(frame);
-}
-
-void WriteAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (n <= 0) Die("the server closed the connection");
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-}
-
-std::string ReadFrame(int fd) {
-  auto read_exactly = [fd](size_t size) {
-    std::string bytes(size, '\0');
-    for (size_t at = 0; at < size;) {
-      const ssize_t n = recv(fd, bytes.data() + at, size - at, 0);
-      if (n <= 0) Die("the server closed the connection");
-      at += static_cast<size_t>(n);
-    }
-    return bytes;
-  };
-  return read_exactly(base::LoadBig<uint32_t>(read_exactly(4).data()));
 }
 
 // Sorted latencies in milliseconds, read by quantile.
