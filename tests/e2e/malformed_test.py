@@ -123,8 +123,11 @@ class Malformed:
         for size in range(14, len(body), 7):
             self.assert_closed(frame(body[:size]))
 
-    def test_bytes_left_over_after_the_fields(self):
-        self.assert_closed(frame(header(API_VERSIONS, 0) + b"more"))
+    def test_bytes_left_over_after_the_fields_are_ignored_as_by_kafka(self):
+        peer = Peer(self.victim().address)
+        peer.send(frame(header(API_VERSIONS, 0) + b"more"))
+        self.assertEqual(struct.unpack(">ih", peer.receive()[:6]), (7, 0))
+        peer.close()
 
     def test_an_unknown_api(self):
         self.assert_closed(frame(header(999, 0)))
