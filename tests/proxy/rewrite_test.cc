@@ -118,11 +118,12 @@ TEST(RewriteTest, ACoordinatorWithoutALocalPortIsNotAvailable) {
 }
 
 TEST(RewriteTest, EndpointsOfNewLeadersAreOurs) {
+  const LocalAddresses local = Local({9, 1});
   kafka::ProduceResponse response;
   response.node_endpoints.push_back({.node_id = 1, .host = "secret", .port = 1});
   response.node_endpoints.push_back({.node_id = 2, .host = "secret", .port = 2});
   EXPECT_EQ(NodesIn(response), (std::vector<int32_t>{1, 2}));
-  Rewrite(response, Local({9, 1}));
+  Rewrite(response, local);
   ASSERT_EQ(response.node_endpoints.size(), 1);
   EXPECT_EQ(response.node_endpoints[0].port, 7001);
   EXPECT_EQ(kafka::EncodeResponse(response, 10, 1).view().find("secret"), std::string_view::npos);
@@ -131,7 +132,7 @@ TEST(RewriteTest, EndpointsOfNewLeadersAreOurs) {
   tail.node_endpoints.push_back({.node_id = 1, .host = "secret", .port = 1, .rack = "r"});
   tail.node_endpoints.push_back({.node_id = 2, .host = "secret", .port = 2});
   EXPECT_EQ(NodesIn(tail), (std::vector<int32_t>{1, 2}));
-  Rewrite(tail, Local({9, 1}));
+  Rewrite(tail, local);
   ASSERT_EQ(tail.node_endpoints.size(), 1);
   EXPECT_EQ(tail.node_endpoints[0].host, "local.test");
   EXPECT_EQ(tail.node_endpoints[0].rack, "r");
