@@ -80,6 +80,8 @@ class TransparencyTest(apache_kafka.Case):
         for commit in (True, False, True):
             producer.begin_transaction()
             producer.produce("t", "committed" if commit else "aborted", partition=0)
+            # Else the client may end a transaction that the tier has not heard of yet: error 48.
+            producer.flush(30)
             producer.commit_transaction(30) if commit else producer.abort_transaction(30)
         self.assertEqual(self.agent_.metric("holdfast_agent_acknowledged_records_total"), 0)
         out = self.through(TOOLS + "consumer.ConsoleConsumer", "--topic", "t", "--from-beginning",

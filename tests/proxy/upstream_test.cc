@@ -16,7 +16,8 @@ using kafka::ErrorCode;
 
 class UpstreamTest : public net::LoopbackTest, public TierObserver {
  protected:
-  ~UpstreamTest() override {
+  // Not in the destructor: until the upstream is gone, its loop calls the observer that this is.
+  void TearDown() override {
     first_->loop().RunAndWait([this] { upstream_.reset(); });
   }
 
