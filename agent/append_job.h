@@ -1,6 +1,7 @@
 // One produce request on its way through the agent: to the spool's writer, perhaps into the line of
 // those that wait for room (agent/waiting_appends.h), perhaps among those that wait for the tier
 // (agent/waiting_acks.h), and back to its client. Whoever holds it completes it, or hands it on.
+// One of an open local transaction is asked for room only, and goes back to its coordinator.
 //
 // Threads: one at a time.
 #pragma once
@@ -10,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "agent/spool_usage.h"
 #include "agent/topic_policy.h"
+#include "base/unique_function.h"
 #include "proxy/record_sink.h"
 #include "spool/spool.h"
 
@@ -28,6 +31,10 @@ struct AppendJob {
     int64_t end = -1;  // Behind its last record in the stream, if it is stored.
     TopicPolicy::Acks acks = TopicPolicy::Acks::kLocal;
     bool for_client = false;  // While it waits: for its client's account, not its topic's.
+    // With on_room: what its transaction has of its topic and its client already, and the answer.
+    uint64_t topic_has = 0;
+    uint64_t client_has = 0;
+    SpoolUsage::Room room;
   };
 
   explicit AppendJob(std::unique_ptr<proxy::SinkRequest> of) : request(std::move(of)) {
@@ -50,6 +57,7 @@ struct AppendJob {
            request->entries[at].error == kafka::ErrorCode::kNone;
   }
   static void Complete(std::unique_ptr<AppendJob> job) {
+    if (job->on_room) return std::exchange(job->on_room, {})(std::move(job));
     proxy::SinkRequest& target = *job->request;
     target.Complete(std::move(job->request));
   }
@@ -59,6 +67,9 @@ struct AppendJob {
   size_t bytes = 0;
   uint64_t ticket = 0;       // Its place among those that wait for room; 0: none so far.
   base::TimePoint deadline;  // Of that wait.
+  // Set: room is kept for the entries, and nothing is appended. Takes the place of the request's
+  // own Complete.
+  base::UniqueFunction<void(std::unique_ptr<AppendJob>)> on_room;
 };
 
 }  // namespace holdfast::agent

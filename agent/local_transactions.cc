@@ -28,6 +28,13 @@ proxy::LocalTransactions::Producer ProducerOf(const LocalProducerRecord& record)
   return {.id = record.id, .epoch = record.epoch};
 }
 
+kafka::SequencedBatch SequencedOf(std::string_view batch,
+                                  proxy::LocalTransactions::Protocol protocol) {
+  auto sequenced = kafka::SequencedBatch::FromHeader(kafka::RecordBatchView(batch).header());
+  sequenced.transactions_v2 = protocol == proxy::LocalTransactions::Protocol::kSecond;
+  return sequenced;
+}
+
 void RefuseAll(std::unique_ptr<proxy::SinkRequest> request, ErrorCode error,
                const std::string& message) {
   for (proxy::SinkEntry& entry : request->entries) {
@@ -46,6 +53,7 @@ struct LocalTransactions::Batch {
   std::string bytes;
   uint32_t record_count = 0;
   int64_t max_timestamp_ms = -1;
+  SpoolUsage::Room room;
 };
 
 struct LocalTransactions::Coordinated {
@@ -95,24 +103,28 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
     for (const Batch& batch : batches_) {
       const spool::StreamId stream =
           transaction.OpenStream(StreamName(batch.topic, batch.partition));
+      const OwnerId owner = usage.OwnerOf(transaction, batch.room.client);
       const int64_t base = transaction.Append({.stream = stream,
                                                .bytes = batch.bytes,
                                                .record_count = batch.record_count,
                                                .max_timestamp_ms = batch.max_timestamp_ms,
-                                               .tag = TagOf(kafka::Producer())});
+                                               .tag = TagOf(kafka::Producer(), owner)});
       usage.Topic(stream, batch.topic);
-      usage.Append(stream, /*owner=*/0, batch.bytes.size());
+      SpoolUsage::GiveBack(batch.room);
+      usage.Append(stream, owner, batch.bytes.size());
       auto& range = ranges.try_emplace(stream.value(), stream, base, base).first->second;
       range.end = base + batch.record_count;
     }
     for (const auto& [id, range] : ranges) committed_.ranges.push_back(range);
     transaction.Put(committed_.Key(), committed_.Serialize());
+    applied_ = true;
   }
 
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) {
       base::Log(base::LogLevel::kWarn, "transaction", "{}: not recorded: {}", transactional_id_,
                 result.error().message);
+      TakeRoomAgain(result.error());
     }
     loop_.Post([owner = owner_, id = std::move(transactional_id_), ok = result.has_value(),
                 batches = std::move(batches_), committed = std::move(committed_)]() mutable {
@@ -140,6 +152,17 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
   std::vector<Batch> TakeBack() { return std::move(batches_); }
 
  private:
+  // The transaction stays open, and whoever ends it tries again.
+  void TakeRoomAgain(const base::Error& error) {
+    if (applied_) {
+      for (const Batch& batch : batches_) SpoolUsage::Keep(batch.room);
+    }
+    const bool may_drop = std::ranges::any_of(batches_, [](const Batch& batch) {
+      return batch.room.topic->topic.when_full == WhenFull::kDropOldest;
+    });
+    if (error.code == base::Code::kFull && may_drop) records_.DropForRoom(bytes_);
+  }
+
   base::Executor& loop_;
   RecordLog& records_;
   const std::weak_ptr<LocalTransactions*> owner_;
@@ -147,6 +170,7 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
   const LocalProducerRecord record_;
   std::vector<Batch> batches_;
   const size_t bytes_;
+  bool applied_ = false;
   CommittedTransaction committed_;
 };
 
@@ -377,31 +401,60 @@ void LocalTransactions::DoAppend(Coordinated& producer, Protocol protocol,
             return RefuseAll(std::move(request), ErrorCode::kNotEnoughReplicas,
                              "the spool takes no more for now");
           }
-          for (proxy::SinkEntry& entry : request->entries) AppendEntry(producer, protocol, entry);
-          context_.metrics.local_transaction_bytes.Set(static_cast<double>(bytes_));
-          proxy::SinkRequest& target = *request;
-          target.Complete(std::move(request));
+          KeepRoom(producer, protocol, std::move(request));
         });
 }
 
-void LocalTransactions::AppendEntry(Coordinated& producer, Protocol protocol,
-                                    proxy::SinkEntry& entry) {
+// Nothing else happens to the producer until the answer is there, so what was checked stays true.
+void LocalTransactions::KeepRoom(Coordinated& producer, Protocol protocol,
+                                 std::unique_ptr<proxy::SinkRequest> request) {
+  auto job = std::make_unique<AppendJob>(std::move(request));
+  std::vector<size_t> admitted;
+  for (size_t at = 0; at < job->entries.size(); ++at) {
+    proxy::SinkEntry& entry = job->request->entries[at];
+    if (!Admit(producer, protocol, entry)) {
+      job->entries[at].step = AppendJob::Step::kDone;
+      continue;
+    }
+    admitted.push_back(at);
+    job->entries[at].client_has = producer.bytes - entry.batch.size();
+    for (const Batch& batch : producer.batches) {
+      if (batch.topic == entry.topic) job->entries[at].topic_has += batch.bytes.size();
+    }
+  }
+  if (admitted.empty()) return AppendJob::Complete(std::move(job));
+  producer.writing = true;
+  job->on_room = [&loop = context_.loop, owner = std::weak_ptr<LocalTransactions*>(self_),
+                  id = producer.transactional_id, protocol,
+                  admitted = std::move(admitted)](std::unique_ptr<AppendJob> judged) mutable {
+    loop.Post([owner = std::move(owner), id = std::move(id), protocol,
+               admitted = std::move(admitted), judged = std::move(judged)]() mutable {
+      const auto alive = owner.lock();
+      if (!alive || *alive == nullptr) return;
+      Coordinated& asked = *(*alive)->producers_.at(id);
+      asked.writing = false;
+      (*alive)->TakeIn(asked, protocol, std::move(judged), admitted);
+      (*alive)->RunWaiting(asked);
+    });
+  };
+  context_.records.KeepRoom(std::move(job));
+}
+
+bool LocalTransactions::Admit(Coordinated& producer, Protocol protocol, proxy::SinkEntry& entry) {
   const auto refuse = [&](ErrorCode error, std::string message) {
     entry.error = error;
     entry.message = std::move(message);
+    return false;
   };
   const Coordinated::Partition partition(entry.topic, entry.partition);
   if (protocol == Protocol::kFirst && !producer.partitions.contains(partition)) {
     return refuse(ErrorCode::kInvalidTxnState, "the partition was not added to the transaction");
   }
-  const kafka::BatchHeader header = kafka::RecordBatchView(entry.batch).header();
-  auto sequenced = kafka::SequencedBatch::FromHeader(header);
-  sequenced.transactions_v2 = protocol == Protocol::kSecond;
-  kafka::ProducerTable& table = producer.sequences[partition];
-  kafka::ProducerVerdict verdict = table.Check(sequenced);
+  kafka::ProducerVerdict verdict =
+      producer.sequences[partition].Check(SequencedOf(entry.batch, protocol));
   if (verdict.kind == kafka::ProducerVerdict::Kind::kDuplicate) {
     context_.metrics.duplicate_batches.Add();
-    return;
+    return false;
   }
   if (verdict.kind == kafka::ProducerVerdict::Kind::kRefuse) {
     return refuse(verdict.error, std::move(verdict.message));
@@ -415,14 +468,35 @@ void LocalTransactions::AppendEntry(Coordinated& producer, Protocol protocol,
   if (bytes_ + entry.batch.size() > options_.memory_max) {
     return refuse(ErrorCode::kNotEnoughReplicas, "too much is in open transactions for now");
   }
-  table.Record(sequenced, {.base_offset = -1, .timestamp = context_.loop.WallClockMs()});
   producer.bytes += entry.batch.size();
   bytes_ += entry.batch.size();
-  producer.batches.push_back({.topic = partition.first,
-                              .partition = partition.second,
-                              .bytes = std::string(entry.batch),
-                              .record_count = static_cast<uint32_t>(sequenced.record_count),
-                              .max_timestamp_ms = header.max_timestamp});
+  return true;
+}
+
+// What has room becomes part of the transaction.
+void LocalTransactions::TakeIn(Coordinated& producer, Protocol protocol,
+                               std::unique_ptr<AppendJob> job,
+                               const std::vector<size_t>& admitted) {
+  for (const size_t at : admitted) {
+    const proxy::SinkEntry& entry = job->request->entries[at];
+    if (entry.error != ErrorCode::kNone) {
+      producer.bytes -= entry.batch.size();
+      bytes_ -= entry.batch.size();
+      continue;
+    }
+    const kafka::SequencedBatch sequenced = SequencedOf(entry.batch, protocol);
+    producer.sequences[{std::string(entry.topic), entry.partition}].Record(
+        sequenced, {.base_offset = -1, .timestamp = context_.loop.WallClockMs()});
+    producer.batches.push_back(
+        {.topic = std::string(entry.topic),
+         .partition = entry.partition,
+         .bytes = std::string(entry.batch),
+         .record_count = static_cast<uint32_t>(sequenced.record_count),
+         .max_timestamp_ms = kafka::RecordBatchView(entry.batch).max_timestamp(),
+         .room = job->entries[at].room});
+  }
+  context_.metrics.local_transaction_bytes.Set(static_cast<double>(bytes_));
+  AppendJob::Complete(std::move(job));
 }
 
 void LocalTransactions::End(std::string transactional_id, Producer who, bool commit,
@@ -508,6 +582,9 @@ void LocalTransactions::Drop(Coordinated& producer, std::string_view outcome) {
   if (had) context_.metrics.local_transactions.With(outcome).Add();
   producer.lost = false;
   producer.partitions.clear();
+  std::vector<SpoolUsage::Room> rooms;
+  for (const Batch& batch : producer.batches) rooms.push_back(batch.room);
+  if (!rooms.empty()) context_.records.GiveBack(std::move(rooms));
   producer.batches.clear();
   bytes_ -= std::exchange(producer.bytes, 0);
   producer.timer.Cancel();

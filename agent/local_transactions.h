@@ -12,6 +12,10 @@
 // InitProducerId fences the producers before it, a transaction that is open for longer than its
 // timeout is aborted and its producer fenced, an end that is asked for again gets the same answer.
 //
+// The limits of topics and clients, and the spool's own, are looked at when a batch comes, by the
+// rules of all other batches (agent/waiting_appends.h): room is kept for it until the end of the
+// transaction, so that a commit is refused only if others have filled the disk meanwhile.
+//
 // Ownership: what the context names outlives it.
 // Threads: the loop, on which the work is done, but for the calls of proxy::LocalTransactions.
 // Shutdown: destroyed on the loop; what waits then is answered with errors or, if the loop stops,
@@ -104,7 +108,12 @@ class LocalTransactions final : public proxy::LocalTransactions {
   void Begin(Coordinated& producer, base::UniqueFunction<void(kafka::ErrorCode)> then);
   void DoAppend(Coordinated& producer, Protocol protocol,
                 std::unique_ptr<proxy::SinkRequest> request);
-  void AppendEntry(Coordinated& producer, Protocol protocol, proxy::SinkEntry& entry);
+  void KeepRoom(Coordinated& producer, Protocol protocol,
+                std::unique_ptr<proxy::SinkRequest> request);
+  // False: the entry has its answer.
+  bool Admit(Coordinated& producer, Protocol protocol, proxy::SinkEntry& entry);
+  void TakeIn(Coordinated& producer, Protocol protocol, std::unique_ptr<AppendJob> job,
+              const std::vector<size_t>& admitted);
   void DoEnd(Coordinated& producer, const Producer& who, bool commit, Protocol protocol,
              OnProducer done);
   void TimeOut(Coordinated& producer);

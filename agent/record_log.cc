@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -61,7 +63,11 @@ class RecordLog::AppendOperation final : public spool::Operation {
   void Apply(spool::Transaction& transaction) override {
     for (size_t at = 0; at < job_->entries.size(); ++at) {
       if (job_->entries[at].step != AppendJob::Step::kTry) continue;
-      log_.ApplyEntry(transaction, *job_, at);
+      if (job_->on_room) {
+        log_.ApplyRoom(*job_, at);
+      } else {
+        log_.ApplyEntry(transaction, *job_, at);
+      }
       applied_.push_back(at);
     }
   }
@@ -82,6 +88,7 @@ class RecordLog::AppendOperation final : public spool::Operation {
       }
       entry.step = AppendJob::Step::kTry;
       entry.end = -1;
+      if (entry.room.topic != nullptr) SpoolUsage::GiveBack(std::exchange(entry.room, {}));
     }
   }
 
@@ -192,6 +199,39 @@ void RecordLog::Finish(std::unique_ptr<AppendJob> job,
   for (size_t at = 0; at < job->entries.size(); ++at) wants_tier |= job->WantsTier(at);
   if (wants_tier && sinks_.wait_for_tier) return sinks_.wait_for_tier(std::move(job));
   AppendJob::Complete(std::move(job));
+}
+
+void RecordLog::GiveBack(std::vector<SpoolUsage::Room> rooms) {
+  writer_->Post([this, rooms = std::move(rooms)] {
+    for (const SpoolUsage::Room& room : rooms) SpoolUsage::GiveBack(room);
+    waiting_appends_->OnRoom();
+  });
+}
+
+void RecordLog::DropForRoom(uint64_t bytes) {
+  if (sinks_.drop_oldest) sinks_.drop_oldest({}, bytes);
+}
+
+void RecordLog::ApplyRoom(AppendJob& job, size_t at) {
+  const proxy::SinkEntry& entry = job.request->entries[at];
+  AppendJob::Entry& own = job.entries[at];
+  SpoolUsage::Account& topic = usage_.Topic(entry.topic);
+  SpoolUsage::Account* const client = usage_.Client(job.request->client);
+  const uint64_t bytes = entry.batch.size();
+  own.step = AppendJob::Step::kDone;
+  // Waiting does not help a transaction that fills its account by itself.
+  const auto alone = [bytes](uint64_t has, uint64_t bytes_max) {
+    return bytes_max != 0 && has > 0 && has + bytes > bytes_max;
+  };
+  if (alone(own.topic_has, topic.topic.bytes_max) ||
+      (client != nullptr && alone(own.client_has, client->client.bytes_max))) {
+    metrics_.full.With("refused").Add();
+    return job.Refuse(at, ErrorCode::kRecordListTooLarge,
+                      "the transaction has more than the bytes_max of its topic or client");
+  }
+  if (!HasRoom(job, at, topic, client)) return;
+  own.room = {.topic = &topic, .client = client, .bytes = bytes};
+  SpoolUsage::Keep(own.room);
 }
 
 bool RecordLog::HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,

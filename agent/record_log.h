@@ -15,8 +15,8 @@
 //
 // Ownership: outlives the spool, for which it is the owner; the spool outlives all calls of Append
 //   and NewProducerId.
-// Threads: Append, Charge, NewProducerId, SetPolicies and Close from any thread; the Owner's calls
-//   and usage() on the spool's writer.
+// Threads: Append, KeepRoom, GiveBack, Charge, NewProducerId, SetPolicies and Close from any
+//   thread; the Owner's calls, usage() and DropForRoom on the spool's writer.
 // Shutdown: Close, then close the spool: requests are refused from then on.
 // Limits: those of the spool. A request that it does not take is refused with NOT_ENOUGH_REPLICAS,
 //   the code on which Java's client and librdkafka both wait and send again without asking first.
@@ -89,6 +89,12 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   [[nodiscard]] const KeptState& kept() const { return kept_; }
 
   void Append(std::unique_ptr<proxy::SinkRequest> request) override;
+  // Judges a job with on_room by all limits, as if it were appended.
+  void KeepRoom(std::unique_ptr<AppendJob> job) { Submit(std::move(job)); }
+  void GiveBack(std::vector<SpoolUsage::Room> rooms);
+  // A transaction was too large for what is left of the spool: the oldest of topics that allow it
+  // are dropped. On the writer.
+  void DropForRoom(uint64_t bytes);
   base::Duration Charge(const proxy::SinkRequest& request, base::TimePoint now) override {
     return rates_.Charge(request, now);
   }
@@ -106,6 +112,7 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   base::Result<> LoadKept(const spool::StateView& state);
   void Submit(std::unique_ptr<AppendJob> job);
   void ApplyEntry(spool::Transaction& transaction, AppendJob& job, size_t at);
+  void ApplyRoom(AppendJob& job, size_t at);
   // False: it has its answer, or waits.
   bool HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
                const SpoolUsage::Account* client);

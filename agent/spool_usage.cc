@@ -129,6 +129,16 @@ OwnerId SpoolUsage::OwnerOf(spool::Transaction& transaction, Account* client) {
   return id;
 }
 
+void SpoolUsage::Keep(const Room& room) {
+  room.topic->kept += room.bytes;
+  if (room.client != nullptr) room.client->kept += room.bytes;
+}
+
+void SpoolUsage::GiveBack(const Room& room) {
+  room.topic->kept -= room.bytes;
+  if (room.client != nullptr) room.client->kept -= room.bytes;
+}
+
 void SpoolUsage::Append(spool::StreamId stream, OwnerId owner, uint64_t bytes) {
   const auto add = [bytes](Counts& counts) {
     counts.appended += bytes;
@@ -226,7 +236,7 @@ void SpoolUsage::Checkpoint(spool::Transaction& transaction) {
     owner = owners_.erase(owner);
   }
   std::erase_if(clients_, [](const auto& client) {
-    return client.second.owner == 0 && client.second.waiting == 0;
+    return client.second.owner == 0 && client.second.waiting == 0 && client.second.kept == 0;
   });
 }
 

@@ -56,6 +56,7 @@ class SpoolUsage {
   struct Account {
     std::string name;
     int64_t held = 0;      // Bytes. Less than zero: of a spool that was not counted before.
+    uint64_t kept = 0;     // Bytes that are not in the spool yet, and have their room already.
     uint64_t waiting = 0;  // Entries that wait for room; what comes later waits behind them.
     TopicPolicy topic;     // Of a topic.
     ClientPolicy client;   // Of a client.
@@ -63,7 +64,7 @@ class SpoolUsage {
 
     // Beside `more` that will be held soon. What is larger than the limit goes in alone.
     [[nodiscard]] bool Fits(uint64_t bytes, uint64_t more, uint64_t bytes_max) const {
-      const int64_t before = held + static_cast<int64_t>(more);
+      const int64_t before = held + static_cast<int64_t>(kept + more);
       return bytes_max == 0 || before <= 0 || static_cast<uint64_t>(before) + bytes <= bytes_max;
     }
     [[nodiscard]] bool FitsTopic(uint64_t bytes, uint64_t more = 0) const {
@@ -72,6 +73,13 @@ class SpoolUsage {
     [[nodiscard]] bool FitsClient(uint64_t bytes, uint64_t more = 0) const {
       return Fits(bytes, more, client.bytes_max);
     }
+  };
+
+  // Of a batch of an open local transaction, which is not in the spool before the commit.
+  struct Room {
+    Account* topic = nullptr;
+    Account* client = nullptr;
+    uint64_t bytes = 0;
   };
 
   void SetPolicies(PoliciesPtr policies);
@@ -85,6 +93,11 @@ class SpoolUsage {
   Account* Client(std::string_view client);
   // What goes into the tags of the account's entries. Null: 0.
   OwnerId OwnerOf(spool::Transaction& transaction, Account* client);
+
+  // Room counts as held until it is given back: before the batch is appended, or in its place. It
+  // lives in memory, as the batches do, and survives a failed commit.
+  static void Keep(const Room& room);
+  static void GiveBack(const Room& room);
 
   void Append(spool::StreamId stream, OwnerId owner, uint64_t bytes);
   // Inside the operation that writes the cursor.

@@ -142,6 +142,95 @@ TEST_P(LocalTransactionsTest, SizesAreBounded) {
   EXPECT_EQ(Put("a", 0, {std::string(200, 'z')}, "local-2"), ErrorCode::kNotEnoughReplicas);
 }
 
+// A value that makes a batch of about 1,100 bytes.
+std::string Kilobyte(char fill = '.') { return std::string(1000, fill); }
+
+TEST_P(LocalTransactionsTest, ATopicsLimitCountsForOpenAndCommittedTransactions) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000}}});
+  Init("local-2");
+  const Producer second_producer = producer_;
+  Init();
+  ASSERT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 1, {Kilobyte()}), ErrorCode::kNone);
+  // What is open has its room already, whoever comes.
+  EXPECT_EQ(Produce("a", 0, Values{Kilobyte()}).error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Produce("b", 0, Values{Kilobyte()}).error, ErrorCode::kNone);
+  ASSERT_EQ(Abort(), ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Produce("a", 0, Values{Kilobyte()}).error, ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNotEnoughReplicas);
+  CrashAndRestart();
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000}}});
+  producer_ = second_producer;
+  sequences_.clear();
+  EXPECT_EQ(Put("a", 0, {Kilobyte()}, "local-2"), ErrorCode::kNotEnoughReplicas);
+  Reconnect();
+  EXPECT_EQ(Put("a", 0, {Kilobyte()}, "local-2"), ErrorCode::kNone);
+}
+
+TEST_P(LocalTransactionsTest, AClientsLimitCountsForTransactionsOnAllTopics) {
+  SetPolicies({}, {{.pattern = "greedy", .policy = {.bytes_max = 3000}}});
+  client_ = "greedy";
+  Init();
+  ASSERT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {Kilobyte()}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNotEnoughReplicas);
+  client_ = "modest";
+  EXPECT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  client_ = "greedy";
+  Reconnect();
+  EXPECT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+}
+
+TEST_P(LocalTransactionsTest, ABatchThatWaitsForRoomIsPartOfItsTransaction) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}}});
+  ASSERT_EQ(Produce("a", 0, Values{Kilobyte()}).error, ErrorCode::kNone);
+  Init();
+  ASSERT_EQ(Put("b", 0, {"first"}), ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 0, {Kilobyte('!')}), ErrorCode::kUnknownServerError) << "it waits";
+  ErrorCode ended = ErrorCode::kUnknownServerError;
+  local_->End("local-1", producer_, /*commit=*/true, protocol_,
+              [&](ErrorCode error, Producer /*producer*/) { ended = error; });
+  clock_.RunUntilIdle();
+  EXPECT_EQ(ended, ErrorCode::kUnknownServerError) << "what comes later waits behind it";
+  Reconnect();
+  EXPECT_EQ(answers_.back(), ErrorCode::kNone);
+  EXPECT_EQ(ended, ErrorCode::kNone);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{Kilobyte(), Kilobyte('!')}));
+  EXPECT_EQ(tier_.Values("b", 0), Values{"first"});
+}
+
+TEST_P(LocalTransactionsTest, ATransactionThatFillsItsTopicAloneIsRefusedForGood) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}}});
+  Init();
+  ASSERT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 1, {Kilobyte()}), ErrorCode::kRecordListTooLarge);
+  ASSERT_EQ(Abort(), ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 1, {Kilobyte()}), ErrorCode::kNone);
+}
+
+TEST_P(LocalTransactionsTest, AFullSpoolIsRefusedWhenABatchComesAndACommitIsTriedAgain) {
+  End();
+  spool_.reset();
+  clock_.RunUntilIdle();
+  OpenSpool(4 << 20);
+  Begin();
+  Init();
+  ASSERT_EQ(Put("b", 0, {std::string(200000, '.')}), ErrorCode::kNone);
+  while (Produce("a", 0, Values{std::string(100000, '.')}).error == ErrorCode::kNone) {
+  }
+  EXPECT_EQ(Put("b", 0, {std::string(100000, '.')}), ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Commit(), ErrorCode::kCoordinatorNotAvailable);
+  Reconnect();
+  EXPECT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Values{std::string(200000, '.')});
+}
+
 TEST_P(LocalTransactionsTest, ATierWithoutTransactionsIsNamedAtOnce) {
   kafka::ApiVersionsResponse none;
   none.api_keys.push_back({.api_key = 0, .min_version = 0, .max_version = 12});

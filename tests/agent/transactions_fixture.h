@@ -112,8 +112,9 @@ class TransactionsFixture : public AgentFixture {
     for (const std::string& value : values) {
       builder.Add({.timestamp = clock_.wall_clock_ms(), .value = value});
     }
-    kafka::ErrorCode error = kafka::ErrorCode::kUnknownServerError;
+    kafka::ErrorCode& error = answers_.emplace_back(kafka::ErrorCode::kUnknownServerError);
     auto request = std::make_unique<Appended>(error, topic, std::move(builder).Build());
+    request->client = client_;
     request->entries.push_back(
         {.topic = request->topic, .partition = partition, .batch = request->bytes});
     local_->Append(id, protocol_, std::move(request));
@@ -134,6 +135,13 @@ class TransactionsFixture : public AgentFixture {
     }
     return ended;
   }
+  void SetPolicies(std::vector<Policies::TopicRule> topics,
+                   std::vector<Policies::ClientRule> clients = {}) {
+    const auto policies = std::make_shared<const Policies>(std::move(topics), std::move(clients));
+    log_->SetPolicies(policies);
+    forwarder_->SetPolicies(policies);
+    clock_.RunUntilIdle();
+  }
   kafka::ErrorCode Commit() { return EndTransaction(true).error; }
   kafka::ErrorCode Abort() { return EndTransaction(false).error; }
   int64_t Backlog() {
@@ -153,6 +161,8 @@ class TransactionsFixture : public AgentFixture {
   std::unique_ptr<LocalTransactions> local_;
   Producer producer_;
   std::map<std::pair<std::string, int32_t>, int32_t> sequences_;
+  std::string client_;                    // As whom batches are put.
+  std::deque<kafka::ErrorCode> answers_;  // To them, in their order; kUnknownServerError: none yet.
 
  private:
   struct Appended final : proxy::SinkRequest {
