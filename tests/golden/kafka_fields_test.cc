@@ -30,6 +30,8 @@
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/api/produce.h"
+#include "kafka/api/sasl_authenticate.h"
+#include "kafka/api/sasl_handshake.h"
 #include "kafka/api/sync_group.h"
 #include "kafka/api/txn_offset_commit.h"
 #include "tests/golden/golden.h"
@@ -950,6 +952,32 @@ TEST(KafkaFieldsTest, TxnOffsetCommitResponse) {
   EXPECT_EQ(m.topics[1].partitions[1].partition_index,
             Int32("topics.1.partitions.1.partitionIndex"));
   EXPECT_EQ(m.topics[1].partitions[1].error_code, Error("topics.1.partitions.1.errorCode"));
+}
+
+TEST(KafkaFieldsTest, SaslHandshakeRequest) {
+  const GoldenFrame frame = FindGolden("SaslHandshakeRequest", 1);
+  EXPECT_EQ(GoldenRequest<SaslHandshakeRequest>(frame).mechanism, "mechanism");
+}
+
+TEST(KafkaFieldsTest, SaslHandshakeResponse) {
+  const GoldenFrame frame = FindGolden("SaslHandshakeResponse", 1);
+  const auto m = GoldenResponse<SaslHandshakeResponse>(frame);
+  EXPECT_EQ(m.error_code, Error("errorCode"));
+  EXPECT_EQ(m.mechanisms[1], "mechanisms.1");
+}
+
+TEST(KafkaFieldsTest, SaslAuthenticateRequest) {
+  const GoldenFrame frame = FindGolden("SaslAuthenticateRequest", 2);
+  EXPECT_EQ(GoldenRequest<SaslAuthenticateRequest>(frame).auth_bytes, "authBytes");
+}
+
+TEST(KafkaFieldsTest, SaslAuthenticateResponse) {
+  const GoldenFrame frame = FindGolden("SaslAuthenticateResponse", 2);
+  const auto m = GoldenResponse<SaslAuthenticateResponse>(frame);
+  EXPECT_EQ(m.error_code, Error("errorCode"));
+  EXPECT_EQ(m.error_message, "errorMessage");
+  EXPECT_EQ(m.auth_bytes, "authBytes");
+  EXPECT_EQ(m.session_lifetime_ms, Int64("sessionLifetimeMs"));
 }
 
 }  // namespace

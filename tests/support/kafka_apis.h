@@ -30,6 +30,8 @@
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/push_telemetry.h"
+#include "kafka/api/sasl_authenticate.h"
+#include "kafka/api/sasl_handshake.h"
 #include "kafka/api/sync_group.h"
 #include "kafka/api/txn_offset_commit.h"
 
@@ -47,6 +49,6 @@ using AllApis =
          InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
          ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
          OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, PushTelemetryRequest,
-         SyncGroupRequest, TxnOffsetCommitRequest>;
+         SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest>;
 
 }  // namespace holdfast::kafka
