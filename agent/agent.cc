@@ -8,14 +8,12 @@
 
 #include "agent/admin_routes.h"
 #include "agent/forwarder.h"
-#include "agent/port_state.h"
+#include "agent/listener.h"
 #include "agent/record_log.h"
 #include "agent/waiting_acks.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
-#include "net/framed_server.h"
 #include "proxy/front_door.h"
-#include "proxy/session.h"
 #include "proxy/upstream.h"
 
 namespace holdfast::agent {
@@ -52,11 +50,12 @@ std::map<std::string, int32_t, std::less<>> Declared(
 }
 
 proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
-                                     std::vector<net::HostPort> upstream,
+                                     std::vector<net::HostPort> upstream, proxy::Acks acks,
                                      const proxy::TierSecurity& security,
                                      const proxy::LocalPolicies& policies) {
   return {.bootstrap = std::move(upstream),
           .advertised_host = options.advertised_host,
+          .acks = acks,
           .batch_bytes_max = options.batch_bytes_max,
           .timestamp_ahead_max = options.timestamp_ahead_max,
           .frame_bytes_max = options.request_bytes_max,
@@ -94,7 +93,6 @@ class RunningAgent final : public Agent {
         loops_(std::move(loops)),
         registry_(registry),
         upstream_addresses_(std::move(upstream)),
-        listen_addresses_(std::move(listen)),
         net_metrics_(*loops_.metrics),
         metrics_(registry),
         memory_(options_.memory_in_flight_max, net_metrics_),
@@ -106,21 +104,39 @@ class RunningAgent final : public Agent {
              [this](std::span<const spool::StreamId> streams) {
                if (forwarder_) forwarder_->NoteDurable(streams);
              }),
-        ports_(
-            *loops_.upstream,
-            [this](int32_t node, uint16_t port) { return OpenBrokerPort(node, port); },
-            [this](const proxy::BrokerPorts::Ports& ports) {
-              forwarder_->Keep(std::string(kPortsKey), SerializePorts(ports));
-            }),
-        front_(
-            FrontOptions(options_, upstream_addresses_, passing_security_, local_policies_), cache_,
-            ports_, log_,
-            [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); },
-            [this](std::string topic) { upstream_->RequestSettings(std::move(topic)); }, resolver_,
-            net_metrics_, metrics_),
-        random_(base::Random::FromSystem()) {}
+        random_(base::Random::FromSystem()) {
+    AddListener("", std::move(listen), proxy::Acks::kLocal);
+  }
 
   ~RunningAgent() override { Stop(); }
+
+  void AddListener(std::string name, std::vector<net::HostPort> addresses, proxy::Acks acks) {
+    listeners_.push_back(std::make_unique<Listener>(
+        Listener::Context{
+            .upstream = *loops_.upstream,
+            .workers = loops_.workers,
+            .memory = memory_,
+            .resolver = resolver_,
+            .cache = cache_,
+            .sink = log_,
+            .refresh_topic =
+                [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); },
+            .want_settings =
+                [this](std::string topic) { upstream_->RequestSettings(std::move(topic)); },
+            .net_metrics = net_metrics_,
+            .metrics = metrics_,
+            .keep = [this](
+                        std::string key,
+                        std::string ports) { forwarder_->Keep(std::move(key), std::move(ports)); }},
+        Listener::Options{.name = std::move(name),
+                          .addresses = std::move(addresses),
+                          .server = {.frame_bytes_max = options_.request_bytes_max,
+                                     .connections_max = options_.connections_max,
+                                     .idle_timeout = options_.idle_timeout,
+                                     .tls = options_.security.listener},
+                          .front = FrontOptions(options_, upstream_addresses_, acks,
+                                                passing_security_, local_policies_)}));
+  }
 
   Result<> Open() {
     spool::Options spool = options_.spool;
@@ -144,20 +160,15 @@ class RunningAgent final : public Agent {
       }
     }
     loops_.upstream->RunAndWait([this] { BeginForwarding(); });
-    for (const net::HostPort& address : listen_addresses_) {
-      HF_ASSIGN_OR_RETURN(auto server, Listen(address, proxy::kNoNode));
-      servers_.push_back(std::move(server));
-    }
-    front_.SetBootstrapPort(servers_.front()->local_address().port());
-    loops_.upstream->RunAndWait([this] {
-      if (const auto ports = ParsePorts(log_.kept().ports)) ports_.Restore(*ports);
-    });
+    for (const auto& listener : listeners_) HF_RETURN_IF_ERROR(listener->Open(log_.kept().ports));
     return {};
   }
 
   [[nodiscard]] std::vector<std::string> ListenAddresses() const override {
     std::vector<std::string> addresses;
-    for (const auto& server : servers_) addresses.push_back(server->local_address().ToString());
+    for (const auto& listener : listeners_) {
+      for (std::string& address : listener->Addresses()) addresses.push_back(std::move(address));
+    }
     return addresses;
   }
 
@@ -167,7 +178,7 @@ class RunningAgent final : public Agent {
                             .upstream = *loops_.upstream,
                             .forwarder = *forwarder_,
                             .cache = cache_,
-                            .ports = ports_,
+                            .ports = listeners_.front()->ports(),
                             .draining = draining_});
   }
 
@@ -186,20 +197,11 @@ class RunningAgent final : public Agent {
     draining_ = true;
     const auto end = std::chrono::steady_clock::now() + deadline;
     std::vector<std::future<void>> drained;
-    const auto drain = [&](net::FramedServer& server) {
-      auto promise = std::make_shared<std::promise<void>>();
-      drained.push_back(promise->get_future());
-      server.Drain(deadline, [promise] { promise->set_value(); });
-    };
     // What waits for room, or for a tier that is away, would hold the rest up.
     loops_.upstream->RunAndWait([this] { ledger_topic_.reset(); });
     log_.Close();
     if (cache_.tier_away()) loops_.upstream->Post([this] { acks_->Close(); });
-    for (auto& server : servers_) drain(*server);
-    {
-      base::MutexLock lock(mutex_);
-      for (auto& [node, server] : broker_servers_) drain(*server);
-    }
+    for (const auto& listener : listeners_) listener->Drain(deadline, drained);
     for (auto& done : drained) done.wait_until(end);
     if (backlog > milliseconds::zero()) WaitForTier(backlog);
     const auto flushed_by = std::chrono::steady_clock::now() + deadline;
@@ -218,13 +220,7 @@ class RunningAgent final : public Agent {
   void Stop() override {
     if (std::exchange(stopped_, true)) return;
     draining_ = true;
-    servers_.clear();
-    std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers;
-    {
-      base::MutexLock lock(mutex_);
-      broker_servers = std::exchange(broker_servers_, {});
-    }
-    broker_servers.clear();
+    for (const auto& listener : listeners_) listener->Close();
     if (spool_) log_.Close();
     loops_.upstream->RunAndWait([this] {
       ledger_topic_.reset();
@@ -301,7 +297,9 @@ class RunningAgent final : public Agent {
                                    .host = *forwarder_,
                                    .metrics = metrics_},
         options_.transactions, log_.kept().transactions.producers);
-    if (!options_.transactions.rules.empty()) front_.SetTransactions(transactions_.get());
+    if (!options_.transactions.rules.empty()) {
+      for (const auto& listener : listeners_) listener->SetTransactions(transactions_.get());
+    }
     upstream_->SetObserver(forwarder_.get());
     forwarder_->Start();
     if (options_.ledger_topic) {
@@ -341,48 +339,15 @@ class RunningAgent final : public Agent {
       // Each broker has its port before the first client asks, and before the tier is away.
       std::vector<int32_t> nodes;
       for (const auto& [node, broker] : cache_.cluster()->brokers) nodes.push_back(node);
-      ports_.Request(std::move(nodes), [] {});
+      for (const auto& listener : listeners_) listener->ports().Request(nodes, [] {});
     }
     keep_timer_ = loops_.upstream->After(kKeepClusterEvery, [this] { KeepCluster(); });
-  }
-
-  Result<std::unique_ptr<net::FramedServer>> Listen(const net::HostPort& address, int32_t node) {
-    return net::FramedServer::Listen(
-        {.listen = address,
-         .frame_bytes_max = options_.request_bytes_max,
-         .connections_max = options_.connections_max,
-         .idle_timeout = options_.idle_timeout,
-         .tls = options_.security.listener},
-        {.acceptor = *loops_.workers.front(), .workers = loops_.workers}, memory_, net_metrics_,
-        [this, node](net::Connection& connection) {
-          return std::make_unique<proxy::Session>(front_, connection, node);
-        });
-  }
-
-  // On the upstream loop. Another port if the one of the last run is taken.
-  Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port) {
-    net::HostPort address{.host = listen_addresses_.front().host, .port = port};
-    auto server = Listen(address, node);
-    if (!server && port != 0) {
-      base::Log(base::LogLevel::kWarn, "agent", "{}; broker {} gets another port",
-                server.error().message, node);
-      address.port = 0;
-      server = Listen(address, node);
-    }
-    if (!server) return base::Unexpected(std::move(server).error());
-    const uint16_t bound = (*server)->local_address().port();
-    base::Log(base::LogLevel::kInfo, "agent", "broker {} of the tier is behind port {}", node,
-              bound);
-    base::MutexLock lock(mutex_);
-    broker_servers_[node] = *std::move(server);
-    return bound;
   }
 
   const Options options_;
   const Loops loops_;
   metrics::Registry& registry_;
   const std::vector<net::HostPort> upstream_addresses_;
-  const std::vector<net::HostPort> listen_addresses_;
   metrics::NetMetrics& net_metrics_;
   metrics::AgentMetrics metrics_;
   net::MemoryBudget memory_;
@@ -393,8 +358,6 @@ class RunningAgent final : public Agent {
   proxy::MetadataCache cache_;
   RecordLog log_;
   std::unique_ptr<spool::Spool> spool_;
-  proxy::BrokerPorts ports_;
-  proxy::FrontDoor front_;
   std::atomic<bool> draining_{false};
   bool stopped_ = false;
 
@@ -410,9 +373,7 @@ class RunningAgent final : public Agent {
   base::Timer keep_timer_;
   base::Timer refresh_tls_timer_;
 
-  std::vector<std::unique_ptr<net::FramedServer>> servers_;
-  base::Mutex mutex_;
-  std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers_ HF_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Listener>> listeners_;  // The one without a name first.
 };
 
 }  // namespace
@@ -422,8 +383,13 @@ base::Result<std::unique_ptr<Agent>> Agent::Start(Options options, Loops loops,
   HF_CHECK(!loops.workers.empty() && loops.upstream != nullptr && loops.metrics != nullptr);
   HF_ASSIGN_OR_RETURN(auto upstream, ParseAll(options.upstream, "upstream address"));
   HF_ASSIGN_OR_RETURN(auto listen, ParseAll(options.listen, "listen address"));
+  const auto named = options.listeners;
   auto agent = std::make_unique<RunningAgent>(std::move(options), std::move(loops), registry,
                                               std::move(upstream), std::move(listen));
+  for (const auto& [name, address, acks] : named) {
+    HF_ASSIGN_OR_RETURN(auto parsed, ParseAll({address}, "listener " + name));
+    agent->AddListener(name, std::move(parsed), acks);
+  }
   HF_RETURN_IF_ERROR(agent->Open());
   return std::unique_ptr<Agent>(std::move(agent));
 }

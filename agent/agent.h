@@ -61,6 +61,12 @@ class Agent {
     std::vector<std::string> upstream;  // HOST:PORT of the tier, in the order to be tried.
     // HOST:PORT each, port 0 for any. The first stands for the tier's first broker, too.
     std::vector<std::string> listen;
+    struct NamedListener {
+      std::string name;
+      std::string listen;
+      proxy::Acks acks = proxy::Acks::kLocal;
+    };
+    std::vector<NamedListener> listeners;  // Besides; each name once.
     // The host that clients are told to connect to; empty: that of the first listen address, or
     // 127.0.0.1 if that is a wildcard.
     std::string advertised_host;
@@ -109,7 +115,7 @@ class Agent {
                                                     metrics::Registry& registry);
   virtual ~Agent() = default;
 
-  // Addresses as bound (the chosen port in place of port 0), in the order of Options::listen.
+  // Addresses as bound (the chosen port in place of port 0), those of Options::listen first.
   [[nodiscard]] virtual std::vector<std::string> ListenAddresses() const = 0;
 
   // /live, /ready (accepts, and can make durable, here and now; says nothing about the tier),

@@ -24,7 +24,7 @@ namespace holdfast::agent {
 
 // Under which the agent's own records stand in the spool's state.
 inline constexpr std::string_view kClusterKey = "agent/cluster";      // MetadataCache::Serialize
-inline constexpr std::string_view kPortsKey = "agent/ports";          // broker ports
+inline constexpr std::string_view kPortsKey = "agent/ports";          // [/listener]: broker ports
 inline constexpr std::string_view kProducerIdsKey = "agent/ids";      // local producer ids
 inline constexpr std::string_view kUpstreamKey = "agent/upstream";    // UpstreamProducer
 inline constexpr std::string_view kForwardPrefix = "agent/forward/";  // + stream: ForwardRecord

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/endian.h"
@@ -260,7 +261,7 @@ void RecordLog::ApplyEntry(spool::Transaction& transaction, AppendJob& job, size
   const spool::StreamId stream = transaction.OpenStream(StreamName(entry.topic, entry.partition));
   const SpoolUsage::Account& topic = usage_.Topic(stream, entry.topic);
   job.entries[at].stream = stream;
-  job.entries[at].acks = topic.topic.acks;
+  job.entries[at].acks = std::max(topic.topic.acks, job.request->acks);
   job.entries[at].step = AppendJob::Step::kDone;
   SpoolUsage::Account* const client = usage_.Client(job.request->client);
   kafka::ProducerTable* table = nullptr;
@@ -375,7 +376,9 @@ base::Result<> RecordLog::Load(const spool::StateView& state) {
 
 base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
   kept_.cluster = state.Get(kClusterKey).value_or("");
-  kept_.ports = state.Get(kPortsKey).value_or("");
+  state.ForEach(kPortsKey, [&](std::string_view key, std::string_view value) {
+    kept_.ports.emplace(key, value);
+  });
   if (const auto upstream = state.Get(kUpstreamKey)) {
     HF_ASSIGN_OR_RETURN(kept_.upstream, UpstreamProducer::Parse(*upstream));
   }

@@ -25,6 +25,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -48,8 +49,8 @@ namespace holdfast::agent {
 
 // What a run finds in the spool when it starts.
 struct KeptState {
-  std::string cluster;  // MetadataCache::Serialize, or empty.
-  std::string ports;
+  std::string cluster;                                    // MetadataCache::Serialize, or empty.
+  std::map<std::string, std::string, std::less<>> ports;  // By their keys in the state.
   UpstreamProducer upstream;
   std::unordered_map<uint32_t, ForwardRecord> forward;  // By stream id.
   std::unordered_map<uint32_t, Drops> drops;            // By stream id.

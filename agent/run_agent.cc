@@ -61,6 +61,16 @@ PoliciesPtr PoliciesOf(const config::Agent& config) {
   return std::make_shared<const Policies>(std::move(topics), std::move(clients));
 }
 
+std::vector<Agent::Options::NamedListener> ListenersOf(const config::Agent& config) {
+  std::vector<Agent::Options::NamedListener> listeners;
+  for (const config::Listener& listener : config.listeners()) {
+    listeners.push_back({.name = listener.name(),
+                         .listen = listener.listen(),
+                         .acks = static_cast<proxy::Acks>(listener.acks())});
+  }
+  return listeners;
+}
+
 DeliveryMode DeliveryOf(config::Upstream::Delivery delivery) {
   switch (delivery) {
     case config::Upstream::transactional:
@@ -80,6 +90,7 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .spool = std::move(spool),
       .upstream = {upstream.bootstrap().begin(), upstream.bootstrap().end()},
       .listen = {config.listen().begin(), config.listen().end()},
+      .listeners = ListenersOf(config),
       .advertised_host = config.advertised_host(),
       .policies = PoliciesOf(config),
       .waiting_bytes_max = limits.waiting_bytes_max(),

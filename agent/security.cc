@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -270,13 +271,20 @@ base::Result<proxy::AccessRules> RulesOf(const config::Access& access) {
   return proxy::AccessRules(std::move(rules));
 }
 
-// Connections from other hosts that anybody could make or listen to.
+// Names, and connections from other hosts that anybody could make or listen to.
 base::Result<> CheckListeners(const config::Agent& config, const AgentSecurity& security) {
-  if (config.access().open_listeners()) return {};
   const bool plain = std::ranges::find(security.local.mechanisms, SaslMechanism::kPlain) !=
                      security.local.mechanisms.end();
   const bool client_sasl = security.local.tier_decides && security.local.tier_wants_sasl;
-  for (const std::string& listen : config.listen()) {
+  std::vector<std::string> addresses(config.listen().begin(), config.listen().end());
+  std::set<std::string> names;
+  for (const config::Listener& listener : config.listeners()) {
+    addresses.push_back(listener.listen());
+    if (!names.insert(listener.name()).second)
+      return base::Unexpected(WrongKey("listeners", "names \"" + listener.name() + "\" twice"));
+  }
+  if (config.access().open_listeners()) return {};
+  for (const std::string& listen : addresses) {
     if (IsLoopback(listen) || security.listener) continue;
     if (plain) {
       return base::Unexpected(WrongKey(

@@ -13,16 +13,14 @@
 #include <string_view>
 #include <vector>
 
+#include "proxy/record_sink.h"
+
 namespace holdfast::agent {
 
 enum class WhenFull : uint8_t { kRefuse, kWait, kDropOldest };
 
 struct TopicPolicy {
-  enum class Acks : uint8_t {
-    kLocal,     // This host's disk has the record.
-    kUpstream,  // The tier has it.
-    kBoth,      // The tier has it, and this disk knows that.
-  };
+  using Acks = proxy::Acks;
   enum class Priority : uint8_t { kLow, kNormal, kHigh };
 
   Acks acks = Acks::kLocal;

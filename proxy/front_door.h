@@ -1,4 +1,4 @@
-// What all client connections of one agent share. A connection asks it where things are; it owns
+// What all client connections of one listener share. A connection asks it where things are; it owns
 // nothing of a connection.
 //
 // Ownership: everything named here outlives the sessions.
@@ -32,6 +32,7 @@ namespace holdfast::proxy {
 struct FrontDoorOptions {
   std::vector<net::HostPort> bootstrap;  // Of the tier.
   std::string advertised_host;           // Empty: the address by which the client came.
+  Acks acks = Acks::kLocal;              // What comes in here is acknowledged no earlier.
   size_t batch_bytes_max = 1048588;
   std::chrono::milliseconds timestamp_ahead_max = std::chrono::hours(1);
   size_t frame_bytes_max = 104857600;

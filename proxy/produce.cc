@@ -31,6 +31,7 @@ class ProduceJob final : public SinkRequest {
         reply_(std::move(reply)),
         begun_(loop.Now()) {
     timeout = std::chrono::milliseconds(std::max(request_.timeout_ms, 0));
+    acks = front_.options.acks;
   }
 
   // A loop that has stopped drops what is posted to it.

@@ -21,6 +21,13 @@
 
 namespace holdfast::proxy {
 
+// When a record is acknowledged; each is stricter than the one before it.
+enum class Acks : uint8_t {
+  kLocal,     // This host's disk has the record.
+  kUpstream,  // The tier has it.
+  kBoth,      // The tier has it, and this disk knows that.
+};
+
 // One record batch for one partition, and what became of it.
 struct SinkEntry {
   std::string_view topic;
@@ -47,6 +54,7 @@ class SinkRequest {
   // Whose limits count: the user that the client has authenticated itself as, or its client.id.
   std::string_view client;
   base::Duration timeout = std::chrono::seconds(30);  // How long the client waits.
+  Acks acks = Acks::kLocal;                           // At least; a topic may ask for more.
 };
 
 class RecordSink {

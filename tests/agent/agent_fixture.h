@@ -94,6 +94,7 @@ class AgentFixture : public testing::Test {
     Answer& answer = later_.emplace_back();
     auto request = std::make_unique<Request>(answer, topic, Build(batch), client);
     request->timeout = timeout;
+    request->acks = listener_acks_;
     request->entries.push_back(
         {.topic = request->topic, .partition = partition, .batch = request->bytes});
     log_->Append(std::move(request));
@@ -107,6 +108,7 @@ class AgentFixture : public testing::Test {
   test::ManualExecutor background_{clock_};
   metrics::Registry registry_;
   metrics::AgentMetrics metrics_{registry_};
+  proxy::Acks listener_acks_ = proxy::Acks::kLocal;  // Of ProduceLater.
   RecordLog::DurableObserver on_durable_;
   RecordLog::Sinks sinks_;
   std::unique_ptr<RecordLog> log_;

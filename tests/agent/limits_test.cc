@@ -423,6 +423,23 @@ TEST_F(AcksTest, BothWaitsUntilThisDiskKnowsToo) {
   EXPECT_EQ(spool_->Range(*spool_->FindStream("b/0")).start, 2);
 }
 
+TEST_F(AcksTest, OfTopicAndListenerTheStricterCounts) {
+  SetPolicies({{.pattern = "b", .policy = {.acks = TopicPolicy::Acks::kBoth}}});
+  listener_acks_ = proxy::Acks::kUpstream;
+  Answer& by_listener = ProduceLater("a", 0, {.values = {"1"}});
+  Answer& by_topic = ProduceLater("b", 0, {.values = {"1"}});
+  listener_acks_ = proxy::Acks::kLocal;
+  EXPECT_EQ(ProduceLater("a", 0, {.values = {"2"}}).error, ErrorCode::kNone);
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(by_listener.error, kOpen);
+  EXPECT_EQ(by_topic.error, kOpen);
+  tier_.Connect();
+  clock_.RunUntil([&] { return by_listener.error != kOpen && by_topic.error != kOpen; });
+  EXPECT_EQ(by_listener.error, ErrorCode::kNone);
+  EXPECT_EQ(by_topic.error, ErrorCode::kNone);
+  EXPECT_EQ(spool_->Range(*spool_->FindStream("b/0")).start, 1);
+}
+
 TEST_F(AcksTest, ATierThatIsAwayTimesTheRequestOutAndGetsTheRecordsLater) {
   Answer& answer = ProduceLater("a", 0, {.values = {"1"}}, "", seconds(2));
   clock_.Advance(milliseconds(1900));

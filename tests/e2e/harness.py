@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.error
 import urllib.request
 
 HOLDFAST = None  # The binary under test, the first argument of every test file.
@@ -109,6 +110,15 @@ class Process:
     def get(self, path):
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
             return answer.read().decode()
+
+    def post(self, path):
+        """The status, and the text."""
+        request = urllib.request.Request(f"http://{self.admin}{path}", method="POST", data=b"")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def metric(self, name):
         """The sum over all labels of a series."""

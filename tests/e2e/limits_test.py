@@ -7,13 +7,12 @@ import os
 import signal
 import time
 import unittest
-import urllib.error
-import urllib.request
 
 import harness
 from harness import Case, consume, produce, wait_for
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 SOON = ("--set", "agent.upstream.backoff_max_ms=500ms")
 
@@ -43,14 +42,6 @@ class LimitsTest(Case):
         producer.flush(30)
         return answers
 
-    def post(self, agent, path):
-        request = urllib.request.Request(f"http://{agent.admin}{path}", method="POST", data=b"")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
     def ledger_of(self, agent, stream):
         return next((one for one in json.loads(agent.get("/ledger"))["streams"]
                      if one["stream"] == stream), None)
@@ -64,6 +55,18 @@ class LimitsTest(Case):
         self.assertEqual(self.send(agent.address, "a", ["1", "2"], enable_idempotence=True), [2, 3])
         self.assertEqual(self.send(agent.address, "b", ["1", "2"], enable_idempotence=True), [0, 1])
         self.assertEqual(consume(tier.address, "a"), ["before 1", "before 2", "1", "2"])
+
+    def test_a_listener_may_ask_for_more_than_the_topic(self):
+        tier = self.broker().start()
+        produce(tier.address, "a", ["before"])
+        agent = self.agent(tier.address, *self.config(
+            listeners=[{"name": "strict", "listen": "127.0.0.1:0", "acks": "upstream"}])).start()
+        with open(agent.out_path, encoding="utf-8") as out:
+            strict = [line.split()[-1] for line in out if "listening on" in line][1]
+        self.assertEqual(self.send(agent.address, "a", ["1"]), [0])
+        self.assertEqual(self.send(strict, "a", ["2"]), [2])
+        brokers = AdminClient({"bootstrap.servers": strict}).list_topics(timeout=10).brokers
+        self.assertEqual([f"{one.host}:{one.port}" for one in brokers.values()], [strict])
 
     def test_an_idempotent_producer_waits_out_a_tier_that_is_away_without_duplicates(self):
         tier = self.broker().start()
@@ -135,18 +138,18 @@ class LimitsTest(Case):
         producer.produce("a", "0", partition=0, on_delivery=lambda error, _: failed.append(error))
         producer.flush(20)
         self.config(topic_rules=[{"topic": "a", "bytes_max": 1}], drain_timeout_ms=5000)
-        status, text = self.post(agent, "/reload")
+        status, text = agent.post("/reload")
         self.assertEqual((status, text.strip()),
                          (200, "changed agent.drain_timeout_ms, agent.topic_rules"))
         self.assertEqual(self.send(agent.address, "a", ["1"], message_timeout_ms=1000),
                          ["_MSG_TIMED_OUT"])
         self.config(topic_rules=[], spool={"directory": self.path("agent"), "bytes_max": "1GiB"})
-        status, text = self.post(agent, "/reload")
+        status, text = agent.post("/reload")
         self.assertEqual(status, 409)
         self.assertIn("agent.spool.bytes_max", text)
         with open(self.path("holdfast.yaml"), "w", encoding="utf-8") as file:
             file.write("agent: {topc_rules: []}\n")
-        status, text = self.post(agent, "/reload")
+        status, text = agent.post("/reload")
         self.assertEqual(status, 409)
         self.assertIn("did you mean", text)
         self.config()
@@ -162,7 +165,7 @@ class LimitsTest(Case):
         tier = self.broker()
         agent = self.agent(tier.address, *self.config()).start()
         self.send(agent.address, "a", [str(n) for n in range(100)])
-        status, _ = self.post(agent, "/drain?deadline=30s")
+        status, _ = agent.post("/drain?deadline=30s")
         self.assertEqual(status, 202)
         wait_for(lambda: '"draining": true' in agent.get("/status"), 10, "draining")
         tier.start()
@@ -172,7 +175,7 @@ class LimitsTest(Case):
         agent.start()
         tier.kill()
         self.send(agent.address, "a", ["left"])
-        self.post(agent, "/drain?deadline=500ms")
+        agent.post("/drain?deadline=500ms")
         self.assertEqual(agent.child.wait(30), 0)
         agent.child = None
         self.assertIn("1 records are left in the spool", agent.log())
@@ -187,7 +190,6 @@ class LimitsTest(Case):
         records = []
         consumer = Consumer({"bootstrap.servers": tier.address, "group.id": "ledger",
                              "error_cb": lambda error: None})
-        self.addCleanup(consumer.close)
         wait_for(lambda: agent.metric("holdfast_agent_forwarded_records_total") > 10, 20,
                  "a record in the ledger topic")
         consumer.assign([TopicPartition("ledger", 0, OFFSET_BEGINNING)])
@@ -202,6 +204,7 @@ class LimitsTest(Case):
             return complete and point and point[-1]["confirmed"] == 10
 
         wait_for(told, 20, "the commit point of a/0")
+        consumer.close()
 
 
 if __name__ == "__main__":

@@ -149,6 +149,10 @@ class SecurityTest(Case):
         base = {"listen": ["127.0.0.1:0"], "spool": {"directory": "spool"}, "upstream": tier}
         cases = [
             ({"listen": ["0.0.0.0:9092"]}, "agent.access.open_listeners"),
+            ({"listeners": [{"name": "a", "listen": "0.0.0.0:9092"}]},
+             "agent.access.open_listeners"),
+            ({"listeners": [{"name": "a", "listen": "127.0.0.1:0"}] * 2},
+             'agent.listeners names "a" twice'),
             ({"listen": ["0.0.0.0:9092"], "sasl": dict(users, mechanisms=["PLAIN"])},
              "would send passwords in the clear"),
             ({"upstream": dict(tier, properties=sasl), "access": {"tier_identity": "agent"}},

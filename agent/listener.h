@@ -1,0 +1,81 @@
+// Where local clients come in: the addresses of one listener, and beside the first of them a port
+// for each further broker of the tier. A client only ever learns addresses of the listener that it
+// came to, so what a listener asks for holds for all that its clients do.
+//
+// Ownership: everything in Context outlives it. Close before the loops stop.
+// Threads: Open, Drain and Close from the main thread, which is none of the loops; the rest
+//   from any.
+// Limits: those of net::FramedServer for each address, and of proxy::BrokerPorts.
+#pragma once
+
+#include <chrono>
+#include <future>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/unique_function.h"
+#include "net/framed_server.h"
+#include "proxy/front_door.h"
+
+namespace holdfast::agent {
+
+class Listener {
+ public:
+  struct Options {
+    std::string name;                      // Empty: the one that every agent has.
+    std::vector<net::HostPort> addresses;  // The first stands for the tier's first broker, too.
+    net::FramedServer::Options server;     // Of each address; `listen` is filled in here.
+    proxy::FrontDoorOptions front;
+  };
+  struct Context {
+    net::EventLoop& upstream;  // On which ports are opened.
+    std::vector<net::EventLoop*> workers;
+    net::MemoryBudget& memory;
+    net::Resolver& resolver;
+    proxy::MetadataCache& cache;
+    proxy::RecordSink& sink;
+    std::function<void(std::string)> refresh_topic;
+    std::function<void(std::string)> want_settings;
+    metrics::NetMetrics& net_metrics;
+    metrics::AgentMetrics& metrics;
+    // Writes the mapping of brokers to ports down, under its key. On the upstream loop.
+    std::function<void(std::string key, std::string ports)> keep;
+  };
+
+  Listener(Context context, Options options);
+
+  // Null if there are no local transactions. Before Open.
+  void SetTransactions(proxy::LocalTransactions* transactions) {
+    front_.SetTransactions(transactions);
+  }
+  // Binds all addresses, and the ports that were kept.
+  base::Result<> Open(const std::map<std::string, std::string, std::less<>>& kept);
+  // As bound.
+  [[nodiscard]] std::vector<std::string> Addresses() const;
+
+  [[nodiscard]] proxy::BrokerPorts& ports() { return ports_; }
+
+  // Takes no more, answers what is in flight; adds what becomes ready when that is done.
+  void Drain(std::chrono::milliseconds deadline, std::vector<std::future<void>>& drained);
+  void Close();
+
+ private:
+  [[nodiscard]] std::string PortsKey() const;
+  base::Result<std::unique_ptr<net::FramedServer>> Listen(const net::HostPort& address,
+                                                          int32_t node);
+  // On the upstream loop. Another port if the one of the last run is taken.
+  base::Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port);
+
+  Context context_;
+  const Options options_;
+  proxy::BrokerPorts ports_;
+  proxy::FrontDoor front_;
+  std::vector<std::unique_ptr<net::FramedServer>> servers_;
+  base::Mutex mutex_;
+  std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast::agent

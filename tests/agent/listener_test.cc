@@ -1,0 +1,145 @@
+#include "agent/listener.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <map>
+
+#include "agent/forward_state.h"
+#include "kafka/api/metadata.h"
+#include "kafka/api/produce.h"
+#include "kafka/record_batch_builder.h"
+#include "tests/net/loopback.h"
+
+namespace holdfast::agent {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+
+// Keeps what the newest request asked for.
+class AskedSink final : public proxy::RecordSink {
+ public:
+  void Append(std::unique_ptr<proxy::SinkRequest> request) override {
+    acks = request->acks;
+    proxy::SinkRequest& target = *request;
+    target.Complete(std::move(request));
+  }
+  void NewProducerId(ProducerIdDone done) override { done(int64_t{1}); }
+  std::atomic<proxy::Acks> acks = proxy::Acks::kLocal;
+};
+
+class ListenerTest : public net::LoopbackTest {
+ protected:
+  // A tier that was seen, and is away: what clients ask is answered here.
+  ListenerTest() {
+    kafka::MetadataResponse metadata;
+    metadata.cluster_id = "tier";
+    for (const int32_t node : {1, 2})
+      metadata.brokers.push_back({.node_id = node, .host = "tier.test", .port = 9092});
+    auto& topic = metadata.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.push_back({.partition_index = 0, .leader_id = 2});
+    cache_.Learn(metadata, 1);
+    cache_.SetTierAway(true);
+  }
+  ~ListenerTest() override {
+    for (auto& [name, listener] : listeners_) listener->Close();
+  }
+
+  Listener& Open(const std::string& name, proxy::Acks acks) {
+    auto& listener = listeners_[name];
+    listener = std::make_unique<Listener>(
+        Listener::Context{
+            .upstream = first_->loop(),
+            .workers = {&second_->loop()},
+            .memory = budget_,
+            .resolver = resolver_,
+            .cache = cache_,
+            .sink = sink_,
+            .refresh_topic = [](const std::string&) {},
+            .want_settings = [](const std::string&) {},
+            .net_metrics = metrics_,
+            .metrics = agent_metrics_,
+            .keep = [this](std::string key, std::string ports) { kept_[key] = std::move(ports); }},
+        Listener::Options{.name = name,
+                          .addresses = {{"127.0.0.1", 0}},
+                          .front = {.bootstrap = {{"127.0.0.1", 1}}, .acks = acks}});
+    const auto opened = listener->Open(kept_);
+    EXPECT_TRUE(opened) << opened.error().message;
+    std::promise<void> mapped;
+    listener->ports().Request({1, 2}, [&] { mapped.set_value(); });
+    mapped.get_future().wait();
+    return *listener;
+  }
+  static net::SocketAddress AddressOf(const Listener& listener) {
+    const auto address = net::HostPort::Parse(listener.Addresses().front());
+    return *net::SocketAddress::FromIp(address->host, address->port);
+  }
+
+  // The ports of the brokers, as a client of this address is told.
+  std::map<int32_t, int32_t> PortsAt(const net::SocketAddress& address) {
+    net::TestPeer client(address);
+    client.Write(kafka::EncodeRequest(kafka::MetadataRequest(), 9, 1, "test")->view());
+    const std::string frame = client.ReadFrame();
+    const auto answer = kafka::DecodeResponse<kafka::MetadataResponse>(frame, 9);
+    std::map<int32_t, int32_t> ports;
+    EXPECT_TRUE(answer);
+    if (!answer) return ports;
+    for (const auto& broker : answer->brokers) ports[broker.node_id] = broker.port;
+    return ports;
+  }
+  proxy::Acks AskedAt(const net::SocketAddress& address) {
+    kafka::RecordBatchBuilder builder({});
+    builder.Add({.timestamp = 1'700'000'000'000, .value = "v"});
+    const std::string batch = std::move(builder).Build();
+    kafka::ProduceRequest request{.acks = -1};
+    request.topic_data.push_back({.name = "t", .partition_data = {{.records = batch}}});
+    net::TestPeer client(address);
+    client.Write(kafka::EncodeRequest(request, 9, 1, "test")->view());
+    const std::string frame = client.ReadFrame();
+    const auto answer = kafka::DecodeResponse<kafka::ProduceResponse>(frame, 9);
+    EXPECT_TRUE(answer && answer->responses.at(0).partition_responses.at(0).error_code ==
+                              kafka::ErrorCode::kNone);
+    return sink_.acks;
+  }
+
+  metrics::AgentMetrics agent_metrics_{registry_};
+  net::Resolver resolver_;
+  proxy::MetadataCache cache_{{}};
+  AskedSink sink_;
+  std::map<std::string, std::string, std::less<>> kept_;  // Of the upstream loop, when it is idle.
+  std::map<std::string, std::unique_ptr<Listener>> listeners_;
+};
+
+TEST_F(ListenerTest, AClientStaysWithItsListenerAndWhatThatAsksFor) {
+  const net::SocketAddress plain = AddressOf(Open("", proxy::Acks::kLocal));
+  const net::SocketAddress strict = AddressOf(Open("strict", proxy::Acks::kBoth));
+  const auto plain_ports = PortsAt(plain);
+  const auto strict_ports = PortsAt(strict);
+  EXPECT_THAT(plain_ports, ElementsAre(Pair(1, plain.port()), Pair(2, testing::_)));
+  EXPECT_THAT(strict_ports, ElementsAre(Pair(1, strict.port()), Pair(2, testing::_)));
+  const auto beside = [](const std::map<int32_t, int32_t>& ports) {
+    return *net::SocketAddress::FromIp("127.0.0.1", static_cast<uint16_t>(ports.at(2)));
+  };
+  EXPECT_EQ(PortsAt(beside(strict_ports)), strict_ports);
+  EXPECT_EQ(PortsAt(beside(plain_ports)), plain_ports);
+  EXPECT_EQ(AskedAt(strict), proxy::Acks::kBoth);
+  EXPECT_EQ(AskedAt(plain), proxy::Acks::kLocal);
+  EXPECT_EQ(AskedAt(beside(strict_ports)), proxy::Acks::kBoth);
+  EXPECT_EQ(AskedAt(beside(plain_ports)), proxy::Acks::kLocal);
+}
+
+TEST_F(ListenerTest, PortsAreKeptByTheNameOfTheListener) {
+  Open("", proxy::Acks::kLocal);
+  const int32_t port = PortsAt(AddressOf(Open("strict", proxy::Acks::kBoth))).at(2);
+  EXPECT_THAT(kept_, ElementsAre(Pair("agent/ports", testing::Not(IsEmpty())),
+                                 Pair("agent/ports/strict", testing::Not(IsEmpty()))));
+  listeners_["strict"]->Close();
+  EXPECT_EQ(PortsAt(AddressOf(Open("strict", proxy::Acks::kBoth))).at(2), port);
+}
+
+}  // namespace
+}  // namespace holdfast::agent
