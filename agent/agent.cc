@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <future>
+#include <limits>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "agent/admin_routes.h"
@@ -186,10 +189,13 @@ class RunningAgent final : public Agent {
     log_.SetPolicies(options.policies);
     forwarder_->SetPolicies(options.policies);
     forwarder_->SetRate(options.forward_bytes_per_second_max);
-    // From the next connection on.
+    // From the next connection on; the rules of clients from their next request on.
     tier_security_.Replace(options.security.tier);
     passing_security_.Replace(options.security.passing);
     local_policies_.Replace(options.security.local);
+    if (options_.security.listener && options.security.listener)
+      options_.security.listener->Replace(*options.security.listener);
+    loops_.upstream->Post([this] { RefreshTls(); });
   }
 
   void Drain(milliseconds deadline, milliseconds backlog) override {
@@ -318,6 +324,8 @@ class RunningAgent final : public Agent {
       if (identity->tls) RefreshTls(*identity->tls);
     }
     if (options_.security.listener) RefreshTls(*options_.security.listener);
+    ShowExpiry("listener", options_.security.listener.get());
+    ShowExpiry("upstream", tier_security_.identity()->tls.get());
     refresh_tls_timer_ = loops_.upstream->After(kRefreshTlsEvery, [this] { RefreshTls(); });
   }
 
@@ -330,6 +338,15 @@ class RunningAgent final : public Agent {
     } else if (*refreshed) {
       base::Log(base::LogLevel::kInfo, "agent", "read changed TLS files");
     }
+  }
+
+  // A series that was shown once stays: +Inf, once no certificate is.
+  void ShowExpiry(const std::string& side, const net::TlsCredentials* credentials) {
+    const double expiry = credentials == nullptr ? std::numeric_limits<double>::infinity()
+                                                 : credentials->context()->expires_at();
+    if (std::isinf(expiry) && !shows_expiry_.contains(side)) return;
+    shows_expiry_.insert(side);
+    metrics_.certificate_expiry_timestamp_seconds.With(side).Set(expiry);
   }
 
   void KeepCluster() {
@@ -372,6 +389,7 @@ class RunningAgent final : public Agent {
   uint64_t kept_version_ = 0;
   base::Timer keep_timer_;
   base::Timer refresh_tls_timer_;
+  std::set<std::string> shows_expiry_;  // Sides.
 
   std::vector<std::unique_ptr<Listener>> listeners_;  // The one without a name first.
 };

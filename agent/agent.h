@@ -122,8 +122,8 @@ class Agent {
   // /metrics, /status (JSON).
   [[nodiscard]] virtual std::vector<net::AdminRoute> AdminRoutes() = 0;
 
-  // Takes the policies, the rate and the identities of new options; everything else in them is left
-  // alone. From any thread.
+  // Takes the policies, the rate, the identities, and the TLS of listeners if they have one, of new
+  // options; everything else in them is left alone. From any thread.
   virtual void Reload(const Options& options) = 0;
 
   // Stops accepting connections and requests, answers what is in flight until the deadline, gives

@@ -138,6 +138,7 @@ class AgentRole final : public Role {
 
   base::Result<void> Start(const config::Agent& config) {
     HF_ASSIGN_OR_RETURN(Agent::Options options, OptionsOf(config));
+    listens_in_tls_ = options.security.listener != nullptr;
     TakeTimes(config);
     HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
     HF_ASSIGN_OR_RETURN(agent_, Agent::Start(std::move(options),
@@ -153,6 +154,10 @@ class AgentRole final : public Role {
 
   base::Result<void> Reload(const config::Config& config) override {
     HF_ASSIGN_OR_RETURN(const Agent::Options options, OptionsOf(config.agent()));
+    if ((options.security.listener != nullptr) != listens_in_tls_) {
+      return base::Unexpected(base::Code::kInvalid,
+                              "setting or unsetting agent.tls needs a restart");
+    }
     agent_->Reload(options);
     TakeTimes(config.agent());
     return {};
@@ -212,6 +217,7 @@ class AgentRole final : public Role {
   }
 
   Controls controls_;
+  bool listens_in_tls_ = false;
   std::atomic<milliseconds> drain_timeout_{};
   std::atomic<milliseconds> drain_backlog_{};
   // Destroyed from the bottom up: no scrape reaches an agent that is gone, and no agent a loop.

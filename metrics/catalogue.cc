@@ -272,8 +272,13 @@ AgentMetrics::AgentMetrics(Registry& registry)
                              .help = "Local clients with a connection of their own to the tier."})),
       proxied_requests(registry.AddCounter({.name = "holdfast_agent_proxied_requests_total",
                                             .help = "Requests passed through to the tier."})),
-      local_login_failures(registry.AddCounter(
-          {.name = "holdfast_agent_login_failures_total",
-           .help = "SASL exchanges of local clients that the agent refused."})) {}
+      local_login_failures(
+          registry.AddCounter({.name = "holdfast_agent_login_failures_total",
+                               .help = "SASL exchanges of local clients that the agent refused."})),
+      certificate_expiry_timestamp_seconds(registry.AddGaugeFamily(
+          {.name = "holdfast_agent_certificate_expiry_timestamp_seconds",
+           .help = "When the certificate in use, or one between it and a CA, ends; by who is shown "
+                   "it, clients (listener) or the tier (upstream).",
+           .label = "side"})) {}
 
 }  // namespace holdfast::metrics

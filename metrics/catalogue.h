@@ -114,6 +114,7 @@ struct AgentMetrics {
   Gauge& proxied_connections;        // Local clients with a connection of their own to the tier.
   Counter& proxied_requests;
   Counter& local_login_failures;  // SASL of local clients that the agent refused.
+  Family<Gauge>& certificate_expiry_timestamp_seconds;  // By the side that shows it.
 };
 
 }  // namespace holdfast::metrics

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "base/check.h"
 #include "net/tls_session.h"
@@ -71,6 +72,25 @@ base::Result<> LoadCertificate(ssl_ctx_st* context, const TlsOptions& options) {
   return {};
 }
 
+double ExpiryOf(const X509* certificate) {
+  std::tm end{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return 0;
+  return static_cast<double>(timegm(&end));
+}
+
+// Of the certificate and those between it and a CA: without any of them it is worth nothing.
+double FirstExpiry(ssl_ctx_st* context) {
+  double first = std::numeric_limits<double>::infinity();
+  const X509* const own = SSL_CTX_get0_certificate(context);
+  if (own == nullptr) return first;
+  first = ExpiryOf(own);
+  STACK_OF(X509)* between = nullptr;
+  HF_CHECK(SSL_CTX_get0_chain_certs(context, &between) == 1);
+  for (int i = 0; i < sk_X509_num(between); ++i)
+    first = std::min(first, ExpiryOf(sk_X509_value(between, i)));
+  return first;
+}
+
 int VerifyMode(const TlsOptions& options) {
   if (!options.server) return SSL_VERIFY_PEER;
   switch (options.client_auth) {
@@ -99,7 +119,7 @@ base::Result<std::shared_ptr<const TlsContext>> TlsContext::Make(const TlsOption
   ssl_ctx_st* const context =
       SSL_CTX_new(options.server ? TLS_server_method() : TLS_client_method());
   if (context == nullptr) return base::Unexpected(Wrong("TLS"));
-  const std::shared_ptr<const TlsContext> made(new TlsContext(context, options.check_name));
+  const std::shared_ptr<TlsContext> made(new TlsContext(context, options.check_name));
   HF_CHECK(SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
                                    SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE);
@@ -116,6 +136,7 @@ base::Result<std::shared_ptr<const TlsContext>> TlsContext::Make(const TlsOption
     NameAcceptedIssuers(context, options);
   }
   HF_RETURN_IF_ERROR(LoadCertificate(context, options));
+  made->expires_at_ = FirstExpiry(context);
   return made;
 }
 
@@ -153,14 +174,20 @@ base::Result<bool> TlsCredentials::Refresh() {
   return true;
 }
 
-base::Result<> TlsCredentials::Replace(TlsOptions options) {
-  Stamps stamps = StampsOf(options);
-  HF_ASSIGN_OR_RETURN(auto context, TlsContext::Make(options));
+void TlsCredentials::Replace(const TlsCredentials& other) {
+  TlsOptions options;
+  Stamps stamps;
+  std::shared_ptr<const TlsContext> context;
+  {
+    const base::MutexLock lock(other.mutex_);
+    options = other.options_;
+    stamps = other.stamps_;
+    context = other.context_;
+  }
   const base::MutexLock lock(mutex_);
   options_ = std::move(options);
   stamps_ = std::move(stamps);
   context_ = std::move(context);
-  return {};
 }
 
 TlsCredentials::Stamps TlsCredentials::StampsOf(const TlsOptions& options) {

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -57,12 +58,16 @@ class TlsContext {
 
   [[nodiscard]] ssl_ctx_st* get() const { return context_; }
   [[nodiscard]] bool check_name() const { return check_name_; }
+  // When the first certificate of those that are shown ends, in seconds since 1970; infinity if
+  // none is shown.
+  [[nodiscard]] double expires_at() const { return expires_at_; }
 
  private:
   TlsContext(ssl_ctx_st* context, bool check_name) : context_(context), check_name_(check_name) {}
 
   ssl_ctx_st* const context_;
   const bool check_name_;
+  double expires_at_ = std::numeric_limits<double>::infinity();
 };
 
 // A context that is made anew when its files change.
@@ -74,8 +79,8 @@ class TlsCredentials {
   // Reads the files if one of them is not the one that was read last. True: there is a new context.
   // With an error the old one stays, and the next call tries again.
   base::Result<bool> Refresh();
-  // The same with other options, in any case.
-  base::Result<void> Replace(TlsOptions options);
+  // Takes over what others have read.
+  void Replace(const TlsCredentials& other);
 
  private:
   // What tells whether a file is still the same.

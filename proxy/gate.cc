@@ -88,18 +88,30 @@ Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
     : front_(front),
       connection_(connection),
       tier_(tier),
-      policy_(front.options.local_policies ? front.options.local_policies->policy()
-                                           : std::make_shared<const LocalPolicy>()),
+      policy_(std::make_shared<const LocalPolicy>()),
       principal_(kAnonymous),
       self_(std::make_shared<Gate*>(this)) {
+  TakePolicy();
   if (const std::string subject = connection.peer_subject(); !subject.empty())
     principal_ = "User:" + subject;
 }
 
 Gate::~Gate() { *self_ = nullptr; }
 
+// Version first: a change in between is then seen next time.
+void Gate::TakePolicy() {
+  const LocalPolicies* const policies = front_.options.local_policies;
+  if (policies == nullptr) return;
+  policy_version_ = policies->version();
+  policy_ = policies->policy();
+}
+
 bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster& cluster,
                  net::Reply& reply) {
+  if (front_.options.local_policies != nullptr &&
+      front_.options.local_policies->version() != policy_version_) {
+    TakePolicy();
+  }
   if (header.api_key == kafka::ApiVersionsRequest::kApi.key) return true;
   if (header.api_key == SaslHandshakeRequest::kApi.key ||
       header.api_key == SaslAuthenticateRequest::kApi.key) {

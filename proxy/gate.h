@@ -92,6 +92,7 @@ class Gate {
                     net::Reply& reply);
   bool WatchSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
   void OnTierSaslAnswer(std::string_view frame, int16_t version);
+  void TakePolicy();
   [[nodiscard]] bool SpeaksForItself(const kafka::RequestHeader& header, net::Reply& reply);
   bool FilterMetadata(base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
 
@@ -103,7 +104,8 @@ class Gate {
   FrontDoor& front_;
   net::Connection& connection_;
   PassThrough& tier_;
-  const std::shared_ptr<const LocalPolicy> policy_;
+  uint64_t policy_version_ = 0;
+  std::shared_ptr<const LocalPolicy> policy_;
   std::string principal_;
 
   // SASL served here.

@@ -1,9 +1,11 @@
 // What the agent asks of local clients, and what it allows them; replaceable while the agent runs.
-// Connections keep the policy under which they were opened.
+// Requests are judged by the newest, on connections that stand, too.
 //
 // Threads: any.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -41,11 +43,15 @@ class LocalPolicies {
     auto made = std::make_shared<const LocalPolicy>(std::move(policy));
     const base::MutexLock lock(mutex_);
     policy_.swap(made);
+    version_.fetch_add(1, std::memory_order_release);
   }
+  // Grows with each policy.
+  [[nodiscard]] uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
  private:
   mutable base::Mutex mutex_;
   std::shared_ptr<const LocalPolicy> policy_ HF_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> version_{0};
 };
 
 }  // namespace holdfast::proxy

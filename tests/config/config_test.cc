@@ -317,6 +317,18 @@ TEST_F(ConfigTest, ChangesAreSortedIntoThoseThatNeedARestart) {
   EXPECT_EQ(changes.live, (std::vector<std::string>{"log.level", "agent.topic_rules"}));
   EXPECT_EQ(changes.restart, std::vector<std::string>{"agent.spool.bytes_max"});
   EXPECT_TRUE(Compare(**after, **after).restart.empty());
+  const auto secured = LoadText(
+      "agent:\n"
+      "  spool: {directory: a}\n"
+      "  workers: 2\n"
+      "  tls: {certificate: a.pem}\n"
+      "  sasl: {mechanisms: [PLAIN], users: [{name: a, password: b}]}\n"
+      "  access: {rules: [{principal: 'User:a'}], tier_identity: agent}\n");
+  const Changes security = Compare(**before, **secured);
+  EXPECT_EQ(security.live,
+            (std::vector<std::string>{"agent.tls.certificate", "agent.sasl.mechanisms",
+                                      "agent.sasl.users", "agent.access.rules"}));
+  EXPECT_EQ(security.restart, std::vector<std::string>{"agent.access.tier_identity"});
   // What is set to its default is the same as what is not set.
   const auto spelled_out = LoadText("agent: {spool: {directory: a, bytes_max: 0}, workers: 2}\n");
   EXPECT_TRUE(Compare(**before, **spelled_out).restart.empty());

@@ -1,6 +1,7 @@
 """A CA of the test's own, and certificates that it signs, with the openssl command."""
 
 import os
+import ssl
 import subprocess
 
 
@@ -8,6 +9,13 @@ def run(*command):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}:\n{done.stderr}")
+    return done.stdout
+
+
+def expiry(certificate):
+    """When it ends, in seconds since 1970."""
+    end = run("openssl", "x509", "-noout", "-enddate", "-in", certificate)
+    return ssl.cert_time_to_seconds(end.strip().removeprefix("notAfter="))
 
 
 class Authority:
@@ -24,7 +32,7 @@ class Authority:
     def _path(self, name):
         return os.path.join(self.directory, name)
 
-    def issue(self, name, hosts="DNS:localhost,IP:127.0.0.1"):
+    def issue(self, name, hosts="DNS:localhost,IP:127.0.0.1", days=2):
         request, certificate, key, both = (
             self._path(f"{self.name}-{name}{end}")
             for end in (".csr", ".pem", ".key", "-both.pem"))
@@ -34,8 +42,8 @@ class Authority:
         run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
             "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         run("openssl", "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey",
-            self._path(self.name + ".key"), "-CAcreateserial", "-days", "2", "-extfile", extensions,
-            "-out", certificate)
+            self._path(self.name + ".key"), "-CAcreateserial", "-days", str(days), "-extfile",
+            extensions, "-out", certificate)
         with open(both, "w", encoding="utf-8") as file:
             for part in (key, certificate):
                 with open(part, encoding="utf-8") as text:

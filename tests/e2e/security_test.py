@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import harness
-from certificates import Authority
+from certificates import Authority, expiry
 from harness import Case, consume, kcat, produce, wait_for
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -139,6 +139,58 @@ class SecurityTest(Case):
         consumer.close()
         nobody = client(agent, security_protocol="SSL", ssl_ca_location=authority.ca)
         self.assertEqual(try_to_produce(nobody, "orders", timeout=1), "_MSG_TIMED_OUT")
+
+    def test_a_reload_changes_certificates_users_and_rules(self):
+        authority, other = Authority(self.directory), Authority(self.directory, "other")
+        certificate, key, _ = authority.issue("agent")
+        settings = {
+            "tls": {"certificate": certificate, "key": key},
+            "sasl": {"mechanisms": ["PLAIN"], "users": [{"name": "orders", "password": "one"}]},
+            "access": {"rules": [{"principal": "User:orders", "topics": ["*"],
+                                  "operations": ["produce"]}]}}
+        agent = self.secured_agent(settings).start()
+
+        def user(name, password, trusted):
+            return client(agent, security_protocol="SASL_SSL", ssl_ca_location=trusted.ca,
+                          sasl_mechanism="PLAIN", sasl_username=name, sasl_password=password)
+
+        failed = []
+        before = Producer(dict(user("orders", "one", authority), **{"linger.ms": 0}))
+
+        def send(topic):
+            before.produce(topic, "x", on_delivery=lambda error, _: failed.append(
+                error.name() if error else None))
+            before.flush(20)
+            return failed[-1]
+
+        self.assertIsNone(send("audit"))
+        self.assertAlmostEqual(
+            agent.metric("holdfast_agent_certificate_expiry_timestamp_seconds"),
+            expiry(certificate), delta=1)
+        certificate, key, _ = other.issue("next", days=3)
+        settings = {
+            "tls": {"certificate": certificate, "key": key},
+            "sasl": {"mechanisms": ["PLAIN"], "users": [{"name": "audit", "password": "two"},
+                                                        {"name": "orders", "password": "new"}]},
+            "access": {"rules": [{"principal": "User:*", "topics": ["orders"],
+                                  "operations": ["produce"]}]}}
+        self.config("agent.yaml", {"agent": settings})
+        status, text = agent.post("/reload")
+        self.assertEqual((status, text.strip()), (200, (
+            "changed agent.tls.certificate, agent.tls.key, agent.sasl.users, agent.access.rules")))
+        # Rules count for connections that stand.
+        self.assertEqual(send("audit"), "TOPIC_AUTHORIZATION_FAILED")
+        self.assertIsNone(send("orders"))
+        self.assertIsNone(try_to_produce(user("audit", "two", other), "orders"))
+        for late in (user("orders", "one", other), user("audit", "two", authority)):
+            self.assertEqual(try_to_produce(late, "orders", timeout=1), "_MSG_TIMED_OUT")
+        wait_for(lambda: abs(agent.metric("holdfast_agent_certificate_expiry_timestamp_seconds") -
+                             expiry(certificate)) < 2, 10, "the new certificate's end")
+        del settings["tls"]
+        self.config("agent.yaml", {"agent": settings})
+        status, text = agent.post("/reload")
+        self.assertEqual((status, text.strip()),
+                         (409, "setting or unsetting agent.tls needs a restart"))
 
     def test_what_would_open_a_hole_is_refused(self):
         password = "very-secret"

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <ctime>
 #include <fstream>
 #include <future>
 #include <string>
@@ -247,6 +249,46 @@ TEST_F(TlsTest, NewConnectionsSeeAChangedCertificateAndOldOnesStay) {
   EXPECT_EQ(after.Read(), "new");
   before.Send("old");
   EXPECT_EQ(before.Read(), "old");
+}
+
+TEST_F(TlsTest, OtherFilesTakeThePlaceOfThoseBefore) {
+  const auto credentials = ServerSide();
+  const auto server = ServeEcho({.tls = credentials});
+  test::TestAuthority next(directory_, "next");
+  next.Issue("other", {.name = "tier", .hosts = "DNS:localhost", .days = 1});
+  const auto other = TlsCredentials::Load({.certificate_location = directory_.File("other.pem"),
+                                           .key_location = directory_.File("other.key"),
+                                           .server = true});
+  ASSERT_TRUE(other) << other.error().message;
+  credentials->Replace(**other);
+  Client refused(*this, *server, ClientSide());
+  EXPECT_THAT(refused.WaitForClosed().message, HasSubstr("is not accepted"));
+  Client after(*this, *server, ClientSide({.ca_location = directory_.File("next.pem")}));
+  after.Send("new");
+  EXPECT_EQ(after.Read(), "new");
+  // And these are looked after from now on.
+  next.Issue("other", {.name = "tier", .hosts = "DNS:localhost", .days = 2});
+  EXPECT_TRUE(*credentials->Refresh());
+}
+
+TEST_F(TlsTest, TheFirstCertificateToEndSaysUntilWhenAllIsGood) {
+  const auto days_of = [&](const std::shared_ptr<const TlsContext>& context) {
+    return std::round((context->expires_at() - static_cast<double>(std::time(nullptr))) / 86400);
+  };
+  ca_.Issue("short", {.name = "tier", .days = 5});
+  ca_.Issue("long", {.name = "tier", .days = 9});
+  std::ofstream(directory_.File("long.pem"), std::ios::app)
+      << std::ifstream(directory_.File("short.pem")).rdbuf();
+  const auto made = [&](const std::string& name) {
+    const auto context = TlsContext::Make({.certificate_location = directory_.File(name + ".pem"),
+                                           .key_location = directory_.File(name + ".key"),
+                                           .server = true});
+    EXPECT_TRUE(context) << context.error().message;
+    return *context;
+  };
+  EXPECT_EQ(days_of(made("short")), 5);
+  EXPECT_EQ(days_of(made("long")), 5);
+  EXPECT_TRUE(std::isinf((*TlsContext::Make({}))->expires_at()));
 }
 
 TEST_F(TlsTest, ABrokenFileLeavesTheCertificateThatWasThere) {

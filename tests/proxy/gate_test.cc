@@ -231,6 +231,26 @@ TEST_F(GateTest, RulesBoundWhatAUserProducesAndSees) {
   EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
 }
 
+TEST_F(GateTest, RulesThatChangeCountOnConnectionsThatStand) {
+  Open(Terminating());
+  Handshake("PLAIN");
+  Authenticate("\0orders\0secret"s);
+  EXPECT_EQ(Produce("audit"), ErrorCode::kNone);
+  LocalPolicy policy = Terminating();
+  policy.rules = AccessRules({{.principal = "User:orders", .topics = {"orders"}, .produce = true}});
+  policies_->Replace(std::move(policy));
+  EXPECT_EQ(Produce("audit"), ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+}
+
+TEST_F(GateTest, WhoDidNotSayWhoHeIsIsAskedOnceThatIsAsked) {
+  Open({});
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  policies_->Replace(Terminating());
+  SendRecord("orders");
+  EXPECT_TRUE(client_->AtEnd());
+}
+
 TEST_F(GateTest, WhoOnlyReadsMakesNoTopicsByAskingForThem) {
   LocalPolicy policy = {.rules = AccessRules({
                             {.principal = "User:*", .topics = {"read-*"}, .consume = true},
