@@ -1,10 +1,11 @@
 // The part of agent/forwarder.h that gives records up: because they are too old for their topic, or
-// to make room for newer ones. Nothing that may be on its way is given up, nor anything that is
-// part of a transaction.
+// to make room for newer ones. Nothing that may be on its way is given up; a transaction is given
+// up as a whole, if all its topics allow it.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "agent/forwarder.h"
@@ -53,52 +54,71 @@ void Forwarder::MakeRoom(const std::string& topic, uint64_t bytes) {
   // Until the last time's is released, it would be dropped twice.
   if (stopped_ || !making_room_.insert(topic).second) return;
   uint64_t freed = 0;
+  std::set<const Stream*> passed_over;
   while (freed < bytes) {
     Stream* oldest = nullptr;
     for (auto& [id, stream] : streams_) {
       const bool meant = topic.empty() ? stream->policy.when_full == WhenFull::kDropOldest
                                        : stream->topic == topic;
-      if (meant && MayGiveUp(*stream) &&
+      const bool in_lane =
+          stream->phase == Phase::kInLane && stream->record.confirmed < stream->end;
+      if (meant && (MayGiveUp(*stream) || in_lane) && !passed_over.contains(stream.get()) &&
           (oldest == nullptr || OldestOf(*stream) < OldestOf(*oldest))) {
         oldest = stream.get();
       }
     }
-    const uint64_t more =
-        oldest == nullptr ? 0 : GiveUpSome(*oldest, bytes - freed, kNever, DropCause::kMadeRoom);
-    if (more == 0) break;
+    if (oldest == nullptr) break;
+    if (oldest->phase == Phase::kInLane && context_.lane->Release(oldest->id)) {
+      room_wanted_[topic] = bytes - freed;
+      break;
+    }
+    const uint64_t more = oldest->phase == Phase::kInLane
+                              ? 0
+                              : GiveUpSome(*oldest, bytes - freed, kNever, DropCause::kMadeRoom);
+    if (more == 0) passed_over.insert(oldest);
     freed += more;
   }
-  log_.Flush([this, topic] { making_room_.erase(topic); });
+  // Transactions are passed over once it is durable that they are given up.
+  log_.Flush([this, topic] { log_.Flush([this, topic] { making_room_.erase(topic); }); });
 }
 
 void Forwarder::DropExpired() {
-  for (auto& [id, stream] : streams_) {
-    if (stream->policy.ttl_ms == 0 || !MayGiveUp(*stream)) continue;
-    const int64_t before_ms = context_.loop.WallClockMs() - stream->policy.ttl_ms;
-    uint64_t dropped = 0;
-    while (dropped < kExpireAtOnce && MayGiveUp(*stream) && OldestOf(*stream) < before_ms) {
-      const uint64_t more = GiveUpSome(*stream, kExpireAtOnce, before_ms, DropCause::kExpired);
-      if (more == 0) break;
-      dropped += more;
-    }
+  for (auto& [id, stream] : streams_) DropExpired(*stream);
+}
+
+void Forwarder::DropExpired(Stream& stream) {
+  if (stream.policy.ttl_ms == 0 || stopped_) return;
+  const int64_t before_ms = context_.loop.WallClockMs() - stream.policy.ttl_ms;
+  if (stream.phase == Phase::kInLane) {
+    const int64_t oldest_ms = OldestOf(stream);
+    if (oldest_ms != 0 && oldest_ms < before_ms) context_.lane->Release(stream.id);
+    return;
+  }
+  uint64_t dropped = 0;
+  while (dropped < kExpireAtOnce && MayGiveUp(stream) && OldestOf(stream) < before_ms) {
+    const uint64_t more = GiveUpSome(stream, kExpireAtOnce, before_ms, DropCause::kExpired);
+    if (more == 0) break;
+    dropped += more;
   }
 }
 
 // Whole batches from the beginning of what waits that were spooled before `before_ms`, until
-// `bytes` are reached. Returns how many bytes those were.
+// `bytes` are reached; or, if it begins with some, transactions. Returns how many bytes those were.
 uint64_t Forwarder::GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms, DropCause cause) {
   Release release;
   uint64_t passed = 0;
   int64_t end = stream.record.confirmed;
+  bool at_transaction = false;
   {
     const auto lease = context_.spool.Read(stream.id, end, std::min<size_t>(kReadAtOnce, bytes));
     if (!lease) return 0;  // Damage has its own way out.
     for (const spool::EntryView& entry : lease->entries()) {
       if (passed >= bytes || entry.info.end_offset() > stream.end ||
-          entry.info.commit_time_ms >= before_ms ||
-          kafka::RecordBatchView(entry.bytes).header().transactional()) {
+          entry.info.commit_time_ms >= before_ms) {
         break;
       }
+      at_transaction = kafka::RecordBatchView(entry.bytes).header().transactional();
+      if (at_transaction) break;
       passed += entry.info.bytes;
       // The rest of one that was begun: it is released already.
       if (entry.info.base_offset >= stream.record.confirmed) {
@@ -108,7 +128,62 @@ uint64_t Forwarder::GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms
     }
   }
   if (end > stream.record.confirmed) GiveUp(stream, end, release, cause);
+  if (passed == 0 && at_transaction) return GiveUpTransactions(stream, bytes, cause);
   return passed;
+}
+
+// Those at the beginning of what waits, each with all its streams or not at all. The stream moves
+// past them once that is durable.
+uint64_t Forwarder::GiveUpTransactions(Stream& stream, uint64_t bytes, DropCause cause) {
+  uint64_t given_up = 0;
+  int64_t at = stream.record.confirmed;
+  while (context_.lane != nullptr && given_up < bytes) {
+    const CommittedTransaction* transaction = context_.lane->Find(stream.id, at);
+    if (transaction == nullptr || !AllowsGivingUp(*transaction, cause)) break;
+    if (!context_.lane->GiveUp(transaction->number, cause)) break;
+    const int64_t begin = std::exchange(at, transaction->RangeIn(stream.id)->end);
+    given_up += ReleaseOf(context_.spool, stream.id, begin, at).bytes;
+  }
+  return given_up;
+}
+
+// A record is in no transaction that is given up against the rule of its own topic.
+bool Forwarder::AllowsGivingUp(const CommittedTransaction& transaction, DropCause cause) {
+  const CommittedTransaction::Range& any = transaction.ranges.front();
+  const auto lease = context_.spool.Read(any.stream, any.begin, 1);
+  if (!lease || lease->empty()) return false;
+  const int64_t age_ms = context_.loop.WallClockMs() - lease->entries().front().info.commit_time_ms;
+  return std::ranges::all_of(transaction.ranges, [&](const auto& range) {
+    const auto stream = streams_.find(range.stream.value());
+    if (stream == streams_.end()) return false;
+    const TopicPolicy& policy = stream->second->policy;
+    return cause == DropCause::kExpired ? policy.ttl_ms != 0 && age_ms > policy.ttl_ms
+                                        : policy.when_full == WhenFull::kDropOldest;
+  });
+}
+
+void Forwarder::OnGivenUp(const CommittedTransaction& transaction) {
+  for (const CommittedTransaction::Range& range : transaction.ranges) {
+    const auto stream = streams_.find(range.stream.value());
+    if (stream == streams_.end()) continue;
+    PassOver(*stream->second);
+    DropExpired(*stream->second);
+  }
+}
+
+// What was given up, if the stream has come to it.
+void Forwarder::PassOver(Stream& stream) {
+  while (context_.lane != nullptr && MayGiveUp(stream)) {
+    const CommittedTransaction* transaction =
+        context_.lane->GivenUp(stream.id, stream.record.confirmed);
+    if (transaction == nullptr) return;
+    const int64_t end = transaction->RangeIn(stream.id)->end;
+    stream.for_lane = false;
+    GiveUp(stream, end, ReleaseOf(context_.spool, stream.id, stream.record.confirmed, end),
+           *transaction->given_up);
+    // Nobody else may look at it soon.
+    log_.Flush([this] { context_.lane->Wake(); });
+  }
 }
 
 void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause) {

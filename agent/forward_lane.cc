@@ -22,6 +22,9 @@ void Forwarder::OnLeftLane(spool::StreamId id) {
   log_.Flush([this, &stream] {
     stream.phase = Phase::kReady;
     stream.end = context_.spool.Range(stream.id).end;
+    // It may have been wanted for this, and goes back now.
+    DropExpired(stream);
+    for (const auto& [topic, bytes] : std::exchange(room_wanted_, {})) MakeRoom(topic, bytes);
     Step(stream);
   });
 }

@@ -122,6 +122,7 @@ const proxy::Cluster& Forwarder::CurrentCluster() {
 // The only place that decides what a stream does next.
 void Forwarder::Step(Stream& stream) {
   if (stopped_ || stream.phase != Phase::kReady || stream.queued || stream.failed) return;
+  PassOver(stream);
   if (stream.next >= stream.end) return;
   if (stream.for_lane) {
     if (!stream.flights.empty()) return;

@@ -135,6 +135,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
 
   void OnTransacted(spool::StreamId id, int64_t end, int64_t tier_offset) override;
   void OnLeftLane(spool::StreamId id) override;
+  void OnGivenUp(const CommittedTransaction& transaction) override;
   void OnLaneTrouble(spool::StreamId id, std::string trouble) override;
 
  private:
@@ -284,8 +285,12 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   [[nodiscard]] static bool MayGiveUp(const Stream& stream);
   void MakeRoom(const std::string& topic, uint64_t bytes);
   void DropExpired();
+  void DropExpired(Stream& stream);
   uint64_t GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms, DropCause cause);
   void GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause);
+  uint64_t GiveUpTransactions(Stream& stream, uint64_t bytes, DropCause cause);
+  [[nodiscard]] bool AllowsGivingUp(const CommittedTransaction& transaction, DropCause cause);
+  void PassOver(Stream& stream);
   void ReportDrops();
 
   // forward_status.cc: how far delivery has come.
@@ -299,7 +304,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   std::unordered_map<uint32_t, ForwardRecord> kept_;  // Of streams not taken up yet.
   std::unordered_map<uint32_t, Drops> kept_drops_;
   PoliciesPtr policies_ = std::make_shared<const Policies>();
-  std::set<std::string> making_room_;  // Topics whose drops are being written down.
+  std::set<std::string> making_room_;            // Topics whose drops are being written down.
+  std::map<std::string, uint64_t> room_wanted_;  // Bytes of topics, when a stream leaves the lane.
   std::map<DropCause, uint64_t> unreported_drops_;
   int64_t drops_reported_ms_ = 0;
   uint64_t bytes_per_second_max_;

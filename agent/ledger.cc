@@ -38,6 +38,8 @@ std::string_view DropCauseName(DropCause cause) {
       return "made room";
     case DropCause::kDeadLetter:
       return "dead letter";
+    case DropCause::kByHand:
+      return "by hand";
   }
   return "unknown";
 }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <map>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "agent/spool_verbs.h"
 #include "agent/stream_names.h"
 #include "agent/terminal.h"
+#include "agent/transaction_state.h"
 #include "spool/compaction.h"
 #include "spool/directory.h"
 
@@ -113,6 +115,7 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
   std::vector<spool::StreamId> streams;
   Waiting waiting;
   std::string named;
+  std::map<std::string, std::string> given_up;
   {
     HF_ASSIGN_OR_RETURN(const auto view, OpenView(command));
     const StreamNames names(view->state());
@@ -122,20 +125,32 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
     }
     HF_ASSIGN_OR_RETURN(waiting, Measure(*view, streams));
     named = NamesText(names, streams);
+    given_up = GiveUpWith(streams, view->state());
   }
   if (waiting.records == 0) {
     std::fputs(fmt::format("nothing waits in {}\n", named).c_str(), stdout);
     return kExitFine;
   }
-  const std::string question = fmt::format("Throw away {} of {}?", AmountText(waiting), named);
+  std::string question = fmt::format("Throw away {} of {}?", AmountText(waiting), named);
+  if (!given_up.empty()) {
+    question +=
+        fmt::format(" {} local transactions have records in other streams as well, and go whole.",
+                    CountText(given_up.size()));
+  }
   if (const int code = Confirm(command, question); code != kExitFine) return code;
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   HF_ASSIGN_OR_RETURN(const auto report,
-                      spool::DropBacklogs(command.directory, keys, streams, NowMs()));
+                      spool::DropBacklogs(command.directory, keys, streams, given_up, NowMs()));
   std::fputs(fmt::format("dropped {} of {}, freed {} of disk\n", AmountText(waiting), named,
                          BytesText(report.freed_bytes))
                  .c_str(),
              stdout);
+  if (!given_up.empty()) {
+    std::fputs(fmt::format("gave up {} local transactions, also in their other streams\n",
+                           CountText(given_up.size()))
+                   .c_str(),
+               stdout);
+  }
   return kExitFine;
 }
 

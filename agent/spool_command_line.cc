@@ -71,6 +71,8 @@ Example:
 constexpr const char* kDropFooter =
     R"(Records that were not delivered are lost. Asks first; without a terminal it wants --yes.
 The stream stays, with its offsets, and takes new records.
+A local transaction that has records in a stream that is dropped and in one that is not goes whole:
+the agent passes over the rest of it.
 
 Example:
   holdfast spool drop /var/spool/holdfast orders/0 orders/1

@@ -77,6 +77,7 @@ void TransactionLane::Add(CommittedTransaction transaction) {
   for (const CommittedTransaction::Range& range : transaction.ranges) {
     begins_[range.stream.value()][range.begin] = transaction.number;
   }
+  if (transaction.given_up) given_up_.insert(transaction.number);
   transactions_[transaction.number] = std::move(transaction);
   context_.metrics.undelivered_transactions.Set(static_cast<double>(transactions_.size()));
   Wake();
@@ -85,7 +86,7 @@ void TransactionLane::Add(CommittedTransaction transaction) {
 void TransactionLane::Wake() {
   AskExpiration();
   if (upstream_) upstream_->Wake();
-  if (members_.empty() || std::exchange(posted_, true)) return;
+  if ((members_.empty() && given_up_.empty()) || std::exchange(posted_, true)) return;
   context_.loop.Post([self = std::weak_ptr<TransactionLane*>(self_)] {
     const auto alive = self.lock();
     if (!alive || *alive == nullptr) return;
@@ -100,16 +101,73 @@ void TransactionLane::WakeAt(base::TimePoint when) {
 
 // The only place that decides what the lane does next.
 void TransactionLane::Work() {
-  if (stopped_ || members_.empty() || host_ == nullptr) return;
+  if (stopped_ || host_ == nullptr) return;
+  LetGo();
+  Finish();
+  if (members_.empty()) return;
   if (!upstream_) return LearnName();
   if (upstream_->busy() || AskProgress()) return;
   if (context_.loop.Now() < not_before_) return WakeAt(not_before_);
-  Finish();
   Round round;
   Gather(round);
-  Leave(round);
+  Leave(round.leaving);
   std::erase_if(round.parts, [](const auto& part) { return part.second.begin == part.second.end; });
   if (!round.parts.empty()) Run(std::move(round));
+}
+
+const CommittedTransaction* TransactionLane::Find(spool::StreamId stream, int64_t begin) const {
+  const auto begins = begins_.find(stream.value());
+  if (begins == begins_.end()) return nullptr;
+  const auto at = begins->second.find(begin);
+  return at == begins->second.end() ? nullptr : &transactions_.at(at->second);
+}
+
+const CommittedTransaction* TransactionLane::GivenUp(spool::StreamId stream, int64_t begin) const {
+  if (given_up_.empty()) return nullptr;
+  const CommittedTransaction* found = Find(stream, begin);
+  return found != nullptr && given_up_.contains(found->number) ? found : nullptr;
+}
+
+bool TransactionLane::GiveUp(uint64_t number, DropCause cause) {
+  CommittedTransaction& transaction = transactions_.at(number);
+  const bool on_its_way = std::ranges::any_of(transaction.ranges, [&](const auto& range) {
+    const auto running = running_.find(range.stream.value());
+    return running != running_.end() && running->second >= range.end;
+  });
+  if (on_its_way || transaction.given_up) return false;
+  transaction.given_up = cause;
+  host_->Keep(transaction.Key(), transaction.Serialize());
+  host_->Flush([this, number] {
+    const auto durable = transactions_.find(number);
+    if (durable == transactions_.end()) return;
+    given_up_.insert(number);
+    const CommittedTransaction copy = durable->second;
+    host_->OnGivenUp(copy);
+    Wake();
+  });
+  return true;
+}
+
+bool TransactionLane::Release(spool::StreamId stream) {
+  const auto member = members_.find(stream.value());
+  if (member == members_.end() || running_.contains(stream.value())) return false;
+  member->second.released = true;
+  Wake();
+  return true;
+}
+
+// Those that the host wants back, and those that have come to a transaction that was given up.
+// What is not known of a round that failed does not matter: records that went in one come here
+// again, and are asked about then.
+void TransactionLane::LetGo() {
+  std::vector<spool::StreamId> leaving;
+  for (const auto& [id, member] : members_) {
+    if (running_.contains(id)) continue;
+    if (member.released || GivenUp(member.stream, member.at) != nullptr) {
+      leaving.push_back(member.stream);
+    }
+  }
+  Leave(leaving);
 }
 
 // Written down before it is used.
@@ -182,12 +240,18 @@ bool TransactionLane::AskProgress() {
 
 void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
                                  const base::Result<std::vector<TierProgress>>& progress) {
+  // Some may have left meanwhile.
   if (!progress) {
-    for (const uint32_t id : asked) Trouble(members_.at(id), progress.error().message);
+    for (const uint32_t id : asked) {
+      const auto member = members_.find(id);
+      if (member != members_.end()) Trouble(member->second, progress.error().message);
+    }
     return Backoff();
   }
   for (size_t i = 0; i < asked.size(); ++i) {
-    Member& member = members_.at(asked[i]);
+    const auto found = members_.find(asked[i]);
+    if (found == members_.end()) continue;
+    Member& member = found->second;
     const TierProgress& told = (*progress)[i];
     if (told.end > context_.spool.Range(member.stream).end) {
       Trouble(member, fmt::format("the tier has {} records of this agent for it, more than the "
@@ -274,6 +338,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
 
 // True if all streams of the transaction have come to it, and it is in the round now.
 bool TransactionLane::Include(Round& round, const CommittedTransaction& transaction) {
+  if (transaction.given_up) return false;
   for (const CommittedTransaction::Range& range : transaction.ranges) {
     const auto part = round.parts.find(range.stream.value());
     // Past the beginning only if somebody dropped records from the spool.
@@ -297,8 +362,8 @@ bool TransactionLane::Include(Round& round, const CommittedTransaction& transact
   return !transaction.ranges.empty();
 }
 
-void TransactionLane::Leave(const Round& round) {
-  for (const spool::StreamId stream : round.leaving) {
+void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {
+  for (const spool::StreamId stream : streams) {
     if (members_.erase(stream.value()) > 0) host_->OnLeftLane(stream);
   }
 }
@@ -308,7 +373,9 @@ void TransactionLane::Run(Round round) {
   for (auto& [id, part] : round.parts) parts.push_back(std::move(part));
   std::ranges::sort(
       parts, {}, [](const TransactionPart& part) { return std::tie(part.topic, part.partition); });
+  for (const TransactionPart& part : parts) running_[part.stream.value()] = part.end;
   upstream_->Run(parts, [this, parts](const TransactionResult& result) {
+    running_.clear();
     if (result.committed) {
       OnCommitted(parts, result);
     } else {
@@ -372,13 +439,20 @@ void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) 
 void TransactionLane::Finish() {
   for (auto at = transactions_.begin(); at != transactions_.end();) {
     std::erase_if(at->second.ranges, [&](const CommittedTransaction::Range& range) {
-      return context_.spool.Range(range.stream).start >= range.end;
+      if (context_.spool.Range(range.stream).start < range.end) return false;
+      const auto begins = begins_.find(range.stream.value());
+      if (begins != begins_.end() && begins->second.erase(range.begin) > 0 &&
+          begins->second.empty()) {
+        begins_.erase(begins);
+      }
+      return true;
     });
     if (!at->second.ranges.empty()) {
       ++at;
       continue;
     }
     host_->Forget(at->second.Key());
+    given_up_.erase(at->first);
     at = transactions_.erase(at);
   }
   context_.metrics.undelivered_transactions.Set(static_cast<double>(transactions_.size()));

@@ -8,6 +8,9 @@
 // it, and as a whole or not at all; transactions are committed to the spool in one order for all
 // streams, so none waits for ever on another.
 //
+// A local transaction that has become too old, or must make room, is given up as a whole: that is
+// written down before the first of its streams moves past it.
+//
 // Ownership: the context outlives it, but for the tier, which goes first; the host is told by
 //   SetHost and outlives it.
 // Threads: the loop.
@@ -20,6 +23,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -51,6 +55,8 @@ class TransactionHost {
   virtual void OnTransacted(spool::StreamId stream, int64_t end, int64_t tier_offset) = 0;
   // The stream's next batch goes the ordinary way.
   virtual void OnLeftLane(spool::StreamId stream) = 0;
+  // It is durable that this one will not be delivered.
+  virtual void OnGivenUp(const CommittedTransaction& transaction) = 0;
   // For people; empty: none any more.
   virtual void OnLaneTrouble(spool::StreamId stream, std::string trouble) = 0;
   // In the spool's state, some time soon; Flush runs its task when it is durable.
@@ -95,6 +101,16 @@ class TransactionLane {
   void Enter(spool::StreamId stream, std::string topic, int32_t partition, int64_t at);
   // A local transaction is in the spool, durably.
   void Add(CommittedTransaction transaction);
+  // The local transaction whose records begin there in the stream, if there is one.
+  [[nodiscard]] const CommittedTransaction* Find(spool::StreamId stream, int64_t begin) const;
+  // It is not to be delivered; the host hears when that is durable, and then moves its streams past
+  // it, each when it comes to it. False: it is on its way to the tier, or was given up before.
+  bool GiveUp(uint64_t number, DropCause cause);
+  // The same as Find, of those that are to be passed over.
+  [[nodiscard]] const CommittedTransaction* GivenUp(spool::StreamId stream, int64_t begin) const;
+  // The host wants the stream back, and gets it by OnLeftLane. False: something of it is on its
+  // way.
+  bool Release(spool::StreamId stream);
   // Something may have changed: entries, nodes, leaders.
   void Wake();
 
@@ -106,6 +122,7 @@ class TransactionLane {
     int64_t at = 0;      // The first record that is not known to be at the tier.
     bool asked = false;  // And the tier's own word on that was heard.
     bool troubled = false;
+    bool released = false;
     base::TimePoint not_before;
   };
   // A round in the making.
@@ -120,7 +137,8 @@ class TransactionLane {
   void Gather(Round& round);
   bool Extend(Round& round, Member& member);
   bool Include(Round& round, const CommittedTransaction& transaction);
-  void Leave(const Round& round);
+  void LetGo();
+  void Leave(const std::vector<spool::StreamId>& streams);
   void Run(Round round);
   void OnCommitted(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
@@ -143,7 +161,9 @@ class TransactionLane {
   std::map<uint64_t, CommittedTransaction> transactions_;
   // Where a transaction's records begin, by stream.
   std::unordered_map<uint32_t, std::map<int64_t, uint64_t>> begins_;
-  uint32_t first_ = 0;  // Whose turn it is to be looked at first.
+  std::set<uint64_t> given_up_;          // Those of which that is durable.
+  std::map<uint32_t, int64_t> running_;  // To where the round that is out takes each stream.
+  uint32_t first_ = 0;                   // Whose turn it is to be looked at first.
 
   TierTransactions tier_ = TierTransactions::kUnknown;
   uint64_t tier_version_ = 0;

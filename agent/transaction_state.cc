@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/endian.h"
@@ -56,24 +57,32 @@ std::string CommittedTransaction::Serialize() const {
     Put(bytes, range.begin);
     Put(bytes, range.end);
   }
+  if (given_up) Put(bytes, static_cast<uint8_t>(*given_up));
   return bytes;
+}
+
+const CommittedTransaction::Range* CommittedTransaction::RangeIn(spool::StreamId stream) const {
+  const auto found = std::ranges::find(ranges, stream, &Range::stream);
+  return found == ranges.end() ? nullptr : &*found;
 }
 
 base::Result<CommittedTransaction> CommittedTransaction::Parse(std::string_view key,
                                                                std::string_view bytes) {
   constexpr std::string_view kWhat = "committed transaction";
-  HF_RETURN_IF_ERROR(CheckForm(
-      kWhat, bytes,
-      key.size() == kCommittedPrefix.size() + sizeof(number) && bytes.size() % kRangeSize == 1));
+  HF_RETURN_IF_ERROR(
+      CheckForm(kWhat, bytes,
+                key.size() == kCommittedPrefix.size() + sizeof(number) &&
+                    (bytes.size() % kRangeSize == 1 || bytes.size() % kRangeSize == 2)));
   CommittedTransaction parsed;
   parsed.number = base::LoadBig<uint64_t>(key.data() + kCommittedPrefix.size());
   bytes.remove_prefix(1);
-  while (!bytes.empty()) {
+  while (bytes.size() > 1) {
     Range& range = parsed.ranges.emplace_back();
     range.stream = spool::StreamId(Take<uint32_t>(bytes));
     range.begin = Take<int64_t>(bytes);
     range.end = Take<int64_t>(bytes);
   }
+  if (!bytes.empty()) parsed.given_up = static_cast<DropCause>(Take<uint8_t>(bytes));
   return parsed;
 }
 
@@ -138,6 +147,26 @@ base::Result<KeptTransactions> LoadTransactions(const spool::StateView& state) {
   });
   HF_RETURN_IF_ERROR(std::move(loaded));
   return kept;
+}
+
+std::map<std::string, std::string> GiveUpWith(const std::vector<spool::StreamId>& dropped,
+                                              const spool::State& state) {
+  std::map<std::string, std::string> values;
+  state.ForEach(kCommittedPrefix, [&](std::string_view key, std::string_view value) {
+    auto transaction = CommittedTransaction::Parse(key, value);
+    if (!transaction || transaction->given_up) return;
+    size_t waiting = 0;
+    size_t gone = 0;
+    for (const CommittedTransaction::Range& range : transaction->ranges) {
+      if (state.stream(range.stream).start >= range.end) continue;
+      ++waiting;
+      if (std::ranges::find(dropped, range.stream) != dropped.end()) ++gone;
+    }
+    if (gone == 0 || gone == waiting) return;
+    transaction->given_up = DropCause::kByHand;
+    values[std::string(key)] = transaction->Serialize();
+  });
+  return values;
 }
 
 }  // namespace holdfast::agent

@@ -4,8 +4,9 @@
 //   transactional id and its group are called after it. A spool that is made anew has another, so
 //   that it never takes the progress of an older one for its own.
 // - Under kCommittedPrefix + number: a local transaction that is committed here and not known to be
-//   at the tier: which ranges of which streams belong to it. The batches themselves stand in the
-//   streams like any others, marked transactional.
+//   at the tier: which ranges of which streams belong to it, and whether it was given up: then its
+//   streams pass it over as they come to it. The batches themselves stand in the streams like any
+//   others, marked transactional.
 // - Under kLocalProducerPrefix + transactional id: the coordinator's memory of that producer.
 //
 // Each value begins with the version of its form. Threads: any; plain values.
@@ -18,9 +19,11 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/ledger.h"
 #include "base/result.h"
 #include "kafka/record_batch.h"
 #include "spool/spool.h"
+#include "spool/state.h"
 
 namespace holdfast::agent {
 
@@ -40,7 +43,9 @@ struct CommittedTransaction {
   };
   uint64_t number = 0;
   std::vector<Range> ranges;  // One for each stream.
+  std::optional<DropCause> given_up;
 
+  [[nodiscard]] const Range* RangeIn(spool::StreamId stream) const;
   [[nodiscard]] std::string Key() const;
   [[nodiscard]] std::string Serialize() const;
   static base::Result<CommittedTransaction> Parse(std::string_view key, std::string_view bytes);
@@ -80,5 +85,10 @@ struct KeptTransactions {
   std::map<std::string, LocalProducerRecord> producers;  // By transactional id.
 };
 base::Result<KeptTransactions> LoadTransactions(const spool::StateView& state);
+
+// What to put into the state when these streams are dropped by hand: local transactions of which
+// that is a part are given up, and the rest of them is passed over when the agent runs.
+std::map<std::string, std::string> GiveUpWith(const std::vector<spool::StreamId>& dropped,
+                                              const spool::State& state);
 
 }  // namespace holdfast::agent

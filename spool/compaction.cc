@@ -107,10 +107,11 @@ base::Result<bool> AnyNeeded(const Owned& spool, const OfflineView::SegmentInfo&
 
 // One frame behind the last, with nothing but the trims.
 base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> streams,
-                               int64_t time_ms) {
+                               const std::map<std::string, std::string>& values, int64_t time_ms) {
   std::string changes;
   for (const StreamId stream : streams)
     AppendTrim(stream, spool.view->state().stream(stream).end, &changes);
+  for (const auto& [key, value] : values) AppendPut(key, value, &changes);
   const FrameDraft trims{.commit = spool.view->newest_commit().next(),
                          .commit_time_ms = time_ms,
                          .entries = {},
@@ -161,12 +162,14 @@ base::Result<CompactionReport> Compact(const std::string& path, const KeyRing& k
 }
 
 base::Result<CompactionReport> DropBacklogs(const std::string& path, const KeyRing& keys,
-                                            std::span<const StreamId> streams, int64_t time_ms) {
+                                            std::span<const StreamId> streams,
+                                            const std::map<std::string, std::string>& values,
+                                            int64_t time_ms) {
   CompactionReport report;
   {
     HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys));
     if (spool.view->segments().empty()) return report;
-    if (auto trimmed = AppendTrims(spool, streams, time_ms); !trimmed)
+    if (auto trimmed = AppendTrims(spool, streams, values, time_ms); !trimmed)
       return base::Unexpected(RepairFirst(std::move(trimmed).error()));
   }
   HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys));  // With the trims.

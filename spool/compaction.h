@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 
@@ -30,9 +31,12 @@ struct CompactionReport {
 base::Result<CompactionReport> Compact(const std::string& directory, const KeyRing& keys,
                                        const ProgressCallback& progress);
 
-// Trims the streams to their ends, durably, and removes segments that nobody needs any more. The
-// streams stay, and go on with the next offset. `time_ms` is the wall clock.
+// Trims the streams to their ends and puts `values` into the state, durably and in one frame, and
+// removes segments that nobody needs any more. The streams stay, and go on with the next offset.
+// `time_ms` is the wall clock.
 base::Result<CompactionReport> DropBacklogs(const std::string& directory, const KeyRing& keys,
-                                            std::span<const StreamId> streams, int64_t time_ms);
+                                            std::span<const StreamId> streams,
+                                            const std::map<std::string, std::string>& values,
+                                            int64_t time_ms);
 
 }  // namespace holdfast::spool

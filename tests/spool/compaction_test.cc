@@ -98,11 +98,12 @@ TEST_F(CompactionTest, ADroppedBacklogIsGoneAndItsStreamGoesOn) {
   const StreamId stuck = *spool_.spool->FindStream("stuck");
   const auto seen = spool_.owner.seen;
   spool_.Close();
-  const auto report = DropBacklogs(directory_.path(), {}, std::vector{stuck}, 1);
+  const auto report = DropBacklogs(directory_.path(), {}, std::vector{stuck}, {{"key", "kept"}}, 1);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(report->removed_segments, 0u);
   ASSERT_TRUE(spool_.Open());
   EXPECT_EQ(spool_.owner.seen, seen);
+  EXPECT_EQ(spool_.Get("key"), "kept");
   EXPECT_EQ(spool_.spool->Range(stuck).start, 30);
   ASSERT_TRUE(spool_.AppendNow("stuck", "next"));
   EXPECT_EQ(spool_.spool->Range(stuck).end, 31);
@@ -114,7 +115,7 @@ TEST_F(CompactionTest, WhenAllIsDroppedOnlyTheNewestSegmentStays) {
   Fill();
   spool_.Close();
   const std::vector<StreamId> all = {StreamId(0), StreamId(1)};
-  const auto report = DropBacklogs(directory_.path(), {}, all, 1);
+  const auto report = DropBacklogs(directory_.path(), {}, all, {}, 1);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_GE(report->removed_segments, 4u);
   EXPECT_EQ(Directory::ListSegments(directory_.path())->size(), 1u);
@@ -146,7 +147,7 @@ TEST_F(CompactionTest, DroppingWorksInAFullSegment) {
 
   std::vector<StreamId> all;
   for (uint32_t i = 0; i < kStreams; ++i) all.emplace_back(i);
-  const auto report = DropBacklogs(directory_.path(), {}, all, 1);
+  const auto report = DropBacklogs(directory_.path(), {}, all, {}, 1);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_GT(DiskBytes(), before);  // The segment had to grow.
   ASSERT_TRUE(spool_.Open());
@@ -159,7 +160,7 @@ TEST_F(CompactionTest, DroppingWorksInAFullSegment) {
 TEST_F(CompactionTest, ALiveSpoolIsNotTouched) {
   Fill(10);
   EXPECT_EQ(Compact(directory_.path(), {}, nullptr).error().code, base::Code::kUnavailable);
-  EXPECT_EQ(DropBacklogs(directory_.path(), {}, std::vector{StreamId(0)}, 1).error().code,
+  EXPECT_EQ(DropBacklogs(directory_.path(), {}, std::vector{StreamId(0)}, {}, 1).error().code,
             base::Code::kUnavailable);
 }
 

@@ -1,0 +1,220 @@
+// What is dropped of the spool where there are local transactions: each of them whole, in all its
+// streams, or not at all.
+#include <algorithm>
+
+#include "spool/compaction.h"
+#include "spool/offline.h"
+#include "tests/agent/transactions_fixture.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Fault = test::ScriptedTier::Fault;
+
+class TransactionDropsTest : public TransactionsFixture {
+ protected:
+  TransactionDropsTest() : TransactionsFixture(/*second=*/true) {
+    sinks_.drop_oldest = [this](std::string topic, uint64_t bytes) {
+      if (forwarder_) forwarder_->DropOldest(std::move(topic), bytes);
+    };
+    ReopenSpool();
+    Begin();
+    Init();
+  }
+
+  void SetRules(std::vector<Policies::TopicRule> rules) {
+    rules_ = rules;
+    SetPolicies(std::move(rules));
+  }
+  void Restart() {
+    CrashAndRestart();
+    SetPolicies(rules_);
+  }
+  // A transaction over a/0, a/1 and b/0, each record of about 1,100 bytes.
+  void PutTransaction(const std::string& tag) {
+    ASSERT_EQ(Put("a", 0, {tag + Filling()}), ErrorCode::kNone) << tag;
+    ASSERT_EQ(Put("b", 0, {tag + Filling()}), ErrorCode::kNone) << tag;
+    ASSERT_EQ(Put("a", 1, {tag + Filling()}), ErrorCode::kNone) << tag;
+    ASSERT_EQ(Commit(), ErrorCode::kNone) << tag;
+  }
+  static std::string Filling() { return std::string(1000, '.'); }
+  Values Arrived(const std::string& topic, int32_t partition) {
+    Values values = tier_.Values(topic, partition);
+    for (std::string& value : values) value.resize(value.find('.'));
+    return values;
+  }
+  void ExpectArrived(const Values& tags) {
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(Arrived("a", 0), tags);
+    EXPECT_EQ(Arrived("a", 1), tags);
+    EXPECT_EQ(Arrived("b", 0), tags);
+    EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+  }
+  uint64_t Dropped(const char* cause) { return metrics_.dropped_records.With(cause).Value(); }
+
+  std::vector<Policies::TopicRule> rules_;
+};
+
+TEST_F(TransactionDropsTest, ATransactionExpiresWhenTheLastOfItsTopicsAllowsIt) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}},
+            {.pattern = "b", .policy = {.ttl_ms = 10000}}});
+  for (const char* tag : {"1", "2", "3"}) PutTransaction(tag);
+  clock_.Advance(seconds(7));
+  EXPECT_EQ(Dropped("expired"), 0);
+  PutTransaction("4");
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(Dropped("expired"), 9);
+  EXPECT_EQ(metrics_.undelivered_transactions.Value(), 1);
+  Reconnect();
+  ExpectArrived({"4"});
+}
+
+TEST_F(TransactionDropsTest, ATopicThatKeepsItsRecordsKeepsTheWholeTransaction) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
+  Produce("a", 0, Values{"old" + Filling()});
+  PutTransaction("1");
+  clock_.Advance(seconds(60));
+  EXPECT_EQ(Dropped("expired"), 1) << "what is in no transaction";
+  Reconnect();
+  ExpectArrived({"1"});
+}
+
+TEST_F(TransactionDropsTest, TransactionsMakeRoomAsAWhole) {
+  SetRules({{.pattern = "*", .policy = {.bytes_max = 6000, .when_full = WhenFull::kDropOldest}}});
+  for (int i = 0; i < 12; ++i) {
+    const std::string tag = std::to_string(i);
+    for (const auto& [topic, partition] : {std::pair("a", 0), {"b", 0}, {"a", 1}}) {
+      ErrorCode error = Put(topic, partition, {tag + Filling()});
+      if (error == ErrorCode::kUnknownServerError) {
+        clock_.Advance(milliseconds(300));
+        error = answers_.back();
+        ++sequences_[{topic, partition}];
+      }
+      ASSERT_EQ(error, ErrorCode::kNone);
+    }
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    if (i % 5 == 4) Restart();
+  }
+  EXPECT_GE(Dropped("made room"), 24);
+  EXPECT_EQ(Dropped("made room") % 3, 0);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  const Values left = Arrived("a", 0);
+  EXPECT_EQ(left.size(), 12 - Dropped("made room") / 3);
+  EXPECT_EQ(left.back(), "11");
+  ExpectArrived(left);
+}
+
+// The room that is needed is that of one topic; what stands before the transaction in the others
+// stays, and the transaction is passed over when it is its turn there, whatever happens meanwhile.
+TEST_F(TransactionDropsTest, WhatStandsBeforeATransactionInOtherStreamsIsDelivered) {
+  for (const int crash_after_ms : {-1, 0, 1, 50, 150}) {
+    SetRules({{.pattern = "*", .policy = {.bytes_max = 9000, .when_full = WhenFull::kDropOldest}}});
+    const uint64_t before = Dropped("made room");
+    const size_t a_before = tier_.Values("a", 0).size();
+    const size_t b_before = tier_.Values("b", 0).size();
+    tier_.Disconnect();
+    Produce("b", 0, Values{"first" + Filling()});
+    PutTransaction("dropped");
+    Produce("b", 0, Values{"last" + Filling()});
+    forwarder_->DropOldest("a", 1);
+    if (crash_after_ms >= 0) {
+      clock_.Advance(milliseconds(crash_after_ms));
+      Restart();
+    }
+    clock_.Advance(seconds(1));
+    Reconnect();
+    EXPECT_EQ(Backlog(), 0);
+    const size_t a = tier_.Values("a", 0).size() - a_before;
+    EXPECT_EQ(tier_.Values("b", 0).size() - b_before, 2 + a);
+    EXPECT_EQ(tier_.Values("a", 1).size(), tier_.Values("a", 0).size());
+    EXPECT_EQ(Dropped("made room") - before, a == 1 ? 0 : 3) << crash_after_ms;
+    if (crash_after_ms < 0 || crash_after_ms > 10) {
+      EXPECT_EQ(a, 0);
+    }
+    EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+  }
+}
+
+TEST_F(TransactionDropsTest, WhatTheTierRefusesExpiresTooAndTheRestGoesOn) {
+  SetRules({{.pattern = "*", .policy = {.ttl_ms = 60000}}});
+  tier_.Connect();
+  for (int i = 0; i < 1000; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed, "b"});
+  }
+  PutTransaction("1");
+  clock_.Advance(seconds(40));
+  PutTransaction("2");
+  clock_.Advance(seconds(30));
+  EXPECT_EQ(Dropped("expired"), 3);
+  tier_.faults.clear();
+  clock_.Advance(seconds(30));
+  ExpectArrived({"2"});
+}
+
+// It may be there, so it is not dropped while the tier has not answered.
+TEST_F(TransactionDropsTest, WhatIsOnItsWayIsNotDropped) {
+  SetRules({{.pattern = "*", .policy = {.ttl_ms = 2000}}});
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  PutTransaction("0");
+  ExpectArrived({"0"});
+  tier_.held = true;
+  PutTransaction("1");
+  clock_.Advance(seconds(10));
+  EXPECT_EQ(Dropped("expired"), 0);
+  tier_.Release();
+  ExpectArrived({"0", "1"});
+}
+
+TEST_F(TransactionDropsTest, RecordsThatAreDeliveredInTransactionsExpireAsOthersDo) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Restart();
+  SetRules({{.pattern = "*", .policy = {.ttl_ms = 60000}}});
+  tier_.Connect();
+  Produce("a", 0, Values{"0" + Filling()});
+  EXPECT_EQ(Backlog(), 0);
+  for (int i = 0; i < 1000; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed});
+  }
+  Produce("a", 0, Values{"1" + Filling()});
+  clock_.Advance(seconds(50));
+  Produce("a", 0, Values{"2" + Filling()});
+  clock_.Advance(seconds(20));
+  EXPECT_EQ(Dropped("expired"), 1);
+  tier_.faults.clear();
+  clock_.Advance(seconds(30));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(Arrived("a", 0), (Values{"0", "2"}));
+}
+
+TEST_F(TransactionDropsTest, WhatIsDroppedByHandTakesItsTransactionsWithIt) {
+  PutTransaction("cut");
+  ASSERT_EQ(Put("b", 0, {"whole" + Filling()}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  const spool::StreamId a0 = *spool_->FindStream("a/0");
+  End();
+  spool_.reset();
+  clock_.RunUntilIdle();
+  const std::vector<spool::StreamId> dropped = {a0};
+  const auto view = spool::OfflineView::Open(directory_, {});
+  const auto given_up = GiveUpWith(dropped, (*view)->state());
+  EXPECT_EQ(given_up.size(), 1);
+  ASSERT_TRUE(spool::DropBacklogs(directory_, {}, dropped, given_up, clock_.wall_clock_ms()));
+  OpenSpool();
+  Begin();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(Dropped("by hand"), 2);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(Arrived("a", 0), Values{});
+  EXPECT_EQ(Arrived("a", 1), Values{});
+  EXPECT_EQ(Arrived("b", 0), Values{"whole"});
+  EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+}
+
+}  // namespace
+}  // namespace holdfast::agent
