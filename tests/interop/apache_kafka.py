@@ -11,10 +11,13 @@
 """
 
 import contextlib
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -35,9 +38,15 @@ START_TIMEOUT = 90.0  # About five seconds on an idle machine.
 
 
 def fetch():
-    """Kafka's jars, once."""
-    if os.path.exists(LIBRARIES):
-        return
+    """Kafka's jars, once, whoever else wants them at the same time."""
+    os.makedirs(os.path.dirname(LIBRARIES), exist_ok=True)
+    with open(LIBRARIES + ".lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(LIBRARIES):
+            download()
+
+
+def download():
     print("fetching Apache Kafka with maven", file=sys.stderr, flush=True)
     command = ["mvn", "-q", "-B", "-f", os.path.join(ROOT, "tests", "interop", "pom.xml"),
                "dependency:copy-dependencies", f"-DoutputDirectory={LIBRARIES}.part"]
@@ -192,3 +201,28 @@ class Case(harness.Case):
         if kafka.relay is not None:
             self.addCleanup(kafka.relay.close)
         return kafka
+
+    @classmethod
+    def shared_kafka(cls, options=None, *, relay=False):
+        """One for all tests of the class, which take topics of their own; as the first has asked
+        for it. Healthy again, whatever the test before has left."""
+        shared = cls.__dict__.get("shared")
+        if shared is None:
+            directory = tempfile.mkdtemp(prefix="holdfast-interop-")
+            cls.addClassCleanup(shutil.rmtree, directory, ignore_errors=True)
+            shared = cls.shared = Kafka(directory, options, relay=relay)
+            cls.addClassCleanup(lambda: shared.running() and shared.kill())
+            if relay:
+                cls.addClassCleanup(shared.relay.close)
+        if relay:
+            shared.relay.heal()
+        if not shared.running():
+            shared.start()
+        return shared
+
+    def tearDown(self):
+        failed = not self._outcome.success
+        super().tearDown()
+        if failed and type(self).__dict__.get("shared") is not None:
+            print(f"--- last lines of the shared Kafka's log\n{self.shared.log()}",
+                  file=sys.stderr)

@@ -14,7 +14,6 @@ from harness import kcat, wait_for
 from confluent_kafka import Producer
 from confluent_kafka.admin import ConfigResource, NewTopic
 
-TOPIC = "orders"
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -23,9 +22,12 @@ def lines(first, last):
 
 
 class DeliveryTest(apache_kafka.Case):
-    def begin(self, options=None, *settings):
-        self.tier = self.kafka({"num.partitions": 1, "auto.create.topics.enable": "false",
-                                **(options or {})}, relay=True).start()
+    def begin(self, topic, *settings):
+        self.topic = topic
+        # Kafka forgets a producer that was silent for a day whenever it looks.
+        self.tier = self.shared_kafka({"num.partitions": 1, "auto.create.topics.enable": "false",
+                                       "producer.id.expiration.check.interval.ms": 1000},
+                                      relay=True)
         self.admin = self.tier.admin()
         self.make_topic()
         self.sidecar = self.agent(
@@ -36,31 +38,31 @@ class DeliveryTest(apache_kafka.Case):
                                   "log_level": 2})
 
     def make_topic(self):
-        for done in self.admin.create_topics([NewTopic(TOPIC, 1, 1)]).values():
+        for done in self.admin.create_topics([NewTopic(self.topic, 1, 1)]).values():
             done.result(30)
 
     def delete_topic(self):
-        for done in self.admin.delete_topics([TOPIC]).values():
+        for done in self.admin.delete_topics([self.topic]).values():
             done.result(30)
 
     def set_limit(self, **settings):
         config = {name.replace("_", "."): str(value) for name, value in settings.items()}
-        for done in self.admin.alter_configs(
-                [ConfigResource(ConfigResource.Type.TOPIC, TOPIC, set_config=config)]).values():
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.topic, set_config=config)
+        for done in self.admin.alter_configs([resource]).values():
             done.result(30)
 
     def produce(self, values, timestamp=0):
         """Until the agent has acknowledged them."""
         failed = []
         for value in values:
-            self.producer.produce(TOPIC, value, timestamp=timestamp,
+            self.producer.produce(self.topic, value, timestamp=timestamp,
                                   on_delivery=lambda error, _: error and failed.append(error))
         self.assertEqual(self.producer.flush(30), 0)
         self.assertEqual(failed, [])
 
     def stored(self):
         # A topic that was just made may not be readable yet.
-        return kcat("-C", "-q", "-b", self.tier.address, "-t", TOPIC, "-o", "beginning", "-e",
+        return kcat("-C", "-q", "-b", self.tier.address, "-t", self.topic, "-o", "beginning", "-e",
                     check=False).splitlines()
 
     def wait_stored(self, expected):
@@ -81,7 +83,7 @@ class DeliveryTest(apache_kafka.Case):
                               check=True, capture_output=True, text=True).stdout
 
     def test_lost_answers_and_crashes_neither_lose_nor_double_records(self):
-        self.begin()
+        self.begin("lost-answers")
         self.produce(lines(0, 100))
         self.wait_stored(lines(0, 100))
 
@@ -105,8 +107,7 @@ class DeliveryTest(apache_kafka.Case):
         self.wait_stored(lines(0, 300))
 
     def test_records_of_a_producer_that_kafka_forgot_are_not_doubled(self):
-        # Records of two days ago: Kafka forgets their producer whenever it looks.
-        self.begin({"producer.id.expiration.check.interval.ms": 1000})
+        self.begin("forgotten")
         old = int(time.time() * 1000) - 2 * DAY_MS
         self.produce(lines(0, 5), old)
         self.wait_stored(lines(0, 5))
@@ -120,21 +121,22 @@ class DeliveryTest(apache_kafka.Case):
         self.wait_stored(lines(0, 15))
 
     def test_a_topic_that_is_made_anew_gets_what_the_old_one_did_not(self):
-        self.begin()
+        self.begin("anew")
         self.produce(lines(0, 50))
         self.wait_stored(lines(0, 50))
         self.tier.relay.cut()
         self.produce(lines(50, 60))
         self.delete_topic()
-        wait_for(lambda: TOPIC not in self.admin.list_topics(timeout=10).topics,
+        wait_for(lambda: self.topic not in self.admin.list_topics(timeout=10).topics,
                  what="the topic to be gone")
         self.make_topic()
-        wait_for(lambda: TOPIC in self.admin.list_topics(timeout=10).topics, what="the new topic")
+        wait_for(lambda: self.topic in self.admin.list_topics(timeout=10).topics,
+                 what="the new topic")
         self.tier.relay.heal()
         self.wait_stored(lines(50, 60))
 
     def test_dead_letters_are_set_aside_and_can_be_replayed(self):
-        self.begin()
+        self.begin("orders")
         self.produce(lines(0, 5))
         self.wait_stored(lines(0, 5))
         self.tier.relay.cut()
@@ -167,7 +169,7 @@ class DeliveryTest(apache_kafka.Case):
         self.assertEqual(self.status()["dead_letters"]["records"], 0)
 
     def test_a_parked_partition_goes_on_when_somebody_asks(self):
-        self.begin(None, "--set", "agent.dead_letters.policy=park")
+        self.begin("parked", "--set", "agent.dead_letters.policy=park")
         self.produce(lines(0, 5))
         self.wait_stored(lines(0, 5))
         self.tier.relay.cut()
@@ -175,10 +177,10 @@ class DeliveryTest(apache_kafka.Case):
         self.set_limit(max_message_bytes=50)
         self.tier.relay.heal()
         parked = wait_for(lambda: self.status()["delivery"]["parked_streams"], 30, "parking")
-        self.assertEqual(parked[0]["stream"], "orders/0")
+        self.assertEqual(parked[0]["stream"], "parked/0")
         self.assertIn("MESSAGE_TOO_LARGE", parked[0]["trouble"])
         self.set_limit(max_message_bytes=1000000)
-        self.assertEqual(self.post("/resume?stream=orders/0"), 202)
+        self.assertEqual(self.post("/resume?stream=parked/0"), 202)
         self.wait_stored(lines(0, 10))
 
 

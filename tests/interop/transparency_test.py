@@ -25,8 +25,8 @@ class TransparencyTest(apache_kafka.Case):
         return (java(tool, "--bootstrap-server", self.kafka_.upstream, *arguments),
                 self.through(tool, *arguments))
 
-    def begin(self, *topics):
-        self.kafka_ = self.kafka().start()
+    def begin(self, kafka, *topics):
+        self.kafka_ = kafka
         self.agent_ = self.agent(self.kafka_.upstream).start()
         admin = AdminClient({"bootstrap.servers": self.agent_.address})
         for future in admin.create_topics([NewTopic(name, 2, 1) for name in topics]).values():
@@ -42,9 +42,9 @@ class TransparencyTest(apache_kafka.Case):
         return sorted(f"{topic} {n}" for n in range(count))
 
     def test_groups_of_each_kind_read_what_was_produced(self):
-        self.begin("t")
-        lines = self.produce("t", 50)
-        read = ["--topic", "t", "--max-messages", "50", "--timeout-ms", "30000"]
+        self.begin(self.shared_kafka(), "read")
+        lines = self.produce("read", 50)
+        read = ["--topic", "read", "--max-messages", "50", "--timeout-ms", "30000"]
         for protocol in ("classic", "consumer"):
             out = self.through(TOOLS + "consumer.ConsoleConsumer", *read, "--from-beginning",
                                "--group", protocol, "--command-property",
@@ -59,10 +59,10 @@ class TransparencyTest(apache_kafka.Case):
         self.assertLessEqual({"classic", "consumer"}, set(listed.split()))
 
     def test_admin_tools_say_the_same(self):
-        self.begin("t")
+        self.begin(self.shared_kafka(), "described")
         for tool, *arguments in (
-                (TOOLS + "TopicCommand", "--describe", "--topic", "t"),
-                ("kafka.admin.ConfigCommand", "--describe", "--topic", "t", "--all"),
+                (TOOLS + "TopicCommand", "--describe", "--topic", "described"),
+                ("kafka.admin.ConfigCommand", "--describe", "--topic", "described", "--all"),
                 (TOOLS + "MetadataQuorumCommand", "describe", "--status")):
             # The quorum's own log goes on, and time does.
             direct, through = (re.sub(r"(HighWatermark|MaxFollowerLag\w*): *\d+", "", out)
@@ -74,23 +74,23 @@ class TransparencyTest(apache_kafka.Case):
             self.assertNotIn(address, versions)
 
     def test_transactions_are_the_tiers(self):
-        self.begin("t")
+        self.begin(self.shared_kafka(), "transacted")
         producer = Producer({"bootstrap.servers": self.agent_.address, "transactional.id": "x"})
         producer.init_transactions(30)
         for commit in (True, False, True):
             producer.begin_transaction()
-            producer.produce("t", "committed" if commit else "aborted", partition=0)
+            producer.produce("transacted", "committed" if commit else "aborted", partition=0)
             # Else the client may end a transaction that the tier has not heard of yet: error 48.
             producer.flush(30)
             producer.commit_transaction(30) if commit else producer.abort_transaction(30)
         self.assertEqual(self.agent_.metric("holdfast_agent_acknowledged_records_total"), 0)
-        out = self.through(TOOLS + "consumer.ConsoleConsumer", "--topic", "t", "--from-beginning",
-                           "--isolation-level", "read_committed", "--max-messages", "2",
-                           "--timeout-ms", "30000")
+        out = self.through(TOOLS + "consumer.ConsoleConsumer", "--topic", "transacted",
+                           "--from-beginning", "--isolation-level", "read_committed",
+                           "--max-messages", "2", "--timeout-ms", "30000")
         self.assertEqual(out.split(), ["committed", "committed"])
 
     def test_brokers_that_come_go_and_come_back_are_followed(self):
-        self.begin("t")
+        self.begin(self.kafka().start(), "t")
         second = self.kafka(join=self.kafka_).start()
         admin = AdminClient({"bootstrap.servers": self.agent_.address})
         topic = NewTopic("on-the-second", 1, replica_assignment=[[second.node]])
