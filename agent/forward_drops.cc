@@ -201,6 +201,7 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
   } else if (end > stream.next && stream.record.identity.known()) {
     stream.new_epoch = true;
   }
+  PassLeftOut(stream, end);
   stream.record.confirmed = end;
   stream.next = std::max(stream.next, end);
   stream.rewind = std::max(stream.rewind, end);

@@ -12,7 +12,8 @@ void Forwarder::EnterLane(Stream& stream) {
   stream.phase = Phase::kInLane;
   log_.Note(stream.id, stream.record);
   log_.Flush([this, &stream] {
-    context_.lane->Enter(stream.id, stream.topic, stream.partition, stream.record.confirmed);
+    context_.lane->Enter(stream.id, stream.topic, stream.partition, stream.record.confirmed,
+                         stream.left_out);
   });
 }
 

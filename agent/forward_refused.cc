@@ -13,50 +13,110 @@ namespace holdfast::agent {
 namespace {
 
 using base::LogLevel;
-using kafka::ErrorCode;
 
-bool TooLarge(ErrorCode error) {
-  return error == ErrorCode::kMessageTooLarge || error == ErrorCode::kRecordListTooLarge;
-}
+constexpr std::string_view kDeadLetterNow =
+    "the tier refuses the record for good; it is a dead letter now";
 
 }  // namespace
 
-// The tier refuses a batch whole. What of it can be delivered is delivered: records that the tier
-// did not name, and the halves of a batch that is too large. The cuts are new, and so is the epoch:
-// nothing of the old ones was stored.
-void Forwarder::Refuse(Stream& stream, const Flight& flight, const std::string& trouble) {
-  const bool of_dead_letters = stream.topic == options_.dead_letter_topic;
-  if (options_.dead_letters == DeadLetterPolicy::kPark || of_dead_letters) {
-    return Park(stream, trouble);
+// What waits behind the rest of a refused batch of a transaction.
+struct Forwarder::Refusal {
+  std::deque<Piece> pieces;
+  int64_t at = 0;  // Where the first of them begins.
+  std::vector<int64_t> cuts;
+  OnRemainder done;
+
+  void Finish(std::vector<LeftOut> left_out, std::string trouble = {}) {
+    done({.left_out = std::move(left_out), .cuts = std::move(cuts), .trouble = std::move(trouble)});
   }
+};
+
+bool Forwarder::HoldsRefused(const Stream& stream) const {
+  return options_.dead_letters == DeadLetterPolicy::kPark ||
+         stream.topic == options_.dead_letter_topic;
+}
+
+// What of the batch can be delivered is delivered. The cuts are new, and so is the epoch: nothing
+// of the old ones was stored.
+void Forwarder::Refuse(Stream& stream, const Flight& flight, const std::string& trouble) {
+  if (HoldsRefused(stream)) return Park(stream, trouble);
   std::deque<Piece>& pieces = stream.pieces;
   if (!pieces.empty()) pieces.pop_front();
-  std::vector<Piece> cut;
-  const int64_t count = flight.end - flight.base;
-  const Piece poison{.end = flight.end, .error = flight.error, .message = flight.message};
-  if (!flight.refused.empty() && static_cast<int64_t>(flight.refused.size()) < count) {
-    int64_t at = flight.base;
-    for (const int32_t index : flight.refused) {
-      const int64_t bad = flight.base + index;
-      if (bad < at || bad >= flight.end) continue;
-      if (bad > at) cut.push_back({.end = bad});
-      if (!cut.empty() && cut.back().poison() && bad == at) {
-        cut.back().end = bad + 1;
-      } else {
-        cut.push_back(poison);
-        cut.back().end = bad + 1;
-      }
-      at = bad + 1;
-    }
-    if (at < flight.end) cut.push_back({.end = flight.end});
-  } else if (TooLarge(flight.error) && count > 1) {
-    cut = {{.end = flight.base + count / 2}, {.end = flight.end}};
-  } else {
-    cut = {poison};
-  }
+  const std::deque<Piece> cut = CutRefused({.begin = flight.base,
+                                            .end = flight.end,
+                                            .error = flight.error,
+                                            .message = flight.message,
+                                            .refused = flight.refused});
   pieces.insert(pieces.begin(), cut.begin(), cut.end());
   stream.new_epoch = true;
   Step(stream);
+}
+
+bool Forwarder::SetAsideRefused(spool::StreamId id, const RefusedBatch& batch, OnRemainder done) {
+  Stream& stream = *streams_.at(id.value());
+  if (HoldsRefused(stream)) return false;
+  SetAsideNext(stream,
+               std::make_shared<Refusal>(Refusal{
+                   .pieces = CutRefused(batch), .at = batch.begin, .done = std::move(done)}));
+  return true;
+}
+
+// The stream cannot move past them yet, so it is written down with them that they are left out.
+void Forwarder::SetAsideNext(Stream& stream, std::shared_ptr<Refusal> refusal) {
+  while (!refusal->pieces.empty() && !refusal->pieces.front().poison()) {
+    refusal->at = refusal->pieces.front().end;
+    refusal->cuts.push_back(refusal->at);
+    refusal->pieces.pop_front();
+  }
+  if (refusal->pieces.empty()) return refusal->Finish(stream.left_out);
+  const Piece& piece = refusal->pieces.front();
+  auto dead = DeadLettersOf(stream, refusal->at, piece);
+  if (!dead) return refusal->Finish(stream.left_out, dead.error().message);
+  std::vector<LeftOut> left_out = stream.left_out;
+  left_out.push_back({.begin = refusal->at, .end = piece.end, .error = piece.error});
+  std::ranges::sort(left_out, {}, &LeftOut::begin);
+  Drops drops = stream.drops;
+  drops.Add({.begin = refusal->at,
+             .end = piece.end,
+             .cause = DropCause::kDeadLetter,
+             .when_ms = context_.loop.WallClockMs(),
+             .bytes = dead->batch.size()});
+  dead->values[StreamKey(kLeftOutPrefix, stream.id)] = SerializeLeftOut(left_out);
+  dead->values[StreamKey(kDropsPrefix, stream.id)] = drops.Serialize();
+  log_.SetAside(stream.id, stream.record, *std::move(dead),
+                [this, &stream, refusal, left_out = std::move(left_out),
+                 drops = std::move(drops)](base::Result<> stored) mutable {
+                  log_.Note(stream.id, stream.record);
+                  if (!stored) {
+                    return refusal->Finish(stream.left_out,
+                                           "dead letters: " + stored.error().message);
+                  }
+                  stream.left_out = std::move(left_out);
+                  stream.drops = std::move(drops);
+                  const Piece done = std::move(refusal->pieces.front());
+                  refusal->pieces.pop_front();
+                  CountDeadLetters(stream, std::exchange(refusal->at, done.end), done);
+                  SetAsideNext(stream, refusal);
+                });
+}
+
+// The cursor goes to `end`: clients that wait for the tier hear of what was left out before that.
+// Returns how many records those are.
+int64_t Forwarder::PassLeftOut(Stream& stream, int64_t end) {
+  if (stream.left_out.empty()) return 0;
+  int64_t passed = 0;
+  for (const LeftOut& range : stream.left_out) {
+    if (range.end > end) continue;
+    passed += range.end - range.begin;
+    if (context_.acks == nullptr) continue;
+    context_.acks->OnConfirmed(stream.id, range.begin, -1);
+    context_.acks->OnGone(stream.id, range.end, range.error, kDeadLetterNow);
+  }
+  std::erase_if(stream.left_out, [end](const LeftOut& range) { return range.end <= end; });
+  std::optional<std::string> rest;
+  if (!stream.left_out.empty()) rest = SerializeLeftOut(stream.left_out);
+  log_.Note(StreamKey(kLeftOutPrefix, stream.id), std::move(rest));
+  return passed;
 }
 
 // The first piece of a refused batch can never be delivered.
@@ -68,7 +128,7 @@ void Forwarder::SetAside(Stream& stream) {
     producer_.id = kafka::kNoProducerId;
     return AskProducer();
   }
-  auto dead = DeadLettersOf(stream, piece);
+  auto dead = DeadLettersOf(stream, stream.record.confirmed, piece);
   if (!dead) return Park(stream, dead.error().message);
   dead->release = ReleaseOf(context_.spool, stream.id, stream.record.confirmed, piece.end);
   Drops drops = stream.drops;
@@ -91,8 +151,8 @@ void Forwarder::SetAside(Stream& stream) {
                 });
 }
 
-base::Result<ForwardLog::Aside> Forwarder::DeadLettersOf(const Stream& stream, const Piece& piece) {
-  const int64_t begin = stream.record.confirmed;
+base::Result<ForwardLog::Aside> Forwarder::DeadLettersOf(const Stream& stream, int64_t begin,
+                                                         const Piece& piece) {
   HF_ASSIGN_OR_RETURN(const spool::Lease lease, context_.spool.Read(stream.id, begin, 1));
   const spool::EntryView& entry = lease.entries().front();
   std::string sliced;
@@ -124,16 +184,19 @@ std::string Forwarder::DeadLetterStream(const Stream& stream) {
   return StreamName(options_.dead_letter_topic, stream.partition % partitions);
 }
 
-void Forwarder::OnSetAside(Stream& stream, const Piece& piece, const ForwardRecord& after) {
+void Forwarder::CountDeadLetters(const Stream& stream, int64_t begin, const Piece& piece) {
   base::Log(LogLevel::kError, "forward",
             "{}/{}: the tier refuses records {} to {} for good ({}{}{}); they are dead letters now",
-            stream.topic, stream.partition, stream.record.confirmed, piece.end - 1,
-            kafka::ErrorName(piece.error), piece.message.empty() ? "" : ": ", piece.message);
+            stream.topic, stream.partition, begin, piece.end - 1, kafka::ErrorName(piece.error),
+            piece.message.empty() ? "" : ": ", piece.message);
   context_.metrics.dead_letter_records.With(kafka::ErrorName(piece.error))
-      .Add(static_cast<uint64_t>(piece.end - stream.record.confirmed));
+      .Add(static_cast<uint64_t>(piece.end - begin));
+}
+
+void Forwarder::OnSetAside(Stream& stream, const Piece& piece, const ForwardRecord& after) {
+  CountDeadLetters(stream, stream.record.confirmed, piece);
   if (context_.acks != nullptr) {
-    context_.acks->OnGone(stream.id, piece.end, piece.error,
-                          "the tier refuses the record for good; it is a dead letter now");
+    context_.acks->OnGone(stream.id, piece.end, piece.error, kDeadLetterNow);
   }
   stream.record = after;
   stream.next = stream.rewind = after.confirmed;

@@ -12,23 +12,6 @@
 namespace holdfast::agent {
 using kafka::ErrorCode;
 
-namespace {
-
-TierAnswer AnswerOf(const kafka::ProduceResponse::PartitionProduceResponse& partition) {
-  TierAnswer answer{.error = partition.error_code, .tier_offset = partition.base_offset};
-  if (partition.error_message) answer.message = *partition.error_message;
-  for (const auto& refused : partition.record_errors) {
-    answer.refused.push_back(refused.batch_index);
-    if (answer.message.empty() && refused.batch_index_error_message) {
-      answer.message = *refused.batch_index_error_message;
-    }
-  }
-  std::ranges::sort(answer.refused);
-  return answer;
-}
-
-}  // namespace
-
 void Forwarder::Enqueue(Stream& stream, int32_t node) {
   stream.queued = true;
   lanes_[node].ready.Push(&stream, stream.policy.priority);
@@ -121,7 +104,7 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
     } else if (!one) {
       Park(stream, one.error().message);
     } else if (size > 0 && context_.lane != nullptr && stream.next >= stream.tried &&
-               context_.lane->Takes(one->entry())) {
+               (context_.lane->Takes(one->entry()) || !stream.left_out.empty())) {
       stream.for_lane = true;
       Step(stream);
     } else if (size > 0) {

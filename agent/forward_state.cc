@@ -19,6 +19,7 @@ constexpr size_t kForwardSize = 1 + 8 + 2 + 8 + 4 + 8 + 8;
 // From format 2 on the topic's id follows.
 constexpr uint8_t kForwardFormat = 2;
 constexpr size_t kTopicIdSize = 16;
+constexpr size_t kLeftOutSize = 8 + 8 + 2;
 
 base::Result<> CheckForm(std::string_view what, std::string_view bytes, uint8_t format,
                          size_t size) {
@@ -143,6 +144,31 @@ base::Result<ForwardRecord> ForwardRecord::Parse(std::string_view bytes) {
   fields.Get(parsed.tier_offset);
   if (has_topic_id) {
     for (uint8_t& byte : parsed.topic_id.bytes) fields.Get(byte);
+  }
+  return parsed;
+}
+
+std::string SerializeLeftOut(const std::vector<LeftOut>& left_out) {
+  std::string bytes(1, static_cast<char>(kFormat));
+  for (const LeftOut& range : left_out) {
+    Put(bytes, range.begin);
+    Put(bytes, range.end);
+    Put(bytes, static_cast<int16_t>(range.error));
+  }
+  return bytes;
+}
+
+base::Result<std::vector<LeftOut>> ParseLeftOut(std::string_view bytes) {
+  const size_t count = bytes.empty() ? 0 : (bytes.size() - 1) / kLeftOutSize;
+  HF_RETURN_IF_ERROR(CheckForm("records left out", bytes, kFormat, 1 + count * kLeftOutSize));
+  std::vector<LeftOut> parsed(count);
+  Fields fields(bytes);
+  for (LeftOut& range : parsed) {
+    int16_t error = 0;
+    fields.Get(range.begin);
+    fields.Get(range.end);
+    fields.Get(error);
+    range.error = static_cast<kafka::ErrorCode>(error);
   }
   return parsed;
 }

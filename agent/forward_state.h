@@ -14,8 +14,10 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/result.h"
+#include "kafka/error_code.h"
 #include "kafka/message.h"
 #include "kafka/record_batch.h"
 #include "spool/spool.h"
@@ -23,12 +25,13 @@
 namespace holdfast::agent {
 
 // Under which the agent's own records stand in the spool's state.
-inline constexpr std::string_view kClusterKey = "agent/cluster";      // MetadataCache::Serialize
-inline constexpr std::string_view kPortsKey = "agent/ports";          // [/listener]: broker ports
-inline constexpr std::string_view kProducerIdsKey = "agent/ids";      // local producer ids
-inline constexpr std::string_view kUpstreamKey = "agent/upstream";    // UpstreamProducer
-inline constexpr std::string_view kForwardPrefix = "agent/forward/";  // + stream: ForwardRecord
-inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";    // + stream: ProducerTable
+inline constexpr std::string_view kClusterKey = "agent/cluster";       // MetadataCache::Serialize
+inline constexpr std::string_view kPortsKey = "agent/ports";           // [/listener]: broker ports
+inline constexpr std::string_view kProducerIdsKey = "agent/ids";       // local producer ids
+inline constexpr std::string_view kUpstreamKey = "agent/upstream";     // UpstreamProducer
+inline constexpr std::string_view kForwardPrefix = "agent/forward/";   // + stream: ForwardRecord
+inline constexpr std::string_view kLeftOutPrefix = "agent/left-out/";  // + stream: LeftOut
+inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";     // + stream: ProducerTable
 
 // The stream's id in four bytes follows the prefix.
 std::string StreamKey(std::string_view prefix, spool::StreamId stream);
@@ -87,5 +90,18 @@ struct ForwardRecord {
   static base::Result<ForwardRecord> Parse(std::string_view bytes);
   bool operator==(const ForwardRecord&) const = default;
 };
+
+// Records [begin, end) of a stream that were refused for good and are set aside already, while the
+// cursor is before them: the rest of the transaction that they are part of is still to come.
+struct LeftOut {
+  int64_t begin = 0;
+  int64_t end = 0;
+  kafka::ErrorCode error = kafka::ErrorCode::kNone;
+
+  bool operator==(const LeftOut&) const = default;
+};
+// Of one stream, ascending.
+std::string SerializeLeftOut(const std::vector<LeftOut>& left_out);
+base::Result<std::vector<LeftOut>> ParseLeftOut(std::string_view bytes);
 
 }  // namespace holdfast::agent

@@ -22,6 +22,7 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
       options_(options),
       kept_(kept.forward),
       kept_drops_(kept.drops),
+      kept_left_out_(kept.left_out),
       bytes_per_second_max_(options.bytes_per_second_max),
       producer_(kept.upstream),
       random_(seed),
@@ -57,6 +58,10 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   stream->policy = policies_->ForTopic(stream->topic);
   if (auto drops = kept_drops_.extract(id.value()); !drops.empty()) {
     stream->drops = std::move(drops.mapped());
+  }
+  if (auto left_out = kept_left_out_.extract(id.value()); !left_out.empty()) {
+    stream->left_out = std::move(left_out.mapped());
+    PassLeftOut(*stream, stream->record.confirmed);
   }
   if (stream->record.identity.known() && stream->drops.LeaveGapAt(stream->record.confirmed)) {
     (stream->doubt ? stream->gap : stream->new_epoch) = true;
@@ -221,7 +226,9 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
   } else {
     release = ReleaseOf(context_.spool, stream.id, stream.record.confirmed, end);
   }
-  context_.metrics.forwarded_records.Add(static_cast<uint64_t>(end - stream.record.confirmed));
+  const int64_t left_out = PassLeftOut(stream, end);
+  context_.metrics.forwarded_records.Add(
+      static_cast<uint64_t>(end - stream.record.confirmed - left_out));
   stream.record.confirmed = end;
   if (tier_offset >= 0) stream.record.tier_offset = tier_offset;
   stream.rewind = std::max(stream.rewind, end);

@@ -37,6 +37,7 @@
 #include "agent/rate_limits.h"
 #include "agent/reconciler.h"
 #include "agent/record_log.h"
+#include "agent/refused_batch.h"
 #include "agent/transaction_lane.h"
 #include "agent/waiting_acks.h"
 #include "base/mutex.h"
@@ -136,6 +137,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void OnTransacted(spool::StreamId id, int64_t end, int64_t tier_offset) override;
   void OnLeftLane(spool::StreamId id) override;
   void OnGivenUp(const CommittedTransaction& transaction) override;
+  bool SetAsideRefused(spool::StreamId id, const RefusedBatch& batch, OnRemainder done) override;
   void OnLaneTrouble(spool::StreamId id, std::string trouble) override;
 
  private:
@@ -154,14 +156,6 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     int64_t tier_offset = -1;
     std::string message;           // With an error, if there is more to say.
     std::vector<int32_t> refused;  // Which records it is about, if the tier named some; ascending.
-  };
-  // A part of a batch that was refused whole. The first begins at the confirmed end.
-  struct Piece {
-    int64_t end = 0;
-    kafka::ErrorCode error = kafka::ErrorCode::kNone;  // Why it can never be delivered.
-    std::string message = {};
-
-    [[nodiscard]] bool poison() const { return error != kafka::ErrorCode::kNone; }
   };
   enum class Phase : uint8_t {
     kReady,
@@ -195,7 +189,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     bool for_lane = false;  // So is what comes next, once the flights are answered.
     int32_t node = proxy::kNoNode;  // Where the flights went.
     std::deque<Flight> flights;
-    std::deque<Piece> pieces;
+    std::deque<Piece> pieces;  // Of a batch that was refused whole; from the confirmed end on.
+    std::vector<LeftOut> left_out;
     int64_t at_leader = -1;      // The tier's leader has everything below, as it said.
     uint32_t attempts = 0;       // In a row, without progress.
     int64_t fresh_until_ms = 0;  // The tier remembers the producer at least until then.
@@ -276,8 +271,13 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Refuse(Stream& stream, const Flight& flight, const std::string& trouble);
   void SetAside(Stream& stream);
   void OnSetAside(Stream& stream, const Piece& piece, const ForwardRecord& after);
-  [[nodiscard]] base::Result<ForwardLog::Aside> DeadLettersOf(const Stream& stream,
+  struct Refusal;
+  void SetAsideNext(Stream& stream, std::shared_ptr<Refusal> refusal);
+  int64_t PassLeftOut(Stream& stream, int64_t end);
+  [[nodiscard]] base::Result<ForwardLog::Aside> DeadLettersOf(const Stream& stream, int64_t begin,
                                                               const Piece& piece);
+  [[nodiscard]] bool HoldsRefused(const Stream& stream) const;
+  void CountDeadLetters(const Stream& stream, int64_t begin, const Piece& piece);
   [[nodiscard]] std::string DeadLetterStream(const Stream& stream);
   static void DropPieces(Stream& stream);
 
@@ -303,6 +303,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   const Options options_;
   std::unordered_map<uint32_t, ForwardRecord> kept_;  // Of streams not taken up yet.
   std::unordered_map<uint32_t, Drops> kept_drops_;
+  std::unordered_map<uint32_t, std::vector<LeftOut>> kept_left_out_;
   PoliciesPtr policies_ = std::make_shared<const Policies>();
   std::set<std::string> making_room_;            // Topics whose drops are being written down.
   std::map<std::string, uint64_t> room_wanted_;  // Bytes of topics, when a stream leaves the lane.

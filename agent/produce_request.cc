@@ -1,6 +1,7 @@
 #include "agent/produce_request.h"
 
-#include "kafka/api/produce.h"
+#include <algorithm>
+
 #include "kafka/codec.h"
 #include "proxy/tier.h"
 
@@ -51,6 +52,19 @@ base::Result<base::Buffer> BuildProduceRequest(std::span<const OutgoingBatch> ba
     }
   }
   return frame;
+}
+
+TierAnswer AnswerOf(const ProducedPartition& partition) {
+  TierAnswer answer{.error = partition.error_code, .tier_offset = partition.base_offset};
+  if (partition.error_message) answer.message = *partition.error_message;
+  for (const auto& refused : partition.record_errors) {
+    answer.refused.push_back(refused.batch_index);
+    if (answer.message.empty() && refused.batch_index_error_message) {
+      answer.message = *refused.batch_index_error_message;
+    }
+  }
+  std::ranges::sort(answer.refused);
+  return answer;
 }
 
 }  // namespace holdfast::agent

@@ -1,5 +1,5 @@
 // Puts batches from the spool into a Produce request for the tier: the bytes as they are, under a
-// header with the agent's own producer id, epoch and sequence.
+// header with the agent's own producer id, epoch and sequence. And reads the answer.
 //
 // Threads: any; pure.
 #pragma once
@@ -9,8 +9,10 @@
 #include <span>
 #include <string_view>
 
+#include "agent/delivery_outcome.h"
 #include "base/buffer.h"
 #include "base/result.h"
+#include "kafka/api/produce.h"
 #include "kafka/record_batch.h"
 
 namespace holdfast::agent {
@@ -31,5 +33,9 @@ struct OutgoingBatch {
 base::Result<base::Buffer> BuildProduceRequest(
     std::span<const OutgoingBatch> batches, int16_t version, int32_t timeout_ms,
     std::optional<std::string_view> transactional_id = std::nullopt);
+
+// What the answer says of one of them.
+using ProducedPartition = kafka::ProduceResponse::PartitionProduceResponse;
+TierAnswer AnswerOf(const ProducedPartition& partition);
 
 }  // namespace holdfast::agent

@@ -402,6 +402,15 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
       loaded = base::Unexpected(drops.error());
     }
   });
+  state.ForEach(kLeftOutPrefix, [&](std::string_view key, std::string_view value) {
+    const auto stream = ParseStreamKey(kLeftOutPrefix, key);
+    auto left_out = ParseLeftOut(value);
+    if (stream && left_out) {
+      kept_.left_out[stream->value()] = *std::move(left_out);
+    } else if (!left_out) {
+      loaded = base::Unexpected(left_out.error());
+    }
+  });
   return loaded;
 }
 

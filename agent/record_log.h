@@ -52,8 +52,9 @@ struct KeptState {
   std::string cluster;                                    // MetadataCache::Serialize, or empty.
   std::map<std::string, std::string, std::less<>> ports;  // By their keys in the state.
   UpstreamProducer upstream;
-  std::unordered_map<uint32_t, ForwardRecord> forward;  // By stream id.
-  std::unordered_map<uint32_t, Drops> drops;            // By stream id.
+  std::unordered_map<uint32_t, ForwardRecord> forward;          // By stream id.
+  std::unordered_map<uint32_t, Drops> drops;                    // By stream id.
+  std::unordered_map<uint32_t, std::vector<LeftOut>> left_out;  // By stream id.
   KeptTransactions transactions;
 };
 

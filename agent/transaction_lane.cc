@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "agent/delivery_outcome.h"
-#include "agent/forward_state.h"
 #include "base/log.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/record_batch.h"
@@ -64,9 +63,12 @@ bool TransactionLane::Takes(const spool::EntryView& entry) {
 }
 
 void TransactionLane::Enter(spool::StreamId stream, std::string topic, int32_t partition,
-                            int64_t at) {
-  members_[stream.value()] = {
-      .stream = stream, .topic = std::move(topic), .partition = partition, .at = at};
+                            int64_t at, std::vector<LeftOut> left_out) {
+  members_[stream.value()] = {.stream = stream,
+                              .topic = std::move(topic),
+                              .partition = partition,
+                              .at = at,
+                              .left_out = std::move(left_out)};
   Wake();
 }
 
@@ -150,7 +152,10 @@ bool TransactionLane::GiveUp(uint64_t number, DropCause cause) {
 
 bool TransactionLane::Release(spool::StreamId stream) {
   const auto member = members_.find(stream.value());
-  if (member == members_.end() || running_.contains(stream.value())) return false;
+  if (member == members_.end() || running_.contains(stream.value()) ||
+      member->second.setting_aside) {
+    return false;
+  }
   member->second.released = true;
   Wake();
   return true;
@@ -162,7 +167,7 @@ bool TransactionLane::Release(spool::StreamId stream) {
 void TransactionLane::LetGo() {
   std::vector<spool::StreamId> leaving;
   for (const auto& [id, member] : members_) {
-    if (running_.contains(id)) continue;
+    if (running_.contains(id) || member.setting_aside) continue;
     if (member.released || GivenUp(member.stream, member.at) != nullptr) {
       leaving.push_back(member.stream);
     }
@@ -268,7 +273,8 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
 
 // The leader of the member's partition, if the member can go on now.
 int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& cluster) const {
-  if (!member.asked || member.not_before > context_.loop.Now()) return proxy::kNoNode;
+  if (!member.asked || member.setting_aside || member.not_before > context_.loop.Now())
+    return proxy::kNoNode;
   const int32_t leader = cluster.LeaderOf(member.topic, member.partition);
   if (leader == proxy::kNoNode) context_.tier.RefreshMetadata(member.topic);
   return leader != proxy::kNoNode && context_.tier.Ready(leader) ? leader : proxy::kNoNode;
@@ -292,7 +298,9 @@ void TransactionLane::Gather(Round& round) {
                        .partition = member.partition,
                        .node = node,
                        .begin = member.at,
-                       .end = member.at};
+                       .end = member.at,
+                       .left_out = member.left_out,
+                       .cuts = member.cuts};
   }
   // Another one begins each time, so that a long backlog does not keep the others waiting.
   const auto turn = std::ranges::find_if(
@@ -325,7 +333,8 @@ bool TransactionLane::Extend(Round& round, Member& member) {
     for (const spool::EntryView& entry : lease->entries()) {
       if (round.bytes >= options_.round_bytes_max) break;
       if (OfLocalTransaction(entry)) return part.end > before;
-      if (!Takes(entry)) {
+      // What is left out is known here only.
+      if (!Takes(entry) && member.left_out.empty()) {
         if (part.end == member.at) round.leaving.push_back(member.stream);
         return part.end > before;
       }
@@ -395,6 +404,22 @@ void TransactionLane::OnCommitted(const std::vector<TransactionPart>& parts,
   Wake();
 }
 
+// True: it is out of the way soon, and the next round goes without it.
+bool TransactionLane::SetAside(Member& member, const RefusedBatch& batch) {
+  member.setting_aside = true;
+  const bool taken = host_->SetAsideRefused(
+      member.stream, batch, [this, &member](TransactionHost::Remainder remainder) {
+        member.setting_aside = false;
+        member.left_out = std::move(remainder.left_out);
+        member.cuts.insert(remainder.cuts.begin(), remainder.cuts.end());
+        if (remainder.trouble.empty()) return Wake();
+        Trouble(member, std::move(remainder.trouble));
+        Backoff();
+      });
+  if (!taken) member.setting_aside = false;
+  return taken;
+}
+
 void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
                                const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("failed").Add();
@@ -407,6 +432,10 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
   if (result.guilty) {
     Member& member = members_.at(parts[*result.guilty].stream.value());
     Trouble(member, trouble);
+    if (result.refused && SetAside(member, *result.refused)) {
+      attempts_ = 0;
+      return Wake();
+    }
     const Outcome outcome = OutcomeOf(result.error);
     if (outcome == Outcome::kRefused || outcome == Outcome::kParked) {
       member.not_before = context_.loop.Now() + options_.park_retry;
@@ -420,6 +449,8 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
 
 void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) {
   member.at = end;
+  std::erase_if(member.left_out, [end](const LeftOut& range) { return range.end <= end; });
+  member.cuts.erase(member.cuts.begin(), member.cuts.upper_bound(end));
   if (std::exchange(member.troubled, false)) host_->OnLaneTrouble(member.stream, {});
   host_->OnTransacted(member.stream, end, tier_offset);
   const auto begins = begins_.find(member.stream.value());

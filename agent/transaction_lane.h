@@ -11,6 +11,9 @@
 // A local transaction that has become too old, or must make room, is given up as a whole: that is
 // written down before the first of its streams moves past it.
 //
+// Records that the tier refuses for good are left out, if the host sets them aside, and the rest of
+// their transaction is delivered as one; or all of it waits.
+//
 // Ownership: the context outlives it, but for the tier, which goes first; the host is told by
 //   SetHost and outlives it.
 // Threads: the loop.
@@ -29,11 +32,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/forward_state.h"
+#include "agent/refused_batch.h"
 #include "agent/tier_transactions.h"
 #include "agent/transaction_state.h"
 #include "agent/upstream_transaction.h"
 #include "base/executor.h"
 #include "base/random.h"
+#include "base/unique_function.h"
 #include "metrics/catalogue.h"
 #include "proxy/metadata_cache.h"
 #include "proxy/tier.h"
@@ -57,6 +63,16 @@ class TransactionHost {
   virtual void OnLeftLane(spool::StreamId stream) = 0;
   // It is durable that this one will not be delivered.
   virtual void OnGivenUp(const CommittedTransaction& transaction) = 0;
+  // The tier refuses this batch for good. What of it can never be delivered is set aside, durably;
+  // then `done` says what remains. False: the stream is to wait.
+  struct Remainder {
+    std::vector<LeftOut> left_out;  // All of the stream's.
+    std::vector<int64_t> cuts;      // Where the rest of the batch is cut.
+    std::string trouble;            // Why it is not all set aside, if so: it is tried again later.
+  };
+  using OnRemainder = base::UniqueFunction<void(Remainder)>;
+  virtual bool SetAsideRefused(spool::StreamId stream, const RefusedBatch& batch,
+                               OnRemainder done) = 0;
   // For people; empty: none any more.
   virtual void OnLaneTrouble(spool::StreamId stream, std::string trouble) = 0;
   // In the spool's state, some time soon; Flush runs its task when it is durable.
@@ -97,8 +113,9 @@ class TransactionLane {
   // Whether this batch goes in a transaction.
   [[nodiscard]] bool Takes(const spool::EntryView& entry);
   // The stream is the lane's from here on; everything below `at` is at the tier, durably noted, and
-  // nothing from there on is in flight.
-  void Enter(spool::StreamId stream, std::string topic, int32_t partition, int64_t at);
+  // nothing from there on is in flight. What is left out is passed over.
+  void Enter(spool::StreamId stream, std::string topic, int32_t partition, int64_t at,
+             std::vector<LeftOut> left_out);
   // A local transaction is in the spool, durably.
   void Add(CommittedTransaction transaction);
   // The local transaction whose records begin there in the stream, if there is one.
@@ -123,6 +140,9 @@ class TransactionLane {
     bool asked = false;  // And the tier's own word on that was heard.
     bool troubled = false;
     bool released = false;
+    bool setting_aside = false;
+    std::vector<LeftOut> left_out;
+    std::set<int64_t> cuts;
     base::TimePoint not_before;
   };
   // A round in the making.
@@ -141,6 +161,7 @@ class TransactionLane {
   void Leave(const std::vector<spool::StreamId>& streams);
   void Run(Round round);
   void OnCommitted(const std::vector<TransactionPart>& parts, const TransactionResult& result);
+  bool SetAside(Member& member, const RefusedBatch& batch);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   void Advance(Member& member, int64_t end, int64_t tier_offset);
   void Finish();

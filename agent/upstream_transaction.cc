@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <deque>
 #include <set>
 #include <utility>
 
+#include "agent/dead_letter.h"
 #include "agent/produce_request.h"
 #include "agent/tier_transactions.h"
 #include "base/log.h"
@@ -59,11 +61,42 @@ void GroupByTopic(const std::vector<UpstreamTransactions::Partition>& partitions
 }  // namespace
 
 struct UpstreamTransactions::Part {
+  struct Flight {
+    int64_t base = 0;
+    int64_t end = 0;
+  };
   TransactionPart what;
-  int64_t next = 0;          // To be sent.
-  int64_t stored = 0;        // Up to here the leader has it.
+  int64_t next = 0;  // To be sent.
+  int32_t sent = 0;  // So many records were.
+  std::deque<Flight> flights;
+  bool any_stored = false;
   int64_t tier_offset = -1;  // Behind the last stored record.
-  size_t in_flight = 0;
+
+  explicit Part(TransactionPart part) : what(std::move(part)) { Rewind(); }
+
+  void Rewind() {
+    flights.clear();
+    sent = 0;
+    MoveTo(what.begin);
+  }
+  void MoveTo(int64_t ordinal) {
+    next = ordinal;
+    for (const LeftOut& range : what.left_out) {
+      if (range.begin <= next) next = std::max(next, std::min(range.end, what.end));
+    }
+  }
+  // Where a batch that begins at `next` ends.
+  [[nodiscard]] int64_t EndOf(const spool::EntryInfo& info) const {
+    int64_t end = info.end_offset();
+    if (const auto cut = what.cuts.upper_bound(next); cut != what.cuts.end()) {
+      end = std::min(end, *cut);
+    }
+    for (const LeftOut& range : what.left_out) {
+      if (range.begin > next) end = std::min(end, range.begin);
+    }
+    return end;
+  }
+  [[nodiscard]] bool done() const { return next >= what.end && flights.empty(); }
 };
 
 struct UpstreamTransactions::Job {
@@ -88,7 +121,7 @@ void UpstreamTransactions::Run(std::vector<TransactionPart> parts, Done done) {
   auto job = std::make_unique<Job>();
   for (TransactionPart& part : parts) {
     job->partitions.emplace_back(part.topic, part.partition);
-    job->parts.push_back({.what = part, .next = part.begin, .stored = part.begin});
+    job->parts.emplace_back(std::move(part));
   }
   job->done = std::move(done);
   Begin(std::move(job));
@@ -134,9 +167,7 @@ void UpstreamTransactions::Advance() {
   if (producer_.id == kafka::kNoProducerId) return InitProducer();
   if (job_->asked) return FetchProgress();
   if (!second_protocol_ && !job_->partitions_added) return AddPartitions();
-  if (std::ranges::any_of(job_->parts, [](const Part& p) { return p.stored < p.what.end; })) {
-    return Produce();
-  }
+  if (!std::ranges::all_of(job_->parts, &Part::done)) return Produce();
   if (!second_protocol_ && !job_->group_added) return AddGroup();
   if (!job_->progress_stored) return CommitProgress();
   End();
@@ -161,8 +192,8 @@ void UpstreamTransactions::Retry() {
       });
 }
 
-void UpstreamTransactions::Fail(ErrorCode error, std::string trouble,
-                                std::optional<size_t> guilty) {
+void UpstreamTransactions::Fail(ErrorCode error, std::string trouble, std::optional<size_t> guilty,
+                                std::optional<RefusedBatch> refused) {
   base::Log(base::LogLevel::kDebug, "transaction", "{}: {}", trouble, kafka::ErrorName(error));
   producer_ = {};
   sequences_.clear();
@@ -176,7 +207,10 @@ void UpstreamTransactions::Fail(ErrorCode error, std::string trouble,
     job->asked(base::Unexpected(base::Code::kUnavailable,
                                 fmt::format("{}: {}", trouble, kafka::ErrorName(error))));
   } else {
-    job->done({.error = error, .trouble = std::move(trouble), .guilty = guilty});
+    job->done({.error = error,
+               .trouble = std::move(trouble),
+               .guilty = guilty,
+               .refused = std::move(refused)});
   }
 }
 
@@ -344,32 +378,44 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
   if (job_->in_flight[node] >= kWindow) return false;
   std::vector<size_t> sent;
   std::vector<spool::Lease> leases;
+  std::deque<std::string> pieces;
   std::vector<OutgoingBatch> batches;
   size_t bytes = 0;
   for (size_t i = 0; i < job_->parts.size(); ++i) {
     Part& part = job_->parts[i];
     if (part.what.node != node || part.next >= part.what.end) continue;
     // The first batch of a transaction may have to wait until the last one has ended.
-    if (part.in_flight > 0 && part.stored == part.what.begin) continue;
+    if (!part.flights.empty() && !part.any_stored) continue;
     auto lease = context_.spool.Read(part.what.stream, part.next, 1);
     if (!lease || lease->empty()) {
       Fail(ErrorCode::kCorruptMessage, lease ? "the spool ends" : lease.error().message, i);
       return false;
     }
     const spool::EntryView& entry = lease->entries().front();
-    if (!batches.empty() && bytes + entry.bytes.size() > options_.request_bytes_max) break;
-    bytes += entry.bytes.size();
-    const auto done = static_cast<int32_t>(part.next - part.what.begin);
+    std::string_view batch = entry.bytes;
+    if (!batches.empty() && bytes + batch.size() > options_.request_bytes_max) break;
+    const int64_t end = part.EndOf(entry.info);
+    if (part.next != entry.info.base_offset || end != entry.info.end_offset()) {
+      auto piece = SliceBatch(batch, static_cast<int32_t>(part.next - entry.info.base_offset),
+                              static_cast<int32_t>(end - part.next));
+      if (!piece) {
+        Fail(ErrorCode::kCorruptMessage, piece.error().message, i);
+        return false;
+      }
+      batch = pieces.emplace_back(*std::move(piece));
+    }
+    bytes += batch.size();
     const auto first = sequences_.find({part.what.topic, part.what.partition});
     const int32_t base = first == sequences_.end() ? 0 : first->second;
     batches.push_back({.topic = part.what.topic,
                        .partition = part.what.partition,
-                       .bytes = entry.bytes,
+                       .bytes = batch,
                        .producer = {.id = producer_.id,
                                     .epoch = producer_.epoch,
-                                    .base_sequence = kafka::AdvanceSequence(base, done)}});
-    part.next = entry.info.end_offset();
-    ++part.in_flight;
+                                    .base_sequence = kafka::AdvanceSequence(base, part.sent)}});
+    part.flights.push_back({.base = part.next, .end = end});
+    part.sent += static_cast<int32_t>(end - part.next);
+    part.MoveTo(end);
     sent.push_back(i);
     leases.push_back(*std::move(lease));
   }
@@ -415,7 +461,7 @@ void UpstreamTransactions::OnProduced(const std::vector<size_t>& sent,
       });
       if (index == sent.end()) continue;
       ++answered;
-      const bool stored = TakeProduced(*index, partition.error_code, partition.base_offset);
+      const bool stored = TakeProduced(*index, AnswerOf(partition));
       if (!job_) return;
       again = again || !stored;
     }
@@ -431,26 +477,30 @@ void UpstreamTransactions::OnProduced(const std::vector<size_t>& sent,
 }
 
 // True if the batch is stored; false if it is to be sent again, or the job has failed.
-bool UpstreamTransactions::TakeProduced(size_t index, ErrorCode error, int64_t base_offset) {
+bool UpstreamTransactions::TakeProduced(size_t index, const TierAnswer& answer) {
   Part& part = job_->parts[index];
-  --part.in_flight;
   // The last transaction is still being ended; nothing of this one was stored here.
-  if (error == ErrorCode::kConcurrentTransactions && part.stored == part.what.begin) {
-    part.next = part.what.begin;
+  if (answer.error == ErrorCode::kConcurrentTransactions && !part.any_stored) {
+    part.Rewind();
     return false;
   }
-  if (error != ErrorCode::kNone) {
-    Fail(error, fmt::format("{}/{} in a transaction", part.what.topic, part.what.partition), index);
+  const Part::Flight flight = part.flights.front();
+  part.flights.pop_front();
+  if (answer.error != ErrorCode::kNone) {
+    std::optional<RefusedBatch> refused;
+    if (OutcomeOf(answer.error) == Outcome::kRefused) {
+      refused = {.begin = flight.base,
+                 .end = flight.end,
+                 .error = answer.error,
+                 .message = answer.message,
+                 .refused = answer.refused};
+    }
+    Fail(answer.error, fmt::format("{}/{} in a transaction", part.what.topic, part.what.partition),
+         index, std::move(refused));
     return false;
   }
-  const auto lease = context_.spool.Read(part.what.stream, part.stored, 1);
-  if (!lease || lease->empty()) {
-    Fail(ErrorCode::kCorruptMessage, "the spool cannot be read", index);
-    return false;
-  }
-  const spool::EntryInfo& info = lease->entries().front().info;
-  part.stored = info.end_offset();
-  part.tier_offset = base_offset < 0 ? -1 : base_offset + info.record_count;
+  part.any_stored = true;
+  part.tier_offset = answer.tier_offset < 0 ? -1 : answer.tier_offset + (flight.end - flight.base);
   NoteProgress();
   return true;
 }
@@ -531,8 +581,7 @@ void UpstreamTransactions::Commit(int64_t producer_id, int16_t epoch) {
     result.tier_offsets.push_back(part.tier_offset);
     if (next_epoch) continue;
     int32_t& sequence = sequences_[{part.what.topic, part.what.partition}];
-    sequence =
-        kafka::AdvanceSequence(sequence, static_cast<int32_t>(part.what.end - part.what.begin));
+    sequence = kafka::AdvanceSequence(sequence, part.sent);
   }
   deadline_.Cancel();
   const std::unique_ptr<Job> job = std::move(job_);

@@ -24,10 +24,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "agent/delivery_outcome.h"
+#include "agent/forward_state.h"
+#include "agent/refused_batch.h"
 #include "base/executor.h"
 #include "base/random.h"
 #include "base/result.h"
@@ -53,6 +57,8 @@ struct TransactionPart {
   int32_t node = proxy::kNoNode;  // The partition's leader.
   int64_t begin = 0;
   int64_t end = 0;
+  std::vector<LeftOut> left_out;  // Of that, what is not sent.
+  std::set<int64_t> cuts;         // Ordinals at which batches are cut.
 };
 
 struct TransactionResult {
@@ -61,7 +67,8 @@ struct TransactionResult {
   // If not, or if nobody knows:
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
   std::string trouble;
-  std::optional<size_t> guilty;  // The part whose records were refused.
+  std::optional<size_t> guilty;         // The part whose records were refused.
+  std::optional<RefusedBatch> refused;  // Which, if it is for good.
 };
 
 struct TierProgress {
@@ -118,7 +125,8 @@ class UpstreamTransactions {
   [[nodiscard]] bool LearnProtocol();
   void Retry();
   // The job is over. The producer's epoch is not used again.
-  void Fail(kafka::ErrorCode error, std::string trouble, std::optional<size_t> guilty = {});
+  void Fail(kafka::ErrorCode error, std::string trouble, std::optional<size_t> guilty = {},
+            std::optional<RefusedBatch> refused = {});
   // Sends a request and runs `then` with the answer, unless the job is over by then.
   template <class Request, class Then>
   void Call(int32_t node, const Request& request, int16_t cap, Then then);
@@ -133,7 +141,7 @@ class UpstreamTransactions {
   bool ProduceTo(int32_t node);
   void OnProduced(const std::vector<size_t>& sent,
                   const base::Result<kafka::ProduceResponse>& response);
-  bool TakeProduced(size_t index, kafka::ErrorCode error, int64_t base_offset);
+  bool TakeProduced(size_t index, const TierAnswer& answer);
   void AddGroup();
   void CommitProgress();
   void OnProgress(const kafka::TxnOffsetCommitResponse& response);

@@ -165,6 +165,61 @@ TEST_P(TransactionLaneTest, ALostProduceAbortsAndTheWholeIsDeliveredOnce) {
   ExpectOnce({"x"});
 }
 
+// By a copy of the spool, or by the tier, which ends what is open for too long.
+TEST_P(TransactionLaneTest, AProducerThatIsFencedTakesTheNextEpochAndDeliversOnce) {
+  Begin();
+  tier_.Connect();
+  Init();
+  PutTransaction("first");
+  EXPECT_EQ(Backlog(), 0);
+  ++transactions_.epoch;
+  PutTransaction("at the produce");
+  EXPECT_EQ(Backlog(), 0);
+  transactions_.end_faults.push_back(Fault::kFence);
+  PutTransaction("at the end");
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(metrics_.upstream_transactions.With("failed").Value(), 2);
+  ExpectOnce({"first", "at the produce", "at the end"});
+}
+
+// Whichever call of a delivery is lost, or its answer; every other time the agent dies of it.
+TEST_P(TransactionLaneTest, NothingIsLostDoubledOrCutWhicheverCallIsLost) {
+  Begin();
+  tier_.Connect();
+  Init();
+  Values tags;
+  Values before;
+  constexpr int kCalls = 14;
+  for (int at = 0; at < 2 * kCalls; ++at) {
+    const bool request = at % 2 == 0;
+    const bool dies = at % 4 > 1;
+    const std::string tag = std::to_string(at) + ":";
+    tier_.calls = 0;
+    (request ? tier_.lose_request_at : tier_.lose_answer_at) = at / 2;
+    ASSERT_EQ(Produce("b", 0, {tag + "5"}).error, ErrorCode::kNone);
+    tags.push_back(tag);
+    PutTransaction(tag);
+    clock_.Advance(std::chrono::milliseconds(at * 7 % 200));
+    if (dies) CrashAndRestart();
+    Reconnect();
+    tier_.lose_request_at = tier_.lose_answer_at = -1;
+    Reconnect();
+    ASSERT_EQ(Backlog(), 0) << at;
+    before.insert(before.end(), 2, tag + "5");
+    ASSERT_EQ(tier_.Values("b", 0), before) << at;
+    ASSERT_EQ(tier_.Values("a", 1).size(), tags.size()) << at;
+  }
+  Values a0;
+  Values a1;
+  for (const std::string& tag : tags) {
+    a0.insert(a0.end(), {tag + "1", tag + "2", tag + "4"});
+    a1.push_back(tag + "3");
+  }
+  EXPECT_EQ(tier_.Values("a", 0), a0);
+  EXPECT_EQ(tier_.Values("a", 1), a1);
+  EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+}
+
 TEST_P(TransactionLaneTest, ARefusedStreamHoldsItsTransactionAndNoOther) {
   using Kind = test::ScriptedTier::Fault;
   Begin();

@@ -42,7 +42,7 @@ class TransactionsFixture : public AgentFixture {
                                                                 .metrics = metrics_,
                                                                 .records = log_.get(),
                                                                 .lane = lane_.get()},
-                                             Forwarder::Options(), log_->kept(), 1);
+                                             forward_options_, log_->kept(), 1);
     local_ = std::make_unique<LocalTransactions>(
         LocalTransactions::Context{loop_, *spool_, cache_, *log_, *lane_, *forwarder_, metrics_},
         options_, log_->kept().transactions.producers);
@@ -155,6 +155,7 @@ class TransactionsFixture : public AgentFixture {
   test::ScriptedTransactions transactions_;
   test::ScriptedTier tier_{loop_, cache_};
   TransactionLane::Options lane_options_;
+  Forwarder::Options forward_options_;
   LocalTransactions::Options options_;
   std::unique_ptr<TransactionLane> lane_;
   std::unique_ptr<Forwarder> forwarder_;

@@ -144,6 +144,10 @@ class ScriptedTier final : public proxy::Tier {
   kafka::ErrorCode describe_error = kafka::ErrorCode::kNone;
   int64_t next_producer_id = 500;
   int produces = 0;  // Produce requests that came.
+  int calls = 0;     // Requests that came, of any kind.
+  // With which number a request is lost with its connection, or its answer is.
+  int lose_request_at = -1;
+  int lose_answer_at = -1;
   int describe_calls = 0;
   int fetches = 0;
   int refreshes = 0;
@@ -186,6 +190,9 @@ class ScriptedTier final : public proxy::Tier {
   void Serve(std::string_view frame) {
     const auto header = kafka::ReadRequestHeader(frame);
     HF_CHECK(header.has_value());
+    const int call = calls++;
+    if (call == lose_request_at) return Disconnect();
+    losing_answer_ = call == lose_answer_at;
     if (transactions != nullptr && IsTransactional(frame, *header)) {
       const auto served = transactions->Serve(
           frame, *header, [&](const auto& response) { Answer(response, *header); });
@@ -227,6 +234,7 @@ class ScriptedTier final : public proxy::Tier {
 
   template <class Response>
   void Answer(const Response& response, const kafka::RequestHeader& header) {
+    if (std::exchange(losing_answer_, false)) return Disconnect();
     const base::Buffer frame =
         kafka::EncodeResponse(response, header.api_version, header.correlation_id);
     OnAnswer answer = std::move(pending_.front());
@@ -374,6 +382,11 @@ class ScriptedTier final : public proxy::Tier {
     if (offset > log.end) {
       partition.error_code = kafka::ErrorCode::kOffsetOutOfRange;
     }
+    // What was aborted at the end has left the log, and nothing stands there in its place.
+    const bool any = std::ranges::any_of(log.batches, [offset](const std::string& batch) {
+      return kafka::RecordBatchView(batch).last_offset() >= offset;
+    });
+    if (!any) partition.high_watermark = std::min(offset, log.end);
     // One batch at a time, so that reading back goes through several answers.
     for (const std::string& batch : log.batches) {
       if (kafka::RecordBatchView(batch).last_offset() < offset) continue;
@@ -408,6 +421,7 @@ class ScriptedTier final : public proxy::Tier {
   proxy::TierObserver* observer_ = nullptr;
   bool connected_ = false;
   int generation_ = 0;  // Of the connection.
+  bool losing_answer_ = false;
   std::deque<OnAnswer> pending_;
   std::deque<base::Buffer> held_;
   std::map<std::string, int> topic_generations_;

@@ -36,7 +36,7 @@ class ScriptedTransactions {
  public:
   using Partition = std::pair<std::string, int32_t>;
   using Log = std::vector<std::string>;
-  enum class Fault : uint8_t { kNone, kLoseRequest, kLoseAnswer };
+  enum class Fault : uint8_t { kNone, kLoseRequest, kLoseAnswer, kFence };
   enum class Served : uint8_t { kAnswered, kLost };
 
   static constexpr int32_t kNode = 1;
@@ -186,6 +186,8 @@ class ScriptedTransactions {
       end_faults.pop_front();
     }
     if (fault == Fault::kLoseRequest) return Served::kLost;
+    // A copy of the producer has begun, or the tier has ended what was open for too long.
+    if (fault == Fault::kFence) Init();
     if (request.producer_epoch != epoch) {
       answer(kafka::EndTxnResponse{.error_code = kafka::ErrorCode::kProducerFenced});
       return Served::kAnswered;

@@ -1,0 +1,182 @@
+// Records of transactions that the tier refuses for good: they are set aside, each once, and the
+// rest is delivered whole.
+#include "agent/dead_letter_replay.h"
+#include "kafka/record_reader.h"
+#include "tests/agent/transactions_fixture.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Fault = test::ScriptedTransactions::Fault;
+
+class TransactionDeadLettersTest : public TransactionsFixture,
+                                   public testing::WithParamInterface<bool> {
+ protected:
+  TransactionDeadLettersTest() : TransactionsFixture(GetParam()) {}
+
+  void PutAll(const Values& a0, const Values& a1, const Values& b0) {
+    ASSERT_EQ(Put("a", 0, a0), ErrorCode::kNone);
+    ASSERT_EQ(Put("a", 1, a1), ErrorCode::kNone);
+    ASSERT_EQ(Put("b", 0, b0), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+  }
+  void ExpectArrived(const Values& a0, const Values& a1, const Values& b0) {
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(tier_.Values("a", 0), a0);
+    EXPECT_EQ(tier_.Values("a", 1), a1);
+    EXPECT_EQ(tier_.Values("b", 0), b0);
+    EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+  }
+  // What waits in a stream of the spool.
+  Values Letters(const std::string& stream = "a/0/dead-letters") {
+    Values values;
+    const auto id = spool_->FindStream(stream);
+    if (!id) return values;
+    const spool::OffsetRange range = spool_->Range(*id);
+    for (int64_t at = range.start; at < range.end;) {
+      const auto lease = spool_->Read(*id, at, 1);
+      EXPECT_TRUE(lease);
+      const kafka::RecordBatchView batch(lease->entries().front().bytes);
+      const auto records = kafka::UncompressedRecords::Of(batch);
+      kafka::RecordReader reader(batch.header(), records->bytes());
+      kafka::Record record;
+      while (reader.Next(&record)) values.emplace_back(record.value.value_or(""));
+      at = lease->entries().front().info.end_offset();
+    }
+    return values;
+  }
+};
+
+TEST_P(TransactionDeadLettersTest, ARefusedRecordIsSetAsideAndTheRestIsOneTransaction) {
+  tier_.poison = {"bad", "worse"};
+  Begin();
+  Init();
+  PutAll({"1", "bad", "2", "worse", "3"}, {"4"}, {"5"});
+  PutAll({"6"}, {"7"}, {"8"});
+  Reconnect();
+  ExpectArrived({"1", "2", "3", "6"}, {"4", "7"}, {"5", "8"});
+  EXPECT_EQ(transactions_.commits, 1);
+  EXPECT_EQ(Letters(), (Values{"bad", "worse"}));
+  EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 2);
+  EXPECT_EQ(metrics_.forwarded_records.Value(), 8);
+  for (const std::string& batch : tier_.logs[{"a", 0}].batches) {
+    EXPECT_TRUE(kafka::RecordBatchView(batch).header().transactional());
+  }
+  // Put back, they are records like any others.
+  tier_.poison.clear();
+  DeadLetterReplay::Start(*spool_, loop_, "a/0",
+                          [](const base::Result<uint64_t>& records) { EXPECT_EQ(*records, 2); });
+  ExpectArrived({"1", "2", "3", "6", "bad", "worse"}, {"4", "7"}, {"5", "8"});
+}
+
+TEST_P(TransactionDeadLettersTest, OfWhatIsTooLargeTheRecordsThatFitAreDelivered) {
+  tier_.batch_bytes_max = 150;
+  Begin();
+  Init();
+  const std::string large(200, 'x');
+  PutAll({"0", "1", large, "3", "4", "5", "6", "7", "8", "9"}, {"a"}, {"b"});
+  Reconnect();
+  clock_.Advance(seconds(30));
+  ExpectArrived({"0", "1", "3", "4", "5", "6", "7", "8", "9"}, {"a"}, {"b"});
+  EXPECT_EQ(transactions_.commits, 1);
+  EXPECT_EQ(Letters(), Values{large});
+}
+
+TEST_P(TransactionDeadLettersTest, ATransactionOfWhichNothingIsLeftHoldsNothingUp) {
+  tier_.poison = {"bad"};
+  Begin();
+  Init();
+  ASSERT_EQ(Put("a", 0, {"bad"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  PutAll({"1"}, {"2"}, {"3"});
+  ExpectArrived({"1"}, {"2"}, {"3"});
+  EXPECT_EQ(Letters(), Values{"bad"});
+}
+
+TEST_P(TransactionDeadLettersTest, EachIsThereOnceWheneverTheAgentDies) {
+  tier_.poison = {"bad", "worse"};
+  Begin();
+  Init();
+  Values a0;
+  Values a1;
+  Values b0;
+  Values letters;
+  for (int i = 0; i < 24; i += 2) {
+    const std::string tag = std::to_string(i);
+    tier_.calls = 0;
+    tier_.lose_answer_at = 1 + i;
+    PutAll({tag, "bad", tag, "worse"}, {tag}, {tag});
+    a0.insert(a0.end(), {tag, tag});
+    a1.push_back(tag);
+    b0.push_back(tag);
+    letters.insert(letters.end(), {"bad", "worse"});
+    tier_.Connect();
+    clock_.Advance(milliseconds(i));
+    CrashAndRestart();
+    tier_.lose_answer_at = -1;
+    Reconnect();
+    ASSERT_EQ(Backlog(), 0) << i;
+    ASSERT_EQ(Letters(), letters) << i;
+  }
+  ExpectArrived(a0, a1, b0);
+}
+
+TEST_P(TransactionDeadLettersTest, WithPolicyParkTheWholeTransactionWaits) {
+  forward_options_.dead_letters = DeadLetterPolicy::kPark;
+  tier_.poison = {"bad"};
+  Begin();
+  Init();
+  PutAll({"1", "bad"}, {"2"}, {"3"});
+  Reconnect();
+  EXPECT_EQ(Backlog(), 4);
+  EXPECT_EQ(tier_.Values("b", 0), Values{});
+  tier_.poison.clear();
+  clock_.Advance(seconds(30));
+  ExpectArrived({"1", "bad"}, {"2"}, {"3"});
+  EXPECT_EQ(Letters(), Values{});
+}
+
+TEST_P(TransactionDeadLettersTest, ADeadLetterTopicGetsThem) {
+  forward_options_.dead_letters = DeadLetterPolicy::kTopic;
+  forward_options_.dead_letter_topic = "dead";
+  tier_.AddTopic("dead", 1);
+  tier_.poison = {"bad"};
+  Begin();
+  Init();
+  PutAll({"1", "bad"}, {"2"}, {"3"});
+  Reconnect();
+  // There it is refused again, and what it came from has gone on.
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
+  EXPECT_EQ(Letters("dead/0"), Values{"bad"});
+  tier_.poison.clear();
+  clock_.Advance(seconds(30));
+  ExpectArrived({"1"}, {"2"}, {"3"});
+  EXPECT_EQ(tier_.Values("dead", 0), Values{"bad"});
+}
+
+TEST_P(TransactionDeadLettersTest, RecordsThatAreDeliveredInTransactionsAreSetAsideAsOthers) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  tier_.poison = {"bad"};
+  Begin();
+  Produce("a", 0, Values{"1", "bad", "2"});
+  Produce("a", 0, Values{"3"});
+  Produce("a", 1, Values{"bad"});
+  transactions_.end_faults.push_back(Fault::kLoseAnswer);
+  Reconnect();
+  Reconnect();
+  ExpectArrived({"1", "2", "3"}, {}, {});
+  EXPECT_EQ(Letters(), Values{"bad"});
+  EXPECT_EQ(Letters("a/1/dead-letters"), Values{"bad"});
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocols, TransactionDeadLettersTest, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Second" : "First"; });
+
+}  // namespace
+}  // namespace holdfast::agent
