@@ -109,6 +109,10 @@ base::Result<DeadLetters> RestoreDeadLetters(std::string_view bytes) {
   if (wrapped.record_count != 0) {
     HF_ASSIGN_OR_RETURN(const RecordBatchView original, RecordBatchView::Front(wrapped.batch));
     wrapped.record_count = static_cast<uint32_t>(original.record_count());
+    // Its transaction has gone without it.
+    if (original.header().transactional()) {
+      kafka::SetTransactional(wrapped.batch, /*transactional=*/false);
+    }
     return wrapped;
   }
   if (builder.count() == 0) return base::Unexpected(base::Code::kCorrupt, "no record in the batch");

@@ -3,6 +3,7 @@
 #include "agent/dead_letter_replay.h"
 #include "kafka/record_reader.h"
 #include "tests/agent/transactions_fixture.h"
+#include "tests/support/sanitizers.h"
 
 namespace holdfast::agent {
 namespace {
@@ -106,7 +107,7 @@ TEST_P(TransactionDeadLettersTest, EachIsThereOnceWheneverTheAgentDies) {
   Values a1;
   Values b0;
   Values letters;
-  for (int i = 0; i < 24; i += 2) {
+  for (int i = 0; i < 24; i += 2 * test::kEveryOf) {
     const std::string tag = std::to_string(i);
     tier_.calls = 0;
     tier_.lose_answer_at = 1 + i;
@@ -124,6 +125,17 @@ TEST_P(TransactionDeadLettersTest, EachIsThereOnceWheneverTheAgentDies) {
     ASSERT_EQ(Letters(), letters) << i;
   }
   ExpectArrived(a0, a1, b0);
+}
+
+// Only what was committed here belongs to a transaction, so nobody would ever deliver it otherwise.
+TEST_P(TransactionDeadLettersTest, ABatchThatNobodyCanReadComesBackOutsideOfTransactions) {
+  kafka::RecordBatchBuilder builder({.transactional = true});
+  builder.Add({.timestamp = clock_.wall_clock_ms(), .value = "0"});
+  std::string bytes = std::move(builder).Build();
+  bytes[kafka::kBatchHeaderSize] = 7;  // A record's length that is none.
+  const auto restored = RestoreDeadLetters(BuildDeadLetters(bytes, {.topic = "a"}).batch);
+  ASSERT_TRUE(restored);
+  EXPECT_FALSE(kafka::RecordBatchView(restored->batch).header().transactional());
 }
 
 TEST_P(TransactionDeadLettersTest, WithPolicyParkTheWholeTransactionWaits) {
