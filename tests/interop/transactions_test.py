@@ -16,6 +16,7 @@ import relay
 from harness import produce, wait_for
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import ConfigResource
 
 TOPICS = [("a", 0), ("a", 1), ("b", 0)]
 DECLARED = ("--set", "agent.topics=[{name: a, partitions: 2}, {name: b}, {name: plain}]")
@@ -119,6 +120,25 @@ class LocalTransactionsTest(apache_kafka.Case):
         agent.wait_drained()
         self.assertEqual(committed(kafka.address, "b", 0),
                          expected("before", "after", "then", "newer"))
+
+        # A record that is refused now is set aside, and the rest of its transaction is whole.
+        kafka.relay.cut()
+        newer.begin_transaction()
+        send(newer, "with a dead letter", records=1)
+        newer.produce("a", "x" * 50000, partition=0)
+        newer.produce("a", "the last", partition=0)
+        newer.commit_transaction(20)
+        limit = ConfigResource(ConfigResource.Type.TOPIC, "a",
+                               set_config={"max.message.bytes": "5000"})
+        admin = kafka.admin()
+        for done in admin.alter_configs([limit]).values():
+            done.result(10)
+        kafka.relay.heal()
+        agent.wait_drained()
+        self.assertEqual(committed(kafka.address, "a", 0)[-2:],
+                         ["with a dead letter 0", "the last"])
+        self.assertEqual(committed(kafka.address, "b", 0)[-1], "with a dead letter 0")
+        self.assertEqual(agent.metric("holdfast_agent_dead_letter_records_total"), 1)
 
     def test_javas_producer_speaks_the_second_form_of_the_protocol(self):
         kafka = self.shared_kafka()
