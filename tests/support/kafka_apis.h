@@ -13,6 +13,7 @@
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/describe_transactions.h"
 #include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
@@ -23,6 +24,7 @@
 #include "kafka/api/leave_group.h"
 #include "kafka/api/list_groups.h"
 #include "kafka/api/list_offsets.h"
+#include "kafka/api/list_transactions.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_delete.h"
@@ -34,6 +36,7 @@
 #include "kafka/api/sasl_handshake.h"
 #include "kafka/api/sync_group.h"
 #include "kafka/api/txn_offset_commit.h"
+#include "kafka/api/write_txn_markers.h"
 
 namespace holdfast::kafka {
 
@@ -44,11 +47,12 @@ using AllApis =
     Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
          CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
          DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-         DescribeProducersRequest, DescribeTopicPartitionsRequest, EndTxnRequest, FetchRequest,
-         FindCoordinatorRequest, GetTelemetrySubscriptionsRequest, HeartbeatRequest,
-         InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-         ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-         OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, PushTelemetryRequest,
-         SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest>;
+         DescribeProducersRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
+         EndTxnRequest, FetchRequest, FindCoordinatorRequest, GetTelemetrySubscriptionsRequest,
+         HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+         ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
+         OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+         ProduceRequest, PushTelemetryRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+         SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest>;
 
 }  // namespace holdfast::kafka
