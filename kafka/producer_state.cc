@@ -1,6 +1,7 @@
 #include "kafka/producer_state.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/crc32c.h"
@@ -74,7 +75,7 @@ ProducerVerdict ProducerTable::Check(const SequencedBatch& batch) const {
   const Entry& entry = found->second;
   if (producer.epoch < entry.epoch) return Fenced(producer, entry.epoch);
   if (producer.epoch > entry.epoch) {
-    return producer.base_sequence == 0 ? ProducerVerdict{} : OutOfOrder(producer, 0);
+    return producer.base_sequence == 0 ? CheckTransaction(batch, entry) : OutOfOrder(producer, 0);
   }
   const int32_t last_sequence = LastSequence(batch);
   for (const Batch& known : entry.batches) {
@@ -85,7 +86,17 @@ ProducerVerdict ProducerTable::Check(const SequencedBatch& batch) const {
     }
   }
   const int32_t expected = AdvanceSequence(entry.last_sequence(), 1);
-  return producer.base_sequence == expected ? ProducerVerdict{} : OutOfOrder(producer, expected);
+  return producer.base_sequence == expected ? CheckTransaction(batch, entry)
+                                            : OutOfOrder(producer, expected);
+}
+
+ProducerVerdict ProducerTable::CheckTransaction(const SequencedBatch& batch, const Entry& entry) {
+  if (batch.transactional || entry.transaction_start_offset < 0) return {};
+  return {.kind = ProducerVerdict::Kind::kRefuse,
+          .error = ErrorCode::kInvalidTxnState,
+          .message = Name(batch.producer) + " has a transaction open since offset " +
+                     std::to_string(entry.transaction_start_offset) +
+                     ", and sent a batch outside of it"};
 }
 
 void ProducerTable::Record(const SequencedBatch& batch, const Place& place) {
@@ -112,7 +123,7 @@ void ProducerTable::Record(const SequencedBatch& batch, const Place& place) {
   }
 }
 
-void ProducerTable::RecordMarker(const Marker& marker) {
+int64_t ProducerTable::RecordMarker(const Marker& marker) {
   HF_CHECK(marker.producer_id >= 0);
   Entry& entry = producers_[marker.producer_id];
   if (entry.epoch != marker.producer_epoch) {
@@ -121,7 +132,28 @@ void ProducerTable::RecordMarker(const Marker& marker) {
   }
   entry.coordinator_epoch = marker.coordinator_epoch;
   entry.last_timestamp = marker.timestamp;
-  entry.transaction_start_offset = -1;
+  return std::exchange(entry.transaction_start_offset, -1);
+}
+
+int64_t ProducerTable::transaction_start(int64_t producer_id) const {
+  const auto found = producers_.find(producer_id);
+  return found == producers_.end() ? -1 : found->second.transaction_start_offset;
+}
+
+int64_t ProducerTable::transaction_start(int64_t producer_id, int16_t epoch) const {
+  const auto found = producers_.find(producer_id);
+  return found == producers_.end() || found->second.epoch != epoch
+             ? -1
+             : found->second.transaction_start_offset;
+}
+
+ErrorCode ProducerTable::CheckMarker(const Marker& marker) const {
+  const auto found = producers_.find(marker.producer_id);
+  if (found == producers_.end()) return ErrorCode::kNone;
+  if (marker.producer_epoch < found->second.epoch) return ErrorCode::kInvalidProducerEpoch;
+  return marker.coordinator_epoch < found->second.coordinator_epoch
+             ? ErrorCode::kTransactionCoordinatorFenced
+             : ErrorCode::kNone;
 }
 
 size_t ProducerTable::ExpireBefore(int64_t timestamp) {

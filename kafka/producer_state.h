@@ -11,7 +11,8 @@
 // The rules are Apache Kafka 4.2's: an exact repeat of one of the last five batches is a duplicate
 // and is answered with the offset it had; any other sequence but the next is
 // OUT_OF_ORDER_SEQUENCE_NUMBER; a new epoch begins at sequence 0; an older epoch is
-// INVALID_PRODUCER_EPOCH; an unknown producer may begin anywhere.
+// INVALID_PRODUCER_EPOCH; an unknown producer may begin anywhere; a batch without a transaction in
+// the middle of one is INVALID_TXN_STATE.
 //
 // Ownership: values only. Threads: one, the writer of the partition. No clock, no I/O.
 // Duplicates: a batch is remembered when it gets its offset, which is before it is durable. Answer
@@ -97,7 +98,16 @@ class ProducerTable {
     int32_t coordinator_epoch = -1;
     int64_t timestamp = 0;
   };
-  void RecordMarker(const Marker& marker);
+  // Returns where the transaction began that it closed, or -1.
+  int64_t RecordMarker(const Marker& marker);
+
+  // Where the open transaction of this producer began; -1 if it has none here.
+  [[nodiscard]] int64_t transaction_start(int64_t producer_id) const;
+  // The same, if it is of that epoch.
+  [[nodiscard]] int64_t transaction_start(int64_t producer_id, int16_t epoch) const;
+  // May a transaction marker be written? An older coordinator is TRANSACTION_COORDINATOR_FENCED,
+  // an older producer INVALID_PRODUCER_EPOCH.
+  [[nodiscard]] ErrorCode CheckMarker(const Marker& marker) const;
 
   // Forgets producers without an open transaction whose last timestamp is smaller. Returns how
   // many.
@@ -131,6 +141,8 @@ class ProducerTable {
       return batches.empty() ? kNoSequence : batches.back().last_sequence;
     }
   };
+
+  static ProducerVerdict CheckTransaction(const SequencedBatch& batch, const Entry& entry);
 
   std::unordered_map<int64_t, Entry> producers_;
 };

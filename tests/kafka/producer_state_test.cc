@@ -228,6 +228,38 @@ TEST(ProducerStateTest, MarkerOfTheSameEpochKeepsTheWindow) {
   EXPECT_EQ(partition.Produce(0, 5, 5), "ok");
 }
 
+TEST(ProducerStateTest, NothingGoesBesideAnOpenTransaction) {
+  Partition partition;
+  SequencedBatch batch = Batch(0, 0, 5);
+  batch.transactional = true;
+  ASSERT_EQ(partition.Produce(batch), "ok");
+  EXPECT_EQ(partition.table.transaction_start(kPid), 0);
+  EXPECT_EQ(partition.table.transaction_start(kPid, 0), 0);
+  EXPECT_EQ(partition.table.transaction_start(kPid, 1), -1);
+  EXPECT_EQ(partition.table.transaction_start(kPid + 1), -1);
+  const ProducerVerdict beside = partition.table.Check(Batch(0, 5, 1));
+  EXPECT_EQ(beside.kind, ProducerVerdict::Kind::kRefuse);
+  EXPECT_EQ(beside.error, ErrorCode::kInvalidTxnState);
+  EXPECT_EQ(partition.table.Check(Batch(1, 0, 1)).error, ErrorCode::kInvalidTxnState);
+  EXPECT_EQ(partition.table.RecordMarker({.producer_id = kPid, .producer_epoch = 0}), 0);
+  EXPECT_EQ(partition.table.RecordMarker({.producer_id = kPid, .producer_epoch = 0}), -1);
+  EXPECT_EQ(partition.Produce(0, 5, 5), "ok");
+}
+
+TEST(ProducerStateTest, MarkersOfThePastAreRefused) {
+  ProducerTable table;
+  const ProducerTable::Marker now{.producer_id = kPid, .producer_epoch = 3, .coordinator_epoch = 2};
+  EXPECT_EQ(table.CheckMarker(now), ErrorCode::kNone);
+  table.RecordMarker(now);
+  EXPECT_EQ(table.CheckMarker(now), ErrorCode::kNone);
+  ProducerTable::Marker old = now;
+  old.producer_epoch = 2;
+  EXPECT_EQ(table.CheckMarker(old), ErrorCode::kInvalidProducerEpoch);
+  old = now;
+  old.coordinator_epoch = 1;
+  EXPECT_EQ(table.CheckMarker(old), ErrorCode::kTransactionCoordinatorFenced);
+}
+
 TEST(ProducerStateTest, ListIsInOrderOfIds) {
   ProducerTable table;
   for (const int64_t id : {90, 7, 300}) {
