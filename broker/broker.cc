@@ -8,6 +8,7 @@
 #include "broker/run_and_wait.h"
 #include "broker/status.h"
 #include "broker/topic_changes.h"
+#include "broker/transaction_coordinator.h"
 #include "broker/worker.h"
 
 namespace holdfast::broker {
@@ -48,6 +49,7 @@ struct Broker::Parts {
   Central central;
   std::vector<std::unique_ptr<Worker>> workers;
   std::unique_ptr<Coordinator> coordinator;
+  std::unique_ptr<TransactionCoordinator> transactions;
   std::unique_ptr<ProducerIds> producer_ids;
   std::unique_ptr<Retention> retention;
   bool stopped = false;
@@ -104,15 +106,19 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   }
   Submitter& submitter = parts->workers.front()->submitter();
   parts->coordinator = std::make_unique<Coordinator>(context, submitter, loop);
+  parts->transactions =
+      std::make_unique<TransactionCoordinator>(context, *parts->coordinator, submitter, loop);
   parts->producer_ids = std::make_unique<ProducerIds>(submitter, loop);
   parts->retention = std::make_unique<Retention>(context, submitter, loop);
   parts->central.coordinator = parts->coordinator.get();
+  parts->central.transactions = parts->transactions.get();
   parts->central.producer_ids = parts->producer_ids.get();
 
   RunAndWait(loop, [&] {
     Log::Recovered recovered = context.log->TakeRecovered();
     parts->NameCluster(std::move(recovered.cluster_id));
     parts->coordinator->Recover(std::move(recovered));
+    parts->transactions->Start();
     parts->retention->Start();
   });
   const auto topics = context.catalog.Get();
@@ -131,6 +137,7 @@ void Broker::Stop() {
   }
   RunAndWait(*parts_->central.loop, [this] {
     parts_->retention->Stop();
+    parts_->transactions->Stop();
     parts_->coordinator->Close();
   });
   for (auto& worker : parts_->workers) {
@@ -139,6 +146,8 @@ void Broker::Stop() {
   parts_->context.log->spool().Close();
   // What the last commits have posted runs before this does.
   for (auto& worker : parts_->workers) RunAndWait(worker->loop(), [] {});
+  // One that had to come again was refused meanwhile; the answer runs before this does.
+  RunAndWait(*parts_->central.loop, [] {});
 }
 
 Worker& Broker::worker(size_t index) { return *parts_->workers.at(index); }

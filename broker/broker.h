@@ -1,5 +1,5 @@
-// The broker tier on one node: topics, partitions and consumer groups over one spool, spoken to in
-// the Kafka protocol.
+// The broker tier on one node: topics, partitions, consumer groups and transactions over one spool,
+// spoken to in the Kafka protocol.
 //
 //   HF_ASSIGN_OR_RETURN(auto broker, Broker::Start(options, {writer, background, workers}));
 //   HF_ASSIGN_OR_RETURN(auto server, Listen(*broker, ...));   // broker/server.h
@@ -12,9 +12,9 @@
 //
 // Ownership: the executors and the metrics registry outlive the broker.
 // Threads: one Worker per loop serves the connections of that loop; the first worker's loop also
-//   runs the group coordinator and the retention timer. `writer` and `background` belong to the
-//   spool, and the broker's tables of producers live on `writer`. All loops must be running before
-//   Start, which blocks its caller (none of the loops) until the state is read.
+//   runs the coordinators and the retention timer. `writer` and `background` belong to the spool,
+//   and the broker's tables of producers and transactions live on `writer`. All loops must be
+//   running before Start, which blocks its caller (none of the loops) until the state is read.
 // Shutdown: Stop, or the destructor. Waiting requests (long polls, joins) are answered first; the
 //   loops must still be running.
 // Limits: those of Options; memory for requests is reserved by the server before they are read.
@@ -62,6 +62,9 @@ struct Options {
   int32_t max_message_bytes = 1048588;
   int32_t fetch_bytes_max = 57671680;
   base::Duration producer_id_expiration = std::chrono::hours(24);
+  base::Duration transaction_timeout_max = std::chrono::minutes(15);
+  // Transactional ids that nobody uses are forgotten after this long.
+  base::Duration transactional_id_expiration = std::chrono::hours(7 * 24);
   base::Duration retention_check_interval = std::chrono::minutes(5);
   GroupOptions groups;
 

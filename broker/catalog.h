@@ -20,6 +20,7 @@
 #include "base/mutex.h"
 #include "broker/records.h"
 #include "broker/topic_config.h"
+#include "broker/transaction_index.h"
 #include "kafka/producer_state.h"
 #include "spool/spool.h"
 
@@ -35,9 +36,13 @@ struct Partition {
 
   // Consumers read below it. On one node it is the end of what is durable.
   std::atomic<int64_t> high_watermark{0};
+  // Those with isolation level read_committed read below it. Never above the high watermark.
+  std::atomic<int64_t> last_stable_offset{0};
   std::atomic<int64_t> log_start{0};
   // Bit i: worker i has fetches that wait for this partition, and wants to be told of new entries.
   std::atomic<uint64_t> waiting_workers{0};
+
+  TransactionIndex transactions;
 
   // Of the writer's thread.
   kafka::ProducerTable producers;

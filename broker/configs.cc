@@ -67,6 +67,9 @@ std::vector<Setting> BrokerSettings(const Options& options) {
       number("num.partitions", options.num_partitions, ConfigType::kInt),
       number("offsets.retention.minutes", ToMs(groups.offsets_retention) / 60000, ConfigType::kInt),
       number("producer.id.expiration.ms", ToMs(options.producer_id_expiration), ConfigType::kInt),
+      number("transaction.max.timeout.ms", ToMs(options.transaction_timeout_max), ConfigType::kInt),
+      number("transactional.id.expiration.ms", ToMs(options.transactional_id_expiration),
+             ConfigType::kInt),
   };
 }
 

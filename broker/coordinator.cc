@@ -15,8 +15,6 @@ using std::chrono::milliseconds;
 // Client ids are put into member ids; a name of any length would not fit into a message then.
 constexpr size_t kMemberPrefixBytesMax = 255;
 
-bool ValidGroupId(std::string_view id) { return !id.empty() && id.size() <= kGroupIdBytesMax; }
-
 std::optional<std::string> Copy(const std::optional<std::string_view>& text) {
   return text ? std::optional<std::string>(*text) : std::nullopt;
 }
@@ -90,6 +88,9 @@ void Coordinator::Recover(Log::Recovered recovered) {
         found.offset, found.leader_epoch, std::move(found.metadata), found.commit_ms};
   }
   for (auto& [group, partitions] : stale) EraseOffsets(group, std::move(partitions));
+  for (const Log::Recovered::PendingOffset& found : recovered.pending_offsets) {
+    FindOrMakeGroup(found.group).pending[found.partition].insert(found.producer_id);
+  }
   CountGroups();
   ExpireOffsetsLater();
 }
@@ -303,6 +304,7 @@ void Coordinator::Handle(Call<kafka::ListGroupsRequest> call) {
 void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
   loop_.AssertInLoop();
   std::vector<std::string> keys;
+  std::vector<std::string> with_pending;
   auto response = std::make_shared<kafka::DeleteGroupsResponse>();
   for (const std::string_view id : call.request.groups_names) {
     auto& out = response->results.emplace_back();
@@ -317,13 +319,18 @@ void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
       for (const auto& [partition, committed] : found->second.offsets) {
         keys.push_back(CommittedOffsetKey({id, partition}));
       }
+      if (!found->second.pending.empty()) with_pending.emplace_back(id);
       groups_.erase(found);
     }
   }
   CountGroups();
   submitter_.Submit(std::make_unique<StateChange>(
-      [keys = std::move(keys)](spool::Transaction& transaction) {
+      [this, keys = std::move(keys),
+       with_pending = std::move(with_pending)](spool::Transaction& transaction) {
         for (const std::string& key : keys) transaction.Erase(key);
+        for (const std::string& id : with_pending) {
+          context_.log->transactions().ForgetGroup(transaction, id);
+        }
       },
       [this, response, call = std::move(call)](const auto& result) mutable {
         const ErrorCode failed =

@@ -1,19 +1,22 @@
 // The group coordinator: turns group requests into calls of broker/group.h and durable changes of
 // state, and keeps the offsets that groups commit.
 //
-// An offset is seen, by the commit's answer and by OffsetFetch, only when it is durable. Groups are
-// saved when a generation is complete and when the last member goes, as Kafka does it: members go
-// on after a restart of the broker without joining again.
+// An offset is seen, by the commit's answer and by OffsetFetch, only when it is durable, and one of
+// a transaction when that is committed (broker/transactions.h). Groups are saved when a generation
+// is complete and when the last member goes, as Kafka does it: members go on after a restart of the
+// broker without joining again.
 //
 // Ownership: context, submitter and loop outlive it.
 // Threads: the loop's; calls from other loops are posted by the workers.
 // Shutdown: Close answers everybody who waits for a generation or an assignment. Operations that
 //   the spool has may complete later; the coordinator must live until then.
-// Limits: group ids of at most kGroupIdBytesMax bytes, offset metadata of at most 4096.
+// Limits: group ids of at most kGroupIdBytesMax bytes, offset metadata of at most
+//   kMetadataBytesMax.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -30,6 +33,7 @@
 #include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/sync_group.h"
+#include "kafka/api/txn_offset_commit.h"
 #include "kafka/dispatch.h"
 
 namespace holdfast::broker {
@@ -51,7 +55,10 @@ class Coordinator final : public GroupHost {
   void Handle(kafka::Call<kafka::DeleteGroupsRequest> call);
   void Handle(kafka::Call<kafka::OffsetCommitRequest> call);
   void Handle(kafka::Call<kafka::OffsetFetchRequest> call);
+  void Handle(kafka::Call<kafka::TxnOffsetCommitRequest> call);
 
+  // It is durable.
+  void OnTransactionEnded(EndedTransaction transaction);
   void OnTopicDeleted(const kafka::Uuid& topic);
   void Close();
 
@@ -66,17 +73,16 @@ class Coordinator final : public GroupHost {
   [[nodiscard]] std::vector<Summary> Summarize() const;
 
  private:
-  struct Committed {
-    int64_t offset = -1;
-    int32_t leader_epoch = -1;
-    std::string metadata;
-    int64_t commit_ms = 0;
-  };
   struct Entry {
     std::unique_ptr<Group> group;
-    std::map<TopicPartition, Committed> offsets;
+    CommittedOffsets offsets;
+    // Partitions for which open transactions have offsets, by their producers' ids.
+    std::map<TopicPartition, std::set<int64_t>> pending;
   };
   struct Commit;
+  struct TransactionalCommit;
+
+  static constexpr size_t kMetadataBytesMax = 4096;
 
   // GroupHost.
   base::Executor& loop() override { return loop_; }
@@ -86,6 +92,9 @@ class Coordinator final : public GroupHost {
   void CountMembers(int difference) override;
   void CountRebalance() override;
 
+  static bool ValidGroupId(std::string_view id) {
+    return !id.empty() && id.size() <= kGroupIdBytesMax;
+  }
   // Null if there is no such group.
   Group* FindGroup(std::string_view group_id);
   Entry& FindOrMakeGroup(std::string_view group_id);
@@ -99,8 +108,11 @@ class Coordinator final : public GroupHost {
   void SubmitCommit(std::unique_ptr<Commit> commit);
   void FinishCommit(Commit& commit, kafka::ErrorCode error);
   kafka::OffsetFetchResponse::OffsetFetchResponseGroup FetchGroup(
-      const kafka::OffsetFetchRequest::OffsetFetchRequestGroup& request, int16_t version,
-      kafka::Strings* strings);
+      const kafka::OffsetFetchRequest::OffsetFetchRequestGroup& request, bool require_stable,
+      int16_t version, kafka::Strings* strings);
+  void CheckCommit(TransactionalCommit& commit);
+  void SubmitCommit(std::unique_ptr<TransactionalCommit> commit);
+  void FinishCommit(TransactionalCommit& commit, kafka::ErrorCode error);
   // Forgets the offsets at once and erases their keys.
   void EraseOffsets(const std::string& group_id, std::vector<TopicPartition> partitions);
   void ForgetGroup(const std::string& group_id);

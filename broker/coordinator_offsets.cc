@@ -18,10 +18,7 @@ using kafka::OffsetFetchResponse;
 constexpr int16_t kLeaderEpochSince = 5;
 constexpr int16_t kTopicIdsSince = 10;
 constexpr int16_t kManyGroupsSince = 8;
-constexpr size_t kMetadataBytesMax = 4096;
 constexpr base::Duration kExpiryInterval = std::chrono::minutes(10);
-
-bool ValidGroupId(std::string_view id) { return !id.empty() && id.size() <= kGroupIdBytesMax; }
 
 }  // namespace
 
@@ -33,7 +30,7 @@ struct Coordinator::Commit {
   OffsetCommitResponse response;
   struct Accepted {
     TopicPartition partition;
-    Committed committed;
+    CommittedOffset committed;
     ErrorCode* error;  // In the response.
   };
   std::vector<Accepted> accepted;
@@ -135,7 +132,8 @@ void Coordinator::Handle(Call<OffsetFetchRequest> call) {
   OffsetFetchResponse response;
   if (call.version() >= kManyGroupsSince) {
     for (const auto& group : request.groups) {
-      response.groups.push_back(FetchGroup(group, call.version(), &response.strings));
+      response.groups.push_back(
+          FetchGroup(group, request.require_stable, call.version(), &response.strings));
     }
     return call.Respond(response);
   }
@@ -150,7 +148,7 @@ void Coordinator::Handle(Call<OffsetFetchRequest> call) {
       copy.partition_indexes = topic.partition_indexes;
     }
   }
-  const auto group = FetchGroup(one, call.version(), &response.strings);
+  const auto group = FetchGroup(one, request.require_stable, call.version(), &response.strings);
   response.error_code = group.error_code;
   for (const auto& topic : group.topics) {
     auto& out = response.topics.emplace_back();
@@ -168,22 +166,26 @@ void Coordinator::Handle(Call<OffsetFetchRequest> call) {
 }
 
 OffsetFetchResponse::OffsetFetchResponseGroup Coordinator::FetchGroup(
-    const OffsetFetchRequest::OffsetFetchRequestGroup& request, int16_t version,
-    kafka::Strings* strings) {
+    const OffsetFetchRequest::OffsetFetchRequestGroup& request, bool require_stable,
+    int16_t version, kafka::Strings* strings) {
   OffsetFetchResponse::OffsetFetchResponseGroup out;
   out.group_id = request.group_id;
-  static const std::map<TopicPartition, Committed> kNothing;
+  static const Entry kNothing;
   const auto found = groups_.find(request.group_id);
-  const auto& offsets = found == groups_.end() ? kNothing : found->second.offsets;
+  const Entry& entry = found == groups_.end() ? kNothing : found->second;
+  const CommittedOffsets& offsets = entry.offsets;
 
-  const auto put = [version](const std::map<TopicPartition, Committed>& from,
-                             const TopicPartition& partition, auto& topic_out) {
+  const auto put = [&](const TopicPartition& partition, auto& topic_out) {
     auto& partition_out = topic_out.partitions.emplace_back();
     partition_out.partition_index = partition.partition;
     partition_out.committed_offset = -1;
     partition_out.metadata = "";
-    const auto committed = from.find(partition);
-    if (committed == from.end()) return;
+    if (require_stable && entry.pending.contains(partition)) {
+      partition_out.error_code = ErrorCode::kUnstableOffsetCommit;
+      return;
+    }
+    const auto committed = offsets.find(partition);
+    if (committed == offsets.end()) return;
     partition_out.committed_offset = committed->second.offset;
     if (version >= kLeaderEpochSince) {
       partition_out.committed_leader_epoch = committed->second.leader_epoch;
@@ -206,7 +208,7 @@ OffsetFetchResponse::OffsetFetchResponseGroup Coordinator::FetchGroup(
         }
         last = topic;
       }
-      put(offsets, partition, out.topics.back());
+      put(partition, out.topics.back());
     }
     return out;
   }
@@ -217,8 +219,7 @@ OffsetFetchResponse::OffsetFetchResponseGroup Coordinator::FetchGroup(
     const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
                                : catalog_.topics().Find(topic_request.name);
     for (const int32_t index : topic_request.partition_indexes) {
-      put(topic == nullptr ? kNothing : offsets,
-          {topic == nullptr ? topic_request.topic_id : topic->id, index}, topic_out);
+      put({topic == nullptr ? kafka::Uuid() : topic->id, index}, topic_out);
       if (topic == nullptr && by_id) {
         topic_out.partitions.back().error_code = ErrorCode::kUnknownTopicId;
       }
@@ -270,6 +271,7 @@ void Coordinator::ExpireOffsets() {
   for (auto at = groups_.begin(); at != groups_.end();) {
     auto& [id, entry] = *at++;
     if (!entry.group->unused() || entry.group->empty_since_ms() >= before_ms) continue;
+    if (!entry.pending.empty()) continue;
     std::vector<TopicPartition> old;
     for (const auto& [partition, committed] : entry.offsets) {
       if (committed.commit_ms < before_ms) old.push_back(partition);

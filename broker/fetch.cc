@@ -28,6 +28,7 @@ struct FetchHandler::Answer {
   std::vector<base::Buffer> records;  // What the response's views borrow.
   size_t bytes = 0;
   size_t bytes_max = 0;
+  bool committed_only = false;  // No records of transactions that are open.
   bool any_error = false;
 };
 
@@ -36,6 +37,10 @@ struct FetchHandler::Parked {
     Partition* partition;
     int64_t counted_to;  // Entries below it are in `bytes`.
   };
+  [[nodiscard]] int64_t ReadableEnd(const Partition& partition) const {
+    return call.request.isolation_level == kReadCommitted ? partition.last_stable_offset.load()
+                                                          : partition.high_watermark.load();
+  }
 
   Call call;
   base::TimePoint started;
@@ -80,6 +85,7 @@ size_t FetchHandler::BytesWanted(const FetchRequest& request) const {
 void FetchHandler::Evaluate(const Call& call, Answer* answer) {
   const FetchRequest& request = call.request;
   answer->bytes_max = BytesAllowed(request);
+  answer->committed_only = request.isolation_level == kReadCommitted;
   answer->response.responses.reserve(request.topics.size());
   const bool by_id = call.version() >= kTopicIdsSince;
   for (const auto& topic_request : request.topics) {
@@ -92,9 +98,6 @@ void FetchHandler::Evaluate(const Call& call, Answer* answer) {
     for (const auto& partition_request : topic_request.partitions) {
       auto& out = topic_out.partitions.emplace_back();
       ReadPartition(partition_request, topic, by_id, answer, &out);
-      if (request.isolation_level == kReadCommitted && out.error_code == ErrorCode::kNone) {
-        out.aborted_transactions.emplace();
-      }
       answer->any_error |= out.error_code != ErrorCode::kNone;
     }
   }
@@ -114,6 +117,8 @@ void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, co
   out->error_code = CheckLeaderEpoch(request.current_leader_epoch, partition->leader_epoch);
   if (out->error_code != ErrorCode::kNone) return;
 
+  // In this order, or it might be seen above the watermark.
+  const int64_t last_stable = partition->last_stable_offset.load();
   const int64_t high_watermark = partition->high_watermark.load();
   const int64_t log_start = partition->log_start.load();
   if (request.fetch_offset < log_start || request.fetch_offset > high_watermark) {
@@ -121,10 +126,12 @@ void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, co
     return;
   }
   out->high_watermark = high_watermark;
-  out->last_stable_offset = high_watermark;
+  out->last_stable_offset = std::max(last_stable, log_start);
   out->log_start_offset = log_start;
-  if (request.fetch_offset < high_watermark && answer->bytes < answer->bytes_max) {
-    ReadEntries(*partition, request, high_watermark, answer, out);
+  if (answer->committed_only) out->aborted_transactions.emplace();
+  const int64_t end = answer->committed_only ? last_stable : high_watermark;
+  if (request.fetch_offset < end && answer->bytes < answer->bytes_max) {
+    ReadEntries(*partition, request, end, answer, out);
   }
 }
 
@@ -143,7 +150,7 @@ base::Result<spool::Lease> FetchHandler::ReadFrom(const Partition& partition, in
 // The first batch of the whole answer is given however large it is, so that a consumer with small
 // limits still gets on (KIP-74).
 void FetchHandler::ReadEntries(const Partition& partition,
-                               const FetchRequest::FetchPartition& request, int64_t high_watermark,
+                               const FetchRequest::FetchPartition& request, int64_t end,
                                Answer* answer, FetchResponse::PartitionData* out) {
   const size_t limit = std::min(static_cast<size_t>(std::max(request.partition_max_bytes, 0)),
                                 answer->bytes_max - answer->bytes);
@@ -151,7 +158,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
   std::vector<std::string_view> batches;
   size_t size = 0;
   int64_t offset = request.fetch_offset;
-  for (bool full = false; !full && offset < high_watermark;) {
+  for (bool full = false; !full && offset < end;) {
     auto lease = ReadFrom(partition, offset, limit - size);
     if (!lease && size == 0) {
       // Trimmed meanwhile, or the disk does not answer.
@@ -163,7 +170,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
     if (!lease || lease->empty()) break;
     for (const spool::EntryView& entry : lease->entries()) {
       const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
-      full = !fits || entry.info.base_offset >= high_watermark;
+      full = !fits || entry.info.base_offset >= end;
       if (full) break;
       batches.push_back(entry.bytes);
       size += entry.bytes.size();
@@ -180,6 +187,11 @@ void FetchHandler::ReadEntries(const Partition& partition,
   }
   out->records = buffer.view();
   answer->bytes += size;
+  if (!answer->committed_only) return;
+  for (const AbortedTransaction& aborted :
+       partition.transactions.Aborted(request.fetch_offset, offset)) {
+    out->aborted_transactions->push_back({aborted.producer_id, aborted.first_offset, {}});
+  }
 }
 
 void FetchHandler::Respond(Call& call, const Answer& answer, base::TimePoint started) {
@@ -211,9 +223,11 @@ void FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started
     const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
                                : catalog_.topics().Find(topic_request.topic);
     for (size_t i = 0; i < topic_request.partitions.size(); ++i) {
-      // What the answer holds is counted; the rest up to the watermark was beyond its limits.
+      // What the answer holds is counted; the rest up to the end was beyond its limits.
       Partition* partition = topic->Find(topic_request.partitions[i].partition);
-      parked.waits.push_back({partition, topic_out.partitions[i].high_watermark});
+      const auto& out = topic_out.partitions[i];
+      parked.waits.push_back(
+          {partition, answer.committed_only ? out.last_stable_offset : out.high_watermark});
       std::unordered_set<uint64_t>& waiting = waiting_[partition->stream];
       waiting.insert(id);
       if (waiting.size() == 1) partition->waiting_workers.fetch_or(worker_bit_);
@@ -231,12 +245,14 @@ bool FetchHandler::Enough(Parked& parked) {
   const size_t wanted = BytesWanted(parked.call.request);
   for (Parked::Wait& wait : parked.waits) {
     if (catalog_.topics().Find(wait.partition->id.topic) == nullptr) return true;
-    while (wait.counted_to < wait.partition->high_watermark.load() && parked.bytes < wanted) {
+    const int64_t end = parked.ReadableEnd(*wait.partition);
+    while (wait.counted_to < end && parked.bytes < wanted) {
       auto lease = context_.log->spool().Read(wait.partition->stream, wait.counted_to,
                                               wanted - parked.bytes);
       if (!lease) return true;  // The answer will say what is wrong.
       if (lease->empty()) break;
       for (const spool::EntryView& entry : lease->entries()) {
+        if (entry.info.base_offset >= end) break;
         parked.bytes += entry.bytes.size();
         wait.counted_to = entry.info.end_offset();
       }

@@ -1,7 +1,9 @@
 // Fetch: reads, and waits for what is not there yet.
 //
 // A fetch that finds less than it asked for is parked: it costs memory only, no thread and no read
-// transaction, until new entries of one of its partitions are durable or its time is up. Sessions
+// transaction, until new entries of one of its partitions are durable or its time is up. With
+// isolation level read_committed it ends before the first record that is not decided, and names the
+// aborted transactions among what it gives; clients leave those out. Sessions
 // are not kept: the answer always says session 0, and clients then send whole requests.
 //
 // Ownership: context and catalog reader outlive it.
@@ -47,8 +49,7 @@ class FetchHandler {
   void ReadPartition(const kafka::FetchRequest::FetchPartition& request, const Topic* topic,
                      bool by_id, Answer* answer, kafka::FetchResponse::PartitionData* out);
   void ReadEntries(const Partition& partition, const kafka::FetchRequest::FetchPartition& request,
-                   int64_t high_watermark, Answer* answer,
-                   kafka::FetchResponse::PartitionData* out);
+                   int64_t end, Answer* answer, kafka::FetchResponse::PartitionData* out);
   base::Result<spool::Lease> ReadFrom(const Partition& partition, int64_t offset, size_t bytes_max);
   void Respond(Call& call, const Answer& answer, base::TimePoint started);
 

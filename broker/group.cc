@@ -249,6 +249,15 @@ ErrorCode Group::MayCommit(const MemberRef& who, int32_t generation) {
   return ErrorCode::kNone;
 }
 
+ErrorCode Group::MayCommitInTransaction(const MemberRef& who, int32_t generation) {
+  host_.loop().AssertInLoop();
+  if (state_ == GroupState::kDead) return ErrorCode::kCoordinatorNotAvailable;
+  if (generation < 0 && state_ == GroupState::kEmpty) return ErrorCode::kNone;
+  if (generation < 0 && who.member_id.empty() && !who.instance_id) return ErrorCode::kNone;
+  if (const ErrorCode error = CheckMember(who); error != ErrorCode::kNone) return error;
+  return generation == generation_ ? ErrorCode::kNone : ErrorCode::kIllegalGeneration;
+}
+
 void Group::RemoveMember(Members::iterator position) {
   Member member = std::move(position->second);
   members_.erase(position);

@@ -160,6 +160,9 @@ class Group {
   // May this sender commit offsets? A generation of -1 and no member id: only while nobody is a
   // member.
   kafka::ErrorCode MayCommit(const MemberRef& who, int32_t generation);
+  // The same within a transaction, which fences its producers by itself: whoever does not say which
+  // member it is may always, and so may the members of a generation that is being assigned.
+  kafka::ErrorCode MayCommitInTransaction(const MemberRef& who, int32_t generation);
   // A record given to Save is durable, or could not be written.
   void Saved(int32_t generation, kafka::ErrorCode error);
   // Answers everybody with `error`, lets go of all timers, and is dead.

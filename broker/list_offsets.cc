@@ -1,5 +1,6 @@
 #include "broker/list_offsets.h"
 
+#include <algorithm>
 #include <set>
 
 #include "kafka/error_map.h"
@@ -13,6 +14,7 @@ using kafka::ErrorCode;
 using PartitionResponse = kafka::ListOffsetsResponse::ListOffsetsPartitionResponse;
 
 constexpr int16_t kLeaderEpochSince = 4;
+constexpr int8_t kReadCommitted = 1;
 constexpr int64_t kLatest = -1;
 constexpr int64_t kEarliest = -2;
 constexpr int64_t kMaxTimestamp = -3;
@@ -59,15 +61,16 @@ Result<Found> FindInEntry(spool::Spool& spool, const spool::EntryInfo& entry, in
   return Found{header.base_offset, header.max_timestamp};
 }
 
-Result<Found> FindByTime(spool::Spool& spool, const Partition& partition, int64_t timestamp) {
+Result<Found> FindByTime(spool::Spool& spool, const Partition& partition, int64_t end,
+                         int64_t timestamp) {
   HF_ASSIGN_OR_RETURN(const auto entry, spool.FindByTime(partition.stream, timestamp));
-  if (!entry || entry->base_offset >= partition.high_watermark.load()) return Found{};
+  if (!entry || entry->base_offset >= end) return Found{};
   return FindInEntry(spool, *entry, timestamp);
 }
 
 // The spool finds the first entry at or after a time; the largest time for which there is one is
 // found by halving.
-Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition) {
+Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition, int64_t end) {
   int64_t low = 0;
   HF_ASSIGN_OR_RETURN(auto best, spool.FindByTime(partition.stream, low));
   if (!best) return Found{};
@@ -83,23 +86,28 @@ Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition) 
       high = middle;
     }
   }
+  if (best->base_offset >= end) return Found{};
   return FindInEntry(spool, *best, best->max_timestamp_ms);
 }
 
-Result<Found> Find(spool::Spool& spool, const Partition& partition, int64_t timestamp) {
+Result<Found> Find(spool::Spool& spool, const Partition& partition, bool committed_only,
+                   int64_t timestamp) {
+  const int64_t end =
+      committed_only ? std::max(partition.last_stable_offset.load(), partition.log_start.load())
+                     : partition.high_watermark.load();
   switch (timestamp) {
     case kLatest:
-      return Found{partition.high_watermark.load(), -1};
+      return Found{end, -1};
     case kEarliest:
     case kEarliestLocal:
       return Found{partition.log_start.load(), -1};
     case kMaxTimestamp:
-      return FindMaxTimestamp(spool, partition);
+      return FindMaxTimestamp(spool, partition, end);
     case kLatestTiered:
     case kEarliestPendingUpload:
       return Found{};  // Nothing is kept elsewhere.
     default:
-      return FindByTime(spool, partition, timestamp);
+      return FindByTime(spool, partition, end, timestamp);
   }
 }
 
@@ -132,7 +140,8 @@ kafka::ListOffsetsResponse ListOffsets(spool::Spool& spool, const Topics& topics
         out.error_code = CheckEpoch(asked.current_leader_epoch, partition->leader_epoch);
       }
       if (out.error_code != ErrorCode::kNone) continue;
-      const Result<Found> found = Find(spool, *partition, asked.timestamp);
+      const Result<Found> found =
+          Find(spool, *partition, request.isolation_level == kReadCommitted, asked.timestamp);
       if (!found) {
         out.error_code = kafka::ToPartitionError(found.error().code);
         continue;

@@ -13,32 +13,32 @@ namespace {
 using base::Result;
 using base::Unexpected;
 
+// What an entry's tag holds is enough to bring a producer's state up to date without its bytes:
+//   tag := i64 producer id, i16 epoch, i32 sequence (of a marker: coordinator epoch), u8 flags
+// in little-endian.
 constexpr size_t kTagEpoch = sizeof(int64_t);
 constexpr size_t kTagSequence = kTagEpoch + sizeof(int16_t);
 constexpr size_t kTagFlags = kTagSequence + sizeof(int32_t);
 constexpr char kTransactional = 1;
+constexpr char kMarker = 2;
+constexpr char kCommit = 4;
 
-}  // namespace
-
-spool::Tag MakeTag(const kafka::SequencedBatch& batch) {
+spool::Tag MakeTag(const kafka::Producer& producer, int flags) {
   spool::Tag tag{};
-  base::StoreLittle(tag.data(), batch.producer.id);
-  base::StoreLittle(tag.data() + kTagEpoch, batch.producer.epoch);
-  base::StoreLittle(tag.data() + kTagSequence, batch.producer.base_sequence);
-  tag[kTagFlags] = batch.transactional ? kTransactional : 0;
+  base::StoreLittle(tag.data(), producer.id);
+  base::StoreLittle(tag.data() + kTagEpoch, producer.epoch);
+  base::StoreLittle(tag.data() + kTagSequence, producer.base_sequence);
+  tag[kTagFlags] = static_cast<char>(flags);
   return tag;
 }
 
-kafka::SequencedBatch ReadTag(const spool::EntryInfo& entry) {
-  const char* tag = entry.tag.data();
-  kafka::SequencedBatch batch;
-  batch.producer = {.id = base::LoadLittle<int64_t>(tag),
-                    .epoch = base::LoadLittle<int16_t>(tag + kTagEpoch),
-                    .base_sequence = base::LoadLittle<int32_t>(tag + kTagSequence)};
-  batch.record_count = static_cast<int32_t>(entry.record_count);
-  batch.transactional = tag[kTagFlags] == kTransactional;
-  return batch;
+kafka::Producer ReadProducer(const spool::Tag& tag) {
+  return {.id = base::LoadLittle<int64_t>(tag.data()),
+          .epoch = base::LoadLittle<int16_t>(tag.data() + kTagEpoch),
+          .base_sequence = base::LoadLittle<int32_t>(tag.data() + kTagSequence)};
 }
+
+}  // namespace
 
 Result<std::unique_ptr<Log>> Log::Open(const spool::Options& options, Catalog& catalog,
                                        base::Executor& writer, base::Executor& background,
@@ -48,6 +48,7 @@ Result<std::unique_ptr<Log>> Log::Open(const spool::Options& options, Catalog& c
   for (Partition& partition : log->partitions_) {
     const spool::OffsetRange range = log->spool_->Range(partition.stream);
     partition.high_watermark.store(range.end);
+    partition.last_stable_offset.store(partition.transactions.LastStableOffset(range.end));
     partition.log_start.store(range.start);
   }
   return log;
@@ -73,6 +74,70 @@ void Log::ForgetPartition(Partition& partition) {
   partition.producers_changed = false;
 }
 
+Partition* Log::Find(const TopicPartition& id) const {
+  const auto topics = catalog_.Get();
+  const Topic* topic = topics->Find(id.topic);
+  return topic == nullptr ? nullptr : topic->Find(id.partition);
+}
+
+void Log::AppendBatch(spool::Transaction& transaction, Partition& partition, std::string_view bytes,
+                      const kafka::SequencedBatch& batch, int64_t max_timestamp_ms) {
+  const int64_t base_offset = transaction.Append(
+      {.stream = partition.stream,
+       .bytes = bytes,
+       .record_count = static_cast<uint32_t>(batch.record_count),
+       .max_timestamp_ms = max_timestamp_ms,
+       .tag = MakeTag(batch.producer, batch.transactional ? kTransactional : 0)});
+  if (batch.producer.id == kafka::kNoProducerId) return;
+  // The time of arrival, where Kafka takes the records' own: old records do not make a producer
+  // expire, so that a backlog of days is deduplicated like any other.
+  Remember(partition, batch,
+           {.base_offset = base_offset, .timestamp = transaction.commit_time_ms()});
+}
+
+void Log::AppendMarker(spool::Transaction& transaction, Partition& partition,
+                       const TransactionMarker& marker, std::string* bytes) {
+  const int64_t now_ms = transaction.commit_time_ms();
+  const auto& [id, epoch] = marker.producer;
+  *bytes = kafka::BuildTransactionMarker(marker.end, id, epoch, marker.coordinator_epoch, now_ms);
+  HF_CHECK(bytes->size() == kMarkerBytes);
+  const std::span<char> batch(*bytes);
+  kafka::SetBaseOffset(batch, transaction.EndOffset(partition.stream));
+  kafka::SetPartitionLeaderEpoch(batch, partition.leader_epoch);
+  const int flags =
+      kTransactional | kMarker | (marker.end == kafka::TransactionEnd::kCommit ? kCommit : 0);
+  const int64_t offset =
+      transaction.Append({.stream = partition.stream,
+                          .bytes = *bytes,
+                          .record_count = 1,
+                          .max_timestamp_ms = now_ms,
+                          .tag = MakeTag({id, epoch, marker.coordinator_epoch}, flags)});
+  Remember(partition, marker, {.base_offset = offset, .timestamp = now_ms});
+}
+
+void Log::Remember(Partition& partition, const kafka::SequencedBatch& batch,
+                   const kafka::ProducerTable::Place& place) {
+  partition.producers.Record(batch, place);
+  partition.producers_changed = true;
+  if (batch.transactional &&
+      partition.producers.transaction_start(batch.producer.id) == place.base_offset) {
+    partition.transactions.Begin(place.base_offset);
+  }
+}
+
+void Log::Remember(Partition& partition, const TransactionMarker& marker,
+                   const kafka::ProducerTable::Place& place) {
+  const int64_t begun =
+      partition.producers.RecordMarker({.producer_id = marker.producer.id,
+                                        .producer_epoch = marker.producer.epoch,
+                                        .coordinator_epoch = marker.coordinator_epoch,
+                                        .timestamp = place.timestamp});
+  partition.producers_changed = true;
+  if (begun < 0) return;  // The partition was added to the transaction, and nothing came.
+  partition.transactions.End({marker.producer.id, begun, place.base_offset},
+                             marker.end == kafka::TransactionEnd::kAbort);
+}
+
 Partition* Log::FindPartition(spool::StreamId stream) {
   return stream.value() < by_stream_.size() ? by_stream_[stream.value()] : nullptr;
 }
@@ -86,17 +151,33 @@ void Log::ExpireProducers(int64_t last_seen_before_ms) {
 }
 
 Result<> Log::Load(const spool::StateView& state) {
-  if (!loaded_) {
-    HF_RETURN_IF_ERROR(LoadTopics(state));
-    HF_RETURN_IF_ERROR(LoadGroups(state));
-    if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
-    loaded_ = true;
-  } else {
+  const bool again = std::exchange(loaded_, true);
+  if (again) {
     base::Log(base::LogLevel::kWarn, "broker",
               "a commit failed: reading the producers' state again from the last good one");
+    for (Partition& partition : partitions_) {
+      partition.transactions.Rewind(partition.high_watermark.load());
+    }
+  } else {
+    HF_RETURN_IF_ERROR(LoadTopics(state));
+    HF_RETURN_IF_ERROR(LoadGroups(state));
+    HF_RETURN_IF_ERROR(LoadAborted(state));
+    if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
   }
+  HF_RETURN_IF_ERROR(transactions_.Load(state));
+  if (!again) NotePendingOffsets();
   ResetPartitions(state);
   return LoadProducers(state);
+}
+
+void Log::NotePendingOffsets() {
+  for (const auto& [id, transaction] : transactions_.all()) {
+    for (const auto& [group, offsets] : transaction.offsets) {
+      for (const auto& [partition, offset] : offsets) {
+        recovered_.pending_offsets.push_back({group, partition, transaction.producer.id});
+      }
+    }
+  }
 }
 
 Result<> Log::LoadTopics(const spool::StateView& state) {
@@ -179,6 +260,18 @@ Result<> Log::LoadProducers(const spool::StateView& state) {
     const auto stored = state.Get(ProducersKey(partition.id));
     if (!stored) continue;
     HF_ASSIGN_OR_RETURN(partition.producers, kafka::ProducerTable::Parse(*stored));
+    for (const kafka::ActiveProducer& producer : partition.producers.List()) {
+      const int64_t begun = producer.transaction_start_offset;
+      if (begun >= 0) partition.transactions.Begin(begun);
+    }
+  }
+  return {};
+}
+
+Result<> Log::LoadAborted(const spool::StateView& state) {
+  for (Partition& partition : partitions_) {
+    const auto stored = state.Get(AbortedKey(partition.id));
+    if (stored) HF_RETURN_IF_ERROR(partition.transactions.Load(*stored));
   }
   return {};
 }
@@ -186,21 +279,37 @@ Result<> Log::LoadProducers(const spool::StateView& state) {
 void Log::Replay(const spool::EntryInfo& entry) {
   Partition* partition = FindPartition(entry.stream);
   if (partition == nullptr || partition->deleted) return;
-  const kafka::SequencedBatch batch = ReadTag(entry);
-  if (batch.producer.id == kafka::kNoProducerId) return;
-  partition->producers.Record(
-      batch, {.base_offset = entry.base_offset, .timestamp = entry.commit_time_ms});
-  partition->producers_changed = true;
+  const kafka::Producer producer = ReadProducer(entry.tag);
+  if (producer.id == kafka::kNoProducerId) return;
+  const int flags = entry.tag[kTagFlags];
+  const kafka::ProducerTable::Place place{.base_offset = entry.base_offset,
+                                          .timestamp = entry.commit_time_ms};
+  if ((flags & kMarker) != 0) {
+    const bool commit = (flags & kCommit) != 0;
+    return Remember(*partition,
+                    {.end = commit ? kafka::TransactionEnd::kCommit : kafka::TransactionEnd::kAbort,
+                     .producer = {producer.id, producer.epoch},
+                     .coordinator_epoch = producer.base_sequence},
+                    place);
+  }
+  Remember(*partition,
+           {.producer = producer,
+            .record_count = static_cast<int32_t>(entry.record_count),
+            .transactional = (flags & kTransactional) != 0},
+           place);
 }
 
 void Log::Checkpoint(spool::Transaction& transaction) {
+  const auto put = [&transaction](const std::string& key, const std::string& value) {
+    value.empty() ? transaction.Erase(key) : transaction.Put(key, value);
+  };
   for (Partition& partition : partitions_) {
-    if (!partition.producers_changed) continue;
-    partition.producers_changed = false;
-    if (partition.producers.size() == 0) {
-      transaction.Erase(ProducersKey(partition.id));
-    } else {
-      transaction.Put(ProducersKey(partition.id), partition.producers.Serialize());
+    if (std::exchange(partition.producers_changed, false)) {
+      put(ProducersKey(partition.id),
+          partition.producers.size() == 0 ? "" : partition.producers.Serialize());
+    }
+    if (partition.transactions.changed() && !partition.deleted) {
+      put(AbortedKey(partition.id), partition.transactions.Serialize());
     }
   }
 }
@@ -208,7 +317,9 @@ void Log::Checkpoint(spool::Transaction& transaction) {
 void Log::OnDurable(std::span<const spool::StreamId> streams) {
   for (const spool::StreamId stream : streams) {
     if (Partition* partition = FindPartition(stream)) {
-      partition->high_watermark.store(spool_->Range(stream).end);
+      const int64_t end = spool_->Range(stream).end;
+      partition->high_watermark.store(end);
+      partition->last_stable_offset.store(partition->transactions.LastStableOffset(end));
     }
   }
   Wake(streams);
@@ -216,7 +327,10 @@ void Log::OnDurable(std::span<const spool::StreamId> streams) {
 
 void Log::AnnounceDeleted(const Topic& topic) {
   std::vector<spool::StreamId> streams;
-  for (const Partition* partition : topic.partitions) streams.push_back(partition->stream);
+  for (Partition* partition : topic.partitions) {
+    partition->transactions.Clear();
+    streams.push_back(partition->stream);
+  }
   Wake(streams);
   callbacks_.topic_deleted(topic.id);
 }

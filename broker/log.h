@@ -1,9 +1,10 @@
 // The broker's side of the spool: which stream is which partition, what each partition knows of its
 // producers, and how far each can be read.
 //
-// Log is the spool's Owner. Topics and group offsets are explicit state, written by the operations
-// that change them; the producers of a partition follow from its entries: they are in the
-// checkpoint at a segment's start, and the tags of the entries bring them up to date.
+// Log is the spool's Owner. Topics, group offsets and transactions are explicit state, written by
+// the operations that change them; the producers of a partition and which of its transactions were
+// aborted follow from its entries: they are in the checkpoint at a segment's start, and the tags of
+// the entries bring them up to date.
 //
 // Ownership: the catalog and the executors outlive it; the spool is its own.
 // Threads: Load to OnDurable, the calls with a Transaction and those named so run on the writer;
@@ -23,14 +24,19 @@
 #include "base/result.h"
 #include "broker/catalog.h"
 #include "broker/records.h"
+#include "broker/transactions.h"
 #include "spool/spool.h"
 
 namespace holdfast::broker {
 
-// What an entry's tag holds: enough to bring a producer's state up to date without its bytes.
-spool::Tag MakeTag(const kafka::SequencedBatch& batch);
-// The batch of an entry; its producer id is kafka::kNoProducerId if it had none.
-kafka::SequencedBatch ReadTag(const spool::EntryInfo& entry);
+// The end of a producer's transaction in one partition.
+struct TransactionMarker {
+  kafka::TransactionEnd end = kafka::TransactionEnd::kAbort;
+  ProducerIdentity producer;
+  int32_t coordinator_epoch = 0;  // There has been one coordinator only.
+};
+// Of each marker's batch.
+inline constexpr size_t kMarkerBytes = 78;
 
 class Log final : public spool::Owner {
  public:
@@ -47,6 +53,12 @@ class Log final : public spool::Owner {
     std::string cluster_id;  // Empty in a new directory.
     std::vector<std::pair<std::string, GroupRecord>> groups;
     std::vector<Offset> offsets;
+    struct PendingOffset {
+      std::string group;
+      TopicPartition partition;
+      int64_t producer_id = kafka::kNoProducerId;
+    };
+    std::vector<PendingOffset> pending_offsets;  // Of open transactions.
   };
   struct Callbacks {
     // On the writer: these streams have new durable entries, or are gone, and the worker has
@@ -71,6 +83,15 @@ class Log final : public spool::Owner {
   // After topics have gone: tells the group coordinator, and the fetches that wait for them.
   void AnnounceDeleted(const Topic& topic);
   void ExpireProducers(int64_t last_seen_before_ms);
+  [[nodiscard]] Transactions& transactions() { return transactions_; }
+  // Null if there is none.
+  [[nodiscard]] Partition* Find(const TopicPartition& id) const;
+  // Appends a batch that was checked, and remembers it for its producer. Its offset has been set.
+  void AppendBatch(spool::Transaction& transaction, Partition& partition, std::string_view bytes,
+                   const kafka::SequencedBatch& batch, int64_t max_timestamp_ms);
+  // `bytes` takes the marker's batch, and must stay until the commit is done.
+  void AppendMarker(spool::Transaction& transaction, Partition& partition,
+                    const TransactionMarker& marker, std::string* bytes);
 
   // spool::Owner.
   base::Result<void> Load(const spool::StateView& state) override;
@@ -80,19 +101,26 @@ class Log final : public spool::Owner {
 
  private:
   Log(Catalog& catalog, Callbacks callbacks)
-      : catalog_(catalog), callbacks_(std::move(callbacks)) {}
+      : catalog_(catalog), callbacks_(std::move(callbacks)), transactions_(*this) {}
 
   base::Result<> LoadTopics(const spool::StateView& state);
   base::Result<> LoadProducers(const spool::StateView& state);
   base::Result<> LoadGroups(const spool::StateView& state);
+  base::Result<> LoadAborted(const spool::StateView& state);
+  void NotePendingOffsets();
   // All producers and deletions back to what `state` says.
   void ResetPartitions(const spool::StateView& state);
   Partition* FindPartition(spool::StreamId stream);
+  static void Remember(Partition& partition, const kafka::SequencedBatch& batch,
+                       const kafka::ProducerTable::Place& place);
+  static void Remember(Partition& partition, const TransactionMarker& marker,
+                       const kafka::ProducerTable::Place& place);
   void Wake(std::span<const spool::StreamId> streams);
 
   Catalog& catalog_;
   const Callbacks callbacks_;
   std::unique_ptr<spool::Spool> spool_;
+  Transactions transactions_;
 
   std::deque<Partition> partitions_;
   std::vector<Partition*> by_stream_;  // The spool numbers its streams without gaps.

@@ -158,11 +158,7 @@ kafka::FindCoordinatorResponse MetadataHandler::Handle(
   const std::string_view host = response.strings.Keep(address.host);
   ErrorCode error = ErrorCode::kNone;
   std::optional<std::string_view> message;
-  if (request.key_type == kTransaction) {
-    // Clients take it as final and show its text; "not available" would have them try for ever.
-    error = ErrorCode::kUnsupportedVersion;
-    message = "this broker does not serve transactions yet";
-  } else if (request.key_type != kGroup) {
+  if (request.key_type != kGroup && request.key_type != kTransaction) {
     error = ErrorCode::kInvalidRequest;
     message = "no coordinator of this type";
   }

@@ -14,6 +14,9 @@ using kafka::ProduceResponse;
 
 constexpr int16_t kTopicIdsSince = 13;
 constexpr int16_t kZstdSince = 7;
+constexpr int16_t kAbortableSince = 11;
+// From here on the first batch for a partition adds that to the transaction (KIP-890).
+constexpr int16_t kAddsPartitionsSince = 12;
 // Operations larger than that are split between batches, so that a huge request neither fills the
 // spool's queue nor makes a huge frame.
 constexpr size_t kOperationBytesMax = size_t{1} << 20;
@@ -91,6 +94,7 @@ class ProduceHandler::Append final : public spool::Operation {
       return;
     }
     const bool sequenced = batch.sequenced.producer.id != kafka::kNoProducerId;
+    if (batch.sequenced.transactional && !JoinTransaction(transaction, batch)) return;
     if (sequenced && !CheckProducer(partition, batch)) return;
 
     batch.base_offset = transaction.EndOffset(partition.stream);
@@ -101,20 +105,34 @@ class ProduceHandler::Append final : public spool::Operation {
       kafka::SetLogAppendTime(batch.bytes, now_ms);
       batch.max_timestamp = batch.append_time_ms = now_ms;
     }
-    transaction.Append({.stream = partition.stream,
-                        .bytes = {batch.bytes.data(), batch.bytes.size()},
-                        .record_count = static_cast<uint32_t>(batch.sequenced.record_count),
-                        // Records without a time count as of now, so that they are not dropped
-                        // by age at once.
-                        .max_timestamp_ms = batch.max_timestamp < 0 ? now_ms : batch.max_timestamp,
-                        .tag = MakeTag(batch.sequenced)});
-    if (sequenced) {
-      // The time of arrival, where Kafka takes the records' own: old records do not make a producer
-      // expire, so that a backlog of days is deduplicated like any other.
-      partition.producers.Record(batch.sequenced,
-                                 {.base_offset = batch.base_offset, .timestamp = now_ms});
-      partition.producers_changed = true;
+    // Records without a time count as of now, so that they are not dropped by age at once.
+    handler_.context_.log->AppendBatch(transaction, partition,
+                                       {batch.bytes.data(), batch.bytes.size()}, batch.sequenced,
+                                       batch.max_timestamp < 0 ? now_ms : batch.max_timestamp);
+  }
+
+  // The first batch of a transaction in this partition asks whether it may. False if not.
+  bool JoinTransaction(spool::Transaction& transaction, Batch& batch) {
+    const auto& [id, epoch, sequence] = batch.sequenced.producer;
+    if (batch.partition->producers.transaction_start(id, epoch) >= 0) return true;
+    const int16_t version = production_->call.version();
+    const std::string_view transactional_id = *production_->call.request.transactional_id;
+    Transactions& transactions = handler_.context_.log->transactions();
+    batch.error =
+        version >= kAddsPartitionsSince
+            ? transactions.AddPartition(transaction, transactional_id, {id, epoch},
+                                        *batch.partition)
+            : transactions.CheckPartition(transactional_id, {id, epoch}, batch.partition->id);
+    if (batch.error == ErrorCode::kNone) return true;
+    batch.message = "the producer may not write to this partition in a transaction: " +
+                    std::string(kafka::ErrorName(batch.error));
+    // Old clients know these under other names.
+    if (batch.error == ErrorCode::kProducerFenced) {
+      batch.error = ErrorCode::kInvalidProducerEpoch;
+    } else if (batch.error == ErrorCode::kTransactionAbortable && version < kAbortableSince) {
+      batch.error = ErrorCode::kInvalidTxnState;
     }
+    return false;
   }
 
   // False if there is nothing to append.
@@ -203,12 +221,14 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
     return batch.Refuse(verdict.error, std::move(verdict.message));
   }
   const kafka::BatchHeader header = kafka::RecordBatchView(records).header();
-  if (header.transactional()) {
-    return batch.Refuse(ErrorCode::kInvalidTxnState, "transactions are not supported yet");
+  if (header.transactional() && !production.call.request.transactional_id) {
+    return batch.Refuse(ErrorCode::kTransactionalIdAuthorizationFailed,
+                        "a transactional batch in a request without a transactional id");
   }
   // The call owns the frame and nobody else reads it: offsets are written into it in place.
   batch.bytes = {const_cast<char*>(records.data()), records.size()};
   batch.sequenced = kafka::SequencedBatch::FromHeader(header);
+  batch.sequenced.transactions_v2 = version >= kAddsPartitionsSince;
   batch.max_timestamp = header.max_timestamp;
   batch.admitted = true;
 }

@@ -10,18 +10,17 @@ namespace {
 
 constexpr int64_t kBlock = 1000;
 
-// The first id of a block that is the taker's from now on.
-int64_t TakeFromState(spool::Transaction& transaction) {
+}  // namespace
+
+int64_t TakeProducerIds(spool::Transaction& transaction, int64_t count) {
   const auto stored = transaction.Get(kProducerIdKey);
   const int64_t first =
       stored && stored->size() == sizeof(int64_t) ? base::LoadBig<int64_t>(stored->data()) : 0;
   char bytes[sizeof(int64_t)];
-  base::StoreBig(bytes, first + kBlock);
+  base::StoreBig(bytes, first + count);
   transaction.Put(kProducerIdKey, {bytes, sizeof(bytes)});
   return first;
 }
-
-}  // namespace
 
 void ProducerIds::Next(Answer answer) {
   loop_.AssertInLoop();
@@ -33,7 +32,7 @@ void ProducerIds::Next(Answer answer) {
 void ProducerIds::TakeBlock() {
   auto first = std::make_shared<int64_t>(0);
   submitter_.Submit(std::make_unique<StateChange>(
-      [first](spool::Transaction& transaction) { *first = TakeFromState(transaction); },
+      [first](spool::Transaction& transaction) { *first = TakeProducerIds(transaction, kBlock); },
       [this, first](const auto& result) {
         const kafka::ErrorCode error =
             result ? kafka::ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);

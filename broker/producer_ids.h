@@ -16,6 +16,9 @@
 
 namespace holdfast::broker {
 
+// The first of so many ids that are the taker's from now on; for operations, on the writer.
+int64_t TakeProducerIds(spool::Transaction& transaction, int64_t count);
+
 class ProducerIds {
  public:
   using Answer = base::UniqueFunction<void(kafka::ErrorCode error, int64_t id)>;

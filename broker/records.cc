@@ -13,6 +13,7 @@ using std::chrono::milliseconds;
 
 constexpr int16_t kVersion = 0;
 constexpr size_t kUuidBytes = sizeof(kafka::Uuid);
+constexpr size_t kPartitionBytes = kUuidBytes + sizeof(int32_t);
 
 void AppendUuid(const kafka::Uuid& id, std::string* out) {
   out->append(reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size());
@@ -28,6 +29,13 @@ void AppendBig(T value, std::string* out) {
 void AppendPartition(const TopicPartition& partition, std::string* out) {
   AppendUuid(partition.topic, out);
   AppendBig(partition.partition, out);
+}
+
+void AppendOffsetPlace(const OffsetKey& key, std::string* out) {
+  HF_CHECK(key.group.size() <= kGroupIdBytesMax);
+  AppendBig(static_cast<int16_t>(key.group.size()), out);
+  out->append(key.group);
+  AppendPartition(key.partition, out);
 }
 
 TopicPartition LoadPartition(std::string_view bytes) {
@@ -172,33 +180,76 @@ std::string ProducersKey(const TopicPartition& partition) {
 std::string GroupKey(std::string_view group) { return std::string(kGroupPrefix).append(group); }
 
 std::string CommittedOffsetKey(const OffsetKey& key) {
-  HF_CHECK(key.group.size() <= kGroupIdBytesMax);
   std::string out(kOffsetPrefix);
-  AppendBig(static_cast<int16_t>(key.group.size()), &out);
-  out.append(key.group);
-  AppendPartition(key.partition, &out);
+  AppendOffsetPlace(key, &out);
+  return out;
+}
+
+std::string AbortedKey(const TopicPartition& partition) {
+  std::string key(kAbortedPrefix);
+  AppendPartition(partition, &key);
+  return key;
+}
+
+std::string TransactionKey(std::string_view transactional_id) {
+  HF_CHECK(transactional_id.size() <= kTransactionalIdBytesMax);
+  return std::string(kTransactionPrefix).append(transactional_id);
+}
+
+std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition) {
+  std::string key(kTransactionPartitionPrefix);
+  AppendBig(producer_id, &key);
+  AppendPartition(partition, &key);
+  return key;
+}
+
+std::string TransactionGroupKey(int64_t producer_id, std::string_view group) {
+  HF_CHECK(group.size() <= kGroupIdBytesMax);
+  std::string key(kTransactionGroupPrefix);
+  AppendBig(producer_id, &key);
+  return key.append(group);
+}
+
+std::string TransactionOffsetKey(int64_t producer_id, const OffsetKey& key) {
+  std::string out(kTransactionOffsetPrefix);
+  AppendBig(producer_id, &out);
+  AppendOffsetPlace(key, &out);
   return out;
 }
 
 std::optional<TopicPartition> ParseProducersKey(std::string_view key) {
   if (!key.starts_with(kProducersPrefix)) return std::nullopt;
-  key.remove_prefix(kProducersPrefix.size());
-  if (key.size() != kUuidBytes + sizeof(int32_t)) return std::nullopt;
-  return LoadPartition(key);
+  return ParsePartition(key.substr(kProducersPrefix.size()));
 }
 
 std::optional<OffsetKey> ParseOffsetKey(std::string_view key) {
-  const size_t fixed = kOffsetPrefix.size() + sizeof(int16_t) + kUuidBytes + sizeof(int32_t);
-  if (!key.starts_with(kOffsetPrefix) || key.size() < fixed) return std::nullopt;
-  key.remove_prefix(kOffsetPrefix.size());
-  const auto length = static_cast<size_t>(base::LoadBig<uint16_t>(key.data()));
-  if (key.size() != sizeof(int16_t) + length + kUuidBytes + sizeof(int32_t)) return std::nullopt;
-  const std::string_view group = key.substr(sizeof(int16_t), length);
-  return OffsetKey{group, LoadPartition(key.substr(sizeof(int16_t) + length))};
+  if (!key.starts_with(kOffsetPrefix)) return std::nullopt;
+  return ParseOffsetPlace(key.substr(kOffsetPrefix.size()));
+}
+
+std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key) {
+  constexpr size_t kPrefixBytes = 1;
+  if (key.size() < kPrefixBytes + sizeof(int64_t)) return std::nullopt;
+  return std::pair(base::LoadBig<int64_t>(key.data() + kPrefixBytes),
+                   key.substr(kPrefixBytes + sizeof(int64_t)));
+}
+
+std::optional<TopicPartition> ParsePartition(std::string_view bytes) {
+  if (bytes.size() != kPartitionBytes) return std::nullopt;
+  return LoadPartition(bytes);
+}
+
+std::optional<OffsetKey> ParseOffsetPlace(std::string_view bytes) {
+  if (bytes.size() < sizeof(int16_t) + kPartitionBytes) return std::nullopt;
+  const auto length = static_cast<size_t>(base::LoadBig<uint16_t>(bytes.data()));
+  if (bytes.size() != sizeof(int16_t) + length + kPartitionBytes) return std::nullopt;
+  return OffsetKey{bytes.substr(sizeof(int16_t), length),
+                   LoadPartition(bytes.substr(sizeof(int16_t) + length))};
 }
 
 std::string Encode(const TopicRecord& record) { return EncodeRecord(record); }
 std::string Encode(const OffsetRecord& record) { return EncodeRecord(record); }
+std::string Encode(const TransactionRecord& record) { return EncodeRecord(record); }
 
 std::string Encode(const GroupRecord& record) {
   StoredGroup stored{.protocol_type = record.protocol_type,
@@ -218,6 +269,10 @@ Result<TopicRecord> ParseTopic(std::string_view bytes) {
 
 Result<OffsetRecord> ParseOffset(std::string_view bytes) {
   return ParseRecord<OffsetRecord>(bytes, "a committed offset");
+}
+
+Result<TransactionRecord> ParseTransaction(std::string_view bytes) {
+  return ParseRecord<TransactionRecord>(bytes, "the record of a transaction");
 }
 
 Result<GroupRecord> ParseGroup(std::string_view bytes) {

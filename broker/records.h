@@ -7,6 +7,13 @@
 //   p <topic id> <partition, int32>            kafka::ProducerTable as of the segment's beginning
 //   g <group id>                               GroupRecord (broker/group.h)
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
+//   a <topic id> <partition, int32>            TransactionIndex as of the segment's beginning
+//   x <transactional id>                       TransactionRecord
+// and of each open transaction, under the id of its producer:
+//   y <producer id, int64> <topic id> <partition, int32>          empty: it writes there
+//   w <producer id, int64> <group id>                             empty: it commits its offsets
+//   z <producer id, int64> <length, int16> <group id> <topic id> <partition, int32>
+//                                              OffsetRecord, in force when it is committed
 //
 // Integers are big-endian. A value begins with its version, int16; then follow its fields in the
 // flexible encoding of Kafka's messages, so that a later version may add some. The cluster's name
@@ -20,6 +27,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -34,9 +42,15 @@ inline constexpr std::string_view kTopicPrefix = "t";
 inline constexpr std::string_view kProducersPrefix = "p";
 inline constexpr std::string_view kGroupPrefix = "g";
 inline constexpr std::string_view kOffsetPrefix = "o";
+inline constexpr std::string_view kAbortedPrefix = "a";
+inline constexpr std::string_view kTransactionPrefix = "x";
+inline constexpr std::string_view kTransactionPartitionPrefix = "y";
+inline constexpr std::string_view kTransactionGroupPrefix = "w";
+inline constexpr std::string_view kTransactionOffsetPrefix = "z";
 
 // The spool's keys have at most 511 bytes.
 inline constexpr size_t kGroupIdBytesMax = 400;
+inline constexpr size_t kTransactionalIdBytesMax = 400;
 
 // One partition of one topic, for ever: a topic of the same name made later has another id.
 struct TopicPartition {
@@ -59,10 +73,20 @@ std::string TopicKey(const kafka::Uuid& id);
 std::string ProducersKey(const TopicPartition& partition);
 std::string GroupKey(std::string_view group);
 std::string CommittedOffsetKey(const OffsetKey& key);
+std::string AbortedKey(const TopicPartition& partition);
+std::string TransactionKey(std::string_view transactional_id);
+std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition);
+std::string TransactionGroupKey(int64_t producer_id, std::string_view group);
+std::string TransactionOffsetKey(int64_t producer_id, const OffsetKey& key);
 
 // The other way, from whole keys; nothing if the key is not of its kind.
 std::optional<TopicPartition> ParseProducersKey(std::string_view key);
 std::optional<OffsetKey> ParseOffsetKey(std::string_view key);
+// The producer id of a y, w or z key, and what follows it.
+std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key);
+std::optional<TopicPartition> ParsePartition(std::string_view bytes);
+// Length, group, topic and partition, as they stand in o and z keys.
+std::optional<OffsetKey> ParseOffsetPlace(std::string_view bytes);
 
 struct TopicRecord {
   struct Partition {
@@ -119,12 +143,38 @@ struct OffsetRecord {
   }
 };
 
+struct TransactionRecord {
+  int64_t producer_id = -1;
+  int16_t producer_epoch = -1;
+  int64_t previous_producer_id = -1;
+  int16_t last_producer_epoch = -1;
+  int32_t timeout_ms = 0;
+  int8_t state = 0;  // As Kafka numbers them.
+  int64_t start_ms = -1;
+  int64_t update_ms = 0;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.producer_id);
+    wire(m.producer_epoch);
+    wire(m.previous_producer_id);
+    wire(m.last_producer_epoch);
+    wire(m.timeout_ms);
+    wire(m.state);
+    wire(m.start_ms);
+    wire(m.update_ms);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
 // Parsed records borrow from the bytes. kCorrupt: damaged. kInvalid: a newer version wrote them.
 std::string Encode(const TopicRecord& record);
 std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);
+std::string Encode(const TransactionRecord& record);
 base::Result<TopicRecord> ParseTopic(std::string_view bytes);
 base::Result<OffsetRecord> ParseOffset(std::string_view bytes);
 base::Result<GroupRecord> ParseGroup(std::string_view bytes);
+base::Result<TransactionRecord> ParseTransaction(std::string_view bytes);
 
 }  // namespace holdfast::broker

@@ -106,7 +106,9 @@ void Retention::Trim(Partition& partition, int64_t offset) {
         transaction.Trim(partition.stream, offset);
       },
       [&partition, offset](const auto& result) {
-        if (result) partition.log_start.store(offset);  // If not, the next round tries again.
+        if (!result) return;  // The next round tries again.
+        partition.log_start.store(offset);
+        partition.transactions.TrimBelow(offset);
       }));
 }
 

@@ -130,6 +130,7 @@ class Deletion final : public TopicChange {
       transaction.Erase(TopicNameKey(topic->name));
       for (Partition* partition : topic->partitions) {
         transaction.Erase(ProducersKey(partition->id));
+        transaction.Erase(AbortedKey(partition->id));
         transaction.Trim(partition->stream, transaction.EndOffset(partition->stream));
         log_.ForgetPartition(*partition);
       }

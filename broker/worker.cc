@@ -33,11 +33,19 @@ constexpr kafka::RouteTable kRoutes(std::array{
     // Version 6 is for two-phase commit, and not stable.
     Bind<Worker, kafka::InitProducerIdRequest>({.newest = 5}),
     Bind<Worker, kafka::OffsetForLeaderEpochRequest>(),
+    Bind<Worker, kafka::AddPartitionsToTxnRequest>(),
+    Bind<Worker, kafka::AddOffsetsToTxnRequest>(),
+    Bind<Worker, kafka::EndTxnRequest>(),
+    Bind<Worker, kafka::WriteTxnMarkersRequest>(),
+    Bind<Worker, kafka::TxnOffsetCommitRequest>(),
     Bind<Worker, kafka::DescribeConfigsRequest>(),
     Bind<Worker, kafka::CreatePartitionsRequest>(),
     Bind<Worker, kafka::DeleteGroupsRequest>(),
     Bind<Worker, kafka::DescribeClusterRequest>(),
     Bind<Worker, kafka::DescribeProducersRequest>(),
+    Bind<Worker, kafka::DescribeTransactionsRequest>(),
+    // Version 2 filters by regular expressions.
+    Bind<Worker, kafka::ListTransactionsRequest>({.newest = 1}),
 });
 
 void AnswerProducerId(kafka::Call<kafka::InitProducerIdRequest>& call, ErrorCode error,
@@ -95,6 +103,19 @@ base::Result<> Worker::Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buf
   return kRoutes.Dispatch(*this, peer, std::move(frame), std::move(reply));
 }
 
+// Clients use the newer protocol of transactions (KIP-890) only if this feature says so.
+void Worker::Adjust(const kafka::Caller& /*caller*/, kafka::ApiVersionsResponse& response) {
+  constexpr std::string_view kName = "transaction.version";
+  constexpr int16_t kVersion = 2;
+  response.supported_features.push_back(
+      {.name = kName, .min_version = 0, .max_version = kVersion, .unknown_tags = {}});
+  response.finalized_features_epoch = 0;
+  response.finalized_features.push_back({.name = kName,
+                                         .max_version_level = kVersion,
+                                         .min_version_level = kVersion,
+                                         .unknown_tags = {}});
+}
+
 void Worker::StopServing() {
   loop_.AssertInLoop();
   closed_ = true;
@@ -117,10 +138,7 @@ kafka::DescribeConfigsResponse Worker::Handle(const kafka::Caller& caller,
 }
 
 void Worker::Route(kafka::Call<kafka::InitProducerIdRequest> call) {
-  if (call.request.transactional_id) {
-    // Clients take it as final and show its text; "not available" would have them try for ever.
-    return AnswerProducerId(call, ErrorCode::kUnsupportedVersion, kafka::kNoProducerId);
-  }
+  if (call.request.transactional_id) return HandOver(*central_.transactions, std::move(call));
   central_.loop->Post([ids = central_.producer_ids, call = std::move(call)]() mutable {
     ids->Next([call = std::move(call)](ErrorCode error, int64_t id) mutable {
       AnswerProducerId(call, error, id);

@@ -1,8 +1,9 @@
 // Serves the requests of all connections of one loop: the service behind the broker's route table.
 // Here each request finds the part of the broker that knows how to answer it.
 //
-// Ownership: the broker owns it; context, coordinator and producer ids outlive it.
-// Threads: the loop's. Requests for groups and producer ids are handed to the coordinator's loop.
+// Ownership: the broker owns it; context, coordinators and producer ids outlive it.
+// Threads: the loop's. Requests for groups, transactions and producer ids are handed to the
+//   coordinators' loop.
 // Shutdown: StopServing; then the submitter is closed, when nobody else uses it any more. What the
 //   spool has taken may complete later; the worker must live until then.
 #pragma once
@@ -21,9 +22,9 @@
 #include "broker/producer_ids.h"
 #include "broker/submitter.h"
 #include "broker/topic_admin.h"
+#include "broker/transaction_coordinator.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_producers.h"
-#include "kafka/api/init_producer_id.h"
 #include "kafka/api/list_offsets.h"
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/dispatch.h"
@@ -34,6 +35,7 @@ namespace holdfast::broker {
 struct Central {
   base::Executor* loop = nullptr;
   Coordinator* coordinator = nullptr;
+  TransactionCoordinator* transactions = nullptr;
   ProducerIds* producer_ids = nullptr;
 };
 
@@ -54,6 +56,7 @@ class Worker {
   void StopServing();
 
   // For the route table.
+  void Adjust(const kafka::Caller& caller, kafka::ApiVersionsResponse& response);
   template <class Request>
   void Handle(kafka::Call<Request> call) {
     Route(std::move(call));
@@ -84,13 +87,19 @@ class Worker {
   }
   void Route(kafka::Call<kafka::InitProducerIdRequest> call);
   void Route(kafka::Call<kafka::DescribeProducersRequest> call);
-  // All others are the coordinator's.
+  // All others are a coordinator's.
   template <class Request>
   void Route(kafka::Call<Request> call) {
-    if (central_.loop->InLoop()) return central_.coordinator->Handle(std::move(call));
-    central_.loop->Post([coordinator = central_.coordinator, call = std::move(call)]() mutable {
-      coordinator->Handle(std::move(call));
-    });
+    if constexpr (requires(TransactionCoordinator & to) { to.Handle(std::move(call)); }) {
+      HandOver(*central_.transactions, std::move(call));
+    } else {
+      HandOver(*central_.coordinator, std::move(call));
+    }
+  }
+  template <class To, class Request>
+  void HandOver(To& to, kafka::Call<Request> call) {
+    if (central_.loop->InLoop()) return to.Handle(std::move(call));
+    central_.loop->Post([&to, call = std::move(call)]() mutable { to.Handle(std::move(call)); });
   }
 
   Context& context_;

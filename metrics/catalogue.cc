@@ -147,7 +147,10 @@ BrokerMetrics::BrokerMetrics(Registry& registry)
       rebalances(registry.AddCounter({.name = "holdfast_broker_rebalances_total",
                                       .help = "Rebalances of consumer groups begun."})),
       committed_offsets(registry.AddCounter({.name = "holdfast_broker_committed_offsets_total",
-                                             .help = "Offsets that consumers committed."})) {}
+                                             .help = "Offsets that consumers committed."})),
+      transactions(registry.AddCounterFamily({.name = "holdfast_broker_transactions_total",
+                                              .help = "Transactions that have ended, by outcome.",
+                                              .label = "outcome"})) {}
 
 AgentMetrics::AgentMetrics(Registry& registry)
     : requests(registry.AddCounterFamily({.name = "holdfast_agent_requests_total",

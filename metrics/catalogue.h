@@ -71,6 +71,7 @@ struct BrokerMetrics {
   Gauge& members;
   Counter& rebalances;
   Counter& committed_offsets;
+  Family<Counter>& transactions;  // That have ended, by outcome.
 };
 
 struct AgentMetrics {

@@ -11,7 +11,6 @@
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_producers.h"
-#include "kafka/api/find_coordinator.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/join_group.h"
@@ -242,17 +241,6 @@ TEST(BrokerTest, ProducerIdsAreNeverGivenTwice) {
   EXPECT_EQ(next().producer_id, first + 1);
   broker.CrashAndRestart();
   EXPECT_GT(next().producer_id, first + 1);
-}
-
-TEST(BrokerTest, TransactionalProducersAreToldThatThereIsNoSuchThing) {
-  BrokerFixture broker;
-  kafka::InitProducerIdRequest request;
-  request.transactional_id = "tx";
-  EXPECT_EQ(broker.Ask(request, 4).Get().error_code, ErrorCode::kUnsupportedVersion);
-  kafka::FindCoordinatorRequest find;
-  find.key_type = 1;
-  find.coordinator_keys = {"tx"};
-  EXPECT_EQ(broker.Ask(find, 4).Get().coordinators[0].error_code, ErrorCode::kUnsupportedVersion);
 }
 
 TEST(BrokerTest, SilentProducersAreForgotten) {

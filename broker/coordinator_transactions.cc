@@ -1,0 +1,137 @@
+// The offsets that groups commit within transactions: they wait with the transaction until it ends.
+#include "broker/coordinator.h"
+#include "broker/topic_changes.h"
+#include "kafka/error_map.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::Call;
+using kafka::ErrorCode;
+using kafka::TxnOffsetCommitRequest;
+using kafka::TxnOffsetCommitResponse;
+
+constexpr int16_t kAbortableSince = 4;
+// From here on the group is added to the transaction with its first offsets (KIP-890).
+constexpr int16_t kAddsGroupSince = 5;
+
+}  // namespace
+
+// One TxnOffsetCommit on its way to the disk.
+struct Coordinator::TransactionalCommit {
+  explicit TransactionalCommit(Call<TxnOffsetCommitRequest> commit_call)
+      : call(std::move(commit_call)), group(call.request.group_id) {}
+
+  Call<TxnOffsetCommitRequest> call;
+  const std::string group;
+  TxnOffsetCommitResponse response;
+  CommittedOffsets offsets;
+  std::vector<ErrorCode*> errors;        // Of those offsets, in the response.
+  ErrorCode refused = ErrorCode::kNone;  // By the rules of transactions.
+};
+
+void Coordinator::Handle(Call<TxnOffsetCommitRequest> call) {
+  loop_.AssertInLoop();
+  catalog_.Refresh();
+  auto commit = std::make_unique<TransactionalCommit>(std::move(call));
+  const TxnOffsetCommitRequest& request = commit->call.request;
+  ErrorCode error = ErrorCode::kNone;
+  if (!ValidGroupId(request.group_id)) {
+    error = ErrorCode::kInvalidGroupId;
+  } else if (request.generation_id >= 0 && FindGroup(request.group_id) == nullptr) {
+    error = ErrorCode::kIllegalGeneration;
+  } else {
+    error = FindOrMakeGroup(request.group_id)
+                .group->MayCommitInTransaction({request.member_id, request.group_instance_id},
+                                               request.generation_id);
+  }
+  CheckCommit(*commit);
+  if (error != ErrorCode::kNone || commit->offsets.empty()) return FinishCommit(*commit, error);
+  SubmitCommit(std::move(commit));
+}
+
+void Coordinator::CheckCommit(TransactionalCommit& commit) {
+  const TxnOffsetCommitRequest& request = commit.call.request;
+  const int64_t now_ms = loop_.WallClockMs();
+  commit.response.topics.reserve(request.topics.size());
+  for (const auto& topic_request : request.topics) {
+    auto& topic_out = commit.response.topics.emplace_back();
+    topic_out.name = topic_request.name;
+    topic_out.partitions.reserve(topic_request.partitions.size());
+    const Topic* topic = catalog_.topics().Find(topic_request.name);
+    for (const auto& partition : topic_request.partitions) {
+      auto& out = topic_out.partitions.emplace_back();
+      out.partition_index = partition.partition_index;
+      const std::string_view metadata = partition.committed_metadata.value_or("");
+      if (topic == nullptr || topic->Find(partition.partition_index) == nullptr) {
+        out.error_code = ErrorCode::kUnknownTopicOrPartition;
+      } else if (metadata.size() > kMetadataBytesMax) {
+        out.error_code = ErrorCode::kOffsetMetadataTooLarge;
+      } else {
+        commit.offsets[{topic->id, partition.partition_index}] = {partition.committed_offset,
+                                                                  partition.committed_leader_epoch,
+                                                                  std::string(metadata), now_ms};
+        commit.errors.push_back(&out.error_code);
+      }
+    }
+  }
+}
+
+void Coordinator::SubmitCommit(std::unique_ptr<TransactionalCommit> commit) {
+  TransactionalCommit* const borrowed = commit.get();
+  submitter_.Submit(std::make_unique<StateChange>(
+      [this, borrowed](spool::Transaction& transaction) {
+        const TxnOffsetCommitRequest& request = borrowed->call.request;
+        const ProducerIdentity producer{request.producer_id, request.producer_epoch};
+        Transactions& transactions = context_.log->transactions();
+        borrowed->refused =
+            borrowed->call.version() >= kAddsGroupSince
+                ? transactions.AddGroup(transaction, request.transactional_id, producer,
+                                        borrowed->group)
+                : transactions.CheckGroup(request.transactional_id, producer, borrowed->group);
+        if (borrowed->refused != ErrorCode::kNone) return;
+        transactions.AddOffsets(transaction, request.transactional_id, borrowed->group,
+                                borrowed->offsets);
+      },
+      [this, commit = std::move(commit)](const auto& result) mutable {
+        const ErrorCode error =
+            result ? commit->refused : kafka::ToCoordinatorError(result.error().code);
+        loop_.Post([this, error, commit = std::move(commit)] { FinishCommit(*commit, error); });
+      }));
+}
+
+void Coordinator::FinishCommit(TransactionalCommit& commit, ErrorCode error) {
+  // Old clients know these under other names.
+  if (error == ErrorCode::kProducerFenced) {
+    error = ErrorCode::kInvalidProducerEpoch;
+  } else if (error == ErrorCode::kTransactionAbortable && commit.call.version() < kAbortableSince) {
+    error = ErrorCode::kInvalidTxnState;
+  }
+  if (error == ErrorCode::kNone) {
+    Entry& group = FindOrMakeGroup(commit.group);
+    for (const auto& [partition, offset] : commit.offsets) {
+      group.pending[partition].insert(commit.call.request.producer_id);
+    }
+  } else {
+    for (ErrorCode* partition_error : commit.errors) *partition_error = error;
+    context_.metrics.errors.With(kafka::ErrorName(error)).Add();
+  }
+  commit.call.Respond(commit.response);
+}
+
+void Coordinator::OnTransactionEnded(EndedTransaction transaction) {
+  loop_.AssertInLoop();
+  for (auto& [group_id, offsets] : transaction.offsets) {
+    if (groups_.find(group_id) == groups_.end() && offsets.empty()) continue;
+    Entry& group = FindOrMakeGroup(group_id);  // Which may have been deleted meanwhile.
+    for (auto at = group.pending.begin(); at != group.pending.end();) {
+      at->second.erase(transaction.producer_id);
+      at = at->second.empty() ? group.pending.erase(at) : std::next(at);
+    }
+    if (!transaction.committed) continue;
+    context_.metrics.committed_offsets.Add(offsets.size());
+    for (auto& [partition, offset] : offsets) group.offsets[partition] = std::move(offset);
+  }
+}
+
+}  // namespace holdfast::broker
