@@ -5,9 +5,9 @@ import subprocess
 import unittest
 
 import harness
-from harness import Case, consume, kcat, produce, wait_for
+from harness import Case, committed_values, consume, kcat, produce, transactional, wait_for
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 
@@ -85,6 +85,54 @@ class BrokerTest(Case):
             wait_for(lambda: one.poll(0.1) or len(one.assignment()) == 4, 30, "all partitions")
         finally:
             one.close()
+
+    def test_what_is_read_and_written_in_transactions_goes_together(self):
+        """librdkafka's form of transactions: read, write, and commit both, or neither."""
+        self.create("from", 1)
+        self.create("to", 1)
+        produce(self.tier.address, "from", [str(n) for n in range(20)])
+        reader = Consumer({"bootstrap.servers": self.tier.address, "group.id": "copy",
+                           "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        reader.assign([TopicPartition("from", 0, 0)])
+        read = []
+        wait_for(lambda: read.extend(reader.consume(20, 0.2)) or len(read) >= 20, 20, "20 records")
+        producer = transactional(self.tier.address, "copier")
+
+        def copy(begin, end):
+            producer.begin_transaction()
+            for message in read[begin:end]:
+                producer.produce("to", message.value(), partition=0)
+            producer.send_offsets_to_transaction([TopicPartition("from", 0, end)],
+                                                 reader.consumer_group_metadata(), 20)
+
+        copy(0, 10)
+        producer.commit_transaction(20)
+        copy(10, 15)
+        self.assertEqual(producer.flush(20), 0)
+        self.assertEqual(committed_values(self.tier.address, "to"), [str(n) for n in range(10)])
+        self.tier.kill()
+        self.tier.start()
+        producer.abort_transaction(20)
+        self.assertEqual(reader.committed([TopicPartition("from", 0)], 20)[0].offset, 10)
+        copy(10, 20)
+        self.assertEqual(producer.flush(20), 0)
+        self.tier.kill()
+        self.tier.start()
+        producer.commit_transaction(20)
+        self.assertEqual(reader.committed([TopicPartition("from", 0)], 20)[0].offset, 20)
+        self.assertEqual(committed_values(self.tier.address, "to"), [str(n) for n in range(20)])
+
+        copy(0, 1)
+        newer = transactional(self.tier.address, "copier")
+        with self.assertRaises(KafkaException) as raised:
+            producer.commit_transaction(20)
+        self.assertTrue(raised.exception.args[0].fatal(), raised.exception)
+        newer.begin_transaction()
+        newer.produce("to", "newer", partition=0)
+        newer.commit_transaction(20)
+        self.assertEqual(committed_values(self.tier.address, "to"),
+                         [str(n) for n in range(20)] + ["newer"])
+        reader.close()
 
     def test_offsets_are_found_by_time(self):
         self.create("timed", 1)

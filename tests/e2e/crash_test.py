@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """kill -9 of agent and broker at random moments, under a producer that notes every acknowledgement
-and a consumer that notes every record.
+and a consumer that notes every record; and of the broker under a transactional producer.
 
 5 cycles, or 50 with HOLDFAST_LONG=1, or HOLDFAST_CYCLES. HOLDFAST_SEED repeats a run's moments.
 Nothing acknowledged may be lost, and order must hold; duplicates are counted and reported.
@@ -13,9 +13,9 @@ import time
 import unittest
 
 import harness
-from harness import Case, wait_for
+from harness import Case, committed_values, transactional, wait_for
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 PARTITIONS = 4
 TOPIC = "crash"
@@ -101,7 +101,90 @@ class VerifyingConsumer(threading.Thread):
         self.consumer.close()
 
 
+class TransactionalProducer(threading.Thread):
+    """One transaction after the other, each with a record to every partition; every third is
+    aborted. Notes what became of each: committed, aborted, or not known."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.address = address
+        self.outcomes = {}
+        self.stopping = threading.Event()
+
+    def run(self):
+        producer = transactional(self.address, "crash")
+        number = 0
+        while not self.stopping.is_set():
+            number += 1
+            try:
+                self.one(producer, number)
+            except KafkaException as error:
+                if error.args[0].txn_requires_abort():
+                    self.outcomes[number] = "aborted"
+                    self.patiently(producer.abort_transaction)
+                else:
+                    # Fatal: whether the commit was made is not known.
+                    self.outcomes[number] = "unknown"
+                    producer = transactional(self.address, "crash")
+
+    def one(self, producer, number):
+        self.outcomes[number] = "unknown"
+        producer.begin_transaction()
+        for partition in range(PARTITIONS):
+            producer.produce(TOPIC, str(number), partition=partition)
+        if number % 3 == 0:
+            producer.flush(60)
+            self.patiently(producer.abort_transaction)
+            self.outcomes[number] = "aborted"
+        else:
+            self.patiently(producer.commit_transaction)
+            self.outcomes[number] = "committed"
+
+    @staticmethod
+    def patiently(call):
+        while True:
+            try:
+                return call(60)
+            except KafkaException as error:
+                if not error.args[0].retriable():
+                    raise
+
+    def count(self, outcome):
+        return list(self.outcomes.values()).count(outcome)
+
+    def finish(self):
+        self.stopping.set()
+        self.join()
+
+
 class CrashTest(Case):
+    def test_transactions_are_whole_through_kill_9(self):
+        cycles = int(os.environ.get("HOLDFAST_CYCLES", "50" if harness.LONG else "3"))
+        moments = random.Random(int(os.environ.get("HOLDFAST_SEED", "1")))
+        tier = self.broker("--set", f"broker.num_partitions={PARTITIONS}").start()
+        producer = TransactionalProducer(tier.address)
+        producer.start()
+        for _ in range(cycles):
+            before = producer.count("committed")
+            wait_for(lambda: producer.count("committed") > before, 60, "a commit")
+            time.sleep(moments.uniform(0, 0.3))
+            tier.kill()
+            tier.start()
+        before = producer.count("committed")
+        wait_for(lambda: producer.count("committed") > before, 60, "a commit")
+        producer.finish()
+
+        seen = [list(map(int, committed_values(tier.address, TOPIC, partition)))
+                for partition in range(PARTITIONS)]
+        for partition in range(1, PARTITIONS):
+            self.assertEqual(seen[partition], seen[0], "a transaction is torn")
+        self.assertEqual(seen[0], sorted(set(seen[0])), "doubled or out of order")
+        for number, outcome in producer.outcomes.items():
+            if outcome != "unknown":
+                self.assertEqual(number in seen[0], outcome == "committed", f"{number}: {outcome}")
+        print(f"\n{len(producer.outcomes)} transactions, {producer.count('committed')} committed, "
+              f"{producer.count('unknown')} unknown", flush=True)
+
     def test_nothing_acknowledged_is_lost_and_order_holds_through_kill_9(self):
         cycles = int(os.environ.get("HOLDFAST_CYCLES", "50" if harness.LONG else "5"))
         seed = int(os.environ.get("HOLDFAST_SEED", "1"))

@@ -20,6 +20,8 @@ import unittest
 import urllib.error
 import urllib.request
 
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
 HOLDFAST = None  # The binary under test, the first argument of every test file.
 LONG = os.environ.get("HOLDFAST_LONG") == "1"
 START_TIMEOUT = 20.0
@@ -211,3 +213,34 @@ def consume(address, topic, *arguments, timeout=30.0):
     """All records there are, as a list of lines."""
     return kcat("-C", "-q", "-b", address, "-t", topic, "-o", "beginning", "-e", *arguments,
                 timeout=timeout).splitlines()
+
+
+def transactional(address, transactional_id, timeout_ms=60000):
+    """A producer that is ready to begin its first transaction."""
+    producer = Producer({"bootstrap.servers": address, "transactional.id": transactional_id,
+                         "transaction.timeout.ms": timeout_ms, "linger.ms": 1,
+                         "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 50, "log_level": 2})
+    producer.init_transactions(30)
+    return producer
+
+
+def committed_values(address, topic, partition=0):
+    """What a read_committed consumer sees of a partition, up to the last stable offset."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "committed",
+                         "isolation.level": "read_committed", "enable.partition.eof": True,
+                         "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, partition, 0)])
+    values = []
+    deadline = time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline:
+            message = consumer.poll(1)
+            if message is None:
+                continue
+            if message.error() is None:
+                values.append(message.value().decode())
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                return values
+        raise AssertionError(f"no end of {topic}/{partition}")
+    finally:
+        consumer.close()
