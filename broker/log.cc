@@ -325,6 +325,12 @@ void Log::OnDurable(std::span<const spool::StreamId> streams) {
   Wake(streams);
 }
 
+void Log::OnTrimmed(Partition& partition, int64_t offset) {
+  if (offset <= partition.log_start.load()) return;
+  partition.log_start.store(offset);
+  partition.transactions.TrimBelow(offset);
+}
+
 void Log::AnnounceDeleted(const Topic& topic) {
   std::vector<spool::StreamId> streams;
   for (Partition* partition : topic.partitions) {

@@ -106,9 +106,7 @@ void Retention::Trim(Partition& partition, int64_t offset) {
         transaction.Trim(partition.stream, offset);
       },
       [&partition, offset](const auto& result) {
-        if (!result) return;  // The next round tries again.
-        partition.log_start.store(offset);
-        partition.transactions.TrimBelow(offset);
+        if (result) Log::OnTrimmed(partition, offset);  // If not, the next round tries again.
       }));
 }
 

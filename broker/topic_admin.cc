@@ -4,6 +4,7 @@
 #include <map>
 
 #include "broker/configs.h"
+#include "kafka/error_map.h"
 
 namespace holdfast::broker {
 namespace {
@@ -241,6 +242,68 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
                      call.Respond(*response);
                    });
                  }));
+}
+
+void TopicAdmin::Handle(Call<kafka::DeleteRecordsRequest> call) {
+  struct One {
+    Partition* partition = nullptr;
+    int64_t offset = -1;
+    ErrorCode error = ErrorCode::kUnknownTopicOrPartition;
+  };
+  struct Deletion {
+    Call<kafka::DeleteRecordsRequest> call;
+    std::vector<One> all = {};  // In the request's order.
+  };
+  auto deletion = std::make_shared<Deletion>(Deletion{std::move(call)});
+  for (const auto& topic_request : deletion->call.request.topics) {
+    const Topic* topic = catalog_.topics().Find(topic_request.name);
+    for (const auto& asked : topic_request.partitions) {
+      One& one = deletion->all.emplace_back();
+      one.partition = topic == nullptr ? nullptr : topic->Find(asked.partition_index);
+      if (one.partition == nullptr) continue;
+      const int64_t end = one.partition->high_watermark.load();
+      one.offset = asked.offset == -1 ? end : asked.offset;
+      if (topic->config.compacted() && !topic->config.deletes()) {
+        one.error = ErrorCode::kPolicyViolation;
+      } else {
+        const bool inside = one.offset >= 0 && one.offset <= end;
+        one.error = inside ? ErrorCode::kNone : ErrorCode::kOffsetOutOfRange;
+      }
+    }
+  }
+  const auto answer = [deletion](ErrorCode failed) {
+    kafka::DeleteRecordsResponse response;
+    size_t at = 0;
+    for (const auto& topic_request : deletion->call.request.topics) {
+      auto& topic_out = response.topics.emplace_back();
+      topic_out.name = topic_request.name;
+      for (const auto& asked : topic_request.partitions) {
+        const One& one = deletion->all[at++];
+        auto& out = topic_out.partitions.emplace_back();
+        out.partition_index = asked.partition_index;
+        out.error_code = one.error == ErrorCode::kNone ? failed : one.error;
+        out.low_watermark =
+            out.error_code == ErrorCode::kNone ? one.partition->log_start.load() : -1;
+      }
+    }
+    deletion->call.Respond(response);
+  };
+  submitter_.Submit(std::make_unique<StateChange>(
+      [deletion](spool::Transaction& transaction) {
+        for (const One& one : deletion->all) {
+          if (one.error == ErrorCode::kNone) transaction.Trim(one.partition->stream, one.offset);
+        }
+      },
+      [this, deletion, answer](const auto& result) {
+        if (result) {
+          for (const One& one : deletion->all) {
+            if (one.error == ErrorCode::kNone) Log::OnTrimmed(*one.partition, one.offset);
+          }
+        }
+        const ErrorCode failed =
+            result ? ErrorCode::kNone : kafka::ToPartitionError(result.error().code);
+        loop_.Post([answer, failed] { answer(failed); });
+      }));
 }
 
 void TopicAdmin::AutoCreate(std::vector<std::string> names, base::Task done) {

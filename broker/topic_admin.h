@@ -1,5 +1,5 @@
-// CreateTopics, DeleteTopics and CreatePartitions, and the topics that come into being when they
-// are first asked for.
+// CreateTopics, DeleteTopics, CreatePartitions and DeleteRecords, and the topics that come into
+// being when they are first asked for.
 //
 // Ownership: context, catalog reader and submitter outlive it, and it lives until the spool has
 //   completed all operations.
@@ -17,6 +17,7 @@
 #include "broker/topic_changes.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/dispatch.h"
 
@@ -32,6 +33,7 @@ class TopicAdmin {
   void Handle(kafka::Call<kafka::CreateTopicsRequest> call);
   void Handle(kafka::Call<kafka::DeleteTopicsRequest> call);
   void Handle(kafka::Call<kafka::CreatePartitionsRequest> call);
+  void Handle(kafka::Call<kafka::DeleteRecordsRequest> call);
 
   // Makes topics with the broker's own settings. `done` runs on the loop, when the catalog reader
   // shows them; those that could not be made are missing from it.

@@ -30,6 +30,7 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::ListGroupsRequest>(),
     Bind<Worker, kafka::CreateTopicsRequest>(),
     Bind<Worker, kafka::DeleteTopicsRequest>(),
+    Bind<Worker, kafka::DeleteRecordsRequest>(),
     // Version 6 is for two-phase commit, and not stable.
     Bind<Worker, kafka::InitProducerIdRequest>({.newest = 5}),
     Bind<Worker, kafka::OffsetForLeaderEpochRequest>(),

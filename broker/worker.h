@@ -85,6 +85,9 @@ class Worker {
   void Route(kafka::Call<kafka::CreatePartitionsRequest> call) {
     topic_admin_.Handle(std::move(call));
   }
+  void Route(kafka::Call<kafka::DeleteRecordsRequest> call) {
+    topic_admin_.Handle(std::move(call));
+  }
   void Route(kafka::Call<kafka::InitProducerIdRequest> call);
   void Route(kafka::Call<kafka::DescribeProducersRequest> call);
   // All others are a coordinator's.

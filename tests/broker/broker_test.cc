@@ -7,6 +7,7 @@
 
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/delete_groups.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_groups.h"
@@ -472,6 +473,32 @@ TEST(BrokerTest, OldRecordsAreDropped) {
   EXPECT_THAT(broker.Values("t", 0, 1), IsEmpty());
   broker.Produce("t", 0, broker.Batch({"now"}));
   EXPECT_THAT(broker.Values("t", 0, 2), ElementsAre("now"));
+}
+
+TEST(BrokerTest, RecordsAreDeletedUpToAnOffset) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 2);
+  broker.CreateTopic("compacted", 1, {{"cleanup.policy", "compact", {}}});
+  broker.Produce("t", 0, broker.Batch({"a", "b", "c"}));
+  const auto erase = [&](std::string_view topic, int32_t partition, int64_t offset) {
+    kafka::DeleteRecordsRequest request;
+    auto& out = request.topics.emplace_back();
+    out.name = topic;
+    out.partitions.push_back({partition, offset, {}});
+    const auto result = broker.Ask(request, 2).Get().topics[0].partitions[0];
+    return std::pair(result.error_code, result.low_watermark);
+  };
+  EXPECT_EQ(erase("t", 0, 2), std::pair(ErrorCode::kNone, int64_t{2}));
+  EXPECT_EQ(erase("t", 0, 1), std::pair(ErrorCode::kNone, int64_t{2})) << "never back";
+  const auto before = broker.Ask(BrokerFixture::MakeFetch("t", 0, 1), 12);
+  EXPECT_EQ(before.Get().responses[0].partitions[0].error_code, ErrorCode::kOffsetOutOfRange);
+  broker.CrashAndRestart();
+  EXPECT_EQ(broker.Produce("t", 0, broker.Batch({"d"})).log_start_offset, 2);
+  EXPECT_EQ(erase("t", 0, 5).first, ErrorCode::kOffsetOutOfRange);
+  EXPECT_EQ(erase("t", 0, -2).first, ErrorCode::kOffsetOutOfRange);
+  EXPECT_EQ(erase("t", 0, -1), std::pair(ErrorCode::kNone, int64_t{4}));
+  EXPECT_EQ(erase("t", 7, 0).first, ErrorCode::kUnknownTopicOrPartition);
+  EXPECT_EQ(erase("compacted", 0, 0).first, ErrorCode::kPolicyViolation);
 }
 
 TEST(BrokerTest, RecordsBeyondTheSizeLimitAreDropped) {

@@ -7,6 +7,7 @@
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/delete_groups.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/describe_configs.h"
@@ -45,8 +46,8 @@ struct Apis {};
 
 using AllApis =
     Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
-         CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
-         DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+         CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
+         DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
          DescribeProducersRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
          EndTxnRequest, FetchRequest, FindCoordinatorRequest, GetTelemetrySubscriptionsRequest,
          HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
