@@ -89,6 +89,7 @@ base::Result<> ReadPassword(const Given& given, net::SaslCredentials& credential
     return base::Unexpected(Wrong("sasl.username", "must be set for this sasl.mechanism"));
   if (credentials.password.empty())
     return base::Unexpected(Wrong("sasl.password", "must be set for this sasl.mechanism"));
+  credentials.salted_password = std::make_shared<net::SaltedPassword>(credentials.password);
   return {};
 }
 

@@ -128,7 +128,10 @@ base::Result<std::unique_ptr<SaslClient>> SaslClient::Make(const SaslCredentials
       return std::make_unique<PlainClient>(credentials);
     case SaslMechanism::kScramSha256:
     case SaslMechanism::kScramSha512:
-      return MakeScramClient(credentials.mechanism, credentials.username, credentials.password,
+      return MakeScramClient(credentials.mechanism, credentials.username,
+                             credentials.salted_password
+                                 ? credentials.salted_password
+                                 : std::make_shared<SaltedPassword>(credentials.password),
                              NewScramNonce());
     case SaslMechanism::kOauthBearer:
       break;

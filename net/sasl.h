@@ -8,7 +8,7 @@
 //
 // Messages hold secrets: they are not to be logged. Errors do not hold any.
 //
-// Threads: one at a time; SaslUsers any.
+// Threads: one at a time; SaslUsers and SaltedPassword any.
 // Limits: of a server's SCRAM iterations at most kScramIterationsMax are computed, since a loop
 //   waits for them.
 #pragma once
@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/result.h"
 
 namespace holdfast::net {
@@ -32,6 +33,22 @@ enum class SaslMechanism : uint8_t { kPlain, kScramSha256, kScramSha512, kOauthB
 std::string_view SaslName(SaslMechanism mechanism);
 std::optional<SaslMechanism> ParseSaslMechanism(std::string_view name);
 
+// What SCRAM makes of one password by thousands of hashes, for the newest salt and number of them:
+// a server rarely changes these, and a connection need not pay for them again (RFC 5802, 5.1).
+class SaltedPassword {
+ public:
+  explicit SaltedPassword(std::string password) : password_(std::move(password)) {}
+  [[nodiscard]] std::string Of(SaslMechanism mechanism, std::string_view salt, int iterations);
+
+ private:
+  const std::string password_;
+  base::Mutex mutex_;
+  SaslMechanism mechanism_ HF_GUARDED_BY(mutex_) = SaslMechanism::kScramSha256;
+  std::string salt_ HF_GUARDED_BY(mutex_);
+  int iterations_ HF_GUARDED_BY(mutex_) = 0;
+  std::string salted_ HF_GUARDED_BY(mutex_);
+};
+
 // What a client proves itself with.
 struct SaslCredentials {
   SaslMechanism mechanism = SaslMechanism::kPlain;
@@ -41,8 +58,8 @@ struct SaslCredentials {
   // short-lived.
   std::string token_file = {};
   std::vector<std::pair<std::string, std::string>> extensions = {};  // Of OAUTHBEARER.
-
-  bool operator==(const SaslCredentials&) const = default;
+  // Of SCRAM, for all exchanges with this password. None: each makes its own.
+  std::shared_ptr<SaltedPassword> salted_password = nullptr;
 };
 
 // One exchange, from the client's side.

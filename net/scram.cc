@@ -116,7 +116,8 @@ std::string_view Bare(std::string_view client_first) { return client_first.subst
 
 class ScramClient final : public SaslClient {
  public:
-  ScramClient(SaslMechanism mechanism, std::string user, std::string password, std::string nonce)
+  ScramClient(SaslMechanism mechanism, std::string user, std::shared_ptr<SaltedPassword> password,
+              std::string nonce)
       : mechanism_(mechanism),
         password_(std::move(password)),
         nonce_(std::move(nonce)),
@@ -158,7 +159,7 @@ class ScramClient final : public SaslClient {
                               " SCRAM iterations, where " + std::to_string(kScramIterationsMin) +
                               " to " + std::to_string(kScramIterationsMax) + " are taken");
     }
-    const std::string salted = Salted(mechanism_, password_, *salt, iterations);
+    const std::string salted = password_->Of(mechanism_, *salt, iterations);
     const std::string client_key = ScramHmac(mechanism_, salted, "Client Key");
     std::string last = std::string(kHeaderInFinal) + ",r=" + std::string(*nonce);
     const std::string all =
@@ -169,7 +170,7 @@ class ScramClient final : public SaslClient {
   }
 
   const SaslMechanism mechanism_;
-  const std::string password_;
+  const std::shared_ptr<SaltedPassword> password_;
   const std::string nonce_;
   const std::string first_;
   std::string server_signature_;
@@ -247,8 +248,23 @@ class ScramServer final : public SaslServer {
 
 }  // namespace
 
+std::string SaltedPassword::Of(SaslMechanism mechanism, std::string_view salt, int iterations) {
+  {
+    const base::MutexLock lock(mutex_);
+    if (mechanism == mechanism_ && salt == salt_ && iterations == iterations_) return salted_;
+  }
+  std::string salted = Salted(mechanism, password_, salt, iterations);
+  const base::MutexLock lock(mutex_);
+  mechanism_ = mechanism;
+  salt_ = salt;
+  iterations_ = iterations;
+  salted_ = salted;
+  return salted;
+}
+
 std::unique_ptr<SaslClient> MakeScramClient(SaslMechanism mechanism, std::string user,
-                                            std::string password, std::string nonce) {
+                                            std::shared_ptr<SaltedPassword> password,
+                                            std::string nonce) {
   return std::make_unique<ScramClient>(mechanism, std::move(user), std::move(password),
                                        std::move(nonce));
 }

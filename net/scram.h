@@ -16,7 +16,8 @@ namespace holdfast::net {
 
 // `nonce`: printable characters without comma, new for each exchange.
 std::unique_ptr<SaslClient> MakeScramClient(SaslMechanism mechanism, std::string user,
-                                            std::string password, std::string nonce);
+                                            std::shared_ptr<SaltedPassword> password,
+                                            std::string nonce);
 std::unique_ptr<SaslServer> MakeScramServer(SaslMechanism mechanism,
                                             std::shared_ptr<const SaslUsers> users,
                                             std::string nonce);

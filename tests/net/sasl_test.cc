@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <fstream>
 #include <string>
 
@@ -16,10 +17,16 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using namespace std::string_literals;
 
+std::unique_ptr<SaslClient> NewScramClient(SaslMechanism mechanism, std::string user,
+                                           std::string password, std::string nonce) {
+  return MakeScramClient(mechanism, std::move(user),
+                         std::make_shared<SaltedPassword>(std::move(password)), std::move(nonce));
+}
+
 // The example of RFC 7677, section 3.
 TEST(ScramTest, TheClientSaysWhatTheStandardsExampleSays) {
   const auto client =
-      MakeScramClient(SaslMechanism::kScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO");
+      NewScramClient(SaslMechanism::kScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO");
   EXPECT_EQ(client->First(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
   const auto proof = client->Next(
       "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
@@ -34,7 +41,7 @@ TEST(ScramTest, TheClientSaysWhatTheStandardsExampleSays) {
 
 TEST(ScramTest, AServerThatDoesNotKnowThePasswordIsNotBelieved) {
   const auto client =
-      MakeScramClient(SaslMechanism::kScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO");
+      NewScramClient(SaslMechanism::kScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO");
   ASSERT_TRUE(client->Next(
       "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"));
   EXPECT_FALSE(client->Next("v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="));
@@ -50,7 +57,7 @@ TEST(ScramTest, TheClientTakesNeitherAForeignNonceNorTooFewOrTooManyIterations) 
         "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1",
         "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=999999999",
         "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=x", "r=nonceX,s=!,i=4096", "r=nonceX,i=4096", ""}) {
-    const auto client = MakeScramClient(SaslMechanism::kScramSha512, "user", "pencil", "nonce");
+    const auto client = NewScramClient(SaslMechanism::kScramSha512, "user", "pencil", "nonce");
     EXPECT_FALSE(client->Next(first)) << first;
   }
 }
@@ -58,9 +65,12 @@ TEST(ScramTest, TheClientTakesNeitherAForeignNonceNorTooFewOrTooManyIterations) 
 class SaslTest : public ::testing::TestWithParam<SaslMechanism> {
  protected:
   // The client's error or the server's, or "welcome, <user>".
-  std::string Meet(const std::string& user, const std::string& password) {
-    const auto client =
-        SaslClient::Make({.mechanism = GetParam(), .username = user, .password = password});
+  std::string Meet(const std::string& user, const std::string& password,
+                   std::shared_ptr<SaltedPassword> salted_password = nullptr) {
+    const auto client = SaslClient::Make({.mechanism = GetParam(),
+                                          .username = user,
+                                          .password = password,
+                                          .salted_password = std::move(salted_password)});
     if (!client) return client.error().message;
     const auto server = SaslServer::Make(GetParam(), users_);
     std::string message = (*client)->First();
@@ -91,6 +101,32 @@ TEST_P(SaslTest, WhoseNameOrPasswordIsWrongDoesNotLearnWhich) {
   EXPECT_EQ(Meet("nobody", "b"), "wrong user name or password");
 }
 
+TEST_P(SaslTest, WhatAPasswordBecameServesUntilTheSaltIsAnother) {
+  const auto kept = std::make_shared<SaltedPassword>("a, strange=password");
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(Meet("orders", "a, strange=password", kept), "welcome, orders");
+  users_ = SaslUsers::Make({{"orders", "a, strange=password"}});
+  EXPECT_EQ(Meet("orders", "a, strange=password", kept), "welcome, orders");
+}
+
+TEST(SaltedPasswordTest, IsComputedOncePerSalt) {
+  SaltedPassword password("pencil");
+  const auto hash = [&](const std::string& salt) {
+    return password.Of(SaslMechanism::kScramSha512, salt, kScramIterationsMax);
+  };
+  const auto begun = std::clock();
+  const std::string first = hash("a");
+  const auto once = std::clock() - begun;
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(hash("a"), first);
+  // Of the processor's time; computed each time it would be fifty-one times as much.
+  EXPECT_LT(std::clock() - begun, 10 * once);
+  const std::string other = hash("b");
+  EXPECT_NE(other, first);
+  EXPECT_EQ(hash("a"), first);
+  EXPECT_NE(password.Of(SaslMechanism::kScramSha256, "a", kScramIterationsMax), first);
+  EXPECT_NE(password.Of(SaslMechanism::kScramSha512, "a", 4096), first);
+}
+
 TEST_P(SaslTest, TheServerTakesNoNonsense) {
   for (const std::string& message :
        {""s, "\0"s, "x"s, "\0orders"s, "other\0orders\0a, strange=password"s, "a\0b\0c\0d"s, "n,,"s,
@@ -111,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(Mechanisms, SaslTest,
 
 TEST(ScramTest, AProofIsGoodForOneExchangeOnly) {
   const auto users = SaslUsers::Make({{"orders", "secret"}});
-  const auto client = MakeScramClient(SaslMechanism::kScramSha256, "orders", "secret", "nonce");
+  const auto client = NewScramClient(SaslMechanism::kScramSha256, "orders", "secret", "nonce");
   const auto server = MakeScramServer(SaslMechanism::kScramSha256, users, "one");
   const auto challenge = server->Next(client->First());
   const auto proof = client->Next(challenge->answer);
@@ -125,7 +161,7 @@ TEST(ScramTest, AProofIsGoodForOneExchangeOnly) {
 TEST(ScramTest, ANonceThatEndsWithTheServersIsTakenAsKafkaTakesIt) {
   const auto users = SaslUsers::Make({{"orders", "secret"}});
   const auto server = MakeScramServer(SaslMechanism::kScramSha256, users, "server");
-  const auto client = MakeScramClient(SaslMechanism::kScramSha256, "orders", "secret", "c");
+  const auto client = NewScramClient(SaslMechanism::kScramSha256, "orders", "secret", "c");
   const auto challenge = server->Next("n,,n=orders,r=c");
   // The proof is over what is sent, so the client is made to believe that the server said it.
   const auto doubled = "r=c" + challenge->answer.substr(2);
