@@ -1,4 +1,5 @@
 // The `holdfast` binary: from the command line and the configuration to a running process.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -160,6 +161,15 @@ base::Result<void> CheckKeys(const config::Config& config) {
   return {};
 }
 
+// Frames of megabytes come and go. glibc gives such memory back to the kernel each time, or not,
+// as chance has it, and getting it again costs a page fault for every 4 KiB: a fetch of 4 MiB then
+// takes 7 ms instead of 3.
+void KeepMemoryOfFrames() {
+  constexpr int kMegabyte = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, 32 * kMegabyte);
+  mallopt(M_TRIM_THRESHOLD, 16 * kMegabyte);
+}
+
 int Run(CommandLine line) {
   if (line.command == Command::kVersion) {
     Print("holdfast " HOLDFAST_VERSION "\n");
@@ -178,6 +188,7 @@ int Run(CommandLine line) {
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);
   if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
+  KeepMemoryOfFrames();
   Signals signals;
   Reloader reloader(line.sources, *config);
   if (line.command == Command::kAgent) return RunAgent(**config, signals, reloader);
