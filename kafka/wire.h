@@ -45,11 +45,13 @@ class Reader {
   [[nodiscard]] std::string_view rest() const { return in_; }
   // What went wrong first, or null, and how far reading had come by then.
   [[nodiscard]] const char* error() const { return error_; }
+  // What went wrong is only that the input ends: a longer one may be readable.
+  [[nodiscard]] bool ended_early() const { return error_ == kEndsEarly; }
   [[nodiscard]] size_t position() const { return ok() ? Consumed() : failed_at_; }
 
   std::string_view Take(size_t size) {
     if (size > in_.size()) {
-      Fail("it ends too early");
+      Fail(kEndsEarly);
       return {};
     }
     const std::string_view head = in_.substr(0, size);
@@ -185,6 +187,7 @@ class Reader {
   }
 
   static constexpr int64_t kReserve = 64;
+  static constexpr const char* kEndsEarly = "it ends too early";
 
   const char* begin_;
   std::string_view in_;

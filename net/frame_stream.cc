@@ -104,7 +104,7 @@ void FrameStream::Finish() {
   if (closed_ || std::exchange(finishing_, true)) return;
   frame_ = base::Buffer();
   ahead_ = std::string();
-  in_body_ = false;
+  in_body_ = in_pieces_ = false;
   stops_ = 0;
   Arrange();
 }
@@ -237,9 +237,15 @@ void FrameStream::BeginFrame() {
   }
 }
 
-// Either the frame or its opening, after which the rest is worth asking for.
+// A piece, the frame, or its opening, after which the rest is worth asking for.
 void FrameStream::OnFilled() {
+  if (in_pieces_) return FinishPiece();
   if (filled_ == length_) return FinishFrame();
+  if (length_ > options_.piece_bytes && owner_.TakesPieces(length_, frame_.view())) {
+    in_pieces_ = true;
+    left_ = length_;
+    return FinishPiece();
+  }
   in_body_ = false;
   if (owner_.AdmitFrame(length_)) BeginBody();
 }
@@ -248,6 +254,17 @@ void FrameStream::FinishFrame() {
   in_body_ = false;
   metrics_.received_frames.Add();
   owner_.OnFrame(std::move(frame_));
+}
+
+void FrameStream::FinishPiece() {
+  left_ -= frame_.size();
+  base::Buffer piece = std::exchange(frame_, base::Buffer(std::min(left_, options_.piece_bytes)));
+  filled_ = 0;
+  if (left_ == 0) {
+    in_body_ = in_pieces_ = false;
+    metrics_.received_frames.Add();
+  }
+  owner_.OnPiece(std::move(piece), left_);
 }
 
 void FrameStream::Flush() {

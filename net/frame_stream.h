@@ -8,11 +8,13 @@
 //   of more than 16 KiB the owner is asked when the first 16 KiB are there: a length that nothing
 //   follows, or noise that reads as one, takes nothing from others. Small frames are read many at
 //   a time through 64 KiB that the loop's streams share; the body of a larger one goes from the
-//   socket to its place. What was read ahead when the stream had to stop is kept, up to those
-//   64 KiB. What is sent in one turn leaves in one call, at the turn's end.
+//   socket to its place. An owner that takes long frames in pieces never has more than a piece of
+//   them. What was read ahead when the stream had to stop is kept, up to those 64 KiB. What is sent
+//   in one turn leaves in one call, at the turn's end.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -42,6 +44,11 @@ class FrameStream {
     // A frame of so many bytes begins. False: the stream was stopped until BeginBody is called.
     virtual bool AdmitFrame(size_t bytes) = 0;
     virtual void OnFrame(base::Buffer frame) = 0;
+    // A frame of more than piece_bytes begins with `opening`. True: OnPiece gets it bit by bit,
+    // OnFrame does not, and nobody asks AdmitFrame.
+    virtual bool TakesPieces(size_t /*bytes*/, std::string_view /*opening*/) { return false; }
+    // `left` bytes of the frame come in further pieces.
+    virtual void OnPiece(base::Buffer /*piece*/, size_t /*left*/) {}
     // After writing, more than output_bytes_high is left; less than half of it is left again.
     virtual void OnOutputHigh() = 0;
     virtual void OnOutputLow() = 0;
@@ -55,6 +62,7 @@ class FrameStream {
   struct Options {
     size_t frame_bytes_max;
     size_t output_bytes_high;
+    size_t piece_bytes = std::numeric_limits<size_t>::max();
   };
   // Reasons to stop reading; it goes on when none is left.
   enum Stop : uint8_t {
@@ -109,6 +117,7 @@ class FrameStream {
   void BeginFrame();
   void OnFilled();
   void FinishFrame();
+  void FinishPiece();
   void Flush();
   void NoteOutput();
   // Flushes, and starts or stops waiting for the socket, once in this turn.
@@ -144,7 +153,9 @@ class FrameStream {
   size_t length_ = 0;
   size_t filled_ = 0;
   base::Buffer frame_;  // As much of it as memory was taken for.
-  std::string ahead_;   // Read, and not yet taken apart.
+  bool in_pieces_ = false;
+  size_t left_ = 0;    // Of a frame in pieces: what is still to come, frame_ included.
+  std::string ahead_;  // Read, and not yet taken apart.
 
   OutputQueue output_;
   base::TimePoint last_read_;

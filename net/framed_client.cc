@@ -146,7 +146,8 @@ class FramedClient::Core final : public FrameStream::Owner,
     stream_ = std::make_unique<FrameStream>(
         loop_, metrics_,
         FrameStream::Options{.frame_bytes_max = options_.frame_bytes_max,
-                             .output_bytes_high = options_.output_bytes_high},
+                             .output_bytes_high = options_.output_bytes_high,
+                             .piece_bytes = options_.piece_bytes},
         std::move(connecting_), *this);
     if (paused_) stream_->StopReading(FrameStream::kPaused);
     for (Waiting& waiting : std::exchange(waiting_, {}))
@@ -173,6 +174,12 @@ class FramedClient::Core final : public FrameStream::Owner,
   bool AdmitFrame(size_t /*bytes*/) override { return true; }
   void OnFrame(base::Buffer frame) override {
     if (callbacks_.on_frame) callbacks_.on_frame(std::move(frame));
+  }
+  bool TakesPieces(size_t bytes, std::string_view opening) override {
+    return callbacks_.takes_pieces && callbacks_.takes_pieces(bytes, opening);
+  }
+  void OnPiece(base::Buffer piece, size_t left) override {
+    callbacks_.on_piece(std::move(piece), left);
   }
   void OnOutputHigh() override {}
   void OnOutputLow() override {

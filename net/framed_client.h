@@ -15,7 +15,9 @@
 //   the owner watches bytes_queued and waits for on_output_low.
 #pragma once
 
+#include <limits>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/buffer.h"
@@ -37,6 +39,8 @@ class FramedClient {
     size_t output_bytes_high = size_t{1} << 20;
     // For name, connection and TLS handshake together.
     base::Duration connect_timeout = std::chrono::seconds(10);
+    // A longer frame may be taken in pieces of this size, see Callbacks.
+    size_t piece_bytes = std::numeric_limits<size_t>::max();
     int receive_buffer_bytes = 0;  // Of the kernel; 0 leaves its automatic choice.
     int send_buffer_bytes = 0;
     // In TLS, with a peer whose certificate is that of peer.host. None: in the clear.
@@ -46,6 +50,10 @@ class FramedClient {
     base::UniqueFunction<void()> on_connected = {};
     // The frame without its length.
     base::UniqueFunction<void(base::Buffer)> on_frame = {};
+    // A frame of so many bytes, more than piece_bytes, begins. True: on_piece gets it bit by bit
+    // with the number of bytes that are still to come, and on_frame does not. Optional.
+    base::UniqueFunction<bool(size_t, std::string_view)> takes_pieces = {};
+    base::UniqueFunction<void(base::Buffer, size_t)> on_piece = {};
     // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer,
     // broken framing, or no agreement in TLS (kInvalid). The message names the peer.
     base::UniqueFunction<void(base::Error)> on_closed = {};

@@ -31,6 +31,12 @@ void Reply::SendBody(base::Buffer body) {
   Complete({.kind = Answer::Kind::kBody, .first = std::move(body)});
 }
 
+void Reply::SendPart(std::vector<base::Buffer> pieces) {
+  HF_CHECK(sink_ != nullptr);
+  memory_.Release();
+  sink_->Complete(connection_, request_, {.kind = Answer::Kind::kPart, .rest = std::move(pieces)});
+}
+
 void Reply::SendNothing() { Complete({.kind = Answer::Kind::kNothing}); }
 
 void Reply::Close(std::string reason) {

@@ -3,7 +3,8 @@
 //
 //   void OnFrame(base::Buffer frame, net::Reply reply) override { reply.Send(Handle(frame)); }
 //
-// Answers leave in the order of the requests, whatever the order in which they are given. An answer
+// Answers leave in the order of the requests, whatever the order in which they are given. A long one
+// may be given in parts, which leave as they come once the answers before it have left. An answer
 // to a connection that has gone is dropped. A Reply that is destroyed without an answer is a bug:
 // it is logged and its connection closed, since the client would wait for ever.
 //
@@ -26,6 +27,7 @@ struct Answer {
   enum class Kind : uint8_t {
     kSend,     // `first` and `rest`, which begin with the length of the frame.
     kBody,     // `first`, with the length of the frame to be put before it.
+    kPart,     // As kSend, but the frame goes on with the next answer to the same request.
     kNothing,  // The request wants no answer (acks=0).
     kClose,    // Close the connection once the answers before this one have left.
     kLost,     // The Reply was destroyed.
@@ -63,6 +65,9 @@ class Reply {
   void Send(std::vector<base::Buffer> pieces);
   // A frame without its length, which is put before it.
   void SendBody(base::Buffer body);
+  // The next pieces of a frame that Send ends. The holder watches how much of it waits: see
+  // net::Session::OnOutputHigh.
+  void SendPart(std::vector<base::Buffer> pieces);
   void SendNothing();
   void Close(std::string reason);
 

@@ -1,6 +1,7 @@
 #include "net/server_connection.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -13,6 +14,12 @@ constexpr base::Duration kFrameStall = std::chrono::seconds(30);
 // How long a peer may take to close after it has been told that no more comes.
 constexpr base::Duration kLinger = std::chrono::seconds(2);
 constexpr size_t kSlotsAtFirst = 4;
+
+size_t BytesOf(const Answer& answer) {
+  size_t bytes = answer.first.size();
+  for (const base::Buffer& piece : answer.rest) bytes += piece.size();
+  return bytes;
+}
 
 CloseCause CauseOf(FrameStream::End end) {
   switch (end) {
@@ -97,7 +104,7 @@ void ServerConnection::AddSlot() {
       larger[request & (larger.size() - 1)] = std::move(SlotOf(request));
     slots_ = std::move(larger);
   }
-  SlotOf(next_request_).done = false;
+  SlotOf(next_request_) = {};
   ++next_request_;
 }
 
@@ -120,11 +127,22 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
               "{}: a request was given up without an answer; this is a bug", peer_.ToString());
     return CloseFor(CloseCause::kLostReply, "a request was given up without an answer");
   }
-  SlotOf(request) = {.answer = std::move(answer), .done = true};
-  while (first_request_ < next_request_ && SlotOf(first_request_).done && !finishing_) {
-    Release(std::move(SlotOf(first_request_).answer));
+  Slot& slot = SlotOf(request);
+  if (request > first_request_) Hold(slot, BytesOf(answer));
+  if (answer.kind == Answer::Kind::kPart) {
+    std::move(answer.rest.begin(), answer.rest.end(), std::back_inserter(slot.parts));
+  } else {
+    slot.answer = std::move(answer);
+    slot.done = true;
+  }
+  while (first_request_ < next_request_ && !finishing_) {
+    Slot& first = SlotOf(first_request_);
+    ReleaseParts(first);
+    if (!first.done) break;
+    Release(std::move(first.answer));
     ++first_request_;
   }
+  NotePressure();
   if (requests_full_ &&
       requests_in_flight() <= worker_.shared().options.requests_in_flight_max / 2) {
     requests_full_ = false;
@@ -149,21 +167,47 @@ void ServerConnection::Release(Answer answer) {
       base::Log(base::LogLevel::kDebug, "net", "{}: closing: {}", peer_.ToString(), answer.reason);
       Finish();
       break;
+    case Answer::Kind::kPart:
     case Answer::Kind::kNothing:
     case Answer::Kind::kLost:
       break;
   }
 }
 
+void ServerConnection::ReleaseParts(Slot& slot) {
+  held_bytes_ -= std::exchange(slot.held_bytes, 0);
+  for (base::Buffer& piece : std::exchange(slot.parts, {})) stream_.Send(std::move(piece));
+}
+
+void ServerConnection::Hold(Slot& slot, size_t bytes) {
+  slot.held_bytes += bytes;
+  held_bytes_ += bytes;
+}
+
+// Whoever makes the answers slows down while many of them wait.
+void ServerConnection::NotePressure() {
+  const size_t high = worker_.shared().options.output_bytes_high;
+  const bool pressed = output_high_ || held_bytes_ > (pressed_ ? high / 2 : high);
+  if (pressed == pressed_ || closed_ || session_ == nullptr) return;
+  pressed_ = pressed;
+  if (pressed) {
+    session_->OnOutputHigh();
+  } else {
+    session_->OnOutputLow();
+  }
+}
+
 void ServerConnection::OnOutputHigh() {
+  output_high_ = true;
   stream_.StopReading(FrameStream::kOutput);
   worker_.shared().metrics.read_pauses.Add();
-  if (session_ != nullptr) session_->OnOutputHigh();
+  NotePressure();
 }
 
 void ServerConnection::OnOutputLow() {
+  output_high_ = false;
   stream_.GoOnReading(FrameStream::kOutput);
-  if (session_ != nullptr) session_->OnOutputLow();
+  NotePressure();
 }
 
 void ServerConnection::Throttle(base::Duration time) {

@@ -47,6 +47,8 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
  private:
   struct Slot {
     Answer answer;
+    std::vector<base::Buffer> parts;  // Of a frame that `answer` ends.
+    size_t held_bytes = 0;
     bool done = false;
   };
 
@@ -62,6 +64,9 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   Slot& SlotOf(uint64_t request) { return slots_[request & (slots_.size() - 1)]; }
   void AddSlot();
   void Release(Answer answer);
+  void ReleaseParts(Slot& slot);
+  void Hold(Slot& slot, size_t bytes);
+  void NotePressure();
   void WaitForMemory(size_t bytes);
   // Lets what is queued leave, then closes.
   void Finish();
@@ -77,6 +82,10 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   std::vector<Slot> slots_;
   uint64_t first_request_ = 0;
   uint64_t next_request_ = 0;
+
+  size_t held_bytes_ = 0;  // Of answers that wait for those before them.
+  bool output_high_ = false;
+  bool pressed_ = false;  // The session was told OnOutputHigh.
 
   Reservation frame_memory_;  // Of the frame that is being read.
   bool waits_for_memory_ = false;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/log.h"
 #include "kafka/api/metadata.h"
@@ -29,7 +30,7 @@ constexpr int32_t kRightsCorrelationId = 0x7ffffff0;
 constexpr int32_t kMayWrite = 1 << 4;
 
 // Takes the place of a reply: looks at the answer, and passes it on if there is somebody to pass
-// it on to. Lives until then; there is one answer.
+// it on to. Lives until then; there is one answer, maybe in parts.
 class Intercepted final : public net::ReplySink {
  public:
   // What is sent in place of the frame, both without their lengths. Empty if there was none.
@@ -40,12 +41,16 @@ class Intercepted final : public net::ReplySink {
   }
 
   void Complete(uint64_t /*connection*/, uint64_t /*request*/, net::Answer answer) override {
+    if (!answer.first.empty()) pieces_.push_back(std::move(answer.first));
+    std::move(answer.rest.begin(), answer.rest.end(), std::back_inserter(pieces_));
+    if (answer.kind == net::Answer::Kind::kPart) return;
     const std::unique_ptr<Intercepted> self(this);
     switch (answer.kind) {
       case net::Answer::Kind::kSend:
-        return Send(look_(Body(answer)));
+        return Send(look_(Body()));
       case net::Answer::Kind::kBody:
-        return Send(look_(std::move(answer.first)));
+        return Send(look_(std::move(pieces_.front())));
+      case net::Answer::Kind::kPart:
       case net::Answer::Kind::kNothing:
         if (reply_) reply_.SendNothing();
         return;
@@ -63,9 +68,9 @@ class Intercepted final : public net::ReplySink {
  private:
   Intercepted(net::Reply reply, Look look) : reply_(std::move(reply)), look_(std::move(look)) {}
 
-  static base::Buffer Body(const net::Answer& answer) {
-    std::string whole(answer.first.view());
-    for (const base::Buffer& piece : answer.rest) whole += piece.view();
+  [[nodiscard]] base::Buffer Body() const {
+    std::string whole;
+    for (const base::Buffer& piece : pieces_) whole += piece.view();
     return base::Buffer::Copy(std::string_view(whole).substr(kafka::kLengthPrefixBytes));
   }
   void Send(base::Buffer body) {
@@ -76,6 +81,7 @@ class Intercepted final : public net::ReplySink {
 
   net::Reply reply_;
   Look look_;
+  std::vector<base::Buffer> pieces_;
 };
 
 base::Buffer WithoutLength(const base::Buffer& frame) {

@@ -29,6 +29,12 @@ struct Rewriting {
 
 void SendRewritten(Rewriting work);
 
+base::Buffer LengthPrefix(size_t frame_bytes) {
+  base::Buffer length(kafka::kLengthPrefixBytes);
+  base::StoreBig(length.data(), static_cast<int32_t>(frame_bytes));
+  return length;
+}
+
 // A header that outlives its frame.
 RequestHeader WithoutClientId(const RequestHeader& header) {
   RequestHeader kept = header;
@@ -97,10 +103,8 @@ void SendWithTail(Rewriting& work) {
   if (!RewriteAddresses(work, *tail)) return;
   base::Buffer end = kafka::EncodeEndpointTail(*tail);
   work.frame.Truncate(tail->begin);
-  base::Buffer length(kafka::kLengthPrefixBytes);
-  base::StoreBig(length.data(), static_cast<int32_t>(work.frame.size() + end.size()));
   std::vector<base::Buffer> pieces;
-  pieces.push_back(std::move(length));
+  pieces.push_back(LengthPrefix(work.frame.size() + end.size()));
   pieces.push_back(std::move(work.frame));
   pieces.push_back(std::move(end));
   work.reply.Send(std::move(pieces));
@@ -125,8 +129,8 @@ void SendRewritten(Rewriting work) {
   }
 }
 
-// Whether an answer carries addresses, so that it has to be rewritten.
-bool CarriesAddresses(const RequestHeader& header, std::string_view frame) {
+// Whether answers are taken apart and made anew with our addresses.
+bool IsMadeAnew(const RequestHeader& header) {
   switch (header.api_key) {
     case kafka::MetadataRequest::kApi.key:
     case kafka::FindCoordinatorRequest::kApi.key:
@@ -134,8 +138,13 @@ bool CarriesAddresses(const RequestHeader& header, std::string_view frame) {
     case kafka::ProduceRequest::kApi.key:
       return true;
     default:
-      break;
+      return false;
   }
+}
+
+// Whether an answer carries addresses, so that it has to be rewritten.
+bool CarriesAddresses(const RequestHeader& header, std::string_view frame) {
+  if (IsMadeAnew(header)) return true;
   if (!kafka::HasEndpointTail(header.api_key, header.api_version)) return false;
   const auto tail = kafka::FindEndpointTail(header.api_key, header.api_version, frame);
   return !tail || !tail->node_endpoints.empty();
@@ -230,6 +239,10 @@ void PassThrough::Connect() {
   net::FramedClient::Callbacks callbacks;
   callbacks.on_connected = [this] { reached_ = true; };
   callbacks.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
+  callbacks.takes_pieces = [this](size_t bytes, std::string_view opening) {
+    return TakesPieces(bytes, opening);
+  };
+  callbacks.on_piece = [this](base::Buffer piece, size_t left) { OnPiece(std::move(piece), left); };
   callbacks.on_closed = [this](const base::Error& error) { Lose(error.message); };
   callbacks.on_output_low = [this] {
     if (std::exchange(client_paused_, false)) connection_.Resume();
@@ -242,17 +255,21 @@ void PassThrough::Connect() {
       net::FramedClient::Options{.peer = *peer,
                                  .frame_bytes_max = front_.options.frame_bytes_max,
                                  .output_bytes_high = kQueueHigh,
-                                 .connect_timeout = front_.options.connect_timeout},
+                                 .connect_timeout = front_.options.connect_timeout,
+                                 .piece_bytes = kPieceBytes},
       std::move(callbacks));
   if (tier_paused_) client_->Pause();
 }
 
+bool PassThrough::AnswersTheNext(std::string_view frame) const {
+  const base::Result<int32_t> correlation_id = kafka::ReadCorrelationId(frame);
+  return correlation_id && !pending_.empty() &&
+         pending_.front().header.correlation_id == *correlation_id;
+}
+
 void PassThrough::OnFrame(base::Buffer frame) {
-  const base::Result<int32_t> correlation_id = kafka::ReadCorrelationId(frame.view());
-  if (!correlation_id || pending_.empty() ||
-      pending_.front().header.correlation_id != *correlation_id) {
+  if (!AnswersTheNext(frame.view()))
     return Lose("the tier sent an answer that belongs to no request");
-  }
   Pending pending = std::move(pending_.front());
   pending_.pop_front();
   silent_since_ = connection_.loop().Now();
@@ -268,7 +285,50 @@ void PassThrough::OnFrame(base::Buffer frame) {
                  .reply = std::move(pending.reply)});
 }
 
+bool PassThrough::TakesPieces(size_t bytes, std::string_view opening) {
+  if (!AnswersTheNext(opening) || !pending_.front().question.empty()) return false;
+  const RequestHeader& header = pending_.front().header;
+  if (IsMadeAnew(header)) return false;
+  passing_.emplace();
+  passing_->bytes = bytes;
+  if (kafka::HasEndpointTail(header.api_key, header.api_version))
+    passing_->finder.emplace(header.api_key, header.api_version);
+  return true;
+}
+
+void PassThrough::OnPiece(base::Buffer piece, size_t left) {
+  std::vector<base::Buffer> pieces;
+  if (const size_t bytes = std::exchange(passing_->bytes, 0); bytes > 0)
+    pieces.push_back(LengthPrefix(bytes));
+  if (passing_->finder) {
+    const base::Result<size_t> before = passing_->finder->Pass(piece.view());
+    if (!before) return Lose(before.error().message);
+    passing_->tail += piece.view().substr(*before);
+    piece.Truncate(*before);
+  }
+  pieces.push_back(std::move(piece));
+  if (left > 0) return pending_.front().reply.SendPart(std::move(pieces));
+  FinishPassing(std::move(pieces));
+}
+
+void PassThrough::FinishPassing(std::vector<base::Buffer> pieces) {
+  const Passing passing = *std::exchange(passing_, std::nullopt);
+  if (passing.finder) {
+    auto tail = passing.finder->Decode(passing.tail);
+    if (!tail) return Lose(tail.error().message);
+    // The client was told the length, so brokers without a port are not waited for.
+    const LocalAddresses local = front_.AddressesFor(connection_);
+    Rewrite(*tail, local);
+    pieces.push_back(kafka::EncodeEndpointTail(*std::move(tail), passing.tail.size()));
+  }
+  net::Reply reply = std::move(pending_.front().reply);
+  pending_.pop_front();
+  silent_since_ = connection_.loop().Now();
+  reply.Send(std::move(pieces));
+}
+
 void PassThrough::Lose(const std::string& why) {
+  passing_.reset();
   if (client_) {
     front_.metrics.proxied_connections.Sub();
     if (!reached_) front_.NoteUnreachable(node_, connection_.loop().Now());

@@ -9,7 +9,9 @@
 // Ownership: belongs to a session, and goes with it; the connection outlives it.
 // Threads: the connection's loop.
 // Limits: while more than kQueueHigh bytes wait for the tier the client is not read, and while
-//   answers wait for the client the tier is not read. A question that the cache can answer waits
+//   answers wait for the client the tier is not read. Answers of more than kPieceBytes pass while
+//   they still come, so that a client that fetches 50 MB at a time costs a few pieces of memory;
+//   only those that are made anew with other addresses (metadata, coordinators) are taken whole. A question that the cache can answer waits
 //   FrontDoorOptions::local_answer_after at most; for other answers the tier may keep silent for
 //   answer_within, and for as long as the request itself asks it to wait (proxy/patience.h). Then
 //   the connection counts as lost.
@@ -18,10 +20,14 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/buffer.h"
 #include "base/executor.h"
 #include "kafka/codec.h"
+#include "kafka/endpoint_tail.h"
 #include "net/framed_server.h"
 #include "net/reply.h"
 #include "proxy/front_door.h"
@@ -32,6 +38,7 @@ namespace holdfast::proxy {
 class PassThrough {
  public:
   static constexpr size_t kQueueHigh = size_t{1} << 20;
+  static constexpr size_t kPieceBytes = size_t{1} << 20;
 
   // `node`: the broker that the client's listener stands for, or kNoNode for the bootstrap
   // listener.
@@ -64,9 +71,20 @@ class PassThrough {
     base::Duration own_wait{};    // What the request asks the tier to wait for, if it likes.
   };
 
+  // The answer that comes in pieces.
+  struct Passing {
+    size_t bytes = 0;  // Of all of it, until the client was told.
+    std::optional<kafka::EndpointTailFinder> finder;
+    std::string tail;
+  };
+
   void Send(base::Buffer frame, bool answered = true);
   void Connect();
+  [[nodiscard]] bool AnswersTheNext(std::string_view frame) const;
   void OnFrame(base::Buffer frame);
+  bool TakesPieces(size_t bytes, std::string_view opening);
+  void OnPiece(base::Buffer piece, size_t left);
+  void FinishPassing(std::vector<base::Buffer> pieces);
   void Lose(const std::string& why);
   void Await(Pending pending);
   void WatchAt(base::TimePoint due);
@@ -80,8 +98,9 @@ class PassThrough {
 
   std::unique_ptr<TierConnection> client_;
   size_t connects_ = 0;
-  bool reached_ = false;         // client_ was connected.
-  std::deque<Pending> pending_;  // In the order in which they were sent.
+  bool reached_ = false;            // client_ was connected.
+  std::deque<Pending> pending_;     // In the order in which they were sent.
+  std::optional<Passing> passing_;  // Of the first of them.
   bool client_paused_ = false;
   bool tier_paused_ = false;
   base::TimePoint silent_since_;  // The first of `pending_` is due since then.

@@ -33,6 +33,12 @@ TierConnection::TierConnection(Context context, std::shared_ptr<const TierIdenti
   net::FramedClient::Callbacks own;
   own.on_connected = [this] { OnConnected(); };
   own.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
+  if (callbacks_->takes_pieces) {
+    own.takes_pieces = [this](size_t bytes, std::string_view opening) {
+      return unanswered_ > 0 && callbacks_->takes_pieces(bytes, opening);
+    };
+    own.on_piece = [this](base::Buffer piece, size_t left) { OnPiece(std::move(piece), left); };
+  }
   own.on_closed = [this](base::Error error) { Fail(std::move(error)); };
   own.on_output_low = [this] {
     if (ready_ && callbacks_->on_output_low) callbacks_->on_output_low();
@@ -95,6 +101,11 @@ void TierConnection::OnFrame(base::Buffer frame) {
   // One too many is for the owner to see, too.
   if (unanswered_ > 0) --unanswered_;
   if (callbacks_->on_frame) callbacks_->on_frame(std::move(frame));
+}
+
+void TierConnection::OnPiece(base::Buffer piece, size_t left) {
+  if (left == 0) --unanswered_;
+  callbacks_->on_piece(std::move(piece), left);
 }
 
 void TierConnection::OnLoginAnswer(std::string_view frame) {

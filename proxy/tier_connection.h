@@ -27,8 +27,8 @@ class TierConnection {
   };
 
   // `identity`: null for none, in the clear. The options' tls is set from it. Of the callbacks,
-  // on_frame gets only answers to what Send was given, and on_closed kInvalid if the two sides did
-  // not come to trust each other.
+  // on_frame and on_piece get only answers to what Send was given, and on_closed kInvalid if the
+  // two sides did not come to trust each other.
   TierConnection(Context context, std::shared_ptr<const TierIdentity> identity,
                  net::FramedClient::Options options, net::FramedClient::Callbacks callbacks);
   ~TierConnection();
@@ -57,6 +57,7 @@ class TierConnection {
 
   void OnConnected();
   void OnFrame(base::Buffer frame);
+  void OnPiece(base::Buffer piece, size_t left);
   void BeginLogin();
   void OnLoginAnswer(std::string_view frame);
   void OnReady();

@@ -28,6 +28,14 @@ void ForEachFrame(auto visit) {
   }
 }
 
+// An answer without topics, up to its tail.
+std::string HeadOf(int16_t api_key) {
+  // The correlation id, no tags, throttle time, error; a session id, or no message and a lock's
+  // duration; no topics.
+  const size_t zeros = 4 + 1 + 4 + 2 + (api_key == kFetchKey ? 4 : 1 + 4);
+  return std::string(zeros, '\0') + '\x01';
+}
+
 TEST(EndpointTailTest, EndsEachFrameAndEncodesToTheSameBytes) {
   ForEachFrame([](int16_t api_key, const GoldenFrame& frame) {
     const auto tail = FindEndpointTail(api_key, frame.version, frame.bytes);
@@ -59,6 +67,64 @@ TEST(EndpointTailTest, NoPartOfAFramePassesForTheWhole) {
     }
     EXPECT_FALSE(FindEndpointTail(api_key, frame.version, frame.bytes + "x"));
   });
+}
+
+TEST(EndpointTailTest, IsFoundInAnAnswerThatComesInPieces) {
+  ForEachFrame([](int16_t api_key, const GoldenFrame& frame) {
+    const auto whole = FindEndpointTail(api_key, frame.version, frame.bytes);
+    ASSERT_TRUE(whole);
+    for (size_t piece = 1; piece < frame.bytes.size(); piece += 1 + piece / 3) {
+      EndpointTailFinder finder(api_key, frame.version);
+      std::string tail;
+      for (size_t at = 0; at < frame.bytes.size(); at += piece) {
+        // A copy, so that a sanitizer sees any look at a piece that has gone.
+        const std::string bytes = frame.bytes.substr(at, piece);
+        const auto before = finder.Pass(bytes);
+        ASSERT_TRUE(before) << before.error().message;
+        tail += bytes.substr(*before);
+      }
+      const auto found = finder.Decode(tail);
+      ASSERT_TRUE(found) << "pieces of " << piece << ": " << found.error().message;
+      EXPECT_EQ(found->begin, whole->begin);
+      EXPECT_EQ(tail, frame.bytes.substr(whole->begin));
+      ASSERT_EQ(found->node_endpoints.size(), whole->node_endpoints.size());
+    }
+  });
+}
+
+TEST(EndpointTailTest, APieceThatIsNoAnswerIsRefused) {
+  const std::string noise(200, '\xff');
+  EXPECT_FALSE(EndpointTailFinder(kFetchKey, 17).Pass(noise));
+  EndpointTailFinder short_of_the_end(kFetchKey, 17);
+  ASSERT_TRUE(short_of_the_end.Pass(std::string(4, '\0')));
+  EXPECT_FALSE(short_of_the_end.Decode(""));
+}
+
+TEST(EndpointTailTest, KeepsItsLengthWhateverTheAddresses) {
+  for (const int16_t api_key : {kFetchKey, kShareFetchKey}) {
+    for (const size_t endpoints : {1U, 3U}) {
+      EndpointTail tail{.api_key = api_key};
+      tail.unknown_tags.push_back({5, "five"});
+      const std::string host(200, 'h');
+      for (size_t i = 0; i < endpoints; ++i)
+        tail.node_endpoints.push_back({.node_id = static_cast<int32_t>(i), .host = host});
+      const size_t bytes = EncodeEndpointTail(tail).size();
+      for (size_t shorter = 0; shorter <= host.size(); ++shorter) {
+        EndpointTail changed = tail;
+        changed.node_endpoints[0].host = std::string_view(host).substr(shorter);
+        const base::Buffer end = EncodeEndpointTail(changed, bytes);
+        ASSERT_EQ(end.size(), bytes) << shorter;
+        const auto back = FindEndpointTail(api_key, 17, HeadOf(api_key) + std::string(end.view()));
+        ASSERT_TRUE(back) << shorter << ": " << back.error().message;
+        // One byte is too little for a tagged field.
+        EXPECT_EQ(back->node_endpoints.size(), shorter == 1 ? 0 : endpoints) << shorter;
+        EXPECT_EQ(back->unknown_tags.at(0).bytes, "five");
+      }
+      EndpointTail longer = tail;
+      longer.node_endpoints[0].rack = "a rack that there was no room for";
+      EXPECT_EQ(EncodeEndpointTail(longer, bytes).size(), bytes);
+    }
+  }
 }
 
 TEST(EndpointTailTest, OlderFetchAnswersHaveNone) {

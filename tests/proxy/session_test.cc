@@ -425,6 +425,78 @@ TEST_F(SessionTest, FetchAnswersNameNewLeadersByOurAddresses) {
   EXPECT_EQ(answer.response.node_endpoints[0].port, 7008);
 }
 
+// Larger than what the connection takes in one piece.
+TEST_F(SessionTest, ALongAnswerPassesWhileItStillComes) {
+  std::promise<void> mapped;
+  ports_.Request({8}, [&] { mapped.set_value(); });
+  mapped.get_future().wait();
+  const std::string records(5 * PassThrough::kPieceBytes / 2, 'r');
+  Send(kafka::FetchRequest(), 17, 1);
+  auto request = witness_.Take();
+  kafka::FetchResponse fetched{.session_id = 5};
+  fetched.responses.push_back({.partitions = {{.partition_index = 3, .records = records}}});
+  fetched.node_endpoints.push_back({.node_id = 8, .host = "secret.example.com", .port = 1});
+  const base::Buffer whole = kafka::EncodeResponse(fetched, 17, 1);
+  const size_t half = whole.size() / 2;
+  std::vector<base::Buffer> part;
+  part.push_back(base::Buffer::Copy(whole.view().substr(0, half)));
+  request.reply.SendPart(std::move(part));
+  // The rest is not there yet.
+  const std::string length = client_->Read(4);
+  EXPECT_EQ(length, whole.view().substr(0, 4));
+  std::string frame = client_->Read(PassThrough::kPieceBytes);
+  request.reply.Send([&] {
+    std::vector<base::Buffer> rest;
+    rest.push_back(base::Buffer::Copy(whole.view().substr(half)));
+    return rest;
+  }());
+  frame += client_->Read(whole.size() - length.size() - frame.size());
+  const auto answer = kafka::DecodeResponse<kafka::FetchResponse>(frame, 17);
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(answer->responses.at(0).partitions.at(0).records, records);
+  ASSERT_EQ(answer->node_endpoints.size(), 1);
+  EXPECT_EQ(answer->node_endpoints[0].host, "127.0.0.1");
+  EXPECT_EQ(answer->node_endpoints[0].port, 7008);
+
+  // And nothing of it is left in the way.
+  Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, 2);
+  request = witness_.Take();
+  request.reply.Send(kafka::EncodeResponse(kafka::HeartbeatResponse(), 3, 2));
+  EXPECT_EQ(Read<kafka::HeartbeatResponse>(3).correlation_id, 2);
+}
+
+TEST_F(SessionTest, ALongAnswerWaitsForThoseBeforeIt) {
+  const std::string records(3 * PassThrough::kPieceBytes, 'r');
+  Send(Produce(Batch()), 11, 1);
+  Send(kafka::FetchRequest(), 12, 2);
+  auto request = witness_.Take();
+  kafka::FetchResponse fetched;
+  fetched.responses.push_back({.topic = "t", .partitions = {{.records = records}}});
+  request.reply.Send(kafka::EncodeResponse(fetched, 12, 2));
+  sink_.Complete(7);
+  EXPECT_EQ(Read<kafka::ProduceResponse>(11).correlation_id, 1);
+  const auto answer = Read<kafka::FetchResponse>(12);
+  EXPECT_EQ(answer.correlation_id, 2);
+  EXPECT_EQ(answer.response.responses.at(0).partitions.at(0).records, records);
+}
+
+TEST_F(SessionTest, ALongAnswerThatBreaksOffCostsTheClientItsConnection) {
+  Send(kafka::FetchRequest(), 12, 1);
+  auto request = witness_.Take();
+  kafka::FetchResponse fetched;
+  const std::string records(3 * PassThrough::kPieceBytes, 'r');
+  fetched.responses.push_back({.topic = "t", .partitions = {{.records = records}}});
+  const base::Buffer whole = kafka::EncodeResponse(fetched, 12, 1);
+  std::vector<base::Buffer> part;
+  part.push_back(base::Buffer::Copy(whole.view().substr(0, whole.size() / 2)));
+  request.reply.SendPart(std::move(part));
+  request.reply.Close("the test says so");
+  const std::string got = client_->Read(whole.size());
+  EXPECT_LT(got.size(), whole.size());
+  EXPECT_EQ(got, whole.view().substr(0, got.size()));
+  EXPECT_TRUE(client_->AtEnd());
+}
+
 TEST_F(ImpatientSessionTest, ASilentTierCostsTheClientItsConnectionInTime) {
   Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, 1);
   auto ignored = witness_.Take();
