@@ -100,7 +100,7 @@ class FramedServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
            std::to_string(shared_->options.connections_max) + " are open, which is the limit");
       return true;
     }
-    socket.SetOptions();
+    socket.SetOptions(address);
     ServerWorker* const worker = workers_[next_worker_++ % workers_.size()].get();
     worker->loop().Post([worker, address, moved = std::move(socket)]() mutable {
       worker->Adopt(std::move(moved), address);

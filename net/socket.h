@@ -63,8 +63,9 @@ class Socket {
   // Gives the descriptor away.
   [[nodiscard]] int Release() { return std::exchange(fd_, -1); }
 
-  // Small frames leave at once, and a peer that vanished is found by the kernel.
-  void SetOptions();
+  // Small frames leave at once, on the loopback interface without pacing, and a peer that vanished
+  // is found by the kernel.
+  void SetOptions(const SocketAddress& peer);
   // The pending error of the socket, which it forgets.
   [[nodiscard]] int TakeError();
   [[nodiscard]] SocketAddress LocalAddress() const;
