@@ -2,15 +2,23 @@
 //
 //   holdfast_bench fetch --direct HOST:PORT --through HOST:PORT --topic T
 //
-// Slices of both alternate. `bulk` reads the topic's partition 0 in large pieces, over and over;
-// `small` asks for one batch at a time, for the time that one answer takes.
+// Slices of both alternate, and of a third: a relay that does nothing but read and write, which is
+// what any process between client and broker costs on this machine at least. `bulk` reads the
+// topic's partition 0 in pieces of 4 MiB, over and over; `batch` asks for one batch at a time.
 #include "bench/fetch.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "bench/client.h"
@@ -63,6 +71,59 @@ class Reader {
   int64_t offset_ = 0;
 };
 
+// One connection, copied in both directions by a thread of its own.
+class Relay {
+ public:
+  explicit Relay(const std::string& to) : tier_(Connect(to)) {
+    const int listener = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in at{.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof at;
+    auto* const name = reinterpret_cast<sockaddr*>(&at);
+    if (bind(listener, name, size) != 0 || listen(listener, 1) != 0 ||
+        getsockname(listener, name, &size) != 0) {
+      Die("cannot listen on the loopback interface");
+    }
+    address_ = "127.0.0.1:" + std::to_string(ntohs(at.sin_port));
+    thread_ = std::thread([this, listener] {
+      const int client = accept(listener, nullptr, nullptr);
+      close(listener);
+      const int on = 1;
+      setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      Copy(client);
+      shutdown(client, SHUT_RDWR);
+      close(client);
+    });
+  }
+  ~Relay() {
+    shutdown(tier_, SHUT_RDWR);
+    thread_.join();
+    close(tier_);
+  }
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+
+  [[nodiscard]] const std::string& address() const { return address_; }
+
+ private:
+  void Copy(int client) {
+    constexpr size_t kBytes = size_t{1} << 20;
+    const auto space = std::make_unique_for_overwrite<char[]>(kBytes);
+    std::array<pollfd, 2> ends{{{.fd = client, .events = POLLIN}, {.fd = tier_, .events = POLLIN}}};
+    while (poll(ends.data(), ends.size(), -1) > 0) {
+      for (size_t i = 0; i < ends.size(); ++i) {
+        if (ends[i].revents == 0) continue;
+        const ssize_t got = recv(ends[i].fd, space.get(), kBytes, 0);
+        if (got <= 0) return;
+        WriteAll(ends[1 - i].fd, {space.get(), static_cast<size_t>(got)});
+      }
+    }
+  }
+
+  const int tier_;
+  std::string address_;
+  std::thread thread_;
+};
+
 Samples RunSlice(Reader& reader, int32_t bytes, double seconds) {
   Samples samples;
   const auto begun = Clock::now();
@@ -76,22 +137,29 @@ Samples RunSlice(Reader& reader, int32_t bytes, double seconds) {
 }
 
 void Run(const Settings& settings) {
+  const Relay relay(settings.direct);
   Reader direct(settings.direct, settings.topic);
+  Reader relayed(relay.address(), settings.topic);
   Reader through(settings.through, settings.topic);
-  Table table("fetch", {"pieces", "direct MB/s", "MB/s", "ratio", "direct p50", "p50 ms",
-                        "direct p99", "p99 ms"});
-  const std::vector<std::pair<std::string, int32_t>> pieces{{"bulk", 4 << 20}, {"small", 1}};
+  Table table("fetch", {"pieces", "direct MB/s", "relay MB/s", "MB/s", "relay ratio", "ratio",
+                        "direct p50", "relay p50", "p50 ms", "direct p99", "p99 ms"});
+  const std::vector<std::pair<std::string, int32_t>> pieces{{"bulk", 4 << 20}, {"batch", 1}};
   for (const auto& [name, bytes] : pieces) {
     Samples beside;
+    Samples bare;
     Samples samples;
     for (int round = 0; round < settings.rounds; ++round) {
       beside.Add(RunSlice(direct, bytes, settings.seconds));
+      bare.Add(RunSlice(relayed, bytes, settings.seconds));
       samples.Add(RunSlice(through, bytes, settings.seconds));
     }
-    table.Add(name, {beside.MegabytesPerSecond(), samples.MegabytesPerSecond(),
-                     samples.MegabytesPerSecond() / beside.MegabytesPerSecond(),
-                     Percentile(beside.commit_ms, 50), Percentile(samples.commit_ms, 50),
-                     Percentile(beside.commit_ms, 99), Percentile(samples.commit_ms, 99)});
+    table.Add(name,
+              {beside.MegabytesPerSecond(), bare.MegabytesPerSecond(), samples.MegabytesPerSecond(),
+               bare.MegabytesPerSecond() / beside.MegabytesPerSecond(),
+               samples.MegabytesPerSecond() / beside.MegabytesPerSecond(),
+               Percentile(beside.commit_ms, 50), Percentile(bare.commit_ms, 50),
+               Percentile(samples.commit_ms, 50), Percentile(beside.commit_ms, 99),
+               Percentile(samples.commit_ms, 99)});
   }
 }
 
