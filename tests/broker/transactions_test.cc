@@ -656,6 +656,38 @@ TEST(TransactionsTest, TransactionsAreKnownAcrossSegmentsAndACrash) {
   EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("good", "open"));
 }
 
+// The next call that flushes fails.
+class FailingFlush {
+ public:
+  FailingFlush() {
+    disk_.OnCall([this](spool::FaultyDisk::Call call, int) {
+      if (failed_ || call != spool::FaultyDisk::Call::kSync) return 0;
+      failed_ = true;
+      return EIO;
+    });
+  }
+  [[nodiscard]] bool failed() const { return failed_; }
+
+ private:
+  spool::FaultyDisk disk_;
+  bool failed_ = false;
+};
+
+TEST(TransactionsTest, AnAbortWhoseCommitFailsHidesNothing) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  Client client(broker, "tx");
+  client.Produce("t", 0, {"a"});
+  {
+    const FailingFlush disk;
+    EXPECT_EQ(client.Abort(), ErrorCode::kCoordinatorNotAvailable);
+    EXPECT_TRUE(disk.failed());
+  }
+  broker.clock().Advance(seconds(10));
+  EXPECT_EQ(client.Commit(), ErrorCode::kNone);
+  EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("a"));
+}
+
 TEST(TransactionsTest, AnEndWhoseCommitFailsHasNotHappened) {
   BrokerFixture broker;
   broker.CreateTopic("t", 1);
@@ -665,15 +697,9 @@ TEST(TransactionsTest, AnEndWhoseCommitFailsHasNotHappened) {
   client.Produce("t", 0, {"a"});
   client.SendOffset("g", "t", 7);
   {
-    spool::FaultyDisk disk;
-    bool failed = false;
-    disk.OnCall([&](spool::FaultyDisk::Call call, int) {
-      if (failed || call != spool::FaultyDisk::Call::kSync) return 0;
-      failed = true;
-      return EIO;
-    });
+    const FailingFlush disk;
     EXPECT_EQ(client.Commit(), ErrorCode::kCoordinatorNotAvailable);
-    EXPECT_TRUE(failed);
+    EXPECT_TRUE(disk.failed());
   }
   EXPECT_THAT(CommittedValues(broker, "t"), IsEmpty());
   EXPECT_EQ(FetchCommitted(broker, "t", 0).aborted_transactions->size(), 1u);
