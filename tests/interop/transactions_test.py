@@ -13,6 +13,7 @@ import time
 
 import apache_kafka
 import relay
+from harness import committed_values as committed
 from harness import produce, wait_for
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -39,28 +40,6 @@ def send(producer, tag, records=2):
     for number in range(records):
         for topic, partition in TOPICS:
             producer.produce(topic, f"{tag} {number}", partition=partition)
-
-
-def committed(address, topic, partition):
-    """What a read_committed consumer sees, up to the last stable offset."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "reader",
-                         "isolation.level": "read_committed", "enable.partition.eof": True,
-                         "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, partition, 0)])
-    values = []
-    deadline = time.monotonic() + 30
-    try:
-        while time.monotonic() < deadline:
-            message = consumer.poll(1)
-            if message is None:
-                continue
-            if message.error() is None:
-                values.append(message.value().decode())
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                return values
-        raise AssertionError(f"no end of {topic}/{partition}")
-    finally:
-        consumer.close()
 
 
 def expected(*tags, records=2):
