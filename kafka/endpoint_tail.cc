@@ -67,7 +67,8 @@ bool FillUp(EndpointTail& tail, size_t bytes, std::string& space) {
   const uint32_t free_tag = tail.unknown_tags.empty() ? 1 : tail.unknown_tags.back().tag + 1;
   space.assign(bytes - size, '\0');
   tail.unknown_tags.emplace_back();
-  // Where the content's length or the number of tags takes a byte more, the tag's own number has to.
+  // Where the content's length or the number of tags takes a byte more, the tag's own number has
+  // to.
   for (const uint32_t tag : {free_tag, std::max(free_tag, kTagsOfOneByte + 1)}) {
     for (size_t content = space.size(); content-- > 0;) {
       tail.unknown_tags.back() = {tag, std::string_view(space).substr(0, content)};

@@ -6,7 +6,8 @@
 //   const base::Buffer end = EncodeEndpointTail(tail);
 //   frame.Truncate(tail.begin);                // `frame`, then `end`, is the changed answer.
 //
-// An answer that is passed on while it still comes is given to an EndpointTailFinder piece by piece.
+// An answer that is passed on while it still comes is given to an EndpointTailFinder piece by
+// piece.
 //
 // The place is found by walking over lengths: no record is looked at, and nothing is copied.
 //

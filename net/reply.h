@@ -3,10 +3,10 @@
 //
 //   void OnFrame(base::Buffer frame, net::Reply reply) override { reply.Send(Handle(frame)); }
 //
-// Answers leave in the order of the requests, whatever the order in which they are given. A long one
-// may be given in parts, which leave as they come once the answers before it have left. An answer
-// to a connection that has gone is dropped. A Reply that is destroyed without an answer is a bug:
-// it is logged and its connection closed, since the client would wait for ever.
+// Answers leave in the order of the requests, whatever the order in which they are given. A long
+// one may be given in parts, which leave as they come once the answers before it have left. An
+// answer to a connection that has gone is dropped. A Reply that is destroyed without an answer is a
+// bug: it is logged and its connection closed, since the client would wait for ever.
 //
 // Ownership: move-only; holds the request's memory reservation until it is answered. Must be gone
 //   before the loop of its connection is (the server may go earlier).

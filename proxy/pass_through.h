@@ -11,10 +11,10 @@
 // Limits: while more than kQueueHigh bytes wait for the tier the client is not read, and while
 //   answers wait for the client the tier is not read. Answers of more than kPieceBytes pass while
 //   they still come, so that a client that fetches 50 MB at a time costs a few pieces of memory;
-//   only those that are made anew with other addresses (metadata, coordinators) are taken whole. A question that the cache can answer waits
-//   FrontDoorOptions::local_answer_after at most; for other answers the tier may keep silent for
-//   answer_within, and for as long as the request itself asks it to wait (proxy/patience.h). Then
-//   the connection counts as lost.
+//   only those that are made anew with other addresses (metadata, coordinators) are taken whole. A
+//   question that the cache can answer waits FrontDoorOptions::local_answer_after at most; for
+//   other answers the tier may keep silent for answer_within, and for as long as the request itself
+//   asks it to wait (proxy/patience.h). Then the connection counts as lost.
 #pragma once
 
 #include <deque>
