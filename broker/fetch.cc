@@ -158,7 +158,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
   std::vector<std::string_view> batches;
   size_t size = 0;
   int64_t offset = request.fetch_offset;
-  for (bool full = false; !full && offset < end;) {
+  for (bool full = false; !full && offset < end && (size == 0 || size < limit);) {
     auto lease = ReadFrom(partition, offset, limit - size);
     if (!lease && size == 0) {
       // Trimmed meanwhile, or the disk does not answer.
