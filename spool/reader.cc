@@ -48,10 +48,21 @@ std::string Where(StreamId stream, int64_t offset) {
   return "stream " + std::to_string(stream.value()) + ", offset " + std::to_string(offset);
 }
 
-// The place's frame, if it is sound and says the same as the index.
+struct FoundFrame {
+  uint32_t number;
+  FrameView view;
+};
+
+// The place's frame, if it is sound and says the same as the index. Most often it is that of the
+// place before, which is kept in `last`.
 base::Result<FrameView> FindFrame(SegmentFile& file, const lmdb::ReadTransaction& transaction,
-                                  StreamId stream, const Place& place) {
-  HF_ASSIGN_OR_RETURN(const FrameView frame, file.Frame(transaction, place.frame));
+                                  StreamId stream, const Place& place,
+                                  std::optional<FoundFrame>* last) {
+  if (!*last || (*last)->number != place.frame) {
+    HF_ASSIGN_OR_RETURN(const FrameView found, file.Frame(transaction, place.frame));
+    last->emplace(FoundFrame{place.frame, found});
+  }
+  const FrameView& frame = (*last)->view;
   if (place.line < frame.entry_count()) {
     const EntryInfo info = frame.info(place.line);
     if (info.stream == stream && info.base_offset == place.base_offset) return frame;
@@ -101,6 +112,7 @@ base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64
                                      size_t max_bytes) {
   size_t bytes = 0;
   std::vector<Place> places;
+  std::optional<FoundFrame> last;
   for (;;) {
     places.clear();
     HF_RETURN_IF_ERROR(catalog_.FindPlaces(*lease.hold->segment, *lease.file, *lease.transaction,
@@ -108,15 +120,15 @@ base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64
     for (const Place& place : places) {
       if (!lease.entries.empty() && place.base_offset < from) continue;  // Had that one.
       const base::Result<FrameView> frame =
-          FindFrame(*lease.file, *lease.transaction, stream, place);
+          FindFrame(*lease.file, *lease.transaction, stream, place, &last);
       if (!frame) return {};
       // The next entry begins where the last one ended, unless one between is lost.
       const EntryInfo info = frame->info(place.line);
       if (place.base_offset > from || info.end_offset() <= from) return {};
       bytes += info.bytes;
       if (bytes > max_bytes && !lease.entries.empty()) return {};
-      const base::Result<EntryView> entry =
-          frame->entry(place.line, lease.file->key(), &lease.plain.emplace_back());
+      std::string* const plain = frame->sealed() ? &lease.plain.emplace_back() : nullptr;
+      const base::Result<EntryView> entry = frame->entry(place.line, lease.file->key(), plain);
       if (!entry) {
         store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
         return {};
@@ -169,6 +181,7 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& leas
                                                               int64_t from,
                                                               int64_t timestamp_ms_min) {
   std::vector<Place> places;
+  std::optional<FoundFrame> last;
   int64_t next = from;
   for (;;) {
     places.clear();
@@ -176,7 +189,7 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& leas
                                            stream, next, kPlacesAtOnce, &places));
     for (const Place& place : places) {
       if (place.max_timestamp_ms < timestamp_ms_min) continue;
-      const auto frame = FindFrame(*lease.file, *lease.transaction, stream, place);
+      const auto frame = FindFrame(*lease.file, *lease.transaction, stream, place, &last);
       if (!frame || frame->info(place.line).end_offset() <= from) continue;
       std::string plain;
       if (const auto entry = frame->entry(place.line, lease.file->key(), &plain); entry)
