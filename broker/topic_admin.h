@@ -1,5 +1,7 @@
-// CreateTopics, DeleteTopics, CreatePartitions and DeleteRecords, and the topics that come into
-// being when they are first asked for.
+// CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords, AlterConfigs and
+// IncrementalAlterConfigs, and the topics that come into being when they are first asked for.
+//
+// The broker's own settings come from its file: changes of them are refused.
 //
 // Ownership: context, catalog reader and submitter outlive it, and it lives until the spool has
 //   completed all operations.
@@ -15,10 +17,12 @@
 #include "broker/context.h"
 #include "broker/submitter.h"
 #include "broker/topic_changes.h"
+#include "kafka/api/alter_configs.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
+#include "kafka/api/incremental_alter_configs.h"
 #include "kafka/dispatch.h"
 
 namespace holdfast::broker {
@@ -34,6 +38,8 @@ class TopicAdmin {
   void Handle(kafka::Call<kafka::DeleteTopicsRequest> call);
   void Handle(kafka::Call<kafka::CreatePartitionsRequest> call);
   void Handle(kafka::Call<kafka::DeleteRecordsRequest> call);
+  void Handle(kafka::Call<kafka::AlterConfigsRequest> call);
+  void Handle(kafka::Call<kafka::IncrementalAlterConfigsRequest> call);
 
   // Makes topics with the broker's own settings. `done` runs on the loop, when the catalog reader
   // shows them; those that could not be made are missing from it.
@@ -47,6 +53,12 @@ class TopicAdmin {
   TopicOutcome CheckCreation(const CreatableTopic& request, NewTopic* topic) const;
   TopicOutcome CheckGrowth(const kafka::CreatePartitionsRequest::CreatePartitionsTopic& request,
                            Growth* growth) const;
+
+  template <class Request>
+  void Alter(kafka::Call<Request> call);
+  // For either request; the resource is named once in it.
+  template <class Resource>
+  TopicOutcome CheckAlteration(const Resource& resource, Alteration* alteration) const;
 
   Context& context_;
   CatalogReader& catalog_;

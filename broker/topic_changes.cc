@@ -217,7 +217,69 @@ class Growing final : public TopicChange {
   std::vector<Grown> grown_;
 };
 
+class Altering final : public TopicChange {
+ public:
+  Altering(Log& log, std::vector<Alteration> alterations, TopicsDone done)
+      : TopicChange(log, alterations.size(), std::move(done)),
+        alterations_(std::move(alterations)) {}
+
+  void Apply(spool::Transaction& transaction) override {
+    altered_.clear();
+    for (size_t i = 0; i < alterations_.size(); ++i) {
+      outcomes_[i] = ApplyOne(transaction, alterations_[i]);
+    }
+  }
+
+  void Publish() override {
+    auto topics = std::make_shared<Topics>(*log_.catalog().Get());
+    for (auto& [id, config] : altered_) {
+      const Topic* before = topics->Find(id);
+      if (before == nullptr) continue;  // Deleted by an operation of the same commit.
+      auto topic = std::make_shared<Topic>(*before);
+      topic->config = std::move(config);
+      topics->Put(std::move(topic));
+    }
+    log_.catalog().Publish(std::move(topics));
+  }
+
+ private:
+  // From what is stored, not from the catalog: an alteration before this one may not show there.
+  TopicOutcome ApplyOne(spool::Transaction& transaction, const Alteration& alteration) {
+    const std::string key = TopicKey(alteration.topic);
+    const auto stored = transaction.Get(key);
+    if (!stored) {
+      return {ErrorCode::kUnknownTopicOrPartition,
+              "This server does not host this topic-partition."};
+    }
+    const std::string bytes(*stored);  // The view ends with the next change of state.
+    auto record = ParseTopic(bytes);
+    if (!record) return {ErrorCode::kUnknownServerError, record.error().message};
+    TopicConfig before;
+    for (const auto& config : record->configs) {
+      if (auto set = before.Set(config.name, config.value); !set) {
+        return {ErrorCode::kUnknownServerError, std::move(set).error().message};
+      }
+    }
+    auto config = Altered(before, alteration);
+    if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
+    record->configs.clear();
+    for (const auto& [name, value] : config->overrides()) {
+      record->configs.push_back({name, value, {}});
+    }
+    transaction.Put(key, Encode(*record));
+    altered_.emplace_back(alteration.topic, *std::move(config));
+    return {};
+  }
+
+  std::vector<Alteration> alterations_;
+  std::vector<std::pair<kafka::Uuid, TopicConfig>> altered_;
+};
+
 }  // namespace
+
+base::Result<TopicConfig> Altered(const TopicConfig& config, const Alteration& alteration) {
+  return (alteration.replaces ? TopicConfig() : config).Altered(alteration.changes);
+}
 
 std::unique_ptr<spool::Operation> CreateTopics(Log& log, std::vector<NewTopic> topics,
                                                TopicsDone done) {
@@ -232,6 +294,11 @@ std::unique_ptr<spool::Operation> DeleteTopics(Log& log, std::vector<kafka::Uuid
 std::unique_ptr<spool::Operation> GrowTopics(Log& log, std::vector<Growth> growths,
                                              TopicsDone done) {
   return std::make_unique<Growing>(log, std::move(growths), std::move(done));
+}
+
+std::unique_ptr<spool::Operation> AlterTopics(Log& log, std::vector<Alteration> alterations,
+                                              TopicsDone done) {
+  return std::make_unique<Altering>(log, std::move(alterations), std::move(done));
 }
 
 }  // namespace holdfast::broker

@@ -1,4 +1,4 @@
-// Topics made, deleted and grown: spool operations, so that each is durable before anybody hears of
+// Topics made, deleted, grown and given other settings: spool operations, so that each is durable before anybody hears of
 // it, and two that contradict each other are put in order.
 //
 // Threads: made anywhere; everything else on the writer, where `done` runs, too. After it the
@@ -52,6 +52,15 @@ struct TopicOutcome {
   std::string message;
 };
 
+struct Alteration {
+  kafka::Uuid topic;
+  bool replaces = false;  // What was set before is forgotten.
+  std::vector<ConfigChange> changes;
+};
+
+// What the alteration makes of a topic's settings.
+base::Result<TopicConfig> Altered(const TopicConfig& config, const Alteration& alteration);
+
 // One outcome for each topic named, in their order.
 using TopicsDone = base::UniqueFunction<void(std::vector<TopicOutcome>)>;
 
@@ -61,5 +70,7 @@ std::unique_ptr<spool::Operation> DeleteTopics(Log& log, std::vector<kafka::Uuid
                                                TopicsDone done);
 std::unique_ptr<spool::Operation> GrowTopics(Log& log, std::vector<Growth> growths,
                                              TopicsDone done);
+std::unique_ptr<spool::Operation> AlterTopics(Log& log, std::vector<Alteration> alterations,
+                                              TopicsDone done);
 
 }  // namespace holdfast::broker

@@ -69,6 +69,12 @@ int64_t NumberOr(std::string_view text, int64_t otherwise) {
   return ParseNumber<int64_t>(text).value_or(otherwise);
 }
 
+// Null if there is none.
+const ConfigDefinition* FindDefinition(std::string_view name) {
+  const auto found = std::ranges::lower_bound(kDefinitions, name, {}, &ConfigDefinition::name);
+  return found == kDefinitions.end() || found->name != name ? nullptr : &*found;
+}
+
 // Whether `item` stands in `list`, whose items are separated by commas.
 bool ListHas(std::string_view list, std::string_view item) {
   while (!list.empty()) {
@@ -86,6 +92,31 @@ bool AllAllowed(std::string_view items, std::string_view allowed) {
     items.remove_prefix(std::min(comma + 1, items.size()));
   }
   return true;
+}
+
+// Appends to `list` those of `items` that are not in it, and not in `without`.
+void Append(std::string_view items, std::string_view without, std::string* list) {
+  while (!items.empty()) {
+    const size_t comma = std::min(items.find(','), items.size());
+    const std::string_view item = items.substr(0, comma);
+    items.remove_prefix(std::min(comma + 1, items.size()));
+    if (item.empty() || ListHas(*list, item) || ListHas(without, item)) continue;
+    if (!list->empty()) *list += ',';
+    *list += item;
+  }
+}
+
+std::string Joined(std::string_view list, std::string_view items) {
+  std::string joined;
+  Append(list, {}, &joined);
+  Append(items, {}, &joined);
+  return joined;
+}
+
+std::string Without(std::string_view list, std::string_view items) {
+  std::string rest;
+  Append(list, items, &rest);
+  return rest;
 }
 
 bool Fits(const ConfigDefinition& definition, std::string_view value) {
@@ -135,9 +166,35 @@ std::string Refusal(const ConfigDefinition& definition, std::string_view value) 
 
 std::span<const ConfigDefinition> TopicConfigDefinitions() { return kDefinitions; }
 
+Result<TopicConfig> TopicConfig::Altered(std::span<const ConfigChange> changes) const {
+  auto values = overrides_;
+  for (const ConfigChange& change : changes) {
+    if (change.operation == ConfigOperation::kDelete) {
+      values.erase(change.name);
+      continue;
+    }
+    std::string value = change.value;
+    if (change.operation != ConfigOperation::kSet) {
+      const ConfigDefinition* definition = FindDefinition(change.name);
+      if (definition == nullptr || definition->type != ConfigType::kList) {
+        return Unexpected(Code::kInvalid, "Cannot append to or subtract from " +
+                                              Quote(change.name) + ": its type is not a list");
+      }
+      const auto set = values.find(change.name);
+      const std::string_view before = set == values.end() ? definition->default_value : set->second;
+      value = change.operation == ConfigOperation::kAppend ? Joined(before, change.value)
+                                                           : Without(before, change.value);
+    }
+    values.insert_or_assign(change.name, std::move(value));
+  }
+  TopicConfig altered;
+  for (const auto& [name, value] : values) HF_RETURN_IF_ERROR(altered.Set(name, value));
+  return altered;
+}
+
 Result<> TopicConfig::Set(std::string_view name, std::string_view value) {
-  const auto found = std::ranges::lower_bound(kDefinitions, name, {}, &ConfigDefinition::name);
-  if (found == kDefinitions.end() || found->name != name) {
+  const ConfigDefinition* found = FindDefinition(name);
+  if (found == nullptr) {
     return Unexpected(Code::kInvalid, "Unknown topic config name: " + Quote(name));
   }
   if (!Fits(*found, value)) return Unexpected(Code::kInvalid, Refusal(*found, value));

@@ -41,10 +41,23 @@ struct ConfigDefinition {
 // By name.
 std::span<const ConfigDefinition> TopicConfigDefinitions();
 
+// As IncrementalAlterConfigs numbers them.
+enum class ConfigOperation : int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };
+
+struct ConfigChange {
+  std::string name;
+  ConfigOperation operation = ConfigOperation::kSet;
+  std::string value;  // kAppend and kSubtract: items, separated by commas. kDelete: nothing.
+};
+
 class TopicConfig {
  public:
   // kInvalid: no such name, or no value for it; the message is for the client.
   base::Result<> Set(std::string_view name, std::string_view value);
+
+  // What it is after the changes. kInvalid as for Set; also for kAppend and kSubtract to what is not
+  // a list.
+  [[nodiscard]] base::Result<TopicConfig> Altered(std::span<const ConfigChange> changes) const;
 
   // What was set, by name.
   [[nodiscard]] const std::map<std::string, std::string, std::less<>>& overrides() const {

@@ -88,6 +88,10 @@ class Worker {
   void Route(kafka::Call<kafka::DeleteRecordsRequest> call) {
     topic_admin_.Handle(std::move(call));
   }
+  void Route(kafka::Call<kafka::AlterConfigsRequest> call) { topic_admin_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::IncrementalAlterConfigsRequest> call) {
+    topic_admin_.Handle(std::move(call));
+  }
   void Route(kafka::Call<kafka::InitProducerIdRequest> call);
   void Route(kafka::Call<kafka::DescribeProducersRequest> call);
   // All others are a coordinator's.

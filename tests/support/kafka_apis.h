@@ -3,6 +3,7 @@
 
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
+#include "kafka/api/alter_configs.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
@@ -20,6 +21,7 @@
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/get_telemetry_subscriptions.h"
 #include "kafka/api/heartbeat.h"
+#include "kafka/api/incremental_alter_configs.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/join_group.h"
 #include "kafka/api/leave_group.h"
@@ -45,15 +47,15 @@ template <class... Requests>
 struct Apis {};
 
 using AllApis =
-    Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
+    Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
          CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
          DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
          DescribeProducersRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
          EndTxnRequest, FetchRequest, FindCoordinatorRequest, GetTelemetrySubscriptionsRequest,
-         HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-         ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
-         OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-         ProduceRequest, PushTelemetryRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
-         SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest>;
+         HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+         LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest,
+         MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+         OffsetForLeaderEpochRequest, ProduceRequest, PushTelemetryRequest, SaslAuthenticateRequest,
+         SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest>;
 
 }  // namespace holdfast::kafka

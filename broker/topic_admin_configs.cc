@@ -1,0 +1,165 @@
+// AlterConfigs and IncrementalAlterConfigs, of TopicAdmin.
+#include <map>
+#include <set>
+
+#include "broker/topic_admin.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::Call;
+using kafka::ErrorCode;
+
+// As Kafka numbers them.
+constexpr int8_t kTopicResource = 2;
+constexpr int8_t kBrokerResource = 4;
+constexpr int8_t kClientMetricsResource = 16;
+constexpr int8_t kGroupResource = 32;
+
+template <class Resource>
+TopicOutcome ReadChanges(const Resource& resource, std::vector<ConfigChange>* changes) {
+  std::set<std::string_view> names;
+  for (const auto& config : resource.configs) {
+    if (!names.insert(config.name).second) {
+      return {ErrorCode::kInvalidRequest, "Error due to duplicate config keys"};
+    }
+    ConfigChange change{std::string(config.name), ConfigOperation::kSet, {}};
+    if constexpr (requires { config.config_operation; }) {
+      if (config.config_operation < 0 ||
+          config.config_operation > static_cast<int8_t>(ConfigOperation::kSubtract)) {
+        return {ErrorCode::kInvalidRequest,
+                "Unknown operation type " + std::to_string(config.config_operation)};
+      }
+      change.operation = static_cast<ConfigOperation>(config.config_operation);
+    }
+    if (change.operation != ConfigOperation::kDelete) {
+      if (!config.value) {
+        return {ErrorCode::kInvalidRequest,
+                "Null value not supported for : " + std::string(config.name)};
+      }
+      change.value = *config.value;
+    }
+    changes->push_back(std::move(change));
+  }
+  return {};
+}
+
+std::string NamesOf(const std::vector<ConfigChange>& changes) {
+  std::string names;
+  for (const ConfigChange& change : changes) {
+    if (!names.empty()) names += ',';
+    names += change.name;
+  }
+  return names;
+}
+
+}  // namespace
+
+template <class Resource>
+TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* alteration) const {
+  if (auto read = ReadChanges(resource, &alteration->changes); read.error != ErrorCode::kNone) {
+    return read;
+  }
+  const std::vector<ConfigChange>& changes = alteration->changes;
+  switch (resource.resource_type) {
+    case kTopicResource: {
+      if (!ValidTopicName(resource.resource_name)) {
+        return {ErrorCode::kInvalidTopicException,
+                "Topic names have 1 to 249 characters of [a-zA-Z0-9._-]"};
+      }
+      const Topic* topic = catalog_.topics().Find(resource.resource_name);
+      if (topic == nullptr) {
+        return {ErrorCode::kUnknownTopicOrPartition,
+                "The topic '" + std::string(resource.resource_name) + "' does not exist."};
+      }
+      alteration->topic = topic->id;
+      const auto config = Altered(topic->config, *alteration);
+      return config ? TopicOutcome()
+                    : TopicOutcome{ErrorCode::kInvalidConfig, config.error().message};
+    }
+    case kBrokerResource: {
+      const std::string id = std::to_string(context_.options.node_id);
+      if (!resource.resource_name.empty() && resource.resource_name != id) {
+        return {ErrorCode::kInvalidRequest, "Unexpected broker id, expected " + id +
+                                                " or empty string, but received " +
+                                                std::string(resource.resource_name)};
+      }
+      if (changes.empty()) return {};
+      return {ErrorCode::kInvalidRequest,
+              "Cannot update these configs dynamically: " + NamesOf(changes) +
+                  "; they come from the broker's configuration file"};
+    }
+    case kClientMetricsResource:
+    case kGroupResource:
+      // None of their settings is known here, so none can be set; and there is none to delete.
+      for (const ConfigChange& change : changes) {
+        if (change.operation == ConfigOperation::kDelete) continue;
+        return {
+            ErrorCode::kInvalidConfig,
+            "Unknown " +
+                std::string(resource.resource_type == kGroupResource ? "group" : "client metrics") +
+                " config name: " + change.name};
+      }
+      return {};
+    default:
+      return {ErrorCode::kInvalidRequest, "Settings of resource type " +
+                                              std::to_string(resource.resource_type) +
+                                              " cannot be changed: only topics' (2) can"};
+  }
+}
+
+template <class Request>
+void TopicAdmin::Alter(Call<Request> call) {
+  using Response = typename Request::Response;
+  const Request& request = call.request;
+  auto response = std::make_shared<Response>();
+  std::map<std::pair<int8_t, std::string_view>, int> named;
+  for (const auto& resource : request.resources) {
+    ++named[{resource.resource_type, resource.resource_name}];
+  }
+  std::vector<Alteration> wanted;
+  std::vector<size_t> places;  // In the response, of each one wanted.
+  for (const auto& resource : request.resources) {
+    Alteration alteration;
+    alteration.replaces = std::is_same_v<Request, kafka::AlterConfigsRequest>;
+    TopicOutcome outcome =
+        named[{resource.resource_type, resource.resource_name}] > 1
+            ? TopicOutcome{ErrorCode::kInvalidRequest, "Each resource must appear at most once."}
+            : CheckAlteration(resource, &alteration);
+    auto& out = response->responses.emplace_back();
+    out.resource_type = resource.resource_type;
+    out.resource_name = resource.resource_name;
+    out.error_code = outcome.error;
+    if (outcome.error != ErrorCode::kNone) {
+      out.error_message = response->strings.Keep(std::move(outcome.message));
+    } else if (resource.resource_type == kTopicResource && !request.validate_only) {
+      places.push_back(response->responses.size() - 1);
+      wanted.push_back(std::move(alteration));
+    }
+  }
+  if (wanted.empty()) return call.Respond(*response);
+
+  submitter_.Submit(
+      AlterTopics(*context_.log, std::move(wanted),
+                  [this, response, places = std::move(places),
+                   call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
+                    loop_.Post([response, places = std::move(places),
+                                outcomes = std::move(outcomes), call = std::move(call)]() mutable {
+                      for (size_t i = 0; i < outcomes.size(); ++i) {
+                        auto& out = response->responses[places[i]];
+                        out.error_code = outcomes[i].error;
+                        if (outcomes[i].error != ErrorCode::kNone) {
+                          out.error_message = outcomes[i].message;
+                        }
+                      }
+                      call.Respond(*response);
+                    });
+                  }));
+}
+
+void TopicAdmin::Handle(Call<kafka::AlterConfigsRequest> call) { Alter(std::move(call)); }
+void TopicAdmin::Handle(Call<kafka::IncrementalAlterConfigsRequest> call) {
+  Alter(std::move(call));
+}
+
+}  // namespace holdfast::broker
