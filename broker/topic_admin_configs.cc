@@ -63,6 +63,9 @@ TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* a
   const std::vector<ConfigChange>& changes = alteration->changes;
   switch (resource.resource_type) {
     case kTopicResource: {
+      if (resource.resource_name.empty()) {
+        return {ErrorCode::kInvalidRequest, "Default topic resources are not allowed."};
+      }
       if (!ValidTopicName(resource.resource_name)) {
         return {ErrorCode::kInvalidTopicException,
                 "Topic names have 1 to 249 characters of [a-zA-Z0-9._-]"};
@@ -94,11 +97,10 @@ TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* a
       // None of their settings is known here, so none can be set; and there is none to delete.
       for (const ConfigChange& change : changes) {
         if (change.operation == ConfigOperation::kDelete) continue;
-        return {
-            ErrorCode::kInvalidConfig,
-            "Unknown " +
-                std::string(resource.resource_type == kGroupResource ? "group" : "client metrics") +
-                " config name: " + change.name};
+        if (resource.resource_type == kGroupResource) {
+          return {ErrorCode::kInvalidConfig, "Unknown group config name: " + change.name};
+        }
+        return {ErrorCode::kInvalidRequest, "Unknown client metrics configuration: " + change.name};
       }
       return {};
     default:
