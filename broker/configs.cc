@@ -1,6 +1,7 @@
 #include "broker/configs.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 namespace holdfast::broker {
@@ -13,6 +14,10 @@ using Response = kafka::DescribeConfigsResponse;
 constexpr int16_t kTypesSince = 3;
 constexpr int8_t kTopicResource = 2;
 constexpr int8_t kBrokerResource = 4;
+// Known to Kafka; of these there is none here.
+constexpr int8_t kBrokerLoggerResource = 8;
+constexpr int8_t kClientMetricsResource = 16;
+constexpr int8_t kGroupResource = 32;
 
 enum class Source : int8_t { kTopic = 1, kBrokerFile = 4, kDefault = 5 };
 
@@ -132,6 +137,36 @@ Response DescribeConfigs(const Options& options, const Topics& topics, int16_t v
   for (const auto& resource : request.resources) {
     DescribeOne(options, topics, version, request, resource, &response.results.emplace_back(),
                 &response.strings);
+  }
+  return response;
+}
+
+kafka::ListConfigResourcesResponse ListConfigResources(
+    const Options& options, const Topics& topics, int16_t version,
+    const kafka::ListConfigResourcesRequest& request) {
+  constexpr int16_t kTypesGivenSince = 1;  // Before it, only client metrics are asked for.
+  constexpr std::array kKnown{kTopicResource, kBrokerResource, kBrokerLoggerResource,
+                              kClientMetricsResource, kGroupResource};
+  kafka::ListConfigResourcesResponse response;
+  if (version < kTypesGivenSince) return response;
+  const std::vector<int8_t>& types = request.resource_types;
+  for (const int8_t type : types) {
+    if (std::ranges::find(kKnown, type) == kKnown.end()) {
+      response.error_code = ErrorCode::kUnsupportedVersion;
+      return response;
+    }
+  }
+  const auto wanted = [&types](int8_t type) {
+    return types.empty() || std::ranges::find(types, type) != types.end();
+  };
+  if (wanted(kBrokerResource)) {
+    const std::string_view id = response.strings.Keep(std::to_string(options.node_id));
+    response.config_resources.push_back({id, kBrokerResource, {}});
+  }
+  if (wanted(kTopicResource)) {
+    for (const Topic* topic : topics.All()) {
+      response.config_resources.push_back({topic->name, kTopicResource, {}});
+    }
   }
   return response;
 }

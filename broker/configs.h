@@ -1,4 +1,5 @@
-// DescribeConfigs: the settings of topics and of the broker, under Kafka's names.
+// DescribeConfigs and ListConfigResources: the settings of topics and of the broker, under Kafka's
+// names.
 //
 // Threads: plain functions on immutable values.
 #pragma once
@@ -7,12 +8,17 @@
 #include "broker/context.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/describe_configs.h"
+#include "kafka/api/list_config_resources.h"
 
 namespace holdfast::broker {
 
 kafka::DescribeConfigsResponse DescribeConfigs(const Options& options, const Topics& topics,
                                                int16_t version,
                                                const kafka::DescribeConfigsRequest& request);
+
+kafka::ListConfigResourcesResponse ListConfigResources(
+    const Options& options, const Topics& topics, int16_t version,
+    const kafka::ListConfigResourcesRequest& request);
 
 // The settings of a topic for the answer to its creation.
 std::vector<kafka::CreateTopicsResponse::CreatableTopicConfigs> CreatedConfigs(

@@ -31,6 +31,7 @@
 #include "kafka/api/leave_group.h"
 #include "kafka/api/list_groups.h"
 #include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_delete.h"
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/sync_group.h"
 #include "kafka/api/txn_offset_commit.h"
@@ -55,6 +56,7 @@ class Coordinator final : public GroupHost {
   void Handle(kafka::Call<kafka::DeleteGroupsRequest> call);
   void Handle(kafka::Call<kafka::OffsetCommitRequest> call);
   void Handle(kafka::Call<kafka::OffsetFetchRequest> call);
+  void Handle(kafka::Call<kafka::OffsetDeleteRequest> call);
   void Handle(kafka::Call<kafka::TxnOffsetCommitRequest> call);
 
   // It is durable.

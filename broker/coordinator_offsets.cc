@@ -4,6 +4,7 @@
 #include "broker/coordinator.h"
 #include "broker/topic_changes.h"
 #include "kafka/error_map.h"
+#include "kafka/wire.h"
 
 namespace holdfast::broker {
 namespace {
@@ -19,6 +20,23 @@ constexpr int16_t kLeaderEpochSince = 5;
 constexpr int16_t kTopicIdsSince = 10;
 constexpr int16_t kManyGroupsSince = 8;
 constexpr base::Duration kExpiryInterval = std::chrono::minutes(10);
+
+// Whether a member of the group says that it consumes the topic. True also when that cannot be known:
+// while the group has chosen no protocol yet, and if a subscription cannot be read.
+bool IsSubscribed(const GroupRecord& group, std::string_view topic) {
+  for (const MemberRecord& member : group.members) {
+    const auto chosen =
+        std::ranges::find(member.protocols, group.protocol_name, &GroupProtocol::name);
+    if (chosen == member.protocols.end()) return true;
+    kafka::Reader reader(chosen->metadata);
+    int16_t version = 0;
+    std::vector<std::string_view> topics;
+    reader(version);
+    reader(topics);
+    if (!reader.ok() || std::ranges::find(topics, topic) != topics.end()) return true;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -226,6 +244,55 @@ OffsetFetchResponse::OffsetFetchResponseGroup Coordinator::FetchGroup(
     }
   }
   return out;
+}
+
+void Coordinator::Handle(Call<kafka::OffsetDeleteRequest> call) {
+  loop_.AssertInLoop();
+  catalog_.Refresh();
+  const kafka::OffsetDeleteRequest& request = call.request;
+  auto response = std::make_shared<kafka::OffsetDeleteResponse>();
+  const auto found = groups_.find(request.group_id);
+  GroupRecord group;
+  if (!ValidGroupId(request.group_id)) {
+    response->error_code = ErrorCode::kInvalidGroupId;
+  } else if (found == groups_.end()) {
+    response->error_code = ErrorCode::kGroupIdNotFound;
+  } else {
+    group = found->second.group->Describe();
+    // Of other groups nobody knows what their members use.
+    if (!found->second.group->unused() && group.protocol_type != "consumer") {
+      response->error_code = ErrorCode::kNonEmptyGroup;
+    }
+  }
+  if (response->error_code != ErrorCode::kNone) return call.Respond(*response);
+
+  std::vector<std::string> keys;
+  for (const auto& topic_request : request.topics) {
+    auto& topic_out = response->topics.emplace_back();
+    topic_out.name = topic_request.name;
+    const Topic* topic = catalog_.topics().Find(topic_request.name);
+    const bool subscribed = IsSubscribed(group, topic_request.name);
+    for (const auto& asked : topic_request.partitions) {
+      auto& out = topic_out.partitions.emplace_back();
+      out.partition_index = asked.partition_index;
+      const Partition* partition = topic == nullptr ? nullptr : topic->Find(asked.partition_index);
+      if (partition == nullptr) {
+        out.error_code = ErrorCode::kUnknownTopicOrPartition;
+      } else if (subscribed) {
+        out.error_code = ErrorCode::kGroupSubscribedToTopic;
+      } else if (found->second.offsets.erase(partition->id) != 0) {
+        keys.push_back(CommittedOffsetKey({request.group_id, partition->id}));
+      }
+    }
+  }
+  submitter_.Submit(std::make_unique<StateChange>(
+      [keys = std::move(keys)](spool::Transaction& transaction) {
+        for (const std::string& key : keys) transaction.Erase(key);
+      },
+      [this, response, call = std::move(call)](const auto& result) mutable {
+        if (!result) response->error_code = kafka::ToCoordinatorError(result.error().code);
+        loop_.Post([response, call = std::move(call)]() mutable { call.Respond(*response); });
+      }));
 }
 
 void Coordinator::EraseOffsets(const std::string& group_id,

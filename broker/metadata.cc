@@ -1,6 +1,8 @@
 #include "broker/metadata.h"
 
 #include <algorithm>
+#include <chrono>
+#include <set>
 
 #include "net/address.h"
 
@@ -144,6 +146,116 @@ kafka::DescribeClusterResponse MetadataHandler::Handle(
                               .unknown_tags = {}});
   if (request.include_cluster_authorized_operations) {
     response.cluster_authorized_operations = kAllClusterOperations;
+  }
+  return response;
+}
+
+kafka::DescribeTopicPartitionsResponse MetadataHandler::Handle(
+    const kafka::Caller& /*caller*/, const kafka::DescribeTopicPartitionsRequest& request) {
+  kafka::DescribeTopicPartitionsResponse response;
+  const bool all = request.topics.empty();
+  std::set<std::string_view> names;
+  if (all) {
+    for (const Topic* topic : catalog_.topics().All()) names.insert(topic->name);
+  }
+  for (const auto& topic : request.topics) names.insert(topic.name);
+  int32_t first = 0;
+  if (request.cursor) {
+    const std::string_view name = request.cursor->topic_name;
+    first = request.cursor->partition_index;
+    if (first < 0 || (!all && !names.contains(name))) {
+      for (const std::string_view asked : names) {
+        if (all) break;
+        auto& out = response.topics.emplace_back();
+        out.name = asked;
+        out.error_code = ErrorCode::kInvalidRequest;
+      }
+      return response;
+    }
+    names.erase(names.begin(), names.lower_bound(name));
+    // The topic may be gone since the page before this one.
+    if (names.empty() || *names.begin() != name) first = 0;
+  }
+
+  const int32_t node_id = context_.options.node_id;
+  int32_t left = std::clamp(request.response_partition_limit, 1, kPagePartitionsMax);
+  for (const std::string_view name : names) {
+    if (left == 0) {
+      response.next_cursor = {name, 0, {}};
+      break;
+    }
+    auto& out = response.topics.emplace_back();
+    out.name = name;
+    out.topic_authorized_operations = kAllTopicOperations;
+    const Topic* topic = catalog_.topics().Find(name);
+    if (topic == nullptr) {
+      out.error_code = ValidTopicName(name) ? ErrorCode::kUnknownTopicOrPartition
+                                            : ErrorCode::kInvalidTopicException;
+      first = 0;
+      continue;
+    }
+    out.topic_id = topic->id;
+    const auto count = static_cast<int32_t>(topic->partitions.size());
+    int32_t index = first;
+    for (first = 0; index < count && left > 0; ++index, --left) {
+      auto& partition = out.partitions.emplace_back();
+      partition.partition_index = index;
+      partition.leader_id = node_id;
+      partition.leader_epoch = topic->Find(index)->leader_epoch;
+      partition.replica_nodes = {node_id};
+      partition.isr_nodes = {node_id};
+      partition.eligible_leader_replicas.emplace();
+      partition.last_known_elr.emplace();
+    }
+    if (index < count) {
+      response.next_cursor = {name, index, {}};
+      break;
+    }
+  }
+  return response;
+}
+
+kafka::DescribeQuorumResponse MetadataHandler::Handle(const kafka::Caller& caller,
+                                                      const kafka::DescribeQuorumRequest& request) {
+  constexpr std::string_view kLogName = "__cluster_metadata";
+  constexpr int16_t kNodesSince = 2;
+  kafka::DescribeQuorumResponse response;
+  const bool one = request.topics.size() == 1 && request.topics[0].topic_name == kLogName &&
+                   request.topics[0].partitions.size() == 1 &&
+                   request.topics[0].partitions[0].partition_index == 0;
+  for (const auto& topic : request.topics) {
+    auto& topic_out = response.topics.emplace_back();
+    topic_out.topic_name = topic.topic_name;
+    for (const auto& asked : topic.partitions) {
+      auto& out = topic_out.partitions.emplace_back();
+      out.partition_index = asked.partition_index;
+      if (!one) {
+        out.error_code = ErrorCode::kUnknownTopicOrPartition;
+        continue;
+      }
+      const int32_t node_id = context_.options.node_id;
+      const auto now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                              std::chrono::system_clock::now().time_since_epoch())
+                              .count();
+      out.leader_id = node_id;
+      out.leader_epoch = 1;
+      out.high_watermark = static_cast<int64_t>(context_.log->spool().GetStatus().durable.value());
+      out.current_voters.push_back({.replica_id = node_id,
+                                    .replica_directory_id = {},
+                                    .log_end_offset = out.high_watermark,
+                                    .last_fetch_timestamp = now_ms,
+                                    .last_caught_up_timestamp = now_ms,
+                                    .unknown_tags = {}});
+    }
+  }
+  if (one && caller.version >= kNodesSince) {
+    const Address address = AddressFor(caller);
+    auto& node = response.nodes.emplace_back();
+    node.node_id = context_.options.node_id;
+    node.listeners.push_back({"CONTROLLER",
+                              response.strings.Keep(address.host),
+                              static_cast<uint16_t>(address.port),
+                              {}});
   }
   return response;
 }

@@ -1,4 +1,5 @@
-// What there is and where: Metadata, DescribeCluster and FindCoordinator. On one node the answer to
+// What there is and where: Metadata, DescribeTopicPartitions, DescribeCluster, DescribeQuorum and
+// FindCoordinator. On one node the answer to
 // every "where" is this broker, under the address by which the client reached it.
 //
 // Ownership: context, catalog reader and topic admin outlive it.
@@ -11,6 +12,8 @@
 #include "broker/context.h"
 #include "broker/topic_admin.h"
 #include "kafka/api/describe_cluster.h"
+#include "kafka/api/describe_quorum.h"
+#include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/metadata.h"
 #include "kafka/dispatch.h"
@@ -26,10 +29,18 @@ class MetadataHandler {
   void Handle(kafka::Call<kafka::MetadataRequest> call);
   kafka::DescribeClusterResponse Handle(const kafka::Caller& caller,
                                         const kafka::DescribeClusterRequest& request);
+  // Topics in the order of their names, at most kPagePartitionsMax partitions at once.
+  kafka::DescribeTopicPartitionsResponse Handle(
+      const kafka::Caller& caller, const kafka::DescribeTopicPartitionsRequest& request);
+  // The broker is the only voter; its commits stand for the metadata log's offsets.
+  kafka::DescribeQuorumResponse Handle(const kafka::Caller& caller,
+                                       const kafka::DescribeQuorumRequest& request);
   kafka::FindCoordinatorResponse Handle(const kafka::Caller& caller,
                                         const kafka::FindCoordinatorRequest& request);
 
  private:
+  static constexpr int32_t kPagePartitionsMax = 2000;
+
   struct Address {
     std::string host;
     int32_t port;

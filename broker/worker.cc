@@ -3,6 +3,7 @@
 #include "base/endian.h"
 #include "broker/configs.h"
 #include "broker/list_offsets.h"
+#include "broker/replicas.h"
 #include "broker/topic_changes.h"
 #include "kafka/error_map.h"
 
@@ -43,12 +44,19 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::AlterConfigsRequest>(),
     Bind<Worker, kafka::CreatePartitionsRequest>(),
     Bind<Worker, kafka::DeleteGroupsRequest>(),
+    Bind<Worker, kafka::ElectLeadersRequest>(),
     Bind<Worker, kafka::IncrementalAlterConfigsRequest>(),
+    Bind<Worker, kafka::AlterPartitionReassignmentsRequest>(),
+    Bind<Worker, kafka::ListPartitionReassignmentsRequest>(),
+    Bind<Worker, kafka::OffsetDeleteRequest>(),
+    Bind<Worker, kafka::DescribeQuorumRequest>(),
     Bind<Worker, kafka::DescribeClusterRequest>(),
     Bind<Worker, kafka::DescribeProducersRequest>(),
     Bind<Worker, kafka::DescribeTransactionsRequest>(),
     // Version 2 filters by regular expressions.
     Bind<Worker, kafka::ListTransactionsRequest>({.newest = 1}),
+    Bind<Worker, kafka::ListConfigResourcesRequest>(),
+    Bind<Worker, kafka::DescribeTopicPartitionsRequest>(),
 });
 
 void AnswerProducerId(kafka::Call<kafka::InitProducerIdRequest>& call, ErrorCode error,
@@ -138,6 +146,21 @@ kafka::OffsetForLeaderEpochResponse Worker::Handle(
 kafka::DescribeConfigsResponse Worker::Handle(const kafka::Caller& caller,
                                               const kafka::DescribeConfigsRequest& request) {
   return DescribeConfigs(context_.options, catalog_.topics(), caller.version, request);
+}
+
+kafka::ListConfigResourcesResponse Worker::Handle(
+    const kafka::Caller& caller, const kafka::ListConfigResourcesRequest& request) {
+  return ListConfigResources(context_.options, catalog_.topics(), caller.version, request);
+}
+
+kafka::ElectLeadersResponse Worker::Handle(const kafka::Caller& /*caller*/,
+                                           const kafka::ElectLeadersRequest& request) {
+  return ElectLeaders(catalog_.topics(), request);
+}
+
+kafka::AlterPartitionReassignmentsResponse Worker::Handle(
+    const kafka::Caller& /*caller*/, const kafka::AlterPartitionReassignmentsRequest& request) {
+  return AlterPartitionReassignments(context_.options.node_id, catalog_.topics(), request);
 }
 
 void Worker::Route(kafka::Call<kafka::InitProducerIdRequest> call) {

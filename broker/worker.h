@@ -23,9 +23,13 @@
 #include "broker/submitter.h"
 #include "broker/topic_admin.h"
 #include "broker/transaction_coordinator.h"
+#include "kafka/api/alter_partition_reassignments.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_producers.h"
+#include "kafka/api/elect_leaders.h"
+#include "kafka/api/list_config_resources.h"
 #include "kafka/api/list_offsets.h"
+#include "kafka/api/list_partition_reassignments.h"
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/dispatch.h"
 
@@ -67,6 +71,26 @@ class Worker {
                                              const kafka::OffsetForLeaderEpochRequest& request);
   kafka::DescribeConfigsResponse Handle(const kafka::Caller& caller,
                                         const kafka::DescribeConfigsRequest& request);
+  kafka::ListConfigResourcesResponse Handle(const kafka::Caller& caller,
+                                            const kafka::ListConfigResourcesRequest& request);
+  kafka::ElectLeadersResponse Handle(const kafka::Caller& caller,
+                                     const kafka::ElectLeadersRequest& request);
+  kafka::AlterPartitionReassignmentsResponse Handle(
+      const kafka::Caller& caller, const kafka::AlterPartitionReassignmentsRequest& request);
+  // Partitions of one broker have nowhere to move to: none is moving, ever.
+  kafka::ListPartitionReassignmentsResponse Handle(
+      const kafka::Caller& /*caller*/,
+      const kafka::ListPartitionReassignmentsRequest& /*request*/) {
+    return {};
+  }
+  kafka::DescribeQuorumResponse Handle(const kafka::Caller& caller,
+                                       const kafka::DescribeQuorumRequest& request) {
+    return metadata_.Handle(caller, request);
+  }
+  kafka::DescribeTopicPartitionsResponse Handle(
+      const kafka::Caller& caller, const kafka::DescribeTopicPartitionsRequest& request) {
+    return metadata_.Handle(caller, request);
+  }
   kafka::DescribeClusterResponse Handle(const kafka::Caller& caller,
                                         const kafka::DescribeClusterRequest& request) {
     return metadata_.Handle(caller, request);

@@ -1,8 +1,13 @@
+#include "kafka/api/alter_partition_reassignments.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/describe_cluster.h"
+#include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/elect_leaders.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/get_telemetry_subscriptions.h"
+#include "kafka/api/list_config_resources.h"
+#include "kafka/api/list_partition_reassignments.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/push_telemetry.h"
 #include "kafka/codec_templates.h"
@@ -14,6 +19,11 @@ HF_KAFKA_API(Metadata);
 HF_KAFKA_API(DescribeCluster);
 HF_KAFKA_API(FindCoordinator);
 HF_KAFKA_API(DescribeTopicPartitions);
+HF_KAFKA_API(ListConfigResources);
+HF_KAFKA_API(ElectLeaders);
+HF_KAFKA_API(AlterPartitionReassignments);
+HF_KAFKA_API(ListPartitionReassignments);
+HF_KAFKA_API(DescribeQuorum);
 HF_KAFKA_API(GetTelemetrySubscriptions);
 HF_KAFKA_API(PushTelemetry);
 

@@ -18,6 +18,7 @@
 #include "kafka/api/list_offsets.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_delete.h"
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/sync_group.h"
 #include "net/admin_server.h"
@@ -645,6 +646,69 @@ TEST(BrokerTest, GroupMembersGoOnAfterACrash) {
   EXPECT_EQ(described.Get().groups[0].group_state, "Stable");
   EXPECT_EQ(described.Get().groups[0].members[0].member_assignment, "mine");
   EXPECT_EQ(described.Get().groups[0].members[0].client_host, "/10.1.2.3");
+}
+
+kafka::OffsetDeleteRequest MakeOffsetDelete(std::string_view group, std::string_view topic,
+                                            int32_t partition) {
+  kafka::OffsetDeleteRequest request;
+  request.group_id = group;
+  auto& out = request.topics.emplace_back();
+  out.name = topic;
+  out.partitions.push_back({partition});
+  return request;
+}
+
+TEST(BrokerTest, OffsetsAreDeletedForGood) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  broker.Ask(MakeCommit("g", 42), 8);
+  const auto ask = [&](std::string_view group, std::string_view topic, int32_t partition) {
+    return broker.Ask(MakeOffsetDelete(group, topic, partition), 0).Get();
+  };
+  EXPECT_EQ(ask("", "t", 0).error_code, ErrorCode::kInvalidGroupId);
+  EXPECT_EQ(ask("nobody", "t", 0).error_code, ErrorCode::kGroupIdNotFound);
+  const auto error = [&](std::string_view topic, int32_t partition) {
+    const auto response = ask("g", topic, partition);
+    EXPECT_EQ(response.error_code, ErrorCode::kNone);
+    return response.topics.at(0).partitions.at(0).error_code;
+  };
+  EXPECT_EQ(error("other", 0), ErrorCode::kUnknownTopicOrPartition);
+  EXPECT_EQ(error("t", 1), ErrorCode::kUnknownTopicOrPartition);
+  EXPECT_EQ(CommittedOffset(broker, "g"), 42);
+  EXPECT_EQ(error("t", 0), ErrorCode::kNone);
+  EXPECT_EQ(CommittedOffset(broker, "g"), -1);
+  EXPECT_EQ(error("t", 0), ErrorCode::kNone) << "it is gone, as asked";
+  broker.CrashAndRestart();
+  EXPECT_EQ(CommittedOffset(broker, "g"), -1);
+}
+
+TEST(BrokerTest, OffsetsOfTopicsThatAGroupConsumesStay) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  broker.CreateTopic("u", 1);
+  // Version 0, one topic, no user data: as the consumer protocol has it.
+  constexpr std::string_view kSubscription("\0\0\0\0\0\1\0\1t\377\377\377\377", 13);
+  kafka::JoinGroupRequest join = MakeJoin("");
+  join.protocols[0].metadata = kSubscription;
+  join.member_id = broker.Ask(join, 5).Get().member_id;
+  const auto joined = broker.Ask(join, 5);
+  const auto error = [&](std::string_view topic) {
+    const auto response = broker.Ask(MakeOffsetDelete("g", topic, 0), 0).Get();
+    return response.topics.at(0).partitions.at(0).error_code;
+  };
+  EXPECT_EQ(error("u"), ErrorCode::kGroupSubscribedToTopic) << "no protocol is chosen yet";
+  broker.clock().Advance(seconds(3));
+  ASSERT_TRUE(joined.answered());
+  EXPECT_EQ(error("t"), ErrorCode::kGroupSubscribedToTopic);
+  EXPECT_EQ(error("u"), ErrorCode::kNone);
+
+  kafka::JoinGroupRequest connect = MakeJoin("");
+  connect.group_id = "workers";
+  connect.protocol_type = "connect";
+  connect.member_id = broker.Ask(connect, 5).Get().member_id;
+  broker.Ask(connect, 5);
+  EXPECT_EQ(broker.Ask(MakeOffsetDelete("workers", "t", 0), 0).Get().error_code,
+            ErrorCode::kNonEmptyGroup);
 }
 
 TEST(BrokerTest, SessionTimeoutsOutsideTheLimitsAreRefused) {

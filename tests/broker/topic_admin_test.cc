@@ -1,20 +1,30 @@
-// What administrators ask a whole broker for, in frames: settings changed.
+// What administrators ask a whole broker for, in frames: settings changed, topics and resources
+// listed, replicas moved.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "kafka/api/alter_configs.h"
+#include "kafka/api/alter_partition_reassignments.h"
 #include "kafka/api/describe_configs.h"
+#include "kafka/api/describe_quorum.h"
+#include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/elect_leaders.h"
 #include "kafka/api/incremental_alter_configs.h"
+#include "kafka/api/list_config_resources.h"
+#include "kafka/api/list_partition_reassignments.h"
 #include "tests/broker/broker_fixture.h"
 
 namespace holdfast::broker {
 namespace {
 
 using kafka::ErrorCode;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 constexpr int8_t kTopic = 2;
 constexpr int8_t kBroker = 4;
+constexpr int8_t kClientMetrics = 16;
 constexpr int8_t kGroup = 32;
 
 enum Operation : int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };
@@ -117,7 +127,10 @@ TEST_F(AlterConfigsTest, ChangesAreRefusedWithKafkasCodes) {
   EXPECT_EQ(Change("num.io.threads", kSet, "1", kBroker, "0"), ErrorCode::kInvalidRequest);
   EXPECT_THAT(message_, HasSubstr("num.io.threads"));
   EXPECT_EQ(Change("num.io.threads", kSet, "1", kBroker, "5"), ErrorCode::kInvalidRequest);
+  EXPECT_EQ(Change("retention.ms", kSet, "1", kTopic, ""), ErrorCode::kInvalidRequest);
+  EXPECT_EQ(Change("any", kSet, "1", kClientMetrics, "m"), ErrorCode::kInvalidRequest);
   EXPECT_EQ(Change("any", kSet, "1", kGroup, "g"), ErrorCode::kInvalidConfig);
+  EXPECT_EQ(Change("any", kDelete, std::nullopt, kGroup, "g"), ErrorCode::kNone);
   EXPECT_EQ(Change("any", kSet, "1", 77, "x"), ErrorCode::kInvalidRequest);
   EXPECT_EQ(Change("retention.ms", kSet, "1", kTopic, "t", /*validate_only=*/true),
             ErrorCode::kNone);
@@ -159,6 +172,158 @@ TEST_F(AlterConfigsTest, AlterConfigsReplacesAllSettings) {
   EXPECT_EQ(Value("retention.bytes"), "-1 (default)");
   resource.configs[0].value.reset();
   EXPECT_EQ(broker_.Ask(request, 2).Get().responses[0].error_code, ErrorCode::kInvalidRequest);
+}
+
+// --- DescribeTopicPartitions --------------------------------------------------------------------
+
+// "name:partitions" of each topic, "name!code" where it is refused, and where to go on.
+std::string Page(BrokerFixture& broker, std::vector<std::string_view> topics, int32_t limit,
+                 std::optional<kafka::DescribeTopicPartitionsCursor> cursor = std::nullopt) {
+  kafka::DescribeTopicPartitionsRequest request;
+  for (const std::string_view topic : topics) request.topics.push_back({topic, {}});
+  request.response_partition_limit = limit;
+  request.cursor = cursor;
+  const auto pending = broker.Ask(request, 0);
+  const auto response = pending.Get();
+  std::string page;
+  for (const auto& topic : response.topics) {
+    page += std::string(*topic.name);
+    if (topic.error_code != ErrorCode::kNone) {
+      page += "!" + std::string(kafka::ErrorName(topic.error_code)) + " ";
+      continue;
+    }
+    page += ":";
+    for (const auto& partition : topic.partitions) {
+      EXPECT_EQ(partition.leader_id, 0);
+      EXPECT_THAT(partition.isr_nodes, ElementsAre(0));
+      page += std::to_string(partition.partition_index);
+    }
+    page += " ";
+  }
+  if (response.next_cursor) {
+    page += "-> " + std::string(response.next_cursor->topic_name) + "/" +
+            std::to_string(response.next_cursor->partition_index);
+  }
+  return page;
+}
+
+TEST(DescribeTopicPartitionsTest, TopicsAreGivenPageByPageInTheOrderOfTheirNames) {
+  BrokerFixture broker;
+  broker.CreateTopic("b", 3);
+  broker.CreateTopic("a", 2);
+  broker.CreateTopic("c", 1);
+  EXPECT_EQ(Page(broker, {}, 2000), "a:01 b:012 c:0 ");
+  EXPECT_EQ(Page(broker, {}, 0), "a:0 -> a/1") << "one partition at least";
+  EXPECT_EQ(Page(broker, {}, 2), "a:01 -> b/0");
+  EXPECT_EQ(Page(broker, {}, 2, {{"b", 0, {}}}), "b:01 -> b/2");
+  EXPECT_EQ(Page(broker, {}, 2, {{"b", 2, {}}}), "b:2 c:0 ");
+  EXPECT_EQ(Page(broker, {}, 9, {{"aa", 2, {}}}), "b:012 c:0 ") << "the cursor's topic is gone";
+  EXPECT_EQ(Page(broker, {"c", "b"}, 3), "b:012 -> c/0");
+  EXPECT_EQ(Page(broker, {"c", "b"}, 3, {{"c", 0, {}}}), "c:0 ");
+}
+
+TEST(DescribeTopicPartitionsTest, WhatCannotBeDescribedIsRefused) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  EXPECT_EQ(Page(broker, {"t", "u", "v w"}, 10),
+            "t:0 u!UNKNOWN_TOPIC_OR_PARTITION v w!INVALID_TOPIC_EXCEPTION ");
+  EXPECT_EQ(Page(broker, {"t"}, 10, {{"u", 0, {}}}), "t!INVALID_REQUEST ");
+  EXPECT_EQ(Page(broker, {"t"}, 10, {{"t", -1, {}}}), "t!INVALID_REQUEST ");
+}
+
+// --- ListConfigResources ------------------------------------------------------------------------
+
+TEST(ListConfigResourcesTest, TopicsAndTheBrokerHaveSettings) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  const auto list = [&](std::vector<int8_t> types, int16_t version) {
+    kafka::ListConfigResourcesRequest request;
+    request.resource_types = std::move(types);
+    const auto pending = broker.Ask(request, version);
+    std::vector<std::string> names;
+    for (const auto& resource : pending.Get().config_resources) {
+      names.push_back(std::to_string(resource.resource_type) + ":" +
+                      std::string(resource.resource_name));
+    }
+    if (pending.Get().error_code != ErrorCode::kNone) {
+      names.emplace_back(kafka::ErrorName(pending.Get().error_code));
+    }
+    return names;
+  };
+  EXPECT_THAT(list({}, 1), ElementsAre("4:0", "2:t"));
+  EXPECT_THAT(list({kTopic}, 1), ElementsAre("2:t"));
+  EXPECT_THAT(list({kGroup}, 1), IsEmpty());
+  EXPECT_THAT(list({kTopic, 77}, 1), ElementsAre("UNSUPPORTED_VERSION"));
+  EXPECT_THAT(list({}, 0), IsEmpty()) << "version 0 asks for client metrics";
+}
+
+// --- Leaders and replicas -----------------------------------------------------------------------
+
+TEST(ReplicasTest, NoElectionIsNeeded) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  kafka::ElectLeadersRequest request;
+  EXPECT_THAT(broker.Ask(request, 2).Get().replica_election_results, IsEmpty());
+  request.topic_partitions.emplace().push_back({"t", {0, 1}, {}});
+  const auto response = broker.Ask(request, 2).Get();
+  ASSERT_EQ(response.replica_election_results.size(), 1u);
+  const auto& partitions = response.replica_election_results[0].partition_result;
+  ASSERT_EQ(partitions.size(), 2u);
+  EXPECT_EQ(partitions[0].error_code, ErrorCode::kElectionNotNeeded);
+  EXPECT_EQ(partitions[1].error_code, ErrorCode::kUnknownTopicOrPartition);
+  request.election_type = 2;
+  EXPECT_EQ(broker.Ask(request, 2).Get().error_code, ErrorCode::kInvalidRequest);
+}
+
+TEST(ReplicasTest, PartitionsStayWhereTheyAre) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  const auto move = [&](int32_t partition, std::optional<std::vector<int32_t>> replicas) {
+    kafka::AlterPartitionReassignmentsRequest request;
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.push_back({partition, std::move(replicas), {}});
+    const auto pending = broker.Ask(request, 1);
+    const auto answer = pending.Get().responses.at(0).partitions.at(0);
+    EXPECT_EQ(answer.error_message.has_value(), answer.error_code != ErrorCode::kNone);
+    return answer.error_code;
+  };
+  using Ids = std::vector<int32_t>;
+  EXPECT_EQ(move(0, Ids{0}), ErrorCode::kNone);
+  EXPECT_EQ(move(1, Ids{0}), ErrorCode::kUnknownTopicOrPartition);
+  EXPECT_EQ(move(0, Ids{}), ErrorCode::kInvalidReplicaAssignment);
+  EXPECT_EQ(move(0, Ids{1}), ErrorCode::kInvalidReplicaAssignment);
+  EXPECT_EQ(move(0, Ids{0, 0}), ErrorCode::kInvalidReplicaAssignment);
+  EXPECT_EQ(move(0, std::nullopt), ErrorCode::kNoReassignmentInProgress);
+
+  const auto list = broker.Ask(kafka::ListPartitionReassignmentsRequest(), 0).Get();
+  EXPECT_EQ(list.error_code, ErrorCode::kNone);
+  EXPECT_THAT(list.topics, IsEmpty());
+}
+
+TEST(ReplicasTest, TheBrokerIsTheQuorum) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  kafka::DescribeQuorumRequest request;
+  auto& topic = request.topics.emplace_back();
+  topic.topic_name = "__cluster_metadata";
+  topic.partitions.emplace_back();
+  const auto pending = broker.Ask(request, 2);
+  const auto response = pending.Get();
+  ASSERT_EQ(response.topics.at(0).partitions.size(), 1u);
+  const auto& partition = response.topics[0].partitions[0];
+  EXPECT_EQ(partition.error_code, ErrorCode::kNone);
+  EXPECT_EQ(partition.leader_id, 0);
+  EXPECT_GT(partition.high_watermark, 0);
+  ASSERT_EQ(partition.current_voters.size(), 1u);
+  EXPECT_EQ(partition.current_voters[0].log_end_offset, partition.high_watermark);
+  ASSERT_EQ(response.nodes.size(), 1u);
+  EXPECT_EQ(response.nodes[0].listeners.at(0).host, "10.0.0.1");
+  EXPECT_EQ(response.nodes[0].listeners.at(0).port, 9092);
+
+  request.topics[0].topic_name = "t";
+  const auto other = broker.Ask(request, 2).Get();
+  EXPECT_EQ(other.topics.at(0).partitions.at(0).error_code, ErrorCode::kUnknownTopicOrPartition);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/alter_configs.h"
+#include "kafka/api/alter_partition_reassignments.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
@@ -14,8 +15,10 @@
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_producers.h"
+#include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/describe_transactions.h"
+#include "kafka/api/elect_leaders.h"
 #include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
@@ -25,8 +28,10 @@
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/join_group.h"
 #include "kafka/api/leave_group.h"
+#include "kafka/api/list_config_resources.h"
 #include "kafka/api/list_groups.h"
 #include "kafka/api/list_offsets.h"
+#include "kafka/api/list_partition_reassignments.h"
 #include "kafka/api/list_transactions.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/offset_commit.h"
@@ -47,15 +52,18 @@ template <class... Requests>
 struct Apis {};
 
 using AllApis =
-    Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
-         CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
-         DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-         DescribeProducersRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
-         EndTxnRequest, FetchRequest, FindCoordinatorRequest, GetTelemetrySubscriptionsRequest,
-         HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-         LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest,
-         MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-         OffsetForLeaderEpochRequest, ProduceRequest, PushTelemetryRequest, SaslAuthenticateRequest,
-         SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest>;
+    Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest,
+         AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest,
+         CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+         DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+         DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+         DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest,
+         FindCoordinatorRequest, GetTelemetrySubscriptionsRequest, HeartbeatRequest,
+         IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+         ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+         ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest,
+         OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+         ProduceRequest, PushTelemetryRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+         SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest>;
 
 }  // namespace holdfast::kafka

@@ -81,6 +81,7 @@ final class Filler {
       case "bool" -> BooleanNode.valueOf((crc & 1) != 0);
       case "int8" -> ShortNode.valueOf((short) (crc & 0x7f));
       case "int16" -> ShortNode.valueOf((short) (crc & 0x7fff));
+      case "uint16" -> IntNode.valueOf(crc & 0xffff);
       case "int32" -> IntNode.valueOf(crc & 0x7fffffff);
       case "int64" -> LongNode.valueOf(
           ((crc & 0x7fffffffL) << 31) + (crc(new StringBuilder(path).reverse().toString()) & 0x7fffffffL));
