@@ -21,8 +21,8 @@ constexpr int16_t kTopicIdsSince = 10;
 constexpr int16_t kManyGroupsSince = 8;
 constexpr base::Duration kExpiryInterval = std::chrono::minutes(10);
 
-// Whether a member of the group says that it consumes the topic. True also when that cannot be known:
-// while the group has chosen no protocol yet, and if a subscription cannot be read.
+// Whether a member of the group says that it consumes the topic. True also when that cannot be
+// known: while the group has chosen no protocol yet, and if a subscription cannot be read.
 bool IsSubscribed(const GroupRecord& group, std::string_view topic) {
   for (const MemberRecord& member : group.members) {
     const auto chosen =

@@ -8,7 +8,7 @@ namespace {
 using kafka::ErrorCode;
 using Reassignments = kafka::AlterPartitionReassignmentsRequest;
 
-// Puts error and message; no message if the replicas are those that there are.
+// Puts error and message, unless the replicas are the one that there is.
 void Judge(const Topic* topic, int32_t node_id,
            const Reassignments::ReassignableTopic::ReassignablePartition& asked, auto& out) {
   if (topic == nullptr || topic->Find(asked.partition_index) == nullptr) {

@@ -1,6 +1,6 @@
-// ElectLeaders and AlterPartitionReassignments, as a cluster of one node answers them: the broker is
-// the one replica of each partition and leads it, so what asks for that is done already, and
-// everything else refused.
+// ElectLeaders and AlterPartitionReassignments, as a cluster of one node answers them: the broker
+// is the one replica of each partition and leads it, so what asks for that is done already, and
+// everything else is refused.
 //
 // Threads: plain functions on immutable values.
 #pragma once

@@ -1,6 +1,7 @@
 // AlterConfigs and IncrementalAlterConfigs, of TopicAdmin.
 #include <map>
 #include <set>
+#include <type_traits>
 
 #include "broker/topic_admin.h"
 

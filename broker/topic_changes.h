@@ -1,5 +1,5 @@
-// Topics made, deleted, grown and given other settings: spool operations, so that each is durable before anybody hears of
-// it, and two that contradict each other are put in order.
+// Topics made, deleted, grown and given other settings: spool operations, so that each is durable
+// before anybody hears of it, and two that contradict each other are put in order.
 //
 // Threads: made anywhere; everything else on the writer, where `done` runs, too. After it the
 //   catalog shows the change.

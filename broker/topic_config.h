@@ -55,8 +55,8 @@ class TopicConfig {
   // kInvalid: no such name, or no value for it; the message is for the client.
   base::Result<> Set(std::string_view name, std::string_view value);
 
-  // What it is after the changes. kInvalid as for Set; also for kAppend and kSubtract to what is not
-  // a list.
+  // What it is after the changes. kInvalid as for Set; also for kAppend and kSubtract to what is
+  // not a list.
   [[nodiscard]] base::Result<TopicConfig> Altered(std::span<const ConfigChange> changes) const;
 
   // What was set, by name.
