@@ -6,8 +6,9 @@
 // round robin over the partitions) and checks every answer. Slices of it alternate with slices of
 // raw append + fdatasync to a file in DIR, at the size that the server's own commits had in the
 // slice before (from the metrics of its admin port), so that both see the same disk in the same
-// minute. With --half, a further pair of slices runs at half of the measured rate, for the latency
-// figures.
+// minute. With --half, further pairs of slices run at half of the measured rate, for the latency
+// figures: the disk then gets the same requests at the same times, and one append for all that came
+// while it was busy.
 #include "bench/ingest.h"
 
 #include <fcntl.h>
@@ -136,6 +137,7 @@ class Load {
   }
 
   size_t batch_bytes() const { return batch_bytes_; }
+  size_t in_flight_max() const { return connections_.size() * settings_.in_flight; }
 
  private:
   struct Connection {
@@ -248,7 +250,7 @@ class Load {
   std::vector<pollfd> polled_;
 };
 
-// Appends of one size, each followed by fdatasync.
+// Appends, each followed by fdatasync.
 class Disk {
  public:
   explicit Disk(const std::string& directory) : path_(directory + "/raw-append") {
@@ -262,23 +264,15 @@ class Disk {
   Disk(const Disk&) = delete;
   Disk& operator=(const Disk&) = delete;
 
-  // As often as the disk allows, or `rate` times a second.
-  Slice Run(double seconds, double rate, size_t size) {
+  // Of one size, as often as the disk allows.
+  Slice Run(double seconds, size_t size) {
     const std::string block(size, 'x');
     Slice slice;
     const auto start = Clock::now();
     while (Since(start) < seconds) {
-      if (rate != 0 && slice.acks > Since(start) * rate) {
-        poll(nullptr, 0, 1);
-        continue;
-      }
-      const auto before = Clock::now();
-      if (pwrite(fd_, block.data(), size, offset_) != static_cast<ssize_t>(size) ||
-          fdatasync(fd_) != 0) {
-        Die("cannot append to " + path_);
-      }
-      offset_ += static_cast<off_t>(size);
-      slice.latencies.Add(std::chrono::duration<double, std::milli>(Clock::now() - before).count());
+      const double before = Since(start);
+      Append(block);
+      slice.latencies.Add((Since(start) - before) * 1e3);
       ++slice.acks;
     }
     slice.seconds = Since(start);
@@ -286,7 +280,50 @@ class Disk {
     return slice;
   }
 
+  // `rate` requests a second of so many bytes, at most `in_flight_max` of them unanswered: what has
+  // come while the disk was busy is one append, as in a server that costs nothing. A moment in
+  // which the disk does not answer is felt by all requests that fall into it, as they feel it there.
+  Slice RunRequests(double seconds, double rate, size_t size, size_t in_flight_max) {
+    const std::string block(size * in_flight_max, 'x');
+    Slice slice;
+    uint64_t arrived = 0;
+    std::vector<double> sent;  // When each of the next append was sent.
+    const auto due = [&] { return static_cast<double>(arrived) / rate; };
+    const auto start = Clock::now();
+    while (true) {
+      if (sent.empty()) {
+        if (due() >= seconds) break;
+        const double wait = std::max(due() - Since(start), 0.0);
+        const timespec timeout{.tv_sec = 0, .tv_nsec = static_cast<long>(wait * 1e9)};
+        ppoll(nullptr, 0, &timeout, nullptr);
+        sent.push_back(due());
+        ++arrived;
+      }
+      Append(std::string_view(block).substr(0, size * sent.size()));
+      const double now = Since(start);
+      for (const double at : sent) slice.latencies.Add((now - at) * 1e3);
+      slice.acks += static_cast<double>(sent.size());
+      const size_t room = in_flight_max - sent.size();
+      sent.clear();
+      while (due() <= now && due() < seconds && sent.size() < in_flight_max) {
+        sent.push_back(sent.size() < room ? due() : now);
+        ++arrived;
+      }
+    }
+    slice.seconds = Since(start);
+    slice.bytes = slice.acks * static_cast<double>(size);
+    return slice;
+  }
+
  private:
+  void Append(std::string_view block) {
+    if (pwrite(fd_, block.data(), block.size(), offset_) != static_cast<ssize_t>(block.size()) ||
+        fdatasync(fd_) != 0) {
+      Die("cannot append to " + path_);
+    }
+    offset_ += static_cast<off_t>(block.size());
+  }
+
   std::string path_;
   int fd_ = -1;
   off_t offset_ = 0;
@@ -341,10 +378,10 @@ Pair RunPair(Load& load, Disk* disk, const Settings& settings, double rate) {
     pair.commits = after.count - before.count;
     pair.commit_bytes = (after.bytes - before.bytes) / std::max(pair.commits, 1.0);
   }
-  if (disk != nullptr && pair.commit_bytes > 0) {
-    const double raw_rate = rate == 0 ? 0 : pair.commits / pair.server.seconds;
-    pair.disk = disk->Run(settings.seconds, raw_rate, static_cast<size_t>(pair.commit_bytes));
-  }
+  if (disk == nullptr || pair.commit_bytes == 0) return pair;
+  pair.disk = rate == 0 ? disk->Run(settings.seconds, static_cast<size_t>(pair.commit_bytes))
+                        : disk->RunRequests(settings.seconds, rate, load.batch_bytes(),
+                                            load.in_flight_max());
   return pair;
 }
 
