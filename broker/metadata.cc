@@ -234,9 +234,7 @@ kafka::DescribeQuorumResponse MetadataHandler::Handle(const kafka::Caller& calle
         continue;
       }
       const int32_t node_id = context_.options.node_id;
-      const auto now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                              std::chrono::system_clock::now().time_since_epoch())
-                              .count();
+      const int64_t now_ms = loop_.WallClockMs();
       out.leader_id = node_id;
       out.leader_epoch = 1;
       out.high_watermark = static_cast<int64_t>(context_.log->spool().GetStatus().durable.value());

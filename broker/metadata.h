@@ -1,8 +1,8 @@
 // What there is and where: Metadata, DescribeTopicPartitions, DescribeCluster, DescribeQuorum and
-// FindCoordinator. On one node the answer to
-// every "where" is this broker, under the address by which the client reached it.
+// FindCoordinator. On one node the answer to every "where" is this broker, under the address by
+// which the client reached it.
 //
-// Ownership: context, catalog reader and topic admin outlive it.
+// Ownership: context, catalog reader, topic admin and loop outlive it.
 // Threads: the worker's loop.
 #pragma once
 
@@ -22,8 +22,9 @@ namespace holdfast::broker {
 
 class MetadataHandler {
  public:
-  MetadataHandler(Context& context, const CatalogReader& catalog, TopicAdmin& topic_admin)
-      : context_(context), catalog_(catalog), topic_admin_(topic_admin) {}
+  MetadataHandler(Context& context, const CatalogReader& catalog, TopicAdmin& topic_admin,
+                  const base::Executor& loop)
+      : context_(context), catalog_(catalog), topic_admin_(topic_admin), loop_(loop) {}
 
   // Topics that are missing are made first, if broker and client want that: the answer has them.
   void Handle(kafka::Call<kafka::MetadataRequest> call);
@@ -54,6 +55,7 @@ class MetadataHandler {
   Context& context_;
   const CatalogReader& catalog_;
   TopicAdmin& topic_admin_;
+  const base::Executor& loop_;
 };
 
 }  // namespace holdfast::broker

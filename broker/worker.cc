@@ -94,7 +94,7 @@ Worker::Worker(Context& context, const Central& central, base::Executor& loop, s
       produce_(context, catalog_, submitter_, loop),
       fetch_(context, catalog_, loop, index),
       topic_admin_(context, catalog_, submitter_, loop),
-      metadata_(context, catalog_, topic_admin_) {
+      metadata_(context, catalog_, topic_admin_, loop) {
   for (const kafka::Served& served : kRoutes.served()) {
     const auto key = static_cast<size_t>(served.api.key);
     if (requests_.size() <= key) requests_.resize(key + 1);
