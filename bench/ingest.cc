@@ -282,7 +282,7 @@ class Disk {
 
   // `rate` requests a second of so many bytes, at most `in_flight_max` of them unanswered: what has
   // come while the disk was busy is one append, as in a server that costs nothing. A moment in
-  // which the disk does not answer is felt by all requests that fall into it, as they feel it there.
+  // which the disk does not answer is felt by all requests that fall into it, as there.
   Slice RunRequests(double seconds, double rate, size_t size, size_t in_flight_max) {
     const std::string block(size * in_flight_max, 'x');
     Slice slice;
