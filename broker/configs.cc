@@ -12,12 +12,6 @@ using kafka::Strings;
 using Response = kafka::DescribeConfigsResponse;
 
 constexpr int16_t kTypesSince = 3;
-constexpr int8_t kTopicResource = 2;
-constexpr int8_t kBrokerResource = 4;
-// Known to Kafka; of these there is none here.
-constexpr int8_t kBrokerLoggerResource = 8;
-constexpr int8_t kClientMetricsResource = 16;
-constexpr int8_t kGroupResource = 32;
 
 enum class Source : int8_t { kTopic = 1, kBrokerFile = 4, kDefault = 5 };
 

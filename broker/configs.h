@@ -12,6 +12,13 @@
 
 namespace holdfast::broker {
 
+// What has settings, as Kafka numbers it. Of the last three there is none here.
+inline constexpr int8_t kTopicResource = 2;
+inline constexpr int8_t kBrokerResource = 4;
+inline constexpr int8_t kBrokerLoggerResource = 8;
+inline constexpr int8_t kClientMetricsResource = 16;
+inline constexpr int8_t kGroupResource = 32;
+
 kafka::DescribeConfigsResponse DescribeConfigs(const Options& options, const Topics& topics,
                                                int16_t version,
                                                const kafka::DescribeConfigsRequest& request);

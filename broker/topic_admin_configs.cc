@@ -3,6 +3,7 @@
 #include <set>
 #include <type_traits>
 
+#include "broker/configs.h"
 #include "broker/topic_admin.h"
 
 namespace holdfast::broker {
@@ -10,12 +11,6 @@ namespace {
 
 using kafka::Call;
 using kafka::ErrorCode;
-
-// As Kafka numbers them.
-constexpr int8_t kTopicResource = 2;
-constexpr int8_t kBrokerResource = 4;
-constexpr int8_t kClientMetricsResource = 16;
-constexpr int8_t kGroupResource = 32;
 
 template <class Resource>
 TopicOutcome ReadChanges(const Resource& resource, std::vector<ConfigChange>* changes) {

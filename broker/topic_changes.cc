@@ -19,6 +19,13 @@ void OpenStreams(spool::Transaction& transaction, int32_t from, int32_t to, Topi
   }
 }
 
+void PutConfigs(const TopicConfig& config, TopicRecord* record) {
+  record->configs.clear();
+  for (const auto& [name, value] : config.overrides()) {
+    record->configs.push_back({name, value, {}});
+  }
+}
+
 class TopicChange : public spool::Operation {
  public:
   [[nodiscard]] size_t Bytes() const override { return 0; }
@@ -91,9 +98,7 @@ class Creation final : public TopicChange {
     TopicRecord record{
         .id = wanted.id, .name = wanted.name, .partitions = {}, .configs = {}, .unknown_tags = {}};
     OpenStreams(transaction, 0, wanted.partitions, &record);
-    for (const auto& [name, value] : wanted.config.overrides()) {
-      record.configs.push_back({name, value, {}});
-    }
+    PutConfigs(wanted.config, &record);
     transaction.Put(TopicKey(wanted.id), Encode(record));
 
     Made& made = made_.emplace_back();
@@ -262,10 +267,7 @@ class Altering final : public TopicChange {
     }
     auto config = Altered(before, alteration);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
-    record->configs.clear();
-    for (const auto& [name, value] : config->overrides()) {
-      record->configs.push_back({name, value, {}});
-    }
+    PutConfigs(*config, &*record);
     transaction.Put(key, Encode(*record));
     altered_.emplace_back(alteration.topic, *std::move(config));
     return {};
