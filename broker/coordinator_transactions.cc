@@ -101,12 +101,7 @@ void Coordinator::SubmitCommit(std::unique_ptr<TransactionalCommit> commit) {
 }
 
 void Coordinator::FinishCommit(TransactionalCommit& commit, ErrorCode error) {
-  // Old clients know these under other names.
-  if (error == ErrorCode::kProducerFenced) {
-    error = ErrorCode::kInvalidProducerEpoch;
-  } else if (error == ErrorCode::kTransactionAbortable && commit.call.version() < kAbortableSince) {
-    error = ErrorCode::kInvalidTxnState;
-  }
+  error = ForVersion(error, commit.call.version(), kInNoVersion, kAbortableSince);
   if (error == ErrorCode::kNone) {
     Entry& group = FindOrMakeGroup(commit.group);
     for (const auto& [partition, offset] : commit.offsets) {

@@ -126,12 +126,7 @@ class ProduceHandler::Append final : public spool::Operation {
     if (batch.error == ErrorCode::kNone) return true;
     batch.message = "the producer may not write to this partition in a transaction: " +
                     std::string(kafka::ErrorName(batch.error));
-    // Old clients know these under other names.
-    if (batch.error == ErrorCode::kProducerFenced) {
-      batch.error = ErrorCode::kInvalidProducerEpoch;
-    } else if (batch.error == ErrorCode::kTransactionAbortable && version < kAbortableSince) {
-      batch.error = ErrorCode::kInvalidTxnState;
-    }
+    batch.error = ForVersion(batch.error, version, kInNoVersion, kAbortableSince);
     return false;
   }
 

@@ -19,12 +19,6 @@ int64_t ToMs(base::Duration duration) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
 }
 
-ErrorCode ForVersion(ErrorCode error, int16_t version, int16_t fenced_since) {
-  return error == ErrorCode::kProducerFenced && version < fenced_since
-             ? ErrorCode::kInvalidProducerEpoch
-             : error;
-}
-
 bool ValidTransactionalId(std::string_view id) {
   return !id.empty() && id.size() <= kTransactionalIdBytesMax;
 }
@@ -233,10 +227,8 @@ struct TransactionCoordinator::Addition {
     for (auto& topic : *out) {
       for (auto& partition : topic.results_by_partition) {
         const ErrorCode error = failed != ErrorCode::kNone ? failed : one.errors[at];
-        partition.partition_error_code = ForVersion(error, call.version(), kFencedSince);
-        if (error == ErrorCode::kTransactionAbortable && call.version() < kAbortableSince) {
-          partition.partition_error_code = ErrorCode::kInvalidTxnState;
-        }
+        partition.partition_error_code =
+            ForVersion(error, call.version(), kFencedSince, kAbortableSince);
         ++at;
       }
     }

@@ -46,6 +46,17 @@ std::string EncodeOffset(const CommittedOffset& offset) {
 
 }  // namespace
 
+ErrorCode ForVersion(ErrorCode error, int16_t version, int16_t fenced_since,
+                     int16_t abortable_since) {
+  if (error == ErrorCode::kProducerFenced && version < fenced_since) {
+    return ErrorCode::kInvalidProducerEpoch;
+  }
+  if (error == ErrorCode::kTransactionAbortable && version < abortable_since) {
+    return ErrorCode::kInvalidTxnState;
+  }
+  return error;
+}
+
 std::string_view TransactionStateName(TransactionState state) {
   switch (state) {
     case TransactionState::kEmpty:

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <deque>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -75,6 +76,13 @@ struct Transaction {
   std::set<std::string, std::less<>> groups;
   std::map<std::string, CommittedOffsets, std::less<>> offsets;  // By group.
 };
+
+// The error under the name that clients know by this version of their request: before
+// `fenced_since` PRODUCER_FENCED is INVALID_PRODUCER_EPOCH, and before `abortable_since`
+// TRANSACTION_ABORTABLE is INVALID_TXN_STATE.
+inline constexpr int16_t kInNoVersion = std::numeric_limits<int16_t>::max();
+kafka::ErrorCode ForVersion(kafka::ErrorCode error, int16_t version, int16_t fenced_since,
+                            int16_t abortable_since = 0);
 
 // The offsets of a transaction that has ended, for who answers for groups.
 struct EndedTransaction {
