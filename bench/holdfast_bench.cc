@@ -2,6 +2,7 @@
 // the same run. docs/performance.md has what they showed.
 #include <CLI/CLI.hpp>
 
+#include "bench/curve.h"
 #include "bench/fetch.h"
 #include "bench/ingest.h"
 #include "bench/spool_workloads.h"
@@ -9,6 +10,7 @@
 int main(int argc, char** argv) {
   CLI::App app("Holdfast's benchmarks");
   app.require_subcommand(1);
+  holdfast::bench::AddCurveCommand(app);
   holdfast::bench::AddIngestCommand(app);
   holdfast::bench::AddFetchCommand(app);
   holdfast::bench::AddSpoolCommand(app);
