@@ -47,11 +47,12 @@ struct ProduceHandler::Batch {
 };
 
 struct ProduceHandler::Production {
-  Production(kafka::Call<ProduceRequest> produce_call, base::TimePoint now)
-      : call(std::move(produce_call)), started(now) {}
+  Production(kafka::Call<ProduceRequest> produce_call, base::TimePoint now, int64_t wall_clock_ms)
+      : call(std::move(produce_call)), started(now), started_ms(wall_clock_ms) {}
 
   kafka::Call<ProduceRequest> call;
   const base::TimePoint started;
+  const int64_t started_ms;
   std::vector<Batch> batches;  // In the order of the request.
   size_t operations = 0;       // Not yet done. Of the worker's loop.
 };
@@ -156,7 +157,7 @@ class ProduceHandler::Append final : public spool::Operation {
 };
 
 void ProduceHandler::Handle(kafka::Call<ProduceRequest> call) {
-  auto production = std::make_shared<Production>(std::move(call), loop_.Now());
+  auto production = std::make_shared<Production>(std::move(call), loop_.Now(), loop_.WallClockMs());
   CheckAll(*production);
   SubmitAll(production);
   if (production->operations == 0) Finish(*production);
@@ -199,7 +200,7 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
   kafka::ProduceRules rules{.max_batch_bytes = static_cast<size_t>(
                                 own_limit >= 0 ? own_limit : context_.options.max_message_bytes),
                             .zstd_allowed = version >= kZstdSince};
-  const int64_t now_ms = loop_.WallClockMs();
+  const int64_t now_ms = production.started_ms;
   const int64_t ahead_ms = topic->config.timestamp_after_max_ms();
   if (!batch.log_append_time && ahead_ms < std::numeric_limits<int64_t>::max() - now_ms) {
     rules.latest_timestamp = now_ms + ahead_ms;

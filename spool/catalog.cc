@@ -24,7 +24,9 @@ void Catalog::Load(Segments segments, std::shared_ptr<MemoryIndex> index, const 
   }
 }
 
-void Catalog::Publish(const CommitNews& news) {
+std::vector<StreamId> Catalog::Publish(const CommitNews& news) {
+  std::vector<StreamId> changed;
+  changed.reserve(news.entries.size());
   const base::MutexLock lock(mutex_);
   for (const auto& [id, name] : news.opened) {
     HF_CHECK(id.value() == streams_.size());
@@ -33,11 +35,15 @@ void Catalog::Publish(const CommitNews& news) {
   }
   for (const CommitNews::Entry& entry : news.entries) {
     index_->Add(entry.stream, entry.place);
-    streams_[entry.stream.value()].end = entry.end_offset;
+    Stream& stream = streams_[entry.stream.value()];
+    stream.end = entry.end_offset;
+    if (std::exchange(stream.last_commit, news.commit) != news.commit)
+      changed.push_back(entry.stream);
   }
   for (const auto& [id, start] : news.trims) streams_[id.value()].start = start;
   durable_ = news.commit;
   segments_->back()->entry_bytes += news.entry_bytes;
+  return changed;
 }
 
 std::shared_ptr<MemoryIndex> Catalog::BeginSegment(const std::shared_ptr<Segment>& next) {

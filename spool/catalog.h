@@ -44,7 +44,8 @@ class Catalog {
   // In order of numbers; the last one is the open one. `state` is that of `durable`.
   void Load(Segments segments, std::shared_ptr<MemoryIndex> index, const State& state,
             CommitNumber durable);
-  void Publish(const CommitNews& news);
+  // Returns the streams that have new entries, each once.
+  std::vector<StreamId> Publish(const CommitNews& news);
   // `next` becomes the open one; the index of the one before is pinned to it. Returns the new one,
   // which only Publish changes, so that the writer may look into it without a lock.
   std::shared_ptr<MemoryIndex> BeginSegment(const std::shared_ptr<Segment>& next);
@@ -73,6 +74,8 @@ class Catalog {
     int64_t start = 0;
     int64_t end = 0;
     int64_t open_segment_begin = 0;  // Its end when the open segment began.
+    // The newest with entries of it that was published.
+    CommitNumber last_commit{UINT64_MAX};
   };
 
   mutable base::Mutex mutex_;

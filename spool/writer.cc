@@ -27,15 +27,6 @@ Options Within(Options options, uint64_t segment_bytes) {
   return options;
 }
 
-std::vector<StreamId> StreamsOf(const CommitNews& news) {
-  std::vector<StreamId> streams;
-  streams.reserve(news.entries.size());
-  for (const CommitNews::Entry& entry : news.entries) streams.push_back(entry.stream);
-  std::sort(streams.begin(), streams.end());
-  streams.erase(std::unique(streams.begin(), streams.end()), streams.end());
-  return streams;
-}
-
 }  // namespace
 
 Writer::Writer(const Options& options, const Directory& directory, Owner& owner,
@@ -107,6 +98,8 @@ void Writer::TakeTurn() {
   if (RefillBacklog()) {
     Commit commit;
     commit.begun = SteadyClock::now();
+    commit.entries.reserve(entries_expected_);
+    commit.news.entries.reserve(entries_expected_);
     commit.time_ms = executor_.WallClockMs();
     Stage(commit);
     if (segment_error_) {
@@ -192,6 +185,7 @@ void Writer::Write(Commit commit) {
   commit.number = pending_ ? pending_->number.next() : durable_.next();
   commit.news.commit = commit.number;
   commit.news.entry_bytes = commit.entry_bytes;
+  entries_expected_ = commit.entries.size();
   for (CommitNews::Entry& entry : commit.news.entries)
     entry.place.frame =
         static_cast<uint32_t>(commit.number.value() - segment_->first_commit.value());
@@ -237,15 +231,14 @@ base::Result<void> Writer::FlushPending() {
 
 void Writer::Complete(Commit commit) {
   durable_ = commit.number;
-  catalog_.Publish(commit.news);
+  const std::vector<StreamId> streams = catalog_.Publish(commit.news);
   metrics_.commits.Add();
   metrics_.appended_records.Add(commit.record_count);
   metrics_.appended_bytes.Add(commit.entry_bytes);
   metrics_.commit_bytes.Observe(static_cast<double>(commit.entry_bytes));
   metrics_.commit_entries.Observe(static_cast<double>(commit.entries.size()));
   metrics_.commit_seconds.Observe(SteadyClock::now() - commit.begun);
-  if (const std::vector<StreamId> streams = StreamsOf(commit.news); !streams.empty())
-    owner_.OnDurable(streams);
+  if (!streams.empty()) owner_.OnDurable(streams);
   if (!commit.news.trims.empty() && catalog_.segments()->size() > 1) store_->SweepSoon();
   Answer(commit, commit.number);
 }

@@ -138,6 +138,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   std::optional<base::Error> segment_error_;
   std::optional<Commit> pending_;  // Written, not durable yet.
   std::deque<Taken> backlog_;
+  size_t entries_expected_ = 0;  // As many as the commit before had.
   bool next_prepared_ = false;
   uint64_t segment_bytes_min_ = 0;  // What the next segment must hold, after an unusual failure.
   Mode mode_ = Mode::kRunning;
