@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/log.h"
 #include "base/random.h"
 
 namespace holdfast::broker {
@@ -55,6 +56,17 @@ void Catalog::Publish(std::shared_ptr<const Topics> topics) {
     topics_ = std::move(topics);
   }
   version_.fetch_add(1, std::memory_order_release);
+}
+
+TopicConfig ReadConfig(const TopicRecord& record) {
+  TopicConfig read;
+  for (const auto& config : record.configs) {
+    if (const auto set = read.Set(config.name, config.value); !set) {
+      base::Log(base::LogLevel::kWarn, "broker", "topic {}: left out: {}", record.name,
+                set.error().message);
+    }
+  }
+  return read;
 }
 
 bool ValidTopicName(std::string_view name) {

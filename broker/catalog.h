@@ -117,6 +117,10 @@ class CatalogReader {
   uint64_t seen_ = 0;
 };
 
+// The settings of a stored topic. What this version does not take (another one may have written it)
+// is left out, with a warning.
+TopicConfig ReadConfig(const TopicRecord& record);
+
 // 1 to 249 of [a-zA-Z0-9._-], and neither "." nor "..".
 bool ValidTopicName(std::string_view name);
 // Random, and neither zero nor one whose text form begins with '-', which tools take for an option.

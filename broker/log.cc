@@ -193,13 +193,7 @@ Result<> Log::LoadTopics(const spool::StateView& state) {
     auto topic = std::make_shared<Topic>();
     topic->name = record->name;
     topic->id = record->id;
-    for (const auto& config : record->configs) {
-      auto set = topic->config.Set(config.name, config.value);
-      if (!set) {
-        base::Log(base::LogLevel::kWarn, "broker", "topic {}: left out: {}", topic->name,
-                  set.error().message);
-      }
-    }
+    topic->config = ReadConfig(*record);
     for (const auto& partition : record->partitions) {
       const auto index = static_cast<int32_t>(topic->partitions.size());
       topic->partitions.push_back(AddPartition(

@@ -4,6 +4,7 @@
 
 #include "kafka/error_map.h"
 #include "kafka/record_batch.h"
+#include "kafka/record_reader.h"
 
 namespace holdfast::broker {
 namespace {
@@ -30,6 +31,7 @@ struct ProduceHandler::Batch {
   bool log_append_time = false;
   Partition* partition = nullptr;
   std::span<char> bytes;
+  std::string recompressed;  // What `bytes` are then, and not the request's.
   kafka::SequencedBatch sequenced;
   int64_t max_timestamp = -1;
 
@@ -202,15 +204,18 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
                             .zstd_allowed = version >= kZstdSince};
   const int64_t now_ms = production.started_ms;
   const int64_t ahead_ms = topic->config.timestamp_after_max_ms();
-  if (!batch.log_append_time && ahead_ms < std::numeric_limits<int64_t>::max() - now_ms) {
-    rules.latest_timestamp = now_ms + ahead_ms;
+  kafka::RecordRules record_rules{.keys_required = topic->config.compacted()};
+  if (!batch.log_append_time) {
+    if (ahead_ms < std::numeric_limits<int64_t>::max() - now_ms) {
+      rules.latest_timestamp = record_rules.latest_timestamp = now_ms + ahead_ms;
+    }
+    record_rules.earliest_timestamp = now_ms - topic->config.timestamp_before_max_ms();
   }
   const std::string_view records = request.records.value_or(std::string_view());
   kafka::BatchVerdict verdict = kafka::CheckProduced(records, rules);
-  if (verdict.ok() && topic->config.compacted()) {
-    verdict =
-        kafka::CheckRecords(kafka::RecordBatchView(records),
-                            {.latest_timestamp = rules.latest_timestamp, .keys_required = true});
+  if (verdict.ok()) {
+    verdict = CheckContents(topic->config, rules.max_batch_bytes, record_rules,
+                            kafka::RecordBatchView(records), &batch.recompressed);
   }
   if (!verdict.ok()) {
     batch.bad_records = std::move(verdict.records);
@@ -222,11 +227,40 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
                         "a transactional batch in a request without a transactional id");
   }
   // The call owns the frame and nobody else reads it: offsets are written into it in place.
-  batch.bytes = {const_cast<char*>(records.data()), records.size()};
+  batch.bytes = batch.recompressed.empty()
+                    ? std::span(const_cast<char*>(records.data()), records.size())
+                    : std::span(batch.recompressed);
   batch.sequenced = kafka::SequencedBatch::FromHeader(header);
   batch.sequenced.transactions_v2 = version >= kAddsPartitionsSince;
   batch.max_timestamp = header.max_timestamp;
   batch.admitted = true;
+}
+
+// Looks into the records where the topic's settings ask for it: keys, the oldest time allowed,
+// another codec, which goes to `recompressed`.
+kafka::BatchVerdict ProduceHandler::CheckContents(const TopicConfig& config, size_t max_batch_bytes,
+                                                  const kafka::RecordRules& rules,
+                                                  const kafka::RecordBatchView& batch,
+                                                  std::string* recompressed) {
+  const kafka::BatchHeader header = batch.header();
+  const std::optional<kafka::Codec> codec = config.codec();
+  const bool other_codec = codec && *codec != header.codec();
+  const bool has_earliest = !config.log_append_time() &&
+                            config.timestamp_before_max_ms() != std::numeric_limits<int64_t>::max();
+  if (!other_codec && !rules.keys_required && !has_earliest) return {};
+  const auto records = kafka::UncompressedRecords::Of(batch, rules.decompressed_limit);
+  if (!records) {
+    return {.error = ErrorCode::kInvalidRecord, .message = records.error().message};
+  }
+  kafka::BatchVerdict verdict = kafka::CheckRecords(header, records->bytes(), rules);
+  if (!verdict.ok() || !other_codec) return verdict;
+  *recompressed = kafka::Recompress(batch, records->bytes(), *codec, config.compression_level());
+  if (recompressed->size() <= max_batch_bytes) return {};
+  return {.error = ErrorCode::kMessageTooLarge,
+          .message = "batch of " + std::to_string(recompressed->size()) +
+                     " bytes, compressed as the topic's compression.type says, exceeds the "
+                     "topic's " +
+                     std::to_string(max_batch_bytes)};
 }
 
 void ProduceHandler::SubmitAll(const std::shared_ptr<Production>& production) {

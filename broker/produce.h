@@ -1,9 +1,11 @@
 // Produce: the one way of record batches into partitions.
 //
-// On the worker's loop each batch is checked (everything that its header and CRC tell); then the
-// request goes to the spool as one operation, or a few if it is large. On the writer each batch is
-// held against its partition's producers, gets its offset, written into the request's own buffer,
-// and is appended from there. The answer leaves when all of it is durable, for every acks but 0.
+// On the worker's loop each batch is checked (everything that its header and CRC tell; where the
+// topic's settings ask for it, each record) and compressed anew if the topic has another
+// compression.type; then the request goes to the spool as one operation, or a few if it is large.
+// On the writer each batch is held against its partition's producers, gets its offset, written into
+// the request's own buffer (or that of the new compression), and is appended from there. The answer
+// leaves when all of it is durable, for every acks but 0.
 //
 // A duplicate is answered when its operation is done, too, and so after the original's commit.
 //
@@ -19,6 +21,7 @@
 #include "broker/submitter.h"
 #include "kafka/api/produce.h"
 #include "kafka/dispatch.h"
+#include "kafka/record_batch.h"
 
 namespace holdfast::broker {
 
@@ -38,6 +41,10 @@ class ProduceHandler {
   void CheckAll(Production& production);
   void CheckOne(const kafka::ProduceRequest::PartitionProduceData& request, const Topic* topic,
                 const Production& production, Batch& batch);
+  static kafka::BatchVerdict CheckContents(const TopicConfig& config, size_t max_batch_bytes,
+                                           const kafka::RecordRules& rules,
+                                           const kafka::RecordBatchView& batch,
+                                           std::string* recompressed);
   void SubmitAll(const std::shared_ptr<Production>& production);
   void Finish(Production& production);
   // True if any batch was refused.

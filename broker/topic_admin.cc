@@ -69,6 +69,9 @@ TopicOutcome TopicAdmin::CheckCreation(const CreatableTopic& request, NewTopic* 
       return {ErrorCode::kInvalidConfig, std::move(set).error().message};
     }
   }
+  if (auto checked = topic->config.Check(); !checked) {
+    return {ErrorCode::kInvalidConfig, std::move(checked).error().message};
+  }
   return {};
 }
 

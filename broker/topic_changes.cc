@@ -259,13 +259,7 @@ class Altering final : public TopicChange {
     const std::string bytes(*stored);  // The view ends with the next change of state.
     auto record = ParseTopic(bytes);
     if (!record) return {ErrorCode::kUnknownServerError, record.error().message};
-    TopicConfig before;
-    for (const auto& config : record->configs) {
-      if (auto set = before.Set(config.name, config.value); !set) {
-        return {ErrorCode::kUnknownServerError, std::move(set).error().message};
-      }
-    }
-    auto config = Altered(before, alteration);
+    auto config = Altered(ReadConfig(*record), alteration);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
     PutConfigs(*config, &*record);
     transaction.Put(key, Encode(*record));

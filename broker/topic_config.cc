@@ -69,6 +69,16 @@ int64_t NumberOr(std::string_view text, int64_t otherwise) {
   return ParseNumber<int64_t>(text).value_or(otherwise);
 }
 
+// As Kafka names them for topics. None: the producer's.
+std::optional<kafka::Codec> ParseCodec(std::string_view name) {
+  if (name == "uncompressed") return kafka::Codec::kNone;
+  for (const kafka::Codec codec :
+       {kafka::Codec::kGzip, kafka::Codec::kSnappy, kafka::Codec::kLz4, kafka::Codec::kZstd}) {
+    if (name == kafka::CodecName(codec)) return codec;
+  }
+  return std::nullopt;
+}
+
 // Null if there is none.
 const ConfigDefinition* FindDefinition(std::string_view name) {
   const auto found = std::ranges::lower_bound(kDefinitions, name, {}, &ConfigDefinition::name);
@@ -189,6 +199,7 @@ Result<TopicConfig> TopicConfig::Altered(std::span<const ConfigChange> changes) 
   }
   TopicConfig altered;
   for (const auto& [name, value] : values) HF_RETURN_IF_ERROR(altered.Set(name, value));
+  HF_RETURN_IF_ERROR(altered.Check());
   return altered;
 }
 
@@ -197,7 +208,10 @@ Result<> TopicConfig::Set(std::string_view name, std::string_view value) {
   if (found == nullptr) {
     return Unexpected(Code::kInvalid, "Unknown topic config name: " + Quote(name));
   }
-  if (!Fits(*found, value)) return Unexpected(Code::kInvalid, Refusal(*found, value));
+  // zlib's 0 stores without compressing; Kafka has "uncompressed" for that.
+  const bool gzip_stores = name == "compression.gzip.level" && value == "0";
+  if (!Fits(*found, value) || gzip_stores)
+    return Unexpected(Code::kInvalid, Refusal(*found, value));
   overrides_.insert_or_assign(std::string(name), std::string(value));
   Apply(name, value);
   return {};
@@ -211,13 +225,43 @@ void TopicConfig::Apply(std::string_view name, std::string_view value) {
     max_message_bytes_ = static_cast<int32_t>(NumberOr(value, max_message_bytes_));
   } else if (name == "message.timestamp.type") {
     log_append_time_ = value == "LogAppendTime";
+  } else if (name == "message.timestamp.before.max.ms") {
+    timestamp_before_max_ms_ = NumberOr(value, timestamp_before_max_ms_);
   } else if (name == "message.timestamp.after.max.ms") {
     timestamp_after_max_ms_ = NumberOr(value, timestamp_after_max_ms_);
   } else if (name == "retention.ms") {
     retention_ms_ = NumberOr(value, retention_ms_);
   } else if (name == "retention.bytes") {
     retention_bytes_ = NumberOr(value, retention_bytes_);
+  } else if (name == "compression.type") {
+    codec_ = ParseCodec(value);
+  } else if (name == "compression.gzip.level") {
+    gzip_level_ = static_cast<int>(NumberOr(value, gzip_level_));
+  } else if (name == "compression.lz4.level") {
+    lz4_level_ = static_cast<int>(NumberOr(value, lz4_level_));
+  } else if (name == "compression.zstd.level") {
+    zstd_level_ = static_cast<int>(NumberOr(value, zstd_level_));
   }
+}
+
+std::optional<int> TopicConfig::compression_level() const {
+  if (codec_ == kafka::Codec::kGzip) return gzip_level_;
+  if (codec_ == kafka::Codec::kLz4) return lz4_level_;
+  if (codec_ == kafka::Codec::kZstd) return zstd_level_;
+  return std::nullopt;
+}
+
+Result<> TopicConfig::Check() const {
+  const auto number = [this](std::string_view name) {
+    const auto set = overrides_.find(name);
+    return NumberOr(set == overrides_.end() ? FindDefinition(name)->default_value : set->second, 0);
+  };
+  const int64_t lag_min = number("min.compaction.lag.ms");
+  const int64_t lag_max = number("max.compaction.lag.ms");
+  if (lag_min <= lag_max) return {};
+  return Unexpected(Code::kInvalid, "conflict topic config setting min.compaction.lag.ms (" +
+                                        std::to_string(lag_min) + ") > max.compaction.lag.ms (" +
+                                        std::to_string(lag_max) + ")");
 }
 
 }  // namespace holdfast::broker

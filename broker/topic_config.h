@@ -10,11 +10,13 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "kafka/compression.h"
 
 namespace holdfast::broker {
 
@@ -54,9 +56,11 @@ class TopicConfig {
  public:
   // kInvalid: no such name, or no value for it; the message is for the client.
   base::Result<> Set(std::string_view name, std::string_view value);
+  // kInvalid: settings that contradict each other.
+  [[nodiscard]] base::Result<> Check() const;
 
-  // What it is after the changes. kInvalid as for Set; also for kAppend and kSubtract to what is
-  // not a list.
+  // What it is after the changes. kInvalid as for Set and Check; also for kAppend and kSubtract to
+  // what is not a list.
   [[nodiscard]] base::Result<TopicConfig> Altered(std::span<const ConfigChange> changes) const;
 
   // What was set, by name.
@@ -67,7 +71,12 @@ class TopicConfig {
   // -1: the broker's.
   [[nodiscard]] int32_t max_message_bytes() const { return max_message_bytes_; }
   [[nodiscard]] bool log_append_time() const { return log_append_time_; }
+  [[nodiscard]] int64_t timestamp_before_max_ms() const { return timestamp_before_max_ms_; }
   [[nodiscard]] int64_t timestamp_after_max_ms() const { return timestamp_after_max_ms_; }
+  // What all batches are compressed with; none: as their producers did it.
+  [[nodiscard]] std::optional<kafka::Codec> codec() const { return codec_; }
+  // For kafka::Compress.
+  [[nodiscard]] std::optional<int> compression_level() const;
   [[nodiscard]] bool compacted() const { return compacted_; }
   // Whether old entries are deleted at all, and then beyond which age and size; -1: none.
   [[nodiscard]] bool deletes() const { return deletes_; }
@@ -80,7 +89,12 @@ class TopicConfig {
   std::map<std::string, std::string, std::less<>> overrides_;
   int32_t max_message_bytes_ = -1;
   bool log_append_time_ = false;
+  int64_t timestamp_before_max_ms_ = std::numeric_limits<int64_t>::max();
   int64_t timestamp_after_max_ms_ = 3600000;
+  std::optional<kafka::Codec> codec_;
+  int gzip_level_ = -1;
+  int lz4_level_ = 9;
+  int zstd_level_ = 3;
   bool compacted_ = false;
   bool deletes_ = true;
   int64_t retention_ms_ = 604800000;

@@ -59,10 +59,9 @@ class Output {
 constexpr int kGzipWindow = 15 + 16;  // The largest window; 16 asks for gzip's header, not zlib's.
 constexpr size_t kZlibStep = std::numeric_limits<uInt>::max();  // zlib counts in 32 bits.
 
-std::string CompressGzip(std::string_view bytes) {
+std::string CompressGzip(std::string_view bytes, int level) {
   z_stream stream{};
-  HF_CHECK(deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, kGzipWindow, 8,
-                        Z_DEFAULT_STRATEGY) == Z_OK);
+  HF_CHECK(deflateInit2(&stream, level, Z_DEFLATED, kGzipWindow, 8, Z_DEFAULT_STRATEGY) == Z_OK);
   HF_CHECK(bytes.size() <= std::numeric_limits<uInt>::max() / 2);
   std::string out(deflateBound(&stream, bytes.size()), '\0');
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
@@ -167,8 +166,12 @@ Result<std::string> DecompressSnappy(std::string_view bytes, size_t limit) {
 
 // ---- LZ4 ----
 
-std::string CompressLz4(std::string_view bytes) {
+constexpr int kLz4Fast = 9;
+
+std::string CompressLz4(std::string_view bytes, int level) {
   LZ4F_preferences_t preferences = LZ4F_INIT_PREFERENCES;
+  // From 3 on is LZ4's high compression, and up to 12.
+  preferences.compressionLevel = level == kLz4Fast ? 0 : std::clamp(level, 3, 12);
   preferences.frameInfo.blockSizeID = LZ4F_max64KB;
   preferences.frameInfo.blockMode = LZ4F_blockIndependent;
   std::string out(LZ4F_compressFrameBound(bytes.size(), &preferences), '\0');
@@ -218,10 +221,9 @@ Result<std::string> DecompressLz4(std::string_view bytes, size_t limit) {
 
 // ---- zstd ----
 
-std::string CompressZstd(std::string_view bytes) {
+std::string CompressZstd(std::string_view bytes, int level) {
   std::string out(ZSTD_compressBound(bytes.size()), '\0');
-  const size_t length =
-      ZSTD_compress(out.data(), out.size(), bytes.data(), bytes.size(), ZSTD_CLEVEL_DEFAULT);
+  const size_t length = ZSTD_compress(out.data(), out.size(), bytes.data(), bytes.size(), level);
   HF_CHECK(!ZSTD_isError(length));
   out.resize(length);
   return out;
@@ -266,18 +268,18 @@ std::string_view CodecName(Codec codec) {
   return "unknown";
 }
 
-std::string Compress(Codec codec, std::string_view bytes) {
+std::string Compress(Codec codec, std::string_view bytes, std::optional<int> level) {
   switch (codec) {
     case Codec::kNone:
       return std::string(bytes);
     case Codec::kGzip:
-      return CompressGzip(bytes);
+      return CompressGzip(bytes, level.value_or(Z_DEFAULT_COMPRESSION));
     case Codec::kSnappy:
       return CompressSnappy(bytes);
     case Codec::kLz4:
-      return CompressLz4(bytes);
+      return CompressLz4(bytes, level.value_or(kLz4Fast));
     case Codec::kZstd:
-      return CompressZstd(bytes);
+      return CompressZstd(bytes, level.value_or(ZSTD_CLEVEL_DEFAULT));
   }
   base::CheckFailed(__FILE__, __LINE__, "a codec that Kafka has assigned");
 }

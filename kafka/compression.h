@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,7 +29,10 @@ inline constexpr Codec kNewestCodec = Codec::kZstd;
 // A batch of a mebibyte seldom holds more than a few; enough for every honest one.
 inline constexpr size_t kDecompressedLimit = size_t{64} << 20;
 
-[[nodiscard]] std::string Compress(Codec codec, std::string_view bytes);
+// `level` as in Kafka's compression.<codec>.level; without one, the codec's usual level. LZ4's 9 is
+// its fast way, as in Kafka, and the others that of high compression. Snappy has no levels.
+[[nodiscard]] std::string Compress(Codec codec, std::string_view bytes,
+                                   std::optional<int> level = std::nullopt);
 
 // kCorrupt: the bytes are not what the codec writes. kFull: they hold more than `limit`.
 base::Result<std::string> Decompress(Codec codec, std::string_view bytes,

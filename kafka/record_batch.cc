@@ -30,6 +30,7 @@ constexpr size_t kBaseSequenceAt = 53;
 constexpr size_t kRecordCountAt = 57;
 
 constexpr int8_t kMagic = 2;
+constexpr uint16_t kCodecBits = 0x07;
 constexpr uint16_t kLogAppendTimeBit = 0x08;
 constexpr uint16_t kTransactionalBit = 0x10;
 // Length, attributes, three deltas or lengths of one byte each, and the count of headers.
@@ -238,10 +239,14 @@ BatchVerdict CheckProduced(std::string_view records, const ProduceRules& rules) 
 }
 
 BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules) {
-  const BatchHeader header = batch.header();
   const auto records = UncompressedRecords::Of(batch, rules.decompressed_limit);
   if (!records) return InvalidRecord(records.error().message);
-  RecordReader reader(header, records->bytes());
+  return CheckRecords(batch.header(), records->bytes(), rules);
+}
+
+BatchVerdict CheckRecords(const BatchHeader& header, std::string_view uncompressed,
+                          const RecordRules& rules) {
+  RecordReader reader(header, uncompressed);
   Record record;
   BatchVerdict verdict;
   while (reader.Next(&record)) {
@@ -315,6 +320,19 @@ void SetTransactional(std::span<char> batch, bool transactional) {
   char field[sizeof(uint16_t)];
   StoreBig(field, static_cast<uint16_t>((before & ~kTransactionalBit) | bit));
   Patch(batch, kAttributesAt, {field, sizeof(field)});
+}
+
+std::string Recompress(const RecordBatchView& batch, std::string_view uncompressed, Codec codec,
+                       std::optional<int> level) {
+  std::string out(batch.bytes().substr(0, kBatchHeaderSize));
+  out += Compress(codec, uncompressed, level);
+  HF_CHECK(out.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()));
+  StoreBig(out.data() + kBatchLengthAt, static_cast<int32_t>(out.size() - kBatchPrefixSize));
+  const auto attributes = LoadBig<uint16_t>(out.data() + kAttributesAt);
+  StoreBig(out.data() + kAttributesAt,
+           static_cast<uint16_t>((attributes & ~kCodecBits) | static_cast<uint16_t>(codec)));
+  StoreBig(out.data() + kCrcAt, base::Crc32c(std::string_view(out).substr(kAttributesAt)));
+  return out;
 }
 
 std::array<char, kBatchHeaderSize> RebuildHeader(const RecordBatchView& batch,

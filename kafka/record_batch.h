@@ -157,6 +157,9 @@ struct RecordRules {
 // The deep check, after CheckProduced: decompresses and walks every record. If several are wrong,
 // all are named; one with a wrong timestamp decides the error, as in Kafka.
 BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules);
+// The same for one that was decompressed already.
+BatchVerdict CheckRecords(const BatchHeader& header, std::string_view uncompressed,
+                          const RecordRules& rules);
 
 // Batches one after another, as a log or a Fetch response holds them. A Fetch response may end
 // within a batch; that is no error.
@@ -193,6 +196,10 @@ void SetPartitionLeaderEpoch(std::span<char> batch, int32_t epoch);
 void SetProducer(std::span<char> batch, const Producer& producer);
 void SetLogAppendTime(std::span<char> batch, int64_t timestamp);
 void SetTransactional(std::span<char> batch, bool transactional);
+
+// `batch` with another codec: `uncompressed` are its records, and its other fields stay.
+[[nodiscard]] std::string Recompress(const RecordBatchView& batch, std::string_view uncompressed,
+                                     Codec codec, std::optional<int> level = std::nullopt);
 
 // The header under which `batch`'s untouched payload is produced by somebody else: with base offset
 // 0, no leader epoch, `producer`, and the CRC that belongs to it.

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -86,6 +87,19 @@ class BrokerFixture {
   }
   void Restart() {
     broker_.reset();
+    Start();
+  }
+
+  // Changes what is stored, while the broker is away.
+  void Amend(const std::function<void(spool::Transaction&)>& change) {
+    broker_.reset();
+    {
+      spool::TestSpool stored(directory_->path() + "/data");
+      stored.options.segment_bytes = options_.spool.segment_bytes;
+      HF_CHECK(stored.Open().has_value());
+      HF_CHECK(stored.Submit(0, change));
+      stored.clock.RunUntilIdle();
+    }
     Start();
   }
 

@@ -286,6 +286,21 @@ TEST(CheckRecordsTest, GarbageUnderARightCrcIsInvalid) {
   }
 }
 
+TEST(RecompressTest, ChangesTheCodecAndNothingElse) {
+  for (const Codec from : kCodecs) {
+    for (const Codec to : kCodecs) {
+      const std::string before = SomeBatch({.codec = from}, 1000);
+      const RecordBatchView batch(before);
+      const auto records = UncompressedRecords::Of(batch);
+      const std::string after = Recompress(batch, records->bytes(), to);
+      EXPECT_EQ(DeepCheck(after), ErrorCode::kNone);
+      EXPECT_EQ(after.size(), SomeBatch({.codec = to}, 1000).size());
+      EXPECT_EQ(Seal(after), Seal(SomeBatch({.codec = to}, 1000)))
+          << CodecName(from) << " to " << CodecName(to);
+    }
+  }
+}
+
 TEST(CheckRecordsTest, NamesTheRecordThatIsWrong) {
   RecordBatchBuilder builder({});
   builder.Add({.timestamp = 10, .key = "k"});
