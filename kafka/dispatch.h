@@ -48,6 +48,7 @@ struct Peer {
   std::string listener;
   std::string software_name;  // From ApiVersions, empty before.
   std::string software_version;
+  std::string principal = "User:ANONYMOUS";  // Who it has proved to be.
 };
 
 struct Caller {
@@ -118,14 +119,29 @@ class Call {
   [[nodiscard]] bool answered() const { return exchange_.answered(); }
 
   void Respond(const Response& response) {
-    exchange_.Send(EncodeResponse(response, version(), exchange_.header().correlation_id));
+    if (!amend_) return Send(response);
+    Response amended = response;
+    amend_(amended);
+    Send(amended);
   }
   // For Produce with acks=0.
-  void NoResponse() { exchange_.SendNothing(); }
+  void NoResponse() {
+    if (amend_) return Close("a request without an answer was refused in part");
+    exchange_.SendNothing();
+  }
   void Close(std::string reason) { exchange_.Close(std::move(reason)); }
 
+  // Who takes a part of the request out, because it is refused, puts it into the response by this:
+  // it is run on what Respond is given, where that is called. It may borrow from the request.
+  void SetAmendment(base::UniqueFunction<void(Response&)> amend) { amend_ = std::move(amend); }
+
  private:
+  void Send(const Response& response) {
+    exchange_.Send(EncodeResponse(response, version(), exchange_.header().correlation_id));
+  }
+
   Exchange exchange_;
+  base::UniqueFunction<void(Response&)> amend_;
 };
 
 // One API with the versions that a service takes (served) and that it names to clients

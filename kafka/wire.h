@@ -12,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -123,6 +124,7 @@ class Reader {
       field = Int<T>();
     }
   }
+  void Value(double& field) { field = std::bit_cast<double>(Int<uint64_t>()); }
   void Value(ErrorCode& field) { field = static_cast<ErrorCode>(Int<int16_t>()); }
   void Value(Uuid& field);
   void Value(std::string_view& field) { field = TakeCounted(StringLength()); }
@@ -284,6 +286,7 @@ class Writer {
       Int(field);
     }
   }
+  void Value(double field) { Int(std::bit_cast<uint64_t>(field)); }
   void Value(ErrorCode field) { Int(static_cast<int16_t>(field)); }
   void Value(const Uuid& field);
   void Value(std::string_view field);

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.BinaryNode;
 import com.fasterxml.jackson.databind.node.BooleanNode;
+import com.fasterxml.jackson.databind.node.DoubleNode;
 import com.fasterxml.jackson.databind.node.IntNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.LongNode;
@@ -85,6 +86,7 @@ final class Filler {
       case "int32" -> IntNode.valueOf(crc & 0x7fffffff);
       case "int64" -> LongNode.valueOf(
           ((crc & 0x7fffffffL) << 31) + (crc(new StringBuilder(path).reverse().toString()) & 0x7fffffffL));
+      case "float64" -> DoubleNode.valueOf(crc / 1024.0);
       case "string" -> TextNode.valueOf(empty ? "" : path);
       case "bytes", "records" -> BinaryNode.valueOf(empty ? new byte[0] : path.getBytes(StandardCharsets.UTF_8));
       case "uuid" -> {
