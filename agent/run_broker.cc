@@ -34,8 +34,18 @@ base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::R
                  .initial_rebalance_delay =
                      milliseconds(config.groups().initial_rebalance_delay_ms()),
                  .offsets_retention = milliseconds(config.groups().offsets_retention_ms())},
+      .authorizer = {.enabled = config.authorizer().enabled(),
+                     .super_users = {config.authorizer().super_users().begin(),
+                                     config.authorizer().super_users().end()},
+                     .allow_everyone_if_no_acl_found =
+                         config.authorizer().allow_everyone_if_no_acl_found()},
       .metrics = &registry,
   };
+  for (const std::string& user : options.authorizer.super_users) {
+    if (user.find(':') != std::string::npos) continue;
+    return base::Unexpected(base::Code::kInvalid, "broker.authorizer.super_users has \"" + user +
+                                                      "\", which is not of the form User:NAME");
+  }
   if (config.has_advertised()) {
     HF_ASSIGN_OR_RETURN(const net::HostPort advertised, net::HostPort::Parse(config.advertised()));
     options.advertised_host = advertised.host;

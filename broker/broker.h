@@ -28,6 +28,7 @@
 
 #include "base/executor.h"
 #include "base/result.h"
+#include "broker/authorizer.h"
 #include "spool/spool.h"
 
 namespace holdfast::metrics {
@@ -67,6 +68,7 @@ struct Options {
   base::Duration transactional_id_expiration = std::chrono::hours(7 * 24);
   base::Duration retention_check_interval = std::chrono::minutes(5);
   GroupOptions groups;
+  AuthorizerOptions authorizer;
 
   metrics::Registry* metrics = nullptr;  // Optional.
 };

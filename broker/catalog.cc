@@ -45,19 +45,6 @@ void Topics::Erase(const kafka::Uuid& id) {
   by_id_.erase(found);
 }
 
-std::shared_ptr<const Topics> Catalog::Get() const {
-  const base::MutexLock lock(mutex_);
-  return topics_;
-}
-
-void Catalog::Publish(std::shared_ptr<const Topics> topics) {
-  {
-    const base::MutexLock lock(mutex_);
-    topics_ = std::move(topics);
-  }
-  version_.fetch_add(1, std::memory_order_release);
-}
-
 TopicConfig ReadConfig(const TopicRecord& record) {
   TopicConfig read;
   for (const auto& config : record.configs) {

@@ -17,7 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/mutex.h"
+#include "broker/published.h"
 #include "broker/records.h"
 #include "broker/topic_config.h"
 #include "broker/transaction_index.h"
@@ -83,38 +83,20 @@ class Topics {
   std::unordered_map<std::string_view, const Topic*> by_name_;  // Keys borrow from the topics.
 };
 
-class Catalog {
- public:
-  Catalog() : topics_(std::make_shared<const Topics>()) {}
-
-  [[nodiscard]] std::shared_ptr<const Topics> Get() const;
-  void Publish(std::shared_ptr<const Topics> topics);
-  [[nodiscard]] uint64_t version() const { return version_.load(std::memory_order_acquire); }
-
- private:
-  mutable base::Mutex mutex_;
-  std::shared_ptr<const Topics> topics_ HF_GUARDED_BY(mutex_);
-  std::atomic<uint64_t> version_{1};
-};
+using Catalog = Published<Topics>;
 
 class CatalogReader {
  public:
-  explicit CatalogReader(const Catalog& catalog) : catalog_(catalog) {}
+  explicit CatalogReader(const Catalog& catalog) : reader_(catalog) {}
 
   // What Refresh saw last.
-  [[nodiscard]] const Topics& topics() const { return *topics_; }
+  [[nodiscard]] const Topics& topics() const { return *reader_; }
+  [[nodiscard]] const std::shared_ptr<const Topics>& shared() const { return reader_.shared(); }
   // Pointers got from topics() before may be left hanging.
-  void Refresh() {
-    const uint64_t version = catalog_.version();
-    if (version == seen_) return;
-    topics_ = catalog_.Get();
-    seen_ = version;
-  }
+  void Refresh() { reader_.Refresh(); }
 
  private:
-  const Catalog& catalog_;
-  std::shared_ptr<const Topics> topics_ = std::make_shared<const Topics>();
-  uint64_t seen_ = 0;
+  PublishedReader<Topics> reader_;
 };
 
 // The settings of a stored topic. What this version does not take (another one may have written it)

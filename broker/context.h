@@ -1,8 +1,8 @@
 // What the parts of one broker share.
 //
 // Ownership: the broker owns it and all it points to; it outlives the workers.
-// Threads: immutable after Start but for the catalog, the log and the metrics, which say themselves
-//   what is allowed.
+// Threads: immutable after Start but for what is published, the log and the metrics, which say
+//   themselves what is allowed.
 #pragma once
 
 #include <string>
@@ -22,6 +22,7 @@ struct Context {
   std::string cluster_id;
   metrics::BrokerMetrics metrics;
   Catalog catalog;
+  Published<Acls> acls;
   std::unique_ptr<Log> log;
 };
 

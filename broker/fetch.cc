@@ -49,9 +49,13 @@ struct FetchHandler::Parked {
   base::Timer timer;
 };
 
-FetchHandler::FetchHandler(Context& context, CatalogReader& catalog, base::Executor& loop,
-                           size_t worker)
-    : context_(context), catalog_(catalog), loop_(loop), worker_bit_(uint64_t{1} << worker) {}
+FetchHandler::FetchHandler(Context& context, CatalogReader& catalog, Authorizer& authorizer,
+                           base::Executor& loop, size_t worker)
+    : context_(context),
+      catalog_(catalog),
+      authorizer_(authorizer),
+      loop_(loop),
+      worker_bit_(uint64_t{1} << worker) {}
 
 FetchHandler::~FetchHandler() = default;
 
@@ -95,9 +99,20 @@ void FetchHandler::Evaluate(const Call& call, Answer* answer) {
     topic_out.partitions.reserve(topic_request.partitions.size());
     const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
                                : catalog_.topics().Find(topic_request.topic);
+    const std::string_view name = topic == nullptr ? topic_request.topic : topic->name;
+    const bool allowed =
+        (topic == nullptr && by_id) ||
+        authorizer_.Allows(call.caller(), AclOperation::kRead, ResourceType::kTopic, name);
     for (const auto& partition_request : topic_request.partitions) {
       auto& out = topic_out.partitions.emplace_back();
-      ReadPartition(partition_request, topic, by_id, answer, &out);
+      if (allowed) {
+        ReadPartition(partition_request, topic, by_id, answer, &out);
+      } else {
+        out.partition_index = partition_request.partition;
+        out.records = std::string_view("");
+        out.high_watermark = -1;
+        out.error_code = ErrorCode::kTopicAuthorizationFailed;
+      }
       answer->any_error |= out.error_code != ErrorCode::kNone;
     }
   }
@@ -235,6 +250,7 @@ void FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started
   }
   parked.timer = loop_.After(wait, [this, id] {
     catalog_.Refresh();
+    authorizer_.Refresh();
     Finish(id);
   });
   // Entries that became durable before the bits were set woke nobody.
@@ -264,6 +280,7 @@ bool FetchHandler::Enough(Parked& parked) {
 
 void FetchHandler::Wake(std::span<const spool::StreamId> streams) {
   catalog_.Refresh();
+  authorizer_.Refresh();
   std::unordered_set<uint64_t> touched;
   for (const spool::StreamId stream : streams) {
     const auto waiting = waiting_.find(stream);

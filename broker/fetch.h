@@ -6,7 +6,7 @@
 // aborted transactions among what it gives; clients leave those out. Sessions
 // are not kept: the answer always says session 0, and clients then send whole requests.
 //
-// Ownership: context and catalog reader outlive it.
+// Ownership: context, catalog reader and authorizer outlive it.
 // Threads: the worker's loop.
 // Shutdown: Close answers what is parked.
 // Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. A
@@ -19,6 +19,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "broker/authorizer.h"
 #include "broker/catalog.h"
 #include "broker/context.h"
 #include "kafka/api/fetch.h"
@@ -28,7 +29,8 @@ namespace holdfast::broker {
 
 class FetchHandler {
  public:
-  FetchHandler(Context& context, CatalogReader& catalog, base::Executor& loop, size_t worker);
+  FetchHandler(Context& context, CatalogReader& catalog, Authorizer& authorizer,
+               base::Executor& loop, size_t worker);
   ~FetchHandler();
 
   void Handle(kafka::Call<kafka::FetchRequest> call);
@@ -61,6 +63,7 @@ class FetchHandler {
 
   Context& context_;
   CatalogReader& catalog_;
+  Authorizer& authorizer_;
   base::Executor& loop_;
   const uint64_t worker_bit_;
   uint64_t next_id_ = 1;

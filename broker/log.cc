@@ -40,10 +40,10 @@ kafka::Producer ReadProducer(const spool::Tag& tag) {
 
 }  // namespace
 
-Result<std::unique_ptr<Log>> Log::Open(const spool::Options& options, Catalog& catalog,
+Result<std::unique_ptr<Log>> Log::Open(const spool::Options& options, Published published,
                                        base::Executor& writer, base::Executor& background,
                                        Callbacks callbacks) {
-  std::unique_ptr<Log> log(new Log(catalog, std::move(callbacks)));
+  std::unique_ptr<Log> log(new Log(published, std::move(callbacks)));
   HF_ASSIGN_OR_RETURN(log->spool_, spool::Spool::Open(options, *log, writer, background));
   for (Partition& partition : log->partitions_) {
     const spool::OffsetRange range = log->spool_->Range(partition.stream);
@@ -162,6 +162,7 @@ Result<> Log::Load(const spool::StateView& state) {
     HF_RETURN_IF_ERROR(LoadTopics(state));
     HF_RETURN_IF_ERROR(LoadGroups(state));
     HF_RETURN_IF_ERROR(LoadAborted(state));
+    HF_RETURN_IF_ERROR(LoadAcls(state));
     if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
   }
   HF_RETURN_IF_ERROR(transactions_.Load(state));
@@ -267,6 +268,26 @@ Result<> Log::LoadAborted(const spool::StateView& state) {
     const auto stored = state.Get(AbortedKey(partition.id));
     if (stored) HF_RETURN_IF_ERROR(partition.transactions.Load(*stored));
   }
+  return {};
+}
+
+Result<> Log::LoadAcls(const spool::StateView& state) {
+  auto acls = std::make_shared<Acls>();
+  Result<> result;
+  state.ForEach(kAclPrefix, [&](std::string_view key, std::string_view value) {
+    if (!result) return;
+    const auto acl = ParseAclKey(key);
+    // A rule that is not understood must not be passed over: it may be one that denies.
+    if (auto record = ParseAcl(value); !record) {
+      result = Unexpected(std::move(record).error());
+    } else if (!acl) {
+      result = Unexpected(base::Code::kCorrupt, "the key of an access rule is damaged");
+    } else {
+      acls->Put(*acl);
+    }
+  });
+  if (!result) return result;
+  acls_.Publish(std::move(acls));
   return {};
 }
 

@@ -6,7 +6,7 @@
 // aborted follow from its entries: they are in the checkpoint at a segment's start, and the tags of
 // the entries bring them up to date.
 //
-// Ownership: the catalog and the executors outlive it; the spool is its own.
+// Ownership: what is published and the executors outlive it; the spool is its own.
 // Threads: Load to OnDurable, the calls with a Transaction and those named so run on the writer;
 //   spool() from any.
 // Shutdown: the destructor closes the spool.
@@ -68,7 +68,13 @@ class Log final : public spool::Owner {
     std::function<void(const kafka::Uuid& topic)> topic_deleted;
   };
 
-  static base::Result<std::unique_ptr<Log>> Open(const spool::Options& options, Catalog& catalog,
+  // What is published when it is durable; outlives the log.
+  struct Published {
+    Catalog& catalog;
+    broker::Published<Acls>& acls;
+  };
+
+  static base::Result<std::unique_ptr<Log>> Open(const spool::Options& options, Published published,
                                                  base::Executor& writer, base::Executor& background,
                                                  Callbacks callbacks);
   ~Log() override;
@@ -78,6 +84,7 @@ class Log final : public spool::Owner {
 
   // For operations; on the writer.
   [[nodiscard]] Catalog& catalog() { return catalog_; }
+  [[nodiscard]] broker::Published<Acls>& acls() { return acls_; }
   Partition* AddPartition(const TopicPartition& id, spool::StreamId stream, int32_t leader_epoch);
   void ForgetPartition(Partition& partition);
   // After a trim has become durable. A later one may have gone further before.
@@ -102,13 +109,17 @@ class Log final : public spool::Owner {
   void OnDurable(std::span<const spool::StreamId> streams) override;
 
  private:
-  Log(Catalog& catalog, Callbacks callbacks)
-      : catalog_(catalog), callbacks_(std::move(callbacks)), transactions_(*this) {}
+  Log(const Published& published, Callbacks callbacks)
+      : catalog_(published.catalog),
+        acls_(published.acls),
+        callbacks_(std::move(callbacks)),
+        transactions_(*this) {}
 
   base::Result<> LoadTopics(const spool::StateView& state);
   base::Result<> LoadProducers(const spool::StateView& state);
   base::Result<> LoadGroups(const spool::StateView& state);
   base::Result<> LoadAborted(const spool::StateView& state);
+  base::Result<> LoadAcls(const spool::StateView& state);
   void NotePendingOffsets();
   // All producers and deletions back to what `state` says.
   void ResetPartitions(const spool::StateView& state);
@@ -120,6 +131,7 @@ class Log final : public spool::Owner {
   void Wake(std::span<const spool::StreamId> streams);
 
   Catalog& catalog_;
+  broker::Published<Acls>& acls_;
   const Callbacks callbacks_;
   std::unique_ptr<spool::Spool> spool_;
   Transactions transactions_;

@@ -15,20 +15,15 @@ using kafka::MetadataResponse;
 
 constexpr int16_t kNullMeansAllSince = 1;
 constexpr int16_t kRequestsByIdSince = 12;
-// What everybody may do as long as nobody is refused anything, as bits of Kafka's AclOperation.
-constexpr int32_t kAllTopicOperations = 0x0df8;
-constexpr int32_t kAllClusterOperations = 0x1fa0;
 
 bool WantsAll(int16_t version, const MetadataRequest& request) {
   return !request.topics || (version < kNullMeansAllSince && request.topics->empty());
 }
 
-MetadataResponse::MetadataResponseTopic Describe(const Topic& topic, int32_t node_id,
-                                                 bool with_operations) {
+MetadataResponse::MetadataResponseTopic Describe(const Topic& topic, int32_t node_id) {
   MetadataResponse::MetadataResponseTopic out;
   out.name = topic.name;
   out.topic_id = topic.id;
-  if (with_operations) out.topic_authorized_operations = kAllTopicOperations;
   out.partitions.reserve(topic.partitions.size());
   for (const Partition* partition : topic.partitions) {
     auto& partition_out = out.partitions.emplace_back();
@@ -55,7 +50,31 @@ MetadataResponse::MetadataResponseTopic Unknown(
   return out;
 }
 
+MetadataResponse::MetadataResponseTopic Refused(
+    const MetadataRequest::MetadataRequestTopic& request) {
+  MetadataResponse::MetadataResponseTopic out;
+  out.name = request.name;
+  out.topic_id = request.topic_id;  // Ids are no secret, to Kafka either.
+  out.error_code = ErrorCode::kTopicAuthorizationFailed;
+  return out;
+}
+
 }  // namespace
+
+int32_t MetadataHandler::TopicOperations(const kafka::Caller& caller,
+                                         std::string_view topic) const {
+  return authorizer_.judge()->Operations(Authorizer::SubjectOf(caller), ResourceType::kTopic,
+                                         topic);
+}
+
+int32_t MetadataHandler::ClusterOperations(const kafka::Caller& caller) const {
+  if (!authorizer_.Allows(caller, AclOperation::kDescribe, ResourceType::kCluster,
+                          kClusterResource)) {
+    return 0;
+  }
+  return authorizer_.judge()->Operations(Authorizer::SubjectOf(caller), ResourceType::kCluster,
+                                         kClusterResource);
+}
 
 MetadataHandler::Address MetadataHandler::AddressFor(const kafka::Caller& caller) const {
   Address address{context_.options.advertised_host, context_.options.advertised_port};
@@ -77,7 +96,10 @@ std::vector<std::string> MetadataHandler::MissingTopics(
   }
   for (const auto& topic : *request.topics) {
     if (!topic.name || !ValidTopicName(*topic.name)) continue;
-    if (catalog_.topics().Find(*topic.name) == nullptr) missing.emplace_back(*topic.name);
+    if (catalog_.topics().Find(*topic.name) != nullptr) continue;
+    if (!MayDescribe(call.caller(), *topic.name) || !MayCreate(call.caller(), *topic.name))
+      continue;
+    missing.emplace_back(*topic.name);
   }
   return missing;
 }
@@ -102,20 +124,37 @@ void MetadataHandler::Respond(kafka::Call<MetadataRequest>& call) {
   response.brokers.push_back({node_id, address.host, address.port, std::nullopt, {}});
   response.cluster_id = context_.cluster_id;
   response.controller_id = node_id;
+  const kafka::Caller& caller = call.caller();
   if (request.include_cluster_authorized_operations) {
-    response.cluster_authorized_operations = kAllClusterOperations;
+    response.cluster_authorized_operations = ClusterOperations(caller);
   }
-  const bool with_operations = request.include_topic_authorized_operations;
+  const auto describe = [&](const Topic& topic) {
+    auto& out = response.topics.emplace_back(Describe(topic, node_id));
+    if (request.include_topic_authorized_operations) {
+      out.topic_authorized_operations = TopicOperations(caller, topic.name);
+    }
+  };
   if (WantsAll(call.version(), request)) {
     for (const Topic* topic : catalog_.topics().All()) {
-      response.topics.push_back(Describe(*topic, node_id, with_operations));
+      if (MayDescribe(caller, topic->name)) describe(*topic);
     }
-  } else {
-    for (const auto& asked : *request.topics) {
-      const Topic* topic =
-          asked.name ? catalog_.topics().Find(*asked.name) : catalog_.topics().Find(asked.topic_id);
-      response.topics.push_back(topic == nullptr ? Unknown(asked)
-                                                 : Describe(*topic, node_id, with_operations));
+    return call.Respond(response);
+  }
+  const bool would_create =
+      context_.options.auto_create_topics && request.allow_auto_topic_creation;
+  for (const auto& asked : *request.topics) {
+    const Topic* topic =
+        asked.name ? catalog_.topics().Find(*asked.name) : catalog_.topics().Find(asked.topic_id);
+    const std::string_view name = asked.name ? *asked.name : topic == nullptr ? "" : topic->name;
+    if (topic == nullptr && !asked.name) {
+      response.topics.push_back(Unknown(asked));
+    } else if (!MayDescribe(caller, name) ||
+               (topic == nullptr && would_create && !MayCreate(caller, name))) {
+      response.topics.push_back(Refused(asked));
+    } else if (topic == nullptr) {
+      response.topics.push_back(Unknown(asked));
+    } else {
+      describe(*topic);
     }
   }
   call.Respond(response);
@@ -145,18 +184,20 @@ kafka::DescribeClusterResponse MetadataHandler::Handle(
                               .is_fenced = false,
                               .unknown_tags = {}});
   if (request.include_cluster_authorized_operations) {
-    response.cluster_authorized_operations = kAllClusterOperations;
+    response.cluster_authorized_operations = ClusterOperations(caller);
   }
   return response;
 }
 
 kafka::DescribeTopicPartitionsResponse MetadataHandler::Handle(
-    const kafka::Caller& /*caller*/, const kafka::DescribeTopicPartitionsRequest& request) {
+    const kafka::Caller& caller, const kafka::DescribeTopicPartitionsRequest& request) {
   kafka::DescribeTopicPartitionsResponse response;
   const bool all = request.topics.empty();
   std::set<std::string_view> names;
   if (all) {
-    for (const Topic* topic : catalog_.topics().All()) names.insert(topic->name);
+    for (const Topic* topic : catalog_.topics().All()) {
+      if (MayDescribe(caller, topic->name)) names.insert(topic->name);
+    }
   }
   for (const auto& topic : request.topics) names.insert(topic.name);
   int32_t first = 0;
@@ -186,7 +227,12 @@ kafka::DescribeTopicPartitionsResponse MetadataHandler::Handle(
     }
     auto& out = response.topics.emplace_back();
     out.name = name;
-    out.topic_authorized_operations = kAllTopicOperations;
+    if (!MayDescribe(caller, name)) {
+      out.error_code = ErrorCode::kTopicAuthorizationFailed;
+      first = 0;
+      continue;
+    }
+    out.topic_authorized_operations = TopicOperations(caller, name);
     const Topic* topic = catalog_.topics().Find(name);
     if (topic == nullptr) {
       out.error_code = ValidTopicName(name) ? ErrorCode::kUnknownTopicOrPartition

@@ -2,12 +2,16 @@
 // FindCoordinator. On one node the answer to every "where" is this broker, under the address by
 // which the client reached it.
 //
-// Ownership: context, catalog reader, topic admin and loop outlive it.
+// Topics that the client may not describe are not shown, as if they were not there; whoever asks
+// for one by name is refused, whether it is there or not.
+//
+// Ownership: context, catalog reader, authorizer, topic admin and loop outlive it.
 // Threads: the worker's loop.
 #pragma once
 
 #include <string>
 
+#include "broker/authorizer.h"
 #include "broker/catalog.h"
 #include "broker/context.h"
 #include "broker/topic_admin.h"
@@ -22,9 +26,13 @@ namespace holdfast::broker {
 
 class MetadataHandler {
  public:
-  MetadataHandler(Context& context, const CatalogReader& catalog, TopicAdmin& topic_admin,
-                  const base::Executor& loop)
-      : context_(context), catalog_(catalog), topic_admin_(topic_admin), loop_(loop) {}
+  MetadataHandler(Context& context, const CatalogReader& catalog, Authorizer& authorizer,
+                  TopicAdmin& topic_admin, const base::Executor& loop)
+      : context_(context),
+        catalog_(catalog),
+        authorizer_(authorizer),
+        topic_admin_(topic_admin),
+        loop_(loop) {}
 
   // Topics that are missing are made first, if broker and client want that: the answer has them.
   void Handle(kafka::Call<kafka::MetadataRequest> call);
@@ -50,10 +58,21 @@ class MetadataHandler {
   [[nodiscard]] Address AddressFor(const kafka::Caller& caller) const;
   [[nodiscard]] std::vector<std::string> MissingTopics(
       const kafka::Call<kafka::MetadataRequest>& call) const;
+  [[nodiscard]] bool MayDescribe(const kafka::Caller& caller, std::string_view topic) const {
+    return authorizer_.Allows(caller, AclOperation::kDescribe, ResourceType::kTopic, topic);
+  }
+  [[nodiscard]] bool MayCreate(const kafka::Caller& caller, std::string_view topic) const {
+    return authorizer_.Allows(caller, AclOperation::kCreate, ResourceType::kCluster,
+                              kClusterResource) ||
+           authorizer_.Allows(caller, AclOperation::kCreate, ResourceType::kTopic, topic);
+  }
+  [[nodiscard]] int32_t TopicOperations(const kafka::Caller& caller, std::string_view topic) const;
+  [[nodiscard]] int32_t ClusterOperations(const kafka::Caller& caller) const;
   void Respond(kafka::Call<kafka::MetadataRequest>& call);
 
   Context& context_;
   const CatalogReader& catalog_;
+  Authorizer& authorizer_;
   TopicAdmin& topic_admin_;
   const base::Executor& loop_;
 };

@@ -196,6 +196,20 @@ std::string TransactionKey(std::string_view transactional_id) {
   return std::string(kTransactionPrefix).append(transactional_id);
 }
 
+std::string AclKey(const Acl& acl) {
+  HF_CHECK(acl.name.size() + acl.principal.size() + acl.host.size() <= Acl::kTextBytesMax);
+  std::string key(kAclPrefix);
+  key.push_back(static_cast<char>(acl.resource));
+  key.push_back(static_cast<char>(acl.pattern));
+  key.push_back(static_cast<char>(acl.operation));
+  key.push_back(static_cast<char>(acl.permission));
+  for (const std::string& text : {acl.name, acl.principal}) {
+    AppendBig(static_cast<int16_t>(text.size()), &key);
+    key.append(text);
+  }
+  return key.append(acl.host);
+}
+
 std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition) {
   std::string key(kTransactionPartitionPrefix);
   AppendBig(producer_id, &key);
@@ -227,6 +241,27 @@ std::optional<OffsetKey> ParseOffsetKey(std::string_view key) {
   return ParseOffsetPlace(key.substr(kOffsetPrefix.size()));
 }
 
+std::optional<Acl> ParseAclKey(std::string_view key) {
+  if (!key.starts_with(kAclPrefix)) return std::nullopt;
+  kafka::Reader reader(key.substr(kAclPrefix.size()));
+  Acl acl;
+  acl.resource = static_cast<ResourceType>(reader.Int<int8_t>());
+  acl.pattern = static_cast<PatternType>(reader.Int<int8_t>());
+  acl.operation = static_cast<AclOperation>(reader.Int<int8_t>());
+  acl.permission = static_cast<Permission>(reader.Int<int8_t>());
+  std::string_view name;
+  std::string_view principal;
+  reader(name);
+  reader(principal);
+  if (!reader.ok() || acl.resource < ResourceType::kTopic || acl.resource > ResourceType::kUser) {
+    return std::nullopt;
+  }
+  acl.name = name;
+  acl.principal = principal;
+  acl.host = reader.rest();
+  return acl;
+}
+
 std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key) {
   constexpr size_t kPrefixBytes = 1;
   if (key.size() < kPrefixBytes + sizeof(int64_t)) return std::nullopt;
@@ -250,6 +285,7 @@ std::optional<OffsetKey> ParseOffsetPlace(std::string_view bytes) {
 std::string Encode(const TopicRecord& record) { return EncodeRecord(record); }
 std::string Encode(const OffsetRecord& record) { return EncodeRecord(record); }
 std::string Encode(const TransactionRecord& record) { return EncodeRecord(record); }
+std::string Encode(const AclRecord& record) { return EncodeRecord(record); }
 
 std::string Encode(const GroupRecord& record) {
   StoredGroup stored{.protocol_type = record.protocol_type,
@@ -273,6 +309,10 @@ Result<OffsetRecord> ParseOffset(std::string_view bytes) {
 
 Result<TransactionRecord> ParseTransaction(std::string_view bytes) {
   return ParseRecord<TransactionRecord>(bytes, "the record of a transaction");
+}
+
+Result<AclRecord> ParseAcl(std::string_view bytes) {
+  return ParseRecord<AclRecord>(bytes, "an access rule");
 }
 
 Result<GroupRecord> ParseGroup(std::string_view bytes) {

@@ -9,6 +9,8 @@
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
 //   a <topic id> <partition, int32>            TransactionIndex as of the segment's beginning
 //   x <transactional id>                       TransactionRecord
+//   r <type, pattern, operation, permission: int8 each> <length, int16> <name>
+//     <length, int16> <principal> <host>       AclRecord: the key says it all
 // and of each open transaction, under the id of its producer:
 //   y <producer id, int64> <topic id> <partition, int32>          empty: it writes there
 //   w <producer id, int64> <group id>                             empty: it commits its offsets
@@ -31,6 +33,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "broker/acls.h"
 #include "broker/group.h"
 #include "kafka/message.h"
 
@@ -44,6 +47,7 @@ inline constexpr std::string_view kGroupPrefix = "g";
 inline constexpr std::string_view kOffsetPrefix = "o";
 inline constexpr std::string_view kAbortedPrefix = "a";
 inline constexpr std::string_view kTransactionPrefix = "x";
+inline constexpr std::string_view kAclPrefix = "r";
 inline constexpr std::string_view kTransactionPartitionPrefix = "y";
 inline constexpr std::string_view kTransactionGroupPrefix = "w";
 inline constexpr std::string_view kTransactionOffsetPrefix = "z";
@@ -75,6 +79,7 @@ std::string GroupKey(std::string_view group);
 std::string CommittedOffsetKey(const OffsetKey& key);
 std::string AbortedKey(const TopicPartition& partition);
 std::string TransactionKey(std::string_view transactional_id);
+std::string AclKey(const Acl& acl);
 std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition);
 std::string TransactionGroupKey(int64_t producer_id, std::string_view group);
 std::string TransactionOffsetKey(int64_t producer_id, const OffsetKey& key);
@@ -82,6 +87,7 @@ std::string TransactionOffsetKey(int64_t producer_id, const OffsetKey& key);
 // The other way, from whole keys; nothing if the key is not of its kind.
 std::optional<TopicPartition> ParseProducersKey(std::string_view key);
 std::optional<OffsetKey> ParseOffsetKey(std::string_view key);
+std::optional<Acl> ParseAclKey(std::string_view key);
 // The producer id of a y, w or z key, and what follows it.
 std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key);
 std::optional<TopicPartition> ParsePartition(std::string_view bytes);
@@ -167,14 +173,22 @@ struct TransactionRecord {
   }
 };
 
+struct AclRecord {
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) { wire.Tags(m.unknown_tags); }
+};
+
 // Parsed records borrow from the bytes. kCorrupt: damaged. kInvalid: a newer version wrote them.
 std::string Encode(const TopicRecord& record);
 std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);
 std::string Encode(const TransactionRecord& record);
+std::string Encode(const AclRecord& record);
 base::Result<TopicRecord> ParseTopic(std::string_view bytes);
 base::Result<OffsetRecord> ParseOffset(std::string_view bytes);
 base::Result<GroupRecord> ParseGroup(std::string_view bytes);
 base::Result<TransactionRecord> ParseTransaction(std::string_view bytes);
+base::Result<AclRecord> ParseAcl(std::string_view bytes);
 
 }  // namespace holdfast::broker

@@ -40,6 +40,9 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::EndTxnRequest>(),
     Bind<Worker, kafka::WriteTxnMarkersRequest>(),
     Bind<Worker, kafka::TxnOffsetCommitRequest>(),
+    Bind<Worker, kafka::DescribeAclsRequest>(),
+    Bind<Worker, kafka::CreateAclsRequest>(),
+    Bind<Worker, kafka::DeleteAclsRequest>(),
     Bind<Worker, kafka::DescribeConfigsRequest>(),
     Bind<Worker, kafka::AlterConfigsRequest>(),
     Bind<Worker, kafka::CreatePartitionsRequest>(),
@@ -90,11 +93,14 @@ Worker::Worker(Context& context, const Central& central, base::Executor& loop, s
       central_(central),
       loop_(loop),
       catalog_(context.catalog),
+      authorizer_(context.acls, context.options.authorizer),
+      access_(authorizer_, catalog_),
       submitter_(context.log->spool(), loop),
       produce_(context, catalog_, submitter_, loop),
-      fetch_(context, catalog_, loop, index),
+      fetch_(context, catalog_, authorizer_, loop, index),
       topic_admin_(context, catalog_, submitter_, loop),
-      metadata_(context, catalog_, topic_admin_, loop) {
+      acl_admin_(context, submitter_, loop),
+      metadata_(context, catalog_, authorizer_, topic_admin_, loop) {
   for (const kafka::Served& served : kRoutes.served()) {
     const auto key = static_cast<size_t>(served.api.key);
     if (requests_.size() <= key) requests_.resize(key + 1);
@@ -107,6 +113,7 @@ base::Result<> Worker::Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buf
   loop_.AssertInLoop();
   if (closed_) return base::Unexpected(base::Code::kClosed, "the broker is shutting down");
   catalog_.Refresh();
+  authorizer_.Refresh();
   if (frame.size() >= sizeof(int16_t)) {
     const size_t key = base::LoadBig<uint16_t>(frame.data());
     if (key < requests_.size() && requests_[key] != nullptr) requests_[key]->Add();
@@ -133,32 +140,32 @@ void Worker::StopServing() {
   fetch_.Close();
 }
 
-kafka::ListOffsetsResponse Worker::Handle(const kafka::Caller& caller,
+kafka::ListOffsetsResponse Worker::Answer(const kafka::Caller& caller,
                                           const kafka::ListOffsetsRequest& request) {
   return ListOffsets(context_.log->spool(), catalog_.topics(), caller.version, request);
 }
 
-kafka::OffsetForLeaderEpochResponse Worker::Handle(
+kafka::OffsetForLeaderEpochResponse Worker::Answer(
     const kafka::Caller& /*caller*/, const kafka::OffsetForLeaderEpochRequest& request) {
   return OffsetForLeaderEpoch(catalog_.topics(), request);
 }
 
-kafka::DescribeConfigsResponse Worker::Handle(const kafka::Caller& caller,
+kafka::DescribeConfigsResponse Worker::Answer(const kafka::Caller& caller,
                                               const kafka::DescribeConfigsRequest& request) {
   return DescribeConfigs(context_.options, catalog_.topics(), caller.version, request);
 }
 
-kafka::ListConfigResourcesResponse Worker::Handle(
+kafka::ListConfigResourcesResponse Worker::Answer(
     const kafka::Caller& caller, const kafka::ListConfigResourcesRequest& request) {
   return ListConfigResources(context_.options, catalog_.topics(), caller.version, request);
 }
 
-kafka::ElectLeadersResponse Worker::Handle(const kafka::Caller& /*caller*/,
+kafka::ElectLeadersResponse Worker::Answer(const kafka::Caller& /*caller*/,
                                            const kafka::ElectLeadersRequest& request) {
   return ElectLeaders(catalog_.topics(), request);
 }
 
-kafka::AlterPartitionReassignmentsResponse Worker::Handle(
+kafka::AlterPartitionReassignmentsResponse Worker::Answer(
     const kafka::Caller& /*caller*/, const kafka::AlterPartitionReassignmentsRequest& request) {
   return AlterPartitionReassignments(context_.options.node_id, catalog_.topics(), request);
 }

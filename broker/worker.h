@@ -14,6 +14,9 @@
 #include "base/buffer.h"
 #include "base/executor.h"
 #include "base/result.h"
+#include "broker/access.h"
+#include "broker/acl_admin.h"
+#include "broker/authorizer.h"
 #include "broker/context.h"
 #include "broker/coordinator.h"
 #include "broker/fetch.h"
@@ -63,44 +66,51 @@ class Worker {
   void Adjust(const kafka::Caller& caller, kafka::ApiVersionsResponse& response);
   template <class Request>
   void Handle(kafka::Call<Request> call) {
-    Route(std::move(call));
+    if (!access_.Admit(call)) return;
+    if constexpr (requires { Answer(call.caller(), std::as_const(call.request)); }) {
+      call.Respond(Answer(call.caller(), std::as_const(call.request)));
+    } else {
+      Route(std::move(call));
+    }
   }
-  kafka::ListOffsetsResponse Handle(const kafka::Caller& caller,
+
+ private:
+  // Requests that are answered at once.
+  kafka::ListOffsetsResponse Answer(const kafka::Caller& caller,
                                     const kafka::ListOffsetsRequest& request);
-  kafka::OffsetForLeaderEpochResponse Handle(const kafka::Caller& caller,
+  kafka::OffsetForLeaderEpochResponse Answer(const kafka::Caller& caller,
                                              const kafka::OffsetForLeaderEpochRequest& request);
-  kafka::DescribeConfigsResponse Handle(const kafka::Caller& caller,
+  kafka::DescribeConfigsResponse Answer(const kafka::Caller& caller,
                                         const kafka::DescribeConfigsRequest& request);
-  kafka::ListConfigResourcesResponse Handle(const kafka::Caller& caller,
+  kafka::ListConfigResourcesResponse Answer(const kafka::Caller& caller,
                                             const kafka::ListConfigResourcesRequest& request);
-  kafka::ElectLeadersResponse Handle(const kafka::Caller& caller,
+  kafka::ElectLeadersResponse Answer(const kafka::Caller& caller,
                                      const kafka::ElectLeadersRequest& request);
-  kafka::AlterPartitionReassignmentsResponse Handle(
+  kafka::AlterPartitionReassignmentsResponse Answer(
       const kafka::Caller& caller, const kafka::AlterPartitionReassignmentsRequest& request);
   // Partitions of one broker have nowhere to move to: none is moving, ever.
-  kafka::ListPartitionReassignmentsResponse Handle(
+  kafka::ListPartitionReassignmentsResponse Answer(
       const kafka::Caller& /*caller*/,
       const kafka::ListPartitionReassignmentsRequest& /*request*/) {
     return {};
   }
-  kafka::DescribeQuorumResponse Handle(const kafka::Caller& caller,
+  kafka::DescribeQuorumResponse Answer(const kafka::Caller& caller,
                                        const kafka::DescribeQuorumRequest& request) {
     return metadata_.Handle(caller, request);
   }
-  kafka::DescribeTopicPartitionsResponse Handle(
+  kafka::DescribeTopicPartitionsResponse Answer(
       const kafka::Caller& caller, const kafka::DescribeTopicPartitionsRequest& request) {
     return metadata_.Handle(caller, request);
   }
-  kafka::DescribeClusterResponse Handle(const kafka::Caller& caller,
+  kafka::DescribeClusterResponse Answer(const kafka::Caller& caller,
                                         const kafka::DescribeClusterRequest& request) {
     return metadata_.Handle(caller, request);
   }
-  kafka::FindCoordinatorResponse Handle(const kafka::Caller& caller,
+  kafka::FindCoordinatorResponse Answer(const kafka::Caller& caller,
                                         const kafka::FindCoordinatorRequest& request) {
     return metadata_.Handle(caller, request);
   }
 
- private:
   void Route(kafka::Call<kafka::ProduceRequest> call) { produce_.Handle(std::move(call)); }
   void Route(kafka::Call<kafka::FetchRequest> call) { fetch_.Handle(std::move(call)); }
   void Route(kafka::Call<kafka::MetadataRequest> call) { metadata_.Handle(std::move(call)); }
@@ -116,6 +126,9 @@ class Worker {
   void Route(kafka::Call<kafka::IncrementalAlterConfigsRequest> call) {
     topic_admin_.Handle(std::move(call));
   }
+  void Route(kafka::Call<kafka::DescribeAclsRequest> call) { acl_admin_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::CreateAclsRequest> call) { acl_admin_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::DeleteAclsRequest> call) { acl_admin_.Handle(std::move(call)); }
   void Route(kafka::Call<kafka::InitProducerIdRequest> call);
   void Route(kafka::Call<kafka::DescribeProducersRequest> call);
   // All others are a coordinator's.
@@ -137,10 +150,13 @@ class Worker {
   const Central& central_;
   base::Executor& loop_;
   CatalogReader catalog_;
+  Authorizer authorizer_;
+  Access access_;
   Submitter submitter_;
   ProduceHandler produce_;
   FetchHandler fetch_;
   TopicAdmin topic_admin_;
+  AclAdmin acl_admin_;
   MetadataHandler metadata_;
   // By API key; null where there is none.
   std::vector<metrics::Counter*> requests_;

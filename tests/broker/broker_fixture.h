@@ -74,6 +74,12 @@ class BrokerFixture {
   ~BrokerFixture() { broker_.reset(); }
 
   test::ManualClock& clock() { return clock_; }
+  // Whose requests come from now on.
+  void ActAs(std::string_view principal) {
+    kafka::Peer peer = *peer_;
+    peer.principal = principal;
+    peer_ = std::make_shared<const kafka::Peer>(std::move(peer));
+  }
   Broker& broker() { return *broker_; }
 
   // As kill -9 does it: what was durable is there, and nothing of what the process knew.
