@@ -73,13 +73,14 @@ Example:
   holdfast spool cat /var/spool/holdfast orders/0 --count 10)";
 
 constexpr const char* kDlqFooter =
-    R"(DIR is the directory of an agent's spool (--spool). With agent.dead_letters.policy=spool,
-records that the tier refuses for good are set aside in it, and the rest of their partition goes on.
-`holdfast dlq VERB --help` says more.
+    R"(DIR is the directory of an agent's spool (--spool), or the agent's configuration file. With
+agent.dead_letters.policy=spool, records that the tier refuses for good are set aside in the spool,
+and the rest of their partition goes on; with policy=topic they are in a topic of the tier, which
+only the configuration file can tell. `holdfast dlq VERB --help` says more.
 
 Example:
   holdfast dlq ls /var/spool/holdfast
-  holdfast dlq cat /var/spool/holdfast orders/0 --format json)";
+  holdfast dlq cat /etc/holdfast.yaml orders/0 --format json)";
 
 // Collects the settings of one subcommand. Options of their own come after all --set.
 struct Settings {

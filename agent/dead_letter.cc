@@ -17,8 +17,6 @@ using kafka::RecordBatchView;
 using kafka::RecordHeader;
 
 constexpr std::string_view kStreamSuffix = "/dead-letters";
-constexpr std::string_view kHeaderPrefix = "holdfast.dlq.";
-constexpr std::string_view kBatchHeader = "holdfast.dlq.batch";
 
 // Calls `visit` with each record; kCorrupt if the batch cannot be read to its end.
 template <class Visit>
@@ -41,12 +39,12 @@ class OriginHeaders {
   // Valid until the next call.
   std::vector<RecordHeader> For(int32_t index, std::vector<RecordHeader> own) {
     offset_ = std::to_string(origin_.offset + index);
-    own.push_back({"holdfast.dlq.topic", origin_.topic});
-    own.push_back({"holdfast.dlq.partition", partition_});
-    own.push_back({"holdfast.dlq.offset", offset_});
-    own.push_back({"holdfast.dlq.error", kafka::ErrorName(origin_.error)});
-    if (!origin_.message.empty()) own.push_back({"holdfast.dlq.message", origin_.message});
-    own.push_back({"holdfast.dlq.time", time_});
+    own.push_back({dead_letter_header::kTopic, origin_.topic});
+    own.push_back({dead_letter_header::kPartition, partition_});
+    own.push_back({dead_letter_header::kOffset, offset_});
+    own.push_back({dead_letter_header::kError, kafka::ErrorName(origin_.error)});
+    if (!origin_.message.empty()) own.push_back({dead_letter_header::kMessage, origin_.message});
+    own.push_back({dead_letter_header::kTime, time_});
     return own;
   }
 
@@ -60,7 +58,7 @@ class OriginHeaders {
 DeadLetters WrapUnreadable(const RecordBatchView& batch, const DeadLetterOrigin& origin) {
   const std::string count = std::to_string(batch.record_count());
   OriginHeaders texts(origin);
-  const std::vector<RecordHeader> headers = texts.For(0, {{kBatchHeader, count}});
+  const std::vector<RecordHeader> headers = texts.For(0, {{dead_letter_header::kBatch, count}});
   kafka::RecordBatchBuilder builder({});
   builder.Add({.timestamp = origin.time_ms, .value = batch.bytes(), .headers = headers});
   return {.batch = std::move(builder).Build(), .record_count = 1};
@@ -97,12 +95,13 @@ base::Result<DeadLetters> RestoreDeadLetters(std::string_view bytes) {
   DeadLetters wrapped;
   HF_RETURN_IF_ERROR(ForEachRecord(batch, [&](const kafka::Record& record, int32_t /*index*/) {
     std::vector<RecordHeader> own = record.headers;
-    if (std::ranges::find(own, kBatchHeader, &RecordHeader::key) != own.end()) {
+    if (std::ranges::find(own, dead_letter_header::kBatch, &RecordHeader::key) != own.end()) {
       wrapped.batch = record.value.value_or("");
       wrapped.record_count = 1;
     }
-    std::erase_if(own,
-                  [](const RecordHeader& header) { return header.key.starts_with(kHeaderPrefix); });
+    std::erase_if(own, [](const RecordHeader& header) {
+      return header.key.starts_with(dead_letter_header::kPrefix);
+    });
     builder.Add(
         {.timestamp = record.timestamp, .key = record.key, .value = record.value, .headers = own});
   }));

@@ -30,6 +30,18 @@
 
 namespace holdfast::agent {
 
+// The headers' names.
+namespace dead_letter_header {
+inline constexpr std::string_view kPrefix = "holdfast.dlq.";
+inline constexpr std::string_view kTopic = "holdfast.dlq.topic";
+inline constexpr std::string_view kPartition = "holdfast.dlq.partition";
+inline constexpr std::string_view kOffset = "holdfast.dlq.offset";
+inline constexpr std::string_view kError = "holdfast.dlq.error";
+inline constexpr std::string_view kMessage = "holdfast.dlq.message";
+inline constexpr std::string_view kTime = "holdfast.dlq.time";
+inline constexpr std::string_view kBatch = "holdfast.dlq.batch";
+}  // namespace dead_letter_header
+
 // What becomes of records that the tier refuses for good.
 enum class DeadLetterPolicy : uint8_t {
   kPark,   // Their stream stands still until somebody changes something.

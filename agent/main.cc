@@ -175,10 +175,11 @@ int Run(CommandLine line) {
     Print("holdfast " HOLDFAST_VERSION "\n");
     return kExitFine;
   }
-  if (line.command == Command::kSpool || line.command == Command::kDlq)
-    return RunSpoolCommand(line.spool);
+  if (line.command == Command::kSpool) return RunSpoolCommand(line.spool);
   for (char** variable = environ; *variable != nullptr; ++variable)
     line.sources.environment.emplace_back(*variable);
+  if (line.command == Command::kDlq)
+    return RunDlqCommand(std::move(line.spool), std::move(line.sources.environment));
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error().message);

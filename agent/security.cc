@@ -184,6 +184,29 @@ base::Result<proxy::TierIdentity> ClientIdentityOf(const config::Upstream& upstr
   return identity;
 }
 
+base::Result<client::Connection::Options> ConnectionOf(const config::Upstream& upstream) {
+  HF_ASSIGN_OR_RETURN(const proxy::TierIdentity identity, TierIdentityOf(upstream));
+  client::Connection::Options options{.timeout = std::chrono::milliseconds(upstream.timeout_ms())};
+  auto& properties = options.properties;
+  for (const std::string& address : upstream.bootstrap()) {
+    std::string& servers = properties["bootstrap.servers"];
+    servers.append(servers.empty() ? "" : ",").append(address);
+  }
+  for (const auto& [name, value] : upstream.properties()) {
+    if (name == "security.protocol" || name.starts_with("ssl.")) properties[name] = value;
+  }
+  if (!identity.sasl) return options;
+  properties["sasl.mechanisms"] = net::SaslName(identity.sasl->mechanism);
+  if (identity.sasl->mechanism == SaslMechanism::kOauthBearer) {
+    options.token_file = identity.sasl->token_file;
+    options.token_extensions = {identity.sasl->extensions.begin(), identity.sasl->extensions.end()};
+  } else {
+    properties["sasl.username"] = identity.sasl->username;
+    properties["sasl.password"] = identity.sasl->password;
+  }
+  return options;
+}
+
 namespace {
 
 base::Error WrongKey(std::string_view key, std::string_view what) {

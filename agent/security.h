@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/result.h"
+#include "client/connection.h"
 #include "net/tls.h"
 #include "proxy/local_policy.h"
 #include "proxy/tier_security.h"
@@ -23,6 +24,9 @@ base::Result<proxy::TierIdentity> TierIdentityOf(const config::Upstream& upstrea
 // The same without what only the agent may claim to be: for connections on which clients speak for
 // themselves. A certificate stays where the tier learns from SASL who is there.
 base::Result<proxy::TierIdentity> ClientIdentityOf(const config::Upstream& upstream);
+
+// The same as properties of librdkafka, for a command that is a client of the tier.
+base::Result<client::Connection::Options> ConnectionOf(const config::Upstream& upstream);
 
 // The whole of it. Two roads to the same tier: the agent's own, and that of requests which pass
 // through.

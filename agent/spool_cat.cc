@@ -4,15 +4,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 
 #include "agent/command_line.h"
 #include "agent/dead_letter.h"
-#include "agent/spool_text.h"
+#include "agent/record_text.h"
 #include "agent/spool_verbs.h"
 #include "agent/stream_names.h"
 #include "kafka/record_batch.h"
@@ -21,19 +19,6 @@
 
 namespace holdfast::agent {
 namespace {
-
-using Json = nlohmann::ordered_json;
-using Bytes = std::optional<std::string_view>;
-
-void PutBytes(Json& json, const std::string& name, const Bytes& bytes) {
-  if (!bytes) {
-    json[name] = nullptr;
-  } else if (IsUtf8(*bytes)) {
-    json[name] = *bytes;
-  } else {
-    json[name + "_base64"] = Base64(*bytes);
-  }
-}
 
 class Cat {
  public:
@@ -68,9 +53,8 @@ class Cat {
     while (more() && reader.Next(&record)) {
       const int64_t offset = info.base_offset + (record.offset - header.base_offset);
       if (offset < from_) continue;
-      std::string line = format_ == CatFormat::kJson
-                             ? JsonOf(record, offset, header)
-                             : Escaped(record.key) + "\t" + Escaped(record.value);
+      std::string line =
+          format_ == CatFormat::kJson ? JsonLine(record, offset, header) : TextOf(record);
       line += '\n';
       std::fwrite(line.data(), 1, line.size(), stdout);
       --left_;
@@ -79,20 +63,10 @@ class Cat {
     return more();
   }
 
-  static std::string JsonOf(const kafka::Record& record, int64_t offset,
-                            const kafka::BatchHeader& header) {
-    Json json;
-    json["offset"] = offset;
-    json["timestamp"] = header.log_append_time() ? header.max_timestamp : record.timestamp;
-    PutBytes(json, "key", record.key);
-    PutBytes(json, "value", record.value);
-    json["headers"] = Json::array();
-    for (const kafka::RecordHeader& from : record.headers) {
-      Json to;
-      PutBytes(to, "key", from.key);
-      PutBytes(to, "value", from.value);
-      json["headers"].push_back(std::move(to));
-    }
+  static std::string JsonLine(const kafka::Record& record, int64_t offset,
+                              const kafka::BatchHeader& header) {
+    nlohmann::ordered_json json =
+        JsonOf(record, offset, header.log_append_time() ? header.max_timestamp : record.timestamp);
     if (header.has_producer()) {
       json["producer_id"] = header.producer.id;
       json["producer_epoch"] = header.producer.epoch;

@@ -1,6 +1,7 @@
 #include "agent/spool_command.h"
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -8,6 +9,8 @@
 
 #include "agent/command_line.h"
 #include "agent/spool_verbs.h"
+#include "config/config.h"
+#include "config/holdfast.pb.h"
 
 namespace holdfast::agent {
 namespace {
@@ -47,10 +50,22 @@ const char* WrongUsage(const SpoolCommand& command) {
   return nullptr;
 }
 
+int Finish(const base::Result<int>& code) {
+  if (!code) {
+    Complain(code.error().message);
+    return kExitFailed;
+  }
+  if (std::fflush(stdout) != 0) {
+    Complain("cannot write to standard output");
+    return kExitFailed;
+  }
+  return *code;
+}
+
 }  // namespace
 
 base::Result<spool::KeyRing> ReadKeys(const SpoolCommand& command) {
-  std::vector<std::string> keys;
+  std::vector<std::string> keys = command.keys;
   for (const std::string& path : command.key_files) {
     std::ifstream file(path);
     std::string key;
@@ -75,16 +90,25 @@ int RunSpoolCommand(const SpoolCommand& command) {
     Complain(wrong);
     return kExitWrongUsage;
   }
-  const base::Result<int> code = Run(command);
-  if (!code) {
-    Complain(code.error().message);
-    return kExitFailed;
+  return Finish(Run(command));
+}
+
+int RunDlqCommand(SpoolCommand command, std::vector<std::string> environment) {
+  if (!std::filesystem::is_regular_file(command.directory)) return RunSpoolCommand(command);
+  const auto config =
+      config::Load({.file = command.directory, .environment = std::move(environment)});
+  const auto usable = config ? config::CheckComplete(**config, "agent") : base::Result<>();
+  if (!config || !usable) {
+    Complain((config ? usable.error() : config.error()).message);
+    return kExitWrongUsage;
   }
-  if (std::fflush(stdout) != 0) {
-    Complain("cannot write to standard output");
-    return kExitFailed;
-  }
-  return *code;
+  const config::Agent& agent = (*config)->agent();
+  if (agent.dead_letters().policy() == config::DeadLetters::topic)
+    return Finish(RunOverTopic(command, agent));
+  command.directory = agent.spool().directory();
+  command.keys.assign(agent.spool().encryption_keys().begin(),
+                      agent.spool().encryption_keys().end());
+  return RunSpoolCommand(command);
 }
 
 }  // namespace holdfast::agent

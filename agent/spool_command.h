@@ -1,7 +1,9 @@
-// `holdfast spool VERB DIR`, and `holdfast dlq VERB DIR` for dead letters in it: what an operator
-// does with a spool's directory, of an agent or of a broker. status, ls, cat and verify only look,
-// and work beside a running process; the others change the directory, own it meanwhile, and refuse
-// if a process has it.
+// `holdfast spool VERB DIR`: what an operator does with a spool's directory, of an agent or of a
+// broker. status, ls, cat and verify only look, and work beside a running process; the others
+// change the directory, own it meanwhile, and refuse if a process has it.
+//
+// `holdfast dlq VERB DIR|FILE`: the same for dead letters, which are in an agent's spool or, as the
+// agent's configuration FILE may say, in a topic.
 //
 // Output goes to standard output, what went wrong and progress to standard error.
 // Threads: main.
@@ -36,10 +38,11 @@ enum class CatFormat : uint8_t { kText, kJson, kRaw };
 // As the command line says it.
 struct SpoolCommand {
   SpoolVerb verb = SpoolVerb::kStatus;
-  std::string directory;
+  std::string directory;             // dlq: or a configuration file.
   std::vector<std::string> streams;  // cat: one; drop: any.
   std::string file;                  // export, import; "-" is standard output or input.
   std::vector<std::string> key_files;
+  std::vector<std::string> keys;  // From a configuration file.
   std::optional<int64_t> from;
   std::optional<uint64_t> count;
   CatFormat format = CatFormat::kText;
@@ -57,7 +60,8 @@ void AddSpoolVerbs(CLI::App& spool, SpoolCommand* command);
 // The same for `holdfast dlq`: what an agent set aside in its spool.
 void AddDlqVerbs(CLI::App& dlq, SpoolCommand* command);
 
-// Returns the exit code.
+// Both return the exit code. `environment`: NAME=VALUE, for a configuration file.
 int RunSpoolCommand(const SpoolCommand& command);
+int RunDlqCommand(SpoolCommand command, std::vector<std::string> environment);
 
 }  // namespace holdfast::agent

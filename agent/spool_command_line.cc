@@ -87,14 +87,17 @@ Example:
 
 constexpr const char* kDlqLsFooter =
     R"(Which streams have dead letters: in RECORDS and BYTES how many, in OLDEST since when.
+Of a topic those that were not replayed yet.
 Beside a running process or without one. Changes nothing.
 
 Example:
-  holdfast dlq ls /var/spool/holdfast)";
+  holdfast dlq ls /var/spool/holdfast
+  holdfast dlq ls /etc/holdfast.yaml)";
 
 constexpr const char* kDlqCatFooter =
     R"(STREAM is where they come from. In JSON, holdfast.dlq.* among the headers say why each is
-here; formats and exit codes are those of `holdfast spool cat`.
+here; formats and exit codes are those of `holdfast spool cat`. Of a topic, offsets are those that
+the records had where they come from, and there is no format raw.
 Beside a running process or without one. Changes nothing.
 
 Example:
@@ -106,15 +109,22 @@ streams that they come from, without the headers that were added, and the agent 
 it runs again. Do it when what made the tier refuse them has changed. To throw dead letters away:
 holdfast spool drop DIR orders/0/dead-letters
 
-The agent must be stopped. One that runs does it itself:
+Of a spool the agent must be stopped. One that runs does it itself:
   curl -X POST 'http://127.0.0.1:9090/dead-letters/replay?stream=orders/0'
 
+Of a topic they are produced to the tier by this command, beside agents that run, each once, even
+if it is cut off and run again. What is not chosen, and what is refused again, goes to the end of
+the topic; the exit code is 1 if any was refused. How far the topic was replayed is kept at the tier
+as offsets of the group holdfast-dlq-replay.TOPIC.
+
 Example:
-  holdfast dlq replay /var/spool/holdfast orders/0)";
+  holdfast dlq replay /var/spool/holdfast orders/0
+  holdfast dlq replay /etc/holdfast.yaml)";
 
 class Verbs {
  public:
-  Verbs(CLI::App& spool, SpoolCommand* command) : spool_(spool), command_(command) {}
+  Verbs(CLI::App& spool, SpoolCommand* command, const char* directory = "The spool's directory")
+      : spool_(spool), command_(command), directory_(directory) {}
 
   void AddAll() {
     Flag(Add(SpoolVerb::kStatus, "status", "What it is, who owns it, how much waits in it",
@@ -158,7 +168,7 @@ class Verbs {
     added->footer(footer);
     added->group("Verbs");
     added->callback([command = command_, verb] { command->verb = verb; });
-    if (directory_first) AddDirectory(added, "The spool's directory");
+    if (directory_first) AddDirectory(added, directory_);
     added
         ->add_option("--key", command_->key_files,
                      "File with a key of an encrypted spool; may be repeated, the first encrypts")
@@ -226,6 +236,7 @@ class Verbs {
 
   CLI::App& spool_;
   SpoolCommand* const command_;
+  const char* const directory_;
 };
 
 }  // namespace
@@ -239,7 +250,7 @@ void AddSpoolVerbs(CLI::App& spool, SpoolCommand* command) {
 void AddDlqVerbs(CLI::App& dlq, SpoolCommand* command) {
   dlq.require_subcommand(0, 1);
   dlq.get_formatter()->label("SUBCOMMAND", "VERB");
-  Verbs(dlq, command).AddAllOfDlq();
+  Verbs(dlq, command, "The agent's spool, or its configuration file").AddAllOfDlq();
 }
 
 }  // namespace holdfast::agent

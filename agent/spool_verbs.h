@@ -10,6 +10,10 @@
 #include "base/result.h"
 #include "spool/offline.h"
 
+namespace holdfast::config {
+class Agent;
+}
+
 namespace holdfast::agent {
 
 base::Result<int> ShowStatus(const SpoolCommand& command);
@@ -22,6 +26,9 @@ base::Result<int> ImportSpool(const SpoolCommand& command);
 base::Result<int> DropStreams(const SpoolCommand& command);
 base::Result<int> CompactSpool(const SpoolCommand& command);
 base::Result<int> ReplayDeadLetters(const SpoolCommand& command);
+
+// Of dead letters in a topic of the tier.
+base::Result<int> RunOverTopic(const SpoolCommand& command, const config::Agent& config);
 
 // From the files that the command names.
 base::Result<spool::KeyRing> ReadKeys(const SpoolCommand& command);

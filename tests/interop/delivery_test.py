@@ -82,6 +82,24 @@ class DeliveryTest(apache_kafka.Case):
         return subprocess.run([harness.HOLDFAST, "dlq", verb, self.path("agent"), *arguments],
                               check=True, capture_output=True, text=True).stdout
 
+    def dlq_topic(self, verb, *arguments):
+        """What the command does by the agent's configuration: exit code, output and complaints."""
+        path = self.path("agent.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"agent": {"listen": ["127.0.0.1:0"], "spool": {"directory": "unused"},
+                                 "upstream": {"bootstrap": [self.tier.address]},
+                                 "dead_letters": {"policy": "topic",
+                                                  "topic_name": self.topic + ".dead"}}}, file)
+        done = subprocess.run([harness.HOLDFAST, "dlq", verb, path, *arguments],
+                              capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout, done.stderr
+
+    def letters(self):
+        """How many dead letters of which stream are still to be replayed."""
+        code, out, complaints = self.dlq_topic("ls", "--json")
+        self.assertEqual((code, complaints), (0, ""))
+        return {line["stream"]: line["records"] for line in map(json.loads, out.splitlines())}
+
     def test_lost_answers_and_crashes_neither_lose_nor_double_records(self):
         self.begin("lost-answers")
         self.produce(lines(0, 100))
@@ -167,6 +185,78 @@ class DeliveryTest(apache_kafka.Case):
         self.sidecar.start()
         self.wait_stored([*lines(0, 15), large])
         self.assertEqual(self.status()["dead_letters"]["records"], 0)
+
+    def test_dead_letters_in_a_topic_can_be_replayed(self):
+        self.begin("from-topic", "--set", "agent.dead_letters.policy=topic",
+                   "--set", "agent.dead_letters.topic_name=from-topic.dead")
+        self.admin.create_topics([NewTopic("from-topic.dead", 2, 1)])["from-topic.dead"].result(30)
+        self.produce(lines(0, 5))
+        self.wait_stored(lines(0, 5))
+        self.tier.relay.cut()
+        large = [f"{n} {'x' * 50000}" for n in range(3)]
+        self.produce([*lines(5, 10), *large, *lines(10, 15)])
+        self.set_limit(max_message_bytes=5000)
+        self.tier.relay.heal()
+        self.wait_stored(lines(0, 15))
+        wait_for(lambda: self.letters() == {"from-topic/0": 3}, what="three dead letters")
+
+        code, out, _ = self.dlq_topic("cat", "from-topic/0", "--format", "json", "--count", "2")
+        self.assertEqual(code, 0)
+        shown = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual([letter["value"] for letter in shown], large[:2])
+        self.assertEqual([letter["offset"] for letter in shown], [10, 11])
+        code, _, complaints = self.dlq_topic("cat", "from-topic/7")
+        self.assertEqual((code, "no dead letters of from-topic/7" in complaints), (1, True))
+
+        # Too early: they are there again, and once each. So does what belongs to nobody.
+        stranger = Producer({"bootstrap.servers": self.tier.address, "log_level": 2})
+        stranger.produce("from-topic.dead", b"from somebody else", partition=1)
+        self.assertEqual(stranger.flush(30), 0)
+        code, out, complaints = self.dlq_topic("replay")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("from-topic/0: 3 records were refused again, MESSAGE_TOO_LARGE", complaints)
+        self.assertEqual(self.letters(), {"from-topic/0": 3, "-": 1})
+
+        self.set_limit(max_message_bytes=1000000)
+        code, out, complaints = self.dlq_topic("replay", "from-topic/3")
+        self.assertEqual((code, complaints), (0, "holdfast: there are no dead letters\n"))
+        self.assertEqual(self.dlq_topic("replay"),
+                         (0, "from-topic/0: 3 records were delivered again\n", ""))
+        self.wait_stored([*lines(0, 15), *large])
+        self.assertEqual(self.letters(), {"-": 1})
+        self.assertEqual(self.dlq_topic("replay"),
+                         (0, "", "holdfast: there are no dead letters\n"))
+        self.wait_stored([*lines(0, 15), *large])
+
+    def test_a_replay_that_is_killed_moves_each_dead_letter_once(self):
+        self.begin("replayed")
+        self.admin.create_topics([NewTopic("replayed.dead", 2, 1)])["replayed.dead"].result(30)
+        count = 20000
+        headers = [("holdfast.dlq.topic", "replayed"), ("holdfast.dlq.partition", "0")]
+        letters = Producer({"bootstrap.servers": self.tier.address, "log_level": 2})
+        for number in range(count):
+            letters.produce("replayed.dead", f"letter {number}", partition=number % 2,
+                            headers=[*headers, ("own", str(number))])
+            letters.poll(0)
+        self.assertEqual(letters.flush(30), 0)
+        code, _, _ = self.dlq_topic("ls")
+        self.assertEqual(code, 0)
+        killed = 0
+        while True:
+            replay = subprocess.Popen([harness.HOLDFAST, "dlq", "replay", self.path("agent.yaml")],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                self.assertEqual(replay.wait(0.3 + 0.2 * killed), 0)
+                break
+            except subprocess.TimeoutExpired:
+                replay.kill()
+                replay.wait()
+                killed += 1
+        self.assertGreaterEqual(killed, 2)
+        stored = kcat("-C", "-q", "-b", self.tier.address, "-t", "replayed", "-e",
+                      "-o", "beginning", "-X", "isolation.level=read_committed",
+                      "-f", "%s %h\n").splitlines()
+        self.assertCountEqual(stored, [f"letter {n} own={n}" for n in range(count)])
 
     def test_a_parked_partition_goes_on_when_somebody_asks(self):
         self.begin("parked", "--set", "agent.dead_letters.policy=park")

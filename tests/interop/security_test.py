@@ -4,13 +4,15 @@
 import base64
 import json
 import os
+import subprocess
 import time
 
 import apache_kafka
+import harness
 from certificates import Authority
 from harness import consume, produce, wait_for
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, libversion
 from confluent_kafka.admin import NewTopic
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
@@ -84,6 +86,30 @@ class SecurityTest(apache_kafka.Case):
         self.assertNotIn(PASSWORD, agent.get("/status") + agent.get("/metrics"))
         return agent
 
+    def commands_read(self, kafka, topic, arguments):
+        """`holdfast dlq` reaches the tier by the agent's properties."""
+        given = dict(argument.split("=", 1) for argument in arguments if argument != "--set")
+        prefix = "agent.upstream.properties."
+        path = os.path.join(self.directory, "agent.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"""
+agent:
+  listen: [127.0.0.1:0]
+  spool: {{directory: unused}}
+  dead_letters: {{policy: topic, topic_name: {topic}}}
+  upstream:
+    bootstrap: ['{kafka.upstream}']
+    properties:
+""" + "".join(f"      {key.removeprefix(prefix)}: {value}\n" for key, value in given.items()))
+        done = subprocess.run([harness.HOLDFAST, "dlq", "ls", "--json", path],
+                              capture_output=True, text=True, timeout=60)
+        if "SCRAM" in topic and libversion()[1] < 0x020601ff:
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("cannot log in to Kafka 4 by SCRAM, 2.6.1 can", done.stderr)
+            return
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(json.loads(done.stdout)["records"], 100)
+
     def test_every_sasl_mechanism_over_tls(self):
         kafka = self.secured("SASL_SSL")
         for scram in (f"SCRAM-SHA-256=[password={PASSWORD}]",
@@ -97,23 +123,26 @@ class SecurityTest(apache_kafka.Case):
             file.write(PASSWORD + "\n")
         for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             with self.subTest(mechanism):
-                self.delivers(kafka, "topic-" + mechanism, *common, *properties(
-                    sasl__mechanism=mechanism, sasl__username="holdfast",
-                    sasl__password=f"{{file: {password}}}")).kill()
+                login = properties(sasl__mechanism=mechanism, sasl__username="holdfast",
+                                   sasl__password=f"{{file: {password}}}")
+                self.delivers(kafka, "topic-" + mechanism, *common, *login).kill()
+                self.commands_read(kafka, "topic-" + mechanism, [*common, *login])
         token = os.path.join(self.directory, "token")
         with open(token, "w", encoding="utf-8") as file:
             file.write(unsecured_token("holdfast", 600) + "\n")
         with self.subTest("OAUTHBEARER"):
-            self.delivers(kafka, "topic-OAUTHBEARER", *common, *properties(
-                sasl__mechanism="OAUTHBEARER",
-                sasl__oauthbearer__token__endpoint__url="file://" + token))
+            login = properties(sasl__mechanism="OAUTHBEARER",
+                               sasl__oauthbearer__token__endpoint__url="file://" + token)
+            self.delivers(kafka, "topic-OAUTHBEARER", *common, *login)
+            self.commands_read(kafka, "topic-OAUTHBEARER", [*common, *login])
 
     def test_a_certificate_says_who_the_agent_is(self):
         kafka = self.secured("SSL", {"ssl.client.auth": "required"})
         certificate, key, _ = self.authority.issue("holdfast")
-        self.delivers(kafka, "topic", *properties(
-            security__protocol="SSL", ssl__ca__location=self.authority.ca,
-            ssl__certificate__location=certificate, ssl__key__location=key))
+        login = properties(security__protocol="SSL", ssl__ca__location=self.authority.ca,
+                           ssl__certificate__location=certificate, ssl__key__location=key)
+        self.delivers(kafka, "topic", *login)
+        self.commands_read(kafka, "topic", login)
 
     def test_sessions_that_end_are_prolonged_without_losing_anything(self):
         kafka = self.secured("SASL_SSL", {"connections.max.reauth.ms": "2000"})
