@@ -1,3 +1,5 @@
+#include "kafka/api/consumer_group_describe.h"
+#include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/delete_groups.h"
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/heartbeat.h"
@@ -16,5 +18,7 @@ HF_KAFKA_API(LeaveGroup);
 HF_KAFKA_API(DescribeGroups);
 HF_KAFKA_API(ListGroups);
 HF_KAFKA_API(DeleteGroups);
+HF_KAFKA_API(ConsumerGroupHeartbeat);
+HF_KAFKA_API(ConsumerGroupDescribe);
 
 }  // namespace holdfast::kafka

@@ -10,6 +10,8 @@
 #include "kafka/api/alter_replica_log_dirs.h"
 #include "kafka/api/alter_user_scram_credentials.h"
 #include "kafka/api/api_versions.h"
+#include "kafka/api/consumer_group_describe.h"
+#include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/create_acls.h"
 #include "kafka/api/create_delegation_token.h"
 #include "kafka/api/create_partitions.h"
@@ -71,14 +73,14 @@ using AllApis =
     Apis<AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddRaftVoterRequest,
          AlterClientQuotasRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest,
          AlterReplicaLogDirsRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest,
-         CreateAclsRequest, CreateDelegationTokenRequest, CreatePartitionsRequest,
-         CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
-         DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
-         DescribeClusterRequest, DescribeConfigsRequest, DescribeDelegationTokenRequest,
-         DescribeGroupsRequest, DescribeProducersRequest, DescribeQuorumRequest,
-         DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
-         DescribeUserScramCredentialsRequest, ElectLeadersRequest, EndTxnRequest,
-         ExpireDelegationTokenRequest, FetchRequest, FindCoordinatorRequest,
+         ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreateAclsRequest,
+         CreateDelegationTokenRequest, CreatePartitionsRequest, CreateTopicsRequest,
+         DeleteAclsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+         DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
+         DescribeConfigsRequest, DescribeDelegationTokenRequest, DescribeGroupsRequest,
+         DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+         DescribeTransactionsRequest, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
+         EndTxnRequest, ExpireDelegationTokenRequest, FetchRequest, FindCoordinatorRequest,
          GetTelemetrySubscriptionsRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
          InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
          ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
