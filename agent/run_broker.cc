@@ -18,6 +18,22 @@ namespace {
 
 using std::chrono::milliseconds;
 
+broker::ConsumerGroupOptions OptionsOf(const config::ConsumerGroups& config) {
+  using config::ConsumerGroups;
+  const ConsumerGroups::MigrationPolicy policy = config.migration_policy();
+  return {
+      .session_timeout = milliseconds(config.session_timeout_ms()),
+      .session_timeout_min = milliseconds(config.session_timeout_min_ms()),
+      .session_timeout_max = milliseconds(config.session_timeout_max_ms()),
+      .heartbeat_interval = milliseconds(config.heartbeat_interval_ms()),
+      .heartbeat_interval_min = milliseconds(config.heartbeat_interval_min_ms()),
+      .heartbeat_interval_max = milliseconds(config.heartbeat_interval_max_ms()),
+      .size_max = static_cast<int32_t>(config.size_max()),
+      .upgrade = policy == ConsumerGroups::bidirectional || policy == ConsumerGroups::upgrade,
+      .downgrade = policy == ConsumerGroups::bidirectional || policy == ConsumerGroups::downgrade,
+  };
+}
+
 base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::Registry& registry) {
   HF_ASSIGN_OR_RETURN(spool::Options spool, SpoolOptionsOf(config.data()));
   broker::Options options{
@@ -33,7 +49,8 @@ base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::R
                  .session_timeout_max = milliseconds(config.groups().session_timeout_max_ms()),
                  .initial_rebalance_delay =
                      milliseconds(config.groups().initial_rebalance_delay_ms()),
-                 .offsets_retention = milliseconds(config.groups().offsets_retention_ms())},
+                 .offsets_retention = milliseconds(config.groups().offsets_retention_ms()),
+                 .consumer = OptionsOf(config.groups().consumer())},
       .authorizer = {.enabled = config.authorizer().enabled(),
                      .super_users = {config.authorizer().super_users().begin(),
                                      config.authorizer().super_users().end()},

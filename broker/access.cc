@@ -7,6 +7,8 @@
 #include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/alter_configs.h"
 #include "kafka/api/alter_partition_reassignments.h"
+#include "kafka/api/consumer_group_describe.h"
+#include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/create_acls.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
@@ -148,6 +150,11 @@ constexpr std::array kRequirements{
     Asks<kafka::DescribeTransactionsRequest>(kTransactionalId, kDescribe, kEach),
     Asks<kafka::DescribeTransactionsRequest>(kTopic, kDescribe, kShown),
     Asks<kafka::ListTransactionsRequest>(kTransactionalId, kDescribe, kShown),
+    Asks<kafka::ConsumerGroupHeartbeatRequest>(kGroup, kRead),
+    Asks<kafka::ConsumerGroupHeartbeatRequest>(kTopic, kDescribe, kEach),
+    Asks<kafka::ConsumerGroupDescribeRequest>(kGroup, kDescribe, kEach),
+    Asks<kafka::ConsumerGroupDescribeRequest>(kTopic, kDescribe,
+                                              "all that members of a group subscribe to or have"),
     Asks<kafka::ListConfigResourcesRequest>(kCluster, kDescribeConfigs),
     Asks<kafka::DescribeTopicPartitionsRequest>(kTopic, kDescribe, kShown),
 };
@@ -372,6 +379,8 @@ class Check {
   bool Admit(Call<kafka::OffsetFetchRequest>& call);
   bool Admit(Call<kafka::FindCoordinatorRequest>& call);
   bool Admit(Call<kafka::DescribeGroupsRequest>& call);
+  bool Admit(Call<kafka::ConsumerGroupHeartbeatRequest>& call);
+  bool Admit(Call<kafka::ConsumerGroupDescribeRequest>& call);
   bool Admit(Call<kafka::ListGroupsRequest>& call);
   bool Admit(Call<kafka::DeleteGroupsRequest>& call);
 
@@ -594,6 +603,58 @@ bool Check::Admit(Call<kafka::DescribeGroupsRequest>& call) {
       out.group_id = id;
       out.error_code = RefusalOf(kGroup);
       out.error_message = MessageOf(out.error_code);
+    }
+  });
+  return true;
+}
+
+bool Check::Admit(Call<kafka::ConsumerGroupHeartbeatRequest>& call) {
+  using Request = kafka::ConsumerGroupHeartbeatRequest;
+  if (!Passes<kGroup>(call, call.request.group_id)) return false;
+  for (const std::string_view name :
+       call.request.subscribed_topic_names.value_or(std::vector<std::string_view>())) {
+    if (May<Request, kTopic>(name)) continue;
+    RefuseWhole(call, RefusalOf(kTopic));
+    return false;
+  }
+  return true;
+}
+
+bool Check::Admit(Call<kafka::ConsumerGroupDescribeRequest>& call) {
+  using Request = kafka::ConsumerGroupDescribeRequest;
+  auto refused = TakeRefused(&call.request.group_ids,
+                             [this](std::string_view id) { return May<Request, kGroup>(id); });
+  const bool operations = call.request.include_authorized_operations;
+  if (refused.empty() && !operations && !authorizer_.enabled()) return true;
+  call.SetAmendment([refused = std::move(refused), operations, judge = authorizer_.judge(),
+                     peer = caller_.peer](auto& response) {
+    const Subject subject{peer->principal, peer->address};
+    const auto hidden = [&](std::string_view topic) {
+      return !judge->Allows(subject, OperationOn<Request>(kTopic), kTopic, topic);
+    };
+    const auto any_hidden = [&](const auto& assignment) {
+      return std::ranges::any_of(assignment.topic_partitions,
+                                 [&](const auto& topic) { return hidden(topic.topic_name); });
+    };
+    for (auto& group : response.groups) {
+      if (group.error_code != ErrorCode::kNone) continue;
+      if (operations) {
+        group.authorized_operations = judge->Operations(subject, kGroup, group.group_id);
+      }
+      const bool refuse = std::ranges::any_of(group.members, [&](const auto& member) {
+        return std::ranges::any_of(member.subscribed_topic_names, hidden) ||
+               any_hidden(member.assignment) || any_hidden(member.target_assignment);
+      });
+      if (!refuse) continue;
+      group.error_code = RefusalOf(kTopic);
+      group.error_message =
+          "The group has described topic(s) that the client is not authorized to describe.";
+      group.members.clear();
+    }
+    for (const std::string_view id : refused) {
+      auto& out = response.groups.emplace_back();
+      out.group_id = id;
+      out.error_code = RefusalOf(kGroup);
     }
   });
   return true;
@@ -889,6 +950,8 @@ HF_ADMITS(DescribeCluster);
 HF_ADMITS(DescribeProducers);
 HF_ADMITS(DescribeTransactions);
 HF_ADMITS(ListTransactions);
+HF_ADMITS(ConsumerGroupHeartbeat);
+HF_ADMITS(ConsumerGroupDescribe);
 HF_ADMITS(ListConfigResources);
 HF_ADMITS(DescribeTopicPartitions);
 #undef HF_ADMITS

@@ -29,6 +29,7 @@
 #include "base/executor.h"
 #include "base/result.h"
 #include "broker/authorizer.h"
+#include "broker/consumer_group_options.h"
 #include "spool/spool.h"
 
 namespace holdfast::metrics {
@@ -49,6 +50,7 @@ struct GroupOptions {
   base::Duration initial_rebalance_delay = std::chrono::seconds(3);
   // Offsets of a group without members are dropped after this long.
   base::Duration offsets_retention = std::chrono::hours(7 * 24);
+  ConsumerGroupOptions consumer;  // Of the newer protocol.
 };
 
 struct Options {

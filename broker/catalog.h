@@ -92,6 +92,8 @@ class CatalogReader {
   // What Refresh saw last.
   [[nodiscard]] const Topics& topics() const { return *reader_; }
   [[nodiscard]] const std::shared_ptr<const Topics>& shared() const { return reader_.shared(); }
+  // Another number when the topics have changed; not 0 once Refresh was called.
+  [[nodiscard]] uint64_t version() const { return reader_.version(); }
   // Pointers got from topics() before may be left hanging.
   void Refresh() { reader_.Refresh(); }
 

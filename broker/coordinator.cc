@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "broker/consumer_protocol.h"
 #include "broker/topic_changes.h"
 #include "kafka/error_map.h"
 
@@ -78,6 +79,10 @@ void Coordinator::Recover(Log::Recovered recovered) {
   for (const auto& [id, record] : recovered.groups) {
     groups_[id].group = std::make_unique<Group>(id, *this, record);
   }
+  for (auto& [id, found] : recovered.consumer_groups) {
+    groups_[id].consumer = std::make_unique<ConsumerGroup>(id, *this, std::move(found.record),
+                                                           std::move(found.members));
+  }
   std::map<std::string, std::vector<TopicPartition>> stale;
   for (Log::Recovered::Offset& found : recovered.offsets) {
     if (catalog_.topics().Find(found.partition.topic) == nullptr) {
@@ -87,7 +92,10 @@ void Coordinator::Recover(Log::Recovered recovered) {
     FindOrMakeGroup(found.group).offsets[found.partition] = {
         found.offset, found.leader_epoch, std::move(found.metadata), found.commit_ms};
   }
-  for (auto& [group, partitions] : stale) EraseOffsets(group, std::move(partitions));
+  std::vector<Erasure> erasures;
+  for (auto& [group, partitions] : stale) erasures.push_back({group, std::move(partitions), false});
+  // If it cannot be written, the next start does it.
+  if (!erasures.empty()) Erase(std::move(erasures), [](ErrorCode) {});
   for (const Log::Recovered::PendingOffset& found : recovered.pending_offsets) {
     FindOrMakeGroup(found.group).pending[found.partition].insert(found.producer_id);
   }
@@ -98,6 +106,15 @@ void Coordinator::Recover(Log::Recovered recovered) {
 Group* Coordinator::FindGroup(std::string_view group_id) {
   const auto found = groups_.find(group_id);
   return found == groups_.end() ? nullptr : found->second.group.get();
+}
+
+ConsumerGroup* Coordinator::FindConsumerGroup(std::string_view group_id) {
+  const auto found = groups_.find(group_id);
+  return found == groups_.end() ? nullptr : found->second.consumer.get();
+}
+
+bool Coordinator::Unused(const Entry& entry) {
+  return entry.consumer ? entry.consumer->empty() : entry.group->unused();
 }
 
 Coordinator::Entry& Coordinator::FindOrMakeGroup(std::string_view group_id) {
@@ -147,24 +164,33 @@ void Coordinator::Handle(Call<kafka::JoinGroupRequest> call) {
     error = ErrorCode::kInvalidGroupId;
   } else if (session < options.session_timeout_min || session > options.session_timeout_max) {
     error = ErrorCode::kInvalidSessionTimeout;
-  } else if (!request.member_id.empty() && FindGroup(request.group_id) == nullptr) {
+  } else if (const auto found = groups_.find(request.group_id);
+             !request.member_id.empty() &&
+             (found == groups_.end() ||
+              (found->second.consumer && found->second.consumer->empty()))) {
     error = ErrorCode::kUnknownMemberId;
   }
   if (error != ErrorCode::kNone) {
     return AnswerJoin(call, {.error = error, .member_id = std::string(request.member_id)});
   }
-  Group& group = *FindOrMakeGroup(request.group_id).group;
+  catalog_.Refresh();
+  Entry& entry = FindOrMakeGroup(request.group_id);
+  if (entry.consumer && entry.consumer->empty()) {
+    MakeClassic(std::string(request.group_id), entry);
+  }
   JoinRequest join = ReadJoin(call);
-  group.Join(std::move(join), [call = std::move(call)](const JoinResult& result) mutable {
+  auto answer = [call = std::move(call)](const JoinResult& result) mutable {
     AnswerJoin(call, result);
-  });
+  };
+  if (entry.consumer) return entry.consumer->Join(std::move(join), std::move(answer));
+  entry.group->Join(std::move(join), std::move(answer));
 }
 
 void Coordinator::Handle(Call<kafka::SyncGroupRequest> call) {
   loop_.AssertInLoop();
   const kafka::SyncGroupRequest& request = call.request;
-  Group* group = FindGroup(request.group_id);
-  if (group == nullptr) {
+  const auto found = groups_.find(request.group_id);
+  if (found == groups_.end()) {
     kafka::SyncGroupResponse response;
     response.error_code = ErrorCode::kUnknownMemberId;
     return call.Respond(response);
@@ -180,7 +206,7 @@ void Coordinator::Handle(Call<kafka::SyncGroupRequest> call) {
         {std::string(assignment.member_id), std::string(assignment.assignment)});
   }
   constexpr int16_t kProtocolSince = 5;
-  group->Sync(std::move(sync), [call = std::move(call)](const SyncResult& result) mutable {
+  auto answer = [call = std::move(call)](const SyncResult& result) mutable {
     kafka::SyncGroupResponse response;
     response.error_code = result.error;
     if (call.version() >= kProtocolSince) {
@@ -189,18 +215,25 @@ void Coordinator::Handle(Call<kafka::SyncGroupRequest> call) {
     }
     response.assignment = result.assignment;
     call.Respond(response);
-  });
+  };
+  catalog_.Refresh();
+  if (found->second.consumer) return found->second.consumer->Sync(sync, std::move(answer));
+  found->second.group->Sync(std::move(sync), std::move(answer));
 }
 
 void Coordinator::Handle(Call<kafka::HeartbeatRequest> call) {
   loop_.AssertInLoop();
   const kafka::HeartbeatRequest& request = call.request;
-  Group* group = FindGroup(request.group_id);
+  const MemberRef who{request.member_id, request.group_instance_id};
+  const auto found = groups_.find(request.group_id);
   kafka::HeartbeatResponse response;
-  response.error_code =
-      group == nullptr
-          ? ErrorCode::kUnknownMemberId
-          : group->Heartbeat({request.member_id, request.group_instance_id}, request.generation_id);
+  if (found == groups_.end()) {
+    response.error_code = ErrorCode::kUnknownMemberId;
+  } else if (found->second.consumer) {
+    response.error_code = found->second.consumer->ClassicHeartbeat(who, request.generation_id);
+  } else {
+    response.error_code = found->second.group->Heartbeat(who, request.generation_id);
+  }
   call.Respond(response);
 }
 
@@ -208,6 +241,27 @@ void Coordinator::Handle(Call<kafka::LeaveGroupRequest> call) {
   loop_.AssertInLoop();
   constexpr int16_t kManySince = 3;
   const kafka::LeaveGroupRequest& request = call.request;
+  if (ConsumerGroup* group = FindConsumerGroup(request.group_id)) {
+    catalog_.Refresh();
+    std::vector<MemberRef> members;
+    if (call.version() < kManySince) members.push_back({request.member_id, std::nullopt});
+    for (const auto& member : request.members) {
+      members.push_back({member.member_id, member.group_instance_id});
+    }
+    return group->Leave(
+        members, [call = std::move(call)](const std::vector<ConsumerGroup::Left>& left) mutable {
+          kafka::LeaveGroupResponse response;
+          if (call.version() < kManySince) response.error_code = left.front().error;
+          size_t at = 0;
+          for (const auto& member : call.request.members) {
+            auto& out = response.members.emplace_back();
+            out.member_id = left[at].member_id;
+            out.group_instance_id = member.group_instance_id;
+            out.error_code = left[at++].error;
+          }
+          call.Respond(response);
+        });
+  }
   Group* group = FindGroup(request.group_id);
   const auto leave = [group](const MemberRef& who) {
     return group == nullptr ? ErrorCode::kUnknownMemberId : group->Leave(who);
@@ -246,7 +300,9 @@ kafka::DescribeGroupsResponse::DescribedGroup Coordinator::DescribeOne(std::stri
     out.group_state = GroupStateName(GroupState::kDead);
     if (version >= kNotFoundSince) {
       out.error_code = ErrorCode::kGroupIdNotFound;
-      out.error_message = "there is no such group";
+      out.error_message =
+          strings->Keep("Group " + std::string(group_id) +
+                        (groups_.contains(group_id) ? " is not a classic group." : " not found."));
     }
     return out;
   }
@@ -289,64 +345,61 @@ void Coordinator::Handle(Call<kafka::ListGroupsRequest> call) {
   };
   kafka::ListGroupsResponse response;
   for (const auto& [id, entry] : groups_) {
-    const std::string_view state = GroupStateName(entry.group->state());
+    const std::string_view state = entry.consumer ? ConsumerGroupStateName(entry.consumer->state())
+                                                  : GroupStateName(entry.group->state());
+    const std::string_view type = entry.consumer ? "consumer" : "classic";
     if (!wanted(call.request.states_filter, state)) continue;
-    if (!wanted(call.request.types_filter, "classic")) continue;
+    if (!wanted(call.request.types_filter, type)) continue;
     auto& out = response.groups.emplace_back();
     out.group_id = id;
-    out.protocol_type = response.strings.Keep(entry.group->Describe().protocol_type);
+    out.protocol_type = entry.consumer
+                            ? kConsumerProtocolType
+                            : response.strings.Keep(entry.group->Describe().protocol_type);
     if (call.version() >= kStateSince) out.group_state = state;
-    if (call.version() >= kTypeSince) out.group_type = "classic";
+    if (call.version() >= kTypeSince) out.group_type = type;
   }
   call.Respond(response);
 }
 
 void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
   loop_.AssertInLoop();
-  std::vector<std::string> keys;
-  std::vector<std::string> with_pending;
-  auto response = std::make_shared<kafka::DeleteGroupsResponse>();
+  std::vector<Erasure> erasures;
+  kafka::DeleteGroupsResponse response;
   for (const std::string_view id : call.request.groups_names) {
-    auto& out = response->results.emplace_back();
+    auto& out = response.results.emplace_back();
     out.group_id = id;
     const auto found = groups_.find(id);
     if (found == groups_.end()) {
       out.error_code = ErrorCode::kGroupIdNotFound;
-    } else if (!found->second.group->unused()) {
+    } else if (!Unused(found->second)) {
       out.error_code = ErrorCode::kNonEmptyGroup;
     } else {
-      keys.push_back(GroupKey(id));
+      Erasure& erasure = erasures.emplace_back(Erasure{found->first, {}, /*whole=*/true});
       for (const auto& [partition, committed] : found->second.offsets) {
-        keys.push_back(CommittedOffsetKey({id, partition}));
+        erasure.offsets.push_back(partition);
       }
-      if (!found->second.pending.empty()) with_pending.emplace_back(id);
-      groups_.erase(found);
     }
   }
-  CountGroups();
-  submitter_.Submit(std::make_unique<StateChange>(
-      [this, keys = std::move(keys),
-       with_pending = std::move(with_pending)](spool::Transaction& transaction) {
-        for (const std::string& key : keys) transaction.Erase(key);
-        for (const std::string& id : with_pending) {
-          context_.log->transactions().ForgetGroup(transaction, id);
-        }
-      },
-      [this, response, call = std::move(call)](const auto& result) mutable {
-        const ErrorCode failed =
-            result ? ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);
-        loop_.Post([response, failed, call = std::move(call)]() mutable {
-          for (auto& out : response->results) {
+  Erase(std::move(erasures),
+        [response = std::move(response), call = std::move(call)](ErrorCode failed) mutable {
+          for (auto& out : response.results) {
             if (out.error_code == ErrorCode::kNone) out.error_code = failed;
           }
-          call.Respond(*response);
+          call.Respond(response);
         });
-      }));
 }
 
 std::vector<Coordinator::Summary> Coordinator::Summarize() const {
   std::vector<Summary> all;
   for (const auto& [id, entry] : groups_) {
+    if (entry.consumer) {
+      all.push_back({.id = id,
+                     .state = ConsumerGroupStateName(entry.consumer->state()),
+                     .protocol_type = std::string(kConsumerProtocolType),
+                     .members = entry.consumer->size(),
+                     .offsets = entry.offsets.size()});
+      continue;
+    }
     const GroupRecord record = entry.group->Describe();
     all.push_back({.id = id,
                    .state = GroupStateName(entry.group->state()),
@@ -360,7 +413,13 @@ std::vector<Coordinator::Summary> Coordinator::Summarize() const {
 void Coordinator::Close() {
   loop_.AssertInLoop();
   expiry_timer_.Cancel();
-  for (auto& [id, entry] : groups_) entry.group->Close(ErrorCode::kCoordinatorNotAvailable);
+  for (auto& [id, entry] : groups_) {
+    if (entry.consumer) {
+      entry.consumer->Close();
+    } else {
+      entry.group->Close(ErrorCode::kCoordinatorNotAvailable);
+    }
+  }
 }
 
 }  // namespace holdfast::broker

@@ -1,10 +1,11 @@
 // The coordinator's committed offsets.
 #include <algorithm>
 
+#include "broker/consumer_protocol.h"
 #include "broker/coordinator.h"
+#include "broker/offset_check.h"
 #include "broker/topic_changes.h"
 #include "kafka/error_map.h"
-#include "kafka/wire.h"
 
 namespace holdfast::broker {
 namespace {
@@ -28,12 +29,11 @@ bool IsSubscribed(const GroupRecord& group, std::string_view topic) {
     const auto chosen =
         std::ranges::find(member.protocols, group.protocol_name, &GroupProtocol::name);
     if (chosen == member.protocols.end()) return true;
-    kafka::Reader reader(chosen->metadata);
-    int16_t version = 0;
-    std::vector<std::string_view> topics;
-    reader(version);
-    reader(topics);
-    if (!reader.ok() || std::ranges::find(topics, topic) != topics.end()) return true;
+    const auto subscription = ParseSubscription(chosen->metadata);
+    if (!subscription ||
+        std::ranges::find(subscription->topics, topic) != subscription->topics.end()) {
+      return true;
+    }
   }
   return false;
 }
@@ -46,12 +46,7 @@ struct Coordinator::Commit {
 
   Call<OffsetCommitRequest> call;
   OffsetCommitResponse response;
-  struct Accepted {
-    TopicPartition partition;
-    CommittedOffset committed;
-    ErrorCode* error;  // In the response.
-  };
-  std::vector<Accepted> accepted;
+  std::vector<AcceptedOffset> accepted;
 };
 
 void Coordinator::Handle(Call<OffsetCommitRequest> call) {
@@ -59,59 +54,40 @@ void Coordinator::Handle(Call<OffsetCommitRequest> call) {
   catalog_.Refresh();
   auto commit = std::make_unique<Commit>(std::move(call));
   const OffsetCommitRequest& request = commit->call.request;
-  ErrorCode error = ErrorCode::kNone;
-  if (!ValidGroupId(request.group_id)) {
-    error = ErrorCode::kInvalidGroupId;
-  } else if (request.generation_id_or_member_epoch >= 0 && FindGroup(request.group_id) == nullptr) {
-    error = ErrorCode::kIllegalGeneration;
-  } else {
-    error = FindOrMakeGroup(request.group_id)
-                .group->MayCommit({request.member_id, request.group_instance_id},
-                                  request.generation_id_or_member_epoch);
-  }
-  CheckCommit(*commit);
+  const int16_t version = commit->call.version();
+  const ErrorCode error =
+      ValidGroupId(request.group_id)
+          ? MayCommit(request.group_id, {request.member_id, request.group_instance_id},
+                      request.generation_id_or_member_epoch, version)
+          : ErrorCode::kInvalidGroupId;
+  commit->accepted = CheckOffsets(catalog_.topics(), request, version >= kTopicIdsSince,
+                                  loop_.WallClockMs(), &commit->response);
   if (error != ErrorCode::kNone || commit->accepted.empty()) return FinishCommit(*commit, error);
   SubmitCommit(std::move(commit));
 }
 
-void Coordinator::CheckCommit(Commit& commit) {
-  const OffsetCommitRequest& request = commit.call.request;
-  const bool by_id = commit.call.version() >= kTopicIdsSince;
-  const int64_t now_ms = loop_.WallClockMs();
-  commit.response.topics.reserve(request.topics.size());
-  for (const auto& topic_request : request.topics) {
-    auto& topic_out = commit.response.topics.emplace_back();
-    topic_out.name = topic_request.name;
-    topic_out.topic_id = topic_request.topic_id;
-    topic_out.partitions.reserve(topic_request.partitions.size());
-    const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
-                               : catalog_.topics().Find(topic_request.name);
-    for (const auto& partition : topic_request.partitions) {
-      auto& out = topic_out.partitions.emplace_back();
-      out.partition_index = partition.partition_index;
-      const std::string_view metadata = partition.committed_metadata.value_or("");
-      if (topic == nullptr && by_id) {
-        out.error_code = ErrorCode::kUnknownTopicId;
-      } else if (topic == nullptr || topic->Find(partition.partition_index) == nullptr) {
-        out.error_code = ErrorCode::kUnknownTopicOrPartition;
-      } else if (metadata.size() > kMetadataBytesMax) {
-        out.error_code = ErrorCode::kOffsetMetadataTooLarge;
-      } else {
-        commit.accepted.push_back({{topic->id, partition.partition_index},
-                                   {partition.committed_offset, partition.committed_leader_epoch,
-                                    std::string(metadata), now_ms},
-                                   &out.error_code});
-      }
-    }
+ErrorCode Coordinator::MayCommit(std::string_view group_id, const MemberRef& who, int32_t epoch,
+                                 int16_t version) {
+  constexpr int16_t kMemberEpochSince = 9;
+  if (epoch >= 0 && !groups_.contains(group_id)) {
+    return version >= kMemberEpochSince ? ErrorCode::kGroupIdNotFound
+                                        : ErrorCode::kIllegalGeneration;
   }
+  Entry& entry = FindOrMakeGroup(group_id);
+  return entry.consumer
+             ? entry.consumer->MayCommit(who.member_id, epoch, version >= kMemberEpochSince)
+             : entry.group->MayCommit(who, epoch);
 }
 
 void Coordinator::SubmitCommit(std::unique_ptr<Commit> commit) {
   Commit* const borrowed = commit.get();
   submitter_.Submit(std::make_unique<StateChange>(
-      [borrowed](spool::Transaction& transaction) {
+      [this, borrowed](spool::Transaction& transaction) {
+        const std::string_view group = borrowed->call.request.group_id;
         for (const auto& [partition, committed, error] : borrowed->accepted) {
-          transaction.Put(CommittedOffsetKey({borrowed->call.request.group_id, partition}),
+          // The newest counts: what a transaction holds for the partition by now does not any more.
+          context_.log->transactions().ForgetOffset(transaction, group, partition);
+          transaction.Put(CommittedOffsetKey({group, partition}),
                           Encode(OffsetRecord{committed.offset,
                                               committed.leader_epoch,
                                               committed.metadata,
@@ -127,12 +103,12 @@ void Coordinator::SubmitCommit(std::unique_ptr<Commit> commit) {
 }
 
 void Coordinator::FinishCommit(Commit& commit, ErrorCode error) {
-  const auto group = groups_.find(commit.call.request.group_id);
   for (auto& [partition, committed, partition_error] : commit.accepted) {
     *partition_error = error;
     if (error != ErrorCode::kNone) continue;
     context_.metrics.committed_offsets.Add();
-    if (group != groups_.end()) group->second.offsets[partition] = std::move(committed);
+    // The group may have been deleted meanwhile.
+    FindOrMakeGroup(commit.call.request.group_id).offsets[partition] = std::move(committed);
   }
   if (error != ErrorCode::kNone) {
     for (auto& topic : commit.response.topics) {
@@ -192,6 +168,10 @@ OffsetFetchResponse::OffsetFetchResponseGroup Coordinator::FetchGroup(
   const auto found = groups_.find(request.group_id);
   const Entry& entry = found == groups_.end() ? kNothing : found->second;
   const CommittedOffsets& offsets = entry.offsets;
+  if (entry.consumer) {
+    out.error_code = entry.consumer->MayFetch(request.member_id, request.member_epoch);
+    if (out.error_code != ErrorCode::kNone) return out;
+  }
 
   const auto put = [&](const TopicPartition& partition, auto& topic_out) {
     auto& partition_out = topic_out.partitions.emplace_back();
@@ -250,28 +230,30 @@ void Coordinator::Handle(Call<kafka::OffsetDeleteRequest> call) {
   loop_.AssertInLoop();
   catalog_.Refresh();
   const kafka::OffsetDeleteRequest& request = call.request;
-  auto response = std::make_shared<kafka::OffsetDeleteResponse>();
+  kafka::OffsetDeleteResponse response;
   const auto found = groups_.find(request.group_id);
-  GroupRecord group;
+  GroupRecord classic;
   if (!ValidGroupId(request.group_id)) {
-    response->error_code = ErrorCode::kInvalidGroupId;
+    response.error_code = ErrorCode::kInvalidGroupId;
   } else if (found == groups_.end()) {
-    response->error_code = ErrorCode::kGroupIdNotFound;
-  } else {
-    group = found->second.group->Describe();
+    response.error_code = ErrorCode::kGroupIdNotFound;
+  } else if (found->second.group) {
+    classic = found->second.group->Describe();
     // Of other groups nobody knows what their members use.
-    if (!found->second.group->unused() && group.protocol_type != "consumer") {
-      response->error_code = ErrorCode::kNonEmptyGroup;
+    if (!found->second.group->unused() && classic.protocol_type != kConsumerProtocolType) {
+      response.error_code = ErrorCode::kNonEmptyGroup;
     }
   }
-  if (response->error_code != ErrorCode::kNone) return call.Respond(*response);
+  if (response.error_code != ErrorCode::kNone) return call.Respond(response);
 
-  std::vector<std::string> keys;
+  Erasure erasure{found->first, {}, /*whole=*/false};
   for (const auto& topic_request : request.topics) {
-    auto& topic_out = response->topics.emplace_back();
+    auto& topic_out = response.topics.emplace_back();
     topic_out.name = topic_request.name;
     const Topic* topic = catalog_.topics().Find(topic_request.name);
-    const bool subscribed = IsSubscribed(group, topic_request.name);
+    const bool subscribed = found->second.consumer
+                                ? topic != nullptr && found->second.consumer->SubscribesTo(*topic)
+                                : IsSubscribed(classic, topic_request.name);
     for (const auto& asked : topic_request.partitions) {
       auto& out = topic_out.partitions.emplace_back();
       out.partition_index = asked.partition_index;
@@ -280,47 +262,76 @@ void Coordinator::Handle(Call<kafka::OffsetDeleteRequest> call) {
         out.error_code = ErrorCode::kUnknownTopicOrPartition;
       } else if (subscribed) {
         out.error_code = ErrorCode::kGroupSubscribedToTopic;
-      } else if (found->second.offsets.erase(partition->id) != 0) {
-        keys.push_back(CommittedOffsetKey({request.group_id, partition->id}));
+      } else if (found->second.offsets.contains(partition->id)) {
+        erasure.offsets.push_back(partition->id);
       }
     }
   }
+  std::vector<Erasure> erasures;
+  erasures.push_back(std::move(erasure));
+  Erase(std::move(erasures),
+        [response = std::move(response), call = std::move(call)](ErrorCode error) mutable {
+          response.error_code = error;
+          if (error != ErrorCode::kNone) response.topics.clear();
+          call.Respond(response);
+        });
+}
+
+void Coordinator::Erase(std::vector<Erasure> erasures, Done done) {
+  std::vector<std::pair<std::string, ConsumerGroupChange>> consumers;
+  for (const Erasure& erasure : erasures) {
+    const ConsumerGroup* consumer = FindConsumerGroup(erasure.group);
+    if (erasure.whole && consumer != nullptr) {
+      consumers.emplace_back(erasure.group, consumer->Erasure());
+    }
+  }
+  const auto shared = std::make_shared<const std::vector<Erasure>>(std::move(erasures));
   submitter_.Submit(std::make_unique<StateChange>(
-      [keys = std::move(keys)](spool::Transaction& transaction) {
-        for (const std::string& key : keys) transaction.Erase(key);
+      [this, shared, consumers = std::move(consumers)](spool::Transaction& transaction) {
+        for (const Erasure& erasure : *shared) {
+          for (const TopicPartition& partition : erasure.offsets) {
+            transaction.Erase(CommittedOffsetKey({erasure.group, partition}));
+          }
+          if (!erasure.whole) continue;
+          transaction.Erase(GroupKey(erasure.group));
+          context_.log->transactions().ForgetGroup(transaction, erasure.group);
+        }
+        for (const auto& [id, change] : consumers) Put(transaction, id, change);
       },
-      [this, response, call = std::move(call)](const auto& result) mutable {
-        if (!result) response->error_code = kafka::ToCoordinatorError(result.error().code);
-        loop_.Post([response, call = std::move(call)]() mutable { call.Respond(*response); });
+      [this, shared, done = std::move(done)](const auto& result) mutable {
+        const ErrorCode error =
+            result ? ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);
+        loop_.Post([this, shared, error, done = std::move(done)]() mutable {
+          if (error == ErrorCode::kNone) {
+            for (const Erasure& erasure : *shared) Forget(erasure);
+            CountGroups();
+          }
+          done(error);
+        });
       }));
 }
 
-void Coordinator::EraseOffsets(const std::string& group_id,
-                               std::vector<TopicPartition> partitions) {
-  const auto group = groups_.find(group_id);
-  if (group != groups_.end()) {
-    for (const TopicPartition& partition : partitions) group->second.offsets.erase(partition);
-  }
-  submitter_.Submit(std::make_unique<StateChange>(
-      [group_id, partitions = std::move(partitions)](spool::Transaction& transaction) {
-        for (const TopicPartition& partition : partitions) {
-          transaction.Erase(CommittedOffsetKey({group_id, partition}));
-        }
-      },
-      // If it could not be written, the next start or expiry does it.
-      [](const auto&) {}));
+void Coordinator::Forget(const Erasure& erasure) {
+  const auto found = groups_.find(erasure.group);
+  if (found == groups_.end()) return;
+  for (const TopicPartition& partition : erasure.offsets) found->second.offsets.erase(partition);
+  // Somebody may have joined meanwhile.
+  if (erasure.whole && Unused(found->second)) groups_.erase(found);
 }
 
 void Coordinator::OnTopicDeleted(const kafka::Uuid& topic) {
   loop_.AssertInLoop();
+  std::vector<Erasure> erasures;
   for (auto& [id, entry] : groups_) {
-    std::vector<TopicPartition> gone;
+    Erasure erasure{id, {}, /*whole=*/false};
     for (auto at = entry.offsets.lower_bound({topic, 0});
          at != entry.offsets.end() && at->first.topic == topic; ++at) {
-      gone.push_back(at->first);
+      erasure.offsets.push_back(at->first);
     }
-    if (!gone.empty()) EraseOffsets(id, std::move(gone));
+    if (!erasure.offsets.empty()) erasures.push_back(std::move(erasure));
   }
+  // If it cannot be written, the next start does it.
+  if (!erasures.empty()) Erase(std::move(erasures), [](ErrorCode) {});
 }
 
 void Coordinator::ExpireOffsetsLater() {
@@ -331,29 +342,29 @@ void Coordinator::ExpireOffsetsLater() {
 }
 
 void Coordinator::ExpireOffsets() {
+  catalog_.Refresh();
   const int64_t before_ms =
       loop_.WallClockMs() - std::chrono::duration_cast<std::chrono::milliseconds>(
                                 context_.options.groups.offsets_retention)
                                 .count();
-  for (auto at = groups_.begin(); at != groups_.end();) {
-    auto& [id, entry] = *at++;
-    if (!entry.group->unused() || entry.group->empty_since_ms() >= before_ms) continue;
-    if (!entry.pending.empty()) continue;
-    std::vector<TopicPartition> old;
-    for (const auto& [partition, committed] : entry.offsets) {
-      if (committed.commit_ms < before_ms) old.push_back(partition);
+  std::vector<Erasure> erasures;
+  for (auto& [id, entry] : groups_) {
+    if (entry.group && (!entry.group->unused() || entry.group->empty_since_ms() >= before_ms)) {
+      continue;
     }
-    if (!old.empty()) EraseOffsets(id, std::move(old));
-    if (entry.offsets.empty()) ForgetGroup(id);
+    if (!entry.pending.empty()) continue;
+    Erasure erasure{id, {}, /*whole=*/false};
+    for (const auto& [partition, committed] : entry.offsets) {
+      if (committed.commit_ms >= before_ms) continue;
+      const Topic* topic = catalog_.topics().Find(partition.topic);
+      if (entry.consumer && topic != nullptr && entry.consumer->SubscribesTo(*topic)) continue;
+      erasure.offsets.push_back(partition);
+    }
+    erasure.whole = erasure.offsets.size() == entry.offsets.size() && Unused(entry);
+    if (erasure.whole || !erasure.offsets.empty()) erasures.push_back(std::move(erasure));
   }
-}
-
-void Coordinator::ForgetGroup(const std::string& group_id) {
-  submitter_.Submit(std::make_unique<StateChange>(
-      [key = GroupKey(group_id)](spool::Transaction& transaction) { transaction.Erase(key); },
-      [](const auto&) {}));
-  groups_.erase(groups_.find(group_id));
-  CountGroups();
+  // If it cannot be written, the next round does it.
+  if (!erasures.empty()) Erase(std::move(erasures), [](ErrorCode) {});
 }
 
 }  // namespace holdfast::broker

@@ -1,5 +1,6 @@
 // The offsets that groups commit within transactions: they wait with the transaction until it ends.
 #include "broker/coordinator.h"
+#include "broker/offset_check.h"
 #include "broker/topic_changes.h"
 #include "kafka/error_map.h"
 
@@ -35,46 +36,28 @@ void Coordinator::Handle(Call<TxnOffsetCommitRequest> call) {
   catalog_.Refresh();
   auto commit = std::make_unique<TransactionalCommit>(std::move(call));
   const TxnOffsetCommitRequest& request = commit->call.request;
-  ErrorCode error = ErrorCode::kNone;
-  if (!ValidGroupId(request.group_id)) {
-    error = ErrorCode::kInvalidGroupId;
-  } else if (request.generation_id >= 0 && FindGroup(request.group_id) == nullptr) {
-    error = ErrorCode::kIllegalGeneration;
-  } else {
-    error = FindOrMakeGroup(request.group_id)
-                .group->MayCommitInTransaction({request.member_id, request.group_instance_id},
-                                               request.generation_id);
+  const ErrorCode error =
+      ValidGroupId(request.group_id)
+          ? MayCommitInTransaction(request.group_id, {request.member_id, request.group_instance_id},
+                                   request.generation_id)
+          : ErrorCode::kInvalidGroupId;
+  for (AcceptedOffset& accepted : CheckOffsets(catalog_.topics(), request, /*by_id=*/false,
+                                               loop_.WallClockMs(), &commit->response)) {
+    commit->offsets[accepted.partition] = std::move(accepted.committed);
+    commit->errors.push_back(accepted.error);
   }
-  CheckCommit(*commit);
   if (error != ErrorCode::kNone || commit->offsets.empty()) return FinishCommit(*commit, error);
   SubmitCommit(std::move(commit));
 }
 
-void Coordinator::CheckCommit(TransactionalCommit& commit) {
-  const TxnOffsetCommitRequest& request = commit.call.request;
-  const int64_t now_ms = loop_.WallClockMs();
-  commit.response.topics.reserve(request.topics.size());
-  for (const auto& topic_request : request.topics) {
-    auto& topic_out = commit.response.topics.emplace_back();
-    topic_out.name = topic_request.name;
-    topic_out.partitions.reserve(topic_request.partitions.size());
-    const Topic* topic = catalog_.topics().Find(topic_request.name);
-    for (const auto& partition : topic_request.partitions) {
-      auto& out = topic_out.partitions.emplace_back();
-      out.partition_index = partition.partition_index;
-      const std::string_view metadata = partition.committed_metadata.value_or("");
-      if (topic == nullptr || topic->Find(partition.partition_index) == nullptr) {
-        out.error_code = ErrorCode::kUnknownTopicOrPartition;
-      } else if (metadata.size() > kMetadataBytesMax) {
-        out.error_code = ErrorCode::kOffsetMetadataTooLarge;
-      } else {
-        commit.offsets[{topic->id, partition.partition_index}] = {partition.committed_offset,
-                                                                  partition.committed_leader_epoch,
-                                                                  std::string(metadata), now_ms};
-        commit.errors.push_back(&out.error_code);
-      }
-    }
-  }
+ErrorCode Coordinator::MayCommitInTransaction(std::string_view group_id, const MemberRef& who,
+                                              int32_t epoch) {
+  if (epoch >= 0 && !groups_.contains(group_id)) return ErrorCode::kIllegalGeneration;
+  Entry& entry = FindOrMakeGroup(group_id);
+  if (entry.group) return entry.group->MayCommitInTransaction(who, epoch);
+  const ErrorCode error = entry.consumer->MayCommit(who.member_id, epoch, /*knows_epochs=*/true);
+  // The one name that the response has for it.
+  return error == ErrorCode::kStaleMemberEpoch ? ErrorCode::kIllegalGeneration : error;
 }
 
 void Coordinator::SubmitCommit(std::unique_ptr<TransactionalCommit> commit) {

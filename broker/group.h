@@ -163,6 +163,8 @@ class Group {
   // The same within a transaction, which fences its producers by itself: whoever does not say which
   // member it is may always, and so may the members of a generation that is being assigned.
   kafka::ErrorCode MayCommitInTransaction(const MemberRef& who, int32_t generation);
+  // Sends everybody back to joining.
+  void Rebalance();
   // A record given to Save is durable, or could not be written.
   void Saved(int32_t generation, kafka::ErrorCode error);
   // Answers everybody with `error`, lets go of all timers, and is dead.

@@ -8,6 +8,11 @@ namespace holdfast::broker {
 
 using kafka::ErrorCode;
 
+void Group::Rebalance() {
+  host_.loop().AssertInLoop();
+  PrepareOrGoOn();
+}
+
 void Group::PrepareOrGoOn() {
   switch (state_) {
     case GroupState::kEmpty:

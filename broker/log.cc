@@ -161,6 +161,7 @@ Result<> Log::Load(const spool::StateView& state) {
   } else {
     HF_RETURN_IF_ERROR(LoadTopics(state));
     HF_RETURN_IF_ERROR(LoadGroups(state));
+    HF_RETURN_IF_ERROR(LoadConsumerGroups(state));
     HF_RETURN_IF_ERROR(LoadAborted(state));
     HF_RETURN_IF_ERROR(LoadAcls(state));
     if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
@@ -232,6 +233,35 @@ Result<> Log::LoadGroups(const spool::StateView& state) {
     recovered_.offsets.push_back({std::string(place->group), place->partition, record->offset,
                                   record->leader_epoch, std::string(record->metadata),
                                   record->commit_ms});
+  });
+  return result;
+}
+
+Result<> Log::LoadConsumerGroups(const spool::StateView& state) {
+  Result<> result;
+  state.ForEach(kConsumerGroupPrefix, [&](std::string_view key, std::string_view value) {
+    if (!result) return;
+    auto record = ParseConsumerGroup(value);
+    if (!record) {
+      result = Unexpected(std::move(record).error());
+      return;
+    }
+    const std::string group(key.substr(kConsumerGroupPrefix.size()));
+    recovered_.consumer_groups[group].record = *std::move(record);
+  });
+  if (!result) return result;
+
+  state.ForEach(kConsumerMemberPrefix, [&](std::string_view key, std::string_view value) {
+    if (!result) return;
+    const auto place = ParseConsumerMemberKey(key);
+    auto record = ParseConsumerMember(value);
+    if (!place || !record) {
+      result = place ? Unexpected(std::move(record).error())
+                     : Unexpected(base::Code::kCorrupt, "the key of a group's member is damaged");
+      return;
+    }
+    record->number = place->second;
+    recovered_.consumer_groups[std::string(place->first)].members.push_back(*std::move(record));
   });
   return result;
 }

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -52,6 +53,11 @@ class Log final : public spool::Owner {
     };
     std::string cluster_id;  // Empty in a new directory.
     std::vector<std::pair<std::string, GroupRecord>> groups;
+    struct ConsumerGroup {
+      ConsumerGroupRecord record;
+      std::vector<ConsumerMemberRecord> members;
+    };
+    std::map<std::string, ConsumerGroup, std::less<>> consumer_groups;
     std::vector<Offset> offsets;
     struct PendingOffset {
       std::string group;
@@ -118,6 +124,7 @@ class Log final : public spool::Owner {
   base::Result<> LoadTopics(const spool::StateView& state);
   base::Result<> LoadProducers(const spool::StateView& state);
   base::Result<> LoadGroups(const spool::StateView& state);
+  base::Result<> LoadConsumerGroups(const spool::StateView& state);
   base::Result<> LoadAborted(const spool::StateView& state);
   base::Result<> LoadAcls(const spool::StateView& state);
   void NotePendingOffsets();

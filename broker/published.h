@@ -50,6 +50,8 @@ class PublishedReader {
   [[nodiscard]] const T& operator*() const { return *value_; }
   [[nodiscard]] const T* operator->() const { return value_.get(); }
   [[nodiscard]] const std::shared_ptr<const T>& shared() const { return value_; }
+  // Of that value; 0 before the first Refresh.
+  [[nodiscard]] uint64_t version() const { return seen_; }
   // True: there is another value, and pointers into the one before may be left hanging.
   bool Refresh() {
     const uint64_t version = published_.version();

@@ -75,6 +75,7 @@ struct StoredProtocol {
   std::string_view metadata;
   kafka::UnknownTags unknown_tags;
 
+  bool operator==(const StoredProtocol&) const = default;
   static void Fields(auto& wire, auto& m) {
     wire(m.name);
     wire.Bytes(m.metadata);
@@ -126,6 +127,132 @@ struct StoredGroup {
   }
 };
 
+struct StoredTopic {
+  kafka::Uuid id;
+  std::vector<int32_t> partitions;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.id);
+    wire(m.partitions);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct StoredTopicCount {
+  kafka::Uuid id;
+  int32_t partitions = 0;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.id);
+    wire(m.partitions);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct StoredConsumerGroup {
+  int32_t epoch = 0;
+  int32_t target_epoch = 0;
+  std::vector<StoredTopicCount> topics;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.epoch);
+    wire(m.target_epoch);
+    wire(m.topics);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct StoredClassic {
+  int64_t session_timeout_ms = 0;
+  std::vector<StoredProtocol> protocols;
+  kafka::UnknownTags unknown_tags;
+
+  bool operator==(const StoredClassic&) const = default;
+  static void Fields(auto& wire, auto& m) {
+    wire(m.session_timeout_ms);
+    wire(m.protocols);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct StoredConsumerMember {
+  std::string_view member_id;
+  std::optional<std::string_view> instance_id;
+  std::optional<std::string_view> rack_id;
+  std::string_view client_id;
+  std::string_view client_host;
+  int64_t rebalance_timeout_ms = 0;
+  std::vector<std::string_view> topic_names;
+  std::string_view topic_pattern;
+  std::string_view assignor;
+  std::optional<StoredClassic> classic;
+  int32_t epoch = 0;
+  int32_t previous_epoch = -1;
+  int8_t state = 0;
+  std::vector<StoredTopic> assigned;
+  std::vector<StoredTopic> revoking;
+  std::vector<StoredTopic> target;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.member_id);
+    wire(m.instance_id);
+    wire(m.rack_id);
+    wire(m.client_id);
+    wire(m.client_host);
+    wire(m.rebalance_timeout_ms);
+    wire(m.topic_names);
+    wire(m.topic_pattern);
+    wire(m.assignor);
+    wire(m.classic);
+    wire(m.epoch);
+    wire(m.previous_epoch);
+    wire(m.state);
+    wire(m.assigned);
+    wire(m.revoking);
+    wire(m.target);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+std::vector<StoredTopic> ToStored(const Assignment& assignment) {
+  std::vector<StoredTopic> topics;
+  for (const TopicPartition& partition : assignment) {
+    if (topics.empty() || topics.back().id != partition.topic) {
+      topics.push_back({partition.topic, {}, {}});
+    }
+    topics.back().partitions.push_back(partition.partition);
+  }
+  return topics;
+}
+
+Assignment FromStored(const std::vector<StoredTopic>& topics) {
+  Assignment assignment;
+  for (const StoredTopic& topic : topics) {
+    for (const int32_t partition : topic.partitions) assignment.push_back({topic.id, partition});
+  }
+  return assignment;
+}
+
+std::vector<StoredProtocol> ToStored(const std::vector<GroupProtocol>& protocols) {
+  std::vector<StoredProtocol> stored;
+  for (const GroupProtocol& protocol : protocols) {
+    stored.push_back({protocol.name, protocol.metadata, {}});
+  }
+  return stored;
+}
+
+std::vector<GroupProtocol> FromStored(const std::vector<StoredProtocol>& stored) {
+  std::vector<GroupProtocol> protocols;
+  for (const StoredProtocol& protocol : stored) {
+    protocols.push_back({std::string(protocol.name), std::string(protocol.metadata)});
+  }
+  return protocols;
+}
+
 int64_t ToMs(base::Duration duration) {
   return std::chrono::duration_cast<milliseconds>(duration).count();
 }
@@ -137,12 +264,9 @@ StoredMember ToStored(const MemberRecord& member) {
                       .client_host = member.client_host,
                       .session_timeout_ms = ToMs(member.session_timeout),
                       .rebalance_timeout_ms = ToMs(member.rebalance_timeout),
-                      .protocols = {},
+                      .protocols = ToStored(member.protocols),
                       .assignment = member.assignment,
                       .unknown_tags = {}};
-  for (const GroupProtocol& protocol : member.protocols) {
-    stored.protocols.push_back({protocol.name, protocol.metadata, {}});
-  }
   return stored;
 }
 
@@ -153,11 +277,8 @@ MemberRecord FromStored(const StoredMember& stored) {
                       .client_host = std::string(stored.client_host),
                       .session_timeout = milliseconds(stored.session_timeout_ms),
                       .rebalance_timeout = milliseconds(stored.rebalance_timeout_ms),
-                      .protocols = {},
+                      .protocols = FromStored(stored.protocols),
                       .assignment = std::string(stored.assignment)};
-  for (const StoredProtocol& protocol : stored.protocols) {
-    member.protocols.push_back({std::string(protocol.name), std::string(protocol.metadata)});
-  }
   return member;
 }
 
@@ -178,6 +299,19 @@ std::string ProducersKey(const TopicPartition& partition) {
 }
 
 std::string GroupKey(std::string_view group) { return std::string(kGroupPrefix).append(group); }
+
+std::string ConsumerGroupKey(std::string_view group) {
+  return std::string(kConsumerGroupPrefix).append(group);
+}
+
+std::string ConsumerMemberKey(std::string_view group, uint64_t number) {
+  HF_CHECK(group.size() <= kGroupIdBytesMax);
+  std::string key(kConsumerMemberPrefix);
+  AppendBig(static_cast<int16_t>(group.size()), &key);
+  key.append(group);
+  AppendBig(number, &key);
+  return key;
+}
 
 std::string CommittedOffsetKey(const OffsetKey& key) {
   std::string out(kOffsetPrefix);
@@ -262,6 +396,17 @@ std::optional<Acl> ParseAclKey(std::string_view key) {
   return acl;
 }
 
+std::optional<std::pair<std::string_view, uint64_t>> ParseConsumerMemberKey(std::string_view key) {
+  constexpr size_t kGroupAt = 1 + sizeof(int16_t);
+  if (!key.starts_with(kConsumerMemberPrefix) || key.size() < kGroupAt + sizeof(uint64_t)) {
+    return std::nullopt;
+  }
+  const auto length = static_cast<size_t>(base::LoadBig<uint16_t>(key.data() + 1));
+  if (key.size() != kGroupAt + length + sizeof(uint64_t)) return std::nullopt;
+  return std::pair(key.substr(kGroupAt, length),
+                   base::LoadBig<uint64_t>(key.data() + kGroupAt + length));
+}
+
 std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key) {
   constexpr size_t kPrefixBytes = 1;
   if (key.size() < kPrefixBytes + sizeof(int64_t)) return std::nullopt;
@@ -297,6 +442,77 @@ std::string Encode(const GroupRecord& record) {
                      .unknown_tags = {}};
   for (const MemberRecord& member : record.members) stored.members.push_back(ToStored(member));
   return EncodeRecord(stored);
+}
+
+std::string Encode(const ConsumerGroupRecord& record) {
+  StoredConsumerGroup stored{
+      .epoch = record.epoch, .target_epoch = record.target_epoch, .topics = {}, .unknown_tags = {}};
+  for (const SubscribedTopic& topic : record.topics) {
+    stored.topics.push_back({topic.id, topic.partitions, {}});
+  }
+  return EncodeRecord(stored);
+}
+
+std::string Encode(const ConsumerMemberRecord& record) {
+  StoredConsumerMember stored{.member_id = record.member_id,
+                              .instance_id = record.instance_id,
+                              .rack_id = record.rack_id,
+                              .client_id = record.client_id,
+                              .client_host = record.client_host,
+                              .rebalance_timeout_ms = ToMs(record.rebalance_timeout),
+                              .topic_names = {},
+                              .topic_pattern = record.topic_pattern,
+                              .assignor = record.assignor,
+                              .classic = {},
+                              .epoch = record.current.epoch,
+                              .previous_epoch = record.current.previous_epoch,
+                              .state = static_cast<int8_t>(record.current.state),
+                              .assigned = ToStored(record.current.assigned),
+                              .revoking = ToStored(record.current.revoking),
+                              .target = ToStored(record.target),
+                              .unknown_tags = {}};
+  stored.topic_names.assign(record.topic_names.begin(), record.topic_names.end());
+  if (record.classic) {
+    stored.classic = {
+        ToMs(record.classic->session_timeout), ToStored(record.classic->protocols), {}};
+  }
+  return EncodeRecord(stored);
+}
+
+Result<ConsumerGroupRecord> ParseConsumerGroup(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(const StoredConsumerGroup stored,
+                      ParseRecord<StoredConsumerGroup>(bytes, "the record of a consumer group"));
+  ConsumerGroupRecord record{.epoch = stored.epoch, .target_epoch = stored.target_epoch};
+  for (const StoredTopicCount& topic : stored.topics) {
+    record.topics.push_back({topic.id, topic.partitions});
+  }
+  return record;
+}
+
+Result<ConsumerMemberRecord> ParseConsumerMember(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(
+      const StoredConsumerMember stored,
+      ParseRecord<StoredConsumerMember>(bytes, "the record of a consumer group's member"));
+  ConsumerMemberRecord record{.member_id = std::string(stored.member_id),
+                              .instance_id = std::optional<std::string>(stored.instance_id),
+                              .rack_id = std::optional<std::string>(stored.rack_id),
+                              .client_id = std::string(stored.client_id),
+                              .client_host = std::string(stored.client_host),
+                              .rebalance_timeout = milliseconds(stored.rebalance_timeout_ms)};
+  record.topic_names.assign(stored.topic_names.begin(), stored.topic_names.end());
+  record.topic_pattern = stored.topic_pattern;
+  record.assignor = stored.assignor;
+  if (stored.classic) {
+    record.classic = {milliseconds(stored.classic->session_timeout_ms),
+                      FromStored(stored.classic->protocols)};
+  }
+  record.current = {.epoch = stored.epoch,
+                    .previous_epoch = stored.previous_epoch,
+                    .state = static_cast<MemberState>(stored.state),
+                    .assigned = FromStored(stored.assigned),
+                    .revoking = FromStored(stored.revoking)};
+  record.target = FromStored(stored.target);
+  return record;
 }
 
 Result<TopicRecord> ParseTopic(std::string_view bytes) {

@@ -6,6 +6,8 @@
 //   t <topic id>                               TopicRecord
 //   p <topic id> <partition, int32>            kafka::ProducerTable as of the segment's beginning
 //   g <group id>                               GroupRecord (broker/group.h)
+//   G <group id>                               ConsumerGroupRecord (consumer_group_records.h)
+//   M <length, int16> <group id> <member's number, int64>         ConsumerMemberRecord
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
 //   a <topic id> <partition, int32>            TransactionIndex as of the segment's beginning
 //   x <transactional id>                       TransactionRecord
@@ -28,13 +30,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "broker/acls.h"
+#include "broker/consumer_group_records.h"
 #include "broker/group.h"
+#include "broker/topic_partition.h"
 #include "kafka/message.h"
 
 namespace holdfast::broker {
@@ -44,6 +47,8 @@ inline constexpr std::string_view kProducerIdKey = "i";
 inline constexpr std::string_view kTopicPrefix = "t";
 inline constexpr std::string_view kProducersPrefix = "p";
 inline constexpr std::string_view kGroupPrefix = "g";
+inline constexpr std::string_view kConsumerGroupPrefix = "G";
+inline constexpr std::string_view kConsumerMemberPrefix = "M";
 inline constexpr std::string_view kOffsetPrefix = "o";
 inline constexpr std::string_view kAbortedPrefix = "a";
 inline constexpr std::string_view kTransactionPrefix = "x";
@@ -56,17 +61,6 @@ inline constexpr std::string_view kTransactionOffsetPrefix = "z";
 inline constexpr size_t kGroupIdBytesMax = 400;
 inline constexpr size_t kTransactionalIdBytesMax = 400;
 
-// One partition of one topic, for ever: a topic of the same name made later has another id.
-struct TopicPartition {
-  kafka::Uuid topic;
-  int32_t partition = 0;
-
-  bool operator==(const TopicPartition&) const = default;
-  bool operator<(const TopicPartition& other) const {
-    return std::tie(topic, partition) < std::tie(other.topic, other.partition);
-  }
-};
-
 struct OffsetKey {
   std::string_view group;
   TopicPartition partition;
@@ -76,6 +70,8 @@ std::string TopicNameKey(std::string_view name);
 std::string TopicKey(const kafka::Uuid& id);
 std::string ProducersKey(const TopicPartition& partition);
 std::string GroupKey(std::string_view group);
+std::string ConsumerGroupKey(std::string_view group);
+std::string ConsumerMemberKey(std::string_view group, uint64_t number);
 std::string CommittedOffsetKey(const OffsetKey& key);
 std::string AbortedKey(const TopicPartition& partition);
 std::string TransactionKey(std::string_view transactional_id);
@@ -88,6 +84,8 @@ std::string TransactionOffsetKey(int64_t producer_id, const OffsetKey& key);
 std::optional<TopicPartition> ParseProducersKey(std::string_view key);
 std::optional<OffsetKey> ParseOffsetKey(std::string_view key);
 std::optional<Acl> ParseAclKey(std::string_view key);
+// The group and the member's number.
+std::optional<std::pair<std::string_view, uint64_t>> ParseConsumerMemberKey(std::string_view key);
 // The producer id of a y, w or z key, and what follows it.
 std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key);
 std::optional<TopicPartition> ParsePartition(std::string_view bytes);
@@ -183,11 +181,16 @@ struct AclRecord {
 std::string Encode(const TopicRecord& record);
 std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);
+std::string Encode(const ConsumerGroupRecord& record);
+std::string Encode(const ConsumerMemberRecord& record);
 std::string Encode(const TransactionRecord& record);
 std::string Encode(const AclRecord& record);
 base::Result<TopicRecord> ParseTopic(std::string_view bytes);
 base::Result<OffsetRecord> ParseOffset(std::string_view bytes);
 base::Result<GroupRecord> ParseGroup(std::string_view bytes);
+base::Result<ConsumerGroupRecord> ParseConsumerGroup(std::string_view bytes);
+// Without its number, which is in the key.
+base::Result<ConsumerMemberRecord> ParseConsumerMember(std::string_view bytes);
 base::Result<TransactionRecord> ParseTransaction(std::string_view bytes);
 base::Result<AclRecord> ParseAcl(std::string_view bytes);
 

@@ -293,6 +293,16 @@ void Transactions::AddOffsets(spool::Transaction& transaction, std::string_view 
   }
 }
 
+void Transactions::ForgetOffset(spool::Transaction& transaction, std::string_view group,
+                                const TopicPartition& partition) {
+  if (ongoing() == 0) return;
+  for (auto& [id, one] : all_) {
+    const auto found = one.offsets.find(group);
+    if (found == one.offsets.end() || found->second.erase(partition) == 0) continue;
+    transaction.Erase(TransactionOffsetKey(one.producer.id, {group, partition}));
+  }
+}
+
 void Transactions::ForgetGroup(spool::Transaction& transaction, std::string_view group) {
   for (auto& [id, one] : all_) {
     const auto found = one.offsets.find(group);

@@ -153,6 +153,9 @@ class Transactions {
   // The group was added.
   void AddOffsets(spool::Transaction& transaction, std::string_view id, const std::string& group,
                   const CommittedOffsets& offsets);
+  // Somebody committed another offset outside of transactions: those of open ones come too late.
+  void ForgetOffset(spool::Transaction& transaction, std::string_view group,
+                    const TopicPartition& partition);
   // A group is deleted, and with it what transactions would commit for it.
   void ForgetGroup(spool::Transaction& transaction, std::string_view group);
 

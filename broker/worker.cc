@@ -58,6 +58,8 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::DescribeTransactionsRequest>(),
     // Version 2 filters by regular expressions.
     Bind<Worker, kafka::ListTransactionsRequest>({.newest = 1}),
+    Bind<Worker, kafka::ConsumerGroupHeartbeatRequest>(),
+    Bind<Worker, kafka::ConsumerGroupDescribeRequest>(),
     Bind<Worker, kafka::ListConfigResourcesRequest>(),
     Bind<Worker, kafka::DescribeTopicPartitionsRequest>(),
 });
@@ -121,17 +123,23 @@ base::Result<> Worker::Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buf
   return kRoutes.Dispatch(*this, peer, std::move(frame), std::move(reply));
 }
 
-// Clients use the newer protocol of transactions (KIP-890) only if this feature says so.
+// Clients use the newer protocols of groups (KIP-848) and transactions (KIP-890) only if these
+// features say so.
 void Worker::Adjust(const kafka::Caller& /*caller*/, kafka::ApiVersionsResponse& response) {
-  constexpr std::string_view kName = "transaction.version";
-  constexpr int16_t kVersion = 2;
-  response.supported_features.push_back(
-      {.name = kName, .min_version = 0, .max_version = kVersion, .unknown_tags = {}});
+  struct Feature {
+    std::string_view name;
+    int16_t version;
+  };
+  constexpr std::array kFeatures{Feature{"group.version", 1}, Feature{"transaction.version", 2}};
   response.finalized_features_epoch = 0;
-  response.finalized_features.push_back({.name = kName,
-                                         .max_version_level = kVersion,
-                                         .min_version_level = kVersion,
-                                         .unknown_tags = {}});
+  for (const auto& [name, version] : kFeatures) {
+    response.supported_features.push_back(
+        {.name = name, .min_version = 0, .max_version = version, .unknown_tags = {}});
+    response.finalized_features.push_back({.name = name,
+                                           .max_version_level = version,
+                                           .min_version_level = version,
+                                           .unknown_tags = {}});
+  }
 }
 
 void Worker::StopServing() {

@@ -137,7 +137,7 @@ std::string PrintWithoutSecrets(const Config& config) {
   if (shown.has_agent()) shown.mutable_agent()->mutable_limits();
   if (shown.has_broker()) {
     shown.mutable_broker()->mutable_limits();
-    shown.mutable_broker()->mutable_groups();
+    shown.mutable_broker()->mutable_groups()->mutable_consumer();
   }
   FillIn(shown);
   Hide(shown);

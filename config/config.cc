@@ -81,6 +81,20 @@ void CheckTogether(const Config& config, std::vector<std::string>& mistakes) {
     mistakes.push_back(
         "broker.groups.session_timeout_min_ms must not be more than "
         "broker.groups.session_timeout_max_ms");
+  const ConsumerGroups& consumer = groups.consumer();
+  if (consumer.session_timeout_ms() < consumer.session_timeout_min_ms() ||
+      consumer.session_timeout_ms() > consumer.session_timeout_max_ms())
+    mistakes.push_back(
+        "broker.groups.consumer.session_timeout_ms must be between session_timeout_min_ms and "
+        "session_timeout_max_ms");
+  if (consumer.heartbeat_interval_ms() < consumer.heartbeat_interval_min_ms() ||
+      consumer.heartbeat_interval_ms() > consumer.heartbeat_interval_max_ms())
+    mistakes.push_back(
+        "broker.groups.consumer.heartbeat_interval_ms must be between heartbeat_interval_min_ms "
+        "and heartbeat_interval_max_ms");
+  if (consumer.heartbeat_interval_ms() >= consumer.session_timeout_ms())
+    mistakes.push_back(
+        "broker.groups.consumer.heartbeat_interval_ms must be less than session_timeout_ms");
   CheckPatterns("agent.topic_rules", "topic", config.agent().topic_rules(), mistakes);
   CheckPatterns("agent.client_rules", "client", config.agent().client_rules(), mistakes);
   CheckPatterns("agent.transactions", "pattern", config.agent().transactions(), mistakes);

@@ -19,6 +19,7 @@
 #include "broker/worker.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/fetch.h"
+#include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
 #include "kafka/codec.h"
 #include "kafka/record_batch_builder.h"
@@ -139,6 +140,12 @@ class BrokerFixture {
     topic.configs = std::move(configs);
     const auto pending = Ask(request, 7);
     HF_CHECK(pending.Get().topics.at(0).error_code == kafka::ErrorCode::kNone);
+  }
+
+  kafka::Uuid TopicId(std::string_view name) {
+    kafka::MetadataRequest request;
+    request.topics.emplace().emplace_back().name = name;
+    return Ask(request, 12).Get().topics.at(0).topic_id;
   }
 
   using PartitionResponse = kafka::ProduceResponse::PartitionProduceResponse;

@@ -19,6 +19,7 @@
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/list_offsets.h"
 #include "kafka/api/list_transactions.h"
+#include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/txn_offset_commit.h"
 #include "kafka/api/write_txn_markers.h"
@@ -349,15 +350,51 @@ TEST(TransactionsTest, MarkersAreKafkasOwn) {
 
 // --- The protocol -------------------------------------------------------------------------------
 
-TEST(TransactionsTest, ClientsAreToldOfTheNewerProtocol) {
+TEST(TransactionsTest, OfOffsetsInAndOutsideOfATransactionTheOneCommittedLastCounts) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  const auto commit = [&](int64_t offset) {
+    kafka::OffsetCommitRequest request;
+    request.group_id = "g";
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.emplace_back().committed_offset = offset;
+    EXPECT_EQ(broker.Ask(request, 8).Get().topics[0].partitions[0].error_code, ErrorCode::kNone);
+  };
+  Client client(broker, "tx");
+  commit(1);
+  ASSERT_EQ(client.SendOffset("g", "t", 2), ErrorCode::kNone);
+  EXPECT_EQ(client.Commit(), ErrorCode::kNone);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 2}));
+
+  ASSERT_EQ(client.SendOffset("g", "t", 3), ErrorCode::kNone);
+  commit(4);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true).error, ErrorCode::kUnstableOffsetCommit);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", false), (Position{ErrorCode::kNone, 4}));
+  EXPECT_EQ(client.Commit(), ErrorCode::kNone);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 4}));
+  broker.CrashAndRestart();
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 4}));
+
+  Client other(broker, "other");
+  ASSERT_EQ(other.SendOffset("g", "t", 5), ErrorCode::kNone);
+  commit(6);
+  ASSERT_EQ(other.SendOffset("g", "t", 7), ErrorCode::kNone);
+  EXPECT_EQ(other.Commit(), ErrorCode::kNone);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 7}));
+}
+
+TEST(TransactionsTest, ClientsAreToldOfTheNewerProtocols) {
   BrokerFixture broker;
   kafka::ApiVersionsRequest request;
   request.client_software_name = "test";
   request.client_software_version = "1";
   const auto response = broker.Ask(request, 4).Get();
-  ASSERT_EQ(response.finalized_features.size(), 1u);
-  EXPECT_EQ(response.finalized_features[0].name, "transaction.version");
-  EXPECT_EQ(response.finalized_features[0].max_version_level, 2);
+  ASSERT_EQ(response.finalized_features.size(), 2u);
+  EXPECT_EQ(response.finalized_features[0].name, "group.version");
+  EXPECT_EQ(response.finalized_features[0].max_version_level, 1);
+  EXPECT_EQ(response.finalized_features[1].name, "transaction.version");
+  EXPECT_EQ(response.finalized_features[1].max_version_level, 2);
   EXPECT_GE(response.finalized_features_epoch, 0);
   kafka::FindCoordinatorRequest find;
   find.key_type = 1;

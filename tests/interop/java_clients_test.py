@@ -36,7 +36,9 @@ class JavaClientsTest(apache_kafka.Case):
         total = 5 * 200
         wait_for(lambda: self.tier.metric("holdfast_broker_produced_records_total") >= total,
                  what="all records in the tier")
-        for extra in ([], ["--group", prefix + "-group"]):
+        for extra in ([], ["--group", prefix + "-group"],
+                      ["--group", prefix + "-newer", "--consumer-property",
+                       "group.protocol=consumer"]):
             out = kafka_tool("consumer.ConsoleConsumer", "--bootstrap-server", address,
                              "--topic", topic, "--from-beginning", "--max-messages", str(total),
                              "--timeout-ms", "30000", "--formatter-property", "print.key=true",

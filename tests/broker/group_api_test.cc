@@ -1,0 +1,394 @@
+// Groups of the newer protocol through a whole broker, by requests: what is kept, what offsets and
+// the administrators' calls say, and how a group gets from one protocol to the other.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "broker/consumer_protocol.h"
+#include "kafka/api/consumer_group_describe.h"
+#include "kafka/api/consumer_group_heartbeat.h"
+#include "kafka/api/delete_groups.h"
+#include "kafka/api/describe_groups.h"
+#include "kafka/api/heartbeat.h"
+#include "kafka/api/join_group.h"
+#include "kafka/api/leave_group.h"
+#include "kafka/api/list_groups.h"
+#include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_delete.h"
+#include "kafka/api/offset_fetch.h"
+#include "kafka/api/sync_group.h"
+#include "tests/broker/broker_fixture.h"
+#include "tests/spool/faulty_disk.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+using std::chrono::seconds;
+using testing::ElementsAre;
+
+class GroupApiTest : public testing::Test {
+ protected:
+  using Request = kafka::ConsumerGroupHeartbeatRequest;
+  using Response = kafka::ConsumerGroupHeartbeatResponse;
+
+  GroupApiTest() { broker.CreateTopic("t", 4); }
+
+  static Request MakeJoin(std::string_view member, std::vector<std::string_view> topics = {"t"}) {
+    Request request;
+    request.group_id = "g";
+    request.member_id = member;
+    request.rebalance_timeout_ms = 60000;
+    request.subscribed_topic_names = std::move(topics);
+    request.topic_partitions.emplace();
+    return request;
+  }
+  Response Ask(const Request& request, int16_t version = 1) {
+    return broker.Ask(request, version).Get();
+  }
+  Response Live(std::string_view member, int32_t epoch) {
+    Request request;
+    request.group_id = "g";
+    request.member_id = member;
+    request.member_epoch = epoch;
+    return Ask(request);
+  }
+  static size_t Assigned(const Response& response) {
+    size_t count = 0;
+    for (const auto& topic : response.assignment.value().topic_partitions) {
+      count += topic.partitions.size();
+    }
+    return count;
+  }
+  // Of the one group; its strings are the fixture's.
+  kafka::ConsumerGroupDescribeResponse::DescribedGroup Describe() {
+    kafka::ConsumerGroupDescribeRequest request;
+    request.group_ids = {"g"};
+    return broker.Ask(request, 1).Get().groups.at(0);
+  }
+  ErrorCode Commit(std::string_view member, int32_t epoch, int16_t version = 9) {
+    kafka::OffsetCommitRequest request;
+    request.group_id = "g";
+    request.member_id = member;
+    request.generation_id_or_member_epoch = epoch;
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.emplace_back().committed_offset = 42;
+    return broker.Ask(request, version).Get().topics[0].partitions[0].error_code;
+  }
+  std::pair<ErrorCode, int64_t> Fetch(std::optional<std::string_view> member = std::nullopt,
+                                      int32_t epoch = -1) {
+    kafka::OffsetFetchRequest request;
+    auto& group = request.groups.emplace_back();
+    group.group_id = "g";
+    group.member_id = member;
+    group.member_epoch = epoch;
+    auto& topic = group.topics.emplace().emplace_back();
+    topic.name = "t";
+    topic.partition_indexes = {0};
+    const auto pending = broker.Ask(request, 9);
+    const auto out = pending.Get().groups.at(0);
+    if (out.topics.empty()) return {out.error_code, -1};
+    return {out.error_code, out.topics[0].partitions[0].committed_offset};
+  }
+  std::vector<std::string> List(std::vector<std::string_view> types = {}) {
+    kafka::ListGroupsRequest request;
+    request.types_filter = std::move(types);
+    const auto pending = broker.Ask(request, 5);
+    std::vector<std::string> all;
+    for (const auto& group : pending.Get().groups) {
+      all.push_back(std::string(group.group_id) + " " + std::string(group.group_type) + " " +
+                    std::string(group.group_state));
+    }
+    return all;
+  }
+  ErrorCode Delete() {
+    kafka::DeleteGroupsRequest request;
+    request.groups_names = {"g"};
+    return broker.Ask(request, 2).Get().results.at(0).error_code;
+  }
+  kafka::OffsetDeleteResponse DeleteOffset() {
+    kafka::OffsetDeleteRequest request;
+    request.group_id = "g";
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.push_back({0});
+    return broker.Ask(request, 0).Get();
+  }
+  // The next sync fails, and with it what was to be written.
+  void FailNextSync(spool::FaultyDisk& disk) {
+    disk.OnCall([failed = false](spool::FaultyDisk::Call call, int) mutable {
+      if (failed || call != spool::FaultyDisk::Call::kSync) return 0;
+      failed = true;
+      return EIO;
+    });
+  }
+
+  BrokerFixture broker;
+};
+
+TEST_F(GroupApiTest, MembersAndEpochsSurviveACrash) {
+  const auto joining = broker.Send(MakeJoin("a"), 1);
+  EXPECT_FALSE(joining.answered()) << "before it is durable";
+  broker.clock().RunUntilIdle();
+  EXPECT_EQ(joining.Get().member_epoch, 1);
+  EXPECT_EQ(joining.Get().heartbeat_interval_ms, 5000);
+  EXPECT_EQ(Assigned(joining.Get()), 4u);
+  EXPECT_EQ(Ask(MakeJoin("b")).member_epoch, 2);
+  EXPECT_EQ(Assigned(Live("a", 1)), 2u);
+  EXPECT_EQ(Commit("b", 2), ErrorCode::kNone);
+
+  broker.CrashAndRestart();
+  EXPECT_EQ(Describe().group_state, "Reconciling");
+  EXPECT_FALSE(Live("b", 2).assignment.has_value()) << "a has not given them up";
+  Request gave_up = MakeJoin("a");
+  gave_up.member_epoch = 1;
+  gave_up.topic_partitions->push_back({broker.TopicId("t"), {0, 1}, {}});
+  EXPECT_EQ(Ask(gave_up).member_epoch, 2);
+  EXPECT_EQ(Assigned(Live("b", 2)), 2u);
+  EXPECT_EQ(Fetch("b", 2), std::pair(ErrorCode::kNone, int64_t{42}));
+
+  broker.CrashAndRestart();
+  const auto group = Describe();
+  EXPECT_EQ(group.group_state, "Stable");
+  EXPECT_EQ(group.group_epoch, 2);
+  EXPECT_EQ(group.assignment_epoch, 2);
+  EXPECT_EQ(group.assignor_name, "uniform");
+  ASSERT_EQ(group.members.size(), 2u);
+  EXPECT_EQ(group.members[0].client_host, "/10.1.2.3");
+  EXPECT_EQ(group.members[0].member_type, 1);
+  EXPECT_EQ(group.members[0].assignment.topic_partitions.at(0).topic_name, "t");
+}
+
+TEST_F(GroupApiTest, RequestsAreCheckedAsKafkaDoes) {
+  const auto error = [&](const Request& request, int16_t version = 1) {
+    return Ask(request, version).error_code;
+  };
+  EXPECT_EQ(Live("a", 1).error_code, ErrorCode::kGroupIdNotFound);
+  EXPECT_EQ(Live("a", kLeaveEpoch).error_code, ErrorCode::kGroupIdNotFound);
+  EXPECT_EQ(error(MakeJoin("")), ErrorCode::kInvalidRequest);
+  Request request = MakeJoin("a");
+  request.group_id = " ";
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRequest);
+  request = MakeJoin("a");
+  request.rebalance_timeout_ms = -1;
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRequest);
+  request = MakeJoin("a");
+  request.topic_partitions.reset();
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRequest);
+  request = MakeJoin("a");
+  request.subscribed_topic_names.reset();
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRequest);
+  request = MakeJoin("a");
+  request.member_epoch = -3;
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRequest);
+  request.member_epoch = kLeaveForAWhileEpoch;
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRequest) << "without an instance";
+  request = MakeJoin("a");
+  request.server_assignor = "sticky";
+  EXPECT_EQ(error(request), ErrorCode::kUnsupportedAssignor);
+  request = MakeJoin("a");
+  request.subscribed_topic_regex = "[(";
+  EXPECT_EQ(error(request), ErrorCode::kInvalidRegularExpression);
+  EXPECT_THAT(List(), ElementsAre()) << "and no group has come of it";
+
+  // Before version 1 the coordinator gives the id.
+  const Response named = Ask(MakeJoin(""), 0);
+  EXPECT_EQ(named.error_code, ErrorCode::kNone);
+  EXPECT_EQ(named.member_id->size(), 22u);
+}
+
+TEST_F(GroupApiTest, OffsetsNeedTheMembersEpoch) {
+  EXPECT_EQ(Commit("a", 1), ErrorCode::kGroupIdNotFound);
+  EXPECT_EQ(Commit("a", 1, 8), ErrorCode::kIllegalGeneration);
+  Ask(MakeJoin("a"));
+  EXPECT_EQ(Commit("a", 1), ErrorCode::kNone);
+  EXPECT_EQ(Commit("a", 2), ErrorCode::kStaleMemberEpoch);
+  EXPECT_EQ(Commit("a", 1, 8), ErrorCode::kUnsupportedVersion);
+  EXPECT_EQ(Commit("b", 1), ErrorCode::kUnknownMemberId);
+  EXPECT_EQ(Commit("", -1), ErrorCode::kUnknownMemberId);
+  EXPECT_EQ(Fetch(), std::pair(ErrorCode::kNone, int64_t{42}));
+  EXPECT_EQ(Fetch("a", 1), std::pair(ErrorCode::kNone, int64_t{42}));
+  EXPECT_EQ(Fetch("a", 0).first, ErrorCode::kStaleMemberEpoch);
+  EXPECT_EQ(Fetch("b", 1).first, ErrorCode::kUnknownMemberId);
+}
+
+TEST_F(GroupApiTest, AdministratorsSeeAndDeleteThem) {
+  Ask(MakeJoin("a"));
+  EXPECT_THAT(List(), ElementsAre("g consumer Stable"));
+  EXPECT_THAT(List({"Consumer"}), ElementsAre("g consumer Stable"));
+  EXPECT_THAT(List({"classic"}), ElementsAre());
+  kafka::DescribeGroupsRequest describe;
+  describe.groups = {"g"};
+  const auto classic = broker.Ask(describe, 6);
+  EXPECT_EQ(classic.Get().groups[0].error_code, ErrorCode::kGroupIdNotFound);
+  EXPECT_EQ(classic.Get().groups[0].group_state, "Dead");
+  EXPECT_EQ(Commit("a", 1), ErrorCode::kNone);
+  EXPECT_EQ(DeleteOffset().topics[0].partitions[0].error_code, ErrorCode::kGroupSubscribedToTopic);
+  EXPECT_EQ(Delete(), ErrorCode::kNonEmptyGroup);
+
+  Live("a", kLeaveEpoch);
+  EXPECT_EQ(DeleteOffset().topics[0].partitions[0].error_code, ErrorCode::kNone);
+  EXPECT_EQ(Fetch().second, -1);
+  EXPECT_EQ(Delete(), ErrorCode::kNone);
+  EXPECT_EQ(Delete(), ErrorCode::kGroupIdNotFound);
+  EXPECT_EQ(Describe().error_code, ErrorCode::kGroupIdNotFound);
+  broker.CrashAndRestart();
+  EXPECT_THAT(List(), ElementsAre());
+}
+
+TEST_F(GroupApiTest, TopicsMadeLaterAreAssigned) {
+  EXPECT_EQ(Assigned(Ask(MakeJoin("a", {"t", "later"}))), 4u);
+  broker.CreateTopic("later", 2);
+  EXPECT_EQ(Assigned(Live("a", 1)), 6u);
+}
+
+// --- What could not be written ------------------------------------------------------------------
+
+TEST_F(GroupApiTest, OffsetsWhoseDeletionFailedAreStillThere) {
+  EXPECT_EQ(Commit("", -1), ErrorCode::kNone);
+  spool::FaultyDisk disk;
+  FailNextSync(disk);
+  EXPECT_NE(DeleteOffset().error_code, ErrorCode::kNone);
+  EXPECT_EQ(Fetch().second, 42);
+  broker.clock().Advance(seconds(10));
+  EXPECT_EQ(DeleteOffset().error_code, ErrorCode::kNone);
+  EXPECT_EQ(Fetch().second, -1);
+}
+
+TEST_F(GroupApiTest, GroupWhoseDeletionFailedIsStillThere) {
+  EXPECT_EQ(Commit("", -1), ErrorCode::kNone);
+  spool::FaultyDisk disk;
+  FailNextSync(disk);
+  EXPECT_NE(Delete(), ErrorCode::kNone);
+  EXPECT_EQ(Fetch().second, 42);
+  EXPECT_THAT(List(), ElementsAre("g classic Empty"));
+}
+
+TEST_F(GroupApiTest, MemberWhoseJoiningFailedJoinsAgain) {
+  spool::FaultyDisk disk;
+  FailNextSync(disk);
+  EXPECT_NE(Ask(MakeJoin("a")).error_code, ErrorCode::kNone);
+  broker.clock().Advance(seconds(10));
+  EXPECT_EQ(Ask(MakeJoin("a")).error_code, ErrorCode::kNone);
+  broker.CrashAndRestart();
+  EXPECT_EQ(Describe().members.size(), 1u);
+  EXPECT_EQ(Live("a", 1).error_code, ErrorCode::kNone);
+}
+
+// --- From one protocol to the other -------------------------------------------------------------
+
+class MigrationTest : public GroupApiTest {
+ protected:
+  // Version 1, of topic t, no user data.
+  static constexpr std::string_view kSubscription{"\0\1\0\0\0\1\0\1t\377\377\377\377\0\0\0\0", 17};
+
+  kafka::JoinGroupResponse ClassicJoin(std::string_view member) {
+    kafka::JoinGroupRequest request;
+    request.group_id = "g";
+    request.session_timeout_ms = 10000;
+    request.rebalance_timeout_ms = 60000;
+    request.member_id = member;
+    request.protocol_type = "consumer";
+    request.protocols.push_back({"range", kSubscription, {}});
+    const auto pending = broker.Ask(request, 9);
+    if (!pending.answered()) broker.clock().Advance(seconds(3));
+    return pending.Get();
+  }
+  ErrorCode ClassicHeartbeat(std::string_view member, int32_t generation) {
+    kafka::HeartbeatRequest request;
+    request.group_id = "g";
+    request.member_id = member;
+    request.generation_id = generation;
+    return broker.Ask(request, 4).Get().error_code;
+  }
+  // A classic group of one member that has all partitions.
+  std::string MakeClassicGroup() {
+    const std::string member(ClassicJoin("").member_id);
+    EXPECT_EQ(ClassicJoin(member).generation_id, 1);
+    const std::string everything = EncodeConsumerAssignment(1, {{"t", {0, 1, 2, 3}}});
+    kafka::SyncGroupRequest sync;
+    sync.group_id = "g";
+    sync.member_id = member;
+    sync.generation_id = 1;
+    sync.assignments.push_back({member, everything, {}});
+    EXPECT_EQ(broker.Ask(sync, 5).Get().error_code, ErrorCode::kNone);
+    return member;
+  }
+};
+
+TEST_F(MigrationTest, EmptyGroupBecomesWhatItsNextMemberSpeaks) {
+  EXPECT_EQ(Commit("", -1), ErrorCode::kNone);
+  EXPECT_THAT(List(), ElementsAre("g classic Empty"));
+  EXPECT_EQ(Ask(MakeJoin("a")).member_epoch, 1);
+  EXPECT_THAT(List(), ElementsAre("g consumer Stable"));
+  EXPECT_EQ(Fetch().second, 42) << "its offsets stay";
+  Live("a", kLeaveEpoch);
+  EXPECT_EQ(ClassicJoin("stranger").error_code, ErrorCode::kUnknownMemberId);
+  EXPECT_THAT(List(), ElementsAre("g consumer Empty"));
+  EXPECT_EQ(ClassicJoin("").error_code, ErrorCode::kMemberIdRequired);
+  EXPECT_THAT(List(), ElementsAre("g classic Empty"));
+  EXPECT_EQ(Fetch().second, 42);
+  broker.CrashAndRestart();
+  EXPECT_THAT(List(), ElementsAre("g classic Empty"));
+}
+
+TEST_F(MigrationTest, GroupGoesOverWithItsMembersAndBackAndSurvivesCrashes) {
+  const std::string member = MakeClassicGroup();
+  EXPECT_EQ(Live("a", 1).error_code, ErrorCode::kGroupIdNotFound) << "it does not join";
+  EXPECT_EQ(Ask(MakeJoin("a")).member_epoch, 2);
+  broker.CrashAndRestart();
+  EXPECT_THAT(List(), ElementsAre("g consumer Reconciling"));
+  EXPECT_EQ(ClassicHeartbeat(member, 1), ErrorCode::kRebalanceInProgress);
+  EXPECT_EQ(ClassicJoin(member).generation_id, 2);
+  EXPECT_EQ(Assigned(Live("a", 2)), 2u);
+  const auto members = Describe().members;
+  ASSERT_EQ(members.size(), 2u);
+  EXPECT_EQ(members[0].member_type + members[1].member_type, 1) << "one of each";
+
+  Live("a", kLeaveEpoch);
+  EXPECT_THAT(List(), ElementsAre("g classic PreparingRebalance"));
+  EXPECT_EQ(ClassicHeartbeat(member, 2), ErrorCode::kRebalanceInProgress);
+  broker.CrashAndRestart();
+  EXPECT_THAT(List(), ElementsAre("g classic Stable"));
+  EXPECT_EQ(ClassicJoin(member).error_code, ErrorCode::kNone);
+}
+
+TEST_F(MigrationTest, GroupsOfOtherThingsThanConsumersStayAsTheyAre) {
+  kafka::JoinGroupRequest request;
+  request.group_id = "g";
+  request.session_timeout_ms = 10000;
+  request.rebalance_timeout_ms = 60000;
+  request.protocol_type = "connect";
+  request.protocols.push_back({"default", "x", {}});
+  const std::string member(broker.Ask(request, 9).Get().member_id);
+  request.member_id = member;
+  broker.Ask(request, 9);
+  EXPECT_EQ(Ask(MakeJoin("a")).error_code, ErrorCode::kGroupIdNotFound);
+}
+
+TEST(MigrationPolicyTest, MayForbidToGoOver) {
+  Options options;
+  options.groups.consumer.upgrade = false;
+  options.groups.initial_rebalance_delay = {};
+  BrokerFixture broker(options);
+  broker.CreateTopic("t", 1);
+  kafka::JoinGroupRequest request;
+  request.group_id = "g";
+  request.session_timeout_ms = 10000;
+  request.rebalance_timeout_ms = 60000;
+  request.protocol_type = "consumer";
+  request.protocols.push_back({"range", "x", {}});
+  ASSERT_EQ(broker.Ask(request, 3).Get().error_code, ErrorCode::kNone);
+  kafka::ConsumerGroupHeartbeatRequest join;
+  join.group_id = "g";
+  join.member_id = "a";
+  join.rebalance_timeout_ms = 60000;
+  join.subscribed_topic_names = {"t"};
+  join.topic_partitions.emplace();
+  EXPECT_EQ(broker.Ask(join, 1).Get().error_code, ErrorCode::kGroupIdNotFound);
+}
+
+}  // namespace
+}  // namespace holdfast::broker
