@@ -63,8 +63,8 @@ def build():
     source = os.path.join(part, "tests", "test.c")
     with open(source, encoding="utf-8") as file:
         text = file.read()
-    text, count = re.subn(r"(rd_kafka_NewTopic_new\(topicname, partition_cnt,\s*)replication_factor",
-                          r"\g<1>1", text)
+    text, count = re.subn(
+        r"(rd_kafka_NewTopic_new\(topicname, partition_cnt,\s*)replication_factor", r"\g<1>1", text)
     if count == 0:
         raise AssertionError(f"{source} has changed: where are its topics made?")
     with open(source, "w", encoding="utf-8") as file:
