@@ -64,6 +64,7 @@ struct Options {
   bool auto_create_topics = true;
   int32_t max_message_bytes = 1048588;
   int32_t fetch_bytes_max = 57671680;
+  size_t fetch_sessions_max = 1000;
   base::Duration producer_id_expiration = std::chrono::hours(24);
   base::Duration transaction_timeout_max = std::chrono::minutes(15);
   // Transactional ids that nobody uses are forgotten after this long.

@@ -60,6 +60,8 @@ std::vector<Setting> BrokerSettings(const Options& options) {
       number("group.max.session.timeout.ms", ToMs(groups.session_timeout_max), ConfigType::kInt),
       number("group.min.session.timeout.ms", ToMs(groups.session_timeout_min), ConfigType::kInt),
       {"log.dirs", options.spool.directory, ConfigType::kString, Source::kBrokerFile},
+      number("max.incremental.fetch.session.cache.slots",
+             static_cast<int64_t>(options.fetch_sessions_max), ConfigType::kInt),
       number("message.max.bytes", options.max_message_bytes, ConfigType::kInt),
       number("min.insync.replicas", 1, ConfigType::kInt),
       number("node.id", options.node_id, ConfigType::kInt),

@@ -9,6 +9,7 @@
 
 #include "broker/broker.h"
 #include "broker/catalog.h"
+#include "broker/fetch_session.h"
 #include "broker/log.h"
 #include "metrics/catalogue.h"
 
@@ -16,11 +17,14 @@ namespace holdfast::broker {
 
 struct Context {
   Context(Options broker_options, metrics::Registry& registry)
-      : options(std::move(broker_options)), metrics(registry) {}
+      : options(std::move(broker_options)),
+        metrics(registry),
+        fetch_sessions(options.fetch_sessions_max, metrics) {}
 
   const Options options;
   std::string cluster_id;
   metrics::BrokerMetrics metrics;
+  FetchSessionCache fetch_sessions;
   Catalog catalog;
   Published<Acls> acls;
   std::unique_ptr<Log> log;

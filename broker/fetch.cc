@@ -24,8 +24,17 @@ ErrorCode CheckLeaderEpoch(int32_t asked, int32_t own) {
 }  // namespace
 
 struct FetchHandler::Answer {
+  // What a partition of a session has to tell.
+  struct News {
+    SessionPartition* partition;
+    int64_t high_watermark;
+    int64_t log_start;
+    int64_t counted_to;
+    bool more;  // There may be more than was given.
+  };
   FetchResponse response;
   std::vector<base::Buffer> records;  // What the response's views borrow.
+  std::vector<News> news;
   size_t bytes = 0;
   size_t bytes_max = 0;
   bool committed_only = false;  // No records of transactions that are open.
@@ -33,10 +42,6 @@ struct FetchHandler::Answer {
 };
 
 struct FetchHandler::Parked {
-  struct Wait {
-    Partition* partition;
-    int64_t counted_to;  // Entries below it are in `bytes`.
-  };
   [[nodiscard]] int64_t ReadableEnd(const Partition& partition) const {
     return call.request.isolation_level == kReadCommitted ? partition.last_stable_offset.load()
                                                           : partition.high_watermark.load();
@@ -44,9 +49,10 @@ struct FetchHandler::Parked {
 
   Call call;
   base::TimePoint started;
-  std::vector<Wait> waits;
+  FetchSession* session = nullptr;  // It watches; otherwise these do.
+  std::vector<Watch> watches = {};
   size_t bytes = 0;
-  base::Timer timer;
+  base::Timer timer = {};
 };
 
 FetchHandler::FetchHandler(Context& context, CatalogReader& catalog, Authorizer& authorizer,
@@ -55,27 +61,147 @@ FetchHandler::FetchHandler(Context& context, CatalogReader& catalog, Authorizer&
       catalog_(catalog),
       authorizer_(authorizer),
       loop_(loop),
-      worker_bit_(uint64_t{1} << worker) {}
+      watches_(worker) {}
 
 FetchHandler::~FetchHandler() = default;
 
 void FetchHandler::Handle(Call call) {
+  if (closed_) return call.Close("the broker is shutting down");
+  const FetchRequest& request = call.request;
+  if (request.session_epoch != kSessionBegins && request.session_epoch != kSessionEnds) {
+    return HandleIncremental(std::move(call));
+  }
+  if (request.session_id != 0) {
+    FetchHandler* const owner = context_.fetch_sessions.Close(request.session_id);
+    if (owner == this) {
+      EndSession(request.session_id);
+    } else if (owner != nullptr) {
+      owner->OnEvicted(request.session_id);
+    }
+  }
+  HandleWhole(std::move(call));
+}
+
+void FetchHandler::HandleWhole(Call call) {
   const FetchRequest& request = call.request;
   const base::TimePoint started = loop_.Now();
-  if (request.session_id != 0 && request.session_epoch > 0) {
-    FetchResponse response;
-    response.error_code = ErrorCode::kFetchSessionIdNotFound;
-    call.Respond(response);
-    return;
-  }
-  Answer answer;
+  Answer answer = NewAnswer(call);
   Evaluate(call, &answer);
   const bool enough = answer.bytes >= BytesWanted(request);
   if (enough || answer.any_error || request.max_wait_ms <= 0 || request.topics.empty()) {
-    Respond(call, answer, started);
-  } else {
-    Park(std::move(call), answer, started);
+    answer.response.session_id = BeginSession(call, answer);
+    return Respond(call, answer, started);
   }
+  const uint64_t id = next_id_;
+  Parked& parked = Park(std::move(call), answer, started);
+  WatchAll(id, parked, answer);
+  // Entries that became durable before the partitions were watched woke nobody.
+  for (Watch& watch : parked.watches) {
+    if (Enough(parked, watch)) return Finish(id);
+  }
+}
+
+void FetchHandler::HandleIncremental(Call call) {
+  FetchHandler* const owner = context_.fetch_sessions.FindOwner(call.request.session_id);
+  if (owner != this && owner != nullptr) {
+    return owner->loop_.Post([owner, call = std::move(call)]() mutable {
+      owner->Refresh();
+      owner->Handle(std::move(call));
+    });
+  }
+  FetchSession* const session = Enter(call);
+  if (session == nullptr) return;
+  const FetchRequest& request = call.request;
+  const base::TimePoint started = loop_.Now();
+  const size_t wanted = BytesWanted(request);
+  const bool waits = request.max_wait_ms > 0 && wanted > 0;
+  // The news of what was acknowledged before may still be on its way here.
+  if (!waits) session->MarkAllReady();
+  Answer answer = NewAnswer(call);
+  Evaluate(call, *session, &answer);
+  if (!waits || answer.bytes >= wanted || answer.any_error) {
+    NoteTold(*session, answer);
+    return Respond(call, answer, started);
+  }
+  for (const Answer::News& news : answer.news) news.partition->counted_to = news.counted_to;
+  session->parked = next_id_;
+  Park(std::move(call), answer, started).session = session;
+}
+
+FetchSession* FetchHandler::Enter(Call& call) {
+  const FetchRequest& request = call.request;
+  FetchResponse response;
+  const auto found = sessions_.find(request.session_id);
+  const bool by_id = call.version() >= kTopicIdsSince;
+  if (found == sessions_.end()) {
+    response.error_code = ErrorCode::kFetchSessionIdNotFound;
+  } else if (found->second->epoch != request.session_epoch) {
+    response.error_code = ErrorCode::kInvalidFetchSessionEpoch;
+  } else if (found->second->by_topic_id != by_id) {
+    response.error_code = ErrorCode::kFetchSessionTopicIdError;
+  }
+  if (response.error_code != ErrorCode::kNone) {
+    context_.metrics.errors.With(kafka::ErrorName(response.error_code)).Add();
+    call.Respond(response);
+    return nullptr;
+  }
+  FetchSession& session = *found->second;
+  // The request before this one has lost its turn.
+  session.epoch = NextSessionEpoch(session.epoch);
+  if (session.parked != 0) Finish(session.parked);
+  for (const auto& topic : request.topics) {
+    for (const auto& partition : topic.partitions) session.Put(topic, partition);
+  }
+  for (const auto& topic : request.forgotten_topics_data) {
+    for (const int32_t partition : topic.partitions) session.Forget(topic, partition);
+  }
+  if (session.size() == 0) {  // Answered as a request without a session.
+    context_.fetch_sessions.Close(session.id);
+    EndSession(session.id);
+    call.request.session_epoch = kSessionEnds;
+    HandleWhole(std::move(call));
+    return nullptr;
+  }
+  context_.fetch_sessions.Touch(session.id, session.size(), loop_.Now());
+  return &session;
+}
+
+int32_t FetchHandler::BeginSession(const Call& call, const Answer& answer) {
+  const FetchRequest& request = call.request;
+  if (request.session_epoch != kSessionBegins) return 0;
+  size_t partitions = 0;
+  for (const auto& topic : request.topics) partitions += topic.partitions.size();
+  const int32_t id = context_.fetch_sessions.Open(*this, partitions, loop_.Now());
+  if (id == 0) return 0;
+  const bool by_id = call.version() >= kTopicIdsSince;
+  auto session = std::make_unique<FetchSession>(id, by_id, watches_);
+  for (size_t t = 0; t < request.topics.size(); ++t) {
+    const auto& topic = request.topics[t];
+    const Topic* const found = FindTopic(by_id, topic.topic, topic.topic_id);
+    for (size_t p = 0; p < topic.partitions.size(); ++p) {
+      const auto& told = answer.response.responses[t].partitions[p];
+      SessionPartition& put = session->Put(topic, topic.partitions[p]);
+      put.known_high_watermark = told.high_watermark;
+      put.known_log_start = told.log_start_offset;
+      session->Resolve(put, found == nullptr ? nullptr : found->Find(put.index));
+    }
+  }
+  sessions_.emplace(id, std::move(session));
+  return id;
+}
+
+void FetchHandler::EndSession(int32_t id) {
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
+  if (found->second->parked != 0) Finish(found->second->parked);
+  sessions_.erase(found);
+}
+
+void FetchHandler::OnEvicted(int32_t session) {
+  loop_.Post([this, session] {
+    Refresh();
+    EndSession(session);
+  });
 }
 
 size_t FetchHandler::BytesAllowed(const FetchRequest& request) const {
@@ -86,10 +212,20 @@ size_t FetchHandler::BytesWanted(const FetchRequest& request) const {
   return std::min(static_cast<size_t>(std::max(request.min_bytes, 0)), BytesAllowed(request));
 }
 
+const Topic* FetchHandler::FindTopic(bool by_id, std::string_view name,
+                                     const kafka::Uuid& id) const {
+  return by_id ? catalog_.topics().Find(id) : catalog_.topics().Find(name);
+}
+
+FetchHandler::Answer FetchHandler::NewAnswer(const Call& call) const {
+  Answer answer;
+  answer.bytes_max = BytesAllowed(call.request);
+  answer.committed_only = call.request.isolation_level == kReadCommitted;
+  return answer;
+}
+
 void FetchHandler::Evaluate(const Call& call, Answer* answer) {
   const FetchRequest& request = call.request;
-  answer->bytes_max = BytesAllowed(request);
-  answer->committed_only = request.isolation_level == kReadCommitted;
   answer->response.responses.reserve(request.topics.size());
   const bool by_id = call.version() >= kTopicIdsSince;
   for (const auto& topic_request : request.topics) {
@@ -97,36 +233,98 @@ void FetchHandler::Evaluate(const Call& call, Answer* answer) {
     topic_out.topic = topic_request.topic;
     topic_out.topic_id = topic_request.topic_id;
     topic_out.partitions.reserve(topic_request.partitions.size());
-    const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
-                               : catalog_.topics().Find(topic_request.topic);
-    const std::string_view name = topic == nullptr ? topic_request.topic : topic->name;
-    const bool allowed =
-        (topic == nullptr && by_id) ||
-        authorizer_.Allows(call.caller(), AclOperation::kRead, ResourceType::kTopic, name);
+    const Topic* topic = FindTopic(by_id, topic_request.topic, topic_request.topic_id);
+    const bool allowed = MayRead(call, topic, topic_request.topic);
     for (const auto& partition_request : topic_request.partitions) {
       auto& out = topic_out.partitions.emplace_back();
-      if (allowed) {
-        ReadPartition(partition_request, topic, by_id, answer, &out);
-      } else {
-        out.partition_index = partition_request.partition;
-        out.records = std::string_view("");
-        out.high_watermark = -1;
-        out.error_code = ErrorCode::kTopicAuthorizationFailed;
-      }
+      ReadPartition(partition_request, topic, allowed, by_id, answer, &out);
       answer->any_error |= out.error_code != ErrorCode::kNone;
     }
   }
 }
 
+bool FetchHandler::MayRead(const Call& call, const Topic* topic, std::string_view name) {
+  if (topic == nullptr && call.version() >= kTopicIdsSince) return true;
+  return authorizer_.Allows(call.caller(), AclOperation::kRead, ResourceType::kTopic,
+                            topic == nullptr ? name : topic->name);
+}
+
+void FetchHandler::Evaluate(const Call& call, FetchSession& session, Answer* answer) {
+  answer->response.session_id = session.id;
+  FetchSession::Partitions& ready = session.ready();
+  for (auto at = ready.begin(); at != ready.end();) {
+    if (answer->bytes > 0 && answer->bytes >= answer->bytes_max) return;
+    at = EvaluateOne(call, session, *at, answer) ? std::next(at) : session.MarkIdle(at);
+  }
+}
+
+bool FetchHandler::EvaluateOne(const Call& call, FetchSession& session, SessionPartition& partition,
+                               Answer* answer) {
+  const bool by_id = session.by_topic_id;
+  const Topic* const topic = FindTopic(by_id, partition.topic->name, partition.topic->id);
+  session.Resolve(partition, topic == nullptr ? nullptr : topic->Find(partition.index));
+  const FetchRequest::FetchPartition request{.partition = partition.index,
+                                             .current_leader_epoch = partition.leader_epoch,
+                                             .fetch_offset = partition.offset,
+                                             .partition_max_bytes = partition.bytes_max,
+                                             .replica_directory_id = {},
+                                             .unknown_tags = {}};
+  FetchResponse::PartitionData out;
+  ReadPartition(request, topic, MayRead(call, topic, partition.topic->name), by_id, answer, &out);
+  const bool error = out.error_code != ErrorCode::kNone;
+  const bool records = !out.records->empty();
+  const int64_t end = answer->committed_only ? out.last_stable_offset : out.high_watermark;
+  if (!error && !records && out.high_watermark == partition.known_high_watermark &&
+      out.log_start_offset == partition.known_log_start) {
+    return partition.offset < end;  // Its turn comes when an answer has room for it.
+  }
+  answer->any_error |= error;
+  // Told again when the error has gone.
+  answer->news.push_back({.partition = &partition,
+                          .high_watermark = error ? -1 : out.high_watermark,
+                          .log_start = out.log_start_offset,
+                          .counted_to = end,
+                          .more = error || partition.offset < end});
+  auto& topics = answer->response.responses;
+  if (topics.empty() || topics.back().topic != partition.topic->name ||
+      topics.back().topic_id != partition.topic->id) {
+    auto& topic_out = topics.emplace_back();
+    topic_out.topic = partition.topic->name;
+    topic_out.topic_id = partition.topic->id;
+  }
+  topics.back().partitions.push_back(std::move(out));
+  return true;
+}
+
+void FetchHandler::NoteTold(FetchSession& session, const Answer& answer) {
+  for (const Answer::News& news : answer.news) {
+    SessionPartition& partition = *news.partition;
+    partition.known_high_watermark = news.high_watermark;
+    partition.known_log_start = news.log_start;
+    if (news.more) {
+      session.MoveBack(partition);
+    } else {
+      session.MarkIdle(session.IteratorOf(partition));
+    }
+  }
+}
+
 void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, const Topic* topic,
-                                 bool by_id, Answer* answer, FetchResponse::PartitionData* out) {
+                                 bool allowed, bool by_id, Answer* answer,
+                                 FetchResponse::PartitionData* out) {
   out->partition_index = request.partition;
   out->records = std::string_view("");
   out->high_watermark = -1;
+  if (!allowed) {
+    out->error_code = ErrorCode::kTopicAuthorizationFailed;
+    out->aborted_transactions.emplace();
+    return;
+  }
   const Partition* partition = topic == nullptr ? nullptr : topic->Find(request.partition);
   if (partition == nullptr) {
     out->error_code = topic == nullptr && by_id ? ErrorCode::kUnknownTopicId
                                                 : ErrorCode::kUnknownTopicOrPartition;
+    out->aborted_transactions.emplace();
     return;
   }
   out->error_code = CheckLeaderEpoch(request.current_leader_epoch, partition->leader_epoch);
@@ -145,7 +343,7 @@ void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, co
   out->log_start_offset = log_start;
   if (answer->committed_only) out->aborted_transactions.emplace();
   const int64_t end = answer->committed_only ? last_stable : high_watermark;
-  if (request.fetch_offset < end && answer->bytes < answer->bytes_max) {
+  if (request.fetch_offset < end && (answer->bytes == 0 || answer->bytes < answer->bytes_max)) {
     ReadEntries(*partition, request, end, answer, out);
   }
 }
@@ -209,7 +407,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
   }
 }
 
-void FetchHandler::Respond(Call& call, const Answer& answer, base::TimePoint started) {
+void FetchHandler::Respond(Call& call, Answer& answer, base::TimePoint started) {
   if (answer.any_error) {
     for (const auto& topic : answer.response.responses) {
       for (const auto& partition : topic.partitions) {
@@ -223,98 +421,112 @@ void FetchHandler::Respond(Call& call, const Answer& answer, base::TimePoint sta
   call.Respond(answer.response);
 }
 
-void FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started) {
+void FetchHandler::Refresh() {
+  catalog_.Refresh();
+  authorizer_.Refresh();
+}
+
+FetchHandler::Parked& FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started) {
   const uint64_t id = next_id_++;
   const base::Duration wait =
       std::min<base::Duration>(std::chrono::milliseconds(call.request.max_wait_ms), kWaitMax);
-  const bool by_id = call.version() >= kTopicIdsSince;
   Parked& parked =
-      parked_.emplace(id, Parked{std::move(call), started, {}, answer.bytes, {}}).first->second;
+      *parked_
+           .emplace(id, std::make_unique<Parked>(Parked{
+                            .call = std::move(call), .started = started, .bytes = answer.bytes}))
+           .first->second;
   context_.metrics.parked_fetches.Add();
-
-  size_t topic_at = 0;
-  for (const auto& topic_request : parked.call.request.topics) {
-    const auto& topic_out = answer.response.responses[topic_at++];
-    const Topic* topic = by_id ? catalog_.topics().Find(topic_request.topic_id)
-                               : catalog_.topics().Find(topic_request.topic);
-    for (size_t i = 0; i < topic_request.partitions.size(); ++i) {
-      // What the answer holds is counted; the rest up to the end was beyond its limits.
-      Partition* partition = topic->Find(topic_request.partitions[i].partition);
-      const auto& out = topic_out.partitions[i];
-      parked.waits.push_back(
-          {partition, answer.committed_only ? out.last_stable_offset : out.high_watermark});
-      std::unordered_set<uint64_t>& waiting = waiting_[partition->stream];
-      waiting.insert(id);
-      if (waiting.size() == 1) partition->waiting_workers.fetch_or(worker_bit_);
-    }
-  }
   parked.timer = loop_.After(wait, [this, id] {
-    catalog_.Refresh();
-    authorizer_.Refresh();
+    Refresh();
     Finish(id);
   });
-  // Entries that became durable before the bits were set woke nobody.
-  if (Enough(parked)) Finish(id);
+  return parked;
 }
 
-bool FetchHandler::Enough(Parked& parked) {
-  const size_t wanted = BytesWanted(parked.call.request);
-  for (Parked::Wait& wait : parked.waits) {
-    if (catalog_.topics().Find(wait.partition->id.topic) == nullptr) return true;
-    const int64_t end = parked.ReadableEnd(*wait.partition);
-    while (wait.counted_to < end && parked.bytes < wanted) {
-      auto lease = context_.log->spool().Read(wait.partition->stream, wait.counted_to,
-                                              wanted - parked.bytes);
-      if (!lease) return true;  // The answer will say what is wrong.
-      if (lease->empty()) break;
-      for (const spool::EntryView& entry : lease->entries()) {
-        if (entry.info.base_offset >= end) break;
-        parked.bytes += entry.bytes.size();
-        wait.counted_to = entry.info.end_offset();
-      }
+void FetchHandler::WatchAll(uint64_t id, Parked& parked, const Answer& answer) {
+  const FetchRequest& request = parked.call.request;
+  const bool by_id = parked.call.version() >= kTopicIdsSince;
+  for (size_t t = 0; t < request.topics.size(); ++t) {
+    const auto& topic_request = request.topics[t];
+    const Topic* topic = FindTopic(by_id, topic_request.topic, topic_request.topic_id);
+    for (size_t p = 0; p < topic_request.partitions.size(); ++p) {
+      // What the answer holds is counted; the rest up to the end was beyond its limits.
+      const auto& asked = topic_request.partitions[p];
+      const auto& out = answer.response.responses[t].partitions[p];
+      parked.watches.push_back(
+          {.partition = topic->Find(asked.partition),
+           .offset = asked.fetch_offset,
+           .counted_to = answer.committed_only ? out.last_stable_offset : out.high_watermark,
+           .fetch = id});
     }
-    if (parked.bytes >= wanted) return true;
   }
-  return false;
+  for (Watch& watch : parked.watches) watches_.Add(watch);
+}
+
+bool FetchHandler::Enough(Parked& parked, Watch& watch) {
+  const Partition& partition = *watch.partition;
+  // The answer will say what is wrong.
+  if (catalog_.topics().Find(partition.id.topic) == nullptr) return true;
+  if (watch.offset < partition.log_start.load()) return true;
+  const size_t wanted = BytesWanted(parked.call.request);
+  const int64_t end = parked.ReadableEnd(partition);
+  while (watch.counted_to < end && parked.bytes < wanted) {
+    auto lease =
+        context_.log->spool().Read(partition.stream, watch.counted_to, wanted - parked.bytes);
+    if (!lease) return true;
+    if (lease->empty()) break;
+    for (const spool::EntryView& entry : lease->entries()) {
+      if (entry.info.base_offset >= end) break;
+      parked.bytes += entry.bytes.size();
+      watch.counted_to = entry.info.end_offset();
+    }
+  }
+  return parked.bytes >= wanted;
 }
 
 void FetchHandler::Wake(std::span<const spool::StreamId> streams) {
-  catalog_.Refresh();
-  authorizer_.Refresh();
-  std::unordered_set<uint64_t> touched;
+  Refresh();
+  std::vector<uint64_t> finished;
   for (const spool::StreamId stream : streams) {
-    const auto waiting = waiting_.find(stream);
-    if (waiting != waiting_.end()) touched.insert(waiting->second.begin(), waiting->second.end());
+    for (Watch* watch = watches_.First(stream); watch != nullptr; watch = watch->next) {
+      uint64_t id = watch->fetch;
+      if (watch->session != nullptr) {
+        watch->session->MarkReady(static_cast<SessionPartition&>(*watch));
+        id = watch->session->parked;
+      }
+      if (id != 0 && Enough(*parked_.at(id), *watch)) finished.push_back(id);
+    }
   }
-  for (const uint64_t id : touched) {
-    if (Enough(parked_.at(id))) Finish(id);
-  }
+  for (const uint64_t id : finished) Finish(id);
 }
 
 void FetchHandler::Finish(uint64_t id) {
   const auto found = parked_.find(id);
   if (found == parked_.end()) return;
-  Parked parked = std::move(found->second);
+  const std::unique_ptr<Parked> parked = std::move(found->second);
   parked_.erase(found);
   context_.metrics.parked_fetches.Sub();
-  StopWaiting(id, parked);
-  Answer answer;
-  Evaluate(parked.call, &answer);
-  Respond(parked.call, answer, parked.started);
-}
-
-void FetchHandler::StopWaiting(uint64_t id, const Parked& parked) {
-  for (const Parked::Wait& wait : parked.waits) {
-    const auto waiting = waiting_.find(wait.partition->stream);
-    if (waiting == waiting_.end()) continue;
-    waiting->second.erase(id);
-    if (!waiting->second.empty()) continue;
-    waiting_.erase(waiting);
-    wait.partition->waiting_workers.fetch_and(~worker_bit_);
+  for (Watch& watch : parked->watches) watches_.Remove(watch);
+  Answer answer = NewAnswer(parked->call);
+  if (parked->session == nullptr) {
+    Evaluate(parked->call, &answer);
+    answer.response.session_id = BeginSession(parked->call, answer);
+    return Respond(parked->call, answer, parked->started);
   }
+  FetchSession& session = *parked->session;
+  session.parked = 0;
+  if (session.epoch != NextSessionEpoch(parked->call.request.session_epoch)) {
+    answer.response.session_id = session.id;
+    answer.response.error_code = ErrorCode::kInvalidFetchSessionEpoch;
+  } else {
+    Evaluate(parked->call, session, &answer);
+    NoteTold(session, answer);
+  }
+  Respond(parked->call, answer, parked->started);
 }
 
 void FetchHandler::Close() {
+  closed_ = true;
   while (!parked_.empty()) Finish(parked_.begin()->first);
 }
 

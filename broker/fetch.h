@@ -3,25 +3,27 @@
 // A fetch that finds less than it asked for is parked: it costs memory only, no thread and no read
 // transaction, until new entries of one of its partitions are durable or its time is up. With
 // isolation level read_committed it ends before the first record that is not decided, and names the
-// aborted transactions among what it gives; clients leave those out. Sessions
-// are not kept: the answer always says session 0, and clients then send whole requests.
+// aborted transactions among what it gives; clients leave those out. Requests of a fetch session
+// (broker/fetch_session.h) look at the partitions that may have news, and answer with those that
+// do.
 //
 // Ownership: context, catalog reader and authorizer outlive it.
-// Threads: the worker's loop.
+// Threads: the worker's loop; OnEvicted from any.
 // Shutdown: Close answers what is parked.
 // Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. A
 //   fetch waits no longer than five minutes, whatever it asks.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "broker/authorizer.h"
 #include "broker/catalog.h"
 #include "broker/context.h"
+#include "broker/fetch_session.h"
 #include "kafka/api/fetch.h"
 #include "kafka/dispatch.h"
 
@@ -34,8 +36,10 @@ class FetchHandler {
   ~FetchHandler();
 
   void Handle(kafka::Call<kafka::FetchRequest> call);
-  // These streams have new durable entries, or their topics are gone.
+  // These streams have new durable entries or begin later, or their topics are gone.
   void Wake(std::span<const spool::StreamId> streams);
+  // This session of the handler is not in the cache any more.
+  void OnEvicted(int32_t session);
   void Close();
 
   [[nodiscard]] size_t parked() const { return parked_.size(); }
@@ -47,28 +51,54 @@ class FetchHandler {
 
   [[nodiscard]] size_t BytesAllowed(const kafka::FetchRequest& request) const;
   [[nodiscard]] size_t BytesWanted(const kafka::FetchRequest& request) const;
+  [[nodiscard]] const Topic* FindTopic(bool by_id, std::string_view name,
+                                       const kafka::Uuid& id) const;
+  Answer NewAnswer(const Call& call) const;
+  // All that the request names.
   void Evaluate(const Call& call, Answer* answer);
+  // Of the session's partitions, in turn, those that have something to tell.
+  void Evaluate(const Call& call, FetchSession& session, Answer* answer);
+  // False if there is nothing to tell of the partition; otherwise it is in the answer, unless that
+  // has no room for its records.
+  bool EvaluateOne(const Call& call, FetchSession& session, SessionPartition& partition,
+                   Answer* answer);
+  // What the client asked for as `name` is there, or may not be known to it.
+  bool MayRead(const Call& call, const Topic* topic, std::string_view name);
+  // `topic` is null if there is none.
   void ReadPartition(const kafka::FetchRequest::FetchPartition& request, const Topic* topic,
-                     bool by_id, Answer* answer, kafka::FetchResponse::PartitionData* out);
+                     bool allowed, bool by_id, Answer* answer,
+                     kafka::FetchResponse::PartitionData* out);
   void ReadEntries(const Partition& partition, const kafka::FetchRequest::FetchPartition& request,
                    int64_t end, Answer* answer, kafka::FetchResponse::PartitionData* out);
   base::Result<spool::Lease> ReadFrom(const Partition& partition, int64_t offset, size_t bytes_max);
-  void Respond(Call& call, const Answer& answer, base::TimePoint started);
+  void Respond(Call& call, Answer& answer, base::TimePoint started);
 
-  void Park(Call call, const Answer& answer, base::TimePoint started);
-  // Whether the fetch has now what it waits for.
-  bool Enough(Parked& parked);
+  void HandleWhole(Call call);
+  void HandleIncremental(Call call);
+  // Null, and the call is answered, if the session cannot take it.
+  FetchSession* Enter(Call& call);
+  // What the client was told, and whose turn is next.
+  static void NoteTold(FetchSession& session, const Answer& answer);
+  int32_t BeginSession(const Call& call, const Answer& answer);
+  void EndSession(int32_t id);
+
+  // Looks at topics and access rules as they are now.
+  void Refresh();
+  Parked& Park(Call call, const Answer& answer, base::TimePoint started);
+  void WatchAll(uint64_t id, Parked& parked, const Answer& answer);
+  // Counts what is there by now. Whether the fetch has to wait no longer.
+  bool Enough(Parked& parked, Watch& watch);
   void Finish(uint64_t id);
-  void StopWaiting(uint64_t id, const Parked& parked);
 
   Context& context_;
   CatalogReader& catalog_;
   Authorizer& authorizer_;
   base::Executor& loop_;
-  const uint64_t worker_bit_;
+  Watches watches_;
   uint64_t next_id_ = 1;
-  std::unordered_map<uint64_t, Parked> parked_;
-  std::unordered_map<spool::StreamId, std::unordered_set<uint64_t>> waiting_;
+  bool closed_ = false;
+  std::unordered_map<uint64_t, std::unique_ptr<Parked>> parked_;
+  std::unordered_map<int32_t, std::unique_ptr<FetchSession>> sessions_;
 };
 
 }  // namespace holdfast::broker

@@ -374,6 +374,7 @@ void Log::OnTrimmed(Partition& partition, int64_t offset) {
   if (offset <= partition.log_start.load()) return;
   partition.log_start.store(offset);
   partition.transactions.TrimBelow(offset);
+  Wake({&partition.stream, 1});
 }
 
 void Log::AnnounceDeleted(const Topic& topic) {

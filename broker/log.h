@@ -94,7 +94,7 @@ class Log final : public spool::Owner {
   Partition* AddPartition(const TopicPartition& id, spool::StreamId stream, int32_t leader_epoch);
   void ForgetPartition(Partition& partition);
   // After a trim has become durable. A later one may have gone further before.
-  static void OnTrimmed(Partition& partition, int64_t offset);
+  void OnTrimmed(Partition& partition, int64_t offset);
   // After topics have gone: tells the group coordinator, and the fetches that wait for them.
   void AnnounceDeleted(const Topic& topic);
   void ExpireProducers(int64_t last_seen_before_ms);

@@ -105,8 +105,8 @@ void Retention::Trim(Partition& partition, int64_t offset) {
       [&partition, offset](spool::Transaction& transaction) {
         transaction.Trim(partition.stream, offset);
       },
-      [&partition, offset](const auto& result) {
-        if (result) Log::OnTrimmed(partition, offset);  // If not, the next round tries again.
+      [log = context_.log.get(), &partition, offset](const auto& result) {
+        if (result) log->OnTrimmed(partition, offset);  // If not, the next round tries again.
       }));
 }
 

@@ -300,7 +300,7 @@ void TopicAdmin::Handle(Call<kafka::DeleteRecordsRequest> call) {
       [this, deletion, answer](const auto& result) {
         if (result) {
           for (const One& one : deletion->all) {
-            if (one.error == ErrorCode::kNone) Log::OnTrimmed(*one.partition, one.offset);
+            if (one.error == ErrorCode::kNone) context_.log->OnTrimmed(*one.partition, one.offset);
           }
         }
         const ErrorCode failed =

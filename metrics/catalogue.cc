@@ -137,6 +137,14 @@ BrokerMetrics::BrokerMetrics(Registry& registry)
                                           kSeconds)),
       parked_fetches(registry.AddGauge({.name = "holdfast_broker_parked_fetches",
                                         .help = "Fetch requests that wait for records."})),
+      fetch_sessions(registry.AddGauge({.name = "holdfast_broker_fetch_sessions",
+                                        .help = "Incremental fetch sessions that are open."})),
+      fetch_session_partitions(
+          registry.AddGauge({.name = "holdfast_broker_fetch_session_partitions",
+                             .help = "Partitions of all incremental fetch sessions."})),
+      fetch_session_evictions(
+          registry.AddCounter({.name = "holdfast_broker_fetch_session_evictions_total",
+                               .help = "Fetch sessions that gave way to another one."})),
       topics(registry.AddGauge({.name = "holdfast_broker_topics", .help = "Topics."})),
       partitions(registry.AddGauge(
           {.name = "holdfast_broker_partitions", .help = "Partitions of all topics."})),

@@ -65,6 +65,9 @@ struct BrokerMetrics {
   Counter& fetched_bytes;
   Histogram& fetch_seconds;  // Includes the wait that the client asked for.
   Gauge& parked_fetches;     // Long polls waiting for records.
+  Gauge& fetch_sessions;
+  Gauge& fetch_session_partitions;
+  Counter& fetch_session_evictions;
   Gauge& topics;
   Gauge& partitions;
   Gauge& groups;

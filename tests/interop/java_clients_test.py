@@ -3,6 +3,7 @@
 and through the agent.
 """
 
+import json
 import subprocess
 
 import apache_kafka
@@ -58,6 +59,32 @@ class JavaClientsTest(apache_kafka.Case):
         self.tier = self.broker().start()
         agent = self.agent(self.tier.address).start()
         self.run_all(agent.address, "through")
+
+    def test_a_consumer_keeps_one_fetch_session(self):
+        self.tier = self.broker().start()
+        kafka_tool("TopicCommand", "--bootstrap-server", self.tier.address, "--create", "--topic",
+                   "many", "--partitions", "30", "--replication-factor", "1")
+        total = 20 * 50
+        consumer = subprocess.Popen(
+            [*JAVA, "-Xmx256m", TOOLS + "VerifiableConsumer", "--bootstrap-server",
+             self.tier.address, "--topic", "many", "--group-id", "readers", "--max-messages",
+             str(total)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_for(lambda: self.tier.metric("holdfast_broker_fetch_session_partitions") == 30, 60,
+                     "a session of all partitions")
+            for number in range(20):
+                harness.produce(self.tier.address, "many", [f"{number} {n}" for n in range(50)],
+                                "-p", str(number % 7))
+            out, errors = consumer.communicate(timeout=60)
+        finally:
+            consumer.kill()
+        self.assertEqual(consumer.returncode, 0, errors)
+        consumed = sum(event["count"] for event in map(json.loads, out.splitlines())
+                       if event["name"] == "records_consumed")
+        self.assertEqual(consumed, total)
+        self.assertNotIn('holdfast_broker_errors_total{code="FETCH_SESSION_ID_NOT_FOUND"}',
+                         self.tier.get("/metrics"))
+        self.assertEqual(self.tier.metric("holdfast_broker_fetch_sessions"), 0)
 
     def test_one_producer_with_the_tier_away_at_first(self):
         tier = self.broker()
