@@ -97,9 +97,10 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   Context& context = parts->context;
   base::Executor& loop = *parts->executors.workers.front();
   parts->central.loop = &loop;
-  HF_ASSIGN_OR_RETURN(context.log, Log::Open(context.options.spool, {context.catalog, context.acls},
-                                             parts->executors.writer, parts->executors.background,
-                                             parts->MakeCallbacks()));
+  HF_ASSIGN_OR_RETURN(
+      context.log,
+      Log::Open(context.options.spool, {context.catalog, context.acls, context.group_configs},
+                parts->executors.writer, parts->executors.background, parts->MakeCallbacks()));
   for (size_t i = 0; i < parts->executors.workers.size(); ++i) {
     parts->workers.push_back(
         std::make_unique<Worker>(context, parts->central, *parts->executors.workers[i], i));

@@ -13,7 +13,7 @@ using Response = kafka::DescribeConfigsResponse;
 
 constexpr int16_t kTypesSince = 3;
 
-enum class Source : int8_t { kTopic = 1, kBrokerFile = 4, kDefault = 5 };
+enum class Source : int8_t { kTopic = 1, kBrokerFile = 4, kDefault = 5, kGroup = 8 };
 
 struct Setting {
   std::string_view name;
@@ -44,6 +44,32 @@ std::vector<Setting> TopicSettings(const Options& options, const TopicConfig& co
   return settings;
 }
 
+std::vector<Setting> GroupSettings(const ConsumerGroupOptions& options, const GroupConfig& config) {
+  std::vector<Setting> settings;
+  for (const ConfigDefinition& definition : GroupConfigDefinitions()) {
+    Setting& setting = settings.emplace_back(Setting{
+        definition.name, std::string(definition.default_value), definition.type, Source::kDefault});
+    const auto set = config.overrides().find(definition.name);
+    const auto of_broker = [&](std::string_view name, base::Duration value) {
+      if (definition.name != name || std::to_string(ToMs(value)) == setting.value) return;
+      setting.value = std::to_string(ToMs(value));
+      setting.source = Source::kBrokerFile;
+    };
+    of_broker("consumer.session.timeout.ms", options.session_timeout);
+    of_broker("consumer.heartbeat.interval.ms", options.heartbeat_interval);
+    if (set != config.overrides().end()) {
+      setting.value = set->second;
+      setting.source = Source::kGroup;
+    }
+  }
+  return settings;
+}
+
+std::string MigrationPolicy(const ConsumerGroupOptions& options) {
+  if (options.upgrade) return options.downgrade ? "BIDIRECTIONAL" : "UPGRADE";
+  return options.downgrade ? "DOWNGRADE" : "DISABLED";
+}
+
 std::vector<Setting> BrokerSettings(const Options& options) {
   const auto number = [](std::string_view name, int64_t value, ConfigType type) {
     return Setting{name, std::to_string(value), type, Source::kBrokerFile};
@@ -55,6 +81,21 @@ std::vector<Setting> BrokerSettings(const Options& options) {
       number("broker.id", options.node_id, ConfigType::kInt),
       number("default.replication.factor", 1, ConfigType::kInt),
       number("fetch.max.bytes", options.fetch_bytes_max, ConfigType::kInt),
+      number("group.consumer.heartbeat.interval.ms", ToMs(groups.consumer.heartbeat_interval),
+             ConfigType::kInt),
+      number("group.consumer.max.heartbeat.interval.ms",
+             ToMs(groups.consumer.heartbeat_interval_max), ConfigType::kInt),
+      number("group.consumer.max.session.timeout.ms", ToMs(groups.consumer.session_timeout_max),
+             ConfigType::kInt),
+      number("group.consumer.max.size", groups.consumer.size_max, ConfigType::kInt),
+      {"group.consumer.migration.policy", MigrationPolicy(groups.consumer), ConfigType::kString,
+       Source::kBrokerFile},
+      number("group.consumer.min.heartbeat.interval.ms",
+             ToMs(groups.consumer.heartbeat_interval_min), ConfigType::kInt),
+      number("group.consumer.min.session.timeout.ms", ToMs(groups.consumer.session_timeout_min),
+             ConfigType::kInt),
+      number("group.consumer.session.timeout.ms", ToMs(groups.consumer.session_timeout),
+             ConfigType::kInt),
       number("group.initial.rebalance.delay.ms", ToMs(groups.initial_rebalance_delay),
              ConfigType::kInt),
       number("group.max.session.timeout.ms", ToMs(groups.session_timeout_max), ConfigType::kInt),
@@ -93,8 +134,8 @@ void Put(const std::vector<Setting>& settings, bool read_only, int16_t version,
   }
 }
 
-void DescribeOne(const Options& options, const Topics& topics, int16_t version,
-                 const kafka::DescribeConfigsRequest& request,
+void DescribeOne(const Options& options, const Topics& topics, const GroupConfigs& groups,
+                 int16_t version, const kafka::DescribeConfigsRequest& request,
                  const kafka::DescribeConfigsRequest::DescribeConfigsResource& resource,
                  Response::DescribeConfigsResult* out, Strings* strings) {
   out->resource_type = resource.resource_type;
@@ -119,26 +160,38 @@ void DescribeOne(const Options& options, const Topics& topics, int16_t version,
       out->error_code = ErrorCode::kInvalidRequest;
       out->error_message = "there is no such broker";
     }
+  } else if (resource.resource_type == kGroupResource) {
+    if (resource.resource_name.empty()) {
+      out->error_code = ErrorCode::kInvalidRequest;
+      out->error_message = "Group name must not be empty";
+      return;
+    }
+    // Also of groups that do not exist.
+    const auto found = groups.find(resource.resource_name);
+    Put(GroupSettings(options.groups.consumer,
+                      found == groups.end() ? GroupConfig() : found->second),
+        /*read_only=*/false, version, request, resource, out, strings);
   } else {
     out->error_code = ErrorCode::kInvalidRequest;
-    out->error_message = "this broker keeps settings of topics (2) and brokers (4) only";
+    out->error_message =
+        "this broker keeps settings of topics (2), brokers (4) and groups (32) only";
   }
 }
 
 }  // namespace
 
-Response DescribeConfigs(const Options& options, const Topics& topics, int16_t version,
-                         const kafka::DescribeConfigsRequest& request) {
+Response DescribeConfigs(const Options& options, const Topics& topics, const GroupConfigs& groups,
+                         int16_t version, const kafka::DescribeConfigsRequest& request) {
   Response response;
   for (const auto& resource : request.resources) {
-    DescribeOne(options, topics, version, request, resource, &response.results.emplace_back(),
-                &response.strings);
+    DescribeOne(options, topics, groups, version, request, resource,
+                &response.results.emplace_back(), &response.strings);
   }
   return response;
 }
 
 kafka::ListConfigResourcesResponse ListConfigResources(
-    const Options& options, const Topics& topics, int16_t version,
+    const Options& options, const Topics& topics, const GroupConfigs& groups, int16_t version,
     const kafka::ListConfigResourcesRequest& request) {
   constexpr int16_t kTypesGivenSince = 1;  // Before it, only client metrics are asked for.
   constexpr std::array kKnown{kTopicResource, kBrokerResource, kBrokerLoggerResource,
@@ -162,6 +215,12 @@ kafka::ListConfigResourcesResponse ListConfigResources(
   if (wanted(kTopicResource)) {
     for (const Topic* topic : topics.All()) {
       response.config_resources.push_back({topic->name, kTopicResource, {}});
+    }
+  }
+  if (wanted(kGroupResource)) {
+    for (const auto& [group, config] : groups) {
+      // The settings may be replaced before this is sent.
+      response.config_resources.push_back({response.strings.Keep(group), kGroupResource, {}});
     }
   }
   return response;

@@ -1,5 +1,5 @@
-// DescribeConfigs and ListConfigResources: the settings of topics and of the broker, under Kafka's
-// names.
+// DescribeConfigs and ListConfigResources: the settings of topics, groups and the broker, under
+// Kafka's names.
 //
 // Threads: plain functions on immutable values.
 #pragma once
@@ -12,7 +12,7 @@
 
 namespace holdfast::broker {
 
-// What has settings, as Kafka numbers it. Of the last three there is none here.
+// What has settings, as Kafka numbers it. Of loggers and client metrics there are none here.
 inline constexpr int8_t kTopicResource = 2;
 inline constexpr int8_t kBrokerResource = 4;
 inline constexpr int8_t kBrokerLoggerResource = 8;
@@ -20,11 +20,11 @@ inline constexpr int8_t kClientMetricsResource = 16;
 inline constexpr int8_t kGroupResource = 32;
 
 kafka::DescribeConfigsResponse DescribeConfigs(const Options& options, const Topics& topics,
-                                               int16_t version,
+                                               const GroupConfigs& groups, int16_t version,
                                                const kafka::DescribeConfigsRequest& request);
 
 kafka::ListConfigResourcesResponse ListConfigResources(
-    const Options& options, const Topics& topics, int16_t version,
+    const Options& options, const Topics& topics, const GroupConfigs& groups, int16_t version,
     const kafka::ListConfigResourcesRequest& request);
 
 // The settings of a topic for the answer to its creation.

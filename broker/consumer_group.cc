@@ -264,7 +264,13 @@ const std::vector<kafka::Uuid>& ConsumerGroup::Resolve(const std::string& patter
           members_, [&](const auto& member) { return member.second.topic_pattern == entry.first; });
     });
     auto parsed = TopicPattern::Parse(pattern);
-    HF_CHECK(parsed.has_value());  // As the coordinator saw.
+    if (!parsed) {
+      // The coordinator refuses those; another version of the library may have taken it.
+      base::Log(base::LogLevel::kWarn, "groups", "group {}: a pattern of topics fits none: {}", id_,
+                parsed.error().message);
+      parsed = TopicPattern::Parse("[^\\x{0}-\\x{10FFFF}]");
+      HF_CHECK(parsed.has_value());
+    }
     found = patterns_.emplace(pattern, Pattern{*std::move(parsed)}).first;
   }
   Pattern& known = found->second;
@@ -309,7 +315,8 @@ void ConsumerGroup::UpdateTarget() {
 std::string_view ConsumerGroup::assignor() const {
   std::map<std::string_view, size_t> votes;
   for (const auto& [id, member] : members_) {
-    if (!member.assignor.empty()) ++votes[member.assignor];
+    // Another version may know more.
+    if (FindAssignor(member.assignor) != nullptr) ++votes[member.assignor];
   }
   const auto chosen =
       std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });

@@ -27,6 +27,7 @@ struct Context {
   FetchSessionCache fetch_sessions;
   Catalog catalog;
   Published<Acls> acls;
+  Published<GroupConfigs> group_configs;
   std::unique_ptr<Log> log;
 };
 

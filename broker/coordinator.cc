@@ -70,7 +70,11 @@ void AnswerJoin(Call<kafka::JoinGroupRequest>& call, const JoinResult& result) {
 }  // namespace
 
 Coordinator::Coordinator(Context& context, Submitter& submitter, base::Executor& loop)
-    : context_(context), submitter_(submitter), loop_(loop), catalog_(context.catalog) {}
+    : context_(context),
+      submitter_(submitter),
+      loop_(loop),
+      catalog_(context.catalog),
+      group_configs_(context.group_configs) {}
 
 Coordinator::~Coordinator() = default;
 

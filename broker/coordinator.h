@@ -159,6 +159,7 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
   Submitter& submitter_;
   base::Executor& loop_;
   CatalogReader catalog_;
+  PublishedReader<GroupConfigs> group_configs_;
   std::map<std::string, Entry, std::less<>> groups_;
   base::Timer expiry_timer_;
 };

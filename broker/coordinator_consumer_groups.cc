@@ -198,13 +198,6 @@ void Coordinator::Handle(Call<Request> call) {
                                           interval](const ConsumerHeartbeatResult& result) mutable {
     Answer(call, result, interval);
   });
-  // One that nobody could join has not come into being.
-  const auto made = groups_.find(group_id);
-  if (made != groups_.end() && made->second.consumer &&
-      made->second.consumer->record().epoch == 0) {
-    groups_.erase(made);
-    CountGroups();
-  }
 }
 
 ConsumerGroup* Coordinator::MakeConsumerGroup(const std::string& group_id) {
@@ -258,8 +251,9 @@ void Coordinator::Retire(std::unique_ptr<ConsumerGroup> group) {
   loop_.Post([group = std::move(group)] {});
 }
 
-ConsumerGroupOptions Coordinator::consumer_options(const std::string& /*group_id*/) {
-  return context_.options.groups.consumer;
+ConsumerGroupOptions Coordinator::consumer_options(const std::string& group_id) {
+  group_configs_.Refresh();
+  return OptionsOf(*group_configs_, group_id, context_.options.groups.consumer);
 }
 
 void Coordinator::Put(spool::Transaction& transaction, std::string_view group_id,

@@ -164,6 +164,7 @@ Result<> Log::Load(const spool::StateView& state) {
     HF_RETURN_IF_ERROR(LoadConsumerGroups(state));
     HF_RETURN_IF_ERROR(LoadAborted(state));
     HF_RETURN_IF_ERROR(LoadAcls(state));
+    HF_RETURN_IF_ERROR(LoadGroupConfigs(state));
     if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
   }
   HF_RETURN_IF_ERROR(transactions_.Load(state));
@@ -318,6 +319,24 @@ Result<> Log::LoadAcls(const spool::StateView& state) {
   });
   if (!result) return result;
   acls_.Publish(std::move(acls));
+  return {};
+}
+
+Result<> Log::LoadGroupConfigs(const spool::StateView& state) {
+  auto configs = std::make_shared<GroupConfigs>();
+  Result<> result;
+  state.ForEach(kGroupConfigPrefix, [&](std::string_view key, std::string_view value) {
+    if (!result) return;
+    auto record = ParseGroupConfig(value);
+    if (!record) {
+      result = Unexpected(std::move(record).error());
+      return;
+    }
+    const std::string group(key.substr(kGroupConfigPrefix.size()));
+    (*configs)[group] = ReadConfig(group, *record);
+  });
+  if (!result) return result;
+  group_configs_.Publish(std::move(configs));
   return {};
 }
 

@@ -24,6 +24,7 @@
 #include "base/executor.h"
 #include "base/result.h"
 #include "broker/catalog.h"
+#include "broker/group_config.h"
 #include "broker/records.h"
 #include "broker/transactions.h"
 #include "spool/spool.h"
@@ -78,6 +79,7 @@ class Log final : public spool::Owner {
   struct Published {
     Catalog& catalog;
     broker::Published<Acls>& acls;
+    broker::Published<GroupConfigs>& group_configs;
   };
 
   static base::Result<std::unique_ptr<Log>> Open(const spool::Options& options, Published published,
@@ -91,6 +93,7 @@ class Log final : public spool::Owner {
   // For operations; on the writer.
   [[nodiscard]] Catalog& catalog() { return catalog_; }
   [[nodiscard]] broker::Published<Acls>& acls() { return acls_; }
+  [[nodiscard]] broker::Published<GroupConfigs>& group_configs() { return group_configs_; }
   Partition* AddPartition(const TopicPartition& id, spool::StreamId stream, int32_t leader_epoch);
   void ForgetPartition(Partition& partition);
   // After a trim has become durable. A later one may have gone further before.
@@ -118,6 +121,7 @@ class Log final : public spool::Owner {
   Log(const Published& published, Callbacks callbacks)
       : catalog_(published.catalog),
         acls_(published.acls),
+        group_configs_(published.group_configs),
         callbacks_(std::move(callbacks)),
         transactions_(*this) {}
 
@@ -127,6 +131,7 @@ class Log final : public spool::Owner {
   base::Result<> LoadConsumerGroups(const spool::StateView& state);
   base::Result<> LoadAborted(const spool::StateView& state);
   base::Result<> LoadAcls(const spool::StateView& state);
+  base::Result<> LoadGroupConfigs(const spool::StateView& state);
   void NotePendingOffsets();
   // All producers and deletions back to what `state` says.
   void ResetPartitions(const spool::StateView& state);
@@ -139,6 +144,7 @@ class Log final : public spool::Owner {
 
   Catalog& catalog_;
   broker::Published<Acls>& acls_;
+  broker::Published<GroupConfigs>& group_configs_;
   const Callbacks callbacks_;
   std::unique_ptr<spool::Spool> spool_;
   Transactions transactions_;

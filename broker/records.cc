@@ -300,6 +300,10 @@ std::string ProducersKey(const TopicPartition& partition) {
 
 std::string GroupKey(std::string_view group) { return std::string(kGroupPrefix).append(group); }
 
+std::string GroupConfigKey(std::string_view group) {
+  return std::string(kGroupConfigPrefix).append(group);
+}
+
 std::string ConsumerGroupKey(std::string_view group) {
   return std::string(kConsumerGroupPrefix).append(group);
 }
@@ -429,6 +433,7 @@ std::optional<OffsetKey> ParseOffsetPlace(std::string_view bytes) {
 
 std::string Encode(const TopicRecord& record) { return EncodeRecord(record); }
 std::string Encode(const OffsetRecord& record) { return EncodeRecord(record); }
+std::string Encode(const GroupConfigRecord& record) { return EncodeRecord(record); }
 std::string Encode(const TransactionRecord& record) { return EncodeRecord(record); }
 std::string Encode(const AclRecord& record) { return EncodeRecord(record); }
 
@@ -521,6 +526,10 @@ Result<TopicRecord> ParseTopic(std::string_view bytes) {
 
 Result<OffsetRecord> ParseOffset(std::string_view bytes) {
   return ParseRecord<OffsetRecord>(bytes, "a committed offset");
+}
+
+Result<GroupConfigRecord> ParseGroupConfig(std::string_view bytes) {
+  return ParseRecord<GroupConfigRecord>(bytes, "the settings of a group");
 }
 
 Result<TransactionRecord> ParseTransaction(std::string_view bytes) {

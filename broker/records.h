@@ -8,6 +8,7 @@
 //   g <group id>                               GroupRecord (broker/group.h)
 //   G <group id>                               ConsumerGroupRecord (consumer_group_records.h)
 //   M <length, int16> <group id> <member's number, int64>         ConsumerMemberRecord
+//   S <group id>                               GroupConfigRecord
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
 //   a <topic id> <partition, int32>            TransactionIndex as of the segment's beginning
 //   x <transactional id>                       TransactionRecord
@@ -49,6 +50,7 @@ inline constexpr std::string_view kProducersPrefix = "p";
 inline constexpr std::string_view kGroupPrefix = "g";
 inline constexpr std::string_view kConsumerGroupPrefix = "G";
 inline constexpr std::string_view kConsumerMemberPrefix = "M";
+inline constexpr std::string_view kGroupConfigPrefix = "S";
 inline constexpr std::string_view kOffsetPrefix = "o";
 inline constexpr std::string_view kAbortedPrefix = "a";
 inline constexpr std::string_view kTransactionPrefix = "x";
@@ -70,6 +72,7 @@ std::string TopicNameKey(std::string_view name);
 std::string TopicKey(const kafka::Uuid& id);
 std::string ProducersKey(const TopicPartition& partition);
 std::string GroupKey(std::string_view group);
+std::string GroupConfigKey(std::string_view group);
 std::string ConsumerGroupKey(std::string_view group);
 std::string ConsumerMemberKey(std::string_view group, uint64_t number);
 std::string CommittedOffsetKey(const OffsetKey& key);
@@ -147,6 +150,16 @@ struct OffsetRecord {
   }
 };
 
+struct GroupConfigRecord {
+  std::vector<TopicRecord::Config> configs;  // Those that were set.
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.configs);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
 struct TransactionRecord {
   int64_t producer_id = -1;
   int16_t producer_epoch = -1;
@@ -183,6 +196,7 @@ std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);
 std::string Encode(const ConsumerGroupRecord& record);
 std::string Encode(const ConsumerMemberRecord& record);
+std::string Encode(const GroupConfigRecord& record);
 std::string Encode(const TransactionRecord& record);
 std::string Encode(const AclRecord& record);
 base::Result<TopicRecord> ParseTopic(std::string_view bytes);
@@ -191,6 +205,7 @@ base::Result<GroupRecord> ParseGroup(std::string_view bytes);
 base::Result<ConsumerGroupRecord> ParseConsumerGroup(std::string_view bytes);
 // Without its number, which is in the key.
 base::Result<ConsumerMemberRecord> ParseConsumerMember(std::string_view bytes);
+base::Result<GroupConfigRecord> ParseGroupConfig(std::string_view bytes);
 base::Result<TransactionRecord> ParseTransaction(std::string_view bytes);
 base::Result<AclRecord> ParseAcl(std::string_view bytes);
 

@@ -1,9 +1,10 @@
-// AlterConfigs and IncrementalAlterConfigs, of TopicAdmin.
+// AlterConfigs and IncrementalAlterConfigs, of TopicAdmin: of topics and of groups.
 #include <map>
 #include <set>
 #include <type_traits>
 
 #include "broker/configs.h"
+#include "broker/group_changes.h"
 #include "broker/topic_admin.h"
 
 namespace holdfast::broker {
@@ -88,35 +89,68 @@ TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* a
               "Cannot update these configs dynamically: " + NamesOf(changes) +
                   "; they come from the broker's configuration file"};
     }
+    case kGroupResource: {
+      if (resource.resource_name.empty()) {
+        return {ErrorCode::kInvalidRequest, "Default group resources are not allowed."};
+      }
+      if (resource.resource_name.size() > kGroupIdBytesMax) {
+        return {ErrorCode::kInvalidRequest, "The name of the group is too long."};
+      }
+      const auto groups = context_.group_configs.Get();
+      const auto found = groups->find(resource.resource_name);
+      const auto config =
+          Altered(found == groups->end() ? GroupConfig() : found->second,
+                  {std::string(resource.resource_name), alteration->replaces, changes},
+                  context_.options.groups.consumer);
+      return config ? TopicOutcome()
+                    : TopicOutcome{ErrorCode::kInvalidConfig, config.error().message};
+    }
     case kClientMetricsResource:
-    case kGroupResource:
       // None of their settings is known here, so none can be set; and there is none to delete.
       for (const ConfigChange& change : changes) {
         if (change.operation == ConfigOperation::kDelete) continue;
-        if (resource.resource_type == kGroupResource) {
-          return {ErrorCode::kInvalidConfig, "Unknown group config name: " + change.name};
-        }
         return {ErrorCode::kInvalidRequest, "Unknown client metrics configuration: " + change.name};
       }
       return {};
     default:
-      return {ErrorCode::kInvalidRequest, "Settings of resource type " +
-                                              std::to_string(resource.resource_type) +
-                                              " cannot be changed: only topics' (2) can"};
+      return {ErrorCode::kInvalidRequest,
+              "Settings of resource type " + std::to_string(resource.resource_type) +
+                  " cannot be changed: only topics' (2) and groups' (32) can"};
   }
 }
 
 template <class Request>
 void TopicAdmin::Alter(Call<Request> call) {
   using Response = typename Request::Response;
-  const Request& request = call.request;
-  auto response = std::make_shared<Response>();
+  // One request on its way to the disk: an operation for topics, and one for groups.
+  struct Altering {
+    explicit Altering(Call<Request> alter_call) : call(std::move(alter_call)) {}
+
+    Call<Request> call;
+    Response response;
+    int operations = 0;  // Not done yet.
+
+    void Finish(const std::vector<size_t>& places, const std::vector<TopicOutcome>& outcomes) {
+      for (size_t i = 0; i < outcomes.size(); ++i) {
+        auto& out = response.responses[places[i]];
+        out.error_code = outcomes[i].error;
+        if (outcomes[i].error != ErrorCode::kNone) {
+          out.error_message = response.strings.Keep(outcomes[i].message);
+        }
+      }
+      if (--operations == 0) call.Respond(response);
+    }
+  };
+  auto altering = std::make_shared<Altering>(std::move(call));
+  const Request& request = altering->call.request;
   std::map<std::pair<int8_t, std::string_view>, int> named;
   for (const auto& resource : request.resources) {
     ++named[{resource.resource_type, resource.resource_name}];
   }
-  std::vector<Alteration> wanted;
-  std::vector<size_t> places;  // In the response, of each one wanted.
+  std::vector<Alteration> topics;
+  std::vector<GroupAlteration> groups;
+  std::vector<size_t> topic_places;  // In the response, of each one wanted.
+  std::vector<size_t> group_places;
   for (const auto& resource : request.resources) {
     Alteration alteration;
     alteration.replaces = std::is_same_v<Request, kafka::AlterConfigsRequest>;
@@ -124,35 +158,39 @@ void TopicAdmin::Alter(Call<Request> call) {
         named[{resource.resource_type, resource.resource_name}] > 1
             ? TopicOutcome{ErrorCode::kInvalidRequest, "Each resource must appear at most once."}
             : CheckAlteration(resource, &alteration);
-    auto& out = response->responses.emplace_back();
+    auto& responses = altering->response.responses;
+    auto& out = responses.emplace_back();
     out.resource_type = resource.resource_type;
     out.resource_name = resource.resource_name;
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
-      out.error_message = response->strings.Keep(std::move(outcome.message));
+      out.error_message = altering->response.strings.Keep(std::move(outcome.message));
     } else if (resource.resource_type == kTopicResource && !request.validate_only) {
-      places.push_back(response->responses.size() - 1);
-      wanted.push_back(std::move(alteration));
+      topic_places.push_back(responses.size() - 1);
+      topics.push_back(std::move(alteration));
+    } else if (resource.resource_type == kGroupResource && !request.validate_only) {
+      group_places.push_back(responses.size() - 1);
+      groups.push_back({std::string(resource.resource_name), alteration.replaces,
+                        std::move(alteration.changes)});
     }
   }
-  if (wanted.empty()) return call.Respond(*response);
+  altering->operations = (topics.empty() ? 0 : 1) + (groups.empty() ? 0 : 1);
+  if (altering->operations == 0) return altering->call.Respond(altering->response);
 
-  submitter_.Submit(
-      AlterTopics(*context_.log, std::move(wanted),
-                  [this, response, places = std::move(places),
-                   call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
-                    loop_.Post([response, places = std::move(places),
-                                outcomes = std::move(outcomes), call = std::move(call)]() mutable {
-                      for (size_t i = 0; i < outcomes.size(); ++i) {
-                        auto& out = response->responses[places[i]];
-                        out.error_code = outcomes[i].error;
-                        if (outcomes[i].error != ErrorCode::kNone) {
-                          out.error_message = outcomes[i].message;
-                        }
-                      }
-                      call.Respond(*response);
-                    });
-                  }));
+  const auto finish = [this, altering](std::vector<size_t> places) {
+    return [this, altering, places = std::move(places)](std::vector<TopicOutcome> outcomes) {
+      loop_.Post([altering, places, outcomes = std::move(outcomes)] {
+        altering->Finish(places, outcomes);
+      });
+    };
+  };
+  if (!topics.empty()) {
+    submitter_.Submit(AlterTopics(*context_.log, std::move(topics), finish(topic_places)));
+  }
+  if (!groups.empty()) {
+    submitter_.Submit(AlterGroups(*context_.log, context_.options.groups.consumer,
+                                  std::move(groups), finish(group_places)));
+  }
 }
 
 void TopicAdmin::Handle(Call<kafka::AlterConfigsRequest> call) { Alter(std::move(call)); }

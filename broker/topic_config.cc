@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
+
+#include "broker/config_values.h"
 
 namespace holdfast::broker {
 namespace {
@@ -57,16 +58,8 @@ constexpr std::array kDefinitions{
 };
 static_assert(std::ranges::is_sorted(kDefinitions, {}, &ConfigDefinition::name));
 
-template <class T>
-std::optional<T> ParseNumber(std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
 int64_t NumberOr(std::string_view text, int64_t otherwise) {
-  return ParseNumber<int64_t>(text).value_or(otherwise);
+  return ParseConfigNumber(text).value_or(otherwise);
 }
 
 // As Kafka names them for topics. None: the producer's.
@@ -79,124 +72,12 @@ std::optional<kafka::Codec> ParseCodec(std::string_view name) {
   return std::nullopt;
 }
 
-// Null if there is none.
-const ConfigDefinition* FindDefinition(std::string_view name) {
-  const auto found = std::ranges::lower_bound(kDefinitions, name, {}, &ConfigDefinition::name);
-  return found == kDefinitions.end() || found->name != name ? nullptr : &*found;
-}
-
-// Whether `item` stands in `list`, whose items are separated by commas.
-bool ListHas(std::string_view list, std::string_view item) {
-  while (!list.empty()) {
-    const size_t comma = std::min(list.find(','), list.size());
-    if (list.substr(0, comma) == item) return true;
-    list.remove_prefix(std::min(comma + 1, list.size()));
-  }
-  return false;
-}
-
-bool AllAllowed(std::string_view items, std::string_view allowed) {
-  while (!items.empty()) {
-    const size_t comma = std::min(items.find(','), items.size());
-    if (!ListHas(allowed, items.substr(0, comma))) return false;
-    items.remove_prefix(std::min(comma + 1, items.size()));
-  }
-  return true;
-}
-
-// Appends to `list` those of `items` that are not in it, and not in `without`.
-void Append(std::string_view items, std::string_view without, std::string* list) {
-  while (!items.empty()) {
-    const size_t comma = std::min(items.find(','), items.size());
-    const std::string_view item = items.substr(0, comma);
-    items.remove_prefix(std::min(comma + 1, items.size()));
-    if (item.empty() || ListHas(*list, item) || ListHas(without, item)) continue;
-    if (!list->empty()) *list += ',';
-    *list += item;
-  }
-}
-
-std::string Joined(std::string_view list, std::string_view items) {
-  std::string joined;
-  Append(list, {}, &joined);
-  Append(items, {}, &joined);
-  return joined;
-}
-
-std::string Without(std::string_view list, std::string_view items) {
-  std::string rest;
-  Append(list, items, &rest);
-  return rest;
-}
-
-bool Fits(const ConfigDefinition& definition, std::string_view value) {
-  switch (definition.type) {
-    case ConfigType::kBoolean:
-      return ListHas(definition.allowed.empty() ? "true,false" : definition.allowed, value);
-    case ConfigType::kString:
-      return definition.allowed.empty() || ListHas(definition.allowed, value);
-    case ConfigType::kList:
-      return definition.allowed.empty() || AllAllowed(value, definition.allowed);
-    case ConfigType::kDouble: {
-      const auto number = ParseNumber<double>(value);
-      return number && *number >= static_cast<double>(definition.min) &&
-             *number <= static_cast<double>(definition.max);
-    }
-    case ConfigType::kInt:
-    case ConfigType::kLong: {
-      const auto number = ParseNumber<int64_t>(value);
-      return number && *number >= definition.min && *number <= definition.max;
-    }
-  }
-  return false;
-}
-
-// What a client sent, as far as it belongs into a message.
-std::string Quote(std::string_view text) {
-  constexpr size_t kQuotedMax = 100;
-  return text.size() <= kQuotedMax ? std::string(text)
-                                   : std::string(text.substr(0, kQuotedMax)) + "...";
-}
-
-std::string Refusal(const ConfigDefinition& definition, std::string_view value) {
-  std::string message =
-      "Invalid value " + Quote(value) + " for configuration " + std::string(definition.name);
-  if (!definition.allowed.empty()) {
-    message += ": must be one of " + std::string(definition.allowed);
-  } else if (definition.type == ConfigType::kBoolean) {
-    message += ": must be true or false";
-  } else {
-    message += ": must be a number from " + std::to_string(definition.min) + " to " +
-               std::to_string(definition.max);
-  }
-  return message;
-}
-
 }  // namespace
 
 std::span<const ConfigDefinition> TopicConfigDefinitions() { return kDefinitions; }
 
 Result<TopicConfig> TopicConfig::Altered(std::span<const ConfigChange> changes) const {
-  auto values = overrides_;
-  for (const ConfigChange& change : changes) {
-    if (change.operation == ConfigOperation::kDelete) {
-      values.erase(change.name);
-      continue;
-    }
-    std::string value = change.value;
-    if (change.operation != ConfigOperation::kSet) {
-      const ConfigDefinition* definition = FindDefinition(change.name);
-      if (definition == nullptr || definition->type != ConfigType::kList) {
-        return Unexpected(Code::kInvalid, "Cannot append to or subtract from " +
-                                              Quote(change.name) + ": its type is not a list");
-      }
-      const auto set = values.find(change.name);
-      const std::string_view before = set == values.end() ? definition->default_value : set->second;
-      value = change.operation == ConfigOperation::kAppend ? Joined(before, change.value)
-                                                           : Without(before, change.value);
-    }
-    values.insert_or_assign(change.name, std::move(value));
-  }
+  HF_ASSIGN_OR_RETURN(const ConfigValues values, AlteredValues(overrides_, changes, kDefinitions));
   TopicConfig altered;
   for (const auto& [name, value] : values) HF_RETURN_IF_ERROR(altered.Set(name, value));
   HF_RETURN_IF_ERROR(altered.Check());
@@ -204,14 +85,17 @@ Result<TopicConfig> TopicConfig::Altered(std::span<const ConfigChange> changes) 
 }
 
 Result<> TopicConfig::Set(std::string_view name, std::string_view value) {
-  const ConfigDefinition* found = FindDefinition(name);
+  const ConfigDefinition* found = FindDefinition(kDefinitions, name);
   if (found == nullptr) {
-    return Unexpected(Code::kInvalid, "Unknown topic config name: " + Quote(name));
+    return Unexpected(Code::kInvalid, "Unknown topic config name: " + QuoteForClient(name));
   }
   // zlib's 0 stores without compressing; Kafka has "uncompressed" for that.
-  const bool gzip_stores = name == "compression.gzip.level" && value == "0";
-  if (!Fits(*found, value) || gzip_stores)
-    return Unexpected(Code::kInvalid, Refusal(*found, value));
+  if (name == "compression.gzip.level" && value == "0") {
+    return Unexpected(Code::kInvalid,
+                      "Invalid value 0 for configuration compression.gzip.level: must be -1, or "
+                      "from 1 to 9");
+  }
+  HF_RETURN_IF_ERROR(CheckValue(*found, value));
   overrides_.insert_or_assign(std::string(name), std::string(value));
   Apply(name, value);
   return {};
@@ -254,7 +138,9 @@ std::optional<int> TopicConfig::compression_level() const {
 Result<> TopicConfig::Check() const {
   const auto number = [this](std::string_view name) {
     const auto set = overrides_.find(name);
-    return NumberOr(set == overrides_.end() ? FindDefinition(name)->default_value : set->second, 0);
+    return NumberOr(
+        set == overrides_.end() ? FindDefinition(kDefinitions, name)->default_value : set->second,
+        0);
   };
   const int64_t lag_min = number("min.compaction.lag.ms");
   const int64_t lag_max = number("max.compaction.lag.ms");

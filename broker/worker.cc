@@ -160,12 +160,14 @@ kafka::OffsetForLeaderEpochResponse Worker::Answer(
 
 kafka::DescribeConfigsResponse Worker::Answer(const kafka::Caller& caller,
                                               const kafka::DescribeConfigsRequest& request) {
-  return DescribeConfigs(context_.options, catalog_.topics(), caller.version, request);
+  const auto groups = context_.group_configs.Get();
+  return DescribeConfigs(context_.options, catalog_.topics(), *groups, caller.version, request);
 }
 
 kafka::ListConfigResourcesResponse Worker::Answer(
     const kafka::Caller& caller, const kafka::ListConfigResourcesRequest& request) {
-  return ListConfigResources(context_.options, catalog_.topics(), caller.version, request);
+  const auto groups = context_.group_configs.Get();
+  return ListConfigResources(context_.options, catalog_.topics(), *groups, caller.version, request);
 }
 
 kafka::ElectLeadersResponse Worker::Answer(const kafka::Caller& /*caller*/,

@@ -5,15 +5,20 @@
 
 #include <cerrno>
 
+#include "broker/configs.h"
 #include "broker/consumer_protocol.h"
 #include "kafka/api/consumer_group_describe.h"
 #include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/delete_groups.h"
+#include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/heartbeat.h"
+#include "kafka/api/incremental_alter_configs.h"
 #include "kafka/api/join_group.h"
 #include "kafka/api/leave_group.h"
+#include "kafka/api/list_config_resources.h"
 #include "kafka/api/list_groups.h"
+#include "kafka/api/metadata.h"
 #include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_delete.h"
 #include "kafka/api/offset_fetch.h"
@@ -242,6 +247,92 @@ TEST_F(GroupApiTest, TopicsMadeLaterAreAssigned) {
   EXPECT_EQ(Assigned(Ask(MakeJoin("a", {"t", "later"}))), 4u);
   broker.CreateTopic("later", 2);
   EXPECT_EQ(Assigned(Live("a", 1)), 6u);
+}
+
+// --- Settings of groups -------------------------------------------------------------------------
+
+class GroupSettingsTest : public GroupApiTest {
+ protected:
+  std::pair<ErrorCode, std::string> Alter(std::string_view name,
+                                          std::optional<std::string_view> value,
+                                          std::string_view group = "g", bool validate = false) {
+    kafka::IncrementalAlterConfigsRequest request;
+    auto& resource = request.resources.emplace_back();
+    resource.resource_type = kGroupResource;
+    resource.resource_name = group;
+    auto& config = resource.configs.emplace_back();
+    config.name = name;
+    config.config_operation = value ? 0 : 1;
+    config.value = value;
+    request.validate_only = validate;
+    const auto pending = broker.Ask(request, 1);
+    const auto out = pending.Get().responses.at(0);
+    return {out.error_code, std::string(out.error_message.value_or(""))};
+  }
+  // Value and source.
+  std::pair<std::string, int> Describe(std::string_view name) {
+    kafka::DescribeConfigsRequest request;
+    auto& resource = request.resources.emplace_back();
+    resource.resource_type = kGroupResource;
+    resource.resource_name = "g";
+    const auto pending = broker.Ask(request, 4);
+    const auto result = pending.Get().results.at(0);
+    EXPECT_EQ(result.configs.size(), 11u);
+    for (const auto& config : result.configs) {
+      if (config.name == name) return {std::string(config.value.value()), config.config_source};
+    }
+    return {};
+  }
+  std::vector<std::string> ListResources() {
+    kafka::ListConfigResourcesRequest request;
+    request.resource_types = {kGroupResource};
+    const auto pending = broker.Ask(request, 1);
+    std::vector<std::string> names;
+    for (const auto& resource : pending.Get().config_resources) {
+      names.emplace_back(resource.resource_name);
+    }
+    return names;
+  }
+};
+
+TEST_F(GroupSettingsTest, HaveTheirEffectAndSurviveACrash) {
+  EXPECT_EQ(Describe("consumer.session.timeout.ms"), (std::pair<std::string, int>("45000", 5)));
+  EXPECT_THAT(ListResources(), ElementsAre());
+  EXPECT_EQ(Alter("consumer.session.timeout.ms", "60000").first, ErrorCode::kNone);
+  EXPECT_EQ(Alter("consumer.heartbeat.interval.ms", "7000").first, ErrorCode::kNone);
+  broker.CrashAndRestart();
+  EXPECT_EQ(Describe("consumer.session.timeout.ms"), (std::pair<std::string, int>("60000", 8)));
+  EXPECT_THAT(ListResources(), ElementsAre("g"));
+
+  EXPECT_EQ(Ask(MakeJoin("a")).heartbeat_interval_ms, 7000);
+  broker.clock().Advance(seconds(50));
+  EXPECT_EQ(Live("a", 1).error_code, ErrorCode::kNone);
+  EXPECT_EQ(Alter("consumer.session.timeout.ms", std::nullopt).first, ErrorCode::kNone);
+  EXPECT_EQ(Live("a", 1).error_code, ErrorCode::kNone);
+  broker.clock().Advance(seconds(50));
+  EXPECT_EQ(Live("a", 1).error_code, ErrorCode::kUnknownMemberId);
+}
+
+TEST_F(GroupSettingsTest, AreHeldAgainstTheBrokersBounds) {
+  const auto error = [&](std::string_view name, std::optional<std::string_view> value) {
+    return Alter(name, value);
+  };
+  EXPECT_EQ(error("nope", "1").first, ErrorCode::kInvalidConfig);
+  EXPECT_EQ(error("consumer.session.timeout.ms", "x").first, ErrorCode::kInvalidConfig);
+  EXPECT_EQ(error("consumer.session.timeout.ms", "44999").second,
+            "consumer.session.timeout.ms must be greater than or equal to "
+            "group.consumer.min.session.timeout.ms");
+  EXPECT_EQ(error("consumer.session.timeout.ms", "60001").second,
+            "consumer.session.timeout.ms must be less than or equal to "
+            "group.consumer.max.session.timeout.ms");
+  EXPECT_EQ(error("consumer.heartbeat.interval.ms", "15001").first, ErrorCode::kInvalidConfig);
+  EXPECT_EQ(error("share.auto.offset.reset", "never").first, ErrorCode::kInvalidConfig);
+  EXPECT_EQ(error("share.auto.offset.reset", "by_duration:PT1H").first, ErrorCode::kNone);
+  EXPECT_EQ(error("nope", std::nullopt).first, ErrorCode::kNone) << "there is none to delete";
+  EXPECT_EQ(Alter("consumer.session.timeout.ms", "50000", "").first, ErrorCode::kInvalidRequest);
+  EXPECT_EQ(Alter("consumer.session.timeout.ms", "50000", "g", /*validate=*/true).first,
+            ErrorCode::kNone);
+  EXPECT_EQ(Describe("consumer.session.timeout.ms").first, "45000");
 }
 
 // --- What could not be written ------------------------------------------------------------------

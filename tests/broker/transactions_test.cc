@@ -10,6 +10,7 @@
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/api_versions.h"
+#include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/delete_groups.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_producers.h"
@@ -382,6 +383,24 @@ TEST(TransactionsTest, OfOffsetsInAndOutsideOfATransactionTheOneCommittedLastCou
   ASSERT_EQ(other.SendOffset("g", "t", 7), ErrorCode::kNone);
   EXPECT_EQ(other.Commit(), ErrorCode::kNone);
   EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 7}));
+}
+
+TEST(TransactionsTest, OffsetsOfAMemberOfTheNewerGroupProtocolNeedItsEpoch) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  kafka::ConsumerGroupHeartbeatRequest join;
+  join.group_id = "g";
+  join.member_id = "m";
+  join.rebalance_timeout_ms = 60000;
+  join.subscribed_topic_names = {"t"};
+  join.topic_partitions.emplace();
+  ASSERT_EQ(broker.Ask(join, 1).Get().member_epoch, 1);
+  Client client(broker, "tx");
+  EXPECT_EQ(client.SendOffset("g", "t", 5, 2, "m"), ErrorCode::kIllegalGeneration);
+  EXPECT_EQ(client.SendOffset("g", "t", 5, 1, "stranger"), ErrorCode::kUnknownMemberId);
+  EXPECT_EQ(client.SendOffset("g", "t", 5, 1, "m"), ErrorCode::kNone);
+  EXPECT_EQ(client.Commit(), ErrorCode::kNone);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 5}));
 }
 
 TEST(TransactionsTest, ClientsAreToldOfTheNewerProtocols) {

@@ -1,0 +1,36 @@
+// What settings of topics and of groups have in common: values held against their definitions, and
+// changes of them.
+//
+// Threads: plain functions on values.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "broker/topic_config.h"
+
+namespace holdfast::broker {
+
+using ConfigValues = std::map<std::string, std::string, std::less<>>;
+
+// Null if there is none. The definitions are in the order of their names.
+const ConfigDefinition* FindDefinition(std::span<const ConfigDefinition> definitions,
+                                       std::string_view name);
+// kInvalid: it is no value for it; the message is for the client.
+base::Result<> CheckValue(const ConfigDefinition& definition, std::string_view value);
+// What they are after the changes, not checked but for what is no list and is appended to.
+base::Result<ConfigValues> AlteredValues(ConfigValues values, std::span<const ConfigChange> changes,
+                                         std::span<const ConfigDefinition> definitions);
+
+std::optional<int64_t> ParseConfigNumber(std::string_view text);
+// Whether `item` stands in `list`, whose items are separated by commas.
+bool ListHas(std::string_view list, std::string_view item);
+// What a client sent, as far as it belongs into a message.
+std::string QuoteForClient(std::string_view text);
+
+}  // namespace holdfast::broker

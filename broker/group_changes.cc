@@ -1,0 +1,83 @@
+#include "broker/group_changes.h"
+
+#include "kafka/error_map.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+
+class GroupAltering final : public spool::Operation {
+ public:
+  GroupAltering(Log& log, const ConsumerGroupOptions& bounds,
+                std::vector<GroupAlteration> alterations, TopicsDone done)
+      : log_(log),
+        bounds_(bounds),
+        alterations_(std::move(alterations)),
+        outcomes_(alterations_.size()),
+        done_(std::move(done)) {}
+
+  [[nodiscard]] size_t Bytes() const override { return 0; }
+
+  void Apply(spool::Transaction& transaction) override {
+    altered_.clear();
+    for (size_t i = 0; i < alterations_.size(); ++i) {
+      outcomes_[i] = ApplyOne(transaction, alterations_[i]);
+    }
+  }
+
+  void Done(const base::Result<spool::CommitNumber>& result) override {
+    if (result) {
+      auto configs = std::make_shared<GroupConfigs>(*log_.group_configs().Get());
+      for (auto& [group, config] : altered_) configs->insert_or_assign(group, std::move(config));
+      log_.group_configs().Publish(std::move(configs));
+    } else {
+      const TopicOutcome failed{kafka::ToCoordinatorError(result.error().code),
+                                result.error().message};
+      outcomes_.assign(outcomes_.size(), failed);
+    }
+    done_(std::move(outcomes_));
+  }
+
+ private:
+  // From what is stored: an alteration before this one may not be published yet.
+  TopicOutcome ApplyOne(spool::Transaction& transaction, const GroupAlteration& alteration) {
+    const std::string key = GroupConfigKey(alteration.group);
+    GroupConfig before;
+    if (const auto stored = transaction.Get(key)) {
+      auto record = ParseGroupConfig(*stored);
+      if (!record) return {ErrorCode::kUnknownServerError, record.error().message};
+      before = ReadConfig(alteration.group, *record);
+    }
+    auto config = Altered(before, alteration, bounds_);
+    if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
+    GroupConfigRecord record;
+    for (const auto& [name, value] : config->overrides())
+      record.configs.push_back({name, value, {}});
+    transaction.Put(key, Encode(record));
+    altered_.emplace_back(alteration.group, *std::move(config));
+    return {};
+  }
+
+  Log& log_;
+  const ConsumerGroupOptions bounds_;
+  std::vector<GroupAlteration> alterations_;
+  std::vector<TopicOutcome> outcomes_;
+  std::vector<std::pair<std::string, GroupConfig>> altered_;
+  TopicsDone done_;
+};
+
+}  // namespace
+
+base::Result<GroupConfig> Altered(const GroupConfig& config, const GroupAlteration& alteration,
+                                  const ConsumerGroupOptions& bounds) {
+  return (alteration.replaces ? GroupConfig() : config).Altered(alteration.changes, bounds);
+}
+
+std::unique_ptr<spool::Operation> AlterGroups(Log& log, const ConsumerGroupOptions& bounds,
+                                              std::vector<GroupAlteration> alterations,
+                                              TopicsDone done) {
+  return std::make_unique<GroupAltering>(log, bounds, std::move(alterations), std::move(done));
+}
+
+}  // namespace holdfast::broker
