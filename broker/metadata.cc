@@ -4,6 +4,7 @@
 #include <chrono>
 #include <set>
 
+#include "broker/internal_topics.h"
 #include "net/address.h"
 
 namespace holdfast::broker {
@@ -24,6 +25,7 @@ MetadataResponse::MetadataResponseTopic Describe(const Topic& topic, int32_t nod
   MetadataResponse::MetadataResponseTopic out;
   out.name = topic.name;
   out.topic_id = topic.id;
+  out.is_internal = IsInternalTopic(topic.name);
   out.partitions.reserve(topic.partitions.size());
   for (const Partition* partition : topic.partitions) {
     auto& partition_out = out.partitions.emplace_back();
@@ -241,6 +243,7 @@ kafka::DescribeTopicPartitionsResponse MetadataHandler::Handle(
       continue;
     }
     out.topic_id = topic->id;
+    out.is_internal = IsInternalTopic(topic->name);
     const auto count = static_cast<int32_t>(topic->partitions.size());
     int32_t index = first;
     for (first = 0; index < count && left > 0; ++index, --left) {
@@ -317,6 +320,12 @@ kafka::FindCoordinatorResponse MetadataHandler::Handle(
   if (request.key_type != kGroup && request.key_type != kTransaction) {
     error = ErrorCode::kInvalidRequest;
     message = "no coordinator of this type";
+  }
+  if (error == ErrorCode::kNone) {
+    const std::string_view topic = request.key_type == kGroup ? kOffsetsTopic : kTransactionsTopic;
+    if (catalog_.topics().Find(topic) == nullptr) {
+      topic_admin_.AutoCreate({std::string(topic)}, [] {});
+    }
   }
   const auto put = [&](auto& out) {
     out.error_code = error;

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "broker/internal_topics.h"
 #include "kafka/error_map.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_reader.h"
@@ -196,6 +197,10 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
                ? batch.Refuse(ErrorCode::kUnknownTopicId, "no topic has this id")
                : batch.Refuse(ErrorCode::kUnknownTopicOrPartition,
                               "there is no such topic or partition");
+  }
+  if (IsInternalTopic(topic->name) && production.call.caller().client_id != kAdminClientId) {
+    return batch.Refuse(ErrorCode::kInvalidTopicException,
+                        "Cannot append to internal topic " + topic->name);
   }
   const int32_t own_limit = topic->config.max_message_bytes();
   batch.log_append_time = topic->config.log_append_time();

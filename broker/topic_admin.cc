@@ -4,6 +4,7 @@
 #include <map>
 
 #include "broker/configs.h"
+#include "broker/internal_topics.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -266,7 +267,9 @@ void TopicAdmin::Handle(Call<kafka::DeleteRecordsRequest> call) {
       if (one.partition == nullptr) continue;
       const int64_t end = one.partition->high_watermark.load();
       one.offset = asked.offset == -1 ? end : asked.offset;
-      if (topic->config.compacted() && !topic->config.deletes()) {
+      if (IsInternalTopic(topic->name)) {
+        one.error = ErrorCode::kInvalidTopicException;
+      } else if (topic->config.compacted() && !topic->config.deletes()) {
         one.error = ErrorCode::kPolicyViolation;
       } else {
         const bool inside = one.offset >= 0 && one.offset <= end;
@@ -313,7 +316,10 @@ void TopicAdmin::AutoCreate(std::vector<std::string> names, base::Task done) {
   std::vector<NewTopic> wanted;
   wanted.reserve(names.size());
   for (std::string& name : names) {
-    wanted.push_back({std::move(name), MakeUuid(), context_.options.num_partitions, {}});
+    wanted.push_back(
+        IsInternalTopic(name)
+            ? MakeInternalTopic(name)
+            : NewTopic{std::move(name), MakeUuid(), context_.options.num_partitions, {}});
   }
   submitter_.Submit(
       CreateTopics(*context_.log, std::move(wanted),

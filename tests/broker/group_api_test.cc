@@ -10,8 +10,10 @@
 #include "kafka/api/consumer_group_describe.h"
 #include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/delete_groups.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_groups.h"
+#include "kafka/api/find_coordinator.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/incremental_alter_configs.h"
 #include "kafka/api/join_group.h"
@@ -333,6 +335,38 @@ TEST_F(GroupSettingsTest, AreHeldAgainstTheBrokersBounds) {
   EXPECT_EQ(Alter("consumer.session.timeout.ms", "50000", "g", /*validate=*/true).first,
             ErrorCode::kNone);
   EXPECT_EQ(Describe("consumer.session.timeout.ms").first, "45000");
+}
+
+// --- Internal topics ----------------------------------------------------------------------------
+
+TEST_F(GroupApiTest, InternalTopicsAppearWhenACoordinatorIsFirstAskedFor) {
+  const auto describe = [&](std::string_view name) {
+    kafka::MetadataRequest request;
+    request.topics.emplace().emplace_back().name = name;
+    request.allow_auto_topic_creation = false;
+    return broker.Ask(request, 12).Get().topics.at(0);
+  };
+  EXPECT_EQ(describe("__consumer_offsets").error_code, ErrorCode::kUnknownTopicOrPartition);
+  kafka::FindCoordinatorRequest find;
+  find.coordinator_keys = {"g"};
+  EXPECT_EQ(broker.Ask(find, 4).Get().coordinators[0].error_code, ErrorCode::kNone);
+  const auto offsets = describe("__consumer_offsets");
+  EXPECT_TRUE(offsets.is_internal);
+  EXPECT_EQ(offsets.partitions.size(), 50u);
+  EXPECT_EQ(describe("__transaction_state").error_code, ErrorCode::kUnknownTopicOrPartition);
+  find.key_type = 1;
+  broker.Ask(find, 4);
+  EXPECT_EQ(describe("__transaction_state").partitions.size(), 50u);
+  EXPECT_FALSE(describe("t").is_internal);
+
+  EXPECT_EQ(broker.Produce("__consumer_offsets", 0, broker.Batch({"x"})).error_code,
+            ErrorCode::kInvalidTopicException);
+  kafka::DeleteRecordsRequest deletion;
+  auto& topic = deletion.topics.emplace_back();
+  topic.name = "__consumer_offsets";
+  topic.partitions.push_back({0, 0, {}});
+  EXPECT_EQ(broker.Ask(deletion, 2).Get().topics[0].partitions[0].error_code,
+            ErrorCode::kInvalidTopicException);
 }
 
 // --- What could not be written ------------------------------------------------------------------
