@@ -263,12 +263,12 @@ const std::vector<kafka::Uuid>& ConsumerGroup::Resolve(const std::string& patter
       return std::ranges::none_of(
           members_, [&](const auto& member) { return member.second.topic_pattern == entry.first; });
     });
-    auto parsed = TopicPattern::Parse(pattern);
+    auto parsed = NamePattern::Parse(pattern);
     if (!parsed) {
       // The coordinator refuses those; another version of the library may have taken it.
       base::Log(base::LogLevel::kWarn, "groups", "group {}: a pattern of topics fits none: {}", id_,
                 parsed.error().message);
-      parsed = TopicPattern::Parse("[^\\x{0}-\\x{10FFFF}]");
+      parsed = NamePattern::Parse("[^\\x{0}-\\x{10FFFF}]");
       HF_CHECK(parsed.has_value());
     }
     found = patterns_.emplace(pattern, Pattern{*std::move(parsed)}).first;

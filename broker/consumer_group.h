@@ -39,7 +39,7 @@
 #include "broker/consumer_group_options.h"
 #include "broker/consumer_group_records.h"
 #include "broker/group.h"
-#include "broker/topic_pattern.h"
+#include "broker/name_pattern.h"
 #include "kafka/error_code.h"
 
 namespace holdfast::broker {
@@ -175,7 +175,7 @@ class ConsumerGroup {
     std::string message = {};
   };
   struct Pattern {
-    TopicPattern pattern;
+    NamePattern pattern;
     uint64_t version = 0;  // Of the topics that were matched.
     std::vector<kafka::Uuid> topics = {};
   };

@@ -72,7 +72,7 @@ Refusal CheckHeartbeat(const Request& request, int16_t version) {
   }
   if (request.subscribed_topic_regex && !request.subscribed_topic_regex->empty()) {
     const std::string pattern(*request.subscribed_topic_regex);
-    const auto parsed = TopicPattern::Parse(pattern);
+    const auto parsed = NamePattern::Parse(pattern);
     if (!parsed) {
       return {ErrorCode::kInvalidRegularExpression,
               "SubscribedTopicRegex `" + pattern +

@@ -1,6 +1,7 @@
 // The transaction coordinator's answers to tools: what there is, and markers written by hand.
 #include <algorithm>
 
+#include "broker/name_pattern.h"
 #include "broker/transaction_coordinator.h"
 #include "kafka/error_map.h"
 
@@ -79,18 +80,31 @@ void TransactionCoordinator::Handle(Call<ListTransactionsRequest> call) {
     Call<ListTransactionsRequest> call;
     ListTransactionsResponse response;
     int64_t now_ms;
+    std::optional<NamePattern> ids;  // None: all.
 
-    [[nodiscard]] bool Wants(const Transaction& one) const {
+    [[nodiscard]] bool Wants(const std::string& id, const Transaction& one) const {
       const ListTransactionsRequest& request = call.request;
       const auto& states = request.state_filters;
-      const auto& ids = request.producer_id_filters;
+      const auto& producers = request.producer_id_filters;
       const std::string_view state = TransactionStateName(one.state);
       if (!states.empty() && std::ranges::find(states, state) == states.end()) return false;
-      if (!ids.empty() && std::ranges::find(ids, one.producer.id) == ids.end()) return false;
+      if (!producers.empty() && std::ranges::find(producers, one.producer.id) == producers.end())
+        return false;
+      if (ids && !ids->Matches(id)) return false;
       return request.duration_filter < 0 || now_ms - one.start_ms > request.duration_filter;
     }
   };
-  auto question = std::make_shared<Question>(Question{std::move(call), {}, loop_.WallClockMs()});
+  auto question =
+      std::make_shared<Question>(Question{std::move(call), {}, loop_.WallClockMs(), {}});
+  if (const auto pattern = question->call.request.transactional_id_pattern.value_or("");
+      !pattern.empty()) {
+    auto ids = NamePattern::Parse(std::string(pattern));
+    if (!ids) {
+      question->response.error_code = ErrorCode::kInvalidRegularExpression;
+      return question->call.Respond(question->response);
+    }
+    question->ids = *std::move(ids);
+  }
   Submit(
       [this, question](Work&) {
         question->response = {};
@@ -99,7 +113,7 @@ void TransactionCoordinator::Handle(Call<ListTransactionsRequest> call) {
           question->response.unknown_state_filters.push_back(state);
         }
         for (const auto& [id, one] : transactions().all()) {
-          if (!question->Wants(one)) continue;
+          if (!question->Wants(id, one)) continue;
           auto& out = question->response.transaction_states.emplace_back();
           out.transactional_id = question->response.strings.Keep(id);
           out.producer_id = one.producer.id;

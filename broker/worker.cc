@@ -57,7 +57,7 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::DescribeProducersRequest>(),
     Bind<Worker, kafka::DescribeTransactionsRequest>(),
     // Version 2 filters by regular expressions.
-    Bind<Worker, kafka::ListTransactionsRequest>({.newest = 1}),
+    Bind<Worker, kafka::ListTransactionsRequest>(),
     Bind<Worker, kafka::ConsumerGroupHeartbeatRequest>(),
     Bind<Worker, kafka::ConsumerGroupDescribeRequest>(),
     Bind<Worker, kafka::ListConfigResourcesRequest>(),

@@ -839,6 +839,19 @@ TEST(TransactionsTest, ToolsSeeWhatIsOpen) {
   EXPECT_THAT(list({"Ongoing"}, 5000), IsEmpty());
   EXPECT_THAT(list({"Ongoing"}, 4000), ElementsAre("tx"));
   EXPECT_THAT(list({"PrepareCommit"}, -1), IsEmpty());
+
+  const auto match = [&](std::string_view pattern) {
+    kafka::ListTransactionsRequest request;
+    request.transactional_id_pattern = pattern;
+    return broker.Ask(request, 2);
+  };
+  const auto matching = match("i.*");
+  ASSERT_EQ(matching.Get().transaction_states.size(), 1u);
+  EXPECT_EQ(matching.Get().transaction_states[0].transactional_id, "idle");
+  EXPECT_THAT(match("t").Get().transaction_states, IsEmpty()) << "the whole id must match";
+  EXPECT_EQ(match("").Get().transaction_states.size(), 2u);
+  EXPECT_EQ(match("(").Get().error_code, ErrorCode::kInvalidRegularExpression);
+
   ASSERT_EQ(Producers(broker, "t").size(), 1u);
   EXPECT_EQ(Producers(broker, "t")[0].current_txn_start_offset, 0);
   client.Commit();

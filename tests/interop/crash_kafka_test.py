@@ -259,5 +259,9 @@ class CrashKafkaTest(apache_kafka.Case):
         self.assertEqual(doubled, 0)
 
 
+class TransactionalCrashTest(CrashKafkaTest):
+    settings = ("--set", "agent.upstream.delivery=transactional")
+
+
 if __name__ == "__main__":
     apache_kafka.main()

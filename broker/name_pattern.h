@@ -1,5 +1,5 @@
-// A regular expression for names of topics, in the syntax of RE2, as members of consumer groups
-// subscribe by.
+// A regular expression for names, in the syntax of RE2: of topics, by which members of consumer
+// groups subscribe, and of transactional ids.
 //
 // Threads: immutable. Limits: RE2's own, so that a match takes linear time and bounded memory.
 #pragma once
@@ -16,19 +16,19 @@ class RE2;
 
 namespace holdfast::broker {
 
-class TopicPattern {
+class NamePattern {
  public:
   // kInvalid: it cannot be parsed; the message is for the client.
-  static base::Result<TopicPattern> Parse(const std::string& pattern);
-  TopicPattern(TopicPattern&&) noexcept;
-  TopicPattern& operator=(TopicPattern&&) noexcept;
-  ~TopicPattern();
+  static base::Result<NamePattern> Parse(const std::string& pattern);
+  NamePattern(NamePattern&&) noexcept;
+  NamePattern& operator=(NamePattern&&) noexcept;
+  ~NamePattern();
 
   // The whole name, not a part of it.
   [[nodiscard]] bool Matches(std::string_view name) const;
 
  private:
-  explicit TopicPattern(std::unique_ptr<re2::RE2> pattern);
+  explicit NamePattern(std::unique_ptr<re2::RE2> pattern);
   std::unique_ptr<re2::RE2> pattern_;
 };
 
