@@ -151,7 +151,9 @@ constexpr std::array kRequirements{
     Asks<kafka::DescribeTransactionsRequest>(kTopic, kDescribe, kShown),
     Asks<kafka::ListTransactionsRequest>(kTransactionalId, kDescribe, kShown),
     Asks<kafka::ConsumerGroupHeartbeatRequest>(kGroup, kRead),
-    Asks<kafka::ConsumerGroupHeartbeatRequest>(kTopic, kDescribe, kEach),
+    Asks<kafka::ConsumerGroupHeartbeatRequest>(
+        kTopic, kDescribe,
+        "each that is named; of those that a pattern fits, the rest is left out"),
     Asks<kafka::ConsumerGroupDescribeRequest>(kGroup, kDescribe, kEach),
     Asks<kafka::ConsumerGroupDescribeRequest>(kTopic, kDescribe,
                                               "all that members of a group subscribe to or have"),

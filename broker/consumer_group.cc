@@ -65,6 +65,7 @@ void ConsumerGroup::Heartbeat(ConsumerHeartbeat request, ConsumerHeartbeatReply 
   if (request.assignor) member.assignor = *request.assignor;
   if (request.topic_names) member.topic_names = *request.topic_names;
   if (request.topic_pattern) member.topic_pattern = *request.topic_pattern;
+  member.may_know = std::move(request.may_know);
   member.client_id = request.client_id;
   member.client_host = request.client_host;
   member.classic.reset();
@@ -248,8 +249,9 @@ const std::vector<kafka::Uuid>& ConsumerGroup::TopicsOf(Member& member) {
     if (const Topic* topic = host_.topics().Find(name)) ids.insert(topic->id);
   }
   if (!member.topic_pattern.empty()) {
-    const std::vector<kafka::Uuid>& matching = Resolve(member.topic_pattern);
-    ids.insert(matching.begin(), matching.end());
+    for (const kafka::Uuid& id : Resolve(member.topic_pattern)) {
+      if (!member.may_know || member.may_know(host_.topics().Find(id)->name)) ids.insert(id);
+    }
   }
   member.topics.assign(ids.begin(), ids.end());
   member.topics_version = host_.topics_version();

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -64,7 +65,9 @@ struct ConsumerHeartbeat {
   std::optional<base::Duration> rebalance_timeout = {};
   std::optional<std::vector<std::string>> topic_names = {};  // In order, each once.
   std::optional<std::string> topic_pattern = {};             // One that can be parsed; empty: none.
-  std::optional<std::string> assignor = {};                  // One that there is.
+  // Which of the topics that the pattern fits it may know of; null: all.
+  std::function<bool(std::string_view topic)> may_know = {};
+  std::optional<std::string> assignor = {};  // One that there is.
   std::optional<Assignment> owned = {};
 };
 
@@ -157,6 +160,7 @@ class ConsumerGroup {
 
  private:
   struct Member : ConsumerMemberRecord {
+    std::function<bool(std::string_view topic)> may_know;
     std::vector<kafka::Uuid> topics;  // What it subscribes to, as of the topics' version.
     uint64_t topics_version = 0;
     base::TimePoint last_heard;

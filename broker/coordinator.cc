@@ -74,7 +74,8 @@ Coordinator::Coordinator(Context& context, Submitter& submitter, base::Executor&
       submitter_(submitter),
       loop_(loop),
       catalog_(context.catalog),
-      group_configs_(context.group_configs) {}
+      group_configs_(context.group_configs),
+      authorizer_(context.acls, context.options.authorizer) {}
 
 Coordinator::~Coordinator() = default;
 

@@ -23,6 +23,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "broker/authorizer.h"
 #include "broker/catalog.h"
 #include "broker/consumer_group.h"
 #include "broker/context.h"
@@ -160,6 +161,7 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
   base::Executor& loop_;
   CatalogReader catalog_;
   PublishedReader<GroupConfigs> group_configs_;
+  Authorizer authorizer_;
   std::map<std::string, Entry, std::less<>> groups_;
   base::Timer expiry_timer_;
 };

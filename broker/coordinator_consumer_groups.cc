@@ -181,6 +181,14 @@ void Coordinator::Handle(Call<Request> call) {
     return Answer(call, {ErrorCode::kInvalidGroupId, "the group's id is too long"});
   }
   ConsumerHeartbeat heartbeat = ReadHeartbeat(call);
+  if (authorizer_.enabled()) {
+    authorizer_.Refresh();
+    heartbeat.may_know = [judge = authorizer_.judge(),
+                          peer = call.caller().peer](std::string_view topic) {
+      return judge->Allows({peer->principal, peer->address}, AclOperation::kDescribe,
+                           ResourceType::kTopic, topic);
+    };
+  }
   ConsumerGroup* group = nullptr;
   if (heartbeat.epoch == kJoinEpoch) {
     if (heartbeat.member_id.empty()) heartbeat.member_id = MakeUuid().ToString();

@@ -378,6 +378,17 @@ TEST_F(ConsumerGroupTest, PatternsFollowTheTopics) {
   EXPECT_EQ(Live("a", 2, Assignment()).assigned, Partitions("t", {0, 1, 2, 3}));
 }
 
+TEST_F(ConsumerGroupTest, PatternsFitOnlyWhatTheMemberMayKnow) {
+  host.MakeTopic("orders-1", 1);
+  host.MakeTopic("orders-2", 1);
+  ConsumerHeartbeat join = JoinAs("a");
+  join.topic_names.reset();
+  join.topic_pattern = "orders-.*";
+  join.may_know = [](std::string_view topic) { return topic != "orders-2"; };
+  EXPECT_EQ(Ask(join).assigned, Partitions("orders-1", {0}));
+  EXPECT_FALSE(group->SubscribesTo(*host.topics().Find("orders-2")));
+}
+
 TEST_F(ConsumerGroupTest, GroupChoosesTheAssignorThatMostMembersName) {
   EXPECT_EQ(group->assignor(), "uniform");
   for (const char* name : {"a", "b"}) {
