@@ -64,14 +64,15 @@ void Catalog::Remove(const Segment& segment) {
   segments_ = std::move(segments);
 }
 
-void Catalog::Replace(const Segment& segment, std::shared_ptr<Segment> with) {
+bool Catalog::Replace(const Segment& segment, std::shared_ptr<Segment> with) {
   const base::MutexLock lock(mutex_);
   auto segments = std::make_shared<Segments>(*segments_);
   const auto found = std::find_if(segments->begin(), segments->end(),
                                   [&](const auto& each) { return each.get() == &segment; });
-  HF_CHECK(found != segments->end());
+  if (found == segments->end()) return false;
   *found = std::move(with);
   segments_ = std::move(segments);
+  return true;
 }
 
 OffsetRange Catalog::Range(StreamId stream) const {
@@ -114,6 +115,11 @@ std::shared_ptr<const Catalog::Segments> Catalog::segments() const {
 bool Catalog::InOpenSegment(StreamId stream, int64_t offset) const {
   const base::MutexLock lock(mutex_);
   return stream.value() < streams_.size() && offset >= streams_[stream.value()].open_segment_begin;
+}
+
+int64_t Catalog::SealedEnd(StreamId stream) const {
+  const base::MutexLock lock(mutex_);
+  return stream.value() < streams_.size() ? streams_[stream.value()].open_segment_begin : 0;
 }
 
 base::Result<void> Catalog::FindPlaces(const Segment& segment, SegmentFile& file,

@@ -50,8 +50,9 @@ class Catalog {
   // which only Publish changes, so that the writer may look into it without a lock.
   std::shared_ptr<MemoryIndex> BeginSegment(const std::shared_ptr<Segment>& next);
   void Remove(const Segment& segment);
-  // `with` holds the same, but for what was trimmed.
-  void Replace(const Segment& segment, std::shared_ptr<Segment> with);
+  // `with` holds the same, but for what was trimmed or revised. False, and nothing is done, if the
+  // segment is not there any more.
+  [[nodiscard]] bool Replace(const Segment& segment, std::shared_ptr<Segment> with);
 
   // --- Anybody's.
   [[nodiscard]] OffsetRange Range(StreamId stream) const;
@@ -63,6 +64,8 @@ class Catalog {
   [[nodiscard]] std::shared_ptr<const Segments> segments() const;
   // Whether the offset came after the open segment began.
   [[nodiscard]] bool InOpenSegment(StreamId stream, int64_t offset) const;
+  // Where the open segment began for the stream.
+  [[nodiscard]] int64_t SealedEnd(StreamId stream) const;
   // As MemoryIndex::Find, in memory or in `file`.
   base::Result<void> FindPlaces(const Segment& segment, SegmentFile& file,
                                 const lmdb::ReadTransaction& transaction, StreamId stream,

@@ -50,7 +50,7 @@ class Exporter {
     if (!file->header())
       return base::Unexpected(base::Code::kCorrupt, path + ": the segment has no header");
     ExportedSegment head{.number = segment.number,
-                         .first_commit = segment.first_commit,
+                         .first_commit = file->header()->first_commit,
                          .end_commit = segment.end_commit,
                          .bytes = segment.disk_bytes,
                          .open = segment.number == view_.segments().back().number,

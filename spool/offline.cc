@@ -142,6 +142,7 @@ base::Result<void> OfflineView::Read(StreamId stream, int64_t from, const EntryV
   const auto check = [&](const EntryInfo& info, std::string_view bytes) {
     report_gap(info.base_offset);
     expected = info.end_offset();
+    if (bytes.empty()) return true;  // A revision took them.
     return more = visit(info, bytes);
   };
   for (const SegmentInfo& segment : segments_) {

@@ -95,21 +95,26 @@ base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream,
     return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
                                                        std::to_string(range.start) + ", " +
                                                        std::to_string(range.end) + ")");
-  if (from == range.end) return Lease();
-  HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(segments, stream, from));
-  HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
-  HF_RETURN_IF_ERROR(Fill(*state, stream, from, max_bytes));
-  if (state->entries.empty())
-    return base::Unexpected(base::Code::kCorrupt,
-                            Where(stream, from) + ": damaged; NextReadable says where to go on");
-  Lease lease;
-  lease.state_ = std::move(state);
-  return lease;
+  while (from != range.end) {
+    HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(segments, stream, from));
+    HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
+    HF_ASSIGN_OR_RETURN(const int64_t reached, Fill(*state, stream, from, max_bytes));
+    if (!state->entries.empty()) {
+      Lease lease;
+      lease.state_ = std::move(state);
+      return lease;
+    }
+    if (reached == from)
+      return base::Unexpected(base::Code::kCorrupt,
+                              Where(stream, from) + ": damaged; NextReadable says where to go on");
+    from = reached;  // All up to there has no bytes.
+  }
+  return Lease();
 }
 
-// Leaves `entries` empty if what holds `from` is damaged.
-base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64_t from,
-                                     size_t max_bytes) {
+// Returns how far it came: no further than `from`, with no entry, if what holds that is damaged.
+base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64_t from,
+                                        size_t max_bytes) {
   size_t bytes = 0;
   std::vector<Place> places;
   std::optional<FoundFrame> last;
@@ -118,25 +123,29 @@ base::Result<void> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64
     HF_RETURN_IF_ERROR(catalog_.FindPlaces(*lease.hold->segment, *lease.file, *lease.transaction,
                                            stream, from, kPlacesAtOnce, &places));
     for (const Place& place : places) {
-      if (!lease.entries.empty() && place.base_offset < from) continue;  // Had that one.
       const base::Result<FrameView> frame =
           FindFrame(*lease.file, *lease.transaction, stream, place, &last);
-      if (!frame) return {};
+      if (!frame) return from;
       // The next entry begins where the last one ended, unless one between is lost.
       const EntryInfo info = frame->info(place.line);
-      if (place.base_offset > from || info.end_offset() <= from) return {};
+      if (info.end_offset() <= from) continue;  // Had that one.
+      if (place.base_offset > from) return from;
+      if (info.bytes == 0) {
+        from = info.end_offset();
+        continue;
+      }
       bytes += info.bytes;
-      if (bytes > max_bytes && !lease.entries.empty()) return {};
+      if (bytes > max_bytes && !lease.entries.empty()) return from;
       std::string* const plain = frame->sealed() ? &lease.plain.emplace_back() : nullptr;
       const base::Result<EntryView> entry = frame->entry(place.line, lease.file->key(), plain);
       if (!entry) {
         store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
-        return {};
+        return from;
       }
       lease.entries.push_back(*entry);
       from = info.end_offset();
     }
-    if (places.size() < kPlacesAtOnce || bytes >= max_bytes) return {};
+    if (places.size() < kPlacesAtOnce || bytes >= max_bytes) return from;
   }
 }
 
@@ -191,6 +200,7 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& leas
       if (place.max_timestamp_ms < timestamp_ms_min) continue;
       const auto frame = FindFrame(*lease.file, *lease.transaction, stream, place, &last);
       if (!frame || frame->info(place.line).end_offset() <= from) continue;
+      if (frame->info(place.line).bytes == 0) continue;
       std::string plain;
       if (const auto entry = frame->entry(place.line, lease.file->key(), &plain); entry)
         return entry->info;

@@ -45,7 +45,7 @@ class SpoolReader {
   base::Result<StreamEnd> EndAtBeginning(const Segments& segments, size_t at, StreamId stream);
 
   base::Result<std::unique_ptr<Lease::State>> Take(const std::shared_ptr<Segment>& segment);
-  base::Result<void> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes);
+  base::Result<int64_t> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes);
   // The first entry that reaches behind `from` and has such a timestamp, in this segment.
   base::Result<std::optional<EntryInfo>> FindEntry(Lease::State& lease, StreamId stream,
                                                    int64_t from, int64_t timestamp_ms_min);

@@ -57,6 +57,8 @@ class Segment {
   int64_t sweep_until = 0;
   // Not before then is it looked at again how much of it is still needed.
   base::TimePoint reclaim_after{};
+  // Somebody is writing it anew, and it is not for others to do so.
+  std::atomic<bool> claimed{false};
 
  private:
   mutable base::Mutex mutex_;

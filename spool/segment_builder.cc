@@ -84,8 +84,99 @@ base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const Entr
   });
 }
 
+struct RevisedFrames::Frame {
+  std::deque<std::string> bytes;  // What entries point to, if not into the old segment.
+  std::vector<DraftEntry> entries;
+};
+
+void RevisedFrames::EndRun(StreamId stream, Frame* out) {
+  const auto found = runs_.find(stream);
+  if (found == runs_.end()) return;
+  const auto& [base_offset, record_count] = found->second;
+  out->entries.push_back({.entry = {.stream = stream, .bytes = {}, .record_count = record_count},
+                          .base_offset = base_offset});
+  runs_.erase(found);
+}
+
+base::Result<void> RevisedFrames::AddEntry(const FrameView& frame, uint32_t line,
+                                           const SegmentKey* key, Frame* out) {
+  const EntryInfo info = frame.info(line);
+  if (keep_ && !keep_(info)) return {};
+  const Revision::Fate fate = revision_ == nullptr ? Revision::Fate::kKeep : revision_->Judge(info);
+  if (info.bytes == 0 || fate == Revision::Fate::kEmpty) {
+    if (const auto run = runs_.find(info.stream);
+        run != runs_.end() && uint64_t{run->second.record_count} + info.record_count > INT32_MAX)
+      EndRun(info.stream, out);
+    Run& run = runs_.try_emplace(info.stream, Run{info.base_offset, 0}).first->second;
+    run.record_count = static_cast<uint32_t>(info.end_offset() - run.base_offset);
+    return {};
+  }
+  EndRun(info.stream, out);
+  std::string* const plain = frame.sealed() ? &out->bytes.emplace_back() : nullptr;
+  HF_ASSIGN_OR_RETURN(EntryView entry, frame.entry(line, key, plain));
+  if (fate == Revision::Fate::kReplace) {
+    HF_ASSIGN_OR_RETURN(Revision::Replacement other, revision_->Replace(entry));
+    HF_CHECK(!other.bytes.empty());
+    entry.bytes = out->bytes.emplace_back(std::move(other.bytes));
+    entry.info.max_timestamp_ms = other.max_timestamp_ms;
+  }
+  entry_bytes_ += entry.bytes.size();
+  out->entries.push_back({.entry = {.stream = info.stream,
+                                    .bytes = entry.bytes,
+                                    .record_count = info.record_count,
+                                    .max_timestamp_ms = entry.info.max_timestamp_ms,
+                                    .tag = info.tag},
+                          .base_offset = info.base_offset});
+  return {};
+}
+
+base::Result<void> RevisedFrames::AddFrame(const FrameView& frame, const SegmentKey* key) {
+  Frame out;
+  for (uint32_t line = 0; line < frame.entry_count(); ++line)
+    HF_RETURN_IF_ERROR(AddEntry(frame, line, key, &out));
+  if (frame.commit() == last_)
+    while (!runs_.empty()) EndRun(runs_.begin()->first, &out);
+  std::string plain;
+  HF_ASSIGN_OR_RETURN(const std::string_view changes, frame.changes(key, &plain));
+  const FrameDraft draft{.commit = frame.commit(),
+                         .commit_time_ms = frame.commit_time_ms(),
+                         .entries = out.entries,
+                         .changes = changes};
+  HF_RETURN_IF_ERROR(write_(draft));
+  if (revision_ != nullptr && !revision_->Pace(draft.FrameBytes()))
+    return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
+  return {};
+}
+
+base::Result<void> RevisedFrames::Add(SegmentFile& file, CommitNumber end) {
+  return WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
+    HF_RETURN_IF_ERROR(AddFrame(frame, file.key()));
+    return true;
+  });
+}
+
+base::Result<void> RevisedFrames::Finish() const {
+  if (runs_.empty()) return {};
+  return base::Unexpected(base::Code::kCorrupt,
+                          "commit " + std::to_string(last_.value()) + ": the frame is missing");
+}
+
+void SegmentPlan::Add(const SegmentPlan& other) {
+  frames += other.frames;
+  frame_bytes += other.frame_bytes;
+  kept_entries += other.kept_entries;
+  kept_entry_bytes += other.kept_entry_bytes;
+  revised_entries += other.revised_entries;
+  freed_entry_bytes += other.freed_entry_bytes;
+  growth_bytes_max += other.growth_bytes_max;
+}
+
 base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
-                                            const EntryFilter& keep) {
+                                            const EntryFilter& keep, Revision* revision) {
+  // Records may be compressed less well than before, and small ones with another time may take
+  // nearly twice the bytes. It is address space only.
+  constexpr uint64_t kGrowth = 3;
+  constexpr uint64_t kGrowthMin = 4096;
   SegmentPlan plan;
   std::string plain;
   HF_RETURN_IF_ERROR(WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
@@ -96,7 +187,19 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
       if (keep && !keep(info)) continue;
       ++entries;
       entry_bytes += info.bytes;
+      if (revision == nullptr || info.bytes == 0) continue;
+      const Revision::Fate fate = revision->Judge(info);
+      if (fate == Revision::Fate::kKeep) continue;
+      ++plan.revised_entries;
+      if (fate == Revision::Fate::kEmpty) {
+        plan.freed_entry_bytes += info.bytes;
+        entry_bytes -= info.bytes;
+      } else {
+        plan.growth_bytes_max += uint64_t{info.bytes} * kGrowth + kGrowthMin;
+      }
     }
+    if (revision != nullptr && !revision->Pace(frame.entry_count() * kTableLineBytes))
+      return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
     HF_ASSIGN_OR_RETURN(const std::string_view changes, frame.changes(file.key(), &plain));
     ++plan.frames;
     plan.kept_entries += entries;
@@ -117,7 +220,8 @@ base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind
                                                    uint64_t bytes_min, const SegmentPlan& plan,
                                                    const SegmentCheckpoint& checkpoint,
                                                    const KeyRing& keys) {
-  const uint64_t needed = std::max(BytesNeeded(plan, checkpoint) + kSlack, bytes_min);
+  const uint64_t needed =
+      std::max(BytesNeeded(plan, checkpoint) + kSlack + plan.growth_bytes_max, bytes_min);
   const uint64_t bytes = (needed + kAlignment - 1) / kAlignment * kAlignment;
   std::shared_ptr<SegmentFile> file;
   if (kind == Kind::kSealed) {
@@ -148,6 +252,8 @@ base::Result<void> SegmentBuilder::Add(const FrameDraft& draft) {
   }
   return {};
 }
+
+base::Result<void> SegmentBuilder::Flush() { return file_->Sync(); }
 
 base::Result<void> SegmentBuilder::Finish() {
   if (kind_ == Kind::kSealed) {

@@ -1,4 +1,4 @@
-// Makes a whole segment from frames that another one held: for compaction and import.
+// Makes a whole segment from frames that others held: for compaction and import.
 //
 //   HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft_path, ...));
 //   HF_RETURN_IF_ERROR(builder.Add(draft));             // each frame, in order
@@ -6,7 +6,8 @@
 //
 // Every commit keeps its number, its time and its changes of state, also when all its entries are
 // left out: it is then an empty frame. So all that was true of the segment is, but that entries
-// below the start of their stream are gone.
+// below the start of their stream are gone, and that those which a revision says have other bytes,
+// or none.
 //
 // Threads: one.
 #pragma once
@@ -16,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -44,10 +46,16 @@ struct SegmentPlan {
   uint64_t frame_bytes = 0;
   uint64_t kept_entries = 0;
   uint64_t kept_entry_bytes = 0;
+  // By a revision.
+  uint64_t revised_entries = 0;
+  uint64_t freed_entry_bytes = 0;  // But for what replacements save.
+  uint64_t growth_bytes_max = 0;   // Of replacements.
 
-  // kCorrupt: a frame is damaged. One that is missing altogether is no reason to stop.
+  // kCorrupt: a frame is damaged. One that is missing altogether is no reason to stop. kClosed: the
+  // revision was told to stop.
   static base::Result<SegmentPlan> Make(SegmentFile& file, CommitNumber end,
-                                        const EntryFilter& keep);
+                                        const EntryFilter& keep, Revision* revision = nullptr);
+  void Add(const SegmentPlan& other);
 };
 
 // The intact frames of a segment in order, each with the entries that `keep` accepts, opened if the
@@ -55,6 +63,38 @@ struct SegmentPlan {
 using RewrittenFrame = std::function<base::Result<void>(const FrameDraft& draft)>;
 base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const EntryFilter& keep,
                                  const RewrittenFrame& write);
+
+// The same for segments that follow each other, whose entries get what a revision says. Of entries
+// that lose their bytes one line is left for each run of them, in the frame of what follows it.
+class RevisedFrames {
+ public:
+  // `last`: where the runs end at the latest. Without a revision all that is kept stays as it is.
+  RevisedFrames(EntryFilter keep, Revision* revision, CommitNumber last, RewrittenFrame write)
+      : keep_(std::move(keep)), revision_(revision), last_(last), write_(std::move(write)) {}
+  // kCorrupt as above, kClosed as for SegmentPlan.
+  base::Result<void> Add(SegmentFile& file, CommitNumber end);
+  // kCorrupt: the last frame is missing.
+  [[nodiscard]] base::Result<void> Finish() const;
+  [[nodiscard]] uint64_t entry_bytes() const { return entry_bytes_; }
+
+ private:
+  struct Run {
+    int64_t base_offset = 0;
+    uint32_t record_count = 0;
+  };
+  struct Frame;
+  base::Result<void> AddFrame(const FrameView& frame, const SegmentKey* key);
+  base::Result<void> AddEntry(const FrameView& frame, uint32_t line, const SegmentKey* key,
+                              Frame* out);
+  void EndRun(StreamId stream, Frame* out);
+
+  const EntryFilter keep_;
+  Revision* const revision_;
+  const CommitNumber last_;
+  const RewrittenFrame write_;
+  std::unordered_map<StreamId, Run> runs_;  // Not yet written.
+  uint64_t entry_bytes_ = 0;
+};
 
 // An intact frame, parsed, as a draft for another place. The draft borrows from this.
 class FrameCopy {
@@ -84,6 +124,8 @@ class SegmentBuilder {
                                             const SegmentCheckpoint& checkpoint,
                                             const KeyRing& keys);
   base::Result<void> Add(const FrameDraft& draft);
+  // Brings what there is so far to the disk, so that it need not all go at once in the end.
+  base::Result<void> Flush();
   base::Result<void> Finish();
 
  private:

@@ -16,7 +16,7 @@
 //   `background`; the rest is for any thread.
 // Shutdown: Close waits for background work that is running; what is queued then does nothing.
 //   Tasks keep the store alive, so it may be let go at any time. Retired files that were still to
-//   be removed are found when the spool is opened.
+//   be removed are found when the spool is opened. A revision ends at its next step.
 #pragma once
 
 #include <atomic>
@@ -35,6 +35,7 @@
 #include "spool/damage.h"
 #include "spool/directory.h"
 #include "spool/segment.h"
+#include "spool/segment_builder.h"
 
 namespace holdfast::metrics {
 struct SpoolMetrics;
@@ -79,6 +80,9 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // Whether Take would not find the spool full.
   [[nodiscard]] base::Result<void> CheckSpace(Purpose purpose, uint64_t bytes_min) const;
 
+  // See Spool.
+  base::Result<RevisionReport> Revise(Revision& revision);
+
   // Makes the next segment, or else the space for it.
   void PrepareSoon();
   void SealSoon(const std::shared_ptr<Segment>& segment);
@@ -122,7 +126,35 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
       HF_REQUIRES(work_mutex_);
   base::Result<std::shared_ptr<SegmentFile>> OpenWithEnds(Segment& segment);
   void Reclaim() HF_REQUIRES(work_mutex_);
-  base::Result<bool> Rewrite(const std::shared_ptr<Segment>& segment) HF_REQUIRES(work_mutex_);
+  base::Result<bool> ReclaimOne(const std::shared_ptr<Segment>& segment) HF_REQUIRES(work_mutex_);
+
+  // Segments that follow each other, to be written anew as one; see segment_rewrite.cc.
+  class Hold;
+  struct Part {
+    std::shared_ptr<Segment> segment;
+    std::shared_ptr<const Hold> hold;
+    std::shared_ptr<SegmentFile> file;
+    SegmentPlan plan;
+    uint64_t needed = 0;  // About, of disk.
+  };
+  class Claim;
+  using Group = std::vector<Part>;
+  base::Result<std::vector<Group>> Survey(Revision& revision);
+  base::Result<bool> MayChange(const Revision& revision, Segment& segment, Segment& next);
+  // Null if it is retired.
+  std::shared_ptr<const Hold> HoldOn(const std::shared_ptr<Segment>& segment);
+  base::Result<Part> MakePart(const std::shared_ptr<Segment>& segment,
+                              std::shared_ptr<const Hold> hold, Revision* revision);
+  void AddGroup(Group group, std::vector<Group>* groups) const;
+  [[nodiscard]] EntryFilter Untrimmed() const;
+  base::Result<void> CheckSpaceFor(uint64_t bytes) const;
+  // Writes the group's draft. Returns how many bytes of entries are in it.
+  base::Result<uint64_t> WriteDraft(const Group& group, const std::string& draft,
+                                    Revision* revision);
+  // The draft takes the place of the group. False if one of that was retired meanwhile. Returns how
+  // much disk space that frees.
+  base::Result<uint64_t> Install(const Group& group, const std::string& draft, uint64_t entry_bytes)
+      HF_REQUIRES(work_mutex_);
   void LetGoRetired() HF_REQUIRES(work_mutex_);
   void RemoveDoomed() HF_REQUIRES(work_mutex_);
   [[nodiscard]] bool MayRemove(uint64_t bytes) HF_REQUIRES(work_mutex_);

@@ -54,6 +54,13 @@ class SpoolOnDisk final : public Spool {
     return catalog_.Streams();
   }
   [[nodiscard]] Status GetStatus() const override;
+  [[nodiscard]] int64_t SealedEnd(StreamId stream) const override {
+    return catalog_.SealedEnd(stream);
+  }
+  void SealSoon() override { writer_->SealSoon(); }
+  base::Result<RevisionReport> Revise(Revision& revision) override {
+    return store_->Revise(revision);
+  }
   void Close() override {
     writer_->Close();
     store_->Close();

@@ -14,9 +14,12 @@
 //   fdatasync covers. Nothing is visible before it is durable.
 // Ownership: owner and executors outlive the spool. One process owns a directory (a lock); a second
 //   one gets kUnavailable. One spool per metrics registry.
+// Compaction: Revise takes the bytes of entries in old segments away, or gives them others, and
+//   keeps every offset. Reads pass over entries without bytes; where one was is no damage.
 // Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load
 //   and Replay within Open, which run inside it. Submit, Read, NextReadable, Range, FindByTime,
-//   FindStream, Streams and GetStatus may be called from any thread. Work off the hot path (sealing
+//   FindStream, Streams, SealedEnd, SealSoon and GetStatus may be called from any thread, Revise by
+//   one at a time, any but the executors' own. Work off the hot path (sealing
 //   and retiring segments, preparing the next one) runs on `background`.
 // Shutdown: Close stops taking operations, commits and completes those already taken, and syncs.
 //   The destructor closes. Leases must be gone before.
@@ -58,7 +61,7 @@ using Tag = std::array<char, 16>;
 
 struct NewEntry {
   StreamId stream;
-  std::string_view bytes;  // Must stay valid until Done.
+  std::string_view bytes;  // Not empty. Must stay valid until Done.
   uint32_t record_count = 0;
   int64_t max_timestamp_ms = -1;  // Largest record timestamp, for FindByTime.
   Tag tag{};
@@ -148,7 +151,8 @@ class Owner {
   // Checkpoint are as of the newest segment's beginning. On opening, and again after a failed
   // commit, before the Done calls of what failed.
   virtual base::Result<void> Load(const StateView& state) = 0;
-  // Each entry of the newest segment in order of commits, after Load.
+  // Each entry of the newest segment in order of commits, after Load. If the newest checkpoint is
+  // damaged those of older segments, too, but not what a revision has taken the bytes of.
   virtual void Replay(const EntryInfo& entry) = 0;
   // A segment begins: Put what Replay builds on. Put, Erase and Get only.
   virtual void Checkpoint(Transaction& transaction) = 0;
@@ -173,6 +177,39 @@ struct Options {
   // The first encrypts what is written from now on; all of them read. None: nothing is encrypted.
   KeyRing encryption_keys;
   metrics::Registry* metrics = nullptr;  // Optional.
+};
+
+// A change to the entries of old segments which keeps every offset. Its calls come from the thread
+// that revises.
+class Revision {
+ public:
+  virtual ~Revision() = default;
+  enum class Fate : uint8_t {
+    kKeep,
+    kEmpty,    // Loses its bytes, for good. Neighbours that did become one.
+    kReplace,  // Gets other bytes for the same offsets.
+  };
+  struct Replacement {
+    std::string bytes;
+    int64_t max_timestamp_ms = -1;  // Not above what it was.
+  };
+  // Those that may be changed. All else stays as it is.
+  [[nodiscard]] virtual std::span<const StreamId> Streams() const = 0;
+  // The same answer whenever it is asked.
+  [[nodiscard]] virtual Fate Judge(const EntryInfo& entry) const = 0;
+  // Of an entry that is to be replaced.
+  virtual base::Result<Replacement> Replace(const EntryView& entry) = 0;
+  // Segments with `written` bytes would be written to free `freed` bytes of entries: is it worth
+  // it?
+  [[nodiscard]] virtual bool Worth(uint64_t freed, uint64_t written) = 0;
+  // So many bytes were read or written since the last call. May wait, and says whether to go on.
+  [[nodiscard]] virtual bool Pace(size_t bytes) = 0;
+};
+
+struct RevisionReport {
+  bool done = false;  // If not, it was not worth it.
+  uint64_t written_segments = 0;
+  uint64_t freed_bytes = 0;  // Of disk.
 };
 
 // A read: entries of one stream and the LMDB read transaction that keeps their bytes in place.
@@ -215,9 +252,10 @@ class Spool {
   // closed.
   [[nodiscard]] virtual bool Submit(std::unique_ptr<Operation>& operation) = 0;
 
-  // Entries of the stream beginning with the one that contains `from`, in order, while they fit in
-  // `max_bytes` (the first always does) and lie in one segment. Empty at the end of the stream
-  // only. kNotFound: below the start or past the end. kCorrupt: damaged, see NextReadable.
+  // Entries of the stream beginning with the one that contains `from`, or the next that has bytes,
+  // in order, while they fit in `max_bytes` (the first always does) and lie in one segment. Empty
+  // if there are none up to the end of the stream. kNotFound: below the start or past the end.
+  // kCorrupt: damaged, see NextReadable.
   [[nodiscard]] virtual base::Result<Lease> Read(StreamId stream, int64_t from,
                                                  size_t max_bytes) = 0;
 
@@ -234,6 +272,17 @@ class Spool {
   [[nodiscard]] virtual std::vector<std::pair<std::string, StreamId>> Streams() const = 0;
 
   [[nodiscard]] virtual Status GetStatus() const = 0;
+
+  // Where the open segment began for this stream: below it entries can be revised.
+  [[nodiscard]] virtual int64_t SealedEnd(StreamId stream) const = 0;
+  // Begins a new segment although the open one has room. Nothing happens if that has no entries, or
+  // if there is no space.
+  virtual void SealSoon() = 0;
+  // Writes old segments anew as `revision` says, from the oldest on, each at once whole: after a
+  // crash it is as before or as after. Segments that became small are joined. What is trimmed is
+  // left out, too. Blocks, maybe for minutes. kClosed: told to stop, or the spool was closed.
+  // kFull: no disk space for it. kCorrupt: a segment is damaged; later ones were not touched.
+  virtual base::Result<RevisionReport> Revise(Revision& revision) = 0;
 
   // See Shutdown above. Blocks until all is done.
   virtual void Close() = 0;

@@ -16,7 +16,7 @@ StreamId Staging::OpenStream(std::string_view name) {
 }
 
 int64_t Staging::Append(const NewEntry& entry) {
-  HF_CHECK(entry.record_count > 0);
+  HF_CHECK(entry.record_count > 0 && !entry.bytes.empty());
   HF_CHECK(entry.bytes.size() <= budget_);  // More than Operation::Bytes said.
   budget_ -= entry.bytes.size();
   StreamState& stream = state_.stream(entry.stream);

@@ -149,7 +149,7 @@ base::Result<void> Verifier::VerifyEntries(uint64_t segment, SegmentFile& file,
     base::Result<void> sound;
     if (!entry) {
       sound = base::Unexpected(entry.error());
-    } else if (options_.check_entry && view_->Needed(info)) {
+    } else if (options_.check_entry && info.bytes != 0 && view_->Needed(info)) {
       sound = options_.check_entry(NameOf(info.stream), *entry);
     }
     if (sound) {

@@ -50,6 +50,9 @@ class Writer : public std::enable_shared_from_this<Writer> {
   };
   [[nodiscard]] Intake GetIntake() const;
 
+  // Goes on in a new segment, if the open one has entries and there is space. From any thread.
+  void SealSoon();
+
   // Takes entries again if there is space now, and has more of it freed. On the executor.
   void SpaceFreed();
 

@@ -271,7 +271,8 @@ base::Result<CommitNumber> Writer::LoadFrames(const Source& source, State* state
 base::Result<void> Writer::LoadOwner(std::span<const Source> sources) {
   HF_RETURN_IF_ERROR(owner_.Load(state_));
   const auto replay = [&](const FrameView& frame) -> base::Result<void> {
-    for (uint32_t line = 0; line < frame.entry_count(); ++line) owner_.Replay(frame.info(line));
+    for (uint32_t line = 0; line < frame.entry_count(); ++line)
+      if (const EntryInfo info = frame.info(line); info.bytes != 0) owner_.Replay(info);
     return {};
   };
   for (const Source& source : sources)

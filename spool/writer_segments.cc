@@ -37,6 +37,19 @@ base::Result<void> Writer::RollToAny() {
   return rolled;
 }
 
+void Writer::SealSoon() {
+  executor_.Post([self = shared_from_this()] {
+    if (self->stopped_ || self->mode_ != Mode::kRunning || self->index_->entries() == 0) return;
+    const base::Result<void> rolled = self->Roll(Purpose::kEntries, 0);
+    if (rolled) return;
+    if (self->segment_error_)
+      return self->Fail(std::nullopt, *std::exchange(self->segment_error_, std::nullopt));
+    if (rolled.error().code == base::Code::kFull) return;  // The open one has room.
+    base::Log(base::LogLevel::kError, "spool", "cannot begin a segment early: {}",
+              rolled.error().message);
+  });
+}
+
 base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose) {
   // The owner's view of its entries is current, since all that was applied is durable or reloaded.
   // It goes into the state in memory and so into the checkpoint; no frame carries it.

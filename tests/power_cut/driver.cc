@@ -200,6 +200,13 @@ void Driver::Do(const Step& step) {
     case Step::Kind::kRelease:
       Release();
       break;
+    case Step::Kind::kSeal:
+      spool_->SealSoon();
+      clock_.RunUntilIdle();
+      break;
+    case Step::Kind::kRevise:
+      Revise();
+      break;
     case Step::Kind::kCheck:
       if (!faults_) ExpectHolds();
       break;
@@ -224,6 +231,47 @@ void Driver::Release() {
     Expect(lease_.entries().front().bytes == leased_, Damage::kTorn,
            "bytes under a lease have changed");
   lease_ = {};
+}
+
+namespace {
+
+size_t OperationOf(const spool::EntryInfo& info) {
+  return static_cast<size_t>(base::LoadLittle<uint64_t>(info.tag.data()));
+}
+
+class PlannedRevision final : public spool::Revision {
+ public:
+  PlannedRevision(const Workload& workload, const spool::Spool& spool) : workload_(workload) {
+    for (const auto& [name, stream] : spool.Streams()) streams_.push_back(stream);
+  }
+  [[nodiscard]] std::span<const spool::StreamId> Streams() const override { return streams_; }
+  [[nodiscard]] Fate Judge(const spool::EntryInfo& entry) const override {
+    return FateOf(OperationOf(entry));
+  }
+  base::Result<Replacement> Replace(const spool::EntryView& entry) override {
+    const auto action =
+        static_cast<size_t>(base::LoadLittle<uint64_t>(entry.info.tag.data() + sizeof(uint64_t)));
+    return Replacement{Revised(workload_.contents[OperationOf(entry.info)][action]),
+                       entry.info.max_timestamp_ms};
+  }
+  [[nodiscard]] bool Worth(uint64_t, uint64_t) override { return true; }
+  [[nodiscard]] bool Pace(size_t) override { return true; }
+
+ private:
+  const Workload& workload_;
+  std::vector<spool::StreamId> streams_;
+};
+
+}  // namespace
+
+void Driver::Revise() {
+  ledger_.revised = true;
+  PlannedRevision revision(workload_, *spool_);
+  const auto report = spool_->Revise(revision);
+  // With little space there may be none for it.
+  Expect(report || faults_ || workload_.bytes_max != 0, Damage::kStuck,
+         report ? std::string() : "cannot revise: " + report.error().message);
+  clock_.RunUntilIdle();
 }
 
 void Driver::Submit(size_t number) {
@@ -330,12 +378,27 @@ void Driver::ExpectEntries(const Model::Stream& expected, spool::StreamId stream
       expected.entries.begin(), expected.entries.end(),
       [&](const auto& entry) { return entry.base_offset + entry.records > expected.start; });
   int64_t from = expected.start;
+  // Those of which a revision may have taken the bytes are there or not.
+  const auto pass_to = [&](int64_t offset) {
+    while (next != expected.entries.end() && next->base_offset + next->records <= offset &&
+           ledger_.revised &&
+           FateOf(static_cast<size_t>(base::LoadLittle<uint64_t>(next->tag.data()))) ==
+               spool::Revision::Fate::kEmpty) {
+      from = next->base_offset + next->records;
+      ++next;
+    }
+  };
   while (next != expected.entries.end()) {
     const auto lease = spool_->Read(stream, from, size_t{64} << 10);
     Expect(lease.has_value(), Damage::kLost, lease ? std::string() : lease.error().message);
-    Expect(!lease->empty(), Damage::kLost,
-           expected.name + " has nothing at " + std::to_string(from));
+    if (lease->empty()) {
+      pass_to(expected.end);
+      Expect(next == expected.entries.end(), Damage::kLost,
+             expected.name + " has nothing at " + std::to_string(from));
+      break;
+    }
     for (const spool::EntryView& entry : lease->entries()) {
+      pass_to(entry.info.base_offset);
       Expect(next != expected.entries.end(), Damage::kTorn,
              expected.name + " has more entries than it should");
       ExpectEntry(*next++, entry);
@@ -353,13 +416,18 @@ void Driver::ExpectEntry(const Model::Entry& expected, const spool::EntryView& e
   const bool same = info.tag == expected.tag && info.base_offset == expected.base_offset &&
                     info.record_count == expected.records &&
                     info.max_timestamp_ms == expected.timestamp_ms;
-  if (same && entry.bytes == workload_.contents[operation][action]) return;
+  const std::string& original = workload_.contents[operation][action];
+  if (same && entry.bytes == original) return;
+  if (same && ledger_.revised && FateOf(operation) == spool::Revision::Fate::kReplace &&
+      entry.bytes == Revised(original))
+    return;
   Expect(false, Damage::kTorn,
          "entry of " + Of(operation) + ", action " + std::to_string(action) +
              (same ? ": its bytes are damaged" : ": another one is in its place"));
 }
 
 void Driver::ExpectFindsByTime(const Model::Stream& expected, spool::StreamId stream) const {
+  if (ledger_.revised) return;  // What is first is not known.
   for (const size_t operation : {size_t{0}, workload_.operations.size() / 4}) {
     const int64_t time = TimestampOf(operation) + 1;
     const auto first =

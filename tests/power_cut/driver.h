@@ -64,6 +64,7 @@ class Driver {
   void Do(const Step& step);
   void Hold(uint32_t stream_number);
   void Release();
+  void Revise();
   void Submit(size_t operation);
   void Answered(size_t operation, bool ok);
   void Applied(size_t operation);

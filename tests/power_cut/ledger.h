@@ -46,7 +46,7 @@ struct Ledger {
 
   // Of all that decides what a survey expects.
   [[nodiscard]] uint64_t Fingerprint() const {
-    uint64_t fingerprint = lives;
+    uint64_t fingerprint = lives + (revised ? uint64_t{1} << 32 : 0);
     const auto add = [&](uint64_t value) { fingerprint = base::Random(fingerprint ^ value)(); };
     for (const Standing standing : standings) add(static_cast<uint64_t>(standing));
     for (const int64_t offset : visible) add(static_cast<uint64_t>(offset));
@@ -61,6 +61,7 @@ struct Ledger {
   size_t lives = 0;  // Begun.
   uint64_t acked = 0;
   uint64_t refused = 0;
+  bool revised = false;   // A revision has begun, and may have been done.
   bool surveyed = false;  // The last life came to its end.
   Verdict& verdict;
 };

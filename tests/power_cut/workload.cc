@@ -187,12 +187,32 @@ void Recycle(Script& script, Workload& workload) {
   script.Check();
 }
 
+// Old segments written anew, and joined, while others are filled and retired.
+void Revisions(Script& script, Workload& workload) {
+  workload.commit_bytes_max = 64 * kKiB;
+  for (uint32_t round = 0; round < 6; ++round) {
+    for (uint32_t i = 0; i < 7; ++i) script.Append(i % 3, 100 + (i * 13 % 5) * 9 * kKiB, 1 + i % 4);
+    script.Do({{Kind::kPut, round, 500}});
+    script.Run();
+    if (round % 3 == 1) script.Trim(round % 3, 5);
+    script.Add(Step::Kind::kSeal);
+    if (round % 2 == 1) script.Add(Step::Kind::kRevise);
+    if (round == 2) script.Add(Step::Kind::kHold, 1);
+    if (round == 4) script.Add(Step::Kind::kRelease);
+    if (round == 3) script.Reopen();
+  }
+  script.Check();
+  script.Add(Step::Kind::kRevise);
+  script.Run();
+  script.Check();
+}
+
 using Writer = void (*)(Script&, Workload&);
 struct Named {
   std::string_view name;
   Writer write;
 };
-constexpr std::array<Named, 12> kScripts = {{{"single", Single},
+constexpr std::array<Named, 13> kScripts = {{{"single", Single},
                                              {"groups", Groups},
                                              {"pipeline", Pipeline},
                                              {"large", Large},
@@ -203,7 +223,8 @@ constexpr std::array<Named, 12> kScripts = {{{"single", Single},
                                              {"reopen", Reopen},
                                              {"streams", Streams},
                                              {"full", Full},
-                                             {"recycle", Recycle}}};
+                                             {"recycle", Recycle},
+                                             {"revisions", Revisions}}};
 
 Action RandomAction(base::Random& random, uint32_t streams) {
   const auto below = [&](uint64_t limit) { return static_cast<uint32_t>(random.Below(limit)); };
@@ -212,7 +233,7 @@ Action RandomAction(base::Random& random, uint32_t streams) {
     const uint32_t bytes = kind < 8    ? below(3000)
                            : kind < 11 ? below(60 * kKiB)
                                        : below(300 * kKiB);
-    return {Kind::kAppend, below(streams), bytes, 1 + below(5)};
+    return {Kind::kAppend, below(streams), 1 + bytes, 1 + below(5)};
   }
   if (kind < 15) return {Kind::kTrim, below(streams), below(20)};
   if (kind < 18) return {Kind::kPut, below(20), below(kind == 15 ? 15 * kKiB : 200)};
@@ -242,6 +263,8 @@ void RandomSteps(Script& script, Workload& workload) {
     if (next == 20) script.Reopen();
     if (next == 21) script.Add(Step::Kind::kHold, static_cast<uint32_t>(random.Below(streams)));
     if (next == 22) script.Add(Step::Kind::kRelease);
+    if (next == 23) script.Add(Step::Kind::kSeal);
+    if (next == 24) script.Add(Step::Kind::kRevise);
   }
   script.Run();
 }

@@ -38,7 +38,9 @@ struct Step {
     kReopen,  // Close and open.
     kHold,    // A lease on the oldest entry of stream `number`, until kRelease or the next kHold.
     kRelease,
-    kCheck,  // Everything that can be read against what was answered.
+    kSeal,    // The open segment.
+    kRevise,  // Sealed segments: see FateOf.
+    kCheck,   // Everything that can be read against what was answered.
   };
   Kind kind = Kind::kSubmit;
   uint32_t number = 0;
@@ -74,6 +76,16 @@ void Perform(const Workload& workload, size_t operation, spool::Transaction& tra
 inline constexpr std::string_view kLastKey = "last";
 inline constexpr std::string_view kCountKey = "count";
 std::string StreamName(uint32_t number);
+// What every revision makes of the entries of an operation.
+inline spool::Revision::Fate FateOf(size_t operation) {
+  return operation % 4 == 1   ? spool::Revision::Fate::kEmpty
+         : operation % 4 == 2 ? spool::Revision::Fate::kReplace
+                              : spool::Revision::Fate::kKeep;
+}
+// The bytes that replace others.
+inline std::string Revised(const std::string& bytes) {
+  return {bytes.rbegin(), bytes.rbegin() + static_cast<ptrdiff_t>((bytes.size() + 1) / 2)};
+}
 // Entry timestamps rise with the operations.
 inline int64_t TimestampOf(size_t operation) { return 1000 + 10 * static_cast<int64_t>(operation); }
 

@@ -79,7 +79,7 @@ TEST_P(ModelTest, RandomOperationsAgreeWithTheModel) {
 
   const auto append = [&](const std::string& name) {
     const auto records = static_cast<uint32_t>(1 + random.Below(5));
-    std::string bytes(random.Below(10) == 0 ? random.Below(120'000) : random.Below(2000),
+    std::string bytes(1 + (random.Below(10) == 0 ? random.Below(120'000) : random.Below(2000)),
                       static_cast<char>('a' + random.Below(26)));
     ModelStream& stream = model[name];
     const int64_t end = (stream.entries.empty() ? 0 : stream.entries.back().first) + records;

@@ -1,0 +1,328 @@
+// The part of SegmentStore that writes segments anew: without what is trimmed, where streams that
+// do not move hold back space that is needed, and as a revision says.
+//
+// A group is one segment or two that become one. That takes the name of the second by a rename, and
+// begins where the first one did. From then on nobody looks into the first, whether or not a crash
+// comes before it is removed: the last segment that begins early enough is the one that holds an
+// offset, and between the beginnings of the two no stream has an entry, so the first is retired.
+// Of three that would not hold.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include "base/log.h"
+#include "metrics/catalogue.h"
+#include "spool/segment_store.h"
+
+namespace holdfast::spool {
+namespace {
+
+// What looking costs (all tables of contents are read) is not spent again at once.
+constexpr base::Duration kReclaimInterval = std::chrono::seconds(30);
+// The disk space that is freed must be this many times what is written.
+constexpr uint64_t kFreedPerWritten = 3;
+constexpr size_t kJoinedAtOnce = 2;  // See the top.
+// A segment that takes so many times what it needs is written anew when others are.
+constexpr uint64_t kOversize = 2;
+// So that the disk is never asked for much at once, and live commits get their turn.
+constexpr uint64_t kFlushedAtOnce = uint64_t{4} << 20;
+
+base::Result<uint64_t> FileBytes(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0)
+    return base::Unexpected(base::ErrnoError(path + ": cannot ask for its size", errno));
+  return static_cast<uint64_t>(info.st_size);
+}
+
+void RemoveDraft(const std::string& draft) {
+  // If it stays it is found when the spool is opened next time.
+  (void)std::remove(draft.c_str());
+  (void)std::remove((draft + "-lock").c_str());
+}
+
+}  // namespace
+
+// While it lives the segment's file stays, also if it is retired.
+class SegmentStore::Hold {
+ public:
+  Hold(std::shared_ptr<SegmentStore> store, std::shared_ptr<Segment> segment)
+      : store_(std::move(store)), segment_(std::move(segment)) {}
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+  ~Hold() {
+    if (segment_->EndLease()) store_->OnLastLease();
+  }
+
+ private:
+  const std::shared_ptr<SegmentStore> store_;
+  const std::shared_ptr<Segment> segment_;
+};
+
+std::shared_ptr<const SegmentStore::Hold> SegmentStore::HoldOn(
+    const std::shared_ptr<Segment>& segment) {
+  if (!segment->TryLease()) return nullptr;
+  return std::make_shared<const Hold>(shared_from_this(), segment);
+}
+
+// Nobody else writes these segments anew meanwhile.
+class SegmentStore::Claim {
+ public:
+  explicit Claim(const Group& group) {
+    for (const Part& part : group) {
+      if (part.segment->claimed.exchange(true)) return;
+      claimed_.push_back(part.segment);
+    }
+    all_ = true;
+  }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() {
+    for (const auto& segment : claimed_) segment->claimed = false;
+  }
+  [[nodiscard]] bool all() const { return all_; }
+
+ private:
+  std::vector<std::shared_ptr<Segment>> claimed_;
+  bool all_ = false;
+};
+
+// Starts only rise, so nothing is kept later that was not planned for.
+EntryFilter SegmentStore::Untrimmed() const {
+  return [this](const EntryInfo& entry) {
+    return entry.end_offset() > catalog_.Range(entry.stream).start;
+  };
+}
+
+base::Result<SegmentStore::Part> SegmentStore::MakePart(const std::shared_ptr<Segment>& segment,
+                                                        std::shared_ptr<const Hold> hold,
+                                                        Revision* revision) {
+  HF_ASSIGN_OR_RETURN(const auto file, files_.Open(*segment));
+  HF_ASSIGN_OR_RETURN(SegmentPlan plan, SegmentPlan::Make(*file, CommitNumber(segment->end_commit),
+                                                          Untrimmed(), revision));
+  HF_ASSIGN_OR_RETURN(const SegmentCheckpoint checkpoint, SegmentCheckpoint::Read(*file));
+  const uint64_t needed = SegmentBuilder::BytesNeeded(plan, checkpoint);
+  return Part{segment, std::move(hold), file, plan, needed};
+}
+
+base::Result<void> SegmentStore::CheckSpaceFor(uint64_t bytes) const {
+  HF_ASSIGN_OR_RETURN(const uint64_t free, directory_.FreeBytes());
+  if ((bytes_max_ == 0 || disk_bytes_ + bytes <= bytes_max_) && free >= bytes) return {};
+  return base::Unexpected(base::Code::kFull, directory_.path() +
+                                                 ": no space to write a segment anew, " +
+                                                 std::to_string(bytes >> 20) + " MiB");
+}
+
+base::Result<uint64_t> SegmentStore::WriteDraft(const Group& group, const std::string& draft,
+                                                Revision* revision) {
+  HF_ASSIGN_OR_RETURN(SegmentCheckpoint checkpoint, SegmentCheckpoint::Read(*group.front().file));
+  checkpoint.header.origin = group.back().file->header()->origin;
+  SegmentPlan plan;
+  for (const Part& part : group) plan.Add(part.plan);
+  HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kSealed, 0,
+                                                          plan, checkpoint, keys()));
+  uint64_t unflushed = 0;
+  const CommitNumber last(group.back().segment->end_commit - 1);
+  RevisedFrames frames(Untrimmed(), revision, last,
+                       [&](const FrameDraft& frame) -> base::Result<void> {
+                         HF_RETURN_IF_ERROR(builder.Add(frame));
+                         unflushed += frame.FrameBytes();
+                         if (unflushed < kFlushedAtOnce) return {};
+                         unflushed = 0;
+                         return builder.Flush();
+                       });
+  for (const Part& part : group)
+    HF_RETURN_IF_ERROR(frames.Add(*part.file, CommitNumber(part.segment->end_commit)));
+  HF_RETURN_IF_ERROR(frames.Finish());
+  HF_RETURN_IF_ERROR(builder.Finish());
+  return frames.entry_bytes();
+}
+
+base::Result<uint64_t> SegmentStore::Install(const Group& group, const std::string& draft,
+                                             uint64_t entry_bytes) {
+  const std::shared_ptr<Segment>& old = group.back().segment;
+  HF_ASSIGN_OR_RETURN(const uint64_t bytes, FileBytes(draft));
+  auto written = std::make_shared<Segment>(old->number, old->path, bytes,
+                                           group.front().file->header()->first_commit);
+  written->end_commit = old->end_commit.load();
+  written->entry_bytes = entry_bytes;
+  if (group.size() == 1) {
+    written->sweep_stream = old->sweep_stream;
+    written->sweep_until = old->sweep_until;
+  }
+  written->reclaim_after = old->reclaim_after;
+  const std::shared_ptr<const Catalog::Segments> now = catalog_.segments();
+  for (const Part& part : group)
+    if (std::find(now->begin(), now->end(), part.segment) == now->end())
+      return base::Unexpected(base::Code::kUnavailable, part.segment->path + ": retired just now");
+  HF_RETURN_IF_ERROR(directory_.AdoptSegment(draft, old->number));
+  HF_CHECK(catalog_.Replace(*old, written));
+  // Whoever reads in the old file goes on doing so; it is gone when they are.
+  old->Retire();
+  files_.Forget(*old);
+  uint64_t freed = old->bytes;
+  for (size_t i = 0; i + 1 < group.size(); ++i) freed += group[i].segment->bytes;
+  disk_bytes_ += bytes;
+  disk_bytes_ -= old->bytes;
+  if (group.size() > 1) {
+    group.front().segment->sweep_until = 0;  // Nobody needs it any more.
+    Sweep();
+  }
+  freed -= std::min(freed, bytes);
+  metrics_.reclaimed_bytes.Add(freed);
+  return freed;
+}
+
+// Only if there is no space for one more segment.
+void SegmentStore::Reclaim() {
+  if (CheckSpace(Purpose::kEntries, 0)) return;
+  const base::TimePoint now = background_.Now();
+  const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
+  bool freed = false;
+  for (size_t i = 0; i + 1 < segments->size(); ++i) {
+    const std::shared_ptr<Segment>& segment = (*segments)[i];
+    if (segment->PinnedIndex() || now < segment->reclaim_after) continue;
+    segment->reclaim_after = now + kReclaimInterval;
+    const base::Result<bool> rewritten = ReclaimOne(segment);
+    if (!rewritten) {
+      base::Log(base::LogLevel::kError, "spool", "cannot free space in a segment: {}",
+                rewritten.error().message);
+      metrics_.errors.With("reclaim").Add();
+    } else if (*rewritten) {
+      freed = true;
+    }
+  }
+  if (freed && on_space_freed_) on_space_freed_();
+}
+
+// Writes it anew without what is trimmed. Says whether that was worth it, and possible.
+base::Result<bool> SegmentStore::ReclaimOne(const std::shared_ptr<Segment>& segment) {
+  Group group(1);
+  auto hold = HoldOn(segment);
+  if (!hold) return false;
+  HF_ASSIGN_OR_RETURN(group.front(), MakePart(segment, std::move(hold), nullptr));
+  const Part& part = group.front();
+  if (part.plan.kept_entries == 0 || part.needed * (kFreedPerWritten + 1) > segment->bytes ||
+      !CheckSpaceFor(part.needed))
+    return false;
+  const Claim claim(group);
+  if (!claim.all()) return false;
+  const std::string draft = segment->path + ".new";
+  base::Result<uint64_t> done = WriteDraft(group, draft, nullptr);
+  if (done) done = Install(group, draft, *done);
+  if (done) return true;
+  RemoveDraft(draft);
+  return base::Unexpected(std::move(done).error());
+}
+
+// Whether streams of the revision have entries in the segment, as far as `next` tells.
+base::Result<bool> SegmentStore::MayChange(const Revision& revision, Segment& segment,
+                                           Segment& next) {
+  HF_ASSIGN_OR_RETURN(const auto file, OpenWithEnds(segment));
+  HF_ASSIGN_OR_RETURN(const auto next_file, OpenWithEnds(next));
+  HF_ASSIGN_OR_RETURN(const auto begin, file->BeginRead());
+  HF_ASSIGN_OR_RETURN(const auto end, next_file->BeginRead());
+  for (const StreamId stream : revision.Streams()) {
+    HF_ASSIGN_OR_RETURN(const StreamEnd before, file->EndAtBeginning(begin, stream));
+    HF_ASSIGN_OR_RETURN(const StreamEnd after, next_file->EndAtBeginning(end, stream));
+    if (before.end != after.end && catalog_.Range(stream).start < after.end) return true;
+  }
+  return false;
+}
+
+// The group, if it is worth the work, without large segments that could as well stay as they are.
+void SegmentStore::AddGroup(Group group, std::vector<Group>* groups) const {
+  uint64_t all = 0;
+  for (const Part& part : group) all += part.needed;
+  const auto idle = [&](const Part& part) {
+    return part.plan.revised_entries == 0 && part.segment->bytes < kOversize * part.needed;
+  };
+  std::erase_if(group, [&](const Part& part) { return idle(part) && part.needed * 2 >= all; });
+  if (!group.empty()) groups->push_back(std::move(group));
+}
+
+// What a revision changes, and segments that became small beside each other.
+base::Result<std::vector<SegmentStore::Group>> SegmentStore::Survey(Revision& revision) {
+  const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
+  std::vector<Group> groups;
+  Group group;
+  uint64_t needed = 0;
+  const auto end_group = [&] {
+    AddGroup(std::exchange(group, {}), &groups);
+    needed = 0;
+  };
+  for (size_t i = 0; i + 1 < segments->size(); ++i) {
+    const std::shared_ptr<Segment>& segment = (*segments)[i];
+    if (segment->PinnedIndex()) {
+      const base::MutexLock lock(work_mutex_);
+      if (closed_) return base::Unexpected(base::Code::kClosed, "the spool is closed");
+      Seal(*segment);
+    }
+    auto hold = HoldOn(segment);
+    const auto next_hold = HoldOn((*segments)[i + 1]);
+    bool look = hold && (!next_hold || segment->bytes * 2 <= segment_bytes_);
+    if (hold && !look) {
+      HF_ASSIGN_OR_RETURN(look, MayChange(revision, *segment, *(*segments)[i + 1]));
+    }
+    if (!look) {
+      end_group();
+      continue;
+    }
+    HF_ASSIGN_OR_RETURN(Part part, MakePart(segment, std::move(hold), &revision));
+    const bool follows = group.empty() || CommitNumber(group.back().segment->end_commit) ==
+                                              part.file->header()->first_commit;
+    if (!follows || needed + part.needed > segment_bytes_) end_group();
+    needed += part.needed;
+    group.push_back(std::move(part));
+    if (group.size() == kJoinedAtOnce) end_group();
+  }
+  end_group();
+  return groups;
+}
+
+base::Result<RevisionReport> SegmentStore::Revise(Revision& revision) {
+  HF_ASSIGN_OR_RETURN(std::vector<Group> groups, Survey(revision));
+  uint64_t freed = 0;
+  uint64_t written = 0;
+  for (const Group& group : groups) {
+    SegmentPlan plan;
+    for (const Part& part : group) plan.Add(part.plan);
+    if (plan.revised_entries == 0) continue;  // Joining pays in the long run.
+    freed += plan.freed_entry_bytes;
+    for (const Part& part : group) written += part.needed;
+  }
+  RevisionReport report;
+  if (!revision.Worth(freed, written)) return report;
+  for (Group& surveyed : groups) {
+    const Group group = std::move(surveyed);  // Let go when it is done.
+    uint64_t needed = 0;
+    for (const Part& part : group) needed += part.needed;
+    HF_RETURN_IF_ERROR(CheckSpaceFor(needed));
+    const Claim claim(group);
+    if (!claim.all())
+      return base::Unexpected(base::Code::kUnavailable,
+                              group.back().segment->path + ": somebody writes it anew just now");
+    const std::string draft = group.back().segment->path + ".new";
+    base::Result<uint64_t> done = WriteDraft(group, draft, &revision);
+    if (done) {
+      const base::MutexLock lock(work_mutex_);
+      done = closed_ ? base::Unexpected(base::Code::kClosed, "the spool is closed")
+                     : Install(group, draft, *done);
+      if (done && on_space_freed_) on_space_freed_();
+    }
+    if (!done) {
+      RemoveDraft(draft);
+      return base::Unexpected(std::move(done).error());
+    }
+    ++report.written_segments;
+    report.freed_bytes += *done;
+    if (!revision.Pace(0))
+      return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
+  }
+  report.done = true;
+  return report;
+}
+
+}  // namespace holdfast::spool
