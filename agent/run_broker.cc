@@ -57,6 +57,9 @@ base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::R
                                      config.authorizer().super_users().end()},
                      .allow_everyone_if_no_acl_found =
                          config.authorizer().allow_everyone_if_no_acl_found()},
+      .compaction = {.interval = milliseconds(config.compaction().check_interval_ms()),
+                     .memory_bytes_max = config.compaction().memory_bytes_max(),
+                     .bytes_per_second_max = config.compaction().bytes_per_second_max()},
       .metrics = &registry,
   };
   for (const std::string& user : options.authorizer.super_users) {
@@ -99,12 +102,14 @@ class BrokerRole final : public Role {
     HF_ASSIGN_OR_RETURN(auto options, OptionsOf(config, registry_));
     HF_ASSIGN_OR_RETURN(auto server_options, ServerOptionsOf(config));
     HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
+    HF_ASSIGN_OR_RETURN(cleaner_,
+                        net::LoopThread::Start({.name = "cleaner", .metrics = &net_metrics_}));
     const std::vector<net::EventLoop*> workers = loops_.workers();
-    HF_ASSIGN_OR_RETURN(
-        broker_,
-        broker::Broker::Start(std::move(options), {.writer = loops_.writer(),
-                                                   .background = loops_.background(),
-                                                   .workers = {workers.begin(), workers.end()}}));
+    HF_ASSIGN_OR_RETURN(broker_, broker::Broker::Start(std::move(options),
+                                                       {.writer = loops_.writer(),
+                                                        .background = loops_.background(),
+                                                        .workers = {workers.begin(), workers.end()},
+                                                        .cleaner = &cleaner_->loop()}));
     HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), broker_->AdminRoutes()));
     HF_ASSIGN_OR_RETURN(server_, broker::Listen(*broker_, std::move(server_options),
                                                 {.acceptor = *workers.front(), .workers = workers},
@@ -138,6 +143,7 @@ class BrokerRole final : public Role {
   metrics::NetMetrics net_metrics_;
   net::MemoryBudget budget_;
   Loops loops_;
+  std::unique_ptr<net::LoopThread> cleaner_;
   std::unique_ptr<broker::Broker> broker_;
   std::unique_ptr<net::AdminServer> admin_;
   std::unique_ptr<net::FramedServer> server_;

@@ -1,6 +1,7 @@
 #include "broker/broker.h"
 
 #include "base/log.h"
+#include "broker/cleaner.h"
 #include "broker/context.h"
 #include "broker/coordinator.h"
 #include "broker/producer_ids.h"
@@ -52,6 +53,7 @@ struct Broker::Parts {
   std::unique_ptr<TransactionCoordinator> transactions;
   std::unique_ptr<ProducerIds> producer_ids;
   std::unique_ptr<Retention> retention;
+  std::unique_ptr<Cleaner> cleaner;
   bool stopped = false;
 
   Log::Callbacks MakeCallbacks() {
@@ -122,6 +124,10 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
     parts->transactions->Start();
     parts->retention->Start();
   });
+  if (base::Executor* const executor = parts->executors.cleaner) {
+    parts->cleaner = std::make_unique<Cleaner>(context, *executor);
+    parts->cleaner->Start();
+  }
   const auto topics = context.catalog.Get();
   base::Log(base::LogLevel::kInfo, "broker", "cluster {}, node {}: {} topics, {} partitions",
             context.cluster_id, context.options.node_id, topics->size(), topics->partitions());
@@ -132,6 +138,10 @@ Broker::~Broker() { Stop(); }
 
 void Broker::Stop() {
   if (std::exchange(parts_->stopped, true)) return;
+  if (parts_->cleaner) {
+    parts_->cleaner->Stop();
+    RunAndWait(*parts_->executors.cleaner, [] {});
+  }
   // In this order, since workers hand requests to the coordinator, and both submit operations.
   for (auto& worker : parts_->workers) {
     RunAndWait(worker->loop(), [&worker] { worker->StopServing(); });

@@ -13,7 +13,8 @@
 // Ownership: the executors and the metrics registry outlive the broker.
 // Threads: one Worker per loop serves the connections of that loop; the first worker's loop also
 //   runs the coordinators and the retention timer. `writer` and `background` belong to the spool,
-//   and the broker's tables of producers and transactions live on `writer`. All loops must be
+//   and the broker's tables of producers and transactions live on `writer`; `cleaner` may be kept
+//   busy for minutes and serves nothing else. All loops must be
 //   running before Start, which blocks its caller (none of the loops) until the state is read.
 // Shutdown: Stop, or the destructor. Waiting requests (long polls, joins) are answered first; the
 //   loops must still be running.
@@ -53,6 +54,13 @@ struct GroupOptions {
   ConsumerGroupOptions consumer;  // Of the newer protocol.
 };
 
+// As Kafka's log.cleaner.* of a broker.
+struct CompactionOptions {
+  base::Duration interval = std::chrono::seconds(15);
+  size_t memory_bytes_max = size_t{128} << 20;  // For the newest offsets of keys, per round.
+  uint64_t bytes_per_second_max = 0;            // Read and written; 0: no limit.
+};
+
 struct Options {
   spool::Options spool;  // Its metrics field is set by Start.
   int32_t node_id = 0;
@@ -72,6 +80,7 @@ struct Options {
   base::Duration retention_check_interval = std::chrono::minutes(5);
   GroupOptions groups;
   AuthorizerOptions authorizer;
+  CompactionOptions compaction;
 
   metrics::Registry* metrics = nullptr;  // Optional.
 };
@@ -80,6 +89,7 @@ struct Executors {
   base::Executor& writer;
   base::Executor& background;
   std::vector<base::Executor*> workers;  // At least one, at most 64.
+  base::Executor* cleaner = nullptr;     // Compacts topics; null: nobody does.
 };
 
 class Broker {

@@ -39,6 +39,8 @@ struct Partition {
   // Those with isolation level read_committed read below it. Never above the high watermark.
   std::atomic<int64_t> last_stable_offset{0};
   std::atomic<int64_t> log_start{0};
+  // What is below was compacted.
+  std::atomic<int64_t> cleaned_to{0};
   // Bit i: worker i has fetches that wait for this partition, and wants to be told of new entries.
   std::atomic<uint64_t> waiting_workers{0};
 

@@ -94,6 +94,8 @@ std::optional<int64_t> ParseConfigNumber(std::string_view text) {
   return ParseNumber<int64_t>(text);
 }
 
+std::optional<double> ParseConfigDouble(std::string_view text) { return ParseNumber<double>(text); }
+
 bool ListHas(std::string_view list, std::string_view item) {
   while (!list.empty()) {
     const size_t comma = std::min(list.find(','), list.size());

@@ -28,6 +28,7 @@ base::Result<ConfigValues> AlteredValues(ConfigValues values, std::span<const Co
                                          std::span<const ConfigDefinition> definitions);
 
 std::optional<int64_t> ParseConfigNumber(std::string_view text);
+std::optional<double> ParseConfigDouble(std::string_view text);
 // Whether `item` stands in `list`, whose items are separated by commas.
 bool ListHas(std::string_view list, std::string_view item);
 // What a client sent, as far as it belongs into a message.

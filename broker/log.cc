@@ -165,6 +165,10 @@ Result<> Log::Load(const spool::StateView& state) {
     HF_RETURN_IF_ERROR(LoadAborted(state));
     HF_RETURN_IF_ERROR(LoadAcls(state));
     HF_RETURN_IF_ERROR(LoadGroupConfigs(state));
+    for (Partition& partition : partitions_) {
+      const auto cleaned = state.Get(CleanedKey(partition.id));
+      if (cleaned) partition.cleaned_to = std::max<int64_t>(ParseCleaned(*cleaned), 0);
+    }
     if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
   }
   HF_RETURN_IF_ERROR(transactions_.Load(state));

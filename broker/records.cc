@@ -323,6 +323,22 @@ std::string CommittedOffsetKey(const OffsetKey& key) {
   return out;
 }
 
+std::string CleanedKey(const TopicPartition& partition) {
+  std::string key(kCleanedPrefix);
+  AppendPartition(partition, &key);
+  return key;
+}
+
+std::string EncodeCleaned(int64_t offset) {
+  std::string value;
+  AppendBig(offset, &value);
+  return value;
+}
+
+int64_t ParseCleaned(std::string_view bytes) {
+  return bytes.size() == sizeof(int64_t) ? base::LoadBig<int64_t>(bytes.data()) : -1;
+}
+
 std::string AbortedKey(const TopicPartition& partition) {
   std::string key(kAbortedPrefix);
   AppendPartition(partition, &key);

@@ -11,6 +11,7 @@
 //   S <group id>                               GroupConfigRecord
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
 //   a <topic id> <partition, int32>            TransactionIndex as of the segment's beginning
+//   d <topic id> <partition, int32>            int64: entries below that offset were compacted
 //   x <transactional id>                       TransactionRecord
 //   r <type, pattern, operation, permission: int8 each> <length, int16> <name>
 //     <length, int16> <principal> <host>       AclRecord: the key says it all
@@ -21,8 +22,8 @@
 //                                              OffsetRecord, in force when it is committed
 //
 // Integers are big-endian. A value begins with its version, int16; then follow its fields in the
-// flexible encoding of Kafka's messages, so that a later version may add some. The cluster's name
-// and ids stand alone, without a version.
+// flexible encoding of Kafka's messages, so that a later version may add some. The cluster's name,
+// ids and offsets under d stand alone, without a version.
 //
 // Threads: values only.
 #pragma once
@@ -53,6 +54,7 @@ inline constexpr std::string_view kConsumerMemberPrefix = "M";
 inline constexpr std::string_view kGroupConfigPrefix = "S";
 inline constexpr std::string_view kOffsetPrefix = "o";
 inline constexpr std::string_view kAbortedPrefix = "a";
+inline constexpr std::string_view kCleanedPrefix = "d";
 inline constexpr std::string_view kTransactionPrefix = "x";
 inline constexpr std::string_view kAclPrefix = "r";
 inline constexpr std::string_view kTransactionPartitionPrefix = "y";
@@ -77,6 +79,7 @@ std::string ConsumerGroupKey(std::string_view group);
 std::string ConsumerMemberKey(std::string_view group, uint64_t number);
 std::string CommittedOffsetKey(const OffsetKey& key);
 std::string AbortedKey(const TopicPartition& partition);
+std::string CleanedKey(const TopicPartition& partition);
 std::string TransactionKey(std::string_view transactional_id);
 std::string AclKey(const Acl& acl);
 std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition);
@@ -191,6 +194,9 @@ struct AclRecord {
 };
 
 // Parsed records borrow from the bytes. kCorrupt: damaged. kInvalid: a newer version wrote them.
+std::string EncodeCleaned(int64_t offset);
+// -1 if it is none.
+int64_t ParseCleaned(std::string_view bytes);
 std::string Encode(const TopicRecord& record);
 std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);

@@ -136,6 +136,7 @@ class Deletion final : public TopicChange {
       for (Partition* partition : topic->partitions) {
         transaction.Erase(ProducersKey(partition->id));
         transaction.Erase(AbortedKey(partition->id));
+        transaction.Erase(CleanedKey(partition->id));
         transaction.Trim(partition->stream, transaction.EndOffset(partition->stream));
         log_.ForgetPartition(*partition);
       }

@@ -117,6 +117,18 @@ void TopicConfig::Apply(std::string_view name, std::string_view value) {
     retention_ms_ = NumberOr(value, retention_ms_);
   } else if (name == "retention.bytes") {
     retention_bytes_ = NumberOr(value, retention_bytes_);
+  } else if (name == "min.compaction.lag.ms") {
+    min_compaction_lag_ms_ = NumberOr(value, min_compaction_lag_ms_);
+  } else if (name == "max.compaction.lag.ms") {
+    max_compaction_lag_ms_ = NumberOr(value, max_compaction_lag_ms_);
+  } else if (name == "min.cleanable.dirty.ratio") {
+    min_cleanable_dirty_ratio_ = ParseConfigDouble(value).value_or(min_cleanable_dirty_ratio_);
+  } else if (name == "delete.retention.ms") {
+    delete_retention_ms_ = NumberOr(value, delete_retention_ms_);
+  } else if (name == "segment.ms") {
+    segment_ms_ = NumberOr(value, segment_ms_);
+  } else if (name == "segment.bytes") {
+    segment_bytes_ = NumberOr(value, segment_bytes_);
   } else if (name == "compression.type") {
     codec_ = ParseCodec(value);
   } else if (name == "compression.gzip.level") {
@@ -136,14 +148,8 @@ std::optional<int> TopicConfig::compression_level() const {
 }
 
 Result<> TopicConfig::Check() const {
-  const auto number = [this](std::string_view name) {
-    const auto set = overrides_.find(name);
-    return NumberOr(
-        set == overrides_.end() ? FindDefinition(kDefinitions, name)->default_value : set->second,
-        0);
-  };
-  const int64_t lag_min = number("min.compaction.lag.ms");
-  const int64_t lag_max = number("max.compaction.lag.ms");
+  const int64_t lag_min = min_compaction_lag_ms_;
+  const int64_t lag_max = max_compaction_lag_ms_;
   if (lag_min <= lag_max) return {};
   return Unexpected(Code::kInvalid, "conflict topic config setting min.compaction.lag.ms (" +
                                         std::to_string(lag_min) + ") > max.compaction.lag.ms (" +

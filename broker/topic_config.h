@@ -78,6 +78,13 @@ class TopicConfig {
   // For kafka::Compress.
   [[nodiscard]] std::optional<int> compression_level() const;
   [[nodiscard]] bool compacted() const { return compacted_; }
+  [[nodiscard]] int64_t min_compaction_lag_ms() const { return min_compaction_lag_ms_; }
+  [[nodiscard]] int64_t max_compaction_lag_ms() const { return max_compaction_lag_ms_; }
+  [[nodiscard]] double min_cleanable_dirty_ratio() const { return min_cleanable_dirty_ratio_; }
+  [[nodiscard]] int64_t delete_retention_ms() const { return delete_retention_ms_; }
+  // What is older, or more, leaves the active segment.
+  [[nodiscard]] int64_t segment_ms() const { return segment_ms_; }
+  [[nodiscard]] int64_t segment_bytes() const { return segment_bytes_; }
   // Whether old entries are deleted at all, and then beyond which age and size; -1: none.
   [[nodiscard]] bool deletes() const { return deletes_; }
   [[nodiscard]] int64_t retention_ms() const { return retention_ms_; }
@@ -96,6 +103,12 @@ class TopicConfig {
   int lz4_level_ = 9;
   int zstd_level_ = 3;
   bool compacted_ = false;
+  int64_t min_compaction_lag_ms_ = 0;
+  int64_t max_compaction_lag_ms_ = std::numeric_limits<int64_t>::max();
+  double min_cleanable_dirty_ratio_ = 0.5;
+  int64_t delete_retention_ms_ = 86400000;
+  int64_t segment_ms_ = 604800000;
+  int64_t segment_bytes_ = 1073741824;
   bool deletes_ = true;
   int64_t retention_ms_ = 604800000;
   int64_t retention_bytes_ = -1;

@@ -33,6 +33,7 @@ constexpr int8_t kMagic = 2;
 constexpr uint16_t kCodecBits = 0x07;
 constexpr uint16_t kLogAppendTimeBit = 0x08;
 constexpr uint16_t kTransactionalBit = 0x10;
+constexpr uint16_t kDeleteHorizonBit = 0x40;
 // Length, attributes, three deltas or lengths of one byte each, and the count of headers.
 constexpr size_t kSmallestRecord = 7;
 
@@ -161,6 +162,15 @@ void Patch(std::span<char> batch, size_t at, std::string_view after) {
                                          {field, after.size()}, after, size - at - after.size());
   std::memcpy(field, after.data(), after.size());
   StoreBig(batch.data() + kCrcAt, crc);
+}
+
+// Header and payload, with the length and the CRC that belong to them.
+std::string Seal(std::string header, const std::string& payload) {
+  std::string& batch = header.append(payload);
+  HF_CHECK(batch.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()));
+  StoreBig(batch.data() + kBatchLengthAt, static_cast<int32_t>(batch.size() - kBatchPrefixSize));
+  StoreBig(batch.data() + kCrcAt, base::Crc32c(std::string_view(batch).substr(kAttributesAt)));
+  return std::move(batch);
 }
 
 }  // namespace
@@ -322,17 +332,25 @@ void SetTransactional(std::span<char> batch, bool transactional) {
   Patch(batch, kAttributesAt, {field, sizeof(field)});
 }
 
+std::string WithRecords(const RecordBatchView& batch, const NewRecords& records) {
+  std::string header(batch.bytes().substr(0, kBatchHeaderSize));
+  StoreBig(header.data() + kRecordCountAt, records.count);
+  StoreBig(header.data() + kMaxTimestampAt, records.max_timestamp);
+  if (records.delete_horizon) {
+    const auto attributes = LoadBig<uint16_t>(header.data() + kAttributesAt);
+    StoreBig(header.data() + kAttributesAt, static_cast<uint16_t>(attributes | kDeleteHorizonBit));
+    StoreBig(header.data() + kBaseTimestampAt, *records.delete_horizon);
+  }
+  return Seal(std::move(header), Compress(batch.header().codec(), records.uncompressed));
+}
+
 std::string Recompress(const RecordBatchView& batch, std::string_view uncompressed, Codec codec,
                        std::optional<int> level) {
-  std::string out(batch.bytes().substr(0, kBatchHeaderSize));
-  out += Compress(codec, uncompressed, level);
-  HF_CHECK(out.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()));
-  StoreBig(out.data() + kBatchLengthAt, static_cast<int32_t>(out.size() - kBatchPrefixSize));
-  const auto attributes = LoadBig<uint16_t>(out.data() + kAttributesAt);
-  StoreBig(out.data() + kAttributesAt,
+  std::string header(batch.bytes().substr(0, kBatchHeaderSize));
+  const auto attributes = LoadBig<uint16_t>(header.data() + kAttributesAt);
+  StoreBig(header.data() + kAttributesAt,
            static_cast<uint16_t>((attributes & ~kCodecBits) | static_cast<uint16_t>(codec)));
-  StoreBig(out.data() + kCrcAt, base::Crc32c(std::string_view(out).substr(kAttributesAt)));
-  return out;
+  return Seal(std::move(header), Compress(codec, uncompressed, level));
 }
 
 std::array<char, kBatchHeaderSize> RebuildHeader(const RecordBatchView& batch,

@@ -201,6 +201,16 @@ void SetTransactional(std::span<char> batch, bool transactional);
 [[nodiscard]] std::string Recompress(const RecordBatchView& batch, std::string_view uncompressed,
                                      Codec codec, std::optional<int> level = std::nullopt);
 
+// `batch` with other records for the same offsets; its other fields stay.
+struct NewRecords {
+  std::string_view uncompressed = {};
+  int32_t count = 0;
+  int64_t max_timestamp = kNoTimestamp;
+  // In place of the base timestamp, which the records' deltas then count from.
+  std::optional<int64_t> delete_horizon = {};
+};
+[[nodiscard]] std::string WithRecords(const RecordBatchView& batch, const NewRecords& records);
+
 // The header under which `batch`'s untouched payload is produced by somebody else: with base offset
 // 0, no leader epoch, `producer`, and the CRC that belongs to it.
 [[nodiscard]] std::array<char, kBatchHeaderSize> RebuildHeader(const RecordBatchView& batch,

@@ -32,7 +32,30 @@ int64_t WrappingSubtract(int64_t a, int64_t b) {
   return static_cast<int64_t>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
 }
 
+void AppendBody(int64_t timestamp_delta, int64_t offset_delta, std::optional<std::string_view> key,
+                std::optional<std::string_view> value, std::span<const RecordHeader> headers,
+                std::string* out) {
+  std::string body(1, '\0');  // Attributes.
+  AppendVarint(timestamp_delta, &body);
+  AppendVarint(offset_delta, &body);
+  AppendNullableBytes(key, &body);
+  AppendNullableBytes(value, &body);
+  AppendVarint(static_cast<int64_t>(headers.size()), &body);
+  for (const RecordHeader& header : headers) {
+    AppendNullableBytes(header.key, &body);
+    AppendNullableBytes(header.value, &body);
+  }
+  AppendVarint(static_cast<int64_t>(body.size()), out);
+  *out += body;
+}
+
 }  // namespace
+
+void AppendRecord(const Record& record, const BatchBase& base, std::string* out) {
+  AppendBody(WrappingSubtract(record.timestamp, base.base_timestamp),
+             WrappingSubtract(record.offset, base.base_offset), record.key, record.value,
+             record.headers, out);
+}
 
 void RecordBatchBuilder::Add(const NewRecord& record) {
   if (count_ == 0) {
@@ -40,18 +63,8 @@ void RecordBatchBuilder::Add(const NewRecord& record) {
     max_timestamp_ = record.timestamp;
   }
   max_timestamp_ = std::max(max_timestamp_, record.timestamp);
-  std::string body(1, '\0');  // Attributes.
-  AppendVarint(WrappingSubtract(record.timestamp, base_timestamp_), &body);
-  AppendVarint(count_, &body);
-  AppendNullableBytes(record.key, &body);
-  AppendNullableBytes(record.value, &body);
-  AppendVarint(static_cast<int64_t>(record.headers.size()), &body);
-  for (const RecordHeader& header : record.headers) {
-    AppendNullableBytes(header.key, &body);
-    AppendNullableBytes(header.value, &body);
-  }
-  AppendVarint(static_cast<int64_t>(body.size()), &records_);
-  records_ += body;
+  AppendBody(WrappingSubtract(record.timestamp, base_timestamp_), count_, record.key, record.value,
+             record.headers, &records_);
   ++count_;
 }
 
@@ -84,6 +97,20 @@ std::string RecordBatchBuilder::Build() && {
   AppendBig(kMagic, &batch);
   AppendBig(base::Crc32c(covered), &batch);
   return batch + covered;
+}
+
+std::optional<TransactionEnd> ReadTransactionEnd(const RecordBatchView& batch) {
+  const auto records = UncompressedRecords::Of(batch);
+  if (!records || !batch.header().control()) return std::nullopt;
+  RecordReader reader(batch.header(), records->bytes());
+  Record record;
+  if (!reader.Next(&record) || !record.key || record.key->size() < 2 * sizeof(int16_t)) {
+    return std::nullopt;
+  }
+  const auto end = base::LoadBig<int16_t>(record.key->data() + sizeof(int16_t));
+  if (end == static_cast<int16_t>(TransactionEnd::kCommit)) return TransactionEnd::kCommit;
+  if (end == static_cast<int16_t>(TransactionEnd::kAbort)) return TransactionEnd::kAbort;
+  return std::nullopt;
 }
 
 std::string BuildTransactionMarker(TransactionEnd end, int64_t producer_id, int16_t producer_epoch,

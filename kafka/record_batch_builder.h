@@ -1,5 +1,6 @@
 // Makes record batches: for tests, dead letters, outbox events and transaction markers. What
-// clients produced is never rebuilt; it travels byte for byte.
+// clients produced is never rebuilt; it travels byte for byte (but see Recompress, and
+// record_filter.h).
 //
 //   RecordBatchBuilder builder({.codec = Codec::kZstd});
 //   builder.Add({.timestamp = now, .key = "k", .value = "v"});
@@ -56,8 +57,17 @@ class RecordBatchBuilder {
   int64_t max_timestamp_ = kNoTimestamp;
 };
 
+// One record as it stands in a batch that begins there.
+struct BatchBase {
+  int64_t base_offset = 0;
+  int64_t base_timestamp = 0;
+};
+void AppendRecord(const Record& record, const BatchBase& base, std::string* out);
+
 enum class TransactionEnd : int16_t { kAbort = 0, kCommit = 1 };
 
+// Of such a batch; nothing if it is none.
+[[nodiscard]] std::optional<TransactionEnd> ReadTransactionEnd(const RecordBatchView& batch);
 // The control batch that ends a producer's transaction in one partition. Its base sequence is -1.
 [[nodiscard]] std::string BuildTransactionMarker(TransactionEnd end, int64_t producer_id,
                                                  int16_t producer_epoch, int32_t coordinator_epoch,

@@ -105,9 +105,9 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
           {.name = "holdfast_spool_recycled_segments_total", .help = "Segments used again."})),
       retired_segments(registry.AddCounter({.name = "holdfast_spool_retired_segments_total",
                                             .help = "Segments that nobody needed any more."})),
-      reclaimed_bytes(registry.AddCounter(
-          {.name = "holdfast_spool_reclaimed_bytes_total",
-           .help = "Disk space freed by writing segments anew without what is trimmed."})) {}
+      reclaimed_bytes(registry.AddCounter({.name = "holdfast_spool_reclaimed_bytes_total",
+                                           .help = "Disk space freed by writing segments anew "
+                                                   "without what is trimmed or compacted."})) {}
 
 BrokerMetrics::BrokerMetrics(Registry& registry)
     : requests(registry.AddCounterFamily(
@@ -158,7 +158,12 @@ BrokerMetrics::BrokerMetrics(Registry& registry)
                                              .help = "Offsets that consumers committed."})),
       transactions(registry.AddCounterFamily({.name = "holdfast_broker_transactions_total",
                                               .help = "Transactions that have ended, by outcome.",
-                                              .label = "outcome"})) {}
+                                              .label = "outcome"})),
+      compactions(registry.AddCounterFamily(
+          {.name = "holdfast_broker_compactions_total",
+           .help = "Rounds of compaction with something to do, by outcome: done, failed, or "
+                   "postponed because much would be written for little.",
+           .label = "outcome"})) {}
 
 AgentMetrics::AgentMetrics(Registry& registry)
     : requests(registry.AddCounterFamily({.name = "holdfast_agent_requests_total",

@@ -75,6 +75,7 @@ struct BrokerMetrics {
   Counter& rebalances;
   Counter& committed_offsets;
   Family<Counter>& transactions;  // That have ended, by outcome.
+  Family<Counter>& compactions;   // Rounds, by outcome.
 };
 
 struct AgentMetrics {

@@ -63,7 +63,8 @@ class Pending {
 
 class BrokerFixture {
  public:
-  explicit BrokerFixture(Options options = {}, size_t workers = 1) : options_(std::move(options)) {
+  explicit BrokerFixture(Options options = {}, size_t workers = 1, bool compacts = false)
+      : options_(std::move(options)), compacts_(compacts) {
     options_.spool.segment_bytes = uint64_t{4} << 20;
     options_.spool.free_bytes_min = 0;
     for (size_t i = 0; i < workers; ++i) {
@@ -216,16 +217,19 @@ class BrokerFixture {
     options.spool.directory = directory_->path() + "/data";
     std::vector<base::Executor*> workers;
     for (const auto& loop : loops_) workers.push_back(loop.get());
-    auto started = Broker::Start(std::move(options), {writer_, background_, workers});
+    auto started = Broker::Start(std::move(options),
+                                 {writer_, background_, workers, compacts_ ? &cleaner_ : nullptr});
     HF_CHECK(started.has_value());
     broker_ = *std::move(started);
     clock_.RunUntilIdle();
   }
 
   Options options_;
+  bool compacts_;
   test::ManualClock clock_;
   test::ManualExecutor writer_{clock_};
   test::ManualExecutor background_{clock_};
+  test::ManualExecutor cleaner_{clock_};
   std::vector<std::unique_ptr<test::ManualExecutor>> loops_;
   std::unique_ptr<spool::TemporaryDirectory> directory_;
   std::shared_ptr<const kafka::Peer> peer_ =

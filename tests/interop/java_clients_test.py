@@ -55,6 +55,36 @@ class JavaClientsTest(apache_kafka.Case):
         self.tier = self.broker().start()
         self.run_all(self.tier.address, "direct")
 
+    def test_a_compacted_topic_is_read_from_the_beginning(self):
+        self.tier = self.broker("--set", "broker.compaction.check_interval_ms=500").start()
+        address = self.tier.address
+        kafka_tool("TopicCommand", "--bootstrap-server", address, "--create",
+                   "--topic", "compacted",
+                   "--partitions", "1", "--config", "cleanup.policy=compact",
+                   "--config", "segment.ms=500", "--config", "min.cleanable.dirty.ratio=0.01")
+        # The last batch of a partition is never compacted.
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd", "last"):
+            lines = [f"key{n % 20}:{codec} {n}" for n in range(500)]
+            if codec == "last":
+                codec, lines = "none", ["end:1"]
+            kafka_tool("ConsoleProducer", "--bootstrap-server", address, "--topic", "compacted",
+                       "--compression-codec", codec, "--reader-property", "parse.key=true",
+                       "--reader-property", "key.separator=:", data="\n".join(lines) + "\n")
+        def read():
+            out = kafka_tool("consumer.ConsoleConsumer", "--bootstrap-server", address, "--topic",
+                             "compacted", "--from-beginning", "--timeout-ms", "5000",
+                             "--formatter-property", "print.key=true",
+                             "--formatter-property", "print.offset=true")
+            return [line.split("\t") for line in out.splitlines() if line.startswith("Offset:")]
+
+        wait_for(lambda: len(read()) < 100, timeout=60, what="most of 2500 records to go")
+        got = read()
+        self.assertEqual({key: value for _, key, value in got},
+                         {f"key{n % 20}": f"zstd {n}" for n in range(480, 500)} | {"end": "1"})
+        offsets = [int(offset.split(":")[1]) for offset, _, _ in got]
+        self.assertEqual(offsets, sorted(set(offsets)))
+        self.assertEqual(offsets[-1], 2500)
+
     def test_through_the_agent(self):
         self.tier = self.broker().start()
         agent = self.agent(self.tier.address).start()

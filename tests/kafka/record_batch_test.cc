@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "kafka/error_code.h"
 #include "kafka/producer_state.h"
 #include "kafka/record_batch_builder.h"
+#include "kafka/record_filter.h"
 #include "kafka/record_reader.h"
 
 namespace holdfast::kafka {
@@ -297,6 +299,68 @@ TEST(RecompressTest, ChangesTheCodecAndNothingElse) {
       EXPECT_EQ(after.size(), SomeBatch({.codec = to}, 1000).size());
       EXPECT_EQ(Seal(after), Seal(SomeBatch({.codec = to}, 1000)))
           << CodecName(from) << " to " << CodecName(to);
+    }
+  }
+}
+
+TEST(FilterRecordsTest, WhatIsKeptKeepsEverything) {
+  const std::vector<RecordHeader> headers{{"h", "x"}, {"i", std::nullopt}};
+  for (const Codec codec : kCodecs) {
+    RecordBatchBuilder builder({.codec = codec,
+                                .producer = {.id = 4, .epoch = 2, .base_sequence = 9},
+                                .transactional = true,
+                                .base_offset = 1000,
+                                .partition_leader_epoch = 3});
+    for (int i = 0; i < 10; ++i) {
+      const std::string key = "key " + std::to_string(i);
+      if (i % 2 == 0) {
+        builder.Add({.timestamp = 500 - i, .key = key, .value = std::nullopt, .headers = headers});
+      } else {
+        builder.Add({.timestamp = 500 - i, .key = key, .value = "value"});
+      }
+    }
+    std::string bytes = std::move(builder).Build();
+    std::vector<int64_t> wanted{1003, 1004, 1008};
+    // Again and again: each batch is as good as the first.
+    for (const std::optional<int64_t> horizon : {std::optional<int64_t>(), {int64_t{90'000}}, {}}) {
+      const RecordBatchView batch(bytes);
+      const BatchHeader before = batch.header();
+      const auto records = UncompressedRecords::Of(batch);
+      const auto filtered = FilterRecords(
+          batch, records->bytes(),
+          [&](const Record& one) { return std::ranges::count(wanted, one.offset) != 0; }, horizon);
+      ASSERT_TRUE(filtered);
+      const RecordBatchView after(*filtered);
+      const BatchHeader header = after.header();
+      EXPECT_TRUE(after.CrcMatches());
+      EXPECT_EQ(header.base_offset, 1000);
+      EXPECT_EQ(header.last_offset(), 1009);
+      EXPECT_EQ(header.record_count, static_cast<int32_t>(wanted.size()));
+      EXPECT_EQ(header.producer, before.producer);
+      EXPECT_EQ(header.last_sequence(), 18);
+      EXPECT_EQ(header.partition_leader_epoch, 3);
+      EXPECT_EQ(header.codec(), codec);
+      EXPECT_TRUE(header.transactional());
+      EXPECT_EQ(header.max_timestamp, 500 - (wanted.front() - 1000));
+      EXPECT_EQ(header.delete_horizon(), before.delete_horizon() || horizon.has_value());
+      EXPECT_TRUE(!horizon || header.base_timestamp == *horizon);
+      const auto kept = UncompressedRecords::Of(after);
+      RecordReader reader(header, kept->bytes());
+      Record record;
+      for (const int64_t offset : wanted) {
+        ASSERT_TRUE(reader.Next(&record));
+        EXPECT_EQ(record.offset, offset);
+        EXPECT_EQ(record.timestamp, 500 - (offset - 1000));
+        EXPECT_EQ(record.key, "key " + std::to_string(offset - 1000));
+        EXPECT_EQ(record.value.has_value(), offset % 2 != 0);
+        EXPECT_EQ(record.headers, offset % 2 == 0 ? headers : std::vector<RecordHeader>());
+      }
+      EXPECT_FALSE(reader.Next(&record));
+      EXPECT_TRUE(reader.status());
+      const auto none = FilterRecords(batch, records->bytes(), [](const Record&) { return false; });
+      EXPECT_TRUE(none && none->empty());
+      bytes = *filtered;
+      wanted.pop_back();
     }
   }
 }
