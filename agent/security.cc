@@ -222,11 +222,13 @@ bool IsLoopback(const std::string& listen) {
   return ip && ip->IsLoopback();
 }
 
-base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::Agent& config) {
-  if (!config.has_tls()) return std::shared_ptr<net::TlsCredentials>();
-  const config::ListenerTls& tls = config.tls();
-  if (tls.certificate().empty())
-    return base::Unexpected(WrongKey("tls.certificate", "must be set"));
+}  // namespace
+
+base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::ListenerTls& tls,
+                                                                 std::string_view where) {
+  if (tls.certificate().empty()) {
+    return base::Unexpected(Code::kInvalid, fmt::format("{}.certificate must be set", where));
+  }
   net::TlsOptions options{.ca_location = tls.client_ca(),
                           .certificate_location = tls.certificate(),
                           .key_location = tls.key(),
@@ -244,33 +246,42 @@ base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::A
   }
   auto credentials = net::TlsCredentials::Load(std::move(options));
   if (credentials) return credentials;
-  return base::Unexpected(std::move(credentials).error().Within("agent.tls"));
+  return base::Unexpected(std::move(credentials).error().Within(where));
 }
 
-base::Result<> ReadUsers(const config::ListenerSasl& sasl, proxy::LocalPolicy& policy) {
-  for (const std::string& name : sasl.mechanisms()) {
+base::Result<std::vector<SaslMechanism>> MechanismsOf(const std::vector<std::string>& names,
+                                                      std::string_view where) {
+  std::vector<SaslMechanism> mechanisms;
+  for (const std::string& name : names) {
     const auto mechanism = net::ParseSaslMechanism(Upper(name));
     if (!mechanism || *mechanism == SaslMechanism::kOauthBearer) {
       return base::Unexpected(
-          WrongKey("sasl.mechanisms", "must be some of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"));
+          Code::kInvalid,
+          fmt::format("{} must be some of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", where));
     }
-    policy.mechanisms.push_back(*mechanism);
+    mechanisms.push_back(*mechanism);
   }
-  std::vector<net::SaslUsers::User> users;
-  for (const config::User& user : sasl.users()) {
-    if (user.name().empty() || user.password().empty())
-      return base::Unexpected(WrongKey("sasl.users", "must all have a name and a password"));
-    const bool twice =
-        std::ranges::any_of(users, [&](const auto& other) { return other.name == user.name(); });
-    if (twice)
-      return base::Unexpected(WrongKey("sasl.users", "names \"" + user.name() + "\" twice"));
-    users.push_back({user.name(), user.password()});
+  if (mechanisms.empty())
+    return base::Unexpected(Code::kInvalid, fmt::format("{} is empty", where));
+  return mechanisms;
+}
+
+base::Result<> CheckUsers(const std::vector<net::SaslUsers::User>& users, std::string_view where) {
+  std::set<std::string_view> names;
+  for (const net::SaslUsers::User& user : users) {
+    if (user.name.empty() || user.password.empty()) {
+      return base::Unexpected(Code::kInvalid,
+                              fmt::format("{} must all have a name and a password", where));
+    }
+    if (!names.insert(user.name).second) {
+      return base::Unexpected(Code::kInvalid,
+                              fmt::format("{} names \"{}\" twice", where, user.name));
+    }
   }
-  if (policy.mechanisms.empty()) return base::Unexpected(WrongKey("sasl.mechanisms", "is empty"));
-  if (users.empty()) return base::Unexpected(WrongKey("sasl.users", "is empty"));
-  policy.users = net::SaslUsers::Make(users);
   return {};
 }
+
+namespace {
 
 base::Result<proxy::AccessRules> RulesOf(const config::Access& access) {
   std::vector<proxy::AccessRule> rules;
@@ -297,8 +308,8 @@ base::Result<proxy::AccessRules> RulesOf(const config::Access& access) {
 
 // Names, and connections from other hosts that anybody could make or listen to.
 base::Result<> CheckListeners(const config::Agent& config, const AgentSecurity& security) {
-  const bool plain = std::ranges::find(security.local.mechanisms, SaslMechanism::kPlain) !=
-                     security.local.mechanisms.end();
+  const bool plain = std::ranges::find(security.local.sasl.mechanisms, SaslMechanism::kPlain) !=
+                     security.local.sasl.mechanisms.end();
   const bool client_sasl = security.local.tier_decides && security.local.tier_wants_sasl;
   std::vector<std::string> addresses(config.listen().begin(), config.listen().end());
   std::set<std::string> names;
@@ -315,7 +326,7 @@ base::Result<> CheckListeners(const config::Agent& config, const AgentSecurity& 
           "sasl.mechanisms", "has PLAIN, which would send passwords in the clear to " + listen +
                                  ": set agent.tls, or agent.access.open_listeners"));
     }
-    if (security.local.mechanisms.empty() && !client_sasl) {
+    if (security.local.sasl.mechanisms.empty() && !client_sasl) {
       return base::Unexpected(
           WrongKey("listen", "has " + listen +
                                  ", which other hosts can reach: set agent.tls or agent.sasl, "
@@ -339,9 +350,17 @@ base::Result<AgentSecurity> AgentSecurityOf(const config::Agent& config) {
   if (!as_agent) {
     HF_ASSIGN_OR_RETURN(security.passing, ClientIdentityOf(config.upstream()));
   }
-  HF_ASSIGN_OR_RETURN(security.listener, ListenerTlsOf(config));
+  if (config.has_tls()) {
+    HF_ASSIGN_OR_RETURN(security.listener, ListenerTlsOf(config.tls(), "agent.tls"));
+  }
   if (config.has_sasl()) {
-    HF_RETURN_IF_ERROR(ReadUsers(config.sasl(), security.local));
+    const auto& names = config.sasl().mechanisms();
+    HF_ASSIGN_OR_RETURN(security.local.sasl.mechanisms,
+                        MechanismsOf({names.begin(), names.end()}, "agent.sasl.mechanisms"));
+    const auto users = UsersOf(config.sasl().users());
+    HF_RETURN_IF_ERROR(CheckUsers(users, "agent.sasl.users"));
+    if (users.empty()) return base::Unexpected(WrongKey("sasl.users", "is empty"));
+    security.local.sasl.users = net::SaslUsers::Make(users);
   }
   HF_ASSIGN_OR_RETURN(security.local.rules, RulesOf(config.access()));
   security.local.tier_decides = known_to_tier && !as_agent;

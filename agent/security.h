@@ -4,15 +4,20 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "client/connection.h"
+#include "net/sasl.h"
 #include "net/tls.h"
 #include "proxy/local_policy.h"
 #include "proxy/tier_security.h"
 
 namespace holdfast::config {
 class Agent;
+class ListenerTls;
 class Upstream;
 }  // namespace holdfast::config
 
@@ -27,6 +32,21 @@ base::Result<proxy::TierIdentity> ClientIdentityOf(const config::Upstream& upstr
 
 // The same as properties of librdkafka, for a command that is a client of the tier.
 base::Result<client::Connection::Options> ConnectionOf(const config::Upstream& upstream);
+
+// What a listener shows, and asks of clients. `where` names the settings, for errors.
+base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::ListenerTls& tls,
+                                                                 std::string_view where);
+
+base::Result<std::vector<net::SaslMechanism>> MechanismsOf(const std::vector<std::string>& names,
+                                                           std::string_view where);
+// Of agent.sasl.users or broker.users.
+template <class Given>
+std::vector<net::SaslUsers::User> UsersOf(const Given& given) {
+  std::vector<net::SaslUsers::User> users;
+  for (const auto& user : given) users.push_back({user.name(), user.password()});
+  return users;
+}
+base::Result<> CheckUsers(const std::vector<net::SaslUsers::User>& users, std::string_view where);
 
 // The whole of it. Two roads to the same tier: the agent's own, and that of requests which pass
 // through.

@@ -39,6 +39,10 @@ void Reply::SendPart(std::vector<base::Buffer> pieces) {
 
 void Reply::SendNothing() { Complete({.kind = Answer::Kind::kNothing}); }
 
+void Reply::SendLast(base::Buffer frame) {
+  Complete({.kind = Answer::Kind::kLast, .first = std::move(frame)});
+}
+
 void Reply::Close(std::string reason) {
   Complete({.kind = Answer::Kind::kClose, .reason = std::move(reason)});
 }

@@ -29,6 +29,7 @@ struct Answer {
     kBody,     // `first`, with the length of the frame to be put before it.
     kPart,     // As kSend, but the frame goes on with the next answer to the same request.
     kNothing,  // The request wants no answer (acks=0).
+    kLast,     // As kSend, and close the connection behind it.
     kClose,    // Close the connection once the answers before this one have left.
     kLost,     // The Reply was destroyed.
   };
@@ -69,6 +70,8 @@ class Reply {
   // net::Session::OnOutputHigh.
   void SendPart(std::vector<base::Buffer> pieces);
   void SendNothing();
+  // A whole frame, and the end of the connection once it has left.
+  void SendLast(base::Buffer frame);
   void Close(std::string reason);
 
   // False once it was answered or moved from.

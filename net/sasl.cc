@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <fstream>
+#include <map>
 
 #include "base/check.h"
 #include "net/scram.h"
@@ -93,6 +94,51 @@ class PlainServer final : public SaslServer {
   std::string user_;
 };
 
+class FixedUsers final : public SaslUsers {
+ public:
+  explicit FixedUsers(const std::vector<User>& users) : decoy_key_(RandomBytes(kSaltBytes)) {
+    for (const User& user : users) {
+      users_[user.name] = {.password = user.password,
+                           .sha256 = MakeScramSecret(SaslMechanism::kScramSha256, user.password,
+                                                     RandomBytes(kSaltBytes), kScramIterations),
+                           .sha512 = MakeScramSecret(SaslMechanism::kScramSha512, user.password,
+                                                     RandomBytes(kSaltBytes), kScramIterations)};
+    }
+  }
+
+  [[nodiscard]] bool IsPassword(std::string_view user, std::string_view password) const override {
+    const auto found = users_.find(user);
+    // An unknown user's password is compared as well, with one that nobody has.
+    const std::string& right = found == users_.end() ? decoy_key_ : found->second.password;
+    return SameSecret(right, password) && found != users_.end();
+  }
+
+  [[nodiscard]] ScramSecret SecretOf(std::string_view user,
+                                     SaslMechanism mechanism) const override {
+    const auto found = users_.find(user);
+    if (found != users_.end()) {
+      return mechanism == SaslMechanism::kScramSha512 ? found->second.sha512 : found->second.sha256;
+    }
+    // The same whenever the name is tried, as a real one would be.
+    std::string salt =
+        ScramHmac(SaslMechanism::kScramSha256, decoy_key_, user).substr(0, kSaltBytes);
+    const std::string nobody = ScramHmac(mechanism, decoy_key_, salt);
+    return {.salt = std::move(salt),
+            .iterations = kScramIterations,
+            .stored_key = nobody,
+            .server_key = nobody};
+  }
+
+ private:
+  struct Known {
+    std::string password;
+    ScramSecret sha256;
+    ScramSecret sha512;
+  };
+  std::map<std::string, Known, std::less<>> users_;
+  const std::string decoy_key_;
+};
+
 base::Result<std::string> ReadToken(const std::string& file) {
   std::ifstream in(file, std::ios::binary);
   std::string token(kTokenBytesMax, '\0');
@@ -141,38 +187,7 @@ base::Result<std::unique_ptr<SaslClient>> SaslClient::Make(const SaslCredentials
 }
 
 std::shared_ptr<const SaslUsers> SaslUsers::Make(const std::vector<User>& users) {
-  auto made = std::make_shared<SaslUsers>();
-  made->decoy_key_ = RandomBytes(kSaltBytes);
-  for (const User& user : users) {
-    made->users_[user.name] = {
-        .password = user.password,
-        .sha256 = MakeScramSecret(SaslMechanism::kScramSha256, user.password,
-                                  RandomBytes(kSaltBytes), kScramIterations),
-        .sha512 = MakeScramSecret(SaslMechanism::kScramSha512, user.password,
-                                  RandomBytes(kSaltBytes), kScramIterations)};
-  }
-  return made;
-}
-
-bool SaslUsers::IsPassword(std::string_view user, std::string_view password) const {
-  const auto found = users_.find(user);
-  // An unknown user's password is compared as well, with one that nobody has.
-  const std::string& right = found == users_.end() ? decoy_key_ : found->second.password;
-  return SameSecret(right, password) && found != users_.end();
-}
-
-ScramSecret SaslUsers::SecretOf(std::string_view user, SaslMechanism mechanism) const {
-  const auto found = users_.find(user);
-  if (found != users_.end()) {
-    return mechanism == SaslMechanism::kScramSha512 ? found->second.sha512 : found->second.sha256;
-  }
-  // The same whenever the name is tried, as a real one would be.
-  std::string salt = ScramHmac(SaslMechanism::kScramSha256, decoy_key_, user).substr(0, kSaltBytes);
-  const std::string nobody = ScramHmac(mechanism, decoy_key_, salt);
-  return {.salt = std::move(salt),
-          .iterations = kScramIterations,
-          .stored_key = nobody,
-          .server_key = nobody};
+  return std::make_shared<FixedUsers>(users);
 }
 
 std::unique_ptr<SaslServer> SaslServer::Make(SaslMechanism mechanism,

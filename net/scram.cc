@@ -278,10 +278,15 @@ std::unique_ptr<SaslServer> MakeScramServer(SaslMechanism mechanism,
 ScramSecret MakeScramSecret(SaslMechanism mechanism, std::string_view password, std::string salt,
                             int iterations) {
   const std::string salted = Salted(mechanism, password, salt, iterations);
+  return ScramSecretOf(mechanism, salted, std::move(salt), iterations);
+}
+
+ScramSecret ScramSecretOf(SaslMechanism mechanism, std::string_view salted_password,
+                          std::string salt, int iterations) {
   return {.salt = std::move(salt),
           .iterations = iterations,
-          .stored_key = Hash(mechanism, ScramHmac(mechanism, salted, "Client Key")),
-          .server_key = ScramHmac(mechanism, salted, "Server Key")};
+          .stored_key = Hash(mechanism, ScramHmac(mechanism, salted_password, "Client Key")),
+          .server_key = ScramHmac(mechanism, salted_password, "Server Key")};
 }
 
 std::string NewScramNonce() { return ToBase64(RandomBytes(18)); }

@@ -163,6 +163,11 @@ void ServerConnection::Release(Answer answer) {
       worker_.shared().metrics.sent_frames.Add();
       stream_.SendBody(std::move(answer.first));
       break;
+    case Answer::Kind::kLast:
+      worker_.shared().metrics.sent_frames.Add();
+      stream_.Send(std::move(answer.first));
+      Finish();
+      break;
     case Answer::Kind::kClose:
       base::Log(base::LogLevel::kDebug, "net", "{}: closing: {}", peer_.ToString(), answer.reason);
       Finish();

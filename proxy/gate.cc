@@ -47,6 +47,7 @@ class Intercepted final : public net::ReplySink {
     const std::unique_ptr<Intercepted> self(this);
     switch (answer.kind) {
       case net::Answer::Kind::kSend:
+      case net::Answer::Kind::kLast:  // Not of what passes through.
         return Send(look_(Body()));
       case net::Answer::Kind::kBody:
         return Send(look_(std::move(pieces_.front())));
@@ -121,11 +122,11 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
   if (header.api_key == kafka::ApiVersionsRequest::kApi.key) return true;
   if (header.api_key == SaslHandshakeRequest::kApi.key ||
       header.api_key == SaslAuthenticateRequest::kApi.key) {
-    if (!policy_->mechanisms.empty() || policy_->passes_as_agent)
+    if (!policy_->sasl.mechanisms.empty() || policy_->passes_as_agent)
       return ServeSasl(frame, header, reply);
     return WatchSasl(frame, header, reply);
   }
-  if (!policy_->mechanisms.empty() && !authenticated_) {
+  if (!policy_->sasl.mechanisms.empty() && !sasl_.authenticated()) {
     reply.Close("a request before SASL authentication");
     return false;
   }
@@ -138,7 +139,7 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
 }
 
 void Gate::Announce(kafka::ApiVersionsResponse& versions) const {
-  if (policy_->mechanisms.empty()) return;
+  if (policy_->sasl.mechanisms.empty()) return;
   for (const kafka::Api& api : {SaslHandshakeRequest::kApi, SaslAuthenticateRequest::kApi}) {
     std::erase_if(versions.api_keys, [&](const auto& range) { return range.api_key == api.key; });
     versions.api_keys.push_back(
@@ -161,16 +162,7 @@ void Gate::Handshake(const base::Buffer& frame, const RequestHeader& header, net
     return reply.Close("a SaslHandshake of a version that was not offered");
   const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
-  SaslHandshakeResponse response;
-  for (const net::SaslMechanism mechanism : policy_->mechanisms)
-    response.mechanisms.push_back(net::SaslName(mechanism));
-  const auto mechanism = net::ParseSaslMechanism(request->mechanism);
-  if (!mechanism ||
-      std::ranges::find(policy_->mechanisms, *mechanism) == policy_->mechanisms.end()) {
-    response.error_code = ErrorCode::kUnsupportedSaslMechanism;
-  } else {
-    exchange_ = net::SaslServer::Make(*mechanism, policy_->users);
-  }
+  const SaslHandshakeResponse response = sasl_.Handshake(policy_->sasl, request->mechanism);
   reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
 }
 
@@ -179,31 +171,21 @@ void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, 
     return reply.Close("a SaslAuthenticate of a version that was not offered");
   const auto request = kafka::DecodeRequest<SaslAuthenticateRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
-  const auto send = [&](const SaslAuthenticateResponse& response) {
-    reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
-  };
-  if (!exchange_) {
-    return send({.error_code = ErrorCode::kIllegalSaslState,
-                 .error_message = "SaslHandshake has to come first"});
+  SaslAuthenticateResponse response;
+  const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
+  reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
+  switch (outcome) {
+    case auth::SaslSession::Outcome::kGoesOn:
+      return;
+    case auth::SaslSession::Outcome::kAuthenticated:
+      principal_ = sasl_.principal();
+      return;
+    case auth::SaslSession::Outcome::kRefused:
+      front_.metrics.local_login_failures.Add();
+      base::Log(base::LogLevel::kInfo, "proxy", "{}: SASL authentication failed: {}",
+                connection_.peer().ToString(), response.error_message.value_or(""));
+      return;
   }
-  auto step = exchange_->Next(request->auth_bytes);
-  std::string refusal = step ? "" : step.error().message;
-  // As in Kafka: who authenticates itself again must be who it was.
-  if (step && step->done && authenticated_ && principal_ != "User:" + exchange_->user())
-    refusal = "the user of a connection cannot change";
-  if (!refusal.empty()) {
-    front_.metrics.local_login_failures.Add();
-    base::Log(base::LogLevel::kInfo, "proxy", "{}: SASL authentication failed: {}",
-              connection_.peer().ToString(), refusal);
-    exchange_.reset();
-    authenticated_ = false;
-    return send({.error_code = ErrorCode::kSaslAuthenticationFailed, .error_message = refusal});
-  }
-  send({.auth_bytes = step->answer});
-  if (!step->done) return;
-  authenticated_ = true;
-  principal_ = "User:" + exchange_->user();
-  exchange_.reset();
 }
 
 // The tier serves the exchange.

@@ -23,6 +23,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "auth/sasl_session.h"
 #include "base/buffer.h"
 #include "base/executor.h"
 #include "base/unique_function.h"
@@ -31,7 +32,6 @@
 #include "kafka/error_code.h"
 #include "net/framed_server.h"
 #include "net/reply.h"
-#include "net/sasl.h"
 #include "proxy/access.h"
 #include "proxy/front_door.h"
 #include "proxy/local_policy.h"
@@ -109,8 +109,7 @@ class Gate {
   std::string principal_;
 
   // SASL served here.
-  std::unique_ptr<net::SaslServer> exchange_;
-  bool authenticated_ = false;
+  auth::SaslSession sasl_;
 
   // SASL that passes through.
   std::string tier_mechanism_;

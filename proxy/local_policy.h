@@ -7,18 +7,15 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
+#include "auth/sasl_session.h"
 #include "base/mutex.h"
-#include "net/sasl.h"
 #include "proxy/access.h"
 
 namespace holdfast::proxy {
 
 struct LocalPolicy {
-  // SASL that the agent itself asks for. None: it asks for nothing.
-  std::vector<net::SaslMechanism> mechanisms = {};
-  std::shared_ptr<const net::SaslUsers> users = nullptr;
+  auth::SaslPolicy sasl = {};  // That the agent itself asks for.
   AccessRules rules = {};
 
   // The tier knows the agent by its credentials, and clients speak for themselves there: a client

@@ -141,8 +141,8 @@ class GateTest : public net::LoopbackTest {
     Read<SaslAuthenticateResponse>(2);
   }
   static LocalPolicy Terminating() {
-    return {.mechanisms = {net::SaslMechanism::kPlain},
-            .users = net::SaslUsers::Make({{"orders", "secret"}, {"other", "secret"}})};
+    return {.sasl = {.mechanisms = {net::SaslMechanism::kPlain},
+                     .users = net::SaslUsers::Make({{"orders", "secret"}, {"other", "secret"}})}};
   }
   static LocalPolicy TierDecides() { return {.tier_decides = true, .tier_wants_sasl = true}; }
 
