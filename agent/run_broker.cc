@@ -2,10 +2,13 @@
 // the configuration.
 #include <chrono>
 #include <future>
+#include <set>
 #include <utility>
 
 #include "agent/loops.h"
 #include "agent/role.h"
+#include "agent/security.h"
+#include "base/log.h"
 #include "broker/broker.h"
 #include "broker/server.h"
 #include "config/holdfast.pb.h"
@@ -67,22 +70,57 @@ base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::R
     return base::Unexpected(base::Code::kInvalid, "broker.authorizer.super_users has \"" + user +
                                                       "\", which is not of the form User:NAME");
   }
-  if (config.has_advertised()) {
-    HF_ASSIGN_OR_RETURN(const net::HostPort advertised, net::HostPort::Parse(config.advertised()));
-    options.advertised_host = advertised.host;
-    options.advertised_port = advertised.port;
-  }
+  options.users = UsersOf(config.users());
+  HF_RETURN_IF_ERROR(CheckUsers(options.users, "broker.users"));
   return options;
 }
 
-base::Result<net::FramedServer::Options> ServerOptionsOf(const config::Broker& config) {
+struct ConfiguredListener {
+  broker::ListenerOptions options;
+  std::shared_ptr<net::TlsCredentials> tls;  // Those of the options, to be read anew.
+};
+
+// For the address `listen` itself, and for each of `listeners`.
+template <class Config>
+base::Result<ConfiguredListener> ListenerOf(const Config& config,
+                                            const config::BrokerLimits& limits,
+                                            const std::string& where) {
   HF_ASSIGN_OR_RETURN(const net::HostPort listen, net::HostPort::Parse(config.listen()));
-  return net::FramedServer::Options{
-      .listen = listen,
-      .frame_bytes_max = config.limits().request_bytes_max(),
-      .connections_max = config.limits().connections_max(),
-      .idle_timeout = milliseconds(config.limits().idle_timeout_ms()),
-  };
+  ConfiguredListener listener;
+  broker::ListenerOptions& options = listener.options;
+  options.server.listen = listen;
+  options.server.frame_bytes_max = limits.request_bytes_max();
+  options.server.connections_max = limits.connections_max();
+  options.server.idle_timeout = milliseconds(limits.idle_timeout_ms());
+  options.advertised = config.advertised();
+  if (config.has_tls()) {
+    HF_ASSIGN_OR_RETURN(listener.tls, ListenerTlsOf(config.tls(), where + ".tls"));
+    options.server.tls = listener.tls;
+  }
+  if (config.has_sasl()) {
+    const auto& names = config.sasl().mechanisms();
+    HF_ASSIGN_OR_RETURN(options.sasl.mechanisms,
+                        MechanismsOf({names.begin(), names.end()}, where + ".sasl.mechanisms"));
+    options.session_lifetime = milliseconds(config.sasl().max_reauth_ms());
+  }
+  return listener;
+}
+
+base::Result<std::vector<ConfiguredListener>> ListenersOf(const config::Broker& config) {
+  std::vector<ConfiguredListener> listeners;
+  HF_ASSIGN_OR_RETURN(auto first, ListenerOf(config, config.limits(), "broker"));
+  listeners.push_back(std::move(first));
+  std::set<std::string> names;
+  for (const config::BrokerListener& listener : config.listeners()) {
+    if (!names.insert(listener.name()).second) {
+      return base::Unexpected(base::Code::kInvalid,
+                              "broker.listeners names \"" + listener.name() + "\" twice");
+    }
+    HF_ASSIGN_OR_RETURN(
+        auto more, ListenerOf(listener, config.limits(), "broker.listeners: " + listener.name()));
+    listeners.push_back(std::move(more));
+  }
+  return listeners;
 }
 
 class BrokerRole final : public Role {
@@ -93,14 +131,15 @@ class BrokerRole final : public Role {
         budget_(config.limits().memory_in_flight_bytes_max(), net_metrics_) {}
 
   ~BrokerRole() override {
+    if (!tls_.empty()) loops_.background().RunAndWait([this] { refresh_tls_.Cancel(); });
     admin_.reset();
-    server_.reset();
+    servers_.clear();
     if (broker_) broker_->Stop();
   }
 
   base::Result<void> Start(const config::Broker& config) {
     HF_ASSIGN_OR_RETURN(auto options, OptionsOf(config, registry_));
-    HF_ASSIGN_OR_RETURN(auto server_options, ServerOptionsOf(config));
+    HF_ASSIGN_OR_RETURN(auto listeners, ListenersOf(config));
     HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
     HF_ASSIGN_OR_RETURN(cleaner_,
                         net::LoopThread::Start({.name = "cleaner", .metrics = &net_metrics_}));
@@ -111,15 +150,24 @@ class BrokerRole final : public Role {
                                                         .workers = {workers.begin(), workers.end()},
                                                         .cleaner = &cleaner_->loop()}));
     HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), broker_->AdminRoutes()));
-    HF_ASSIGN_OR_RETURN(server_, broker::Listen(*broker_, std::move(server_options),
-                                                {.acceptor = *workers.front(), .workers = workers},
-                                                budget_, net_metrics_));
+    for (ConfiguredListener& listener : listeners) {
+      listener.options.sasl.users = broker_->users();
+      if (listener.tls) tls_.push_back(listener.tls);
+      HF_ASSIGN_OR_RETURN(
+          auto server, broker::Listen(*broker_, std::move(listener.options),
+                                      {.acceptor = *workers.front(), .workers = workers}, budget_,
+                                      net_metrics_));
+      servers_.push_back(std::move(server));
+    }
+    if (!tls_.empty()) loops_.background().Post([this] { RefreshTlsLater(); });
     return {};
   }
 
   std::string_view name() const override { return "broker"; }
   std::vector<std::string> ListenAddresses() const override {
-    return {server_->local_address().ToString()};
+    std::vector<std::string> addresses;
+    for (const auto& server : servers_) addresses.push_back(server->local_address().ToString());
+    return addresses;
   }
   std::string AdminAddress() const override {
     return admin_ ? admin_->local_address().ToString() : "";
@@ -130,14 +178,35 @@ class BrokerRole final : public Role {
   milliseconds drain_limit() const override { return drain_timeout_; }
   void Drain() override {
     admin_.reset();
-    std::promise<void> drained;
-    server_->Drain(drain_timeout_, [&drained] { drained.set_value(); });
+    std::vector<std::promise<void>> drained(servers_.size());
+    for (size_t i = 0; i < servers_.size(); ++i) {
+      servers_[i]->Drain(drain_timeout_, [&done = drained[i]] { done.set_value(); });
+    }
     broker_->Stop();  // Answers long polls and joins, for which the drain waits.
-    drained.get_future().wait();
-    server_.reset();
+    for (auto& each : drained) each.get_future().wait();
+    servers_.clear();
   }
 
  private:
+  static constexpr base::Duration kRefreshTlsEvery = std::chrono::seconds(10);
+
+  // Connections that stand keep what they have shown and seen.
+  void RefreshTlsLater() {
+    refresh_tls_ = loops_.background().After(kRefreshTlsEvery, [this] {
+      for (const auto& credentials : tls_) {
+        const base::Result<bool> refreshed = credentials->Refresh();
+        if (!refreshed) {
+          base::Log(base::LogLevel::kError, "broker",
+                    "changed TLS files are not used, those read before are: {}",
+                    refreshed.error().message);
+        } else if (*refreshed) {
+          base::Log(base::LogLevel::kInfo, "broker", "read changed TLS files");
+        }
+      }
+      RefreshTlsLater();
+    });
+  }
+
   const milliseconds drain_timeout_;
   metrics::Registry registry_;
   metrics::NetMetrics net_metrics_;
@@ -146,7 +215,9 @@ class BrokerRole final : public Role {
   std::unique_ptr<net::LoopThread> cleaner_;
   std::unique_ptr<broker::Broker> broker_;
   std::unique_ptr<net::AdminServer> admin_;
-  std::unique_ptr<net::FramedServer> server_;
+  std::vector<std::unique_ptr<net::FramedServer>> servers_;
+  std::vector<std::shared_ptr<net::TlsCredentials>> tls_;
+  base::Timer refresh_tls_;  // Of the background loop.
 };
 
 }  // namespace

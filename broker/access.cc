@@ -2,14 +2,20 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
+#include "kafka/api/add_raft_voter.h"
+#include "kafka/api/alter_client_quotas.h"
 #include "kafka/api/alter_configs.h"
 #include "kafka/api/alter_partition_reassignments.h"
+#include "kafka/api/alter_replica_log_dirs.h"
+#include "kafka/api/alter_user_scram_credentials.h"
 #include "kafka/api/consumer_group_describe.h"
 #include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/create_acls.h"
+#include "kafka/api/create_delegation_token.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/delete_acls.h"
@@ -17,15 +23,19 @@
 #include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_acls.h"
+#include "kafka/api/describe_client_quotas.h"
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/describe_configs.h"
+#include "kafka/api/describe_delegation_token.h"
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/describe_transactions.h"
+#include "kafka/api/describe_user_scram_credentials.h"
 #include "kafka/api/elect_leaders.h"
 #include "kafka/api/end_txn.h"
+#include "kafka/api/expire_delegation_token.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/heartbeat.h"
@@ -44,8 +54,12 @@
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/offset_for_leader_epoch.h"
 #include "kafka/api/produce.h"
+#include "kafka/api/remove_raft_voter.h"
+#include "kafka/api/renew_delegation_token.h"
 #include "kafka/api/sync_group.h"
 #include "kafka/api/txn_offset_commit.h"
+#include "kafka/api/unregister_broker.h"
+#include "kafka/api/update_features.h"
 #include "kafka/api/write_txn_markers.h"
 
 namespace holdfast::broker {
@@ -143,6 +157,15 @@ constexpr std::array kRequirements{
     Asks<kafka::ListPartitionReassignmentsRequest>(kCluster, kDescribe),
     Asks<kafka::OffsetDeleteRequest>(kGroup, kDelete),
     Asks<kafka::OffsetDeleteRequest>(kTopic, kRead, kEach),
+    Asks<kafka::AlterReplicaLogDirsRequest>(kCluster, kAlter),
+    Asks<kafka::DescribeClientQuotasRequest>(kCluster, kDescribeConfigs),
+    Asks<kafka::AlterClientQuotasRequest>(kCluster, kAlterConfigs),
+    Asks<kafka::UpdateFeaturesRequest>(kCluster, kAlter),
+    Asks<kafka::UnregisterBrokerRequest>(kCluster, kAlter),
+    Asks<kafka::AddRaftVoterRequest>(kCluster, kAlter),
+    Asks<kafka::RemoveRaftVoterRequest>(kCluster, kAlter),
+    Asks<kafka::DescribeUserScramCredentialsRequest>(kCluster, kDescribe),
+    Asks<kafka::AlterUserScramCredentialsRequest>(kCluster, kAlter),
     Asks<kafka::DescribeQuorumRequest>(kCluster, kDescribe),
     Asks<kafka::DescribeClusterRequest>(kCluster, kDescribe,
                                         "the operations allowed in the cluster"),
@@ -314,6 +337,44 @@ kafka::DeleteAclsResponse Refuse(const kafka::DeleteAclsRequest& request, ErrorC
   return response;
 }
 
+kafka::AlterUserScramCredentialsResponse Refuse(
+    const kafka::AlterUserScramCredentialsRequest& request, ErrorCode error) {
+  kafka::AlterUserScramCredentialsResponse response;
+  std::set<std::string_view> users;
+  for (const auto& one : request.deletions) users.insert(one.name);
+  for (const auto& one : request.upsertions) users.insert(one.name);
+  for (const std::string_view user : users) {
+    response.results.push_back({user, error, MessageOf(error), {}});
+  }
+  return response;
+}
+
+kafka::AlterReplicaLogDirsResponse Refuse(const kafka::AlterReplicaLogDirsRequest& request,
+                                          ErrorCode error) {
+  kafka::AlterReplicaLogDirsResponse response;
+  for (const auto& dir : request.dirs) {
+    for (const auto& topic : dir.topics) {
+      auto& out = response.results.emplace_back();
+      out.topic_name = topic.name;
+      for (const int32_t index : topic.partitions) out.partitions.push_back({index, error, {}});
+    }
+  }
+  return response;
+}
+kafka::AlterClientQuotasResponse Refuse(const kafka::AlterClientQuotasRequest& request,
+                                        ErrorCode error) {
+  kafka::AlterClientQuotasResponse response;
+  for (const auto& entry : request.entries) {
+    auto& out = response.entries.emplace_back();
+    out.error_code = error;
+    out.error_message = MessageOf(error);
+    for (const auto& part : entry.entity) {
+      out.entity.push_back({part.entity_type, part.entity_name, {}});
+    }
+  }
+  return response;
+}
+
 // --- Requests -----------------------------------------------------------------------------------
 
 // Takes out of `items` what is not allowed.
@@ -349,6 +410,12 @@ class Check {
   static bool Admit(Call<kafka::MetadataRequest>& /*call*/) { return true; }
   static bool Admit(Call<kafka::DescribeTopicPartitionsRequest>& /*call*/) { return true; }
   static bool Admit(Call<kafka::DescribeClusterRequest>& /*call*/) { return true; }
+
+  // Tokens are given to nobody.
+  static bool Admit(Call<kafka::CreateDelegationTokenRequest>& /*call*/) { return true; }
+  static bool Admit(Call<kafka::RenewDelegationTokenRequest>& /*call*/) { return true; }
+  static bool Admit(Call<kafka::ExpireDelegationTokenRequest>& /*call*/) { return true; }
+  static bool Admit(Call<kafka::DescribeDelegationTokenRequest>& /*call*/) { return true; }
 
   bool Admit(Call<kafka::ListOffsetsRequest>& call) { return PartOfTopics(call); }
   bool Admit(Call<kafka::OffsetForLeaderEpochRequest>& call) { return PartOfTopics(call); }
@@ -947,6 +1014,19 @@ HF_ADMITS(IncrementalAlterConfigs);
 HF_ADMITS(AlterPartitionReassignments);
 HF_ADMITS(ListPartitionReassignments);
 HF_ADMITS(OffsetDelete);
+HF_ADMITS(AlterReplicaLogDirs);
+HF_ADMITS(CreateDelegationToken);
+HF_ADMITS(RenewDelegationToken);
+HF_ADMITS(ExpireDelegationToken);
+HF_ADMITS(DescribeDelegationToken);
+HF_ADMITS(DescribeClientQuotas);
+HF_ADMITS(AlterClientQuotas);
+HF_ADMITS(UpdateFeatures);
+HF_ADMITS(UnregisterBroker);
+HF_ADMITS(AddRaftVoter);
+HF_ADMITS(RemoveRaftVoter);
+HF_ADMITS(DescribeUserScramCredentials);
+HF_ADMITS(AlterUserScramCredentials);
 HF_ADMITS(DescribeQuorum);
 HF_ADMITS(DescribeCluster);
 HF_ADMITS(DescribeProducers);

@@ -7,6 +7,7 @@
 #include "broker/producer_ids.h"
 #include "broker/retention.h"
 #include "broker/run_and_wait.h"
+#include "broker/scram_credentials.h"
 #include "broker/status.h"
 #include "broker/topic_changes.h"
 #include "broker/transaction_coordinator.h"
@@ -41,7 +42,8 @@ struct Broker::Parts {
   Parts(Options options, metrics::Registry& metrics_registry, Executors broker_executors)
       : registry(metrics_registry),
         executors(std::move(broker_executors)),
-        context(std::move(options), metrics_registry) {}
+        context(std::move(options), metrics_registry),
+        users(std::make_shared<LoginUsers>(context.options.users, context.scram)) {}
 
   std::unique_ptr<metrics::Registry> own_registry;
   metrics::Registry& registry;
@@ -54,6 +56,7 @@ struct Broker::Parts {
   std::unique_ptr<ProducerIds> producer_ids;
   std::unique_ptr<Retention> retention;
   std::unique_ptr<Cleaner> cleaner;
+  std::shared_ptr<const net::SaslUsers> users;
   bool stopped = false;
 
   Log::Callbacks MakeCallbacks() {
@@ -99,10 +102,11 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   Context& context = parts->context;
   base::Executor& loop = *parts->executors.workers.front();
   parts->central.loop = &loop;
-  HF_ASSIGN_OR_RETURN(
-      context.log,
-      Log::Open(context.options.spool, {context.catalog, context.acls, context.group_configs},
-                parts->executors.writer, parts->executors.background, parts->MakeCallbacks()));
+  HF_ASSIGN_OR_RETURN(context.log, Log::Open(context.options.spool,
+                                             {context.catalog, context.acls, context.group_configs,
+                                              context.scram, context.quotas},
+                                             parts->executors.writer, parts->executors.background,
+                                             parts->MakeCallbacks()));
   for (size_t i = 0; i < parts->executors.workers.size(); ++i) {
     parts->workers.push_back(
         std::make_unique<Worker>(context, parts->central, *parts->executors.workers[i], i));
@@ -164,6 +168,10 @@ void Broker::Stop() {
 Worker& Broker::worker(size_t index) { return *parts_->workers.at(index); }
 
 const std::string& Broker::cluster_id() const { return parts_->context.cluster_id; }
+
+std::shared_ptr<const net::SaslUsers> Broker::users() const { return parts_->users; }
+
+void Broker::CountFailedLogin() { parts_->context.metrics.login_failures.Add(); }
 
 std::vector<net::AdminRoute> Broker::AdminRoutes() {
   return StatusRoutes(parts_->context, *parts_->coordinator, *parts_->central.loop,

@@ -31,6 +31,7 @@
 #include "base/result.h"
 #include "broker/authorizer.h"
 #include "broker/consumer_group_options.h"
+#include "net/sasl.h"
 #include "spool/spool.h"
 
 namespace holdfast::metrics {
@@ -64,10 +65,6 @@ struct CompactionOptions {
 struct Options {
   spool::Options spool;  // Its metrics field is set by Start.
   int32_t node_id = 0;
-  // What Metadata tells clients to connect to. Empty: the address that the client connected to.
-  std::string advertised_host;
-  uint16_t advertised_port = 0;  // 0: the port that the client connected to.
-
   int32_t num_partitions = 1;  // Of a topic whose creator does not say.
   bool auto_create_topics = true;
   int32_t max_message_bytes = 1048588;
@@ -81,6 +78,7 @@ struct Options {
   GroupOptions groups;
   AuthorizerOptions authorizer;
   CompactionOptions compaction;
+  std::vector<net::SaslUsers::User> users;  // Who may log in, beside those that clients make.
 
   metrics::Registry* metrics = nullptr;  // Optional.
 };
@@ -105,6 +103,9 @@ class Broker {
   [[nodiscard]] Worker& worker(size_t index);
   // A random name that the data directory keeps.
   [[nodiscard]] const std::string& cluster_id() const;
+  // For listeners that ask for SASL.
+  [[nodiscard]] std::shared_ptr<const net::SaslUsers> users() const;
+  void CountFailedLogin();
 
   // /live, /ready, /metrics and /status, for the admin server. They may be called from any thread,
   // until Stop.

@@ -28,6 +28,9 @@ struct Context {
   Catalog catalog;
   Published<Acls> acls;
   Published<GroupConfigs> group_configs;
+  Published<ScramCredentials> scram;
+  Published<Quotas> quotas;
+  QuotaMeters meters;
   std::unique_ptr<Log> log;
 };
 

@@ -56,10 +56,11 @@ struct FetchHandler::Parked {
 };
 
 FetchHandler::FetchHandler(Context& context, CatalogReader& catalog, Authorizer& authorizer,
-                           base::Executor& loop, size_t worker)
+                           ClientQuotas& quotas, base::Executor& loop, size_t worker)
     : context_(context),
       catalog_(catalog),
       authorizer_(authorizer),
+      quotas_(quotas),
       loop_(loop),
       watches_(worker) {}
 
@@ -87,7 +88,7 @@ void FetchHandler::HandleWhole(Call call) {
   const base::TimePoint started = loop_.Now();
   Answer answer = NewAnswer(call);
   Evaluate(call, &answer);
-  const bool enough = answer.bytes >= BytesWanted(request);
+  const bool enough = answer.bytes >= BytesWanted(call);
   if (enough || answer.any_error || request.max_wait_ms <= 0 || request.topics.empty()) {
     answer.response.session_id = BeginSession(call, answer);
     return Respond(call, answer, started);
@@ -113,7 +114,7 @@ void FetchHandler::HandleIncremental(Call call) {
   if (session == nullptr) return;
   const FetchRequest& request = call.request;
   const base::TimePoint started = loop_.Now();
-  const size_t wanted = BytesWanted(request);
+  const size_t wanted = BytesWanted(call);
   const bool waits = request.max_wait_ms > 0 && wanted > 0;
   // The news of what was acknowledged before may still be on its way here.
   if (!waits) session->MarkAllReady();
@@ -204,12 +205,14 @@ void FetchHandler::OnEvicted(int32_t session) {
   });
 }
 
-size_t FetchHandler::BytesAllowed(const FetchRequest& request) const {
-  return static_cast<size_t>(std::clamp(request.max_bytes, 0, context_.options.fetch_bytes_max));
+size_t FetchHandler::BytesAllowed(const Call& call) const {
+  const auto asked =
+      static_cast<size_t>(std::clamp(call.request.max_bytes, 0, context_.options.fetch_bytes_max));
+  return std::min(asked, quotas_.BytesMax(QuotaKind::kConsume, call.caller()));
 }
 
-size_t FetchHandler::BytesWanted(const FetchRequest& request) const {
-  return std::min(static_cast<size_t>(std::max(request.min_bytes, 0)), BytesAllowed(request));
+size_t FetchHandler::BytesWanted(const Call& call) const {
+  return std::min(static_cast<size_t>(std::max(call.request.min_bytes, 0)), BytesAllowed(call));
 }
 
 const Topic* FetchHandler::FindTopic(bool by_id, std::string_view name,
@@ -219,7 +222,7 @@ const Topic* FetchHandler::FindTopic(bool by_id, std::string_view name,
 
 FetchHandler::Answer FetchHandler::NewAnswer(const Call& call) const {
   Answer answer;
-  answer.bytes_max = BytesAllowed(call.request);
+  answer.bytes_max = BytesAllowed(call);
   answer.committed_only = call.request.isolation_level == kReadCommitted;
   return answer;
 }
@@ -417,13 +420,20 @@ void FetchHandler::Respond(Call& call, Answer& answer, base::TimePoint started) 
     }
   }
   context_.metrics.fetched_bytes.Add(answer.bytes);
-  context_.metrics.fetch_seconds.Observe(loop_.Now() - started);
+  const base::TimePoint now = loop_.Now();
+  context_.metrics.fetch_seconds.Observe(now - started);
+  const base::Duration throttle =
+      quotas_.Record(QuotaKind::kConsume, call.caller(), answer.bytes, now);
+  answer.response.throttle_time_ms =
+      static_cast<int32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(throttle).count());
+  call.Throttle(throttle);
   call.Respond(answer.response);
 }
 
 void FetchHandler::Refresh() {
   catalog_.Refresh();
   authorizer_.Refresh();
+  quotas_.Refresh();
 }
 
 FetchHandler::Parked& FetchHandler::Park(Call call, const Answer& answer, base::TimePoint started) {
@@ -468,7 +478,7 @@ bool FetchHandler::Enough(Parked& parked, Watch& watch) {
   // The answer will say what is wrong.
   if (catalog_.topics().Find(partition.id.topic) == nullptr) return true;
   if (watch.offset < partition.log_start.load()) return true;
-  const size_t wanted = BytesWanted(parked.call.request);
+  const size_t wanted = BytesWanted(parked.call);
   const int64_t end = parked.ReadableEnd(partition);
   while (watch.counted_to < end && parked.bytes < wanted) {
     auto lease =

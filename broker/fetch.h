@@ -7,7 +7,7 @@
 // (broker/fetch_session.h) look at the partitions that may have news, and answer with those that
 // do.
 //
-// Ownership: context, catalog reader and authorizer outlive it.
+// Ownership: context, catalog reader, authorizer and quotas outlive it.
 // Threads: the worker's loop; OnEvicted from any.
 // Shutdown: Close answers what is parked.
 // Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. A
@@ -24,6 +24,7 @@
 #include "broker/catalog.h"
 #include "broker/context.h"
 #include "broker/fetch_session.h"
+#include "broker/quotas.h"
 #include "kafka/api/fetch.h"
 #include "kafka/dispatch.h"
 
@@ -32,7 +33,7 @@ namespace holdfast::broker {
 class FetchHandler {
  public:
   FetchHandler(Context& context, CatalogReader& catalog, Authorizer& authorizer,
-               base::Executor& loop, size_t worker);
+               ClientQuotas& quotas, base::Executor& loop, size_t worker);
   ~FetchHandler();
 
   void Handle(kafka::Call<kafka::FetchRequest> call);
@@ -49,8 +50,8 @@ class FetchHandler {
   struct Answer;
   struct Parked;
 
-  [[nodiscard]] size_t BytesAllowed(const kafka::FetchRequest& request) const;
-  [[nodiscard]] size_t BytesWanted(const kafka::FetchRequest& request) const;
+  [[nodiscard]] size_t BytesAllowed(const Call& call) const;
+  [[nodiscard]] size_t BytesWanted(const Call& call) const;
   [[nodiscard]] const Topic* FindTopic(bool by_id, std::string_view name,
                                        const kafka::Uuid& id) const;
   Answer NewAnswer(const Call& call) const;
@@ -93,6 +94,7 @@ class FetchHandler {
   Context& context_;
   CatalogReader& catalog_;
   Authorizer& authorizer_;
+  ClientQuotas& quotas_;
   base::Executor& loop_;
   Watches watches_;
   uint64_t next_id_ = 1;

@@ -169,6 +169,8 @@ Result<> Log::Load(const spool::StateView& state) {
       const auto cleaned = state.Get(CleanedKey(partition.id));
       if (cleaned) partition.cleaned_to = std::max<int64_t>(ParseCleaned(*cleaned), 0);
     }
+    HF_RETURN_IF_ERROR(LoadScram(state));
+    HF_RETURN_IF_ERROR(LoadQuotas(state));
     if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
   }
   HF_RETURN_IF_ERROR(transactions_.Load(state));
@@ -341,6 +343,49 @@ Result<> Log::LoadGroupConfigs(const spool::StateView& state) {
   });
   if (!result) return result;
   group_configs_.Publish(std::move(configs));
+  return {};
+}
+
+Result<> Log::LoadScram(const spool::StateView& state) {
+  auto credentials = std::make_shared<ScramCredentials>();
+  Result<> result;
+  state.ForEach(kScramPrefix, [&](std::string_view key, std::string_view value) {
+    if (!result) return;
+    auto parsed_key = ParseScramKey(key);
+    if (auto record = ParseScram(value); !record) {
+      result = Unexpected(std::move(record).error());
+    } else if (!parsed_key) {
+      result = Unexpected(base::Code::kCorrupt, "the key of a SCRAM credential is damaged");
+    } else {
+      (*credentials)[*std::move(parsed_key)] = {.salt = std::string(record->salt),
+                                                .iterations = record->iterations,
+                                                .stored_key = std::string(record->stored_key),
+                                                .server_key = std::string(record->server_key)};
+    }
+  });
+  if (!result) return result;
+  scram_.Publish(std::move(credentials));
+  return {};
+}
+
+Result<> Log::LoadQuotas(const spool::StateView& state) {
+  auto quotas = std::make_shared<Quotas>();
+  Result<> result;
+  state.ForEach(kQuotaPrefix, [&](std::string_view key, std::string_view value) {
+    if (!result) return;
+    const auto entity = ParseQuotaKey(key);
+    if (auto record = ParseQuota(value); !record) {
+      result = Unexpected(std::move(record).error());
+    } else if (!entity) {
+      result = Unexpected(base::Code::kCorrupt, "the key of a quota is damaged");
+    } else {
+      QuotaValues values;
+      for (const auto& one : record->values) values[std::string(one.key)] = one.value;
+      quotas->Put(*entity, std::move(values));
+    }
+  });
+  if (!result) return result;
+  quotas_.Publish(std::move(quotas));
   return {};
 }
 

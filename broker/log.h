@@ -80,6 +80,8 @@ class Log final : public spool::Owner {
     Catalog& catalog;
     broker::Published<Acls>& acls;
     broker::Published<GroupConfigs>& group_configs;
+    broker::Published<ScramCredentials>& scram;
+    broker::Published<Quotas>& quotas;
   };
 
   static base::Result<std::unique_ptr<Log>> Open(const spool::Options& options, Published published,
@@ -92,7 +94,6 @@ class Log final : public spool::Owner {
 
   // For operations; on the writer.
   [[nodiscard]] Catalog& catalog() { return catalog_; }
-  [[nodiscard]] broker::Published<Acls>& acls() { return acls_; }
   [[nodiscard]] broker::Published<GroupConfigs>& group_configs() { return group_configs_; }
   Partition* AddPartition(const TopicPartition& id, spool::StreamId stream, int32_t leader_epoch);
   void ForgetPartition(Partition& partition);
@@ -122,6 +123,8 @@ class Log final : public spool::Owner {
       : catalog_(published.catalog),
         acls_(published.acls),
         group_configs_(published.group_configs),
+        scram_(published.scram),
+        quotas_(published.quotas),
         callbacks_(std::move(callbacks)),
         transactions_(*this) {}
 
@@ -132,6 +135,8 @@ class Log final : public spool::Owner {
   base::Result<> LoadAborted(const spool::StateView& state);
   base::Result<> LoadAcls(const spool::StateView& state);
   base::Result<> LoadGroupConfigs(const spool::StateView& state);
+  base::Result<> LoadScram(const spool::StateView& state);
+  base::Result<> LoadQuotas(const spool::StateView& state);
   void NotePendingOffsets();
   // All producers and deletions back to what `state` says.
   void ResetPartitions(const spool::StateView& state);
@@ -145,6 +150,8 @@ class Log final : public spool::Owner {
   Catalog& catalog_;
   broker::Published<Acls>& acls_;
   broker::Published<GroupConfigs>& group_configs_;
+  broker::Published<ScramCredentials>& scram_;
+  broker::Published<Quotas>& quotas_;
   const Callbacks callbacks_;
   std::unique_ptr<spool::Spool> spool_;
   Transactions transactions_;

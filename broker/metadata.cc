@@ -78,14 +78,9 @@ int32_t MetadataHandler::ClusterOperations(const kafka::Caller& caller) const {
                                          kClusterResource);
 }
 
-MetadataHandler::Address MetadataHandler::AddressFor(const kafka::Caller& caller) const {
-  Address address{context_.options.advertised_host, context_.options.advertised_port};
-  if (!address.host.empty() && address.port != 0) return address;
+MetadataHandler::Address MetadataHandler::AddressFor(const kafka::Caller& caller) {
   const auto reached = net::HostPort::Parse(caller.peer->listener);
-  if (!reached) return address;
-  if (address.host.empty()) address.host = reached->host;
-  if (address.port == 0) address.port = reached->port;
-  return address;
+  return reached ? Address{reached->host, reached->port} : Address{};
 }
 
 std::vector<std::string> MetadataHandler::MissingTopics(

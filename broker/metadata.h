@@ -55,7 +55,7 @@ class MetadataHandler {
     int32_t port;
   };
 
-  [[nodiscard]] Address AddressFor(const kafka::Caller& caller) const;
+  [[nodiscard]] static Address AddressFor(const kafka::Caller& caller);
   [[nodiscard]] std::vector<std::string> MissingTopics(
       const kafka::Call<kafka::MetadataRequest>& call) const;
   [[nodiscard]] bool MayDescribe(const kafka::Caller& caller, std::string_view topic) const {

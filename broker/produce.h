@@ -9,8 +9,10 @@
 //
 // A duplicate is answered when its operation is done, too, and so after the original's commit.
 //
-// Ownership: context, catalog reader and submitter outlive it. It must live until the spool has
-//   completed all operations.
+// Who produces more than his quota allows is told, and made, to wait after his answer.
+//
+// Ownership: context, catalog reader, submitter and quotas outlive it. It must live until the spool
+//   has completed all operations.
 // Threads: the worker's loop; Apply and Done of its operations run on the writer.
 #pragma once
 
@@ -28,8 +30,8 @@ namespace holdfast::broker {
 class ProduceHandler {
  public:
   ProduceHandler(Context& context, const CatalogReader& catalog, Submitter& submitter,
-                 base::Executor& loop)
-      : context_(context), catalog_(catalog), submitter_(submitter), loop_(loop) {}
+                 ClientQuotas& quotas, base::Executor& loop)
+      : context_(context), catalog_(catalog), submitter_(submitter), quotas_(quotas), loop_(loop) {}
 
   void Handle(kafka::Call<kafka::ProduceRequest> call);
 
@@ -53,6 +55,7 @@ class ProduceHandler {
   Context& context_;
   const CatalogReader& catalog_;
   Submitter& submitter_;
+  ClientQuotas& quotas_;
   base::Executor& loop_;
 };
 

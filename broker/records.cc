@@ -1,5 +1,8 @@
 #include "broker/records.h"
 
+#include <algorithm>
+#include <array>
+
 #include "base/endian.h"
 #include "kafka/wire.h"
 
@@ -12,6 +15,8 @@ using base::Unexpected;
 using std::chrono::milliseconds;
 
 constexpr int16_t kVersion = 0;
+// By their number in keys.
+constexpr std::array kEntityTypes{kUserEntity, kClientIdEntity, kIpEntity};
 constexpr size_t kUuidBytes = sizeof(kafka::Uuid);
 constexpr size_t kPartitionBytes = kUuidBytes + sizeof(int32_t);
 
@@ -364,6 +369,26 @@ std::string AclKey(const Acl& acl) {
   return key.append(acl.host);
 }
 
+std::string StoredScramKey(const ScramKey& key) {
+  HF_CHECK(key.user.size() <= ScramKey::kNameBytesMax);
+  std::string bytes(kScramPrefix);
+  bytes.push_back(static_cast<char>(key.mechanism));
+  return bytes.append(key.user);
+}
+
+std::string StoredQuotaKey(const QuotaEntity& entity) {
+  std::string key(kQuotaPrefix);
+  for (const auto& [type, name] : entity.parts) {
+    const auto found = std::ranges::find(kEntityTypes, type);
+    HF_CHECK(found != kEntityTypes.end());
+    key.push_back(static_cast<char>(found - kEntityTypes.begin()));
+    key.push_back(name ? 1 : 0);
+    AppendBig(static_cast<int16_t>(name ? name->size() : 0), &key);
+    if (name) key.append(*name);
+  }
+  return key;
+}
+
 std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition) {
   std::string key(kTransactionPartitionPrefix);
   AppendBig(producer_id, &key);
@@ -416,6 +441,32 @@ std::optional<Acl> ParseAclKey(std::string_view key) {
   return acl;
 }
 
+std::optional<ScramKey> ParseScramKey(std::string_view key) {
+  constexpr size_t kFixedBytes = 2;
+  if (!key.starts_with(kScramPrefix) || key.size() < kFixedBytes) return std::nullopt;
+  const auto mechanism = static_cast<ScramMechanism>(key[1]);
+  if (mechanism != ScramMechanism::kSha256 && mechanism != ScramMechanism::kSha512) {
+    return std::nullopt;
+  }
+  return ScramKey{std::string(key.substr(kFixedBytes)), mechanism};
+}
+
+std::optional<QuotaEntity> ParseQuotaKey(std::string_view key) {
+  if (!key.starts_with(kQuotaPrefix)) return std::nullopt;
+  kafka::Reader reader(key.substr(kQuotaPrefix.size()));
+  QuotaEntity entity;
+  while (reader.ok() && !reader.AtEnd()) {
+    const auto type = static_cast<size_t>(reader.Int<uint8_t>());
+    const bool named = reader.Int<int8_t>() != 0;
+    std::string_view name;
+    reader(name);
+    if (!reader.ok() || type >= kEntityTypes.size()) return std::nullopt;
+    entity.parts.emplace(kEntityTypes.at(type),
+                         named ? std::optional(std::string(name)) : std::nullopt);
+  }
+  return entity.parts.empty() ? std::nullopt : std::optional(std::move(entity));
+}
+
 std::optional<std::pair<std::string_view, uint64_t>> ParseConsumerMemberKey(std::string_view key) {
   constexpr size_t kGroupAt = 1 + sizeof(int16_t);
   if (!key.starts_with(kConsumerMemberPrefix) || key.size() < kGroupAt + sizeof(uint64_t)) {
@@ -452,6 +503,8 @@ std::string Encode(const OffsetRecord& record) { return EncodeRecord(record); }
 std::string Encode(const GroupConfigRecord& record) { return EncodeRecord(record); }
 std::string Encode(const TransactionRecord& record) { return EncodeRecord(record); }
 std::string Encode(const AclRecord& record) { return EncodeRecord(record); }
+std::string Encode(const ScramRecord& record) { return EncodeRecord(record); }
+std::string Encode(const QuotaRecord& record) { return EncodeRecord(record); }
 
 std::string Encode(const GroupRecord& record) {
   StoredGroup stored{.protocol_type = record.protocol_type,
@@ -554,6 +607,14 @@ Result<TransactionRecord> ParseTransaction(std::string_view bytes) {
 
 Result<AclRecord> ParseAcl(std::string_view bytes) {
   return ParseRecord<AclRecord>(bytes, "an access rule");
+}
+
+Result<ScramRecord> ParseScram(std::string_view bytes) {
+  return ParseRecord<ScramRecord>(bytes, "a SCRAM credential");
+}
+
+Result<QuotaRecord> ParseQuota(std::string_view bytes) {
+  return ParseRecord<QuotaRecord>(bytes, "a quota");
 }
 
 Result<GroupRecord> ParseGroup(std::string_view bytes) {

@@ -15,6 +15,9 @@
 //   x <transactional id>                       TransactionRecord
 //   r <type, pattern, operation, permission: int8 each> <length, int16> <name>
 //     <length, int16> <principal> <host>       AclRecord: the key says it all
+//   s <mechanism, int8> <user>                 ScramRecord
+//   q <type, int8: user, client-id or ip> <named, int8> <length, int16> <name> ...
+//                                              QuotaRecord; one such part for each type
 // and of each open transaction, under the id of its producer:
 //   y <producer id, int64> <topic id> <partition, int32>          empty: it writes there
 //   w <producer id, int64> <group id>                             empty: it commits its offsets
@@ -39,6 +42,8 @@
 #include "broker/acls.h"
 #include "broker/consumer_group_records.h"
 #include "broker/group.h"
+#include "broker/quotas.h"
+#include "broker/scram_credentials.h"
 #include "broker/topic_partition.h"
 #include "kafka/message.h"
 
@@ -57,6 +62,8 @@ inline constexpr std::string_view kAbortedPrefix = "a";
 inline constexpr std::string_view kCleanedPrefix = "d";
 inline constexpr std::string_view kTransactionPrefix = "x";
 inline constexpr std::string_view kAclPrefix = "r";
+inline constexpr std::string_view kScramPrefix = "s";
+inline constexpr std::string_view kQuotaPrefix = "q";
 inline constexpr std::string_view kTransactionPartitionPrefix = "y";
 inline constexpr std::string_view kTransactionGroupPrefix = "w";
 inline constexpr std::string_view kTransactionOffsetPrefix = "z";
@@ -82,6 +89,8 @@ std::string AbortedKey(const TopicPartition& partition);
 std::string CleanedKey(const TopicPartition& partition);
 std::string TransactionKey(std::string_view transactional_id);
 std::string AclKey(const Acl& acl);
+std::string StoredScramKey(const ScramKey& key);
+std::string StoredQuotaKey(const QuotaEntity& entity);
 std::string TransactionPartitionKey(int64_t producer_id, const TopicPartition& partition);
 std::string TransactionGroupKey(int64_t producer_id, std::string_view group);
 std::string TransactionOffsetKey(int64_t producer_id, const OffsetKey& key);
@@ -92,6 +101,8 @@ std::optional<OffsetKey> ParseOffsetKey(std::string_view key);
 std::optional<Acl> ParseAclKey(std::string_view key);
 // The group and the member's number.
 std::optional<std::pair<std::string_view, uint64_t>> ParseConsumerMemberKey(std::string_view key);
+std::optional<ScramKey> ParseScramKey(std::string_view key);
+std::optional<QuotaEntity> ParseQuotaKey(std::string_view key);
 // The producer id of a y, w or z key, and what follows it.
 std::optional<std::pair<int64_t, std::string_view>> ParseTransactionKey(std::string_view key);
 std::optional<TopicPartition> ParsePartition(std::string_view bytes);
@@ -193,6 +204,44 @@ struct AclRecord {
   static void Fields(auto& wire, auto& m) { wire.Tags(m.unknown_tags); }
 };
 
+struct ScramRecord {
+  std::string_view salt;
+  std::string_view stored_key;
+  std::string_view server_key;
+  int32_t iterations = 0;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire.Bytes(m.salt);
+    wire.Bytes(m.stored_key);
+    wire.Bytes(m.server_key);
+    wire(m.iterations);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
+struct QuotaRecord {
+  struct Value {
+    std::string_view key;
+    double value = 0;
+    kafka::UnknownTags unknown_tags;
+
+    static void Fields(auto& wire, auto& m) {
+      wire(m.key);
+      wire(m.value);
+      wire.Tags(m.unknown_tags);
+    }
+  };
+
+  std::vector<Value> values;
+  kafka::UnknownTags unknown_tags;
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.values);
+    wire.Tags(m.unknown_tags);
+  }
+};
+
 // Parsed records borrow from the bytes. kCorrupt: damaged. kInvalid: a newer version wrote them.
 std::string EncodeCleaned(int64_t offset);
 // -1 if it is none.
@@ -205,6 +254,8 @@ std::string Encode(const ConsumerMemberRecord& record);
 std::string Encode(const GroupConfigRecord& record);
 std::string Encode(const TransactionRecord& record);
 std::string Encode(const AclRecord& record);
+std::string Encode(const ScramRecord& record);
+std::string Encode(const QuotaRecord& record);
 base::Result<TopicRecord> ParseTopic(std::string_view bytes);
 base::Result<OffsetRecord> ParseOffset(std::string_view bytes);
 base::Result<GroupRecord> ParseGroup(std::string_view bytes);
@@ -214,5 +265,7 @@ base::Result<ConsumerMemberRecord> ParseConsumerMember(std::string_view bytes);
 base::Result<GroupConfigRecord> ParseGroupConfig(std::string_view bytes);
 base::Result<TransactionRecord> ParseTransaction(std::string_view bytes);
 base::Result<AclRecord> ParseAcl(std::string_view bytes);
+base::Result<ScramRecord> ParseScram(std::string_view bytes);
+base::Result<QuotaRecord> ParseQuota(std::string_view bytes);
 
 }  // namespace holdfast::broker

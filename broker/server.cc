@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "broker/worker.h"
+#include "kafka/codec.h"
 
 namespace holdfast::broker {
 namespace {
@@ -12,7 +13,9 @@ namespace {
 // dispatcher drops it, and the connection is closed in its turn.
 class Answerer {
  public:
-  explicit Answerer(net::Reply reply) : reply_(std::move(reply)) {}
+  Answerer(net::Reply reply, net::EventLoop& loop,
+           std::shared_ptr<net::Connection* const> connection)
+      : reply_(std::move(reply)), loop_(&loop), connection_(std::move(connection)) {}
   Answerer(Answerer&&) noexcept = default;
   Answerer& operator=(Answerer&&) = delete;
   ~Answerer() {
@@ -20,6 +23,13 @@ class Answerer {
   }
 
   void operator()(kafka::Answer answer) {
+    if (answer.throttle > base::Duration::zero()) {
+      // Fetches of a session that began on another connection are answered on that one's loop.
+      const auto throttle = [connection = connection_, time = answer.throttle] {
+        if (*connection != nullptr) (*connection)->Throttle(time);
+      };
+      loop_->InLoop() ? throttle() : loop_->Post(throttle);
+    }
     switch (answer.kind) {
       case kafka::Answer::Kind::kFrame:
         return reply_.Send(std::move(answer.frame));
@@ -32,45 +42,177 @@ class Answerer {
 
  private:
   net::Reply reply_;
+  net::EventLoop* loop_;
+  // Null in it once that is closed. Of the loop.
+  std::shared_ptr<net::Connection* const> connection_;
+};
+
+// What all connections of a listener share.
+struct Listener {
+  Broker& broker;
+  ListenerOptions options;
 };
 
 class ClientSession final : public net::Session {
  public:
-  ClientSession(Worker& worker, net::Connection& connection)
-      : worker_(worker),
-        peer_(std::make_shared<const kafka::Peer>(
-            kafka::Peer{.address = connection.peer().host(),
-                        .listener = connection.local().ToString(),
-                        .software_name = {},
-                        .software_version = {}})) {}
+  ClientSession(std::shared_ptr<const Listener> listener, Worker& worker,
+                net::Connection& connection)
+      : listener_(std::move(listener)),
+        worker_(worker),
+        connection_(connection),
+        self_(std::make_shared<net::Connection*>(&connection)) {
+    const std::string& advertised = listener_->options.advertised;
+    kafka::Peer peer{.address = connection.peer().host(),
+                     .listener = advertised.empty() ? connection.local().ToString() : advertised,
+                     .software_name = {},
+                     .software_version = {}};
+    if (const std::string subject = connection.peer_subject(); !subject.empty()) {
+      peer.principal = "User:" + subject;
+    }
+    peer_ = std::make_shared<const kafka::Peer>(std::move(peer));
+  }
+
+  ~ClientSession() override { *self_ = nullptr; }
 
   void OnFrame(base::Buffer frame, net::Reply reply) override {
-    auto served = worker_.Serve(peer_, std::move(frame), Answerer(std::move(reply)));
+    if (!policy().mechanisms.empty() && ServesLogin(frame, reply)) return;
+    auto served = worker_.Serve(peer_, std::move(frame),
+                                Answerer(std::move(reply), connection_.loop(), self_));
     if (served) return;
     base::Log(base::LogLevel::kInfo, "broker", "closing the connection of {}: {}", peer_->address,
               served.error().message);
   }
 
  private:
+  [[nodiscard]] const auth::SaslPolicy& policy() const { return listener_->options.sasl; }
+  [[nodiscard]] bool expires() const {
+    return listener_->options.session_lifetime > base::Duration::zero();
+  }
+
+  // True: the request was part of a login, or came without one, and was answered.
+  bool ServesLogin(const base::Buffer& frame, net::Reply& reply) {
+    const auto header = kafka::ReadRequestHeader(frame.view());
+    if (!header) {
+      reply.Close(header.error().message);
+      return true;
+    }
+    if (refused_) {
+      reply.Close("a request after a login that failed");
+      return true;
+    }
+    switch (header->api_key) {
+      case kafka::ApiVersionsRequest::kApi.key:
+        return false;
+      case kafka::SaslHandshakeRequest::kApi.key:
+        if (sasl_.authenticated() && !expires()) return false;  // The worker refuses it.
+        Handshake(frame, *header, reply);
+        return true;
+      case kafka::SaslAuthenticateRequest::kApi.key:
+        if (sasl_.authenticated() && !expires()) return false;
+        Authenticate(frame, *header, reply);
+        return true;
+      default:
+        break;
+    }
+    if (!sasl_.authenticated()) {
+      reply.Close("a request before SASL authentication");
+      return true;
+    }
+    if (expires() && connection_.loop().Now() > expires_at_) {
+      reply.Close("a request after the end of the session");
+      return true;
+    }
+    return false;
+  }
+
+  // False if the version is not served; then the connection is closed.
+  template <class Request>
+  static bool Serves(const kafka::RequestHeader& header, net::Reply& reply) {
+    const kafka::Served* served = kafka::FindServed(ServedApis(), Request::kApi.key);
+    if (served != nullptr && served->oldest <= header.api_version &&
+        header.api_version <= served->newest) {
+      return true;
+    }
+    reply.Close("a SASL request of a version that is not served");
+    return false;
+  }
+
+  void Handshake(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply) {
+    if (!Serves<kafka::SaslHandshakeRequest>(header, reply)) return;
+    const auto request = kafka::DecodeRequest<kafka::SaslHandshakeRequest>(frame.view(), header);
+    if (!request) return reply.Close(request.error().message);
+    const auto response = sasl_.Handshake(policy(), request->mechanism);
+    base::Buffer answer =
+        kafka::EncodeResponse(response, header.api_version, header.correlation_id);
+    if (response.error_code == kafka::ErrorCode::kNone) return reply.Send(std::move(answer));
+    refused_ = true;
+    reply.SendLast(std::move(answer));
+  }
+
+  void Authenticate(const base::Buffer& frame, const kafka::RequestHeader& header,
+                    net::Reply& reply) {
+    if (!Serves<kafka::SaslAuthenticateRequest>(header, reply)) return;
+    const auto request = kafka::DecodeRequest<kafka::SaslAuthenticateRequest>(frame.view(), header);
+    if (!request) return reply.Close(request.error().message);
+    kafka::SaslAuthenticateResponse response;
+    const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
+    const base::Duration lifetime = listener_->options.session_lifetime;
+    if (outcome == auth::SaslSession::Outcome::kAuthenticated) {
+      response.session_lifetime_ms =
+          std::chrono::duration_cast<std::chrono::milliseconds>(lifetime).count();
+      expires_at_ = connection_.loop().Now() + lifetime;
+      kafka::Peer known = *peer_;
+      known.principal = sasl_.principal();
+      peer_ = std::make_shared<const kafka::Peer>(std::move(known));
+    }
+    base::Buffer answer =
+        kafka::EncodeResponse(response, header.api_version, header.correlation_id);
+    if (outcome != auth::SaslSession::Outcome::kRefused) return reply.Send(std::move(answer));
+    Refuse(std::move(answer), response.error_message.value_or(""), std::move(reply));
+  }
+
+  // Guessing is slowed down, as Kafka does it (connection.failed.authentication.delay.ms).
+  void Refuse(base::Buffer answer, std::string_view reason, net::Reply reply) {
+    listener_->broker.CountFailedLogin();
+    base::Log(base::LogLevel::kInfo, "broker", "{}: SASL authentication failed: {}",
+              connection_.peer().ToString(), reason);
+    refused_ = true;
+    connection_.Pause();
+    refusal_ =
+        connection_.loop().After(listener_->options.failed_login_delay,
+                                 [answer = std::move(answer), reply = std::move(reply)]() mutable {
+                                   reply.SendLast(std::move(answer));
+                                 });
+  }
+
+  const std::shared_ptr<const Listener> listener_;
   Worker& worker_;
+  net::Connection& connection_;
   std::shared_ptr<const kafka::Peer> peer_;
+  auth::SaslSession sasl_;
+  base::TimePoint expires_at_;
+  bool refused_ = false;
+  base::Timer refusal_;
+  const std::shared_ptr<net::Connection*> self_;
 };
 
 }  // namespace
 
-base::Result<std::unique_ptr<net::FramedServer>> Listen(Broker& broker,
-                                                        net::FramedServer::Options options,
+base::Result<std::unique_ptr<net::FramedServer>> Listen(Broker& broker, ListenerOptions options,
                                                         net::FramedServer::Loops loops,
                                                         net::MemoryBudget& budget,
                                                         metrics::NetMetrics& metrics) {
   const std::vector<net::EventLoop*> workers = loops.workers;
+  net::FramedServer::Options server = options.server;
+  const auto listener = std::make_shared<const Listener>(Listener{broker, std::move(options)});
   return net::FramedServer::Listen(
-      std::move(options), std::move(loops), budget, metrics,
-      [&broker, workers](net::Connection& connection) -> std::unique_ptr<net::Session> {
+      std::move(server), std::move(loops), budget, metrics,
+      [listener, workers](net::Connection& connection) -> std::unique_ptr<net::Session> {
         const auto found = std::ranges::find(workers, &connection.loop());
         HF_CHECK(found != workers.end());
         const auto index = static_cast<size_t>(found - workers.begin());
-        return std::make_unique<ClientSession>(broker.worker(index), connection);
+        return std::make_unique<ClientSession>(listener, listener->broker.worker(index),
+                                               connection);
       });
 }
 

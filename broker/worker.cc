@@ -29,6 +29,9 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::SyncGroupRequest>(),
     Bind<Worker, kafka::DescribeGroupsRequest>(),
     Bind<Worker, kafka::ListGroupsRequest>(),
+    // Version 0 goes on without frames of Kafka's. librdkafka uses SASL only if it sees it.
+    Bind<Worker, kafka::SaslHandshakeRequest>({.oldest = 1, .advertised_oldest = 0}),
+    Bind<Worker, kafka::SaslAuthenticateRequest>(),
     Bind<Worker, kafka::CreateTopicsRequest>(),
     Bind<Worker, kafka::DeleteTopicsRequest>(),
     Bind<Worker, kafka::DeleteRecordsRequest>(),
@@ -52,6 +55,19 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::AlterPartitionReassignmentsRequest>(),
     Bind<Worker, kafka::ListPartitionReassignmentsRequest>(),
     Bind<Worker, kafka::OffsetDeleteRequest>(),
+    Bind<Worker, kafka::AlterReplicaLogDirsRequest>(),
+    Bind<Worker, kafka::CreateDelegationTokenRequest>(),
+    Bind<Worker, kafka::RenewDelegationTokenRequest>(),
+    Bind<Worker, kafka::ExpireDelegationTokenRequest>(),
+    Bind<Worker, kafka::DescribeDelegationTokenRequest>(),
+    Bind<Worker, kafka::DescribeClientQuotasRequest>(),
+    Bind<Worker, kafka::AlterClientQuotasRequest>(),
+    Bind<Worker, kafka::UpdateFeaturesRequest>(),
+    Bind<Worker, kafka::UnregisterBrokerRequest>(),
+    Bind<Worker, kafka::AddRaftVoterRequest>(),
+    Bind<Worker, kafka::RemoveRaftVoterRequest>(),
+    Bind<Worker, kafka::DescribeUserScramCredentialsRequest>(),
+    Bind<Worker, kafka::AlterUserScramCredentialsRequest>(),
     Bind<Worker, kafka::DescribeQuorumRequest>(),
     Bind<Worker, kafka::DescribeClusterRequest>(),
     Bind<Worker, kafka::DescribeProducersRequest>(),
@@ -97,11 +113,14 @@ Worker::Worker(Context& context, const Central& central, base::Executor& loop, s
       catalog_(context.catalog),
       authorizer_(context.acls, context.options.authorizer),
       access_(authorizer_, catalog_),
+      quotas_(context.quotas, context.meters),
       submitter_(context.log->spool(), loop),
-      produce_(context, catalog_, submitter_, loop),
-      fetch_(context, catalog_, authorizer_, loop, index),
+      produce_(context, catalog_, submitter_, quotas_, loop),
+      fetch_(context, catalog_, authorizer_, quotas_, loop, index),
       topic_admin_(context, catalog_, submitter_, loop),
       acl_admin_(context, submitter_, loop),
+      scram_admin_(context, submitter_, loop),
+      quota_admin_(context, submitter_, loop),
       metadata_(context, catalog_, authorizer_, topic_admin_, loop) {
   for (const kafka::Served& served : kRoutes.served()) {
     const auto key = static_cast<size_t>(served.api.key);
@@ -116,6 +135,7 @@ base::Result<> Worker::Serve(std::shared_ptr<const kafka::Peer>& peer, base::Buf
   if (closed_) return base::Unexpected(base::Code::kClosed, "the broker is shutting down");
   catalog_.Refresh();
   authorizer_.Refresh();
+  quotas_.Refresh();
   if (frame.size() >= sizeof(int16_t)) {
     const size_t key = base::LoadBig<uint16_t>(frame.data());
     if (key < requests_.size() && requests_[key] != nullptr) requests_[key]->Add();

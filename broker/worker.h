@@ -17,12 +17,16 @@
 #include "broker/access.h"
 #include "broker/acl_admin.h"
 #include "broker/authorizer.h"
+#include "broker/cluster_admin.h"
 #include "broker/context.h"
 #include "broker/coordinator.h"
 #include "broker/fetch.h"
 #include "broker/metadata.h"
 #include "broker/produce.h"
 #include "broker/producer_ids.h"
+#include "broker/quota_admin.h"
+#include "broker/quotas.h"
+#include "broker/scram_admin.h"
 #include "broker/submitter.h"
 #include "broker/topic_admin.h"
 #include "broker/transaction_coordinator.h"
@@ -34,6 +38,8 @@
 #include "kafka/api/list_offsets.h"
 #include "kafka/api/list_partition_reassignments.h"
 #include "kafka/api/offset_for_leader_epoch.h"
+#include "kafka/api/sasl_authenticate.h"
+#include "kafka/api/sasl_handshake.h"
 #include "kafka/dispatch.h"
 
 namespace holdfast::broker {
@@ -64,6 +70,16 @@ class Worker {
 
   // For the route table.
   void Adjust(const kafka::Caller& caller, kafka::ApiVersionsResponse& response);
+  // SASL reaches a worker only where it is not asked for, or is over.
+  kafka::SaslHandshakeResponse Handle(const kafka::Caller& /*caller*/,
+                                      const kafka::SaslHandshakeRequest& /*request*/) {
+    return {.error_code = kafka::ErrorCode::kIllegalSaslState};
+  }
+  kafka::SaslAuthenticateResponse Handle(const kafka::Caller& /*caller*/,
+                                         const kafka::SaslAuthenticateRequest& /*request*/) {
+    return {.error_code = kafka::ErrorCode::kIllegalSaslState,
+            .error_message = "SaslAuthenticate request received after successful authentication"};
+  }
   template <class Request>
   void Handle(kafka::Call<Request> call) {
     if (!access_.Admit(call)) return;
@@ -93,6 +109,52 @@ class Worker {
       const kafka::Caller& /*caller*/,
       const kafka::ListPartitionReassignmentsRequest& /*request*/) {
     return {};
+  }
+  kafka::DescribeUserScramCredentialsResponse Answer(
+      const kafka::Caller& /*caller*/, const kafka::DescribeUserScramCredentialsRequest& request) {
+    return scram_admin_.Answer(request);
+  }
+  kafka::UpdateFeaturesResponse Answer(const kafka::Caller& caller,
+                                       const kafka::UpdateFeaturesRequest& request) {
+    kafka::ApiVersionsResponse versions;
+    Adjust(caller, versions);
+    return UpdateFeatures(versions, request);
+  }
+  kafka::UnregisterBrokerResponse Answer(const kafka::Caller& /*caller*/,
+                                         const kafka::UnregisterBrokerRequest& request) {
+    return UnregisterBroker(context_.options.node_id, request);
+  }
+  kafka::AlterReplicaLogDirsResponse Answer(const kafka::Caller& /*caller*/,
+                                            const kafka::AlterReplicaLogDirsRequest& request) {
+    return AlterReplicaLogDirs(context_.options.spool.directory, catalog_.topics(), request);
+  }
+  kafka::AddRaftVoterResponse Answer(const kafka::Caller& /*caller*/,
+                                     const kafka::AddRaftVoterRequest& request) {
+    return AddRaftVoter(context_.cluster_id, request);
+  }
+  kafka::RemoveRaftVoterResponse Answer(const kafka::Caller& /*caller*/,
+                                        const kafka::RemoveRaftVoterRequest& request) {
+    return RemoveRaftVoter(context_.cluster_id, request);
+  }
+  kafka::CreateDelegationTokenResponse Answer(const kafka::Caller& caller,
+                                              const kafka::CreateDelegationTokenRequest& request) {
+    return CreateDelegationToken(caller.peer->principal, request);
+  }
+  kafka::RenewDelegationTokenResponse Answer(
+      const kafka::Caller& caller, const kafka::RenewDelegationTokenRequest& /*request*/) {
+    return RenewDelegationToken(caller.peer->principal);
+  }
+  kafka::ExpireDelegationTokenResponse Answer(
+      const kafka::Caller& caller, const kafka::ExpireDelegationTokenRequest& /*request*/) {
+    return ExpireDelegationToken(caller.peer->principal);
+  }
+  kafka::DescribeDelegationTokenResponse Answer(
+      const kafka::Caller& caller, const kafka::DescribeDelegationTokenRequest& /*request*/) {
+    return DescribeDelegationToken(caller.peer->principal);
+  }
+  kafka::DescribeClientQuotasResponse Answer(const kafka::Caller& /*caller*/,
+                                             const kafka::DescribeClientQuotasRequest& request) {
+    return quota_admin_.Answer(request);
   }
   kafka::DescribeQuorumResponse Answer(const kafka::Caller& caller,
                                        const kafka::DescribeQuorumRequest& request) {
@@ -129,6 +191,12 @@ class Worker {
   void Route(kafka::Call<kafka::DescribeAclsRequest> call) { acl_admin_.Handle(std::move(call)); }
   void Route(kafka::Call<kafka::CreateAclsRequest> call) { acl_admin_.Handle(std::move(call)); }
   void Route(kafka::Call<kafka::DeleteAclsRequest> call) { acl_admin_.Handle(std::move(call)); }
+  void Route(kafka::Call<kafka::AlterClientQuotasRequest> call) {
+    quota_admin_.Handle(std::move(call));
+  }
+  void Route(kafka::Call<kafka::AlterUserScramCredentialsRequest> call) {
+    scram_admin_.Handle(std::move(call));
+  }
   void Route(kafka::Call<kafka::InitProducerIdRequest> call);
   void Route(kafka::Call<kafka::DescribeProducersRequest> call);
   // All others are a coordinator's.
@@ -152,11 +220,14 @@ class Worker {
   CatalogReader catalog_;
   Authorizer authorizer_;
   Access access_;
+  ClientQuotas quotas_;
   Submitter submitter_;
   ProduceHandler produce_;
   FetchHandler fetch_;
   TopicAdmin topic_admin_;
   AclAdmin acl_admin_;
+  ScramAdmin scram_admin_;
+  QuotaAdmin quota_admin_;
   MetadataHandler metadata_;
   // By API key; null where there is none.
   std::vector<metrics::Counter*> requests_;

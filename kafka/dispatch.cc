@@ -36,6 +36,7 @@ Exchange& Exchange::operator=(Exchange&& other) noexcept {
   header_ = other.header_;
   caller_ = std::move(other.caller_);
   reply_ = std::move(other.reply_);
+  throttle_ = other.throttle_;
   return *this;
 }
 
@@ -51,6 +52,7 @@ void Exchange::Close(std::string reason) {
 
 void Exchange::Finish(Answer answer) {
   HF_CHECK(reply_);  // Answered before.
+  answer.throttle = throttle_;
   std::exchange(reply_, Reply())(std::move(answer));
 }
 

@@ -34,6 +34,7 @@
 
 #include "base/buffer.h"
 #include "base/check.h"
+#include "base/executor.h"
 #include "base/result.h"
 #include "base/unique_function.h"
 #include "kafka/api/api_versions.h"
@@ -45,7 +46,7 @@ namespace holdfast::kafka {
 // may share it between threads; Dispatch replaces it when the client has said what it is.
 struct Peer {
   std::string address;
-  std::string listener;
+  std::string listener;       // The address that clients of its listener are told to connect to.
   std::string software_name;  // From ApiVersions, empty before.
   std::string software_version;
   std::string principal = "User:ANONYMOUS";  // Who it has proved to be.
@@ -68,6 +69,8 @@ struct Answer {
   Kind kind = Kind::kNothing;
   base::Buffer frame;
   std::string reason;
+  // The client has to wait: nothing more is read from it for so long, once this has been sent.
+  base::Duration throttle{};
 };
 using Reply = base::UniqueFunction<void(Answer)>;
 
@@ -89,6 +92,7 @@ class Exchange {
   void Send(base::Buffer response);
   void SendNothing();
   void Close(std::string reason);
+  void Throttle(base::Duration time) { throttle_ = time; }
   // Gives the reply up unused: whoever dispatched closes the connection.
   void Disown() { reply_ = Reply(); }
 
@@ -100,6 +104,7 @@ class Exchange {
   RequestHeader header_;
   Caller caller_;
   Reply reply_;
+  base::Duration throttle_{};
 };
 
 template <class Request>
@@ -130,6 +135,9 @@ class Call {
     exchange_.SendNothing();
   }
   void Close(std::string reason) { exchange_.Close(std::move(reason)); }
+
+  // See Answer::throttle; the response names it by itself.
+  void Throttle(base::Duration time) { exchange_.Throttle(time); }
 
   // Who takes a part of the request out, because it is refused, puts it into the response by this:
   // it is run on what Respond is given, where that is called. It may borrow from the request.

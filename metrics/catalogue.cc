@@ -163,7 +163,9 @@ BrokerMetrics::BrokerMetrics(Registry& registry)
           {.name = "holdfast_broker_compactions_total",
            .help = "Rounds of compaction with something to do, by outcome: done, failed, or "
                    "postponed because much would be written for little.",
-           .label = "outcome"})) {}
+           .label = "outcome"})),
+      login_failures(registry.AddCounter({.name = "holdfast_broker_login_failures_total",
+                                          .help = "SASL exchanges that were refused."})) {}
 
 AgentMetrics::AgentMetrics(Registry& registry)
     : requests(registry.AddCounterFamily({.name = "holdfast_agent_requests_total",

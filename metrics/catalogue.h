@@ -76,6 +76,7 @@ struct BrokerMetrics {
   Counter& committed_offsets;
   Family<Counter>& transactions;  // That have ended, by outcome.
   Family<Counter>& compactions;   // Rounds, by outcome.
+  Counter& login_failures;        // SASL exchanges that were refused.
 };
 
 struct AgentMetrics {

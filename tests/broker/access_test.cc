@@ -554,6 +554,7 @@ TEST(NoAuthorizerTest, RulesCannotBeMadeAndEverythingIsAllowed) {
 TEST(AccessTableTest, EveryServedApiHasALine) {
   for (const kafka::Served& served : ServedApis()) {
     if (served.api.name == "ApiVersions" || served.api.name.starts_with("Sasl")) continue;
+    if (served.api.name.ends_with("DelegationToken")) continue;  // Which nobody gets.
     EXPECT_TRUE(std::ranges::any_of(AccessRequirements(), [&](const AccessRequirement& line) {
       return line.api.key == served.api.key;
     })) << served.api.name;

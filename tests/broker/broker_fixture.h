@@ -47,6 +47,7 @@ class Pending {
     HF_CHECK(answered());
     return (*answer_)->kind;
   }
+  [[nodiscard]] base::Duration throttle() const { return (*answer_)->throttle; }
   // Borrows from the answer, which the fixture keeps.
   [[nodiscard]] Response Get() const {
     HF_CHECK(answered() && kind() == kafka::Answer::Kind::kFrame);

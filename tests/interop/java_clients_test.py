@@ -4,12 +4,15 @@ and through the agent.
 """
 
 import json
+import os
 import subprocess
+import time
 
 import apache_kafka
 import harness
 from apache_kafka import JAVA, java
-from harness import wait_for
+from certificates import Authority
+from harness import free_port, wait_for
 
 TOOLS = "org.apache.kafka.tools."
 
@@ -149,6 +152,77 @@ class JavaClientsTest(apache_kafka.Case):
         self.assertEqual(producer.returncode, 0, errors)
         agent.wait_drained()
         self.assertEqual(harness.consume(tier.address, "orders"), lines)
+
+    def test_rules_credentials_and_quotas_by_kafkas_tools(self):
+        authority = Authority(self.directory)
+        certificate, key, _ = authority.issue("broker")
+        secure = f"localhost:{free_port()}"
+        path = os.path.join(self.directory, "broker.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"broker": {
+                "authorizer": {"enabled": True, "super_users": ["User:admin"]},
+                "users": [{"name": "admin", "password": "admin-secret"}],
+                "listeners": [{"name": "secure", "listen": secure,
+                               "tls": {"certificate": certificate, "key": key},
+                               "sasl": {"mechanisms": ["SCRAM-SHA-512"]}}]}}, file)
+        self.broker("--config", path).start()
+
+        def properties(user, password):
+            name = os.path.join(self.directory, user + ".properties")
+            with open(name, "w", encoding="utf-8") as file:
+                file.write(
+                    "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n"
+                    f"ssl.truststore.type=PEM\nssl.truststore.location={authority.ca}\n"
+                    "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule "
+                    f'required username="{user}" password="{password}";\n')
+            return name
+
+        admin = ["--bootstrap-server", secure, "--command-config",
+                 properties("admin", "admin-secret")]
+        configs = "kafka.admin.ConfigCommand"
+        java(configs, *admin, "--alter", "--entity-type", "users", "--entity-name", "orders",
+             "--add-config", "SCRAM-SHA-512=[iterations=8192,password=orders-secret]")
+        java(configs, *admin, "--alter", "--entity-type", "users", "--entity-name", "orders",
+             "--add-config", "producer_byte_rate=20000")
+        shown = java(configs, *admin, "--describe", "--entity-type", "users")
+        self.assertIn("SCRAM-SHA-512=iterations=8192", shown)
+        self.assertIn("producer_byte_rate=20000.0", shown)
+        kafka_tool("AclCommand", *admin, "--add", "--allow-principal", "User:orders",
+                   "--producer", "--topic", "orders", "--resource-pattern-type", "prefixed")
+        kafka_tool("AclCommand", *admin, "--add", "--allow-principal", "User:orders",
+                   "--consumer", "--topic", "orders", "--group", "readers",
+                   "--resource-pattern-type", "prefixed")
+        listed = kafka_tool("AclCommand", *admin, "--list", "--principal", "User:orders")
+        for operation in ("WRITE", "CREATE", "DESCRIBE", "READ"):
+            self.assertIn(f"operation={operation}, permissionType=ALLOW", listed)
+        kafka_tool("TopicCommand", *admin, "--create", "--topic", "other")
+
+        orders = properties("orders", "orders-secret")
+        lines = [f"{n} " + "x" * 1000 for n in range(250)]
+        begun = time.monotonic()
+        kafka_tool("ConsoleProducer", "--bootstrap-server", secure, "--topic", "orders-1",
+                   "--command-config", orders, "--command-property", "batch.size=10000",
+                   data="\n".join(lines) + "\n")
+        # 250 kB, where 200 kB may come in ten seconds.
+        self.assertGreater(time.monotonic() - begun, 2)
+        out = kafka_tool("consumer.ConsoleConsumer", "--bootstrap-server", secure, "--topic",
+                         "orders-1", "--from-beginning", "--max-messages", "250", "--timeout-ms",
+                         "30000", "--command-config", orders, "--group", "readers-1")
+        self.assertEqual([line for line in out.splitlines() if line], lines)
+        # What is not allowed is not even seen.
+        topics = kafka_tool("TopicCommand", "--bootstrap-server", secure, "--command-config",
+                            orders, "--list")
+        self.assertEqual(topics.split(), ["orders-1"])
+        with self.assertRaisesRegex(AssertionError, "Cluster authorization failed"):
+            kafka_tool("AclCommand", "--bootstrap-server", secure, "--command-config", orders,
+                       "--list")
+        with self.assertRaisesRegex(AssertionError, "[Aa]uthentication failed"):
+            kafka_tool("TopicCommand", "--bootstrap-server", secure, "--command-config",
+                       properties("orders", "wrong"), "--list")
+        kafka_tool("AclCommand", *admin, "--remove", "--force", "--topic", "orders",
+                   "--resource-pattern-type", "prefixed")
+        listed = kafka_tool("AclCommand", *admin, "--list", "--topic", "*")
+        self.assertNotIn("User:orders", listed)
 
 
 if __name__ == "__main__":

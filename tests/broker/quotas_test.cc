@@ -1,0 +1,232 @@
+// Quotas: which one counts, the rate as Kafka measures it, and a whole broker that keeps them.
+#include "broker/quotas.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "broker/records.h"
+#include "kafka/api/alter_client_quotas.h"
+#include "kafka/api/describe_client_quotas.h"
+#include "tests/broker/broker_fixture.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::IsEmpty;
+
+QuotaEntity Entity(std::optional<std::optional<std::string>> user,
+                   std::optional<std::optional<std::string>> client) {
+  QuotaEntity entity;
+  if (user) entity.parts["user"] = *user;
+  if (client) entity.parts["client-id"] = *client;
+  return entity;
+}
+
+TEST(QuotasTest, TheNearestOfEightCounts) {
+  using Name = std::optional<std::string>;
+  // From the farthest to the nearest, each with its own rate.
+  const std::vector<QuotaEntity> order{Entity({}, Name()),        Entity({}, Name("c")),
+                                       Entity(Name(), {}),        Entity(Name(), Name()),
+                                       Entity(Name(), Name("c")), Entity(Name("u"), {}),
+                                       Entity(Name("u"), Name()), Entity(Name("u"), Name("c"))};
+  Quotas quotas;
+  EXPECT_FALSE(quotas.Find(QuotaKind::kProduce, "u", "c").has_value());
+  for (size_t i = 0; i < order.size(); ++i) {
+    quotas.Put(order[i], {{"producer_byte_rate", 100.0 + static_cast<double>(i)}});
+    const auto found = quotas.Find(QuotaKind::kProduce, "u", "c");
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->bytes_per_second, 100.0 + static_cast<double>(i));
+  }
+  EXPECT_FALSE(quotas.Find(QuotaKind::kConsume, "u", "c").has_value());
+  EXPECT_EQ(quotas.Find(QuotaKind::kProduce, "v", "d")->bytes_per_second, 103);
+  EXPECT_EQ(quotas.Find(QuotaKind::kProduce, "u", "d")->bytes_per_second, 106);
+}
+
+TEST(QuotasTest, WhoFallsUnderTheSameQuotaSharesIt) {
+  using Name = std::optional<std::string>;
+  Quotas quotas;
+  quotas.Put(Entity(Name("u"), {}), {{"producer_byte_rate", 10}});
+  quotas.Put(Entity({}, Name()), {{"producer_byte_rate", 10}});
+  const auto sharers = [&](std::string_view user, std::string_view client) {
+    return quotas.Find(QuotaKind::kProduce, user, client)->shared_by;
+  };
+  EXPECT_EQ(sharers("u", "a"), sharers("u", "b")) << "one user, whatever his clients";
+  EXPECT_NE(sharers("v", "a"), sharers("v", "b")) << "each client id has the default for itself";
+  EXPECT_EQ(sharers("v", "a"), sharers("w", "a"));
+}
+
+TEST(SampledRateTest, IsSpreadOverTenSecondsAtLeast) {
+  SampledRate rate;
+  const base::TimePoint start{seconds(1000)};
+  EXPECT_EQ(rate.PerSecond(start), 0);
+  rate.Record(1000, start);
+  EXPECT_DOUBLE_EQ(rate.PerSecond(start), 100);
+  EXPECT_EQ(rate.OverBy(100, start), base::Duration::zero());
+  EXPECT_EQ(rate.OverBy(50, start), seconds(10)) << "twice too much: as long again";
+  rate.Record(1000, start + milliseconds(500));
+  EXPECT_NEAR(rate.PerSecond(start + milliseconds(500)), 2000 / 10.5, 1e-9);
+  EXPECT_NEAR(rate.PerSecond(start + seconds(10)), 200, 1e-9);
+  EXPECT_EQ(rate.PerSecond(start + seconds(11)), 0) << "samples are forgotten after 11 s";
+  EXPECT_TRUE(rate.idle(start + seconds(11)));
+}
+
+TEST(SampledRateTest, WhoWaitsAsToldIsWithinHisQuota) {
+  SampledRate rate;
+  base::TimePoint now{seconds(1000)};
+  const double limit = 1000;
+  double sent = 0;
+  const base::TimePoint start = now;
+  for (int i = 0; i < 200; ++i) {
+    rate.Record(700, now);
+    sent += 700;
+    now += rate.OverBy(limit, now) + milliseconds(10);
+  }
+  const double spent = std::chrono::duration<double>(now - start).count();
+  EXPECT_LT(sent / spent, limit * 1.15);
+  EXPECT_GT(sent / spent, limit * 0.7);
+}
+
+TEST(QuotasTest, KeysHoldTheEntity) {
+  using Name = std::optional<std::string>;
+  for (const QuotaEntity& entity :
+       {Entity({}, Name()), Entity(Name("u"), Name("client")), Entity(Name(""), {})}) {
+    const auto parsed = ParseQuotaKey(StoredQuotaKey(entity));
+    ASSERT_TRUE(parsed.has_value());
+    EXPECT_EQ(*parsed, entity);
+  }
+  EXPECT_FALSE(ParseQuotaKey("q").has_value());
+  EXPECT_FALSE(ParseQuotaKey(std::string("q\3\0\0\0", 5)).has_value());
+}
+
+class QuotaAdminTest : public testing::Test {
+ protected:
+  using Alter = kafka::AlterClientQuotasRequest;
+
+  QuotaAdminTest() { broker_.CreateTopic("t", 1); }
+
+  static Alter::EntryData Entry(std::vector<Alter::EntryData::EntityData> entity,
+                                std::vector<Alter::EntryData::OpData> ops) {
+    return {std::move(entity), std::move(ops), {}};
+  }
+  ErrorCode Change(Alter::EntryData entry, bool validate_only = false) {
+    Alter request;
+    request.entries.push_back(std::move(entry));
+    request.validate_only = validate_only;
+    return broker_.Ask(request, 1).Get().entries.at(0).error_code;
+  }
+  ErrorCode SetRate(std::string_view key, double rate) {
+    return Change(Entry({{"client-id", "test", {}}}, {{key, rate, false, {}}}));
+  }
+  // "user=u client-id=: key=value", by entity.
+  std::vector<std::string> Describe(
+      std::vector<kafka::DescribeClientQuotasRequest::ComponentData> components, bool strict) {
+    kafka::DescribeClientQuotasRequest request;
+    request.components = std::move(components);
+    request.strict = strict;
+    const auto pending = broker_.Ask(request, 1);
+    const auto response = pending.Get();
+    EXPECT_EQ(response.error_code, ErrorCode::kNone);
+    std::vector<std::string> all;
+    for (const auto& entry : *response.entries) {
+      std::string& text = all.emplace_back();
+      for (const auto& part : entry.entity) {
+        text +=
+            std::string(part.entity_type) + "=" + std::string(part.entity_name.value_or("")) + " ";
+      }
+      for (const auto& value : entry.values) {
+        text += std::string(value.key) + ":" + std::to_string(static_cast<int>(value.value));
+      }
+    }
+    return all;
+  }
+
+  BrokerFixture broker_;
+};
+
+TEST_F(QuotaAdminTest, QuotasAreKeptAndFoundByFilters) {
+  EXPECT_EQ(Change(Entry({{"user", "u", {}}, {"client-id", std::nullopt, {}}},
+                         {{"producer_byte_rate", 1000, false, {}}})),
+            ErrorCode::kNone);
+  EXPECT_EQ(Change(Entry({{"user", "u", {}}}, {{"request_percentage", 50, false, {}}})),
+            ErrorCode::kNone);
+  EXPECT_EQ(Change(Entry({{"ip", "10.0.0.1", {}}}, {{"connection_creation_rate", 5, false, {}}})),
+            ErrorCode::kNone);
+  EXPECT_EQ(Change(Entry({{"user", "v", {}}}, {{"producer_byte_rate", 7, false, {}}}),
+                   /*validate_only=*/true),
+            ErrorCode::kNone);
+  broker_.CrashAndRestart();
+  using testing::ElementsAre;
+  using testing::UnorderedElementsAre;
+  EXPECT_THAT(Describe({}, false), UnorderedElementsAre("client-id= user=u producer_byte_rate:1000",
+                                                        "user=u request_percentage:50",
+                                                        "ip=10.0.0.1 connection_creation_rate:5"));
+  EXPECT_THAT(Describe({{"user", 0, "u", {}}}, false).size(), 2u);
+  EXPECT_THAT(Describe({{"user", 0, "u", {}}}, true), ElementsAre("user=u request_percentage:50"));
+  EXPECT_THAT(Describe({{"client-id", 1, std::nullopt, {}}}, false).size(), 1u);
+  EXPECT_THAT(Describe({{"client-id", 0, "x", {}}}, false), IsEmpty());
+  EXPECT_THAT(Describe({{"ip", 2, std::nullopt, {}}}, true).size(), 1u);
+
+  EXPECT_EQ(Change(Entry({{"user", "u", {}}}, {{"request_percentage", 0, true, {}}})),
+            ErrorCode::kNone);
+  broker_.CrashAndRestart();
+  EXPECT_THAT(Describe({{"user", 0, "u", {}}}, true), IsEmpty());
+}
+
+TEST_F(QuotaAdminTest, WhatMakesNoSenseIsRefused) {
+  constexpr auto kInvalid = ErrorCode::kInvalidRequest;
+  EXPECT_EQ(Change(Entry({}, {})), kInvalid);
+  EXPECT_EQ(Change(Entry({{"group", "g", {}}}, {})), kInvalid);
+  EXPECT_EQ(Change(Entry({{"user", "", {}}}, {})), kInvalid);
+  EXPECT_EQ(Change(Entry({{"user", "u", {}}, {"ip", "10.0.0.1", {}}}, {})), kInvalid);
+  EXPECT_EQ(Change(Entry({{"ip", "no address", {}}}, {})), kInvalid);
+  EXPECT_EQ(SetRate("producer_byte_rate", 0), kInvalid);
+  EXPECT_EQ(SetRate("producer_byte_rate", 1.5), kInvalid);
+  EXPECT_EQ(SetRate("request_percentage", 1.5), ErrorCode::kNone);
+  EXPECT_EQ(SetRate("connection_creation_rate", 1), kInvalid) << "is for addresses";
+  EXPECT_EQ(SetRate("no_such_rate", 1), kInvalid);
+  kafka::DescribeClientQuotasRequest request;
+  request.components.push_back({"group", 2, std::nullopt, {}});
+  EXPECT_EQ(broker_.Ask(request, 1).Get().error_code, ErrorCode::kUnsupportedVersion);
+  request.components = {{"user", 0, std::nullopt, {}}};
+  EXPECT_EQ(broker_.Ask(request, 1).Get().error_code, kInvalid);
+}
+
+TEST_F(QuotaAdminTest, ProducersAreToldToWaitAndTheirRecordsKept) {
+  ASSERT_EQ(SetRate("producer_byte_rate", 1000), ErrorCode::kNone);
+  const std::string batch = broker_.Batch({std::string(50000, 'x')});
+  const auto request = BrokerFixture::MakeProduce("t", 0, batch);
+  const auto pending = broker_.Ask(request, 9);
+  EXPECT_EQ(pending.Get().responses.at(0).partition_responses.at(0).error_code, ErrorCode::kNone);
+  // 50 kB over 10 s are 5000 a second, four times too much.
+  EXPECT_NEAR(pending.Get().throttle_time_ms, 40000, 2000);
+  EXPECT_EQ(pending.throttle(), milliseconds(pending.Get().throttle_time_ms));
+  broker_.clock().Advance(seconds(51));
+  const std::string small = broker_.Batch({"y"});
+  EXPECT_EQ(broker_.Ask(BrokerFixture::MakeProduce("t", 0, small), 9).Get().throttle_time_ms, 0);
+}
+
+TEST_F(QuotaAdminTest, ConsumersGetNoMoreThanTenSecondsAllowAndHaveToWait) {
+  for (int i = 0; i < 40; ++i) {
+    broker_.Produce("t", 0, broker_.Batch({std::string(1000, 'x')}));
+  }
+  ASSERT_EQ(SetRate("consumer_byte_rate", 1000), ErrorCode::kNone);
+  auto request = BrokerFixture::MakeFetch("t", 0, 0);
+  request.max_wait_ms = 0;
+  const auto first = broker_.Ask(request, 12);
+  EXPECT_EQ(first.Get().throttle_time_ms, 0);
+  const size_t size = first.Get().responses.at(0).partitions.at(0).records->size();
+  EXPECT_GT(size, 5000u);
+  EXPECT_LE(size, 10000u);
+  const auto second = broker_.Ask(request, 12);
+  EXPECT_EQ(second.Get().responses.at(0).partitions.at(0).records->size(), size);
+  EXPECT_NEAR(second.Get().throttle_time_ms, static_cast<double>(size * 2) - 10000, 500);
+  EXPECT_EQ(second.throttle(), milliseconds(second.Get().throttle_time_ms));
+  broker_.clock().Advance(seconds(12));
+  EXPECT_EQ(broker_.Ask(request, 12).Get().throttle_time_ms, 0);
+}
+
+}  // namespace
+}  // namespace holdfast::broker

@@ -1,0 +1,256 @@
+#!/usr/bin/python3
+"""The broker's listeners, users, access rules and quotas, under clients of librdkafka."""
+
+import hashlib
+import json
+import os
+import struct
+import time
+
+import harness
+from certificates import Authority
+from harness import Case, free_port, wait_for
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from raw_kafka import Connection, text
+from security_test import try_to_produce
+
+ADMIN = "admin, with=a \"strange password"
+GONE = (EOFError, ConnectionResetError)
+METADATA, HANDSHAKE, API_VERSIONS, DESCRIBE_ACLS, CREATE_ACLS, DELETE_ACLS, AUTHENTICATE = (
+    3, 17, 18, 29, 30, 31, 36)
+DESCRIBE_SCRAM, ALTER_SCRAM = 50, 51
+TOPIC, GROUP = 2, 3
+LITERAL, PREFIXED = 3, 4
+READ, WRITE = 3, 4
+ALL_TOPICS = b"\xff\xff\xff\xff"
+
+
+def short(value):
+    """A string of the flexible encoding."""
+    return bytes([len(value) + 1]) + value
+
+
+class Administrator:
+    """Who logs in with PLAIN, and asks for what the client library at hand cannot."""
+
+    def __init__(self, address, password=ADMIN, user="admin"):
+        self.client = Connection(address)
+        self.client.send(HANDSHAKE, 1, text("PLAIN"))
+        assert self.client.receive()[:2] == b"\0\0"
+        message = b"\0" + user.encode() + b"\0" + password.encode()
+        self.client.send(AUTHENTICATE, 1, struct.pack(">i", len(message)) + message)
+        self.login = self.client.receive()
+        assert self.login[:2] == b"\0\0", self.login
+
+    def allow(self, kind, name, pattern, principal, operation):
+        self.client.send(CREATE_ACLS, 1, struct.pack(">ib", 1, kind) + text(name) + bytes([pattern])
+                         + text(principal) + text("*") + bytes([operation, 3]))
+        assert self.client.receive()[8:10] == b"\0\0"
+
+    def rules(self):
+        self.client.send(DESCRIBE_ACLS, 1, b"\1" + text(None) + b"\1" + text(None) + text(None)
+                         + b"\1\1")
+        return self.client.receive()
+
+    def delete_rules(self):
+        self.client.send(DELETE_ACLS, 1, struct.pack(">i", 1) + b"\1" + text(None) + b"\1"
+                         + text(None) + text(None) + b"\1\1")
+        return self.client.receive()
+
+    def alter_scram(self, deletions=b"\1", upsertions=b"\1"):
+        self.client.send(ALTER_SCRAM, 0, b"\0" + deletions + upsertions + b"\0")
+        answer = self.client.receive()
+        length = answer[6]  # Of the one user's name.
+        return struct.unpack(">h", answer[6 + length:8 + length])[0]
+
+    def set_scram(self, user, password, iterations=8192):
+        """With SCRAM-SHA-512, which is 2."""
+        salt = b"some salt"
+        salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations)
+        return self.alter_scram(upsertions=b"\2" + short(user.encode()) + b"\2"
+                                + struct.pack(">i", iterations) + short(salt) + short(salted)
+                                + b"\0")
+
+    def remove_scram(self, user):
+        return self.alter_scram(deletions=b"\2" + short(user.encode()) + b"\2\0")
+
+
+class BrokerSecurityTest(Case):
+    def secured(self, **settings):
+        """A broker with these settings below "broker"; further listeners by their names."""
+        path = os.path.join(self.directory, "broker.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"broker": settings}, file)
+        return self.broker("--config", path).start()
+
+    def login(self, address, user, password, mechanism="SCRAM-SHA-256", ca=None):
+        return {"bootstrap.servers": address, "log_level": 0, "sasl.mechanism": mechanism,
+                "sasl.username": user, "sasl.password": password,
+                **({"security.protocol": "SASL_SSL", "ssl.ca.location": ca} if ca
+                   else {"security.protocol": "SASL_PLAINTEXT"})}
+
+    def test_users_log_in_and_do_what_rules_allow(self):
+        authority = Authority(self.directory)
+        certificate, key, _ = authority.issue("broker")
+        secure, mutual = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        tls = {"certificate": certificate, "key": key}
+        tier = self.secured(
+            authorizer={"enabled": True, "super_users": ["User:admin"]},
+            users=[{"name": "admin", "password": ADMIN}],
+            sasl={"mechanisms": ["PLAIN"]},
+            listeners=[
+                {"name": "secure", "listen": secure, "tls": tls,
+                 "sasl": {"mechanisms": ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]}},
+                {"name": "mutual", "listen": mutual,
+                 "tls": {**tls, "client_ca": authority.ca, "client_auth": "required"}}])
+        for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            admin = AdminClient(self.login(secure, "admin", ADMIN, mechanism, authority.ca))
+            name = "orders-" + mechanism
+            admin.create_topics([NewTopic(name, 1, 1)])[name].result(10)
+
+        # A user made by an administrator, with the right to topics that begin so.
+        root = Administrator(tier.address)
+        self.assertEqual(root.set_scram("orders", "secret"), 0)
+        orders = self.login(secure, "orders", "secret", "SCRAM-SHA-512", authority.ca)
+        self.assertEqual(try_to_produce(orders, "orders-PLAIN"), "TOPIC_AUTHORIZATION_FAILED")
+        root.allow(TOPIC, "orders-", PREFIXED, "User:orders", WRITE)
+        self.assertIsNone(try_to_produce(orders, "orders-PLAIN"))
+        self.assertEqual(sorted(AdminClient(orders).list_topics(timeout=10).topics),
+                         ["orders-PLAIN", "orders-SCRAM-SHA-256", "orders-SCRAM-SHA-512"])
+
+        # Both outlive the process.
+        before = root.rules()
+        tier.kill()
+        tier.start()
+        self.assertIsNone(try_to_produce(orders, "orders-PLAIN"))
+        root = Administrator(tier.address)
+        self.assertEqual(root.rules(), before)
+        self.assertIn(b"User:orders", before)
+
+        # A certificate is a name, too.
+        shown, own_key, _ = authority.issue("reader")
+        reader = {"bootstrap.servers": mutual, "log_level": 0, "security.protocol": "SSL",
+                  "ssl.ca.location": authority.ca, "ssl.certificate.location": shown,
+                  "ssl.key.location": own_key}
+        self.assertEqual(AdminClient(reader).list_topics(timeout=10).topics, {})
+        root.allow(TOPIC, "orders-PLAIN", LITERAL, "User:CN=reader", READ)
+        root.allow(GROUP, "readers", LITERAL, "User:CN=reader", READ)
+        consumer = Consumer({**reader, "group.id": "readers", "auto.offset.reset": "earliest"})
+        consumer.subscribe(["orders-PLAIN"])
+        got = []
+
+        def read():
+            message = consumer.poll(1)
+            if message and not message.error():
+                got.append(message.value())
+            return len(got) == 2
+
+        wait_for(read, 30, "both records")
+        consumer.close()
+        self.assertEqual(try_to_produce(reader, "orders-PLAIN"), "TOPIC_AUTHORIZATION_FAILED")
+        nobody = {key: value for key, value in reader.items()
+                  if key not in ("ssl.certificate.location", "ssl.key.location")}
+        self.assertEqual(try_to_produce(nobody, "orders-PLAIN", timeout=1), "_MSG_TIMED_OUT")
+
+        # Without its credential a user cannot come back.
+        self.assertEqual(root.remove_scram("orders"), 0)
+        self.assertEqual(root.remove_scram("orders"), 91)  # RESOURCE_NOT_FOUND
+        self.assertEqual(try_to_produce(orders, "orders-PLAIN", timeout=1), "_MSG_TIMED_OUT")
+        deleted = root.delete_rules()
+        for name in (b"User:orders", b"User:CN=reader", b"readers"):
+            self.assertIn(name, deleted)
+        self.assertNotIn(b"User:", root.rules())
+        for shown_text in (tier.log(), tier.get("/status"), tier.get("/metrics")):
+            self.assertNotIn(ADMIN, shown_text)
+
+        # Another certificate is shown to who comes next.
+        other = Authority(self.directory, "other")
+        for old, new in zip((certificate, key), other.issue("broker")):
+            os.replace(new, old)
+        changed = self.login(secure, "admin", ADMIN, "PLAIN", other.ca)
+        wait_for(lambda: try_to_produce(changed, "orders-PLAIN", timeout=1) is None, 30,
+                 "the new certificate")
+
+    def test_nothing_is_served_before_a_login(self):
+        tier = self.secured(users=[{"name": "admin", "password": ADMIN}],
+                            sasl={"mechanisms": ["PLAIN"]})
+        bad = self.login(tier.address, "admin", "wrong", "PLAIN")
+        self.assertEqual(try_to_produce(bad, "t", timeout=1), "_MSG_TIMED_OUT")
+        self.assertGreaterEqual(tier.metric("holdfast_broker_login_failures_total"), 1)
+
+        def plain(password):
+            message = b"\0admin\0" + password.encode()
+            return len(message).to_bytes(4, "big") + message
+
+        with Connection(tier.address) as client:
+            client.send(API_VERSIONS, 0, b"")
+            self.assertEqual(client.receive()[:2], b"\0\0")
+            client.send(METADATA, 1, ALL_TOPICS)
+            self.assertRaises(GONE, client.receive)
+        with Connection(tier.address) as client:
+            client.send(AUTHENTICATE, 1, plain(ADMIN))
+            self.assertEqual(client.receive()[:2], (34).to_bytes(2, "big"))  # ILLEGAL_SASL_STATE
+        with Connection(tier.address) as client:
+            client.send(HANDSHAKE, 1, text("GSSAPI"))
+            self.assertEqual(client.receive()[:2], (33).to_bytes(2, "big"))
+            self.assertRaises(GONE, client.receive)
+        with Connection(tier.address) as client:
+            client.send(HANDSHAKE, 1, text("PLAIN"))
+            self.assertEqual(client.receive()[:2], b"\0\0")
+            begun = time.monotonic()
+            client.send(AUTHENTICATE, 1, plain("wrong"))
+            # SASL_AUTHENTICATION_FAILED, not at once; and then the end.
+            self.assertEqual(client.receive()[:2], (58).to_bytes(2, "big"))
+            self.assertGreater(time.monotonic() - begun, 0.09)
+            self.assertRaises(GONE, client.receive)
+        with Connection(tier.address) as client:
+            client.send(HANDSHAKE, 1, text("PLAIN"))
+            client.receive()
+            client.send(AUTHENTICATE, 1, plain(ADMIN))
+            self.assertEqual(client.receive()[:2], b"\0\0")
+            client.send(METADATA, 1, ALL_TOPICS)
+            self.assertIsNotNone(client.receive())
+            client.send(HANDSHAKE, 1, text("PLAIN"))  # Sessions do not end here.
+            self.assertEqual(client.receive()[:2], (34).to_bytes(2, "big"))
+
+    def test_sessions_end_and_are_prolonged(self):
+        tier = self.secured(users=[{"name": "admin", "password": ADMIN},
+                                   {"name": "other", "password": ADMIN}],
+                            sasl={"mechanisms": ["PLAIN"], "max_reauth_ms": 1500})
+        def log_in(client, user="admin"):
+            client.send(HANDSHAKE, 1, text("PLAIN"))
+            self.assertEqual(client.receive()[:2], b"\0\0")
+            message = b"\0" + user.encode() + b"\0" + ADMIN.encode()
+            client.send(AUTHENTICATE, 1, len(message).to_bytes(4, "big") + message)
+            return client.receive()
+
+        with Connection(tier.address) as client:
+            self.assertEqual(log_in(client)[-8:], (1500).to_bytes(8, "big"))
+            time.sleep(1)
+            self.assertEqual(log_in(client)[:2], b"\0\0")
+            time.sleep(1)
+            client.send(METADATA, 1, ALL_TOPICS)
+            self.assertIsNotNone(client.receive())
+            self.assertEqual(log_in(client, "other")[:2], (58).to_bytes(2, "big"))
+        with Connection(tier.address) as client:
+            log_in(client)
+            time.sleep(1.7)
+            client.send(METADATA, 1, ALL_TOPICS)
+            self.assertRaises(GONE, client.receive)
+        # librdkafka prolongs by itself.
+        producer = Producer(self.login(tier.address, "admin", ADMIN, "PLAIN"))
+        errors = []
+        for _ in range(40):
+            producer.produce("t", b"x", on_delivery=lambda error, _: errors.append(error))
+            producer.poll(0.1)
+            time.sleep(0.1)
+        producer.flush(10)
+        self.assertEqual([error for error in errors if error], [])
+        self.assertEqual(len(errors), 40)
+
+
+if __name__ == "__main__":
+    harness.main()
