@@ -28,6 +28,7 @@
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_delegation_token.h"
 #include "kafka/api/describe_groups.h"
+#include "kafka/api/describe_log_dirs.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
@@ -146,6 +147,7 @@ constexpr std::array kRequirements{
     Asks<kafka::AlterConfigsRequest>(kTopic, kAlterConfigs, kEach),
     Asks<kafka::AlterConfigsRequest>(kGroup, kAlterConfigs, kEach),
     Asks<kafka::AlterConfigsRequest>(kCluster, kAlterConfigs, "brokers and client metrics"),
+    Asks<kafka::DescribeLogDirsRequest>(kCluster, kDescribe),
     Asks<kafka::CreatePartitionsRequest>(kTopic, kAlter, kEach),
     Asks<kafka::DeleteGroupsRequest>(kGroup, kDelete, kEach),
     Asks<kafka::ElectLeadersRequest>(kCluster, kAlter),
@@ -1028,6 +1030,7 @@ HF_ADMITS(RemoveRaftVoter);
 HF_ADMITS(DescribeUserScramCredentials);
 HF_ADMITS(AlterUserScramCredentials);
 HF_ADMITS(DescribeQuorum);
+HF_ADMITS(DescribeLogDirs);
 HF_ADMITS(DescribeCluster);
 HF_ADMITS(DescribeProducers);
 HF_ADMITS(DescribeTransactions);

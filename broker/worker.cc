@@ -48,6 +48,7 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::DeleteAclsRequest>(),
     Bind<Worker, kafka::DescribeConfigsRequest>(),
     Bind<Worker, kafka::AlterConfigsRequest>(),
+    Bind<Worker, kafka::DescribeLogDirsRequest>(),
     Bind<Worker, kafka::CreatePartitionsRequest>(),
     Bind<Worker, kafka::DeleteGroupsRequest>(),
     Bind<Worker, kafka::ElectLeadersRequest>(),
@@ -121,6 +122,7 @@ Worker::Worker(Context& context, const Central& central, base::Executor& loop, s
       acl_admin_(context, submitter_, loop),
       scram_admin_(context, submitter_, loop),
       quota_admin_(context, submitter_, loop),
+      log_dirs_(context, catalog_, loop),
       metadata_(context, catalog_, authorizer_, topic_admin_, loop) {
   for (const kafka::Served& served : kRoutes.served()) {
     const auto key = static_cast<size_t>(served.api.key);
@@ -166,6 +168,7 @@ void Worker::StopServing() {
   loop_.AssertInLoop();
   closed_ = true;
   fetch_.Close();
+  log_dirs_.Close();
 }
 
 kafka::ListOffsetsResponse Worker::Answer(const kafka::Caller& caller,

@@ -21,6 +21,7 @@
 #include "broker/context.h"
 #include "broker/coordinator.h"
 #include "broker/fetch.h"
+#include "broker/log_dirs.h"
 #include "broker/metadata.h"
 #include "broker/produce.h"
 #include "broker/producer_ids.h"
@@ -197,6 +198,7 @@ class Worker {
   void Route(kafka::Call<kafka::AlterUserScramCredentialsRequest> call) {
     scram_admin_.Handle(std::move(call));
   }
+  void Route(kafka::Call<kafka::DescribeLogDirsRequest> call) { log_dirs_.Handle(std::move(call)); }
   void Route(kafka::Call<kafka::InitProducerIdRequest> call);
   void Route(kafka::Call<kafka::DescribeProducersRequest> call);
   // All others are a coordinator's.
@@ -228,6 +230,7 @@ class Worker {
   AclAdmin acl_admin_;
   ScramAdmin scram_admin_;
   QuotaAdmin quota_admin_;
+  LogDirs log_dirs_;
   MetadataHandler metadata_;
   // By API key; null where there is none.
   std::vector<metrics::Counter*> requests_;

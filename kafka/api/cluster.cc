@@ -3,6 +3,7 @@
 #include "kafka/api/alter_replica_log_dirs.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/describe_cluster.h"
+#include "kafka/api/describe_log_dirs.h"
 #include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/elect_leaders.h"
@@ -29,6 +30,7 @@ HF_KAFKA_API(ElectLeaders);
 HF_KAFKA_API(AlterPartitionReassignments);
 HF_KAFKA_API(ListPartitionReassignments);
 HF_KAFKA_API(DescribeQuorum);
+HF_KAFKA_API(DescribeLogDirs);
 HF_KAFKA_API(AddRaftVoter);
 HF_KAFKA_API(AlterReplicaLogDirs);
 HF_KAFKA_API(RemoveRaftVoter);

@@ -5,7 +5,9 @@
 
 #include "kafka/api/alter_configs.h"
 #include "kafka/api/alter_partition_reassignments.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/describe_configs.h"
+#include "kafka/api/describe_log_dirs.h"
 #include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
 #include "kafka/api/elect_leaders.h"
@@ -324,6 +326,52 @@ TEST(ReplicasTest, TheBrokerIsTheQuorum) {
   request.topics[0].topic_name = "t";
   const auto other = broker.Ask(request, 2).Get();
   EXPECT_EQ(other.topics.at(0).partitions.at(0).error_code, ErrorCode::kUnknownTopicOrPartition);
+}
+
+TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 2);
+  broker.CreateTopic("u", 1);
+  size_t bytes = 0;
+  // Through several turns of the loop, and through a seal.
+  for (int i = 0; i < 2500; ++i) {
+    const std::string batch = broker.Batch({"record", std::string(2000, 'x')});
+    bytes += batch.size();
+    ASSERT_EQ(broker.Produce("t", 1, batch).error_code, ErrorCode::kNone);
+  }
+  const auto ask = [&broker](const kafka::DescribeLogDirsRequest& request, int16_t version) {
+    auto asked = broker.Ask(request, version);
+    broker.clock().Advance(std::chrono::milliseconds(1));  // It is measured in several turns.
+    return asked;
+  };
+  const auto pending = ask({}, 4);
+  const auto all = pending.Get();
+  EXPECT_EQ(all.error_code, ErrorCode::kNone);
+  ASSERT_EQ(all.results.size(), 1u);
+  EXPECT_FALSE(all.results[0].log_dir.empty());
+  EXPECT_GT(all.results[0].usable_bytes, 0);
+  EXPECT_GE(all.results[0].total_bytes, all.results[0].usable_bytes);
+  ASSERT_EQ(all.results[0].topics.size(), 2u);
+  const auto& t = all.results[0].topics[0];
+  EXPECT_EQ(t.name, "t");
+  ASSERT_EQ(t.partitions.size(), 2u);
+  EXPECT_EQ(t.partitions[0].partition_size, 0);
+  EXPECT_EQ(t.partitions[1].partition_index, 1);
+  EXPECT_EQ(t.partitions[1].partition_size, static_cast<int64_t>(bytes));
+  EXPECT_EQ(t.partitions[1].offset_lag, 0);
+
+  kafka::DeleteRecordsRequest deletion;
+  deletion.topics.push_back({"t", {{1, 4998, {}}}, {}});
+  EXPECT_EQ(broker.Ask(deletion, 2).Get().topics.at(0).partitions.at(0).error_code,
+            ErrorCode::kNone);
+  kafka::DescribeLogDirsRequest request;
+  request.topics = {{"t", {1}, {}}, {"unknown", {0}, {}}, {"u", {7}, {}}};
+  const auto chosen = ask(request, 1);
+  const auto answer = chosen.Get();
+  ASSERT_EQ(answer.results.at(0).topics.size(), 1u);
+  const auto& left = answer.results[0].topics[0];
+  ASSERT_EQ(left.partitions.size(), 1u);
+  EXPECT_EQ(left.partitions[0].partition_size, static_cast<int64_t>(bytes / 2500));
 }
 
 }  // namespace

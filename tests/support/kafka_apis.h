@@ -26,6 +26,7 @@
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_delegation_token.h"
 #include "kafka/api/describe_groups.h"
+#include "kafka/api/describe_log_dirs.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_quorum.h"
 #include "kafka/api/describe_topic_partitions.h"
@@ -78,9 +79,10 @@ using AllApis =
          DeleteAclsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
          DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
          DescribeConfigsRequest, DescribeDelegationTokenRequest, DescribeGroupsRequest,
-         DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
-         DescribeTransactionsRequest, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
-         EndTxnRequest, ExpireDelegationTokenRequest, FetchRequest, FindCoordinatorRequest,
+         DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
+         DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
+         DescribeUserScramCredentialsRequest, ElectLeadersRequest, EndTxnRequest,
+         ExpireDelegationTokenRequest, FetchRequest, FindCoordinatorRequest,
          GetTelemetrySubscriptionsRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
          InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
          ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,

@@ -1,0 +1,111 @@
+#include "broker/log_dirs.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+namespace holdfast::broker {
+namespace {
+
+constexpr size_t kEntriesPerTurn = 1000;
+constexpr size_t kReadBytes = size_t{1} << 20;
+
+kafka::DescribeLogDirsResponse::DescribeLogDirsResult& Directory(
+    kafka::DescribeLogDirsResponse& response) {
+  return response.results.front();
+}
+
+}  // namespace
+
+void LogDirs::Handle(Call call) {
+  catalog_.Refresh();
+  const Topics& topics = catalog_.topics();
+  Question question{std::move(call), {}, {}};
+  auto& directory = question.response.results.emplace_back();
+  directory.log_dir = question.response.strings.Keep(context_.options.spool.directory);
+  std::error_code error;
+  const auto space = std::filesystem::space(context_.options.spool.directory, error);
+  if (!error) {
+    directory.total_bytes = static_cast<int64_t>(space.capacity);
+    directory.usable_bytes = static_cast<int64_t>(space.available);
+  }
+  if (question.call.request.topics) {
+    for (const auto& asked : *question.call.request.topics) {
+      const Topic* topic = topics.Find(asked.topic);
+      if (topic != nullptr) Ask(*topic, &asked.partitions, &question);
+    }
+  } else {
+    for (const Topic* topic : topics.All()) Ask(*topic, nullptr, &question);
+  }
+  questions_.push_back(std::move(question));
+  if (questions_.size() == 1) GoOn();
+}
+
+void LogDirs::Ask(const Topic& topic, const std::vector<int32_t>* partitions, Question* question) {
+  auto& directory = Directory(question->response);
+  auto& out = directory.topics.emplace_back();
+  out.name = question->response.strings.Keep(topic.name);
+  for (size_t i = 0; i < topic.partitions.size(); ++i) {
+    const auto index = static_cast<int32_t>(i);
+    if (partitions != nullptr && std::ranges::find(*partitions, index) == partitions->end())
+      continue;
+    question->left.push_back(
+        {topic.partitions[i], directory.topics.size() - 1, out.partitions.size()});
+    out.partitions.emplace_back().partition_index = index;
+  }
+  if (out.partitions.empty()) directory.topics.pop_back();
+}
+
+void LogDirs::GoOn() {
+  size_t counted = 0;
+  while (!questions_.empty() && counted < kEntriesPerTurn) {
+    Question& question = questions_.front();
+    while (!question.left.empty() && counted < kEntriesPerTurn) counted += Measure(question);
+    if (!question.left.empty()) break;
+    question.call.Respond(question.response);
+    questions_.pop_front();
+  }
+  if (!questions_.empty()) {
+    timer_ = loop_.After(base::Duration::zero(), [this] { GoOn(); });
+  }
+}
+
+size_t LogDirs::Measure(Question& question) {
+  const auto [partition, topic, index] = question.left.back();
+  int64_t& offset = question.offset;
+  const auto next = [&question] {
+    question.left.pop_back();
+    question.offset = -1;
+    return size_t{1};
+  };
+  offset = std::max(offset, partition->log_start.load());
+  if (offset >= partition->high_watermark.load()) return next();
+  spool::Spool& spool = context_.log->spool();
+  const auto lease = spool.Read(partition->stream, offset, kReadBytes);
+  if (!lease) {
+    // What is damaged takes its space, but nobody knows how much.
+    const auto readable = spool.NextReadable(partition->stream, offset);
+    if (!readable || *readable <= offset) return next();
+    offset = *readable;
+    return 1;
+  }
+  if (lease->empty()) return next();
+  auto& out = Directory(question.response).topics[topic].partitions[index];
+  for (const spool::EntryView& entry : lease->entries()) {
+    out.partition_size += entry.info.bytes;
+    offset = entry.info.end_offset();
+  }
+  return lease->entries().size();
+}
+
+void LogDirs::Close() {
+  timer_.Cancel();
+  for (Question& question : std::exchange(questions_, {})) {
+    Directory(question.response).error_code = kafka::ErrorCode::kKafkaStorageError;
+    Directory(question.response).topics.clear();
+    question.call.Respond(question.response);
+  }
+}
+
+}  // namespace holdfast::broker
