@@ -130,7 +130,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   });
   if (base::Executor* const executor = parts->executors.cleaner) {
     parts->cleaner = std::make_unique<Cleaner>(context, *executor);
-    parts->cleaner->Start();
+    RunAndWait(*executor, [&] { parts->cleaner->Start(); });
   }
   const auto topics = context.catalog.Get();
   base::Log(base::LogLevel::kInfo, "broker", "cluster {}, node {}: {} topics, {} partitions",
@@ -143,8 +143,8 @@ Broker::~Broker() { Stop(); }
 void Broker::Stop() {
   if (std::exchange(parts_->stopped, true)) return;
   if (parts_->cleaner) {
-    parts_->cleaner->Stop();
-    RunAndWait(*parts_->executors.cleaner, [] {});
+    parts_->cleaner->Interrupt();
+    RunAndWait(*parts_->executors.cleaner, [this] { parts_->cleaner->Stop(); });
   }
   // In this order, since workers hand requests to the coordinator, and both submit operations.
   for (auto& worker : parts_->workers) {

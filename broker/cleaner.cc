@@ -42,13 +42,11 @@ int64_t Walk(spool::Spool& spool, spool::StreamId stream, int64_t offset, int64_
 
 }  // namespace
 
-void Cleaner::Start() {
-  executor_.Post([this] { RunAfter(context_.options.compaction.interval); });
-}
+void Cleaner::Start() { RunAfter(context_.options.compaction.interval); }
 
 void Cleaner::Stop() {
-  stop_.Set();
-  executor_.Post([this] { timer_.Cancel(); });
+  Interrupt();
+  timer_.Cancel();
 }
 
 void Cleaner::RunAfter(base::Duration delay) {

@@ -17,8 +17,8 @@
 //     kPatience at most; max.compaction.lag.ms is kept.
 //
 // Ownership: the context outlives it.
-// Threads: made on any; the executor's own, which it may keep for minutes, but for Start and Stop.
-// Shutdown: Stop, then wait for the executor. A round ends at its next step.
+// Threads: made on any; the executor's own, which it may keep for minutes, but for Interrupt.
+// Shutdown: Interrupt, at which a round ends at its next step, and then Stop.
 // Limits: those of Options. Beside the map, 24 bytes for each batch that changes in a round.
 #pragma once
 
@@ -40,6 +40,7 @@ class Cleaner {
   Cleaner(Context& context, base::Executor& executor) : context_(context), executor_(executor) {}
 
   void Start();
+  void Interrupt() { stop_.Set(); }
   void Stop();
 
  private:
