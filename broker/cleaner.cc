@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "broker/cleaner_round.h"
+#include "broker/entries.h"
 #include "broker/topic_changes.h"
 
 namespace holdfast::broker {
@@ -14,31 +15,6 @@ namespace {
 constexpr base::Duration kSealedDelay = std::chrono::milliseconds(200);
 // For so long a round may wait that gains little.
 constexpr int64_t kPatienceMs = 600'000;
-constexpr size_t kReadBytes = size_t{1} << 20;
-
-// Calls visit(entry) from `offset` on until it says false, or `end` is reached. Returns where it
-// stopped.
-template <class Visit>
-int64_t Walk(spool::Spool& spool, spool::StreamId stream, int64_t offset, int64_t end,
-             Visit visit) {
-  while (offset < end) {
-    const auto lease = spool.Read(stream, offset, kReadBytes);
-    if (!lease) {
-      if (lease.error().code != base::Code::kCorrupt) return offset;
-      const auto next = spool.NextReadable(stream, offset);
-      if (!next || *next <= offset) return offset;
-      offset = *next;
-      continue;
-    }
-    if (lease->empty()) return end;
-    for (const spool::EntryView& entry : lease->entries()) {
-      if (entry.info.base_offset >= end) return end;
-      if (!visit(entry.info)) return std::max(offset, entry.info.base_offset);
-      offset = entry.info.end_offset();
-    }
-  }
-  return std::min(offset, end);
-}
 
 }  // namespace
 
@@ -108,23 +84,23 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
     progress.cleaned_to = std::max(partition.cleaned_to.load(), start);
     progress.counted_to = start;
   }
-  progress.counted_to = Walk(spool, partition.stream, progress.counted_to, sealed_end,
-                             [&](const spool::EntryInfo& entry) {
-                               if (entry.base_offset < progress.cleaned_to) {
-                                 progress.clean_bytes += entry.bytes;
-                                 return true;
-                               }
-                               if (too_young(entry)) return false;
-                               progress.dirty_bytes += entry.bytes;
-                               if (progress.first_dirty_ms < 0) {
-                                 progress.first_dirty_ms = entry.commit_time_ms;
-                               }
-                               return true;
-                             });
+  progress.counted_to = WalkEntries(spool, partition.stream, progress.counted_to, sealed_end,
+                                    [&](const spool::EntryInfo& entry) {
+                                      if (entry.base_offset < progress.cleaned_to) {
+                                        progress.clean_bytes += entry.bytes;
+                                        return true;
+                                      }
+                                      if (too_young(entry)) return false;
+                                      progress.dirty_bytes += entry.bytes;
+                                      if (progress.first_dirty_ms < 0) {
+                                        progress.first_dirty_ms = entry.commit_time_ms;
+                                      }
+                                      return true;
+                                    });
   uint64_t open_bytes = 0;
   int64_t first_open_ms = -1;
   if (progress.counted_to == sealed_end) {
-    Walk(spool, partition.stream, sealed_end, end, [&](const spool::EntryInfo& entry) {
+    WalkEntries(spool, partition.stream, sealed_end, end, [&](const spool::EntryInfo& entry) {
       if (too_young(entry)) return false;
       open_bytes += entry.bytes;
       if (first_open_ms < 0) first_open_ms = entry.commit_time_ms;

@@ -5,11 +5,12 @@
 #include <system_error>
 #include <utility>
 
+#include "broker/entries.h"
+
 namespace holdfast::broker {
 namespace {
 
 constexpr size_t kEntriesPerTurn = 1000;
-constexpr size_t kReadBytes = size_t{1} << 20;
 
 kafka::DescribeLogDirsResponse::DescribeLogDirsResult& Directory(
     kafka::DescribeLogDirsResponse& response) {
@@ -74,29 +75,22 @@ void LogDirs::GoOn() {
 size_t LogDirs::Measure(Question& question) {
   const auto [partition, topic, index] = question.left.back();
   int64_t& offset = question.offset;
-  const auto next = [&question] {
-    question.left.pop_back();
-    question.offset = -1;
-    return size_t{1};
-  };
   offset = std::max(offset, partition->log_start.load());
-  if (offset >= partition->high_watermark.load()) return next();
-  spool::Spool& spool = context_.log->spool();
-  const auto lease = spool.Read(partition->stream, offset, kReadBytes);
-  if (!lease) {
-    // What is damaged takes its space, but nobody knows how much.
-    const auto readable = spool.NextReadable(partition->stream, offset);
-    if (!readable || *readable <= offset) return next();
-    offset = *readable;
-    return 1;
+  const int64_t end = partition->high_watermark.load();
+  int64_t& size = Directory(question.response).topics[topic].partitions[index].partition_size;
+  size_t counted = 0;
+  offset = WalkEntries(context_.log->spool(), partition->stream, offset, end,
+                       [&](const spool::EntryInfo& entry) {
+                         if (counted == kEntriesPerTurn) return false;
+                         ++counted;
+                         size += entry.bytes;
+                         return true;
+                       });
+  if (counted < kEntriesPerTurn) {  // At the end, or what follows cannot be read.
+    question.left.pop_back();
+    offset = -1;
   }
-  if (lease->empty()) return next();
-  auto& out = Directory(question.response).topics[topic].partitions[index];
-  for (const spool::EntryView& entry : lease->entries()) {
-    out.partition_size += entry.info.bytes;
-    offset = entry.info.end_offset();
-  }
-  return lease->entries().size();
+  return std::max<size_t>(counted, 1);
 }
 
 void LogDirs::Close() {

@@ -3,29 +3,16 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "broker/entries.h"
 #include "broker/topic_changes.h"
 
 namespace holdfast::broker {
 namespace {
 
 constexpr size_t kPartitionsPerTurn = 16;
-constexpr size_t kReadBytes = size_t{1} << 20;
 
 int64_t ToMs(base::Duration duration) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
-}
-
-// Calls visit(entry) from `offset` on until it says false or the log ends.
-template <class Visit>
-void ForEachEntry(spool::Spool& spool, const Partition& partition, int64_t offset, Visit visit) {
-  while (offset < partition.high_watermark.load()) {
-    const auto lease = spool.Read(partition.stream, offset, kReadBytes);
-    if (!lease || lease->empty()) return;
-    for (const spool::EntryView& entry : lease->entries()) {
-      if (!visit(entry.info)) return;
-      offset = entry.info.end_offset();
-    }
-  }
 }
 
 }  // namespace
@@ -85,13 +72,14 @@ int64_t Retention::FirstToKeep(const Limits& limits) const {
 int64_t Retention::FirstWithin(const Partition& partition, uint64_t bytes_max) const {
   spool::Spool& spool = context_.log->spool();
   const int64_t start = partition.log_start.load();
+  const int64_t end = partition.high_watermark.load();
   uint64_t total = 0;
-  ForEachEntry(spool, partition, start, [&](const spool::EntryInfo& entry) {
+  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
     total += entry.bytes;
     return true;
   });
   int64_t keep_from = start;
-  ForEachEntry(spool, partition, start, [&](const spool::EntryInfo& entry) {
+  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
     if (total < bytes_max + entry.bytes) return false;
     total -= entry.bytes;
     keep_from = entry.end_offset();
