@@ -70,12 +70,13 @@ std::string MigrationPolicy(const ConsumerGroupOptions& options) {
   return options.downgrade ? "DOWNGRADE" : "DISABLED";
 }
 
-std::vector<Setting> BrokerSettings(const Options& options) {
+std::vector<Setting> BrokerSettings(const Options& options, const std::string& listener) {
   const auto number = [](std::string_view name, int64_t value, ConfigType type) {
     return Setting{name, std::to_string(value), type, Source::kBrokerFile};
   };
   const GroupOptions& groups = options.groups;
   return {
+      {"advertised.listeners", "CLIENT://" + listener, ConfigType::kList, Source::kBrokerFile},
       {"auto.create.topics.enable", options.auto_create_topics ? "true" : "false",
        ConfigType::kBoolean, Source::kBrokerFile},
       number("broker.id", options.node_id, ConfigType::kInt),
@@ -135,9 +136,10 @@ void Put(const std::vector<Setting>& settings, bool read_only, int16_t version,
 }
 
 void DescribeOne(const Options& options, const Topics& topics, const GroupConfigs& groups,
-                 int16_t version, const kafka::DescribeConfigsRequest& request,
+                 const kafka::Caller& caller, const kafka::DescribeConfigsRequest& request,
                  const kafka::DescribeConfigsRequest::DescribeConfigsResource& resource,
                  Response::DescribeConfigsResult* out, Strings* strings) {
+  const int16_t version = caller.version;
   out->resource_type = resource.resource_type;
   out->resource_name = resource.resource_name;
   if (resource.resource_type == kTopicResource) {
@@ -155,7 +157,8 @@ void DescribeOne(const Options& options, const Topics& topics, const GroupConfig
   } else if (resource.resource_type == kBrokerResource) {
     // An empty name asks for what was set for all brokers: nothing is.
     if (resource.resource_name == std::to_string(options.node_id)) {
-      Put(BrokerSettings(options), /*read_only=*/true, version, request, resource, out, strings);
+      Put(BrokerSettings(options, caller.peer->listener), /*read_only=*/true, version, request,
+          resource, out, strings);
     } else if (!resource.resource_name.empty()) {
       out->error_code = ErrorCode::kInvalidRequest;
       out->error_message = "there is no such broker";
@@ -181,10 +184,11 @@ void DescribeOne(const Options& options, const Topics& topics, const GroupConfig
 }  // namespace
 
 Response DescribeConfigs(const Options& options, const Topics& topics, const GroupConfigs& groups,
-                         int16_t version, const kafka::DescribeConfigsRequest& request) {
+                         const kafka::Caller& caller,
+                         const kafka::DescribeConfigsRequest& request) {
   Response response;
   for (const auto& resource : request.resources) {
-    DescribeOne(options, topics, groups, version, request, resource,
+    DescribeOne(options, topics, groups, caller, request, resource,
                 &response.results.emplace_back(), &response.strings);
   }
   return response;

@@ -9,6 +9,7 @@
 #include "kafka/api/create_topics.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/list_config_resources.h"
+#include "kafka/dispatch.h"
 
 namespace holdfast::broker {
 
@@ -19,8 +20,10 @@ inline constexpr int8_t kBrokerLoggerResource = 8;
 inline constexpr int8_t kClientMetricsResource = 16;
 inline constexpr int8_t kGroupResource = 32;
 
+// The broker's advertised.listeners is the address that this caller's listener gives to clients.
 kafka::DescribeConfigsResponse DescribeConfigs(const Options& options, const Topics& topics,
-                                               const GroupConfigs& groups, int16_t version,
+                                               const GroupConfigs& groups,
+                                               const kafka::Caller& caller,
                                                const kafka::DescribeConfigsRequest& request);
 
 kafka::ListConfigResourcesResponse ListConfigResources(

@@ -184,7 +184,7 @@ kafka::OffsetForLeaderEpochResponse Worker::Answer(
 kafka::DescribeConfigsResponse Worker::Answer(const kafka::Caller& caller,
                                               const kafka::DescribeConfigsRequest& request) {
   const auto groups = context_.group_configs.Get();
-  return DescribeConfigs(context_.options, catalog_.topics(), *groups, caller.version, request);
+  return DescribeConfigs(context_.options, catalog_.topics(), *groups, caller, request);
 }
 
 kafka::ListConfigResourcesResponse Worker::Answer(

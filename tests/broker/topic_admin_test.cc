@@ -328,6 +328,20 @@ TEST(ReplicasTest, TheBrokerIsTheQuorum) {
   EXPECT_EQ(other.topics.at(0).partitions.at(0).error_code, ErrorCode::kUnknownTopicOrPartition);
 }
 
+TEST(BrokerConfigsTest, ClientsSeeTheAddressThatTheyAreGiven) {
+  BrokerFixture broker;
+  kafka::DescribeConfigsRequest request;
+  auto& resource = request.resources.emplace_back();
+  resource.resource_type = kBroker;
+  resource.resource_name = "0";
+  resource.configuration_keys = {{"advertised.listeners"}};
+  const auto pending = broker.Ask(request, 4);
+  const auto answer = pending.Get();
+  ASSERT_EQ(answer.results.at(0).configs.size(), 1u);
+  EXPECT_EQ(answer.results[0].configs[0].value, "CLIENT://10.0.0.1:9092");
+  EXPECT_TRUE(answer.results[0].configs[0].read_only);
+}
+
 TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
   BrokerFixture broker;
   broker.CreateTopic("t", 2);
