@@ -398,7 +398,8 @@ TEST_F(AccessTest, TransactionsNeedTheirId) {
   kafka::EndTxnRequest end;
   end.transactional_id = "ty";
   EXPECT_EQ(broker_.Ask(end, 3).Get().error_code, kIdRefused);
-  auto produce = BrokerFixture::MakeProduce("mine", 0, broker_.Batch({"v"}));
+  const std::string batch = broker_.Batch({"v"});
+  auto produce = BrokerFixture::MakeProduce("mine", 0, batch);
   produce.transactional_id = "ty";
   EXPECT_EQ(broker_.Ask(produce, 9).Get().responses.at(0).partition_responses.at(0).error_code,
             kIdRefused);
