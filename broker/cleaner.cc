@@ -70,6 +70,7 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
   const int64_t now_ms = executor_.WallClockMs();
   const int64_t end = partition.last_stable_offset.load();
   const int64_t sealed_end = std::min(spool.SealedEnd(partition.stream), end);
+  const int64_t last_end = partition.high_watermark.load();
   const auto too_young = [&](const spool::EntryInfo& entry) {
     return now_ms - entry.commit_time_ms < config.min_compaction_lag_ms();
   };
@@ -80,23 +81,26 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
   Progress& progress = progress_[&partition];
   const int64_t start = partition.log_start.load();
   if (progress.counted_to < start) {
-    progress = {};
+    progress = {.used_last_batch = progress.used_last_batch};
     progress.cleaned_to = std::max(partition.cleaned_to.load(), start);
     progress.counted_to = start;
   }
-  progress.counted_to = WalkEntries(spool, partition.stream, progress.counted_to, sealed_end,
-                                    [&](const spool::EntryInfo& entry) {
-                                      if (entry.base_offset < progress.cleaned_to) {
-                                        progress.clean_bytes += entry.bytes;
-                                        return true;
-                                      }
-                                      if (too_young(entry)) return false;
-                                      progress.dirty_bytes += entry.bytes;
-                                      if (progress.first_dirty_ms < 0) {
-                                        progress.first_dirty_ms = entry.commit_time_ms;
-                                      }
-                                      return true;
-                                    });
+  progress.counted_to = WalkEntries(
+      spool, partition.stream, progress.counted_to, sealed_end, [&](const spool::EntryInfo& entry) {
+        if (entry.base_offset < progress.cleaned_to) {
+          progress.clean_bytes += entry.bytes;
+          return true;
+        }
+        if (too_young(entry)) return false;
+        if (entry.base_offset == progress.used_last_batch && entry.end_offset() == last_end) {
+          return false;
+        }
+        progress.dirty_bytes += entry.bytes;
+        if (progress.first_dirty_ms < 0) {
+          progress.first_dirty_ms = entry.commit_time_ms;
+        }
+        return true;
+      });
   uint64_t open_bytes = 0;
   int64_t first_open_ms = -1;
   if (progress.counted_to == sealed_end) {
@@ -155,9 +159,9 @@ void Cleaner::Compact(std::vector<Due> due) {
   }
   postponed_since_ms_.reset();
   context_.metrics.compactions.With("done").Add();
-  for (const auto& [partition, to] : round.compacted()) {
-    progress_.erase(partition);
-    Note(*partition, to);
+  for (const CompactionRound::Compacted& one : round.compacted()) {
+    progress_[one.partition] = {.used_last_batch = one.last_batch};
+    Note(*one.partition, one.to);
   }
 }
 

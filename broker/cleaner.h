@@ -51,6 +51,8 @@ class Cleaner {
     uint64_t clean_bytes = 0;
     uint64_t dirty_bytes = 0;
     int64_t first_dirty_ms = -1;  // When it arrived.
+    // The last batch, if a round has used its keys already; it is dirty again when another follows.
+    int64_t used_last_batch = -1;
   };
   struct Due {
     std::shared_ptr<const Topics> topics;  // Keeps the config.

@@ -57,6 +57,7 @@ bool CompactionRound::Add(Partition& partition, const TopicConfig& config, int64
   jobs_.emplace(partition.stream, Job{.partition = &partition,
                                       .delete_retention_ms = config.delete_retention_ms(),
                                       .to = reached,
+                                      .last_batch = -1,
                                       .edits = {},
                                       .committing = {}});
   return !full;
@@ -83,7 +84,11 @@ base::Result<spool::RevisionReport> CompactionRound::Run() {
   for (const spool::StreamId stream : streams_) HF_RETURN_IF_ERROR(JudgeAll(jobs_.at(stream)));
   HF_ASSIGN_OR_RETURN(const spool::RevisionReport report, context_.log->spool().Revise(*this));
   if (!report.done) return report;
-  for (auto& [stream, job] : jobs_) compacted_.emplace_back(job.partition, job.to);
+  for (const auto& [stream, job] : jobs_) {
+    compacted_.push_back({.partition = job.partition,
+                          .to = job.last_batch < 0 ? job.to : job.last_batch,
+                          .last_batch = job.last_batch});
+  }
   return report;
 }
 
@@ -112,7 +117,10 @@ base::Result<void> CompactionRound::JudgeAll(Job& job) {
       offset = info.end_offset();
       bytes += entry.bytes.size();
       // So that a consumer sees an end that moves on, as with Kafka's active segment.
-      if (offset == end) continue;
+      if (offset == end) {
+        job.last_batch = info.base_offset;
+        continue;
+      }
       HF_ASSIGN_OR_RETURN(const Fate fate, JudgeBatch(job, entry));
       if (fate == Fate::kKeep) continue;
       if (fate == Fate::kEmpty) saved_bytes_ += entry.bytes.size();

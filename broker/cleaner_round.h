@@ -60,10 +60,12 @@ class CompactionRound final : private spool::Revision {
   // map reaches, maybe not at all.
   [[nodiscard]] bool Add(Partition& partition, const TopicConfig& config, int64_t from, int64_t to);
   base::Result<spool::RevisionReport> Run();
-  // And up to where each of them.
-  [[nodiscard]] const std::vector<std::pair<Partition*, int64_t>>& compacted() const {
-    return compacted_;
-  }
+  struct Compacted {
+    Partition* partition = nullptr;
+    int64_t to = 0;           // What is below was compacted.
+    int64_t last_batch = -1;  // That one stayed as it was, since nothing follows it; -1: none did.
+  };
+  [[nodiscard]] const std::vector<Compacted>& compacted() const { return compacted_; }
 
  private:
   struct Edit {
@@ -75,6 +77,7 @@ class CompactionRound final : private spool::Revision {
     Partition* partition;
     int64_t delete_retention_ms;
     int64_t to;
+    int64_t last_batch;       // See Compacted.
     std::vector<Edit> edits;  // In order.
     // Producers with records that stay of a transaction that goes on, as far as was judged.
     std::unordered_set<int64_t> committing;
@@ -103,7 +106,7 @@ class CompactionRound final : private spool::Revision {
   OffsetMap map_;
   std::unordered_map<spool::StreamId, Job> jobs_;
   std::vector<spool::StreamId> streams_;
-  std::vector<std::pair<Partition*, int64_t>> compacted_;
+  std::vector<Compacted> compacted_;
   uint64_t saved_bytes_ = 0;  // About.
   uint64_t unpaced_bytes_ = 0;
 };

@@ -125,6 +125,18 @@ TEST_F(CompactionTest, TheLastRecordOfEachKeyStays) {
                 {4, "c", "1"}, {5, "b", "2"}, {6, "last", "1"}, {7, "a", "4"}, {8, "z", "1"}}));
 }
 
+TEST_F(CompactionTest, WhatWasTheLastBatchIsCompactedWhenAnotherFollows) {
+  CreateTopic();
+  Produce({{"a", "1"}});
+  Produce({{"a", "2"}, {"a", "3"}});
+  Compact();
+  EXPECT_EQ(Read(), (std::vector<Seen>{{1, "a", "2"}, {2, "a", "3"}}));
+  Compact();
+  Produce({{"b", "1"}});
+  Compact();
+  EXPECT_EQ(Read(), (std::vector<Seen>{{2, "a", "3"}, {3, "b", "1"}}));
+}
+
 TEST_F(CompactionTest, OffsetsAreFoundAmongWhatIsLeft) {
   CreateTopic();
   const int64_t begin_ms = broker_.clock().wall_clock_ms();
