@@ -4,6 +4,8 @@
 #include <array>
 #include <charconv>
 
+#include "broker/milliseconds.h"
+
 namespace holdfast::broker {
 namespace {
 
@@ -21,10 +23,6 @@ struct Setting {
   ConfigType type;
   Source source;
 };
-
-int64_t ToMs(base::Duration duration) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
-}
 
 std::vector<Setting> TopicSettings(const Options& options, const TopicConfig& config) {
   std::vector<Setting> settings;

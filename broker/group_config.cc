@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "broker/config_values.h"
+#include "broker/milliseconds.h"
 
 namespace holdfast::broker {
 namespace {
@@ -36,10 +37,6 @@ constexpr std::array kDefinitions{
     ConfigDefinition{"streams.session.timeout.ms", ConfigType::kInt, "45000", 45000, 60000},
 };
 static_assert(std::ranges::is_sorted(kDefinitions, {}, &ConfigDefinition::name));
-
-int64_t ToMs(base::Duration duration) {
-  return std::chrono::duration_cast<milliseconds>(duration).count();
-}
 
 Result<> CheckBounds(std::string_view name, std::string_view what, int64_t value,
                      base::Duration least, base::Duration most) {

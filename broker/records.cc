@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/endian.h"
+#include "broker/milliseconds.h"
 #include "kafka/wire.h"
 
 namespace holdfast::broker {
@@ -256,10 +257,6 @@ std::vector<GroupProtocol> FromStored(const std::vector<StoredProtocol>& stored)
     protocols.push_back({std::string(protocol.name), std::string(protocol.metadata)});
   }
   return protocols;
-}
-
-int64_t ToMs(base::Duration duration) {
-  return std::chrono::duration_cast<milliseconds>(duration).count();
 }
 
 StoredMember ToStored(const MemberRecord& member) {

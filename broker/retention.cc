@@ -4,16 +4,13 @@
 
 #include "base/log.h"
 #include "broker/entries.h"
+#include "broker/milliseconds.h"
 #include "broker/topic_changes.h"
 
 namespace holdfast::broker {
 namespace {
 
 constexpr size_t kPartitionsPerTurn = 16;
-
-int64_t ToMs(base::Duration duration) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
-}
 
 }  // namespace
 

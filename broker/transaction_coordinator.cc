@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "broker/milliseconds.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -14,10 +15,6 @@ using kafka::ErrorCode;
 constexpr int16_t kFencedSince = 2;  // Before, PRODUCER_FENCED has no name.
 // An end is asked for this many markers at first; only larger transactions have to come twice.
 constexpr size_t kUsualEndBytes = 16 * kMarkerBytes;
-
-int64_t ToMs(base::Duration duration) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
-}
 
 bool ValidTransactionalId(std::string_view id) {
   return !id.empty() && id.size() <= kTransactionalIdBytesMax;
