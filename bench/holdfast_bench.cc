@@ -2,6 +2,7 @@
 // the same run. docs/performance.md has what they showed.
 #include <CLI/CLI.hpp>
 
+#include "bench/catchup.h"
 #include "bench/curve.h"
 #include "bench/fetch.h"
 #include "bench/ingest.h"
@@ -10,6 +11,7 @@
 int main(int argc, char** argv) {
   CLI::App app("Holdfast's benchmarks");
   app.require_subcommand(1);
+  holdfast::bench::AddCatchupCommand(app);
   holdfast::bench::AddCurveCommand(app);
   holdfast::bench::AddIngestCommand(app);
   holdfast::bench::AddFetchCommand(app);
