@@ -60,7 +60,8 @@ void Run(const Settings& settings) {
   while (!positions.empty()) {
     const auto asked = Clock::now();
     std::string frame;
-    const kafka::FetchResponse response = Ask(fd, RequestFor(settings, positions), kVersion, &frame);
+    const kafka::FetchResponse response =
+        Ask(fd, RequestFor(settings, positions), kVersion, &frame);
     samples.commit_ms.push_back(Seconds(Clock::now() - asked) * 1e3);
     samples.bytes += frame.size();
     std::deque<Position> untouched;

@@ -21,6 +21,22 @@ ErrorCode CheckLeaderEpoch(int32_t asked, int32_t own) {
   return asked < own ? ErrorCode::kFencedLeaderEpoch : ErrorCode::kUnknownLeaderEpoch;
 }
 
+// From here on a batch is cheaper lent to the kernel than copied.
+constexpr size_t kLentBytesMin = 4096;
+
+// Moves the batches behind `pieces`, as one.
+void AppendCopy(std::vector<std::string_view>& batches, std::vector<base::Buffer>& pieces) {
+  if (batches.empty()) return;
+  size_t size = 0;
+  for (const std::string_view batch : batches) size += batch.size();
+  char* to = pieces.emplace_back(size).data();
+  for (const std::string_view batch : batches) {
+    std::memcpy(to, batch.data(), batch.size());
+    to += batch.size();
+  }
+  batches.clear();
+}
+
 }  // namespace
 
 struct FetchHandler::Answer {
@@ -33,7 +49,8 @@ struct FetchHandler::Answer {
     bool more;  // There may be more than was given.
   };
   FetchResponse response;
-  std::vector<base::Buffer> records;  // What the response's views borrow.
+  // Those of the response, whose own views say no more than how many bytes there are.
+  std::vector<std::vector<base::Buffer>> records;
   std::vector<News> news;
   size_t bytes = 0;
   size_t bytes_max = 0;
@@ -370,8 +387,8 @@ void FetchHandler::ReadEntries(const Partition& partition,
                                Answer* answer, FetchResponse::PartitionData* out) {
   const size_t limit = std::min(static_cast<size_t>(std::max(request.partition_max_bytes, 0)),
                                 answer->bytes_max - answer->bytes);
-  std::vector<spool::Lease> leases;  // One for each segment that the answer draws from.
-  std::vector<std::string_view> batches;
+  std::vector<base::Buffer> pieces;
+  std::vector<std::string_view> small;  // Batches that follow each other, to be copied together.
   size_t size = 0;
   int64_t offset = request.fetch_offset;
   for (bool full = false; !full && offset < end && (size == 0 || size < limit);) {
@@ -384,24 +401,26 @@ void FetchHandler::ReadEntries(const Partition& partition,
       return;
     }
     if (!lease || lease->empty()) break;
-    for (const spool::EntryView& entry : lease->entries()) {
+    const auto shared = std::make_shared<const spool::Lease>(*std::move(lease));
+    for (const spool::EntryView& entry : shared->entries()) {
       const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
       full = !fits || entry.info.base_offset >= end;
       if (full) break;
-      batches.push_back(entry.bytes);
+      if (entry.bytes.size() < kLentBytesMin) {
+        small.push_back(entry.bytes);
+      } else {
+        AppendCopy(small, pieces);
+        pieces.push_back(shared->lasting() ? base::Buffer::Share(entry.bytes, shared)
+                                           : base::Buffer::Borrow(entry.bytes, shared));
+      }
       size += entry.bytes.size();
       offset = entry.info.end_offset();
     }
-    leases.push_back(*std::move(lease));
+    AppendCopy(small, pieces);
   }
   if (size == 0) return;
-  base::Buffer& buffer = answer->records.emplace_back(size);
-  char* to = buffer.data();
-  for (const std::string_view batch : batches) {
-    std::memcpy(to, batch.data(), batch.size());
-    to += batch.size();
-  }
-  out->records = buffer.view();
+  out->records = std::string_view(pieces.front().view().data(), size);
+  answer->records.push_back(std::move(pieces));
   answer->bytes += size;
   if (!answer->committed_only) return;
   for (const AbortedTransaction& aborted :
@@ -427,7 +446,7 @@ void FetchHandler::Respond(Call& call, Answer& answer, base::TimePoint started) 
   answer.response.throttle_time_ms =
       static_cast<int32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(throttle).count());
   call.Throttle(throttle);
-  call.Respond(answer.response);
+  call.Respond(answer.response, std::move(answer.records));
 }
 
 void FetchHandler::Refresh() {

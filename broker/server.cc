@@ -32,7 +32,7 @@ class Answerer {
     }
     switch (answer.kind) {
       case kafka::Answer::Kind::kFrame:
-        return reply_.Send(std::move(answer.frame));
+        return reply_.Send(std::move(answer.frame), std::move(answer.rest));
       case kafka::Answer::Kind::kNothing:
         return reply_.SendNothing();
       case kafka::Answer::Kind::kClose:

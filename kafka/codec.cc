@@ -113,7 +113,7 @@ Writer StartResponse(const Api& api, int16_t version, int32_t correlation_id) {
 }
 
 base::Buffer FinishFrame(Writer writer) {
-  const size_t length = writer.size() - kLengthPrefixBytes;
+  const size_t length = writer.size() + writer.gap_bytes() - kLengthPrefixBytes;
   HF_CHECK(length <= static_cast<size_t>(std::numeric_limits<int32_t>::max()));
   writer.PatchInt32(0, static_cast<int32_t>(length));
   return std::move(writer).Finish();

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/buffer.h"
 #include "base/result.h"
@@ -50,6 +51,11 @@ template <class Response>
 base::Result<Response> DecodeResponse(std::string_view frame, int16_t version);
 template <class Response>
 base::Buffer EncodeResponse(const Response& response, int16_t version, int32_t correlation_id);
+// The same without the contents of its fields of bytes, which whoever sends it has elsewhere: only
+// their sizes are looked at. `gaps` says where they belong, in their order. For Fetch.
+template <class Response>
+base::Buffer EncodeResponseAround(const Response& response, int16_t version, int32_t correlation_id,
+                                  std::vector<Gap>* gaps);
 
 struct ApiVersionsResponse;
 

@@ -60,6 +60,15 @@ base::Buffer EncodeResponse(const Response& response, int16_t version, int32_t c
   return FinishFrame(std::move(writer));
 }
 
+template <class Response>
+base::Buffer EncodeResponseAround(const Response& response, int16_t version, int32_t correlation_id,
+                                  std::vector<Gap>* gaps) {
+  Writer writer = StartResponse(Response::kApi, version, correlation_id);
+  writer.LeaveGaps(gaps);
+  writer.Struct(response);
+  return FinishFrame(std::move(writer));
+}
+
 }  // namespace holdfast::kafka
 
 #define HF_KAFKA_API(Name)                                                                         \

@@ -41,13 +41,34 @@ Exchange& Exchange::operator=(Exchange&& other) noexcept {
 }
 
 void Exchange::Send(base::Buffer response) {
-  Finish({.kind = Answer::Kind::kFrame, .frame = std::move(response), .reason = {}});
+  Finish({.kind = Answer::Kind::kFrame, .frame = std::move(response)});
+}
+
+void Exchange::Send(base::Buffer response, std::span<const Gap> gaps,
+                    std::vector<std::vector<base::Buffer>> contents) {
+  HF_CHECK(gaps.size() == contents.size());
+  if (gaps.empty()) return Send(std::move(response));
+  const std::string_view all = response.view();
+  std::vector<base::Buffer> pieces;
+  for (size_t i = 0; i < gaps.size(); ++i) {
+    const size_t to = i + 1 < gaps.size() ? gaps[i + 1].at : all.size();
+    size_t bytes = 0;
+    for (base::Buffer& piece : contents[i]) {
+      bytes += piece.size();
+      pieces.push_back(std::move(piece));
+    }
+    HF_CHECK(bytes == gaps[i].bytes);
+    if (to > gaps[i].at)
+      pieces.push_back(base::Buffer::Copy(all.substr(gaps[i].at, to - gaps[i].at)));
+  }
+  response.Truncate(gaps.front().at);
+  Finish({.kind = Answer::Kind::kFrame, .frame = std::move(response), .rest = std::move(pieces)});
 }
 
 void Exchange::SendNothing() { Finish({}); }
 
 void Exchange::Close(std::string reason) {
-  Finish({.kind = Answer::Kind::kClose, .frame = {}, .reason = std::move(reason)});
+  Finish({.kind = Answer::Kind::kClose, .reason = std::move(reason)});
 }
 
 void Exchange::Finish(Answer answer) {

@@ -31,6 +31,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/buffer.h"
 #include "base/check.h"
@@ -62,13 +63,14 @@ struct Caller {
 // came.
 struct Answer {
   enum class Kind : uint8_t {
-    kFrame,    // Send `frame`, which has its length in front.
+    kFrame,    // Send `frame`, which has its length in front, and `rest` behind it.
     kNothing,  // Send nothing (Produce with acks=0) and go on.
     kClose,    // Close the connection, after the answers before this one; `reason` is for the log.
   };
   Kind kind = Kind::kNothing;
-  base::Buffer frame;
-  std::string reason;
+  base::Buffer frame = {};
+  std::vector<base::Buffer> rest = {};  // Usually empty; may be borrowed.
+  std::string reason = {};
   // The client has to wait: nothing more is read from it for so long, once this has been sent.
   base::Duration throttle{};
 };
@@ -90,6 +92,9 @@ class Exchange {
   [[nodiscard]] bool answered() const { return !reply_; }
 
   void Send(base::Buffer response);
+  // `contents` are those of the gaps, in pieces.
+  void Send(base::Buffer response, std::span<const Gap> gaps,
+            std::vector<std::vector<base::Buffer>> contents);
   void SendNothing();
   void Close(std::string reason);
   void Throttle(base::Duration time) { throttle_ = time; }
@@ -128,6 +133,14 @@ class Call {
     Response amended = response;
     amend_(amended);
     Send(amended);
+  }
+  // With the contents of its fields of bytes given apart, for those that are not empty: they are
+  // not copied into the frame.
+  void Respond(const Response& response, std::vector<std::vector<base::Buffer>> contents) {
+    std::vector<Gap> gaps;
+    base::Buffer frame =
+        EncodeResponseAround(response, version(), exchange_.header().correlation_id, &gaps);
+    exchange_.Send(std::move(frame), gaps, std::move(contents));
   }
   // For Produce with acks=0.
   void NoResponse() {

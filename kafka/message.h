@@ -58,6 +58,12 @@ struct Versions {
   bool ignorable = false;
 };
 
+// Where in a message the contents of a field of bytes were left out.
+struct Gap {
+  size_t at = 0;
+  size_t bytes = 0;
+};
+
 // 16 raw bytes. Kafka gives topics random ones; all zero stands for "none".
 struct Uuid {
   std::array<uint8_t, 16> bytes{};

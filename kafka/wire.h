@@ -212,6 +212,9 @@ class Writer {
   [[nodiscard]] size_t size() const { return size_; }
   [[nodiscard]] std::string_view written() const { return {buffer_.data(), size_}; }
   [[nodiscard]] bool lost() const { return lost_; }
+  // Of fields of bytes only the lengths are written from now on, and where the bytes belong.
+  void LeaveGaps(std::vector<Gap>* gaps) { gaps_ = gaps; }
+  [[nodiscard]] size_t gap_bytes() const { return gap_bytes_; }
   // Overwrites an int32 written before.
   void PatchInt32(size_t at, int32_t value) { base::StoreBig(buffer_.data() + at, value); }
   // What was written, and nothing else.
@@ -275,7 +278,9 @@ class Writer {
   void LongLength(int64_t length);
   void LongBytes(std::string_view bytes) {
     LongLength(static_cast<int64_t>(bytes.size()));
-    Raw(bytes);
+    if (gaps_ == nullptr || bytes.empty()) return Raw(bytes);
+    gaps_->push_back({size_, bytes.size()});
+    gap_bytes_ += bytes.size();
   }
 
   template <std::integral T>
@@ -365,6 +370,8 @@ class Writer {
   size_t size_ = 0;
   intptr_t to_default_ = 0;
   bool lost_ = false;
+  std::vector<Gap>* gaps_ = nullptr;
+  size_t gap_bytes_ = 0;
 };
 
 }  // namespace holdfast::kafka

@@ -314,6 +314,7 @@ void FrameStream::OnTurnEnd() {
   arranged_ = false;
   if (closed_) return;
   Flush();
+  output_.Own();
   if (!closed_) NoteOutput();
   if (!closed_) UpdateEvents();
 }

@@ -10,12 +10,14 @@ namespace holdfast::net {
 void OutputQueue::Push(base::Buffer bytes) {
   if (bytes.empty()) return;
   bytes_ += bytes.size();
+  borrows_ |= bytes.borrowed();
   pieces_.push_back({.bytes = std::move(bytes), .header = {}});
 }
 
 void OutputQueue::PushBody(base::Buffer body) {
   Piece& piece = pieces_.emplace_back();
   piece.has_header = true;
+  borrows_ |= body.borrowed();
   base::StoreBig(piece.header, static_cast<int32_t>(body.size()));
   piece.bytes = std::move(body);
   bytes_ += piece.size();
@@ -24,14 +26,16 @@ void OutputQueue::PushBody(base::Buffer body) {
 size_t OutputQueue::Peek(std::span<iovec> into) {
   size_t used = 0;
   size_t skip = first_sent_;
-  const auto add = [&](char* data, size_t size) {
+  const auto add = [&](const char* data, size_t size) {
     const size_t skipped = std::min(skip, size);
     skip -= skipped;
-    if (size > skipped) into[used++] = {.iov_base = data + skipped, .iov_len = size - skipped};
+    if (size == skipped) return;
+    // It is only read from there.
+    into[used++] = {.iov_base = const_cast<char*>(data) + skipped, .iov_len = size - skipped};
   };
   // A piece takes two elements at most.
   for (size_t i = first_; i < pieces_.size() && used + 2 <= into.size(); ++i) {
-    Piece& piece = pieces_[i];
+    const Piece& piece = pieces_[i];
     if (piece.has_header) add(piece.header, kFrameHeaderBytes);
     add(piece.bytes.data(), piece.bytes.size());
   }
@@ -59,6 +63,12 @@ void OutputQueue::Pop(size_t bytes) {
 void OutputQueue::Clear() {
   pieces_.clear();
   first_ = first_sent_ = bytes_ = 0;
+  borrows_ = false;
+}
+
+void OutputQueue::Own() {
+  if (!std::exchange(borrows_, false)) return;
+  for (size_t i = first_; i < pieces_.size(); ++i) pieces_[i].bytes.Own();
 }
 
 }  // namespace holdfast::net

@@ -1,4 +1,4 @@
-// Bytes on their way into a socket, in pieces that are never copied.
+// Bytes on their way into a socket, in pieces; copied only if they are lent and have to wait.
 #pragma once
 
 #include <sys/uio.h>
@@ -23,6 +23,8 @@ class OutputQueue {
   // The first bytes have left.
   void Pop(size_t bytes);
   void Clear();
+  // Copies what is borrowed, so that its owners need not wait for the peer.
+  void Own();
 
   [[nodiscard]] size_t bytes() const { return bytes_; }
   [[nodiscard]] bool empty() const { return bytes_ == 0; }
@@ -41,6 +43,7 @@ class OutputQueue {
   size_t first_ = 0;       // Piece at the front; those before it have left.
   size_t first_sent_ = 0;  // Bytes of it that have left.
   size_t bytes_ = 0;
+  bool borrows_ = false;
 };
 
 }  // namespace holdfast::net

@@ -27,6 +27,10 @@ void Reply::Send(std::vector<base::Buffer> pieces) {
   Complete({.kind = Answer::Kind::kSend, .rest = std::move(pieces)});
 }
 
+void Reply::Send(base::Buffer first, std::vector<base::Buffer> rest) {
+  Complete({.kind = Answer::Kind::kSend, .first = std::move(first), .rest = std::move(rest)});
+}
+
 void Reply::SendBody(base::Buffer body) {
   Complete({.kind = Answer::Kind::kBody, .first = std::move(body)});
 }

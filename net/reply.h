@@ -62,8 +62,10 @@ class Reply {
 
   // A whole frame, the 4 bytes of its length included.
   void Send(base::Buffer frame);
-  // The same in pieces, which leave one after the other without being copied.
+  // The same in pieces, which leave one after the other without being copied. Those that are
+  // borrowed are copied if they cannot leave at once: their owners are let go with the turn.
   void Send(std::vector<base::Buffer> pieces);
+  void Send(base::Buffer first, std::vector<base::Buffer> rest);
   // A frame without its length, which is put before it.
   void SendBody(base::Buffer body);
   // The next pieces of a frame that Send ends. The holder watches how much of it waits: see

@@ -128,7 +128,11 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
     return CloseFor(CloseCause::kLostReply, "a request was given up without an answer");
   }
   Slot& slot = SlotOf(request);
-  if (request > first_request_) Hold(slot, BytesOf(answer));
+  if (request > first_request_) {
+    Hold(slot, BytesOf(answer));
+    answer.first.Own();
+    for (base::Buffer& piece : answer.rest) piece.Own();
+  }
   if (answer.kind == Answer::Kind::kPart) {
     std::move(answer.rest.begin(), answer.rest.end(), std::back_inserter(slot.parts));
   } else {

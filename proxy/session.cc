@@ -24,7 +24,7 @@ kafka::Reply ToKafkaReply(net::Reply reply) {
   return [reply = std::move(reply)](kafka::Answer answer) mutable {
     switch (answer.kind) {
       case kafka::Answer::Kind::kFrame:
-        return reply.Send(std::move(answer.frame));
+        return reply.Send(std::move(answer.frame), std::move(answer.rest));
       case kafka::Answer::Kind::kNothing:
         return reply.SendNothing();
       case kafka::Answer::Kind::kClose:

@@ -24,8 +24,8 @@ struct Lease::State {
   };
   std::unique_ptr<Hold> hold;
   std::shared_ptr<SegmentFile> file;
-  std::optional<lmdb::ReadTransaction> transaction;
-  std::deque<std::string> plain;  // What entries of encrypted segments point to.
+  std::optional<lmdb::ReadTransaction> transaction;  // Not of a lasting lease.
+  std::deque<std::string> plain;                     // What entries of encrypted segments point to.
   std::vector<EntryView> entries;
 };
 
@@ -38,6 +38,8 @@ std::span<const EntryView> Lease::entries() const {
   if (!state_) return {};
   return state_->entries;
 }
+
+bool Lease::lasting() const { return state_ && !state_->transaction; }
 
 namespace {
 
@@ -100,6 +102,9 @@ base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream,
     HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
     HF_ASSIGN_OR_RETURN(const int64_t reached, Fill(*state, stream, from, max_bytes));
     if (!state->entries.empty()) {
+      // A segment is pinned until it is sealed. Its pages stay as they are without a transaction
+      // then, and those are few.
+      if (!segments[at]->PinnedFile()) state->transaction.reset();
       Lease lease;
       lease.state_ = std::move(state);
       return lease;

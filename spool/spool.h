@@ -212,8 +212,8 @@ struct RevisionReport {
   uint64_t freed_bytes = 0;  // Of disk.
 };
 
-// A read: entries of one stream and the LMDB read transaction that keeps their bytes in place.
-// Short-lived: copy or send, then let it go; never hold one across a wait.
+// A read: entries of one stream and what keeps their bytes in place. Short-lived unless it is
+// lasting: copy or send, then let it go; never hold one across a wait.
 class Lease {
  public:
   Lease();
@@ -222,6 +222,9 @@ class Lease {
   ~Lease();
   [[nodiscard]] std::span<const EntryView> entries() const;
   [[nodiscard]] bool empty() const { return entries().empty(); }
+  // Of a sealed segment, which nobody writes to: all that a long wait costs is that the file stays,
+  // should the segment be retired meanwhile.
+  [[nodiscard]] bool lasting() const;
 
  private:
   friend class SpoolReader;

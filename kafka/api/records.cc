@@ -9,6 +9,8 @@
 namespace holdfast::kafka {
 
 HF_KAFKA_API(Fetch);
+template base::Buffer EncodeResponseAround<FetchResponse>(const FetchResponse&, int16_t, int32_t,
+                                                          std::vector<Gap>*);
 HF_KAFKA_API(Produce);
 HF_KAFKA_API(ListOffsets);
 HF_KAFKA_API(OffsetForLeaderEpoch);

@@ -40,7 +40,15 @@ class Pending {
 
   [[nodiscard]] std::shared_ptr<void> answer() const { return answer_; }
   [[nodiscard]] kafka::Reply MakeReply() const {
-    return [answer = answer_](kafka::Answer given) { *answer = std::move(given); };
+    return [answer = answer_](kafka::Answer given) {
+      for (const base::Buffer& piece : std::exchange(given.rest, {})) {
+        base::Buffer longer(given.frame.size() + piece.size());
+        std::memcpy(longer.data(), given.frame.view().data(), given.frame.size());
+        std::memcpy(longer.data() + given.frame.size(), piece.view().data(), piece.size());
+        given.frame = std::move(longer);
+      }
+      *answer = std::move(given);
+    };
   }
   [[nodiscard]] bool answered() const { return answer_->has_value(); }
   [[nodiscard]] kafka::Answer::Kind kind() const {

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/endian.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/delete_groups.h"
 #include "kafka/api/delete_records.h"
@@ -327,6 +328,47 @@ TEST(BrokerTest, FirstBatchIsGivenHoweverSmallTheLimits) {
   const auto response = broker.Ask(request, 12).Get();
   EXPECT_THAT(BrokerFixture::ReadValues(response.responses[0].partitions[0]), ElementsAre("a"));
   EXPECT_THAT(BrokerFixture::ReadValues(response.responses[0].partitions[1]), IsEmpty());
+}
+
+TEST(BrokerTest, LargeBatchesLeaveFromWhereTheyAreStored) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 2);
+  const std::string large = broker.Batch({std::string(20000, 'x')});
+  const std::string small = broker.Batch({"a"});
+  broker.Produce("t", 0, small);
+  broker.Produce("t", 0, large);
+  broker.Produce("t", 0, small);
+  broker.Produce("t", 1, small);
+  broker.Produce("t", 1, small);
+  kafka::FetchRequest request = BrokerFixture::MakeFetch("t", 0, 0);
+  auto second = request.topics[0].partitions[0];
+  second.partition = 1;
+  request.topics[0].partitions.push_back(second);
+  const auto frame = kafka::EncodeRequest(request, 12, 7, "test");
+  ASSERT_TRUE(frame);
+  kafka::Answer answer;
+  auto peer = std::make_shared<const kafka::Peer>();
+  ASSERT_TRUE(broker.broker().worker(0).Serve(
+      peer, base::Buffer::Copy(frame->view().substr(kafka::kLengthPrefixBytes)),
+      [&answer](kafka::Answer given) { answer = std::move(given); }));
+
+  std::string lent;
+  std::string all(answer.frame.view());
+  for (const base::Buffer& piece : answer.rest) {
+    if (piece.borrowed()) lent += piece.view();
+    all += piece.view();
+  }
+  // The log has put the offset and the leader's epoch into the batch, outside of its checksum.
+  constexpr size_t kChecked = 16;
+  EXPECT_EQ(lent.substr(kChecked), large.substr(kChecked));
+  EXPECT_EQ(base::LoadBig<uint32_t>(all.data()), all.size() - kafka::kLengthPrefixBytes);
+  const auto response = kafka::DecodeResponse<kafka::FetchResponse>(
+      std::string_view(all).substr(kafka::kLengthPrefixBytes), 12);
+  ASSERT_TRUE(response);
+  const auto& partitions = response->responses.at(0).partitions;
+  EXPECT_THAT(BrokerFixture::ReadValues(partitions.at(0)),
+              ElementsAre("a", std::string(20000, 'x'), "a"));
+  EXPECT_THAT(BrokerFixture::ReadValues(partitions.at(1)), ElementsAre("a", "a"));
 }
 
 TEST(BrokerTest, FetchOfADeletedTopicIsWokenAndTold) {

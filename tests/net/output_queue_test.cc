@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <string>
 
 #include "base/random.h"
@@ -58,6 +59,40 @@ TEST(OutputQueueTest, BytesLeaveInOrderHoweverTheyAreTaken) {
     }
     ASSERT_EQ(sent, expected);
   }
+}
+
+TEST(OutputQueueTest, WhatIsBorrowedIsCopiedWhenItHasToWait) {
+  OutputQueue queue;
+  auto owner = std::make_shared<std::string>("lent bytes");
+  queue.Push(base::Buffer::Copy("own "));
+  queue.Push(base::Buffer::Borrow(*owner, owner));
+  queue.Push(base::Buffer::Copy(" own"));
+  EXPECT_EQ(Peeked(queue, 8), "own lent bytes own");
+  queue.Pop(6);
+  EXPECT_EQ(owner.use_count(), 2);
+  queue.Own();
+  EXPECT_EQ(owner.use_count(), 1) << "the owner is let go";
+  owner.reset();
+  EXPECT_EQ(Peeked(queue, 8), "nt bytes own");
+}
+
+TEST(OutputQueueTest, WhatIsSharedMayWait) {
+  OutputQueue queue;
+  const auto owner = std::make_shared<std::string>("shared");
+  queue.Push(base::Buffer::Share(*owner, owner));
+  queue.Own();
+  EXPECT_EQ(owner.use_count(), 2);
+  EXPECT_EQ(Peeked(queue, 8), "shared");
+  queue.Pop(6);
+  EXPECT_EQ(owner.use_count(), 1);
+}
+
+TEST(OutputQueueTest, TheOwnerOfWhatHasLeftIsLetGo) {
+  OutputQueue queue;
+  const auto owner = std::make_shared<std::string>("lent");
+  queue.Push(base::Buffer::Borrow(*owner, owner));
+  queue.Pop(4);
+  EXPECT_EQ(owner.use_count(), 1);
 }
 
 }  // namespace

@@ -259,6 +259,7 @@ TEST_F(SpoolTest, ALeaseKeepsItsSegment) {
   for (int i = 0; i < 150; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
   auto lease = spool_.spool->Read(Id("a"), 0, 1);
   ASSERT_TRUE(lease);
+  EXPECT_TRUE(lease->lasting());
   const uint64_t before = GetStatus().disk_bytes;
   ASSERT_TRUE(spool_.TrimNow("a", 140));
   const uint64_t held = GetStatus().disk_bytes;
@@ -267,6 +268,32 @@ TEST_F(SpoolTest, ALeaseKeepsItsSegment) {
   *lease = Lease();
   spool_.clock.RunUntilIdle();
   EXPECT_LT(GetStatus().disk_bytes, held);
+}
+
+TEST_F(SpoolTest, ALeaseOfTheOpenSegmentDoesNotLast) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "x"));
+  const auto open = spool_.spool->Read(Id("a"), 0, 1);
+  ASSERT_TRUE(open);
+  EXPECT_FALSE(open->lasting());
+  EXPECT_FALSE(Lease().lasting());
+}
+
+// A slow reader's bytes: the file is not used again for another segment while they are held.
+TEST_F(SpoolTest, ALastingLeaseKeepsItsBytesWhileSegmentsComeAndGo) {
+  Open();
+  const std::string first(50'000, 'f');
+  ASSERT_TRUE(spool_.AppendNow("a", first));
+  for (int i = 0; i < 150; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+  const auto lease = spool_.spool->Read(Id("a"), 0, 1);
+  ASSERT_TRUE(lease);
+  ASSERT_TRUE(lease->lasting());
+  for (int i = 0; i < 600; ++i) {
+    ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, 'y')));
+    ASSERT_TRUE(spool_.TrimNow("a", 150 + i));
+    spool_.clock.Advance(std::chrono::seconds(1));
+  }
+  EXPECT_EQ(lease->entries()[0].bytes, first);
 }
 
 TEST_F(SpoolTest, RetiredSegmentsAreUsedAgain) {
