@@ -104,7 +104,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   parts->central.loop = &loop;
   HF_ASSIGN_OR_RETURN(context.log, Log::Open(context.options.spool,
                                              {context.catalog, context.acls, context.group_configs,
-                                              context.scram, context.quotas},
+                                              context.broker_config, context.scram, context.quotas},
                                              parts->executors.writer, parts->executors.background,
                                              parts->MakeCallbacks()));
   for (size_t i = 0; i < parts->executors.workers.size(); ++i) {

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,8 +14,6 @@
 #include "broker/topic_config.h"
 
 namespace holdfast::broker {
-
-using ConfigValues = std::map<std::string, std::string, std::less<>>;
 
 // Null if there is none. The definitions are in the order of their names.
 const ConfigDefinition* FindDefinition(std::span<const ConfigDefinition> definitions,

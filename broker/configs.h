@@ -4,6 +4,7 @@
 // Threads: plain functions on immutable values.
 #pragma once
 
+#include "broker/broker_config.h"
 #include "broker/catalog.h"
 #include "broker/context.h"
 #include "kafka/api/create_topics.h"
@@ -23,6 +24,7 @@ inline constexpr int8_t kGroupResource = 32;
 // The broker's advertised.listeners is the address that this caller's listener gives to clients.
 kafka::DescribeConfigsResponse DescribeConfigs(const Options& options, const Topics& topics,
                                                const GroupConfigs& groups,
+                                               const BrokerConfig& broker,
                                                const kafka::Caller& caller,
                                                const kafka::DescribeConfigsRequest& request);
 
@@ -32,6 +34,7 @@ kafka::ListConfigResourcesResponse ListConfigResources(
 
 // The settings of a topic for the answer to its creation.
 std::vector<kafka::CreateTopicsResponse::CreatableTopicConfigs> CreatedConfigs(
-    const Options& options, const TopicConfig& config, kafka::Strings* strings);
+    const Options& options, const BrokerConfig& broker, const TopicConfig& config,
+    kafka::Strings* strings);
 
 }  // namespace holdfast::broker

@@ -28,6 +28,7 @@ struct Context {
   Catalog catalog;
   Published<Acls> acls;
   Published<GroupConfigs> group_configs;
+  Published<BrokerConfig> broker_config;
   Published<ScramCredentials> scram;
   Published<Quotas> quotas;
   QuotaMeters meters;

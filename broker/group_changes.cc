@@ -45,13 +45,13 @@ class GroupAltering final : public spool::Operation {
     const std::string key = GroupConfigKey(alteration.group);
     GroupConfig before;
     if (const auto stored = transaction.Get(key)) {
-      auto record = ParseGroupConfig(*stored);
+      auto record = ParseConfigs(*stored);
       if (!record) return {ErrorCode::kUnknownServerError, record.error().message};
       before = ReadConfig(alteration.group, *record);
     }
     auto config = Altered(before, alteration, bounds_);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
-    GroupConfigRecord record;
+    ConfigsRecord record;
     for (const auto& [name, value] : config->overrides())
       record.configs.push_back({name, value, {}});
     transaction.Put(key, Encode(record));

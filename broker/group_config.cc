@@ -109,7 +109,7 @@ ConsumerGroupOptions GroupConfig::Over(ConsumerGroupOptions options) const {
   return options;
 }
 
-GroupConfig ReadConfig(std::string_view group, const GroupConfigRecord& record) {
+GroupConfig ReadConfig(std::string_view group, const ConfigsRecord& record) {
   GroupConfig config;
   for (const auto& stored : record.configs) {
     if (auto set = config.Set(stored.name, stored.value); !set) {

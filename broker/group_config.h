@@ -51,7 +51,7 @@ using GroupConfigs = std::map<std::string, GroupConfig, std::less<>>;
 
 // The stored settings of a group. What this version does not take (another one may have written it)
 // is left out, with a warning.
-GroupConfig ReadConfig(std::string_view group, const GroupConfigRecord& record);
+GroupConfig ReadConfig(std::string_view group, const ConfigsRecord& record);
 // What a group that may have settings of its own has; the broker's otherwise.
 ConsumerGroupOptions OptionsOf(const GroupConfigs& configs, std::string_view group,
                                const ConsumerGroupOptions& options);

@@ -159,6 +159,7 @@ Result<> Log::Load(const spool::StateView& state) {
       partition.transactions.Rewind(partition.high_watermark.load());
     }
   } else {
+    HF_RETURN_IF_ERROR(LoadBrokerConfig(state));
     HF_RETURN_IF_ERROR(LoadTopics(state));
     HF_RETURN_IF_ERROR(LoadGroups(state));
     HF_RETURN_IF_ERROR(LoadConsumerGroups(state));
@@ -190,6 +191,7 @@ void Log::NotePendingOffsets() {
 }
 
 Result<> Log::LoadTopics(const spool::StateView& state) {
+  const auto defaults = broker_config_.Get()->topic_defaults();
   auto topics = std::make_shared<Topics>();
   Result<> result;
   state.ForEach(kTopicPrefix, [&](std::string_view, std::string_view value) {
@@ -202,7 +204,7 @@ Result<> Log::LoadTopics(const spool::StateView& state) {
     auto topic = std::make_shared<Topic>();
     topic->name = record->name;
     topic->id = record->id;
-    topic->config = ReadConfig(*record);
+    topic->config = ReadConfig(*record).Over(defaults);
     for (const auto& partition : record->partitions) {
       const auto index = static_cast<int32_t>(topic->partitions.size());
       topic->partitions.push_back(AddPartition(
@@ -333,7 +335,7 @@ Result<> Log::LoadGroupConfigs(const spool::StateView& state) {
   Result<> result;
   state.ForEach(kGroupConfigPrefix, [&](std::string_view key, std::string_view value) {
     if (!result) return;
-    auto record = ParseGroupConfig(value);
+    auto record = ParseConfigs(value);
     if (!record) {
       result = Unexpected(std::move(record).error());
       return;
@@ -343,6 +345,18 @@ Result<> Log::LoadGroupConfigs(const spool::StateView& state) {
   });
   if (!result) return result;
   group_configs_.Publish(std::move(configs));
+  return {};
+}
+
+Result<> Log::LoadBrokerConfig(const spool::StateView& state) {
+  auto config = std::make_shared<BrokerConfig>();
+  for (const BrokerScope scope : kBrokerScopes) {
+    const auto stored = state.Get(BrokerConfigKey(scope));
+    if (!stored) continue;
+    HF_ASSIGN_OR_RETURN(const ConfigsRecord record, ParseConfigs(*stored));
+    ReadConfig(scope, record, config.get());
+  }
+  broker_config_.Publish(std::move(config));
   return {};
 }
 

@@ -23,6 +23,7 @@
 
 #include "base/executor.h"
 #include "base/result.h"
+#include "broker/broker_config.h"
 #include "broker/catalog.h"
 #include "broker/group_config.h"
 #include "broker/records.h"
@@ -80,6 +81,7 @@ class Log final : public spool::Owner {
     Catalog& catalog;
     broker::Published<Acls>& acls;
     broker::Published<GroupConfigs>& group_configs;
+    broker::Published<BrokerConfig>& broker_config;
     broker::Published<ScramCredentials>& scram;
     broker::Published<Quotas>& quotas;
   };
@@ -95,6 +97,7 @@ class Log final : public spool::Owner {
   // For operations; on the writer.
   [[nodiscard]] Catalog& catalog() { return catalog_; }
   [[nodiscard]] broker::Published<GroupConfigs>& group_configs() { return group_configs_; }
+  [[nodiscard]] broker::Published<BrokerConfig>& broker_config() { return broker_config_; }
   Partition* AddPartition(const TopicPartition& id, spool::StreamId stream, int32_t leader_epoch);
   void ForgetPartition(Partition& partition);
   // After a trim has become durable. A later one may have gone further before.
@@ -123,6 +126,7 @@ class Log final : public spool::Owner {
       : catalog_(published.catalog),
         acls_(published.acls),
         group_configs_(published.group_configs),
+        broker_config_(published.broker_config),
         scram_(published.scram),
         quotas_(published.quotas),
         callbacks_(std::move(callbacks)),
@@ -135,6 +139,7 @@ class Log final : public spool::Owner {
   base::Result<> LoadAborted(const spool::StateView& state);
   base::Result<> LoadAcls(const spool::StateView& state);
   base::Result<> LoadGroupConfigs(const spool::StateView& state);
+  base::Result<> LoadBrokerConfig(const spool::StateView& state);
   base::Result<> LoadScram(const spool::StateView& state);
   base::Result<> LoadQuotas(const spool::StateView& state);
   void NotePendingOffsets();
@@ -150,6 +155,7 @@ class Log final : public spool::Owner {
   Catalog& catalog_;
   broker::Published<Acls>& acls_;
   broker::Published<GroupConfigs>& group_configs_;
+  broker::Published<BrokerConfig>& broker_config_;
   broker::Published<ScramCredentials>& scram_;
   broker::Published<Quotas>& quotas_;
   const Callbacks callbacks_;

@@ -306,6 +306,12 @@ std::string GroupConfigKey(std::string_view group) {
   return std::string(kGroupConfigPrefix).append(group);
 }
 
+std::string BrokerConfigKey(BrokerScope scope) {
+  std::string key(kBrokerConfigPrefix);
+  key.push_back(static_cast<char>(scope));
+  return key;
+}
+
 std::string ConsumerGroupKey(std::string_view group) {
   return std::string(kConsumerGroupPrefix).append(group);
 }
@@ -497,7 +503,7 @@ std::optional<OffsetKey> ParseOffsetPlace(std::string_view bytes) {
 
 std::string Encode(const TopicRecord& record) { return EncodeRecord(record); }
 std::string Encode(const OffsetRecord& record) { return EncodeRecord(record); }
-std::string Encode(const GroupConfigRecord& record) { return EncodeRecord(record); }
+std::string Encode(const ConfigsRecord& record) { return EncodeRecord(record); }
 std::string Encode(const TransactionRecord& record) { return EncodeRecord(record); }
 std::string Encode(const AclRecord& record) { return EncodeRecord(record); }
 std::string Encode(const ScramRecord& record) { return EncodeRecord(record); }
@@ -594,8 +600,8 @@ Result<OffsetRecord> ParseOffset(std::string_view bytes) {
   return ParseRecord<OffsetRecord>(bytes, "a committed offset");
 }
 
-Result<GroupConfigRecord> ParseGroupConfig(std::string_view bytes) {
-  return ParseRecord<GroupConfigRecord>(bytes, "the settings of a group");
+Result<ConfigsRecord> ParseConfigs(std::string_view bytes) {
+  return ParseRecord<ConfigsRecord>(bytes, "the settings of a group or the broker");
 }
 
 Result<TransactionRecord> ParseTransaction(std::string_view bytes) {

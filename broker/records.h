@@ -8,7 +8,8 @@
 //   g <group id>                               GroupRecord (broker/group.h)
 //   G <group id>                               ConsumerGroupRecord (consumer_group_records.h)
 //   M <length, int16> <group id> <member's number, int64>         ConsumerMemberRecord
-//   S <group id>                               GroupConfigRecord
+//   S <group id>                               ConfigsRecord
+//   b <BrokerScope, int8>                     ConfigsRecord
 //   o <length, int16> <group id> <topic id> <partition, int32>    OffsetRecord
 //   a <topic id> <partition, int32>            TransactionIndex as of the segment's beginning
 //   d <topic id> <partition, int32>            int64: entries below that offset were compacted
@@ -31,6 +32,7 @@
 // Threads: values only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -57,6 +59,7 @@ inline constexpr std::string_view kGroupPrefix = "g";
 inline constexpr std::string_view kConsumerGroupPrefix = "G";
 inline constexpr std::string_view kConsumerMemberPrefix = "M";
 inline constexpr std::string_view kGroupConfigPrefix = "S";
+inline constexpr std::string_view kBrokerConfigPrefix = "b";
 inline constexpr std::string_view kOffsetPrefix = "o";
 inline constexpr std::string_view kAbortedPrefix = "a";
 inline constexpr std::string_view kCleanedPrefix = "d";
@@ -72,6 +75,10 @@ inline constexpr std::string_view kTransactionOffsetPrefix = "z";
 inline constexpr size_t kGroupIdBytesMax = 400;
 inline constexpr size_t kTransactionalIdBytesMax = 400;
 
+// For whom settings of the broker are.
+enum class BrokerScope : int8_t { kAll = 0, kThis = 1 };
+inline constexpr std::array kBrokerScopes{BrokerScope::kAll, BrokerScope::kThis};
+
 struct OffsetKey {
   std::string_view group;
   TopicPartition partition;
@@ -82,6 +89,7 @@ std::string TopicKey(const kafka::Uuid& id);
 std::string ProducersKey(const TopicPartition& partition);
 std::string GroupKey(std::string_view group);
 std::string GroupConfigKey(std::string_view group);
+std::string BrokerConfigKey(BrokerScope scope);
 std::string ConsumerGroupKey(std::string_view group);
 std::string ConsumerMemberKey(std::string_view group, uint64_t number);
 std::string CommittedOffsetKey(const OffsetKey& key);
@@ -164,7 +172,7 @@ struct OffsetRecord {
   }
 };
 
-struct GroupConfigRecord {
+struct ConfigsRecord {
   std::vector<TopicRecord::Config> configs;  // Those that were set.
   kafka::UnknownTags unknown_tags;
 
@@ -251,7 +259,7 @@ std::string Encode(const OffsetRecord& record);
 std::string Encode(const GroupRecord& record);
 std::string Encode(const ConsumerGroupRecord& record);
 std::string Encode(const ConsumerMemberRecord& record);
-std::string Encode(const GroupConfigRecord& record);
+std::string Encode(const ConfigsRecord& record);
 std::string Encode(const TransactionRecord& record);
 std::string Encode(const AclRecord& record);
 std::string Encode(const ScramRecord& record);
@@ -262,7 +270,7 @@ base::Result<GroupRecord> ParseGroup(std::string_view bytes);
 base::Result<ConsumerGroupRecord> ParseConsumerGroup(std::string_view bytes);
 // Without its number, which is in the key.
 base::Result<ConsumerMemberRecord> ParseConsumerMember(std::string_view bytes);
-base::Result<GroupConfigRecord> ParseGroupConfig(std::string_view bytes);
+base::Result<ConfigsRecord> ParseConfigs(std::string_view bytes);
 base::Result<TransactionRecord> ParseTransaction(std::string_view bytes);
 base::Result<AclRecord> ParseAcl(std::string_view bytes);
 base::Result<ScramRecord> ParseScram(std::string_view bytes);

@@ -96,7 +96,9 @@ void Retention::Trim(Partition& partition, int64_t offset) {
 }
 
 void Retention::ExpireProducers() {
-  const int64_t before_ms = loop_.WallClockMs() - ToMs(context_.options.producer_id_expiration);
+  const int64_t before_ms =
+      loop_.WallClockMs() - context_.broker_config.Get()->producer_id_expiration_ms(
+                                ToMs(context_.options.producer_id_expiration));
   submitter_.Submit(std::make_unique<StateChange>(
       [log = context_.log.get(), before_ms](spool::Transaction&) {
         log->ExpireProducers(before_ms);

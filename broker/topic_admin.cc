@@ -38,6 +38,7 @@ TopicOutcome TopicAdmin::CheckCreation(const CreatableTopic& request, NewTopic* 
     return {ErrorCode::kTopicAlreadyExists, "Topic " + Quote(request.name) + " already exists."};
   }
   topic->name = request.name;
+  topic->config = topic->config.Over(context_.broker_config.Get()->topic_defaults());
   topic->id = MakeUuid();
   topic->partitions = request.num_partitions;
   if (!request.assignments.empty()) {
@@ -108,7 +109,8 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
     if (call.version() >= kDetailsSince) {
       out.num_partitions = topic.partitions;
       out.replication_factor = 1;
-      out.configs = CreatedConfigs(context_.options, topic.config, &response->strings);
+      out.configs = CreatedConfigs(context_.options, *context_.broker_config.Get(), topic.config,
+                                   &response->strings);
     }
     places.push_back(response->topics.size() - 1);
     wanted.push_back(std::move(topic));

@@ -1,8 +1,10 @@
-// AlterConfigs and IncrementalAlterConfigs, of TopicAdmin: of topics and of groups.
+// AlterConfigs and IncrementalAlterConfigs, of TopicAdmin: of topics, of groups and of the broker.
 #include <map>
 #include <set>
 #include <type_traits>
 
+#include "broker/broker_changes.h"
+#include "broker/config_values.h"
 #include "broker/configs.h"
 #include "broker/group_changes.h"
 #include "broker/topic_admin.h"
@@ -41,13 +43,8 @@ TopicOutcome ReadChanges(const Resource& resource, std::vector<ConfigChange>* ch
   return {};
 }
 
-std::string NamesOf(const std::vector<ConfigChange>& changes) {
-  std::string names;
-  for (const ConfigChange& change : changes) {
-    if (!names.empty()) names += ',';
-    names += change.name;
-  }
-  return names;
+BrokerScope ScopeOf(std::string_view broker) {
+  return broker.empty() ? BrokerScope::kAll : BrokerScope::kThis;
 }
 
 }  // namespace
@@ -81,13 +78,12 @@ TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* a
       const std::string id = std::to_string(context_.options.node_id);
       if (!resource.resource_name.empty() && resource.resource_name != id) {
         return {ErrorCode::kInvalidRequest, "Unexpected broker id, expected " + id +
-                                                " or empty string, but received " +
-                                                std::string(resource.resource_name)};
+                                                ", but received " +
+                                                QuoteForClient(resource.resource_name)};
       }
-      if (changes.empty()) return {};
-      return {ErrorCode::kInvalidRequest,
-              "Cannot update these configs dynamically: " + NamesOf(changes) +
-                  "; they come from the broker's configuration file"};
+      BrokerConfig config = *context_.broker_config.Get();
+      return ApplyChanges({ScopeOf(resource.resource_name), alteration->replaces, changes},
+                          &config);
     }
     case kGroupResource: {
       if (resource.resource_name.empty()) {
@@ -122,7 +118,7 @@ TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* a
 template <class Request>
 void TopicAdmin::Alter(Call<Request> call) {
   using Response = typename Request::Response;
-  // One request on its way to the disk: an operation for topics, and one for groups.
+  // One request on its way to the disk: an operation for each kind of resource.
   struct Altering {
     explicit Altering(Call<Request> alter_call) : call(std::move(alter_call)) {}
 
@@ -149,8 +145,10 @@ void TopicAdmin::Alter(Call<Request> call) {
   }
   std::vector<Alteration> topics;
   std::vector<GroupAlteration> groups;
+  std::vector<BrokerAlteration> brokers;
   std::vector<size_t> topic_places;  // In the response, of each one wanted.
   std::vector<size_t> group_places;
+  std::vector<size_t> broker_places;
   for (const auto& resource : request.resources) {
     Alteration alteration;
     alteration.replaces = std::is_same_v<Request, kafka::AlterConfigsRequest>;
@@ -172,9 +170,14 @@ void TopicAdmin::Alter(Call<Request> call) {
       group_places.push_back(responses.size() - 1);
       groups.push_back({std::string(resource.resource_name), alteration.replaces,
                         std::move(alteration.changes)});
+    } else if (resource.resource_type == kBrokerResource && !request.validate_only) {
+      broker_places.push_back(responses.size() - 1);
+      brokers.push_back(
+          {ScopeOf(resource.resource_name), alteration.replaces, std::move(alteration.changes)});
     }
   }
-  altering->operations = (topics.empty() ? 0 : 1) + (groups.empty() ? 0 : 1);
+  altering->operations =
+      (topics.empty() ? 0 : 1) + (groups.empty() ? 0 : 1) + (brokers.empty() ? 0 : 1);
   if (altering->operations == 0) return altering->call.Respond(altering->response);
 
   const auto finish = [this, altering](std::vector<size_t> places) {
@@ -190,6 +193,9 @@ void TopicAdmin::Alter(Call<Request> call) {
   if (!groups.empty()) {
     submitter_.Submit(AlterGroups(*context_.log, context_.options.groups.consumer,
                                   std::move(groups), finish(group_places)));
+  }
+  if (!brokers.empty()) {
+    submitter_.Submit(AlterBroker(*context_.log, std::move(brokers), finish(broker_places)));
   }
 }
 

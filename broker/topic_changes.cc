@@ -77,8 +77,10 @@ class Creation final : public TopicChange {
   }
 
   void Publish() override {
+    const auto defaults = log_.broker_config().Get()->topic_defaults();
     auto topics = std::make_shared<Topics>(*log_.catalog().Get());
     for (Made& made : made_) {
+      made.topic->config = made.topic->config.Over(defaults);
       for (size_t i = 0; i < made.streams.size(); ++i) {
         made.topic->partitions.push_back(log_.AddPartition(
             {made.topic->id, static_cast<int32_t>(i)}, made.streams[i], /*leader_epoch=*/0));
@@ -237,12 +239,14 @@ class Altering final : public TopicChange {
   }
 
   void Publish() override {
+    const auto defaults = log_.broker_config().Get()->topic_defaults();
     auto topics = std::make_shared<Topics>(*log_.catalog().Get());
-    for (auto& [id, config] : altered_) {
+    for (const auto& [id, config] : altered_) {
       const Topic* before = topics->Find(id);
       if (before == nullptr) continue;  // Deleted by an operation of the same commit.
       auto topic = std::make_shared<Topic>(*before);
-      topic->config = std::move(config);
+      // They may have changed since, by an operation of the same commit.
+      topic->config = config.Over(defaults);
       topics->Put(std::move(topic));
     }
     log_.catalog().Publish(std::move(topics));
@@ -260,7 +264,8 @@ class Altering final : public TopicChange {
     const std::string bytes(*stored);  // The view ends with the next change of state.
     auto record = ParseTopic(bytes);
     if (!record) return {ErrorCode::kUnknownServerError, record.error().message};
-    auto config = Altered(ReadConfig(*record), alteration);
+    const auto defaults = log_.broker_config().Get()->topic_defaults();
+    auto config = Altered(ReadConfig(*record).Over(defaults), alteration);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
     PutConfigs(*config, &*record);
     transaction.Put(key, Encode(*record));
@@ -275,7 +280,7 @@ class Altering final : public TopicChange {
 }  // namespace
 
 base::Result<TopicConfig> Altered(const TopicConfig& config, const Alteration& alteration) {
-  return (alteration.replaces ? TopicConfig() : config).Altered(alteration.changes);
+  return (alteration.replaces ? config.Cleared() : config).Altered(alteration.changes);
 }
 
 std::unique_ptr<spool::Operation> CreateTopics(Log& log, std::vector<NewTopic> topics,

@@ -78,10 +78,21 @@ std::span<const ConfigDefinition> TopicConfigDefinitions() { return kDefinitions
 
 Result<TopicConfig> TopicConfig::Altered(std::span<const ConfigChange> changes) const {
   HF_ASSIGN_OR_RETURN(const ConfigValues values, AlteredValues(overrides_, changes, kDefinitions));
-  TopicConfig altered;
+  TopicConfig altered = Cleared();
   for (const auto& [name, value] : values) HF_RETURN_IF_ERROR(altered.Set(name, value));
   HF_RETURN_IF_ERROR(altered.Check());
   return altered;
+}
+
+TopicConfig TopicConfig::Over(std::shared_ptr<const ConfigValues> defaults) const {
+  TopicConfig config;
+  config.overrides_ = overrides_;
+  config.defaults_ = std::move(defaults);
+  if (config.defaults_) {
+    for (const auto& [name, value] : *config.defaults_) config.Apply(name, value);
+  }
+  for (const auto& [name, value] : overrides_) config.Apply(name, value);
+  return config;
 }
 
 Result<> TopicConfig::Set(std::string_view name, std::string_view value) {

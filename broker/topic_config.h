@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -52,6 +53,8 @@ struct ConfigChange {
   std::string value;  // kAppend and kSubtract: items, separated by commas. kDelete: nothing.
 };
 
+using ConfigValues = std::map<std::string, std::string, std::less<>>;
+
 class TopicConfig {
  public:
   // kInvalid: no such name, or no value for it; the message is for the client.
@@ -63,10 +66,14 @@ class TopicConfig {
   // what is not a list.
   [[nodiscard]] base::Result<TopicConfig> Altered(std::span<const ConfigChange> changes) const;
 
+  // The same settings where topics without them have those of `defaults` (valid ones, by topics'
+  // names; null: Kafka's) instead.
+  [[nodiscard]] TopicConfig Over(std::shared_ptr<const ConfigValues> defaults) const;
+  // With the same defaults, and nothing set.
+  [[nodiscard]] TopicConfig Cleared() const { return TopicConfig().Over(defaults_); }
+
   // What was set, by name.
-  [[nodiscard]] const std::map<std::string, std::string, std::less<>>& overrides() const {
-    return overrides_;
-  }
+  [[nodiscard]] const ConfigValues& overrides() const { return overrides_; }
 
   // -1: the broker's.
   [[nodiscard]] int32_t max_message_bytes() const { return max_message_bytes_; }
@@ -93,7 +100,8 @@ class TopicConfig {
  private:
   void Apply(std::string_view name, std::string_view value);
 
-  std::map<std::string, std::string, std::less<>> overrides_;
+  ConfigValues overrides_;
+  std::shared_ptr<const ConfigValues> defaults_;
   int32_t max_message_bytes_ = -1;
   bool log_append_time_ = false;
   int64_t timestamp_before_max_ms_ = std::numeric_limits<int64_t>::max();

@@ -184,7 +184,8 @@ kafka::OffsetForLeaderEpochResponse Worker::Answer(
 kafka::DescribeConfigsResponse Worker::Answer(const kafka::Caller& caller,
                                               const kafka::DescribeConfigsRequest& request) {
   const auto groups = context_.group_configs.Get();
-  return DescribeConfigs(context_.options, catalog_.topics(), *groups, caller, request);
+  const auto broker = context_.broker_config.Get();
+  return DescribeConfigs(context_.options, catalog_.topics(), *groups, *broker, caller, request);
 }
 
 kafka::ListConfigResourcesResponse Worker::Answer(

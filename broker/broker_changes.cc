@@ -1,0 +1,105 @@
+#include "broker/broker_changes.h"
+
+#include "kafka/error_map.h"
+
+namespace holdfast::broker {
+namespace {
+
+using kafka::ErrorCode;
+
+class BrokerAltering final : public spool::Operation {
+ public:
+  BrokerAltering(Log& log, std::vector<BrokerAlteration> alterations, TopicsDone done)
+      : log_(log),
+        alterations_(std::move(alterations)),
+        outcomes_(alterations_.size()),
+        done_(std::move(done)) {}
+
+  [[nodiscard]] size_t Bytes() const override { return 0; }
+
+  void Apply(spool::Transaction& transaction) override {
+    altered_.clear();
+    for (size_t i = 0; i < alterations_.size(); ++i) {
+      outcomes_[i] = ApplyOne(transaction, alterations_[i]);
+    }
+  }
+
+  void Done(const base::Result<spool::CommitNumber>& result) override {
+    if (result) {
+      Publish();
+    } else {
+      const TopicOutcome failed{kafka::ToCoordinatorError(result.error().code),
+                                result.error().message};
+      outcomes_.assign(outcomes_.size(), failed);
+    }
+    done_(std::move(outcomes_));
+  }
+
+ private:
+  // From what is stored: an alteration before this one may not be published yet.
+  TopicOutcome ApplyOne(spool::Transaction& transaction, const BrokerAlteration& alteration) {
+    const std::string key = BrokerConfigKey(alteration.scope);
+    BrokerConfig config;
+    if (const auto stored = transaction.Get(key)) {
+      auto record = ParseConfigs(*stored);
+      if (!record) return {ErrorCode::kUnknownServerError, record.error().message};
+      ReadConfig(alteration.scope, *record, &config);
+    }
+    if (auto outcome = ApplyChanges(alteration, &config); outcome.error != ErrorCode::kNone) {
+      return outcome;
+    }
+    ConfigsRecord record;
+    for (const auto& [name, value] : config.Of(alteration.scope)) {
+      record.configs.push_back({name, value, {}});
+    }
+    transaction.Put(key, Encode(record));
+    altered_.emplace_back(alteration.scope, config.Of(alteration.scope));
+    return {};
+  }
+
+  void Publish() {
+    auto config = std::make_shared<BrokerConfig>(*log_.broker_config().Get());
+    for (auto& [scope, values] : altered_) config->Replace(scope, std::move(values));
+    const auto defaults = config->topic_defaults();
+    log_.broker_config().Publish(std::move(config));
+
+    auto topics = std::make_shared<Topics>(*log_.catalog().Get());
+    for (const Topic* before : topics->All()) {
+      auto topic = std::make_shared<Topic>(*before);
+      topic->config = before->config.Over(defaults);
+      topics->Put(std::move(topic));
+    }
+    log_.catalog().Publish(std::move(topics));
+  }
+
+  Log& log_;
+  std::vector<BrokerAlteration> alterations_;
+  std::vector<TopicOutcome> outcomes_;
+  std::vector<std::pair<BrokerScope, ConfigValues>> altered_;
+  TopicsDone done_;
+};
+
+}  // namespace
+
+TopicOutcome ApplyChanges(const BrokerAlteration& alteration, BrokerConfig* config) {
+  if (auto checked = CheckChangeable(alteration.scope, alteration.changes); !checked) {
+    return {ErrorCode::kInvalidRequest, std::move(checked).error().message};
+  }
+  auto values = AlteredValues(alteration.replaces ? ConfigValues() : config->Of(alteration.scope),
+                              alteration.changes, BrokerConfigDefinitions());
+  if (!values) return {ErrorCode::kInvalidConfig, std::move(values).error().message};
+  config->Replace(alteration.scope, {});
+  for (const auto& [name, value] : *values) {
+    if (auto set = config->Set(alteration.scope, name, value); !set) {
+      return {ErrorCode::kInvalidRequest, std::move(set).error().message};
+    }
+  }
+  return {};
+}
+
+std::unique_ptr<spool::Operation> AlterBroker(Log& log, std::vector<BrokerAlteration> alterations,
+                                              TopicsDone done) {
+  return std::make_unique<BrokerAltering>(log, std::move(alterations), std::move(done));
+}
+
+}  // namespace holdfast::broker
