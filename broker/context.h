@@ -5,6 +5,9 @@
 //   themselves what is allowed.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
+#include <memory>
 #include <string>
 
 #include "broker/broker.h"
@@ -32,6 +35,8 @@ struct Context {
   Published<ScramCredentials> scram;
   Published<Quotas> quotas;
   QuotaMeters meters;
+  // Reads of the spool that fetched batches are lent from just now; shared with these.
+  const std::shared_ptr<std::atomic<size_t>> lent = std::make_shared<std::atomic<size_t>>(0);
   std::unique_ptr<Log> log;
 };
 

@@ -1,6 +1,9 @@
 #include "broker/fetch.h"
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
+#include <utility>
 
 #include "base/log.h"
 #include "kafka/error_map.h"
@@ -23,6 +26,33 @@ ErrorCode CheckLeaderEpoch(int32_t asked, int32_t own) {
 
 // From here on a batch is cheaper lent to the kernel than copied.
 constexpr size_t kLentBytesMin = 4096;
+// Of all loops together: half of what a segment can have of readers (spool/lmdb.cc). More answers
+// than that are made in one turn when a batch wakes many consumers.
+constexpr size_t kLentReadsMax = 512;
+
+// A read of the spool, and whether batches may leave from it.
+class Loan {
+ public:
+  Loan(spool::Lease lease, std::shared_ptr<std::atomic<size_t>> lent)
+      : lease_(std::move(lease)), lent_(std::move(lent)) {
+    if (lease_.lasting()) return;
+    counted_ = lent_->fetch_add(1) < kLentReadsMax;
+    if (!counted_) lent_->fetch_sub(1);
+  }
+  ~Loan() {
+    if (counted_) lent_->fetch_sub(1);
+  }
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+
+  [[nodiscard]] const spool::Lease& lease() const { return lease_; }
+  [[nodiscard]] bool given() const { return counted_ || lease_.lasting(); }
+
+ private:
+  const spool::Lease lease_;
+  const std::shared_ptr<std::atomic<size_t>> lent_;
+  bool counted_ = false;
+};
 
 // Moves the batches behind `pieces`, as one.
 void AppendCopy(std::vector<std::string_view>& batches, std::vector<base::Buffer>& pieces) {
@@ -388,7 +418,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
   const size_t limit = std::min(static_cast<size_t>(std::max(request.partition_max_bytes, 0)),
                                 answer->bytes_max - answer->bytes);
   std::vector<base::Buffer> pieces;
-  std::vector<std::string_view> small;  // Batches that follow each other, to be copied together.
+  std::vector<std::string_view> copied;  // Batches that follow each other, to be one piece.
   size_t size = 0;
   int64_t offset = request.fetch_offset;
   for (bool full = false; !full && offset < end && (size == 0 || size < limit);) {
@@ -401,22 +431,22 @@ void FetchHandler::ReadEntries(const Partition& partition,
       return;
     }
     if (!lease || lease->empty()) break;
-    const auto shared = std::make_shared<const spool::Lease>(*std::move(lease));
-    for (const spool::EntryView& entry : shared->entries()) {
+    const auto loan = std::make_shared<const Loan>(*std::move(lease), context_.lent);
+    for (const spool::EntryView& entry : loan->lease().entries()) {
       const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
       full = !fits || entry.info.base_offset >= end;
       if (full) break;
-      if (entry.bytes.size() < kLentBytesMin) {
-        small.push_back(entry.bytes);
+      if (entry.bytes.size() < kLentBytesMin || !loan->given()) {
+        copied.push_back(entry.bytes);
       } else {
-        AppendCopy(small, pieces);
-        pieces.push_back(shared->lasting() ? base::Buffer::Share(entry.bytes, shared)
-                                           : base::Buffer::Borrow(entry.bytes, shared));
+        AppendCopy(copied, pieces);
+        pieces.push_back(loan->lease().lasting() ? base::Buffer::Share(entry.bytes, loan)
+                                                 : base::Buffer::Borrow(entry.bytes, loan));
       }
       size += entry.bytes.size();
       offset = entry.info.end_offset();
     }
-    AppendCopy(small, pieces);
+    AppendCopy(copied, pieces);
   }
   if (size == 0) return;
   out->records = std::string_view(pieces.front().view().data(), size);

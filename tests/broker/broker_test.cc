@@ -371,6 +371,33 @@ TEST(BrokerTest, LargeBatchesLeaveFromWhereTheyAreStored) {
   EXPECT_THAT(BrokerFixture::ReadValues(partitions.at(1)), ElementsAre("a", "a"));
 }
 
+// As for consumers that were all woken by the same batch. A lent batch keeps a read transaction of
+// the spool until the turn ends, and there are 1,024 of these.
+TEST(BrokerTest, MoreAnswersAreMadeInATurnThanTheSpoolHasReadersFor) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  broker.Produce("t", 0, broker.Batch({std::string(5000, 'x')}));
+  const auto frame = kafka::EncodeRequest(BrokerFixture::MakeFetch("t", 0, 0), 12, 7, "test");
+  ASSERT_TRUE(frame);
+  auto peer = std::make_shared<const kafka::Peer>();
+  std::vector<kafka::Answer> answers;
+  for (int i = 0; i < 1100; ++i) {
+    ASSERT_TRUE(broker.broker().worker(0).Serve(
+        peer, base::Buffer::Copy(frame->view().substr(kafka::kLengthPrefixBytes)),
+        [&answers](kafka::Answer given) { answers.push_back(std::move(given)); }));
+  }
+  ASSERT_EQ(answers.size(), 1100u);
+  for (const kafka::Answer& answer : answers) {
+    std::string all(answer.frame.view());
+    for (const base::Buffer& piece : answer.rest) all += piece.view();
+    const auto response = kafka::DecodeResponse<kafka::FetchResponse>(
+        std::string_view(all).substr(kafka::kLengthPrefixBytes), 12);
+    ASSERT_TRUE(response);
+    ASSERT_THAT(BrokerFixture::ReadValues(response->responses.at(0).partitions.at(0)),
+                ElementsAre(std::string(5000, 'x')));
+  }
+}
+
 TEST(BrokerTest, FetchOfADeletedTopicIsWokenAndTold) {
   BrokerFixture broker;
   broker.CreateTopic("t", 1);

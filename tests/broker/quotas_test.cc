@@ -228,5 +228,13 @@ TEST_F(QuotaAdminTest, ConsumersGetNoMoreThanTenSecondsAllowAndHaveToWait) {
   EXPECT_EQ(broker_.Ask(request, 12).Get().throttle_time_ms, 0);
 }
 
+TEST_F(QuotaAdminTest, ConsumersOfLentBatchesHaveToWait) {
+  broker_.Produce("t", 0, broker_.Batch({std::string(30000, 'x')}));
+  ASSERT_EQ(SetRate("consumer_byte_rate", 1000), ErrorCode::kNone);
+  const auto pending = broker_.Ask(BrokerFixture::MakeFetch("t", 0, 0), 12);
+  EXPECT_GT(pending.Get().throttle_time_ms, 15000);
+  EXPECT_EQ(pending.throttle(), milliseconds(pending.Get().throttle_time_ms));
+}
+
 }  // namespace
 }  // namespace holdfast::broker
