@@ -1,5 +1,6 @@
 #include "broker/broker_changes.h"
 
+#include "broker/config_values.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -7,32 +8,17 @@ namespace {
 
 using kafka::ErrorCode;
 
-class BrokerAltering final : public spool::Operation {
+class BrokerAltering final : public AdminChange {
  public:
   BrokerAltering(Log& log, std::vector<BrokerAlteration> alterations, TopicsDone done)
-      : log_(log),
-        alterations_(std::move(alterations)),
-        outcomes_(alterations_.size()),
-        done_(std::move(done)) {}
-
-  [[nodiscard]] size_t Bytes() const override { return 0; }
+      : AdminChange(log, alterations.size(), kafka::ToCoordinatorError, std::move(done)),
+        alterations_(std::move(alterations)) {}
 
   void Apply(spool::Transaction& transaction) override {
     altered_.clear();
     for (size_t i = 0; i < alterations_.size(); ++i) {
       outcomes_[i] = ApplyOne(transaction, alterations_[i]);
     }
-  }
-
-  void Done(const base::Result<spool::CommitNumber>& result) override {
-    if (result) {
-      Publish();
-    } else {
-      const TopicOutcome failed{kafka::ToCoordinatorError(result.error().code),
-                                result.error().message};
-      outcomes_.assign(outcomes_.size(), failed);
-    }
-    done_(std::move(outcomes_));
   }
 
  private:
@@ -49,15 +35,13 @@ class BrokerAltering final : public spool::Operation {
       return outcome;
     }
     ConfigsRecord record;
-    for (const auto& [name, value] : config.Of(alteration.scope)) {
-      record.configs.push_back({name, value, {}});
-    }
+    record.configs = StoredConfigs(config.Of(alteration.scope));
     transaction.Put(key, Encode(record));
     altered_.emplace_back(alteration.scope, config.Of(alteration.scope));
     return {};
   }
 
-  void Publish() {
+  void Publish() override {
     auto config = std::make_shared<BrokerConfig>(*log_.broker_config().Get());
     for (auto& [scope, values] : altered_) config->Replace(scope, std::move(values));
     const auto defaults = config->topic_defaults();
@@ -72,11 +56,8 @@ class BrokerAltering final : public spool::Operation {
     log_.catalog().Publish(std::move(topics));
   }
 
-  Log& log_;
   std::vector<BrokerAlteration> alterations_;
-  std::vector<TopicOutcome> outcomes_;
   std::vector<std::pair<BrokerScope, ConfigValues>> altered_;
-  TopicsDone done_;
 };
 
 }  // namespace

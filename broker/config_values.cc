@@ -90,6 +90,12 @@ std::string Refusal(const ConfigDefinition& definition, std::string_view value) 
 
 }  // namespace
 
+std::vector<TopicRecord::Config> StoredConfigs(const ConfigValues& values) {
+  std::vector<TopicRecord::Config> configs;
+  for (const auto& [name, value] : values) configs.push_back({name, value, {}});
+  return configs;
+}
+
 std::optional<int64_t> ParseConfigNumber(std::string_view text) {
   return ParseNumber<int64_t>(text);
 }

@@ -1,5 +1,5 @@
-// What settings of topics and of groups have in common: values held against their definitions, and
-// changes of them.
+// What settings of topics, groups and the broker have in common: values held against their
+// definitions, and changes of them.
 //
 // Threads: plain functions on values.
 #pragma once
@@ -9,8 +9,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
+#include "broker/records.h"
 #include "broker/topic_config.h"
 
 namespace holdfast::broker {
@@ -23,6 +25,9 @@ base::Result<> CheckValue(const ConfigDefinition& definition, std::string_view v
 // What they are after the changes, not checked but for what is no list and is appended to.
 base::Result<ConfigValues> AlteredValues(ConfigValues values, std::span<const ConfigChange> changes,
                                          std::span<const ConfigDefinition> definitions);
+
+// As records have them. Borrows from the values.
+std::vector<TopicRecord::Config> StoredConfigs(const ConfigValues& values);
 
 std::optional<int64_t> ParseConfigNumber(std::string_view text);
 std::optional<double> ParseConfigDouble(std::string_view text);

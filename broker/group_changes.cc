@@ -1,5 +1,6 @@
 #include "broker/group_changes.h"
 
+#include "broker/config_values.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -7,17 +8,13 @@ namespace {
 
 using kafka::ErrorCode;
 
-class GroupAltering final : public spool::Operation {
+class GroupAltering final : public AdminChange {
  public:
   GroupAltering(Log& log, const ConsumerGroupOptions& bounds,
                 std::vector<GroupAlteration> alterations, TopicsDone done)
-      : log_(log),
+      : AdminChange(log, alterations.size(), kafka::ToCoordinatorError, std::move(done)),
         bounds_(bounds),
-        alterations_(std::move(alterations)),
-        outcomes_(alterations_.size()),
-        done_(std::move(done)) {}
-
-  [[nodiscard]] size_t Bytes() const override { return 0; }
+        alterations_(std::move(alterations)) {}
 
   void Apply(spool::Transaction& transaction) override {
     altered_.clear();
@@ -26,20 +23,13 @@ class GroupAltering final : public spool::Operation {
     }
   }
 
-  void Done(const base::Result<spool::CommitNumber>& result) override {
-    if (result) {
-      auto configs = std::make_shared<GroupConfigs>(*log_.group_configs().Get());
-      for (auto& [group, config] : altered_) configs->insert_or_assign(group, std::move(config));
-      log_.group_configs().Publish(std::move(configs));
-    } else {
-      const TopicOutcome failed{kafka::ToCoordinatorError(result.error().code),
-                                result.error().message};
-      outcomes_.assign(outcomes_.size(), failed);
-    }
-    done_(std::move(outcomes_));
+ private:
+  void Publish() override {
+    auto configs = std::make_shared<GroupConfigs>(*log_.group_configs().Get());
+    for (auto& [group, config] : altered_) configs->insert_or_assign(group, std::move(config));
+    log_.group_configs().Publish(std::move(configs));
   }
 
- private:
   // From what is stored: an alteration before this one may not be published yet.
   TopicOutcome ApplyOne(spool::Transaction& transaction, const GroupAlteration& alteration) {
     const std::string key = GroupConfigKey(alteration.group);
@@ -52,19 +42,15 @@ class GroupAltering final : public spool::Operation {
     auto config = Altered(before, alteration, bounds_);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
     ConfigsRecord record;
-    for (const auto& [name, value] : config->overrides())
-      record.configs.push_back({name, value, {}});
+    record.configs = StoredConfigs(config->overrides());
     transaction.Put(key, Encode(record));
     altered_.emplace_back(alteration.group, *std::move(config));
     return {};
   }
 
-  Log& log_;
   const ConsumerGroupOptions bounds_;
   std::vector<GroupAlteration> alterations_;
-  std::vector<TopicOutcome> outcomes_;
   std::vector<std::pair<std::string, GroupConfig>> altered_;
-  TopicsDone done_;
 };
 
 }  // namespace

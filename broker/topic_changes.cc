@@ -1,5 +1,6 @@
 #include "broker/topic_changes.h"
 
+#include "broker/config_values.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -19,46 +20,11 @@ void OpenStreams(spool::Transaction& transaction, int32_t from, int32_t to, Topi
   }
 }
 
-void PutConfigs(const TopicConfig& config, TopicRecord* record) {
-  record->configs.clear();
-  for (const auto& [name, value] : config.overrides()) {
-    record->configs.push_back({name, value, {}});
-  }
-}
-
-class TopicChange : public spool::Operation {
- public:
-  [[nodiscard]] size_t Bytes() const override { return 0; }
-
-  void Done(const base::Result<spool::CommitNumber>& result) final {
-    if (result) {
-      Publish();
-    } else {
-      const TopicOutcome failed{kafka::ToPartitionError(result.error().code),
-                                result.error().message};
-      outcomes_.assign(outcomes_.size(), failed);
-    }
-    done_(std::move(outcomes_));
-  }
-
- protected:
-  TopicChange(Log& log, size_t topics, TopicsDone done)
-      : log_(log), outcomes_(topics), done_(std::move(done)) {}
-
-  // The change is durable: shows it to everybody.
-  virtual void Publish() = 0;
-
-  Log& log_;
-  std::vector<TopicOutcome> outcomes_;
-
- private:
-  TopicsDone done_;
-};
-
-class Creation final : public TopicChange {
+class Creation final : public AdminChange {
  public:
   Creation(Log& log, std::vector<NewTopic> topics, TopicsDone done)
-      : TopicChange(log, topics.size(), std::move(done)), topics_(std::move(topics)) {}
+      : AdminChange(log, topics.size(), kafka::ToPartitionError, std::move(done)),
+        topics_(std::move(topics)) {}
 
   void Apply(spool::Transaction& transaction) override {
     made_.clear();
@@ -100,7 +66,7 @@ class Creation final : public TopicChange {
     TopicRecord record{
         .id = wanted.id, .name = wanted.name, .partitions = {}, .configs = {}, .unknown_tags = {}};
     OpenStreams(transaction, 0, wanted.partitions, &record);
-    PutConfigs(wanted.config, &record);
+    record.configs = StoredConfigs(wanted.config.overrides());
     transaction.Put(TopicKey(wanted.id), Encode(record));
 
     Made& made = made_.emplace_back();
@@ -117,10 +83,11 @@ class Creation final : public TopicChange {
   std::vector<Made> made_;
 };
 
-class Deletion final : public TopicChange {
+class Deletion final : public AdminChange {
  public:
   Deletion(Log& log, std::vector<kafka::Uuid> topics, TopicsDone done)
-      : TopicChange(log, topics.size(), std::move(done)), topics_(std::move(topics)) {}
+      : AdminChange(log, topics.size(), kafka::ToPartitionError, std::move(done)),
+        topics_(std::move(topics)) {}
 
   void Apply(spool::Transaction& transaction) override {
     const auto catalog = log_.catalog().Get();
@@ -159,10 +126,11 @@ class Deletion final : public TopicChange {
   std::vector<kafka::Uuid> topics_;
 };
 
-class Growing final : public TopicChange {
+class Growing final : public AdminChange {
  public:
   Growing(Log& log, std::vector<Growth> growths, TopicsDone done)
-      : TopicChange(log, growths.size(), std::move(done)), growths_(std::move(growths)) {}
+      : AdminChange(log, growths.size(), kafka::ToPartitionError, std::move(done)),
+        growths_(std::move(growths)) {}
 
   void Apply(spool::Transaction& transaction) override {
     grown_.clear();
@@ -225,10 +193,10 @@ class Growing final : public TopicChange {
   std::vector<Grown> grown_;
 };
 
-class Altering final : public TopicChange {
+class Altering final : public AdminChange {
  public:
   Altering(Log& log, std::vector<Alteration> alterations, TopicsDone done)
-      : TopicChange(log, alterations.size(), std::move(done)),
+      : AdminChange(log, alterations.size(), kafka::ToPartitionError, std::move(done)),
         alterations_(std::move(alterations)) {}
 
   void Apply(spool::Transaction& transaction) override {
@@ -267,7 +235,7 @@ class Altering final : public TopicChange {
     const auto defaults = log_.broker_config().Get()->topic_defaults();
     auto config = Altered(ReadConfig(*record).Over(defaults), alteration);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
-    PutConfigs(*config, &*record);
+    record->configs = StoredConfigs(config->overrides());
     transaction.Put(key, Encode(*record));
     altered_.emplace_back(alteration.topic, *std::move(config));
     return {};

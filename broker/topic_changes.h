@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/unique_function.h"
+#include "broker/admin_change.h"
 #include "broker/log.h"
-#include "kafka/error_code.h"
 #include "spool/spool.h"
 
 namespace holdfast::broker {
@@ -47,11 +47,6 @@ struct Growth {
   int32_t partitions = 0;  // How many there are to be.
 };
 
-struct TopicOutcome {
-  kafka::ErrorCode error = kafka::ErrorCode::kNone;
-  std::string message;
-};
-
 struct Alteration {
   kafka::Uuid topic;
   bool replaces = false;  // What was set before is forgotten.
@@ -60,9 +55,6 @@ struct Alteration {
 
 // What the alteration makes of a topic's settings.
 base::Result<TopicConfig> Altered(const TopicConfig& config, const Alteration& alteration);
-
-// One outcome for each topic named, in their order.
-using TopicsDone = base::UniqueFunction<void(std::vector<TopicOutcome>)>;
 
 std::unique_ptr<spool::Operation> CreateTopics(Log& log, std::vector<NewTopic> topics,
                                                TopicsDone done);

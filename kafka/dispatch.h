@@ -137,6 +137,7 @@ class Call {
   // With the contents of its fields of bytes given apart, for those that are not empty: they are
   // not copied into the frame.
   void Respond(const Response& response, std::vector<std::vector<base::Buffer>> contents) {
+    HF_CHECK(!amend_);
     std::vector<Gap> gaps;
     base::Buffer frame =
         EncodeResponseAround(response, version(), exchange_.header().correlation_id, &gaps);
