@@ -1,13 +1,19 @@
 // A broker as a part of a process: its loops, its listener, its admin server, and the options from
 // the configuration.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
 #include <future>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "agent/loops.h"
 #include "agent/role.h"
 #include "agent/security.h"
+#include "auth/access_tokens.h"
+#include "auth/published_keys.h"
 #include "base/log.h"
 #include "broker/broker.h"
 #include "broker/server.h"
@@ -15,10 +21,12 @@
 #include "metrics/catalogue.h"
 #include "metrics/registry.h"
 #include "net/admin_server.h"
+#include "net/url_fetch.h"
 
 namespace holdfast::agent {
 namespace {
 
+using net::SaslMechanism;
 using std::chrono::milliseconds;
 
 broker::ConsumerGroupOptions OptionsOf(const config::ConsumerGroups& config) {
@@ -75,10 +83,57 @@ base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::R
   return options;
 }
 
+// Which tokens a listener takes.
+struct ConfiguredTokens {
+  auth::AccessTokenPolicy policy;
+  std::optional<auth::PublishedKeys::Options> keys;  // None: unsecured ones.
+};
+
 struct ConfiguredListener {
   broker::ListenerOptions options;
   std::shared_ptr<net::TlsCredentials> tls;  // Those of the options, to be read anew.
+  std::optional<ConfiguredTokens> tokens;
 };
+
+base::Result<ConfiguredTokens> TokensOf(const config::OauthBearer& config,
+                                        const net::HostPort& listen, const std::string& where) {
+  const auto wrong = [&](std::string_view what) {
+    return base::Unexpected(base::Code::kInvalid, fmt::format("{} {}", where, what));
+  };
+  ConfiguredTokens tokens{.policy = {.expected_audience = {config.expected_audience().begin(),
+                                                           config.expected_audience().end()},
+                                     .expected_issuer = config.expected_issuer(),
+                                     .clock_skew_seconds = config.clock_skew_seconds(),
+                                     .scope_claim_name = config.scope_claim_name(),
+                                     .sub_claim_name = config.sub_claim_name()}};
+  const std::string& url = config.jwks_endpoint_url();
+  if (config.unsecured()) {
+    if (!url.empty()) return wrong("has both unsecured and jwks_endpoint_url");
+    base::Log(base::LogLevel::kWarn, "broker",
+              "INSECURE: {}.unsecured takes tokens without a signature: whoever reaches {} can log "
+              "in as anybody, as a super user, too. This is for tests only",
+              where, listen.ToString());
+    return tokens;
+  }
+  if (url.empty()) {
+    return wrong(
+        "needs jwks_endpoint_url, where the keys are that tokens are signed with (or, for tests, "
+        "unsecured: true, with which everybody can log in as anybody)");
+  }
+  if (!net::IsFetchable(url)) return wrong("has a jwks_endpoint_url without https, http or file");
+  if (!config.jwks_endpoint_ca().empty() && !url.starts_with("https://"))
+    return wrong("has jwks_endpoint_ca, but its jwks_endpoint_url is not one of https");
+  if (url.starts_with("http://")) {
+    base::Log(base::LogLevel::kWarn, "broker",
+              "{}.jwks_endpoint_url is not one of https: who can change what comes from {} can log "
+              "in as anybody",
+              where, url);
+  }
+  tokens.keys = {.url = url,
+                 .ca_location = config.jwks_endpoint_ca(),
+                 .refresh = milliseconds(config.jwks_endpoint_refresh_ms())};
+  return tokens;
+}
 
 // For the address `listen` itself, and for each of `listeners`.
 template <class Config>
@@ -100,8 +155,20 @@ base::Result<ConfiguredListener> ListenerOf(const Config& config,
   if (config.has_sasl()) {
     const auto& names = config.sasl().mechanisms();
     HF_ASSIGN_OR_RETURN(options.sasl.mechanisms,
-                        MechanismsOf({names.begin(), names.end()}, where + ".sasl.mechanisms"));
+                        MechanismsOf({names.begin(), names.end()},
+                                     {SaslMechanism::kPlain, SaslMechanism::kScramSha256,
+                                      SaslMechanism::kScramSha512, SaslMechanism::kOauthBearer},
+                                     where + ".sasl.mechanisms"));
     options.session_lifetime = milliseconds(config.sasl().max_reauth_ms());
+    if (std::ranges::find(options.sasl.mechanisms, SaslMechanism::kOauthBearer) !=
+        options.sasl.mechanisms.end()) {
+      HF_ASSIGN_OR_RETURN(listener.tokens, TokensOf(config.sasl().oauthbearer(), listen,
+                                                    where + ".sasl.oauthbearer"));
+    } else if (config.sasl().has_oauthbearer()) {
+      return base::Unexpected(base::Code::kInvalid,
+                              where + ".sasl.oauthbearer has no effect without OAUTHBEARER in " +
+                                  where + ".sasl.mechanisms");
+    }
   }
   return listener;
 }
@@ -134,6 +201,8 @@ class BrokerRole final : public Role {
     if (!tls_.empty()) loops_.background().RunAndWait([this] { refresh_tls_.Cancel(); });
     admin_.reset();
     servers_.clear();
+    for (const auto& keys : keys_) keys->Stop();
+    keys_loop_.reset();
     if (broker_) broker_->Stop();
   }
 
@@ -153,6 +222,9 @@ class BrokerRole final : public Role {
     for (ConfiguredListener& listener : listeners) {
       listener.options.sasl.users = broker_->users();
       if (listener.tls) tls_.push_back(listener.tls);
+      if (listener.tokens) {
+        HF_ASSIGN_OR_RETURN(listener.options.sasl.tokens, TakeTokens(*std::move(listener.tokens)));
+      }
       HF_ASSIGN_OR_RETURN(
           auto server, broker::Listen(*broker_, std::move(listener.options),
                                       {.acceptor = *workers.front(), .workers = workers}, budget_,
@@ -188,6 +260,18 @@ class BrokerRole final : public Role {
   }
 
  private:
+  base::Result<std::shared_ptr<const net::SaslTokens>> TakeTokens(ConfiguredTokens tokens) {
+    if (!tokens.keys) return std::make_shared<auth::AccessTokens>(std::move(tokens.policy));
+    if (!keys_loop_) {
+      HF_ASSIGN_OR_RETURN(keys_loop_,
+                          net::LoopThread::Start({.name = "keys", .metrics = &net_metrics_}));
+    }
+    HF_ASSIGN_OR_RETURN(auto keys,
+                        auth::PublishedKeys::Start(*std::move(tokens.keys), keys_loop_->loop()));
+    keys_.push_back(keys);
+    return std::make_shared<auth::AccessTokens>(std::move(tokens.policy), std::move(keys));
+  }
+
   static constexpr base::Duration kRefreshTlsEvery = std::chrono::seconds(10);
 
   // Connections that stand keep what they have shown and seen.
@@ -213,10 +297,12 @@ class BrokerRole final : public Role {
   net::MemoryBudget budget_;
   Loops loops_;
   std::unique_ptr<net::LoopThread> cleaner_;
+  std::unique_ptr<net::LoopThread> keys_loop_;  // May be blocked by who publishes keys.
   std::unique_ptr<broker::Broker> broker_;
   std::unique_ptr<net::AdminServer> admin_;
   std::vector<std::unique_ptr<net::FramedServer>> servers_;
   std::vector<std::shared_ptr<net::TlsCredentials>> tls_;
+  std::vector<std::shared_ptr<auth::PublishedKeys>> keys_;
   base::Timer refresh_tls_;  // Of the background loop.
 };
 

@@ -250,14 +250,16 @@ base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::L
 }
 
 base::Result<std::vector<SaslMechanism>> MechanismsOf(const std::vector<std::string>& names,
+                                                      const std::vector<SaslMechanism>& known,
                                                       std::string_view where) {
   std::vector<SaslMechanism> mechanisms;
   for (const std::string& name : names) {
     const auto mechanism = net::ParseSaslMechanism(Upper(name));
-    if (!mechanism || *mechanism == SaslMechanism::kOauthBearer) {
-      return base::Unexpected(
-          Code::kInvalid,
-          fmt::format("{} must be some of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", where));
+    if (!mechanism || std::ranges::find(known, *mechanism) == known.end()) {
+      std::vector<std::string_view> known_names;
+      for (const SaslMechanism each : known) known_names.push_back(net::SaslName(each));
+      return base::Unexpected(Code::kInvalid, fmt::format("{} must be some of {}", where,
+                                                          fmt::join(known_names, ", ")));
     }
     mechanisms.push_back(*mechanism);
   }
@@ -356,7 +358,10 @@ base::Result<AgentSecurity> AgentSecurityOf(const config::Agent& config) {
   if (config.has_sasl()) {
     const auto& names = config.sasl().mechanisms();
     HF_ASSIGN_OR_RETURN(security.local.sasl.mechanisms,
-                        MechanismsOf({names.begin(), names.end()}, "agent.sasl.mechanisms"));
+                        MechanismsOf({names.begin(), names.end()},
+                                     {SaslMechanism::kPlain, SaslMechanism::kScramSha256,
+                                      SaslMechanism::kScramSha512},
+                                     "agent.sasl.mechanisms"));
     const auto users = UsersOf(config.sasl().users());
     HF_RETURN_IF_ERROR(CheckUsers(users, "agent.sasl.users"));
     if (users.empty()) return base::Unexpected(WrongKey("sasl.users", "is empty"));

@@ -37,8 +37,10 @@ base::Result<client::Connection::Options> ConnectionOf(const config::Upstream& u
 base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::ListenerTls& tls,
                                                                  std::string_view where);
 
-base::Result<std::vector<net::SaslMechanism>> MechanismsOf(const std::vector<std::string>& names,
-                                                           std::string_view where);
+// Of those that `known` has.
+base::Result<std::vector<net::SaslMechanism>> MechanismsOf(
+    const std::vector<std::string>& names, const std::vector<net::SaslMechanism>& known,
+    std::string_view where);
 // Of agent.sasl.users or broker.users.
 template <class Given>
 std::vector<net::SaslUsers::User> UsersOf(const Given& given) {

@@ -2,12 +2,13 @@
 // SaslAuthenticate until the mechanism is content. For local clients of the agent and for clients
 // of the broker; when that is asked for, and how an answer leaves, is theirs.
 //
-// A connection may authenticate itself again, as who it was.
+// A connection may authenticate itself again, as who it was and by the same mechanism (KIP-368).
 //
 // Threads: one at a time.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ namespace holdfast::auth {
 struct SaslPolicy {
   std::vector<net::SaslMechanism> mechanisms = {};  // None: SASL is not asked for.
   std::shared_ptr<const net::SaslUsers> users = nullptr;
+  std::shared_ptr<const net::SaslTokens> tokens = nullptr;  // Of OAUTHBEARER.
 };
 
 class SaslSession {
@@ -33,14 +35,21 @@ class SaslSession {
   // nobody's.
   Outcome Authenticate(std::string_view message, kafka::SaslAuthenticateResponse* response);
 
+  // A mechanism was agreed on, and is not content yet.
+  [[nodiscard]] bool under_way() const { return exchange_ != nullptr || !wrong_mechanism_.empty(); }
   [[nodiscard]] bool authenticated() const { return !principal_.empty(); }
   // "User:orders"; empty before.
   [[nodiscard]] const std::string& principal() const { return principal_; }
+  // When what the client has shown ends, in milliseconds since the Unix epoch. None: never.
+  [[nodiscard]] std::optional<int64_t> expires_at_ms() const { return expires_at_ms_; }
 
  private:
   std::unique_ptr<net::SaslServer> exchange_;
+  net::SaslMechanism mechanism_ = {};  // Of the exchange, or of the last one.
+  std::string wrong_mechanism_;        // What is wrong with the one that was asked for, if it is.
   std::string principal_;
   std::string answer_;
+  std::optional<int64_t> expires_at_ms_;
 };
 
 }  // namespace holdfast::auth

@@ -1,6 +1,8 @@
 #include "broker/server.h"
 
 #include <algorithm>
+#include <chrono>
+#include <optional>
 
 #include "base/log.h"
 #include "broker/worker.h"
@@ -8,6 +10,11 @@
 
 namespace holdfast::broker {
 namespace {
+
+using std::chrono::milliseconds;
+
+// As in Kafka.
+constexpr base::Duration kBeginsAgainEvery = std::chrono::seconds(1);
 
 // Carries an answer of the dispatcher to the connection. If the request was not understood, the
 // dispatcher drops it, and the connection is closed in its turn.
@@ -85,9 +92,8 @@ class ClientSession final : public net::Session {
 
  private:
   [[nodiscard]] const auth::SaslPolicy& policy() const { return listener_->options.sasl; }
-  [[nodiscard]] bool expires() const {
-    return listener_->options.session_lifetime > base::Duration::zero();
-  }
+  // Of a session that has begun.
+  [[nodiscard]] bool expires() const { return expires_at_ != base::TimePoint::max(); }
 
   // True: the request was part of a login, or came without one, and was answered.
   bool ServesLogin(const base::Buffer& frame, net::Reply& reply) {
@@ -102,27 +108,34 @@ class ClientSession final : public net::Session {
     }
     switch (header->api_key) {
       case kafka::ApiVersionsRequest::kApi.key:
-        return false;
+        if (!sasl_.authenticated()) return false;
+        break;
       case kafka::SaslHandshakeRequest::kApi.key:
-        if (sasl_.authenticated() && !expires()) return false;  // The worker refuses it.
+        if (sasl_.authenticated() && !MayBeginAgain()) break;
         Handshake(frame, *header, reply);
         return true;
       case kafka::SaslAuthenticateRequest::kApi.key:
-        if (sasl_.authenticated() && !expires()) return false;
+        if (sasl_.authenticated() && !sasl_.under_way()) break;
         Authenticate(frame, *header, reply);
         return true;
       default:
-        break;
+        if (sasl_.authenticated()) break;
+        reply.Close("a request before SASL authentication");
+        return true;
     }
-    if (!sasl_.authenticated()) {
-      reply.Close("a request before SASL authentication");
-      return true;
-    }
-    if (expires() && connection_.loop().Now() > expires_at_) {
+    if (connection_.loop().Now() > expires_at_) {
       reply.Close("a request after the end of the session");
       return true;
     }
-    return false;
+    return false;  // Of SASL, the worker refuses it.
+  }
+
+  // Where sessions end, and at most once in a while.
+  bool MayBeginAgain() {
+    const base::TimePoint now = connection_.loop().Now();
+    if (!expires() || (began_again_ && now - *began_again_ < kBeginsAgainEvery)) return false;
+    began_again_ = now;
+    return true;
   }
 
   // False if the version is not served; then the connection is closed.
@@ -156,11 +169,10 @@ class ClientSession final : public net::Session {
     if (!request) return reply.Close(request.error().message);
     kafka::SaslAuthenticateResponse response;
     const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
-    const base::Duration lifetime = listener_->options.session_lifetime;
     if (outcome == auth::SaslSession::Outcome::kAuthenticated) {
-      response.session_lifetime_ms =
-          std::chrono::duration_cast<std::chrono::milliseconds>(lifetime).count();
-      expires_at_ = connection_.loop().Now() + lifetime;
+      const auto lifetime = SessionLifetime();
+      response.session_lifetime_ms = lifetime.value_or(milliseconds::zero()).count();
+      expires_at_ = lifetime ? connection_.loop().Now() + *lifetime : base::TimePoint::max();
       kafka::Peer known = *peer_;
       known.principal = sasl_.principal();
       peer_ = std::make_shared<const kafka::Peer>(std::move(known));
@@ -169,6 +181,18 @@ class ClientSession final : public net::Session {
         kafka::EncodeResponse(response, header.api_version, header.correlation_id);
     if (outcome != auth::SaslSession::Outcome::kRefused) return reply.Send(std::move(answer));
     Refuse(std::move(answer), response.error_message.value_or(""), std::move(reply));
+  }
+
+  // No longer than the token of OAUTHBEARER is good. None: for ever.
+  [[nodiscard]] std::optional<milliseconds> SessionLifetime() const {
+    std::optional<milliseconds> lifetime;
+    if (const auto limit = listener_->options.session_lifetime; limit > base::Duration::zero())
+      lifetime = std::chrono::duration_cast<milliseconds>(limit);
+    if (const auto end = sasl_.expires_at_ms()) {
+      const milliseconds left(std::max<int64_t>(*end - connection_.loop().WallClockMs(), 0));
+      lifetime = std::min(lifetime.value_or(left), left);
+    }
+    return lifetime;
   }
 
   // Guessing is slowed down, as Kafka does it (connection.failed.authentication.delay.ms).
@@ -190,7 +214,8 @@ class ClientSession final : public net::Session {
   net::Connection& connection_;
   std::shared_ptr<const kafka::Peer> peer_;
   auth::SaslSession sasl_;
-  base::TimePoint expires_at_;
+  base::TimePoint expires_at_ = base::TimePoint::max();
+  std::optional<base::TimePoint> began_again_;  // The last time.
   bool refused_ = false;
   base::Timer refusal_;
   const std::shared_ptr<net::Connection*> self_;

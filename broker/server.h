@@ -26,7 +26,7 @@ struct ListenerOptions {
   // What clients are told to connect to. Empty: the address that they did connect to.
   std::string advertised;
   auth::SaslPolicy sasl;
-  // Clients have to log in again after this long; 0: never.
+  // Clients have to log in again after this long, and when their token ends; 0: only then.
   base::Duration session_lifetime{};
   base::Duration failed_login_delay = std::chrono::milliseconds(100);
 };

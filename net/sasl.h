@@ -8,7 +8,7 @@
 //
 // Messages hold secrets: they are not to be logged. Errors do not hold any.
 //
-// Threads: one at a time; SaslUsers and SaltedPassword any.
+// Threads: one at a time; SaslUsers, SaslTokens and SaltedPassword any.
 // Limits: of a server's SCRAM iterations at most kScramIterationsMax are computed, since a loop
 //   waits for them.
 #pragma once
@@ -104,6 +104,20 @@ class SaslUsers {
                                              SaslMechanism mechanism) const = 0;
 };
 
+// Whom a bearer token names.
+class SaslTokens {
+ public:
+  struct Bearer {
+    std::string name;
+    int64_t expires_at_ms = 0;  // Of the token, since the Unix epoch.
+  };
+  virtual ~SaslTokens() = default;
+
+  // An error says what is wrong with the token, for the log: it holds nothing of the token's.
+  [[nodiscard]] virtual base::Result<Bearer> Check(std::string_view token,
+                                                   int64_t now_ms) const = 0;
+};
+
 // One exchange, from the server's side.
 class SaslServer {
  public:
@@ -112,15 +126,21 @@ class SaslServer {
     bool done = false;  // The client is who `user` says.
   };
 
-  // PLAIN and SCRAM only.
+  // PLAIN and SCRAM.
   static std::unique_ptr<SaslServer> Make(SaslMechanism mechanism,
                                           std::shared_ptr<const SaslUsers> users);
+  // OAUTHBEARER. A token that is refused is answered as RFC 7628 has it, with why in JSON; the
+  // error follows upon the client's next message.
+  static std::unique_ptr<SaslServer> Make(std::shared_ptr<const SaslTokens> tokens);
   virtual ~SaslServer() = default;
 
   // An error (kInvalid) may be shown to the client: it does not say what exactly was wrong.
   virtual base::Result<Step> Next(std::string_view message) = 0;
   // Once done.
   [[nodiscard]] virtual const std::string& user() const = 0;
+  // Once done: when what the client has shown ends, in milliseconds since the Unix epoch. None:
+  // never.
+  [[nodiscard]] virtual std::optional<int64_t> expires_at_ms() const { return std::nullopt; }
 };
 
 }  // namespace holdfast::net

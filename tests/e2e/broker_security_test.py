@@ -219,7 +219,7 @@ class BrokerSecurityTest(Case):
     def test_sessions_end_and_are_prolonged(self):
         tier = self.secured(users=[{"name": "admin", "password": ADMIN},
                                    {"name": "other", "password": ADMIN}],
-                            sasl={"mechanisms": ["PLAIN"], "max_reauth_ms": 1500})
+                            sasl={"mechanisms": ["PLAIN", "SCRAM-SHA-256"], "max_reauth_ms": 1500})
         def log_in(client, user="admin"):
             client.send(HANDSHAKE, 1, text("PLAIN"))
             self.assertEqual(client.receive()[:2], b"\0\0")
@@ -235,10 +235,27 @@ class BrokerSecurityTest(Case):
             client.send(METADATA, 1, ALL_TOPICS)
             self.assertIsNotNone(client.receive())
             self.assertEqual(log_in(client, "other")[:2], (58).to_bytes(2, "big"))
+        for late in (lambda client: client.send(METADATA, 1, ALL_TOPICS),
+                     lambda client: client.send(API_VERSIONS, 0, b"")):
+            with Connection(tier.address) as client:
+                log_in(client)
+                time.sleep(1.7)
+                late(client)
+                self.assertRaises(GONE, client.receive)
         with Connection(tier.address) as client:
             log_in(client)
             time.sleep(1.7)
-            client.send(METADATA, 1, ALL_TOPICS)
+            self.assertEqual(log_in(client)[:2], b"\0\0")
+            # Once a second is enough, and by the mechanism of before.
+            client.send(HANDSHAKE, 1, text("PLAIN"))
+            self.assertEqual(client.receive()[:2], (34).to_bytes(2, "big"))
+            time.sleep(1.1)
+            client.send(HANDSHAKE, 1, text("SCRAM-SHA-256"))
+            self.assertEqual(client.receive()[:2], b"\0\0")
+            client.send(AUTHENTICATE, 1, (1).to_bytes(4, "big") + b"x")
+            answer = client.receive()
+            self.assertEqual(answer[:2], (58).to_bytes(2, "big"))
+            self.assertIn(b"is not supported for re-authentication of mechanism 'PLAIN'", answer)
             self.assertRaises(GONE, client.receive)
         # librdkafka prolongs by itself.
         producer = Producer(self.login(tier.address, "admin", ADMIN, "PLAIN"))

@@ -13,6 +13,7 @@ import harness
 from apache_kafka import JAVA, java
 from certificates import Authority
 from harness import free_port, wait_for
+from tokens import Issuer, publish
 
 TOOLS = "org.apache.kafka.tools."
 
@@ -223,6 +224,75 @@ class JavaClientsTest(apache_kafka.Case):
                    "--resource-pattern-type", "prefixed")
         listed = kafka_tool("AclCommand", *admin, "--list", "--topic", "*")
         self.assertNotIn("User:orders", listed)
+
+    def test_tokens_by_kafkas_tools(self):
+        issuer = Issuer(self.directory, "one")
+        publish(self.path("keys.json"), issuer)
+        unsecured = f"127.0.0.1:{free_port()}"
+        bearer = {"mechanisms": ["OAUTHBEARER"]}
+        path = self.path("broker.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"broker": {
+                "authorizer": {"enabled": True, "super_users": ["User:admin"]},
+                "sasl": {**bearer, "oauthbearer": {
+                    "jwks_endpoint_url": "file://" + self.path("keys.json"),
+                    "expected_audience": ["kafka"]}},
+                "listeners": [{"name": "tests", "listen": unsecured,
+                               "sasl": {**bearer, "max_reauth_ms": 3000,
+                                        "oauthbearer": {"unsecured": True}}}]}}, file)
+        tier = self.broker("--config", path).start()
+        oauth = "org.apache.kafka.common.security.oauthbearer."
+
+        def properties(name, *lines):
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=OAUTHBEARER\n"
+                           + "\n".join(lines) + "\n")
+            return self.path(name)
+
+        def signed(name, token):
+            with open(self.path(name + ".jwt"), "w", encoding="utf-8") as file:
+                file.write(token)
+            return properties(
+                name, f"sasl.jaas.config={oauth}OAuthBearerLoginModule required;",
+                f"sasl.login.callback.handler.class={oauth}OAuthBearerLoginCallbackHandler",
+                f"sasl.oauthbearer.jwt.retriever.class={oauth}FileJwtRetriever",
+                f"sasl.oauthbearer.token.endpoint.url=file://{self.path(name + '.jwt')}")
+
+        def tool(name, *arguments, **options):
+            files = [self.path(each + ".jwt") for each in ("admin", "orders", "other")]
+            allowed = "-Dorg.apache.kafka.sasl.oauthbearer.allowed."
+            return java(
+                f"{allowed}files={','.join(files)}",
+                f"{allowed}urls={','.join('file://' + file for file in files)}",
+                f"org.apache.kafka.tools.{name}", *arguments, **options)
+
+        admin = ["--bootstrap-server", tier.address, "--command-config",
+                 signed("admin", issuer.token(sub="admin", aud="kafka", scope="all"))]
+        tool("TopicCommand", *admin, "--create", "--topic", "orders")
+        tool("AclCommand", *admin, "--add", "--allow-principal", "User:orders", "--producer",
+             "--topic", "orders")
+        orders = signed("orders", issuer.token(sub="orders", aud="kafka", scope="all"))
+        tool("ConsoleProducer", "--bootstrap-server", tier.address, "--topic", "orders",
+             "--command-config", orders, data="one\ntwo\n")
+        with self.assertRaisesRegex(AssertionError, "Cluster authorization failed"):
+            tool("AclCommand", "--bootstrap-server", tier.address, "--command-config", orders,
+                 "--list")
+        with self.assertRaisesRegex(AssertionError,
+                                    'SaslAuthenticationException: {"status":"invalid_token"}'):
+            tool("TopicCommand", "--bootstrap-server", tier.address, "--command-config",
+                 signed("other", issuer.token(sub="orders", aud="x", scope="all")), "--list")
+
+        # For longer than a session lasts, so that the consumer has to log in again.
+        name = properties("unsecured", f"sasl.jaas.config={oauth}OAuthBearerLoginModule required "
+                                       'unsecuredLoginStringClaim_sub="admin";')
+        consumer = subprocess.Popen(
+            [*JAVA, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server",
+             unsecured, "--command-config", name, "--topic", "orders", "--from-beginning",
+             "--max-messages", "3", "--timeout-ms", "30000"], stdout=subprocess.PIPE, text=True)
+        time.sleep(8)
+        tool("ConsoleProducer", "--bootstrap-server", tier.address, "--topic", "orders",
+             "--command-config", orders, data="three\n")
+        self.assertEqual(consumer.communicate(timeout=60)[0].split(), ["one", "two", "three"])
 
 
 if __name__ == "__main__":

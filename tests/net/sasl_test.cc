@@ -212,6 +212,84 @@ TEST_F(OauthBearerTest, ARefusalIsAcknowledgedAsTheStandardHasIt) {
   EXPECT_EQ(**(*client)->Next("{\"status\":\"invalid_token\"}"), "\x01");
 }
 
+class KnownTokens final : public SaslTokens {
+ public:
+  [[nodiscard]] base::Result<Bearer> Check(std::string_view token,
+                                           int64_t /*now_ms*/) const override {
+    if (token != "good.token") return base::Unexpected(base::Code::kInvalid, "not the one");
+    return Bearer{.name = "orders", .expires_at_ms = 7};
+  }
+};
+
+TEST_F(OauthBearerTest, TheServerTakesAGoodToken) {
+  WriteToken("good.token");
+  const auto client = SaslClient::Make(Credentials());
+  const auto server = SaslServer::Make(std::make_shared<KnownTokens>());
+  const auto step = server->Next((*client)->First());
+  ASSERT_TRUE(step) << step.error().message;
+  EXPECT_TRUE(step->done);
+  EXPECT_EQ(step->answer, "");
+  EXPECT_EQ(server->user(), "orders");
+  EXPECT_EQ(server->expires_at_ms(), 7);
+}
+
+TEST_F(OauthBearerTest, TheServerSaysWhyBeforeItRefuses) {
+  WriteToken("bad.token");
+  const auto client = SaslClient::Make(Credentials());
+  const auto server = SaslServer::Make(std::make_shared<KnownTokens>());
+  const auto step = server->Next((*client)->First());
+  ASSERT_TRUE(step) << step.error().message;
+  EXPECT_FALSE(step->done);
+  EXPECT_EQ(step->answer, R"({"status":"invalid_token"})");
+  const auto refused = server->Next(**(*client)->Next(step->answer));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, R"({"status":"invalid_token"})");
+  // One exchange is one try.
+  EXPECT_FALSE(
+      server->Next("n,,\x01"
+                   "auth=Bearer good.token\x01\x01"));
+}
+
+TEST_F(OauthBearerTest, TheServerReadsTheStandardsMessageAndNoOther) {
+  const auto answer = [](const std::string& message) -> std::string {
+    const auto server = SaslServer::Make(std::make_shared<KnownTokens>());
+    const auto step = server->Next(message);
+    if (!step) return step.error().message;
+    return step->done ? "welcome" : step->answer;
+  };
+  const std::string pair = "auth=Bearer good.token\x01";
+  for (const std::string& good : {"n,,\x01" + pair + "\x01", "n,a=orders,\x01" + pair + "\x01",
+                                  "n,,\x01host=h\x01port=1\x01" + pair + "x=y=z\x01\x01",
+                                  "n,,\x01"s + "auth=bEARER   good.token\x01\x01"}) {
+    EXPECT_EQ(answer(good), "welcome") << good;
+  }
+  EXPECT_EQ(answer("n,a=other,\x01" + pair + "\x01"), "one user cannot act for another");
+  for (const std::string& bad : {""s,
+                                 "\x01"s,
+                                 "n,"s,
+                                 "n,,"s,
+                                 "n,,\x01"s,
+                                 "n,,\x01\x01"s,
+                                 "n,,\x01" + pair,
+                                 "y,,\x01" + pair + "\x01",
+                                 "n,a=,\x01" + pair + "\x01",
+                                 "n,b=x,\x01" + pair + "\x01",
+                                 "n,,x\x01" + pair + "\x01",
+                                 "n,a=o,n,\x01" + pair + "\x01",
+                                 "n,,\x01" + pair + "x\x01\x01",
+                                 "n,,\x01" + pair + "=x\x01\x01",
+                                 "n,,\x01" + pair + pair + "\x01",
+                                 "n,,\x01" + pair + "x\x01",
+                                 "n,,\x01"s + "auth=Basic good.token\x01\x01",
+                                 "n,,\x01"s + "auth=Bearer\x01\x01",
+                                 "n,,\x01"s + "auth=Bearer \x01\x01",
+                                 "n,,\x01"s + "auth=Bearer =\x01\x01",
+                                 "n,,\x01"s + "auth=Bearer good.token x\x01\x01",
+                                 "n,,\x01"s + "auth=Bearer g=d.token\x01\x01"}) {
+    EXPECT_EQ(answer(bad), "malformed OAUTHBEARER message") << bad;
+  }
+}
+
 TEST_F(OauthBearerTest, WhatIsNoTokenIsNotSent) {
   const auto missing = SaslClient::Make(Credentials());
   ASSERT_FALSE(missing);
