@@ -97,13 +97,17 @@ class ClientSession final : public net::Session {
 
   // True: the request was part of a login, or came without one, and was answered.
   bool ServesLogin(const base::Buffer& frame, net::Reply& reply) {
+    if (refused_) {
+      reply.Close("a request after a login that failed");
+      return true;
+    }
+    if (bare_ && sasl_.under_way()) {
+      AuthenticateBare(frame, reply);
+      return true;
+    }
     const auto header = kafka::ReadRequestHeader(frame.view());
     if (!header) {
       reply.Close(header.error().message);
-      return true;
-    }
-    if (refused_) {
-      reply.Close("a request after a login that failed");
       return true;
     }
     switch (header->api_key) {
@@ -155,6 +159,7 @@ class ClientSession final : public net::Session {
     const auto request = kafka::DecodeRequest<kafka::SaslHandshakeRequest>(frame.view(), header);
     if (!request) return reply.Close(request.error().message);
     const auto response = sasl_.Handshake(policy(), request->mechanism);
+    bare_ = header.api_version == 0;
     base::Buffer answer =
         kafka::EncodeResponse(response, header.api_version, header.correlation_id);
     if (response.error_code == kafka::ErrorCode::kNone) return reply.Send(std::move(answer));
@@ -169,18 +174,38 @@ class ClientSession final : public net::Session {
     if (!request) return reply.Close(request.error().message);
     kafka::SaslAuthenticateResponse response;
     const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
-    if (outcome == auth::SaslSession::Outcome::kAuthenticated) {
-      const auto lifetime = SessionLifetime();
-      response.session_lifetime_ms = lifetime.value_or(milliseconds::zero()).count();
-      expires_at_ = lifetime ? connection_.loop().Now() + *lifetime : base::TimePoint::max();
-      kafka::Peer known = *peer_;
-      known.principal = sasl_.principal();
-      peer_ = std::make_shared<const kafka::Peer>(std::move(known));
-    }
+    if (outcome == auth::SaslSession::Outcome::kAuthenticated)
+      response.session_lifetime_ms = BeginSession().count();
     base::Buffer answer =
         kafka::EncodeResponse(response, header.api_version, header.correlation_id);
     if (outcome != auth::SaslSession::Outcome::kRefused) return reply.Send(std::move(answer));
-    Refuse(std::move(answer), response.error_message.value_or(""), std::move(reply));
+    Refuse(response.error_message.value_or(""),
+           [answer = std::move(answer), reply = std::move(reply)]() mutable {
+             reply.SendLast(std::move(answer));
+           });
+  }
+
+  // After a SaslHandshake of version 0 the mechanism's messages come and go as frames of their own.
+  // There is no place in them for an error.
+  void AuthenticateBare(const base::Buffer& frame, net::Reply& reply) {
+    kafka::SaslAuthenticateResponse response;
+    const auto outcome = sasl_.Authenticate(frame.view(), &response);
+    if (outcome == auth::SaslSession::Outcome::kRefused) {
+      return Refuse(response.error_message.value_or(""),
+                    [reply = std::move(reply)]() mutable { reply.Close("a login that failed"); });
+    }
+    if (outcome == auth::SaslSession::Outcome::kAuthenticated) BeginSession();
+    reply.SendBody(base::Buffer::Copy(response.auth_bytes));
+  }
+
+  // Gives how long it lasts; 0: for ever.
+  milliseconds BeginSession() {
+    const auto lifetime = SessionLifetime();
+    expires_at_ = lifetime ? connection_.loop().Now() + *lifetime : base::TimePoint::max();
+    kafka::Peer known = *peer_;
+    known.principal = sasl_.principal();
+    peer_ = std::make_shared<const kafka::Peer>(std::move(known));
+    return lifetime.value_or(milliseconds::zero());
   }
 
   // No longer than the token of OAUTHBEARER is good. None: for ever.
@@ -196,17 +221,13 @@ class ClientSession final : public net::Session {
   }
 
   // Guessing is slowed down, as Kafka does it (connection.failed.authentication.delay.ms).
-  void Refuse(base::Buffer answer, std::string_view reason, net::Reply reply) {
+  void Refuse(std::string_view reason, base::Task tell) {
     listener_->broker.CountFailedLogin();
     base::Log(base::LogLevel::kInfo, "broker", "{}: SASL authentication failed: {}",
               connection_.peer().ToString(), reason);
     refused_ = true;
     connection_.Pause();
-    refusal_ =
-        connection_.loop().After(listener_->options.failed_login_delay,
-                                 [answer = std::move(answer), reply = std::move(reply)]() mutable {
-                                   reply.SendLast(std::move(answer));
-                                 });
+    refusal_ = connection_.loop().After(listener_->options.failed_login_delay, std::move(tell));
   }
 
   const std::shared_ptr<const Listener> listener_;
@@ -217,6 +238,7 @@ class ClientSession final : public net::Session {
   base::TimePoint expires_at_ = base::TimePoint::max();
   std::optional<base::TimePoint> began_again_;  // The last time.
   bool refused_ = false;
+  bool bare_ = false;  // Since the last SaslHandshake.
   base::Timer refusal_;
   const std::shared_ptr<net::Connection*> self_;
 };

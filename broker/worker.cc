@@ -29,8 +29,7 @@ constexpr kafka::RouteTable kRoutes(std::array{
     Bind<Worker, kafka::SyncGroupRequest>(),
     Bind<Worker, kafka::DescribeGroupsRequest>(),
     Bind<Worker, kafka::ListGroupsRequest>(),
-    // Version 0 goes on without frames of Kafka's. librdkafka uses SASL only if it sees it.
-    Bind<Worker, kafka::SaslHandshakeRequest>({.oldest = 1, .advertised_oldest = 0}),
+    Bind<Worker, kafka::SaslHandshakeRequest>(),
     Bind<Worker, kafka::SaslAuthenticateRequest>(),
     Bind<Worker, kafka::CreateTopicsRequest>(),
     Bind<Worker, kafka::DeleteTopicsRequest>(),

@@ -216,6 +216,50 @@ class BrokerSecurityTest(Case):
             client.send(HANDSHAKE, 1, text("PLAIN"))  # Sessions do not end here.
             self.assertEqual(client.receive()[:2], (34).to_bytes(2, "big"))
 
+    def test_messages_come_bare_after_a_handshake_of_version_0(self):
+        tier = self.secured(users=[{"name": "admin", "password": ADMIN}],
+                            authorizer={"enabled": True, "super_users": ["User:admin"]},
+                            sasl={"mechanisms": ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"],
+                                  "oauthbearer": {"unsecured": True}, "max_reauth_ms": 1500})
+        with Connection(tier.address) as client:
+            for _ in range(2):
+                client.send(HANDSHAKE, 0, text("PLAIN"))
+                self.assertEqual(client.receive()[:2], b"\0\0")
+                client.send_bare(b"\0admin\0" + ADMIN.encode())
+                self.assertEqual(client.receive_bare(), b"")
+                client.send(DESCRIBE_ACLS, 1, b"\1" + text(None) + b"\1" + text(None) + text(None)
+                            + b"\1\1")
+                self.assertEqual(client.receive()[4:6], b"\0\0")
+            time.sleep(1.7)
+            client.send(METADATA, 1, ALL_TOPICS)
+            self.assertRaises(GONE, client.receive)
+        for message in (b"\0admin\0wrong", b"", b"x"):
+            with Connection(tier.address) as client:
+                client.send(HANDSHAKE, 0, text("PLAIN"))
+                client.receive()
+                begun = time.monotonic()
+                client.send_bare(message)
+                self.assertRaises(GONE, client.receive_bare)
+                self.assertGreater(time.monotonic() - begun, 0.09)
+        with Connection(tier.address) as client:
+            client.send(HANDSHAKE, 0, text("OAUTHBEARER"))
+            client.receive()
+            client.send_bare(b"n,,\1auth=Bearer x\1\1")
+            self.assertEqual(client.receive_bare(), b'{"status":"invalid_token"}')
+            client.send_bare(b"\1")
+            self.assertRaises(GONE, client.receive_bare)
+        with Connection(tier.address) as client:
+            client.send(HANDSHAKE, 0, text("GSSAPI"))
+            self.assertEqual(client.receive()[:2], (33).to_bytes(2, "big"))
+            self.assertRaises(GONE, client.receive)
+        # As librdkafka does where it takes the broker for one of Kafka 0.10.0.
+        shown = harness.kcat(
+            "-L", "-b", tier.address, "-X", "api.version.request=false",
+            "-X", "broker.version.fallback=0.10.0", "-X", "security.protocol=SASL_PLAINTEXT",
+            "-X", "sasl.mechanism=PLAIN", "-X", "sasl.username=admin", "-X",
+            "sasl.password=" + ADMIN)
+        self.assertIn("1 brokers", shown)
+
     def test_sessions_end_and_are_prolonged(self):
         tier = self.secured(users=[{"name": "admin", "password": ADMIN},
                                    {"name": "other", "password": ADMIN}],

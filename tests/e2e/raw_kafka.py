@@ -202,7 +202,14 @@ class Connection:
         self.correlation_id += 1
         frame = struct.pack(">hhi", key, version, self.correlation_id) + text("raw")
         frame += (b"\0" if flexible else b"") + body
+        self.send_bare(frame)
+
+    def send_bare(self, frame):
+        """Without a header of Kafka's."""
         self.socket.sendall(struct.pack(">i", len(frame)) + frame)
+
+    def receive_bare(self):
+        return self.read(struct.unpack(">i", self.read(4))[0])
 
     def read(self, size):
         data = b""
@@ -215,7 +222,7 @@ class Connection:
 
     def receive(self):
         """The next answer behind its correlation id."""
-        frame = self.read(struct.unpack(">i", self.read(4))[0])
+        frame = self.receive_bare()
         assert struct.unpack(">i", frame[:4])[0] == self.correlation_id
         return frame[4:]
 
