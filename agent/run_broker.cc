@@ -151,6 +151,8 @@ base::Result<ConfiguredListener> ListenerOf(const Config& config,
   if (config.has_tls()) {
     HF_ASSIGN_OR_RETURN(listener.tls, ListenerTlsOf(config.tls(), where + ".tls"));
     options.server.tls = listener.tls;
+    HF_ASSIGN_OR_RETURN(options.certificate_names,
+                        PrincipalMappingOf(config.tls(), where + ".tls"));
   }
   if (config.has_sasl()) {
     const auto& names = config.sasl().mechanisms();

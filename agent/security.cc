@@ -249,6 +249,14 @@ base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::L
   return base::Unexpected(std::move(credentials).error().Within(where));
 }
 
+base::Result<std::shared_ptr<const auth::PrincipalMapping>> PrincipalMappingOf(
+    const config::ListenerTls& tls, std::string_view where) {
+  auto mapping = auth::PrincipalMapping::Parse(tls.principal_mapping_rules());
+  if (mapping) return mapping;
+  return base::Unexpected(
+      Code::kInvalid, fmt::format("{}.principal_mapping_rules {}", where, mapping.error().message));
+}
+
 base::Result<std::vector<SaslMechanism>> MechanismsOf(const std::vector<std::string>& names,
                                                       const std::vector<SaslMechanism>& known,
                                                       std::string_view where) {
@@ -354,6 +362,8 @@ base::Result<AgentSecurity> AgentSecurityOf(const config::Agent& config) {
   }
   if (config.has_tls()) {
     HF_ASSIGN_OR_RETURN(security.listener, ListenerTlsOf(config.tls(), "agent.tls"));
+    HF_ASSIGN_OR_RETURN(security.local.certificate_names,
+                        PrincipalMappingOf(config.tls(), "agent.tls"));
   }
   if (config.has_sasl()) {
     const auto& names = config.sasl().mechanisms();

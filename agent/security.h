@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "auth/principal_mapping.h"
 #include "base/result.h"
 #include "client/connection.h"
 #include "net/sasl.h"
@@ -36,6 +37,9 @@ base::Result<client::Connection::Options> ConnectionOf(const config::Upstream& u
 // What a listener shows, and asks of clients. `where` names the settings, for errors.
 base::Result<std::shared_ptr<net::TlsCredentials>> ListenerTlsOf(const config::ListenerTls& tls,
                                                                  std::string_view where);
+// Which name its clients' certificates give them.
+base::Result<std::shared_ptr<const auth::PrincipalMapping>> PrincipalMappingOf(
+    const config::ListenerTls& tls, std::string_view where);
 
 // Of those that `known` has.
 base::Result<std::vector<net::SaslMechanism>> MechanismsOf(

@@ -64,6 +64,7 @@ SaslSession::Outcome SaslSession::Authenticate(std::string_view message,
   }
   answer_ = std::move(step->answer);
   response->auth_bytes = answer_;
+  response->error_message = "";  // As in Kafka, rather than null.
   if (!step->done) return Outcome::kGoesOn;
   principal_ = std::string(kUser) + exchange_->user();
   expires_at_ms_ = exchange_->expires_at_ms();

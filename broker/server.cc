@@ -74,7 +74,10 @@ class ClientSession final : public net::Session {
                      .software_name = {},
                      .software_version = {}};
     if (const std::string subject = connection.peer_subject(); !subject.empty()) {
-      peer.principal = "User:" + subject;
+      const auto& names = listener_->options.certificate_names;
+      const auto name = names ? names->NameOf(subject) : subject;
+      if (name) peer.principal = "User:" + *name;
+      nameless_ = !name && policy().mechanisms.empty();
     }
     peer_ = std::make_shared<const kafka::Peer>(std::move(peer));
   }
@@ -82,6 +85,11 @@ class ClientSession final : public net::Session {
   ~ClientSession() override { *self_ = nullptr; }
 
   void OnFrame(base::Buffer frame, net::Reply reply) override {
+    if (nameless_) {
+      base::Log(base::LogLevel::kInfo, "broker", "{}: no rule names its certificate",
+                connection_.peer().ToString());
+      return reply.Close("no rule names the client's certificate");
+    }
     if (!policy().mechanisms.empty() && ServesLogin(frame, reply)) return;
     auto served = worker_.Serve(peer_, std::move(frame),
                                 Answerer(std::move(reply), connection_.loop(), self_));
@@ -163,8 +171,9 @@ class ClientSession final : public net::Session {
     base::Buffer answer =
         kafka::EncodeResponse(response, header.api_version, header.correlation_id);
     if (response.error_code == kafka::ErrorCode::kNone) return reply.Send(std::move(answer));
-    refused_ = true;
-    reply.SendLast(std::move(answer));
+    Refuse("no such mechanism", [answer = std::move(answer), reply = std::move(reply)]() mutable {
+      reply.SendLast(std::move(answer));
+    });
   }
 
   void Authenticate(const base::Buffer& frame, const kafka::RequestHeader& header,
@@ -234,6 +243,7 @@ class ClientSession final : public net::Session {
   Worker& worker_;
   net::Connection& connection_;
   std::shared_ptr<const kafka::Peer> peer_;
+  bool nameless_ = false;
   auth::SaslSession sasl_;
   base::TimePoint expires_at_ = base::TimePoint::max();
   std::optional<base::TimePoint> began_again_;  // The last time.

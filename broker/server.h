@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 
+#include "auth/principal_mapping.h"
 #include "auth/sasl_session.h"
 #include "base/result.h"
 #include "broker/broker.h"
@@ -25,6 +26,8 @@ struct ListenerOptions {
   net::FramedServer::Options server;  // With TLS, if there is any.
   // What clients are told to connect to. Empty: the address that they did connect to.
   std::string advertised;
+  // Which name a certificate gives. Null: its subject.
+  std::shared_ptr<const auth::PrincipalMapping> certificate_names = nullptr;
   auth::SaslPolicy sasl;
   // Clients have to log in again after this long, and when their token ends; 0: only then.
   base::Duration session_lifetime{};

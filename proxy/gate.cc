@@ -99,8 +99,12 @@ Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
       principal_(kAnonymous),
       self_(std::make_shared<Gate*>(this)) {
   TakePolicy();
-  if (const std::string subject = connection.peer_subject(); !subject.empty())
-    principal_ = "User:" + subject;
+  if (const std::string subject = connection.peer_subject(); !subject.empty()) {
+    const auto name =
+        policy_->certificate_names ? policy_->certificate_names->NameOf(subject) : subject;
+    if (name) principal_ = "User:" + *name;
+    nameless_ = !name;
+  }
 }
 
 Gate::~Gate() { *self_ = nullptr; }
@@ -118,6 +122,10 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
   if (front_.options.local_policies != nullptr &&
       front_.options.local_policies->version() != policy_version_) {
     TakePolicy();
+  }
+  if (nameless_ && policy_->sasl.mechanisms.empty()) {
+    reply.Close("no rule names the client's certificate");
+    return false;
   }
   if (header.api_key == kafka::ApiVersionsRequest::kApi.key) return true;
   if (header.api_key == SaslHandshakeRequest::kApi.key ||

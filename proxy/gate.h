@@ -107,6 +107,7 @@ class Gate {
   uint64_t policy_version_ = 0;
   std::shared_ptr<const LocalPolicy> policy_;
   std::string principal_;
+  bool nameless_ = false;  // It has shown a certificate that no rule names.
 
   // SASL served here.
   auth::SaslSession sasl_;

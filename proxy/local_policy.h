@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "auth/principal_mapping.h"
 #include "auth/sasl_session.h"
 #include "base/mutex.h"
 #include "proxy/access.h"
@@ -16,6 +17,8 @@ namespace holdfast::proxy {
 
 struct LocalPolicy {
   auth::SaslPolicy sasl = {};  // That the agent itself asks for.
+  // Which name a certificate gives. Null: its subject.
+  std::shared_ptr<const auth::PrincipalMapping> certificate_names = nullptr;
   AccessRules rules = {};
 
   // The tier knows the agent by its credentials, and clients speak for themselves there: a client

@@ -216,6 +216,30 @@ class BrokerSecurityTest(Case):
             client.send(HANDSHAKE, 1, text("PLAIN"))  # Sessions do not end here.
             self.assertEqual(client.receive()[:2], (34).to_bytes(2, "big"))
 
+    def test_rules_give_certificates_names(self):
+        authority = Authority(self.directory)
+        certificate, key, _ = authority.issue("broker")
+        mutual = f"localhost:{free_port()}"
+        tls = {"certificate": certificate, "key": key, "client_ca": authority.ca,
+               "client_auth": "required",
+               "principal_mapping_rules": "RULE:^CN=([a-z]+)-SVC$/$1.service/U"}
+        tier = self.secured(
+            authorizer={"enabled": True, "super_users": ["User:ADMIN.SERVICE"]},
+            listeners=[{"name": "mutual", "listen": mutual, "tls": tls}])
+
+        def shows(name):
+            shown, own_key, _ = authority.issue(name)
+            return {"bootstrap.servers": mutual, "log_level": 0, "security.protocol": "SSL",
+                    "ssl.ca.location": authority.ca, "ssl.certificate.location": shown,
+                    "ssl.key.location": own_key}
+
+        admin = AdminClient(shows("admin-SVC"))
+        admin.create_topics([NewTopic("t", 1, 1)])["t"].result(10)
+        self.assertIsNone(try_to_produce(shows("admin-SVC"), "t"))
+        self.assertEqual(try_to_produce(shows("other-SVC"), "t"), "TOPIC_AUTHORIZATION_FAILED")
+        self.assertEqual(try_to_produce(shows("admin"), "t", timeout=1), "_MSG_TIMED_OUT")
+        self.assertIn("no rule names its certificate", tier.log())
+
     def test_messages_come_bare_after_a_handshake_of_version_0(self):
         tier = self.secured(users=[{"name": "admin", "password": ADMIN}],
                             authorizer={"enabled": True, "super_users": ["User:admin"]},

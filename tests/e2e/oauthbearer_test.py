@@ -85,7 +85,7 @@ class OauthBearerTest(Case):
             self.assertEqual(client.receive()[:2], b"\0\0")
             answer = show(client, token)
             self.assertEqual(answer[:2], b"\0\0")
-            if answer[2:8] == b"\xff\xff\0\0\0\0":
+            if answer[2:8] == bytes(6):
                 return None
             # First the reason, for the client's \x01; and then the error, with the reason again.
             length = struct.unpack(">i", answer[4:8])[0]
