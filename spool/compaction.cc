@@ -12,6 +12,7 @@
 #include "spool/directory.h"
 #include "spool/offline.h"
 #include "spool/segment_builder.h"
+#include "spool/segment_sorter.h"
 
 namespace holdfast::spool {
 namespace {
@@ -57,14 +58,17 @@ base::Error RepairFirst(base::Error error) {
 }
 
 base::Result<void> Rewrite(const Owned& spool, const OfflineView::SegmentInfo& segment,
-                           SegmentFile& file, const SegmentPlan& plan, const EntryFilter& keep) {
+                           const std::shared_ptr<SegmentFile>& file, const SegmentPlan& plan,
+                           const EntryFilter& keep) {
   const std::string draft = spool.directory.SegmentPath(segment.number) + ".new";
-  HF_ASSIGN_OR_RETURN(const SegmentCheckpoint checkpoint, SegmentCheckpoint::Read(file));
-  HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kSealed, 0,
+  HF_ASSIGN_OR_RETURN(const SegmentCheckpoint checkpoint, SegmentCheckpoint::Read(*file));
+  HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kOrdered, 0,
                                                           plan, checkpoint, spool.keys));
-  HF_RETURN_IF_ERROR(RewriteFrames(file, segment.end_commit, keep,
-                                   [&](const FrameDraft& frame) { return builder.Add(frame); }));
+  SegmentSorter sorter(keep, nullptr, CommitNumber(segment.end_commit.value() - 1));
+  HF_RETURN_IF_ERROR(sorter.Add(file, segment.end_commit));
+  HF_RETURN_IF_ERROR(sorter.Write(&builder));
   HF_RETURN_IF_ERROR(builder.Finish());
+  HF_RETURN_IF_ERROR(spool.directory.RaiseFormat());
   return spool.directory.AdoptSegment(draft, segment.number);
 }
 
@@ -80,7 +84,7 @@ base::Result<void> CompactSegment(const Owned& spool, const OfflineView::Segment
     return {};
   }
   if (plan.frame_bytes * kFreedShareMin > segment.disk_bytes) return {};
-  HF_RETURN_IF_ERROR(Rewrite(spool, segment, *file, plan, keep));
+  HF_RETURN_IF_ERROR(Rewrite(spool, segment, file, plan, keep));
   HF_ASSIGN_OR_RETURN(const uint64_t bytes, DiskBytes(spool.directory.SegmentPath(segment.number)));
   ++report->rewritten_segments;
   report->freed_bytes += segment.disk_bytes - std::min(segment.disk_bytes, bytes);
@@ -93,7 +97,7 @@ base::Result<bool> AnyNeeded(const Owned& spool, const OfflineView::SegmentInfo&
   bool needed = false;
   HF_RETURN_IF_ERROR(WalkInChunks(
       *file, segment.end_commit,
-      [&](const FrameView& frame) -> base::Result<bool> {
+      [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
         for (uint32_t line = 0; line < frame.entry_count(); ++line)
           needed = needed || spool.view->Needed(frame.info(line));
         return !needed;

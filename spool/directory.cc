@@ -361,10 +361,20 @@ base::Result<void> Directory::ClearExported() {
 base::Result<void> Directory::Establish(const SpoolId& id) {
   // Whoever made the directory, perhaps we in an earlier life, may not have got that far.
   HF_RETURN_IF_ERROR(SyncParent(path_));
-  HF_RETURN_IF_ERROR(WriteText(kMarker, "holdfast spool\nformat " + std::to_string(kFormatVersion) +
-                                            "\nid " + ToText(id) + "\n"));
+  HF_RETURN_IF_ERROR(WriteMarker(kFormatVersionMin, id));
   id_ = id;
   return RemoveFile(PathOf(path_, kImporting));
+}
+
+base::Result<void> Directory::RaiseFormat() const {
+  HF_ASSIGN_OR_RETURN(const auto marker, ReadMarkerOf(path_));
+  if (marker && marker->format == kFormatVersion) return {};
+  return WriteMarker(kFormatVersion, id_);
+}
+
+base::Result<void> Directory::WriteMarker(uint32_t format, const SpoolId& id) const {
+  return WriteText(
+      kMarker, "holdfast spool\nformat " + std::to_string(format) + "\nid " + ToText(id) + "\n");
 }
 
 base::Result<void> Directory::RemoveAll() {

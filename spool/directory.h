@@ -25,7 +25,11 @@
 
 namespace holdfast::spool {
 
-inline constexpr uint32_t kFormatVersion = 1;
+// The newest that there is. A spool has the lowest one in which what it holds can be written, so
+// that the program before this can still read it: 2 from the first segment on that is ordered by
+// stream, 1 before.
+inline constexpr uint32_t kFormatVersion = 2;
+inline constexpr uint32_t kFormatVersionMin = 1;
 
 std::string ToText(const SpoolId& id);  // 32 hexadecimal digits.
 
@@ -70,6 +74,8 @@ class Directory {
 
   // From here on the directory is a spool, also after a crash.
   base::Result<void> Establish(const SpoolId& id);
+  // From here on programs that know lower formats only leave the directory alone.
+  base::Result<void> RaiseFormat() const;
   // kInvalid, with what to do, if the spool was handed over.
   [[nodiscard]] base::Result<void> CheckExported() const;
   // Whether and to where the spool was handed over; for good when it returns.
@@ -103,6 +109,7 @@ class Directory {
   base::Result<void> CheckOwner() const;
   base::Result<void> CheckEmpty() const;
   base::Result<void> Lock();
+  base::Result<void> WriteMarker(uint32_t format, const SpoolId& id) const;
   base::Result<void> WriteText(std::string_view name, const std::string& text) const;
   base::Result<void> Sync() const;
 

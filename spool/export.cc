@@ -23,7 +23,7 @@ class Exporter {
   base::Result<void> WriteAllButTheEnd(const Directory& directory) {
     HF_RETURN_IF_ERROR(writer_.Begin());
     std::string spool;
-    AppendInteger(kFormatVersion, &spool);
+    AppendInteger(kFormatVersionMin, &spool);  // Its frames are not tables.
     spool.append(directory.id().data(), directory.id().size());
     AppendInteger(options_.time_ms, &spool);
     HF_RETURN_IF_ERROR(writer_.Add(Section::kSpool, spool));

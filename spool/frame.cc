@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "base/crc32c.h"
@@ -35,6 +37,7 @@ static_assert(kTag + sizeof(Tag) == kTableLineBytes);
 
 constexpr uint16_t kSealedFlag = 1;
 constexpr uint16_t kWholeFlag = 2;  // The checksum covers the entries, too.
+constexpr uint16_t kTableFlag = 4;  // There are no entries in it.
 // A frame that lies among others in a page of LMDB's tree leaves copies behind, and parts of them.
 // What is so small costs nothing to sum.
 constexpr size_t kWholeBytesMax = size_t{16} << 10;
@@ -63,6 +66,74 @@ tl::unexpected<base::Error> Corrupt(const char* what) {
   return base::Unexpected(base::Code::kCorrupt, std::string("damaged frame: ") + what);
 }
 
+void StoreLine(const TableLine& line, char* out) {
+  base::StoreLittle(out + kStream, line.info.stream.value());
+  base::StoreLittle(out + kRecordCount, line.info.record_count);
+  base::StoreLittle(out + kBaseOffset, line.info.base_offset);
+  base::StoreLittle(out + kMaxTimestamp, line.info.max_timestamp_ms);
+  base::StoreLittle(out + kPosition, line.position);
+  base::StoreLittle(out + kLength, line.info.bytes);
+  std::memcpy(out + kTag, line.info.tag.data(), sizeof(Tag));
+}
+
+// What frames with entries and tables have in common: all but the entries' bytes.
+class FrameWriter {
+ public:
+  // `entry_bytes` as stored; none: it is a table. The lines of `draft` are not looked at.
+  FrameWriter(const TableDraft& draft, size_t lines, std::optional<uint64_t> entry_bytes,
+              std::span<char> out)
+      : seed_(draft.seed), header_(out.data()), bytes_(out.data(), out.size()) {
+    const bool sealed = draft.key != nullptr;
+    const size_t changes_bytes =
+        draft.changes.empty() ? 0 : StoredBytes(draft.changes.size(), sealed);
+    whole_ = out.size() <= kWholeBytesMax;
+    base::StoreLittle(header_ + kMagic, kFrameMagic);
+    base::StoreLittle(header_ + kVersion, kFrameVersion);
+    base::StoreLittle(header_ + kFlags,
+                      static_cast<uint16_t>((sealed ? kSealedFlag : 0) | (whole_ ? kWholeFlag : 0) |
+                                            (entry_bytes ? 0 : kTableFlag)));
+    base::StoreLittle(header_ + kCommit, draft.commit.value());
+    base::StoreLittle(header_ + kCommitTime, draft.commit_time_ms);
+    base::StoreLittle(header_ + kEntryCount, static_cast<uint32_t>(lines));
+    base::StoreLittle(header_ + kChangesBytes, static_cast<uint32_t>(changes_bytes));
+    base::StoreLittle(header_ + kEntryBytes, static_cast<uint32_t>(entry_bytes.value_or(0)));
+    base::StoreLittle(header_ + kPrevious, draft.previous);
+    line_ = header_ + kFrameHeaderBytes;
+    if (sealed) line_ = std::copy(draft.salt.begin(), draft.salt.end(), line_);
+    char* const changes = line_ + lines * kTableLineBytes;
+    payload_ = changes + changes_bytes;
+    if (sealed && changes_bytes != 0) {
+      draft.key->Seal(draft.salt, kChangesPiece, {header_ + kCommit, sizeof(uint64_t)},
+                      draft.changes, {changes, changes_bytes});
+    } else {
+      std::memcpy(changes, draft.changes.data(), draft.changes.size());
+    }
+  }
+
+  // Returns where it stands.
+  const char* AddLine(const TableLine& line) {
+    StoreLine(line, line_);
+    return std::exchange(line_, line_ + kTableLineBytes);
+  }
+  [[nodiscard]] char* payload() const { return payload_; }
+
+  // Returns the checksum.
+  uint32_t Finish() {
+    const size_t covered = whole_ ? bytes_.size() : static_cast<size_t>(payload_ - header_);
+    const uint32_t checksum = Checksum(seed_, bytes_, covered);
+    base::StoreLittle(header_ + kChecksum, checksum);
+    return checksum;
+  }
+
+ private:
+  const uint32_t seed_;
+  char* const header_;
+  const std::string_view bytes_;
+  bool whole_ = false;
+  char* line_ = nullptr;
+  char* payload_ = nullptr;
+};
+
 }  // namespace
 
 uint64_t FrameDraft::EntryBytes() const {
@@ -85,70 +156,71 @@ uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
   const bool sealed = draft.key != nullptr;
   const uint64_t entry_bytes =
       draft.EntryBytes() + (sealed ? draft.entries.size() * kSealBytes : 0);
-  const size_t changes_bytes =
-      draft.changes.empty() ? 0 : StoredBytes(draft.changes.size(), sealed);
   HF_CHECK(out.size() == draft.FrameBytes() && out.size() <= UINT32_MAX);
-  char* const header = out.data();
-  base::StoreLittle(header + kMagic, kFrameMagic);
-  base::StoreLittle(header + kVersion, kFrameVersion);
-  const bool whole = out.size() <= kWholeBytesMax;
-  base::StoreLittle(header + kFlags,
-                    static_cast<uint16_t>((sealed ? kSealedFlag : 0) | (whole ? kWholeFlag : 0)));
-  base::StoreLittle(header + kCommit, draft.commit.value());
-  base::StoreLittle(header + kCommitTime, draft.commit_time_ms);
-  base::StoreLittle(header + kEntryCount, static_cast<uint32_t>(draft.entries.size()));
-  base::StoreLittle(header + kChangesBytes, static_cast<uint32_t>(changes_bytes));
-  base::StoreLittle(header + kEntryBytes, static_cast<uint32_t>(entry_bytes));
-  base::StoreLittle(header + kPrevious, draft.previous);
-
-  Salt salt{};
-  char* line = header + kFrameHeaderBytes;
-  if (sealed) {
-    salt = NewSalt();
-    line = std::copy(salt.begin(), salt.end(), line);
-  }
-  char* const changes = line + draft.entries.size() * kTableLineBytes;
-  if (sealed && changes_bytes != 0) {
-    draft.key->Seal(salt, kChangesPiece, {header + kCommit, sizeof(uint64_t)}, draft.changes,
-                    {changes, changes_bytes});
-  } else {
-    std::memcpy(changes, draft.changes.data(), draft.changes.size());
-  }
-  char* const payload = changes + changes_bytes;
+  const Salt salt = sealed ? NewSalt() : Salt{};
+  FrameWriter frame({.seed = draft.seed,
+                     .previous = draft.previous,
+                     .commit = draft.commit,
+                     .commit_time_ms = draft.commit_time_ms,
+                     .changes = draft.changes,
+                     .key = draft.key,
+                     .salt = salt},
+                    draft.entries.size(), entry_bytes, out);
+  char* const payload = frame.payload();
   size_t position = 0;
   uint32_t number = 0;
   for (const DraftEntry& entry : draft.entries) {
     const std::string_view bytes = entry.entry.bytes;
-    base::StoreLittle(line + kStream, entry.entry.stream.value());
-    base::StoreLittle(line + kRecordCount, entry.entry.record_count);
-    base::StoreLittle(line + kBaseOffset, entry.base_offset);
-    base::StoreLittle(line + kMaxTimestamp, entry.entry.max_timestamp_ms);
-    base::StoreLittle(line + kPosition, static_cast<uint32_t>(position));
-    base::StoreLittle(line + kLength, static_cast<uint32_t>(bytes.size()));
-    std::memcpy(line + kTag, entry.entry.tag.data(), sizeof(Tag));
+    const char* const line =
+        frame.AddLine({.info = {.stream = entry.entry.stream,
+                                .base_offset = entry.base_offset,
+                                .record_count = entry.entry.record_count,
+                                .bytes = static_cast<uint32_t>(bytes.size()),
+                                .max_timestamp_ms = entry.entry.max_timestamp_ms,
+                                .tag = entry.entry.tag},
+                       .position = static_cast<uint32_t>(position)});
     if (sealed) {
-      draft.key->Seal(salt, number++, View(ContextOf(header, line)), bytes,
+      draft.key->Seal(salt, number++, View(ContextOf(out.data(), line)), bytes,
                       {payload + position, bytes.size() + kSealBytes});
     } else if (!bytes.empty()) {
       std::memcpy(payload + position, bytes.data(), bytes.size());
     }
     position += StoredBytes(bytes.size(), sealed);
-    line += kTableLineBytes;
   }
-  const std::string_view frame(out.data(), out.size());
-  const uint32_t checksum =
-      Checksum(draft.seed, frame, whole ? frame.size() : static_cast<size_t>(payload - header));
-  base::StoreLittle(header + kChecksum, checksum);
-  return checksum;
+  return frame.Finish();
+}
+
+uint64_t TableDraft::TableBytes() const {
+  const uint64_t bytes = kFrameHeaderBytes + lines.size() * kTableLineBytes + changes.size();
+  if (key == nullptr) return bytes;
+  return bytes + kSaltBytes + (changes.empty() ? 0 : kSealBytes);
+}
+
+uint32_t EncodeTable(const TableDraft& draft, std::span<char> out) {
+  HF_CHECK(out.size() == draft.TableBytes() && out.size() <= UINT32_MAX);
+  FrameWriter frame(draft, draft.lines.size(), std::nullopt, out);
+  for (const TableLine& line : draft.lines) frame.AddLine(line);
+  return frame.Finish();
+}
+
+void SealEntry(SegmentKey& key, const Salt& salt, uint32_t number, const TableLine& line,
+               std::string_view bytes, std::string* out) {
+  EntryContext context;
+  base::StoreLittle(context.data(), line.info.commit.value());
+  StoreLine(line, context.data() + sizeof(uint64_t));
+  const size_t begin = out->size();
+  out->resize(begin + bytes.size() + kSealBytes);
+  key.Seal(salt, number, View(context), bytes, std::span(*out).subspan(begin));
 }
 
 base::Result<FrameView> FrameView::Parse(std::string_view bytes) {
   if (bytes.size() < kFrameHeaderBytes) return Corrupt("shorter than a header");
   const char* const header = bytes.data();
   if (base::LoadLittle<uint32_t>(header + kMagic) != kFrameMagic) return Corrupt("no magic number");
+  const auto flags = base::LoadLittle<uint16_t>(header + kFlags);
   FrameView frame(bytes, base::LoadLittle<uint32_t>(header + kEntryCount),
-                  base::LoadLittle<uint32_t>(header + kChangesBytes),
-                  (base::LoadLittle<uint16_t>(header + kFlags) & kSealedFlag) != 0);
+                  base::LoadLittle<uint32_t>(header + kChangesBytes), (flags & kSealedFlag) != 0,
+                  (flags & kTableFlag) != 0);
   const uint64_t size = frame.PayloadBegin() + base::LoadLittle<uint32_t>(header + kEntryBytes);
   if (size > bytes.size()) return Corrupt("longer than its place");
   frame.bytes_ = bytes.substr(0, size);
@@ -163,9 +235,10 @@ base::Result<void> FrameView::Verify(uint32_t seed, CommitNumber expected) const
     return Corrupt("wrong checksum");
   // The segment's format version says which frames it holds, so these are damage, not novelty.
   if (base::LoadLittle<uint16_t>(header + kVersion) != kFrameVersion ||
-      (flags & ~(kSealedFlag | kWholeFlag)) != 0)
+      (flags & ~(kSealedFlag | kWholeFlag | kTableFlag)) != 0)
     return Corrupt("unknown version or flags");
   if (commit() != expected) return Corrupt("another commit's number");
+  if (table_) return {};
   const uint64_t entry_bytes = bytes_.size() - PayloadBegin();
   for (uint32_t i = 0; i < entry_count_; ++i) {
     const uint64_t position = base::LoadLittle<uint32_t>(Line(i) + kPosition);
@@ -201,10 +274,22 @@ EntryInfo FrameView::info(uint32_t index) const {
 
 base::Result<EntryView> FrameView::entry(uint32_t index, const SegmentKey* key,
                                          std::string* plain) const {
-  const auto position = base::LoadLittle<uint32_t>(Line(index) + kPosition);
+  HF_DCHECK(!table_);
+  return entry(index, bytes_.substr(PayloadBegin() + position(index), stored_bytes(index)), key,
+               plain);
+}
+
+uint32_t FrameView::position(uint32_t index) const {
+  return base::LoadLittle<uint32_t>(Line(index) + kPosition);
+}
+
+size_t FrameView::stored_bytes(uint32_t index) const {
+  return StoredBytes(base::LoadLittle<uint32_t>(Line(index) + kLength), sealed_);
+}
+
+base::Result<EntryView> FrameView::entry(uint32_t index, std::string_view stored,
+                                         const SegmentKey* key, std::string* plain) const {
   const EntryInfo entry_info = info(index);
-  const std::string_view stored =
-      bytes_.substr(PayloadBegin() + position, StoredBytes(entry_info.bytes, sealed_));
   if (!sealed_) return EntryView{entry_info, stored};
   const EntryContext context = ContextOf(bytes_.data(), Line(index));
   HF_RETURN_IF_ERROR(OpenSealed(key, index, View(context), stored, plain));

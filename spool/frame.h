@@ -11,6 +11,9 @@
 // that reading one entry costs one decryption. Header and table stay readable, since index and
 // repair need no key.
 //
+// Of a segment that is ordered by stream the entries' bytes lie in runs (spool/run.h): its frames
+// are *tables*, which hold everything else, and say where in the runs each entry is.
+//
 //   EncodeFrame(draft, out);                            // out has draft.FrameBytes() bytes
 //   HF_ASSIGN_OR_RETURN(FrameView frame, FrameView::Parse(bytes));
 //   HF_RETURN_IF_ERROR(frame.Verify(seed, commit));     // once per frame and process
@@ -58,6 +61,30 @@ uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_byt
 // Returns its checksum.
 uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out);
 
+// What a table says of an entry.
+struct TableLine {
+  EntryInfo info;         // Commit and time are the frame's.
+  uint32_t position = 0;  // Of its first byte as stored, from the first run's first.
+};
+
+struct TableDraft {
+  uint32_t seed = 0;
+  uint32_t previous = 0;
+  CommitNumber commit;
+  int64_t commit_time_ms = 0;
+  std::span<const TableLine> lines;
+  std::string_view changes;
+  SegmentKey* key = nullptr;  // Seals the changes.
+  Salt salt{};                // With a key: that of the entries, see SealEntry.
+
+  [[nodiscard]] uint64_t TableBytes() const;
+};
+uint32_t EncodeTable(const TableDraft& draft, std::span<char> out);
+
+// Appends the entry's bytes as its run stores them, sealed for line `number` of the table.
+void SealEntry(SegmentKey& key, const Salt& salt, uint32_t number, const TableLine& line,
+               std::string_view bytes, std::string* out);
+
 // Reads a frame in place.
 class FrameView {
  public:
@@ -71,11 +98,20 @@ class FrameView {
   [[nodiscard]] int64_t commit_time_ms() const;
   [[nodiscard]] uint32_t entry_count() const { return entry_count_; }
   [[nodiscard]] bool sealed() const { return sealed_; }
+  // Its entries' bytes lie in runs.
+  [[nodiscard]] bool table() const { return table_; }
   [[nodiscard]] EntryInfo info(uint32_t index) const;
   // Of a frame that is not sealed they lie in the frame, and no key is needed; otherwise they are
-  // opened with the segment's key into `plain`. kInvalid without a key, kCorrupt if damaged.
+  // opened with the segment's key into `plain`. kInvalid without a key, kCorrupt if damaged. Not of
+  // a table.
   [[nodiscard]] base::Result<EntryView> entry(uint32_t index, const SegmentKey* key,
                                               std::string* plain) const;
+  // Of a table: where the entry's bytes begin, and how many are stored.
+  [[nodiscard]] uint32_t position(uint32_t index) const;
+  [[nodiscard]] size_t stored_bytes(uint32_t index) const;
+  // As above, from what is stored there.
+  [[nodiscard]] base::Result<EntryView> entry(uint32_t index, std::string_view stored,
+                                              const SegmentKey* key, std::string* plain) const;
   [[nodiscard]] base::Result<std::string_view> changes(const SegmentKey* key,
                                                        std::string* plain) const;
   [[nodiscard]] uint32_t checksum() const;
@@ -83,8 +119,13 @@ class FrameView {
   [[nodiscard]] std::string_view bytes() const { return bytes_; }
 
  private:
-  FrameView(std::string_view bytes, uint32_t entry_count, uint32_t changes_bytes, bool sealed)
-      : bytes_(bytes), entry_count_(entry_count), changes_bytes_(changes_bytes), sealed_(sealed) {}
+  FrameView(std::string_view bytes, uint32_t entry_count, uint32_t changes_bytes, bool sealed,
+            bool table)
+      : bytes_(bytes),
+        entry_count_(entry_count),
+        changes_bytes_(changes_bytes),
+        sealed_(sealed),
+        table_(table) {}
   [[nodiscard]] size_t TableBegin() const { return kFrameHeaderBytes + (sealed_ ? kSaltBytes : 0); }
   [[nodiscard]] const char* Line(uint32_t index) const {
     return bytes_.data() + TableBegin() + size_t{index} * kTableLineBytes;
@@ -100,6 +141,7 @@ class FrameView {
   uint32_t entry_count_;
   uint32_t changes_bytes_;  // As stored.
   bool sealed_;
+  bool table_;
 };
 
 }  // namespace holdfast::spool

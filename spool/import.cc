@@ -44,10 +44,10 @@ class Importer {
     const std::string_view bytes = fields.Bytes(sizeof(SpoolId));
     fields.Integer<int64_t>();  // When it was exported.
     if (!fields.ok()) return DamagedExport("the spool's id is not whole");
-    if (format > kFormatVersion)
+    if (format != kFormatVersionMin)
       return base::Unexpected(base::Code::kInvalid,
                               "the exported spool has format " + std::to_string(format) +
-                                  ", this program knows " + std::to_string(kFormatVersion) +
+                                  ", this program knows " + std::to_string(kFormatVersionMin) +
                                   "; use the Holdfast that wrote it, or a newer one");
     SpoolId id;
     std::memcpy(id.data(), bytes.data(), id.size());
@@ -118,7 +118,11 @@ class Importer {
       return DamagedExport("its commits are out of order");
     HF_RETURN_IF_ERROR(frame.Verify(0, frame.commit()));
     next_commit_ = frame.commit().next();
-    HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, key_.get(), nullptr));
+    if (frame.table()) return DamagedExport("a frame without its entries");
+    const EntryReader read = [&](uint32_t line, std::string* plain) {
+      return frame.entry(line, key_.get(), plain);
+    };
+    HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, read, key_.get(), nullptr));
     ++report_.commits;
     report_.entries += copy->draft().entries.size();
     report_.entry_bytes += copy->draft().EntryBytes();

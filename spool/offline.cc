@@ -25,7 +25,10 @@ base::Result<void> WalkInChunks(SegmentFile& file, CommitNumber end, const Frame
         damaged(CommitNumber(next), frame.error());
         continue;
       }
-      HF_ASSIGN_OR_RETURN(const bool more, visit(*frame));
+      const EntryReader read = [&](uint32_t line, std::string* plain) {
+        return file.Entry(transaction, *frame, line, plain);
+      };
+      HF_ASSIGN_OR_RETURN(const bool more, visit(*frame, read));
       if (!more) return {};
     }
   }
@@ -94,7 +97,7 @@ base::Result<void> OfflineView::LoadState(SegmentFile& file) {
   newest.first_commit = file.header()->first_commit;
   newest.end_commit = newest_commit_.next();
   std::string plain;
-  const auto load = [&](const FrameView& frame) -> base::Result<bool> {
+  const auto load = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
     // A frame that makes no sense is treated as the engine does: lost.
     const auto changes = frame.changes(file.key(), &plain);
     if (!changes || !state_.Apply(frame, *changes)) return true;
@@ -200,7 +203,7 @@ base::Result<bool> OfflineView::CopyEntries(const SegmentInfo& segment, SegmentF
     bytes += info.bytes;
     *from = info.end_offset();
     std::string plain;
-    const auto entry = frame->entry(place.line, file.key(), &plain);
+    const auto entry = file.Entry(transaction, *frame, place.line, &plain);
     if (!entry) {
       damaged(entry.error());
       continue;
@@ -227,7 +230,7 @@ base::Result<void> OfflineView::WalkEntries(const InfoVisitor& visit, const Dama
     if (!file) {
       damaged(file.error());
     } else if (*file) {
-      const auto walk = [&](const FrameView& frame) -> base::Result<bool> {
+      const auto walk = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
         for (uint32_t line = 0; line < frame.entry_count() && !stopped; ++line) {
           const EntryInfo info = frame.info(line);
           if (Needed(info)) stopped = !visit(info);

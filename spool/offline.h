@@ -106,9 +106,11 @@ class OfflineView {
   MemoryIndex open_index_;
 };
 
+// Reads the entry at a line of the frame at hand, as SegmentFile::Entry.
+using EntryReader = std::function<base::Result<EntryView>(uint32_t line, std::string* plain)>;
 // The frames of a segment with numbers in [header's first, end), in chunks that hold no transaction
 // for long. The visitor says whether to go on; damaged frames go to `damaged`.
-using FrameVisitor = std::function<base::Result<bool>(const FrameView&)>;
+using FrameVisitor = std::function<base::Result<bool>(const FrameView&, const EntryReader&)>;
 base::Result<void> WalkInChunks(SegmentFile& file, CommitNumber end, const FrameVisitor& visit,
                                 const SegmentFile::DamageVisitor& damaged);
 

@@ -75,11 +75,15 @@ struct Expected {
   std::string_view name;
   uint16_t flags;
 };
-constexpr std::array<Expected, 5> kSegmentDatabases = {{{"ends", kIntegerKeys},
+constexpr std::array<Expected, 6> kSegmentDatabases = {{{"ends", kIntegerKeys},
                                                         {"frames", kIntegerKeys},
                                                         {"meta", 0},
+                                                        {"runs", kIntegerKeys},
                                                         {"state", kIntegerKeys},
                                                         {"streams", 0}}};
+constexpr std::string_view kOptional = "runs";  // Of a segment that is ordered by stream.
+// Those to which each transaction but the first adds one entry.
+constexpr std::array<std::string_view, 3> kCounted = {"frames", "meta", "runs"};
 
 template <class T>
 T Load(std::string_view bytes, size_t at) {
@@ -104,7 +108,7 @@ class Checker {
   base::Result<void> Run() {
     HF_RETURN_IF_ERROR(CheckMetas());
     HF_RETURN_IF_ERROR(CheckTree(meta_.main, 0, Holds::kDatabases));
-    if (databases_.size() != kSegmentDatabases.size())
+    if (databases_.size() + (databases_.contains(kOptional) ? 0 : 1) != kSegmentDatabases.size())
       return Damaged("not the databases of a segment");
     for (const auto& [name, tree] : databases_)
       HF_RETURN_IF_ERROR(
@@ -112,7 +116,9 @@ class Checker {
     HF_RETURN_IF_ERROR(CheckTree(meta_.free, kIntegerKeys, Holds::kFreePages));
     if (used_pages_ != meta_.last_page + 1 - kMetaPages)
       return Damaged("some pages are neither used nor free");
-    if (meta_.transaction != 1 + databases_["meta"].entries + databases_["frames"].entries)
+    uint64_t transaction = 1;
+    for (const std::string_view name : kCounted) transaction += databases_[name].entries;
+    if (meta_.transaction != transaction)
       return Damaged("its transaction is not the one of its contents");
     if (frames_begin_ && frames_end_ - *frames_begin_ != databases_["frames"].entries)
       return Damaged("some frames are missing");
@@ -230,7 +236,8 @@ base::Result<void> Checker::CheckOther() {
   if (!nodes) return {};
   uint64_t transaction = 1;
   for (const Node& node : *nodes) {
-    if ((node.key == "meta" || node.key == "frames") && node.value.size() == sizeof(Tree))
+    if (std::find(kCounted.begin(), kCounted.end(), node.key) != kCounted.end() &&
+        node.value.size() == sizeof(Tree))
       transaction += Load<Tree>(node.value, 0).entries;
   }
   if (transaction == meta_.transaction + 1)

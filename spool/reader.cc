@@ -142,7 +142,8 @@ base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, in
       bytes += info.bytes;
       if (bytes > max_bytes && !lease.entries.empty()) return from;
       std::string* const plain = frame->sealed() ? &lease.plain.emplace_back() : nullptr;
-      const base::Result<EntryView> entry = frame->entry(place.line, lease.file->key(), plain);
+      const base::Result<EntryView> entry =
+          lease.file->Entry(*lease.transaction, *frame, place.line, plain);
       if (!entry) {
         store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
         return from;
@@ -207,7 +208,8 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& leas
       if (!frame || frame->info(place.line).end_offset() <= from) continue;
       if (frame->info(place.line).bytes == 0) continue;
       std::string plain;
-      if (const auto entry = frame->entry(place.line, lease.file->key(), &plain); entry)
+      if (const auto entry = lease.file->Entry(*lease.transaction, *frame, place.line, &plain);
+          entry)
         return entry->info;
     }
     if (places.size() < kPlacesAtOnce) return std::nullopt;

@@ -48,17 +48,21 @@ base::Result<std::unique_ptr<Salvage>> Salvage::Scan(const std::string& path,
   const std::string_view file = salvage->map_.bytes();
   const uint32_t seed = origin.Seed();
   Candidates candidates;
-  size_t frame_end = 0;
+  size_t known_end = 0;  // Of the last frame or run.
   for (size_t block = 0; block + kPageHeaderBytes < file.size(); block += kBlockBytes) {
     const std::string_view value = file.substr(block + kPageHeaderBytes);
     if (const auto frame = IntactFrame(seed, value)) {
       candidates.Add(*frame);
-      frame_end = std::max(frame_end, block + kPageHeaderBytes + frame->bytes().size());
+      known_end = std::max(known_end, block + kPageHeaderBytes + frame->bytes().size());
+    } else if (const auto run = DecodeRun(seed, value)) {
+      salvage->runs_.emplace(run->position, *run);
+      known_end =
+          std::max(known_end, block + kPageHeaderBytes + kRunHeaderBytes + run->bytes.size());
     } else if (const auto piece = DecodePiece(origin, value)) {
       salvage->header_ = piece->header;
       salvage->pieces_.emplace(piece->index, piece->changes);
-    } else if (block >= frame_end) {
-      // Small frames lie among others in a page of the tree.
+    } else if (block >= known_end) {
+      // Small ones lie among others in a page of the tree.
       const std::string_view page = file.substr(block, kBlockBytes);
       const std::string_view magic(kMagicBytes.data(), kMagicBytes.size());
       for (size_t at = page.find(magic); at != std::string_view::npos;

@@ -1,4 +1,4 @@
-// What is intact in a segment file whose pages LMDB must not see: frames and pieces of the
+// What is intact in a segment file whose pages LMDB must not see: frames, runs and pieces of the
 // checkpoint say themselves what they are and whether they are whole, so they are found by looking
 // for them. Nothing is written: the file is read as it is for as long as the segment is needed.
 //
@@ -20,6 +20,7 @@
 
 #include "base/result.h"
 #include "spool/mapped_file.h"
+#include "spool/run.h"
 #include "spool/segment_pieces.h"
 
 namespace holdfast::spool {
@@ -34,6 +35,8 @@ class Salvage {
   [[nodiscard]] const std::map<uint32_t, std::string_view>& pieces() const { return pieces_; }
   // The frame begins where the view does, and ends somewhere in it.
   [[nodiscard]] const std::map<CommitNumber, std::string_view>& frames() const { return frames_; }
+  // By position.
+  [[nodiscard]] const std::map<uint32_t, Run>& runs() const { return runs_; }
 
  private:
   explicit Salvage(MappedFile map) : map_(std::move(map)) {}
@@ -44,6 +47,7 @@ class Salvage {
   SegmentHeader header_;
   std::map<uint32_t, std::string_view> pieces_;
   std::map<CommitNumber, std::string_view> frames_;
+  std::map<uint32_t, Run> runs_;
 };
 
 }  // namespace holdfast::spool

@@ -57,6 +57,11 @@ class Segment {
   int64_t sweep_until = 0;
   // Not before then is it looked at again how much of it is still needed.
   base::TimePoint reclaim_after{};
+  // Of the work that orders segments by stream; see SegmentStore::Sort. It was looked at, and then
+  // that share of its records was trimmed; not before `sort_after` is that asked again.
+  bool sort_looked = false;
+  double sort_trimmed = 0;
+  base::TimePoint sort_after{};
   // Somebody is writing it anew, and it is not for others to do so.
   std::atomic<bool> claimed{false};
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace holdfast::spool {
@@ -32,15 +33,15 @@ base::Result<void> SegmentCheckpoint::Apply(const Change& change) {
 }
 
 base::Result<std::unique_ptr<FrameCopy>> FrameCopy::Of(const FrameView& frame,
+                                                       const EntryReader& read,
                                                        const SegmentKey* key,
                                                        const EntryFilter& keep) {
   auto copy = std::make_unique<FrameCopy>();
   for (uint32_t line = 0; line < frame.entry_count(); ++line) {
     if (keep && !keep(frame.info(line))) continue;
     if (frame.sealed()) copy->plain_entries_.emplace_back();
-    HF_ASSIGN_OR_RETURN(
-        const EntryView entry,
-        frame.entry(line, key, frame.sealed() ? &copy->plain_entries_.back() : nullptr));
+    HF_ASSIGN_OR_RETURN(const EntryView entry,
+                        read(line, frame.sealed() ? &copy->plain_entries_.back() : nullptr));
     copy->entries_.push_back({.entry = {.stream = entry.info.stream,
                                         .bytes = entry.bytes,
                                         .record_count = entry.info.record_count,
@@ -56,16 +57,13 @@ base::Result<std::unique_ptr<FrameCopy>> FrameCopy::Of(const FrameView& frame,
   return copy;
 }
 
-namespace {
-
-// What is missing was lost before, and was said then; anything else that is damaged stops the work.
 base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end, const FrameVisitor& visit) {
   base::Result<void> intact;
   HF_RETURN_IF_ERROR(WalkInChunks(
       file, end,
-      [&](const FrameView& frame) -> base::Result<bool> {
+      [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
         if (!intact) return false;
-        return visit(frame);
+        return visit(frame, read);
       },
       [&](CommitNumber, const base::Error& error) {
         if (intact && error.code != base::Code::kNotFound) intact = base::Unexpected(error);
@@ -73,92 +71,14 @@ base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end, const FrameVi
   return intact;
 }
 
-}  // namespace
-
 base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const EntryFilter& keep,
                                  const RewrittenFrame& write) {
-  return WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
-    HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, file.key(), keep));
-    HF_RETURN_IF_ERROR(write(copy->draft()));
-    return true;
-  });
-}
-
-struct RevisedFrames::Frame {
-  std::deque<std::string> bytes;  // What entries point to, if not into the old segment.
-  std::vector<DraftEntry> entries;
-};
-
-void RevisedFrames::EndRun(StreamId stream, Frame* out) {
-  const auto found = runs_.find(stream);
-  if (found == runs_.end()) return;
-  const auto& [base_offset, record_count] = found->second;
-  out->entries.push_back({.entry = {.stream = stream, .bytes = {}, .record_count = record_count},
-                          .base_offset = base_offset});
-  runs_.erase(found);
-}
-
-base::Result<void> RevisedFrames::AddEntry(const FrameView& frame, uint32_t line,
-                                           const SegmentKey* key, Frame* out) {
-  const EntryInfo info = frame.info(line);
-  if (keep_ && !keep_(info)) return {};
-  const Revision::Fate fate = revision_ == nullptr ? Revision::Fate::kKeep : revision_->Judge(info);
-  if (info.bytes == 0 || fate == Revision::Fate::kEmpty) {
-    if (const auto run = runs_.find(info.stream);
-        run != runs_.end() && uint64_t{run->second.record_count} + info.record_count > INT32_MAX)
-      EndRun(info.stream, out);
-    Run& run = runs_.try_emplace(info.stream, Run{info.base_offset, 0}).first->second;
-    run.record_count = static_cast<uint32_t>(info.end_offset() - run.base_offset);
-    return {};
-  }
-  EndRun(info.stream, out);
-  std::string* const plain = frame.sealed() ? &out->bytes.emplace_back() : nullptr;
-  HF_ASSIGN_OR_RETURN(EntryView entry, frame.entry(line, key, plain));
-  if (fate == Revision::Fate::kReplace) {
-    HF_ASSIGN_OR_RETURN(Revision::Replacement other, revision_->Replace(entry));
-    HF_CHECK(!other.bytes.empty());
-    entry.bytes = out->bytes.emplace_back(std::move(other.bytes));
-    entry.info.max_timestamp_ms = other.max_timestamp_ms;
-  }
-  entry_bytes_ += entry.bytes.size();
-  out->entries.push_back({.entry = {.stream = info.stream,
-                                    .bytes = entry.bytes,
-                                    .record_count = info.record_count,
-                                    .max_timestamp_ms = entry.info.max_timestamp_ms,
-                                    .tag = info.tag},
-                          .base_offset = info.base_offset});
-  return {};
-}
-
-base::Result<void> RevisedFrames::AddFrame(const FrameView& frame, const SegmentKey* key) {
-  Frame out;
-  for (uint32_t line = 0; line < frame.entry_count(); ++line)
-    HF_RETURN_IF_ERROR(AddEntry(frame, line, key, &out));
-  if (frame.commit() == last_)
-    while (!runs_.empty()) EndRun(runs_.begin()->first, &out);
-  std::string plain;
-  HF_ASSIGN_OR_RETURN(const std::string_view changes, frame.changes(key, &plain));
-  const FrameDraft draft{.commit = frame.commit(),
-                         .commit_time_ms = frame.commit_time_ms(),
-                         .entries = out.entries,
-                         .changes = changes};
-  HF_RETURN_IF_ERROR(write_(draft));
-  if (revision_ != nullptr && !revision_->Pace(draft.FrameBytes()))
-    return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
-  return {};
-}
-
-base::Result<void> RevisedFrames::Add(SegmentFile& file, CommitNumber end) {
-  return WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
-    HF_RETURN_IF_ERROR(AddFrame(frame, file.key()));
-    return true;
-  });
-}
-
-base::Result<void> RevisedFrames::Finish() const {
-  if (runs_.empty()) return {};
-  return base::Unexpected(base::Code::kCorrupt,
-                          "commit " + std::to_string(last_.value()) + ": the frame is missing");
+  return WalkIntact(
+      file, end, [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
+        HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, read, file.key(), keep));
+        HF_RETURN_IF_ERROR(write(copy->draft()));
+        return true;
+      });
 }
 
 void SegmentPlan::Add(const SegmentPlan& other) {
@@ -166,6 +86,7 @@ void SegmentPlan::Add(const SegmentPlan& other) {
   frame_bytes += other.frame_bytes;
   kept_entries += other.kept_entries;
   kept_entry_bytes += other.kept_entry_bytes;
+  stretches += other.stretches;
   revised_entries += other.revised_entries;
   freed_entry_bytes += other.freed_entry_bytes;
   growth_bytes_max += other.growth_bytes_max;
@@ -179,7 +100,8 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
   constexpr uint64_t kGrowthMin = 4096;
   SegmentPlan plan;
   std::string plain;
-  HF_RETURN_IF_ERROR(WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
+  std::optional<StreamId> last;
+  const auto visit = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
     uint64_t entries = 0;
     uint64_t entry_bytes = 0;
     for (uint32_t line = 0; line < frame.entry_count(); ++line) {
@@ -187,6 +109,7 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
       if (keep && !keep(info)) continue;
       ++entries;
       entry_bytes += info.bytes;
+      if (std::exchange(last, info.stream) != info.stream) ++plan.stretches;
       if (revision == nullptr || info.bytes == 0) continue;
       const Revision::Fate fate = revision->Judge(info);
       if (fate == Revision::Fate::kKeep) continue;
@@ -206,14 +129,16 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
     plan.kept_entry_bytes += entry_bytes;
     plan.frame_bytes += FrameBytes(entries, entry_bytes, changes.size(), /*sealed=*/true);
     return true;
-  }));
+  };
+  HF_RETURN_IF_ERROR(WalkIntact(file, end, visit));
   return plan;
 }
 
 uint64_t SegmentBuilder::BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return plan.frame_bytes + plan.frames * (page + kIndexBytesPerFrame) +
-         3 * checkpoint.state.CheckpointBytes() + checkpoint.older_segments.size() + kOverhead;
+  return plan.frame_bytes + (plan.frames + plan.frame_bytes / kRunBytes) * page +
+         plan.frames * kIndexBytesPerFrame + 3 * checkpoint.state.CheckpointBytes() +
+         checkpoint.older_segments.size() + kOverhead;
 }
 
 base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind kind,
@@ -224,8 +149,9 @@ base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind
       std::max(BytesNeeded(plan, checkpoint) + kSlack + plan.growth_bytes_max, bytes_min);
   const uint64_t bytes = (needed + kAlignment - 1) / kAlignment * kAlignment;
   std::shared_ptr<SegmentFile> file;
-  if (kind == Kind::kSealed) {
-    HF_ASSIGN_OR_RETURN(file, SegmentFile::Build(path, checkpoint.header.origin, bytes));
+  if (kind != Kind::kOpen) {
+    const Layout layout = kind == Kind::kOrdered ? Layout::kByStream : Layout::kByCommit;
+    HF_ASSIGN_OR_RETURN(file, SegmentFile::Build(path, checkpoint.header.origin, bytes, layout));
   } else {
     (void)unlink(path.c_str());  // LMDB would open what is there.
     HF_RETURN_IF_ERROR(SegmentFile::Create(path, bytes));
@@ -239,24 +165,48 @@ base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind
 }
 
 base::Result<void> SegmentBuilder::Add(const FrameDraft& draft) {
-  for (; next_commit_ < draft.commit; next_commit_ = next_commit_.next())
-    HF_RETURN_IF_ERROR(file_->AppendLost(next_commit_));
+  HF_RETURN_IF_ERROR(FillUpTo(draft.commit));
   HF_RETURN_IF_ERROR(file_->Append(draft));
-  next_commit_ = draft.commit.next();
-  if (kind_ == Kind::kOpen) return {};
-  const uint64_t frame = draft.commit.value() - file_->header()->first_commit.value();
   for (uint32_t line = 0; line < draft.entries.size(); ++line) {
     const DraftEntry& entry = draft.entries[line];
-    index_.Add(entry.entry.stream, {entry.base_offset, entry.entry.max_timestamp_ms,
-                                    static_cast<uint32_t>(frame), line});
+    Index(draft.commit, line, entry.entry.stream, entry.base_offset, entry.entry.max_timestamp_ms);
   }
   return {};
+}
+
+base::Result<void> SegmentBuilder::AddRun(uint32_t position, std::string_view bytes) {
+  return file_->AppendRun(position, bytes);
+}
+
+base::Result<void> SegmentBuilder::AddTable(const TableDraft& draft) {
+  HF_RETURN_IF_ERROR(FillUpTo(draft.commit));
+  HF_RETURN_IF_ERROR(file_->AppendTable(draft));
+  for (uint32_t line = 0; line < draft.lines.size(); ++line) {
+    const EntryInfo& info = draft.lines[line].info;
+    Index(draft.commit, line, info.stream, info.base_offset, info.max_timestamp_ms);
+  }
+  return {};
+}
+
+// Numbers have no gaps.
+base::Result<void> SegmentBuilder::FillUpTo(CommitNumber commit) {
+  for (; next_commit_ < commit; next_commit_ = next_commit_.next())
+    HF_RETURN_IF_ERROR(file_->AppendLost(next_commit_));
+  next_commit_ = commit.next();
+  return {};
+}
+
+void SegmentBuilder::Index(CommitNumber commit, uint32_t line, StreamId stream, int64_t base_offset,
+                           int64_t max_timestamp_ms) {
+  if (kind_ == Kind::kOpen) return;  // It is made when that is sealed.
+  const uint64_t frame = commit.value() - file_->header()->first_commit.value();
+  index_.Add(stream, {base_offset, max_timestamp_ms, static_cast<uint32_t>(frame), line});
 }
 
 base::Result<void> SegmentBuilder::Flush() { return file_->Sync(); }
 
 base::Result<void> SegmentBuilder::Finish() {
-  if (kind_ == Kind::kSealed) {
+  if (kind_ != Kind::kOpen) {
     HF_RETURN_IF_ERROR(file_->Seal(index_));
     HF_RETURN_IF_ERROR(file_->CutOff());
   }

@@ -17,7 +17,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -46,6 +45,7 @@ struct SegmentPlan {
   uint64_t frame_bytes = 0;
   uint64_t kept_entries = 0;
   uint64_t kept_entry_bytes = 0;
+  uint64_t stretches = 0;  // Entries of one stream that lie together in the old file.
   // By a revision.
   uint64_t revised_entries = 0;
   uint64_t freed_entry_bytes = 0;  // But for what replacements save.
@@ -64,42 +64,15 @@ using RewrittenFrame = std::function<base::Result<void>(const FrameDraft& draft)
 base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const EntryFilter& keep,
                                  const RewrittenFrame& write);
 
-// The same for segments that follow each other, whose entries get what a revision says. Of entries
-// that lose their bytes one line is left for each run of them, in the frame of what follows it.
-class RevisedFrames {
- public:
-  // `last`: where the runs end at the latest. Without a revision all that is kept stays as it is.
-  RevisedFrames(EntryFilter keep, Revision* revision, CommitNumber last, RewrittenFrame write)
-      : keep_(std::move(keep)), revision_(revision), last_(last), write_(std::move(write)) {}
-  // kCorrupt as above, kClosed as for SegmentPlan.
-  base::Result<void> Add(SegmentFile& file, CommitNumber end);
-  // kCorrupt: the last frame is missing.
-  [[nodiscard]] base::Result<void> Finish() const;
-  [[nodiscard]] uint64_t entry_bytes() const { return entry_bytes_; }
-
- private:
-  struct Run {
-    int64_t base_offset = 0;
-    uint32_t record_count = 0;
-  };
-  struct Frame;
-  base::Result<void> AddFrame(const FrameView& frame, const SegmentKey* key);
-  base::Result<void> AddEntry(const FrameView& frame, uint32_t line, const SegmentKey* key,
-                              Frame* out);
-  void EndRun(StreamId stream, Frame* out);
-
-  const EntryFilter keep_;
-  Revision* const revision_;
-  const CommitNumber last_;
-  const RewrittenFrame write_;
-  std::unordered_map<StreamId, Run> runs_;  // Not yet written.
-  uint64_t entry_bytes_ = 0;
-};
+// What is missing was lost before, and was said then; anything else that is damaged stops the work.
+base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end, const FrameVisitor& visit);
 
 // An intact frame, parsed, as a draft for another place. The draft borrows from this.
 class FrameCopy {
  public:
-  static base::Result<std::unique_ptr<FrameCopy>> Of(const FrameView& frame, const SegmentKey* key,
+  // Its entries come from `read`.
+  static base::Result<std::unique_ptr<FrameCopy>> Of(const FrameView& frame,
+                                                     const EntryReader& read, const SegmentKey* key,
                                                      const EntryFilter& keep);
   [[nodiscard]] const FrameDraft& draft() const { return draft_; }
 
@@ -113,8 +86,9 @@ class FrameCopy {
 class SegmentBuilder {
  public:
   enum class Kind : uint8_t {
-    kSealed,  // Takes no more disk than it needs.
-    kOpen,    // Has room to go on, allocated: `bytes_min` at least.
+    kSealed,   // Takes no more disk than it needs.
+    kOrdered,  // Likewise; its entries are ordered by stream, see spool/segment_sorter.h.
+    kOpen,     // Has room to go on, allocated: `bytes_min` at least.
   };
   // Of the file, about.
   static uint64_t BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint);
@@ -124,6 +98,11 @@ class SegmentBuilder {
                                             const SegmentCheckpoint& checkpoint,
                                             const KeyRing& keys);
   base::Result<void> Add(const FrameDraft& draft);
+  // Of kOrdered, in place of Add: all runs, then each table, in order.
+  base::Result<void> AddRun(uint32_t position, std::string_view bytes);
+  base::Result<void> AddTable(const TableDraft& draft);
+  // Of an encrypted one.
+  [[nodiscard]] SegmentKey* key() { return file_->key(); }
   // Brings what there is so far to the disk, so that it need not all go at once in the end.
   base::Result<void> Flush();
   base::Result<void> Finish();
@@ -131,6 +110,10 @@ class SegmentBuilder {
  private:
   SegmentBuilder(Kind kind, std::shared_ptr<SegmentFile> file)
       : kind_(kind), file_(std::move(file)), next_commit_(file_->header()->first_commit) {}
+
+  base::Result<void> FillUpTo(CommitNumber commit);
+  void Index(CommitNumber commit, uint32_t line, StreamId stream, int64_t base_offset,
+             int64_t max_timestamp_ms);
 
   Kind kind_;
   std::shared_ptr<SegmentFile> file_;

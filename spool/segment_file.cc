@@ -72,7 +72,7 @@ base::Result<void> AppendAll(lmdb::WriteTransaction& transaction, lmdb::Database
 
 // An empty environment with all databases, not flushed.
 base::Result<std::unique_ptr<lmdb::Environment>> CreateEmpty(const std::string& path,
-                                                             uint64_t bytes) {
+                                                             uint64_t bytes, Layout layout) {
   HF_ASSIGN_OR_RETURN(auto environment,
                       lmdb::Environment::Open(path, lmdb::Access::kCreate, bytes));
   HF_ASSIGN_OR_RETURN(lmdb::WriteTransaction transaction,
@@ -83,6 +83,7 @@ base::Result<std::unique_ptr<lmdb::Environment>> CreateEmpty(const std::string& 
   HF_RETURN_IF_ERROR(transaction.Create("ends", Keys::kIntegers));
   HF_RETURN_IF_ERROR(transaction.Create("frames", Keys::kIntegers));
   HF_RETURN_IF_ERROR(transaction.Create("streams", Keys::kBytes));
+  if (layout == Layout::kByStream) HF_RETURN_IF_ERROR(transaction.Create("runs", Keys::kIntegers));
   HF_RETURN_IF_ERROR(transaction.Commit());
   return environment;
 }
@@ -90,7 +91,7 @@ base::Result<std::unique_ptr<lmdb::Environment>> CreateEmpty(const std::string& 
 // What CreateEmpty writes: meta pages and the tree of databases.
 base::Result<std::string> EmptyPages(const std::string& scratch, uint64_t bytes) {
   base::Result<std::string> pages = [&]() -> base::Result<std::string> {
-    HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(scratch, bytes));
+    HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(scratch, bytes, Layout::kByCommit));
     std::string read(environment->used_pages() * environment->page_bytes(), '\0');
     if (pread(environment->file_descriptor(), read.data(), read.size(), 0) !=
         static_cast<ssize_t>(read.size()))
@@ -135,16 +136,16 @@ base::Result<bool> SegmentFile::Recycle(const std::string& path, uint64_t bytes)
 }
 
 base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Build(const std::string& path,
-                                                              const Origin& origin,
-                                                              uint64_t bytes) {
+                                                              const Origin& origin, uint64_t bytes,
+                                                              Layout layout) {
   if (unlink(path.c_str()) != 0 && errno != ENOENT)
     return base::Unexpected(base::ErrnoError(path + ": cannot remove", errno));
-  HF_RETURN_IF_ERROR(CreateEmpty(path, bytes));
+  HF_RETURN_IF_ERROR(CreateEmpty(path, bytes, layout));
   return Open(path, origin, lmdb::Access::kBuild, {}, nullptr);
 }
 
 base::Result<void> SegmentFile::Create(const std::string& path, uint64_t bytes) {
-  HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(path, bytes));
+  HF_ASSIGN_OR_RETURN(const auto environment, CreateEmpty(path, bytes, Layout::kByCommit));
   // With its blocks taken now, a segment cannot run into a full disk later. Where the file system
   // cannot do that, the file grows as it is written.
   if (fallocate(environment->file_descriptor(), 0, 0, static_cast<off_t>(bytes)) != 0 &&
@@ -281,6 +282,10 @@ base::Result<void> SegmentFile::OpenDatabases() {
   for (const auto& [name, database] : databases) {
     HF_ASSIGN_OR_RETURN(*database, transaction.Open(name));
   }
+  auto runs = transaction.Open("runs");
+  if (!runs && runs.error().code != base::Code::kNotFound)
+    return base::Unexpected(std::move(runs).error());
+  if (runs) runs_ = *runs;
   return transaction.KeepHandles();
 }
 
@@ -305,6 +310,9 @@ base::Result<void> SegmentFile::ReadHeader() {
   if (header->origin.spool != origin_.spool || header->origin.segment != origin_.segment)
     return base::Unexpected(
         Within({base::Code::kInvalid, "belongs to another spool or place; move it away"}));
+  if ((header->layout == Layout::kByStream) != runs_.has_value())
+    return base::Unexpected(
+        Within({base::Code::kCorrupt, "its header and its databases do not agree"}));
   // Keys of frames have no gaps, see CheckPages; so with the first one all are as they should be.
   HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, frames_));
   HF_ASSIGN_OR_RETURN(const bool any, cursor.First());
@@ -328,6 +336,7 @@ base::Result<void> SegmentFile::Begin(CommitNumber first_commit, const State& st
   std::vector<std::string> pieces = state.Checkpoint(kPieceBytes);
   pieces.back() += segments;
   SegmentHeader header{.origin = origin_,
+                       .layout = runs_ ? Layout::kByStream : Layout::kByCommit,
                        .first_commit = first_commit,
                        .state_pieces = static_cast<uint32_t>(pieces.size()),
                        .streams = static_cast<uint32_t>(state.streams().size())};
@@ -354,17 +363,43 @@ base::Result<void> SegmentFile::Append(FrameDraft draft) {
   draft.seed = seed_;
   draft.previous = last_checksum_;
   draft.key = key_.get();
-  HF_RETURN_IF_ERROR(KeepContiguous(draft.FrameBytes()));
-  HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
-  HF_ASSIGN_OR_RETURN(const std::span<char> out,
-                      transaction.Append(frames_, lmdb::IntegerKey(draft.commit.value()).view(),
-                                         draft.FrameBytes()));
-  last_checksum_ = EncodeFrame(draft, out);
-  HF_RETURN_IF_ERROR(transaction.Commit());
+  const uint64_t bytes = draft.FrameBytes();
+  HF_RETURN_IF_ERROR(KeepContiguous(bytes));
+  HF_RETURN_IF_ERROR(AppendValue(frames_, draft.commit.value(), bytes, [&](std::span<char> out) {
+    last_checksum_ = EncodeFrame(draft, out);
+  }));
   const base::MutexLock lock(mutex_);
   verified_.resize(draft.commit.value() - header_->first_commit.value() + 1);
   verified_.back() = true;  // We wrote it.
   return {};
+}
+
+base::Result<void> SegmentFile::AppendTable(TableDraft draft) {
+  draft.seed = seed_;
+  draft.previous = last_checksum_;
+  draft.key = key_.get();
+  return AppendValue(frames_, draft.commit.value(), draft.TableBytes(),
+                     [&](std::span<char> out) { last_checksum_ = EncodeTable(draft, out); });
+}
+
+base::Result<void> SegmentFile::AppendRun(uint32_t position, std::string_view bytes) {
+  // A value of half a page and more has pages of its own.
+  const uint64_t size =
+      std::max<uint64_t>(kRunHeaderBytes + bytes.size(), environment_->page_bytes() / 2);
+  return AppendValue(*runs_, position, size, [&](std::span<char> out) {
+    const size_t used = kRunHeaderBytes + bytes.size();
+    EncodeRun(seed_, {.position = position, .bytes = bytes}, out.first(used));
+    std::fill(out.begin() + static_cast<ptrdiff_t>(used), out.end(), '\0');
+  });
+}
+
+base::Result<void> SegmentFile::AppendValue(lmdb::Database database, uint64_t key, uint64_t bytes,
+                                            const std::function<void(std::span<char>)>& fill) {
+  HF_ASSIGN_OR_RETURN(auto transaction, lmdb::WriteTransaction::Begin(*environment_));
+  HF_ASSIGN_OR_RETURN(const std::span<char> out,
+                      transaction.Append(database, lmdb::IntegerKey(key).view(), bytes));
+  fill(out);
+  return transaction.Commit();
 }
 
 base::Result<void> SegmentFile::AppendLost(CommitNumber commit) {
@@ -417,9 +452,14 @@ base::Result<void> SegmentFile::Seal(const MemoryIndex& index) {
   return Sync();
 }
 
+void SegmentFile::Prefetch(uint64_t begin, uint64_t bytes) const {
+  if (!environment_) return;
+  (void)posix_fadvise(environment_->file_descriptor(), static_cast<off_t>(begin),
+                      static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+}
+
 base::Result<void> SegmentFile::CutOff() {
-  const auto bytes = static_cast<off_t>(environment_->used_pages() * environment_->page_bytes());
-  if (ftruncate(environment_->file_descriptor(), bytes) != 0)
+  if (ftruncate(environment_->file_descriptor(), static_cast<off_t>(used_bytes())) != 0)
     return base::Unexpected(base::ErrnoError(path_ + ": cannot cut off", errno));
   return Sync();
 }
@@ -432,6 +472,10 @@ uint64_t SegmentFile::RoomBytes(const MemoryIndex& index) const {
   const uint64_t reserved = environment_->used_pages() + index_bytes / page + 2 * kPagesPerCommit;
   if (reserved >= environment_->map_pages()) return 0;
   return (environment_->map_pages() - reserved) * page - kOverflowHeaderBytes;
+}
+
+uint64_t SegmentFile::used_bytes() const {
+  return environment_->used_pages() * environment_->page_bytes();
 }
 
 uint64_t SegmentFile::map_bytes() const {

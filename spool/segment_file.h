@@ -7,6 +7,8 @@
 //            it says which segment holds an offset
 //   frames   commit number -> frame
 //   streams  the index: (stream, offset) -> block of places; only once sealed
+//   runs     position -> run: the bytes of entries; only in a segment that is ordered by stream,
+//            whose frames are tables (spool/frame.h)
 //
 // Life: Create or Build makes an empty file; Begin gives it its header and checkpoint, in one LMDB
 //   transaction, so that a segment with a header is complete; Append adds frames; Seal adds the
@@ -28,7 +30,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/mutex.h"
@@ -57,7 +61,8 @@ class SegmentFile {
                                         const std::function<bool()>& go_on);
   // An empty one to be filled at once and then CutOff, so that it takes only what it needs.
   static base::Result<std::shared_ptr<SegmentFile>> Build(const std::string& path,
-                                                          const Origin& origin, uint64_t bytes);
+                                                          const Origin& origin, uint64_t bytes,
+                                                          Layout layout);
   // Makes the file of a retired segment an empty one of the same size again. Its blocks stay as
   // they are, written: filling them is about twice as fast as growing a file, and changes no
   // metadata of the file system. False if it is not of `bytes`, or if another process looks into
@@ -84,6 +89,10 @@ class SegmentFile {
   base::Result<void> Begin(CommitNumber first_commit, const State& state,
                            const std::string& segments, std::shared_ptr<SegmentKey> key);
   base::Result<void> Append(FrameDraft draft);
+  // Of a segment that is ordered by stream: entries as stored, of which the first is at `position`.
+  base::Result<void> AppendRun(uint32_t position, std::string_view bytes);
+  // Likewise, in place of Append. `key` is set here.
+  base::Result<void> AppendTable(TableDraft draft);
   // In place of a frame that was lost: numbers have no gaps.
   base::Result<void> AppendLost(CommitNumber commit);
   base::Result<void> Sync();
@@ -95,12 +104,14 @@ class SegmentFile {
   // Bytes that a frame may have so that it fits, with `index` to be sealed behind it.
   [[nodiscard]] uint64_t RoomBytes(const MemoryIndex& index) const;
   [[nodiscard]] uint64_t map_bytes() const;
+  [[nodiscard]] uint64_t used_bytes() const;
 
   // Nothing if Begin never happened.
   [[nodiscard]] const std::optional<SegmentHeader>& header() const { return header_; }
   [[nodiscard]] bool sealed() const { return sealed_; }
   // Of an encrypted segment.
   [[nodiscard]] const SegmentKey* key() const { return key_.get(); }
+  [[nodiscard]] SegmentKey* key() { return key_.get(); }
   // Its pages are damaged; see above.
   [[nodiscard]] bool salvaged() const { return salvage_ != nullptr; }
   // kCorrupt if a piece is lost, unless only what is left is asked for.
@@ -126,6 +137,12 @@ class SegmentFile {
   // Verified; its bytes stay in place as long as the transaction lives. kNotFound: there is none,
   // or it was lost before the segment was written anew. kCorrupt: it is damaged.
   base::Result<FrameView> Frame(const lmdb::ReadTransaction& transaction, uint32_t frame);
+  // The entry at `line` of one of its frames. Its bytes lie in the file for as long as the
+  // transaction lives, or, of an encrypted segment, in `plain`. kCorrupt if they are damaged.
+  base::Result<EntryView> Entry(const lmdb::ReadTransaction& transaction, const FrameView& frame,
+                                uint32_t line, std::string* plain) const;
+  // Has the system read so much of the file ahead.
+  void Prefetch(uint64_t begin, uint64_t bytes) const;
 
  private:
   SegmentFile(std::string path, const Origin& origin, DamageObserver* observer)
@@ -139,6 +156,12 @@ class SegmentFile {
   base::Result<std::string_view> FindPiece(const lmdb::ReadTransaction& transaction,
                                            uint32_t index) const;
   base::Result<StreamEnd> RebuiltEnd(StreamId stream);
+  // What is stored there.
+  base::Result<std::string_view> FindInRun(const lmdb::ReadTransaction& transaction,
+                                           uint32_t position, size_t bytes) const;
+  // Fills a new value, durable as a frame is.
+  base::Result<void> AppendValue(lmdb::Database database, uint64_t key, uint64_t bytes,
+                                 const std::function<void(std::span<char>)>& fill);
   base::Result<FrameView> ParseFrame(const lmdb::ReadTransaction& transaction,
                                      CommitNumber commit) const;
   // The value up to the end of its last page, if it has pages of its own.
@@ -166,6 +189,7 @@ class SegmentFile {
   lmdb::Database ends_;
   lmdb::Database frames_;
   lmdb::Database streams_;
+  std::optional<lmdb::Database> runs_;
   std::optional<SegmentHeader> header_;
   std::shared_ptr<SegmentKey> key_;
   bool sealed_ = false;

@@ -35,6 +35,11 @@ uint32_t HeaderChecksum(std::string_view bytes) {
   return base::Crc32c(bytes.substr(kHeaderBytes), base::Crc32c(bytes.substr(0, kHeaderChecksum)));
 }
 
+// The oldest that has it.
+uint32_t FormatOf(Layout layout) {
+  return layout == Layout::kByStream ? kFormatVersion : kFormatVersionMin;
+}
+
 constexpr size_t kChecksumBytes = sizeof(uint32_t);
 constexpr size_t kEndBytes = 2 * sizeof(int64_t);
 
@@ -52,7 +57,7 @@ uint32_t PieceChecksum(const Origin& origin, std::string_view bytes) {
 
 std::string EncodeHeader(const SegmentHeader& header) {
   std::string bytes(kHeaderBytes, '\0');
-  base::StoreLittle(&bytes[kHeaderVersion], kFormatVersion);
+  base::StoreLittle(&bytes[kHeaderVersion], FormatOf(header.layout));
   base::StoreLittle(&bytes[kHeaderNumber], header.origin.segment);
   std::memcpy(&bytes[kHeaderSpool], header.origin.spool.data(), header.origin.spool.size());
   base::StoreLittle(&bytes[kHeaderFirst], header.first_commit.value());
@@ -70,11 +75,12 @@ base::Result<SegmentHeader> DecodeHeader(std::string_view bytes) {
       base::LoadLittle<uint32_t>(&bytes[kHeaderKeyBytes]) != bytes.size() - kHeaderBytes)
     return base::Unexpected(base::Code::kCorrupt, "the segment's header is damaged");
   const auto version = base::LoadLittle<uint32_t>(&bytes[kHeaderVersion]);
-  if (version != kFormatVersion)
+  if (version != FormatOf(Layout::kByCommit) && version != FormatOf(Layout::kByStream))
     return base::Unexpected(base::Code::kInvalid,
                             "the segment has format " + std::to_string(version) +
                                 ", which this program does not know; use a newer Holdfast");
   SegmentHeader header;
+  if (version == FormatOf(Layout::kByStream)) header.layout = Layout::kByStream;
   header.origin.segment = base::LoadLittle<uint64_t>(&bytes[kHeaderNumber]);
   std::memcpy(header.origin.spool.data(), &bytes[kHeaderSpool], header.origin.spool.size());
   header.first_commit = CommitNumber(base::LoadLittle<uint64_t>(&bytes[kHeaderFirst]));

@@ -14,8 +14,15 @@
 
 namespace holdfast::spool {
 
+// How a segment's entries lie in its file.
+enum class Layout : uint8_t {
+  kByCommit,  // In their frames, as they came.
+  kByStream,  // In runs (spool/run.h), each stream's together.
+};
+
 struct SegmentHeader {
   Origin origin;
+  Layout layout = Layout::kByCommit;
   CommitNumber first_commit;
   uint32_t state_pieces = 0;
   uint32_t streams = 0;  // Known at the segment's beginning.

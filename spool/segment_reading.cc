@@ -1,5 +1,6 @@
 // The reading half of SegmentFile: from LMDB, or from what was salvaged of a damaged file.
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <utility>
 
@@ -274,6 +275,42 @@ base::Result<FrameView> SegmentFile::ParseFrame(const lmdb::ReadTransaction& tra
   }
   if (!bytes || bytes->empty()) return base::Unexpected(base::Code::kNotFound, "missing frame");
   return FrameView::Parse(*bytes);
+}
+
+base::Result<EntryView> SegmentFile::Entry(const lmdb::ReadTransaction& transaction,
+                                           const FrameView& frame, uint32_t line,
+                                           std::string* plain) const {
+  if (!frame.table()) return frame.entry(line, key(), plain);
+  const EntryInfo info = frame.info(line);
+  if (info.bytes == 0) return EntryView{info, {}};  // Of those nothing is stored.
+  const auto stored = FindInRun(transaction, frame.position(line), frame.stored_bytes(line));
+  if (!stored)
+    return base::Unexpected(Within(
+        base::Error(stored.error()).Within("commit " + std::to_string(frame.commit().value()))));
+  return frame.entry(line, *stored, key(), plain);
+}
+
+// It is the last run that begins early enough.
+base::Result<std::string_view> SegmentFile::FindInRun(const lmdb::ReadTransaction& transaction,
+                                                      uint32_t position, size_t bytes) const {
+  const base::Error lost{base::Code::kCorrupt, "a run is lost"};
+  if (salvage_) {
+    const auto next = salvage_->runs().upper_bound(position);
+    if (next == salvage_->runs().begin()) return base::Unexpected(lost);
+    return std::prev(next)->second.At(position, bytes);
+  }
+  if (!runs_) return base::Unexpected(lost);
+  HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, *runs_));
+  const lmdb::IntegerKey key(position);
+  HF_ASSIGN_OR_RETURN(bool found, cursor.SeekAtOrAfter(key.view()));
+  if (!found) {
+    HF_ASSIGN_OR_RETURN(found, cursor.Last());
+  } else if (cursor.key() != key.view()) {
+    HF_ASSIGN_OR_RETURN(found, cursor.Previous());
+  }
+  if (!found) return base::Unexpected(lost);
+  HF_ASSIGN_OR_RETURN(const Run run, DecodeRun(seed_, WholePages(cursor.value())));
+  return run.At(position, bytes);
 }
 
 base::Error SegmentFile::Within(base::Error error) const { return std::move(error).Within(path_); }

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "metrics/catalogue.h"
+#include "spool/segment_sorter.h"
 #include "spool/segment_store.h"
 
 namespace holdfast::spool {
@@ -25,10 +26,15 @@ constexpr base::Duration kReclaimInterval = std::chrono::seconds(30);
 // The disk space that is freed must be this many times what is written.
 constexpr uint64_t kFreedPerWritten = 3;
 constexpr size_t kJoinedAtOnce = 2;  // See the top.
+constexpr uint64_t kAlike = 3;       // Times one segment's size is the other's, at most.
 // A segment that takes so many times what it needs is written anew when others are.
 constexpr uint64_t kOversize = 2;
-// So that the disk is never asked for much at once, and live commits get their turn.
-constexpr uint64_t kFlushedAtOnce = uint64_t{4} << 20;
+// Where a stream's entries lie together like that, reading them is reading in sequence.
+constexpr uint64_t kStretchBytes = uint64_t{256} << 10;
+// Of a segment's records, before looking whether it takes too much, and again when that has grown.
+constexpr double kTrimmedShareMin = 0.5;
+constexpr double kTrimmedStep = 0.125;
+constexpr base::Duration kTrimmedInterval = std::chrono::minutes(5);
 
 base::Result<uint64_t> FileBytes(const std::string& path) {
   struct stat info {};
@@ -121,23 +127,14 @@ base::Result<uint64_t> SegmentStore::WriteDraft(const Group& group, const std::s
   checkpoint.header.origin = group.back().file->header()->origin;
   SegmentPlan plan;
   for (const Part& part : group) plan.Add(part.plan);
-  HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kSealed, 0,
+  HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kOrdered, 0,
                                                           plan, checkpoint, keys()));
-  uint64_t unflushed = 0;
-  const CommitNumber last(group.back().segment->end_commit - 1);
-  RevisedFrames frames(Untrimmed(), revision, last,
-                       [&](const FrameDraft& frame) -> base::Result<void> {
-                         HF_RETURN_IF_ERROR(builder.Add(frame));
-                         unflushed += frame.FrameBytes();
-                         if (unflushed < kFlushedAtOnce) return {};
-                         unflushed = 0;
-                         return builder.Flush();
-                       });
+  SegmentSorter sorter(Untrimmed(), revision, CommitNumber(group.back().segment->end_commit - 1));
   for (const Part& part : group)
-    HF_RETURN_IF_ERROR(frames.Add(*part.file, CommitNumber(part.segment->end_commit)));
-  HF_RETURN_IF_ERROR(frames.Finish());
+    HF_RETURN_IF_ERROR(sorter.Add(part.file, CommitNumber(part.segment->end_commit)));
+  HF_RETURN_IF_ERROR(sorter.Write(&builder));
   HF_RETURN_IF_ERROR(builder.Finish());
-  return frames.entry_bytes();
+  return sorter.entry_bytes();
 }
 
 base::Result<uint64_t> SegmentStore::Install(const Group& group, const std::string& draft,
@@ -157,6 +154,7 @@ base::Result<uint64_t> SegmentStore::Install(const Group& group, const std::stri
   for (const Part& part : group)
     if (std::find(now->begin(), now->end(), part.segment) == now->end())
       return base::Unexpected(base::Code::kUnavailable, part.segment->path + ": retired just now");
+  HF_RETURN_IF_ERROR(directory_.RaiseFormat());
   HF_RETURN_IF_ERROR(directory_.AdoptSegment(draft, old->number));
   HF_CHECK(catalog_.Replace(*old, written));
   // Whoever reads in the old file goes on doing so; it is gone when they are.
@@ -217,6 +215,35 @@ base::Result<bool> SegmentStore::ReclaimOne(const std::shared_ptr<Segment>& segm
   return base::Unexpected(std::move(done).error());
 }
 
+// Writes it anew, and returns how much disk space that frees.
+base::Result<uint64_t> SegmentStore::Rewrite(const Group& group, Revision& revision) {
+  uint64_t needed = 0;
+  for (const Part& part : group) needed += part.needed;
+  HF_RETURN_IF_ERROR(CheckSpaceFor(needed));
+  const Claim claim(group);
+  if (!claim.all())
+    return base::Unexpected(base::Code::kUnavailable,
+                            group.back().segment->path + ": somebody writes it anew just now");
+  const std::string draft = group.back().segment->path + ".new";
+  base::Result<uint64_t> done = WriteDraft(group, draft, &revision);
+  if (done) {
+    const base::MutexLock lock(work_mutex_);
+    done = closed_ ? base::Unexpected(base::Code::kClosed, "the spool is closed")
+                   : Install(group, draft, *done);
+    if (done && on_space_freed_) on_space_freed_();
+  }
+  if (!done) RemoveDraft(draft);
+  return done;
+}
+
+base::Result<void> SegmentStore::SealIfNeeded(Segment& segment) {
+  if (!segment.PinnedIndex()) return {};
+  const base::MutexLock lock(work_mutex_);
+  if (closed_) return base::Unexpected(base::Code::kClosed, "the spool is closed");
+  Seal(segment);
+  return {};
+}
+
 // Whether streams of the revision have entries in the segment, as far as `next` tells.
 base::Result<bool> SegmentStore::MayChange(const Revision& revision, Segment& segment,
                                            Segment& next) {
@@ -255,11 +282,7 @@ base::Result<std::vector<SegmentStore::Group>> SegmentStore::Survey(Revision& re
   };
   for (size_t i = 0; i + 1 < segments->size(); ++i) {
     const std::shared_ptr<Segment>& segment = (*segments)[i];
-    if (segment->PinnedIndex()) {
-      const base::MutexLock lock(work_mutex_);
-      if (closed_) return base::Unexpected(base::Code::kClosed, "the spool is closed");
-      Seal(*segment);
-    }
+    HF_RETURN_IF_ERROR(SealIfNeeded(*segment));
     auto hold = HoldOn(segment);
     const auto next_hold = HoldOn((*segments)[i + 1]);
     bool look = hold && (!next_hold || segment->bytes * 2 <= segment_bytes_);
@@ -297,32 +320,150 @@ base::Result<RevisionReport> SegmentStore::Revise(Revision& revision) {
   if (!revision.Worth(freed, written)) return report;
   for (Group& surveyed : groups) {
     const Group group = std::move(surveyed);  // Let go when it is done.
-    uint64_t needed = 0;
-    for (const Part& part : group) needed += part.needed;
-    HF_RETURN_IF_ERROR(CheckSpaceFor(needed));
-    const Claim claim(group);
-    if (!claim.all())
-      return base::Unexpected(base::Code::kUnavailable,
-                              group.back().segment->path + ": somebody writes it anew just now");
-    const std::string draft = group.back().segment->path + ".new";
-    base::Result<uint64_t> done = WriteDraft(group, draft, &revision);
-    if (done) {
-      const base::MutexLock lock(work_mutex_);
-      done = closed_ ? base::Unexpected(base::Code::kClosed, "the spool is closed")
-                     : Install(group, draft, *done);
-      if (done && on_space_freed_) on_space_freed_();
-    }
-    if (!done) {
-      RemoveDraft(draft);
-      return base::Unexpected(std::move(done).error());
-    }
+    HF_ASSIGN_OR_RETURN(const uint64_t bytes, Rewrite(group, revision));
     ++report.written_segments;
-    report.freed_bytes += *done;
+    report.freed_bytes += bytes;
     if (!revision.Pace(0))
       return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
   }
   report.done = true;
   return report;
+}
+
+namespace {
+
+// Changes nothing.
+class Ordering final : public Revision {
+ public:
+  explicit Ordering(const spool::Pace& pace) : pace_(pace) {}
+  [[nodiscard]] std::span<const StreamId> Streams() const override { return {}; }
+  [[nodiscard]] Fate Judge(const EntryInfo&) const override { return Fate::kKeep; }
+  base::Result<Replacement> Replace(const EntryView&) override {
+    return base::Unexpected(base::Code::kInvalid, "nothing is to be replaced");
+  }
+  [[nodiscard]] bool Worth(uint64_t, uint64_t) override { return true; }
+  [[nodiscard]] bool Pace(size_t bytes) override { return pace_(bytes); }
+
+ private:
+  const spool::Pace& pace_;
+};
+
+}  // namespace
+
+base::Result<RevisionReport> SegmentStore::Sort(const Pace& pace) {
+  Ordering ordering(pace);
+  std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
+  for (size_t i = 0; i + 1 < segments->size(); ++i) {
+    if (!pace(0)) return base::Unexpected(base::Code::kClosed, "told to stop");
+    HF_ASSIGN_OR_RETURN(auto part, FindUnsorted((*segments)[i], (*segments)[i + 1], ordering));
+    if (!part) continue;
+    Group group;
+    group.push_back(*std::move(part));
+    HF_ASSIGN_OR_RETURN(const RevisionReport report, SortGroup(group, ordering));
+    if (report.written_segments != 0) return report;
+  }
+  for (size_t i = 0; i + kJoinedAtOnce < segments->size(); ++i) {
+    HF_ASSIGN_OR_RETURN(const Group group, FindPair((*segments)[i], (*segments)[i + 1], ordering));
+    if (group.empty()) continue;
+    HF_ASSIGN_OR_RETURN(const RevisionReport report, SortGroup(group, ordering));
+    if (report.written_segments != 0) return report;
+  }
+  return RevisionReport{.done = true};
+}
+
+base::Result<RevisionReport> SegmentStore::SortGroup(const Group& group, Revision& revision) {
+  const auto freed = Rewrite(group, revision);
+  if (freed) return RevisionReport{.written_segments = 1, .freed_bytes = *freed};
+  // Somebody else does, or it is not needed any more.
+  if (freed.error().code == base::Code::kUnavailable) return RevisionReport{};
+  if (freed.error().code != base::Code::kCorrupt) return base::Unexpected(freed.error());
+  for (const Part& part : group) LeaveDamaged(*part.segment, freed.error());
+  return RevisionReport{};
+}
+
+// Both, if they fit into one and are about equally large: else a large one would be written again
+// for each small one that comes.
+base::Result<SegmentStore::Group> SegmentStore::FindPair(const std::shared_ptr<Segment>& segment,
+                                                         const std::shared_ptr<Segment>& next,
+                                                         Revision& revision) {
+  Group group;
+  const auto [small, large] = std::minmax(segment->bytes, next->bytes);
+  if (small + large > segment_bytes_ || small * kAlike < large || segment->PinnedIndex() ||
+      next->PinnedIndex() || segment->damaged || next->damaged)
+    return group;
+  for (const auto& each : {segment, next}) {
+    auto hold = HoldOn(each);
+    if (!hold) return Group{};
+    auto part = MakePart(each, std::move(hold), &revision);
+    if (!part && part.error().code == base::Code::kCorrupt) {
+      LeaveDamaged(*each, part.error());
+      return Group{};
+    }
+    if (!part) return base::Unexpected(std::move(part).error());
+    group.push_back(*std::move(part));
+  }
+  const bool follows =
+      CommitNumber(segment->end_commit) == group.back().file->header()->first_commit;
+  return follows ? std::move(group) : Group{};
+}
+
+// Nothing if the segment is as it should be.
+base::Result<std::optional<SegmentStore::Part>> SegmentStore::FindUnsorted(
+    const std::shared_ptr<Segment>& segment, const std::shared_ptr<Segment>& next,
+    Revision& revision) {
+  if (segment->lost || segment->damaged) return std::nullopt;
+  auto hold = HoldOn(segment);
+  const auto next_hold = HoldOn(next);
+  if (!hold || !next_hold) return std::nullopt;
+  HF_RETURN_IF_ERROR(SealIfNeeded(*segment));
+  const base::Result<bool> trimmed = MoreIsTrimmed(*segment, *next);
+  base::Result<std::optional<Part>> found = std::nullopt;
+  if (!trimmed) {
+    found = base::Unexpected(trimmed.error());
+  } else if (*trimmed || !segment->sort_looked) {
+    auto part = MakePart(segment, std::move(hold), &revision);
+    if (!part) {
+      found = base::Unexpected(std::move(part).error());
+    } else if (const SegmentPlan& plan = part->plan; plan.kept_entries != 0) {
+      const bool scattered = part->file->header()->layout == Layout::kByCommit &&
+                             plan.stretches > 1 &&
+                             plan.kept_entry_bytes < plan.stretches * kStretchBytes;
+      if (scattered || segment->bytes >= kOversize * part->needed) found = *std::move(part);
+    }
+  }
+  if (found) segment->sort_looked = true;
+  if (found || found.error().code != base::Code::kCorrupt) return found;
+  LeaveDamaged(*segment, found.error());
+  return std::nullopt;
+}
+
+void SegmentStore::LeaveDamaged(Segment& segment, const base::Error& error) {
+  segment.damaged = true;
+  damage_.OnDamage(segment.number, std::nullopt, error);
+}
+
+// By the records' numbers; what compaction took of them counts as if it were there.
+base::Result<bool> SegmentStore::MoreIsTrimmed(Segment& segment, Segment& next) {
+  const base::TimePoint now = background_.Now();
+  if (now < segment.sort_after) return false;
+  segment.sort_after = now + kTrimmedInterval;
+  HF_ASSIGN_OR_RETURN(const auto file, OpenWithEnds(segment));
+  HF_ASSIGN_OR_RETURN(const auto next_file, OpenWithEnds(next));
+  HF_ASSIGN_OR_RETURN(const auto begin, file->BeginRead());
+  HF_ASSIGN_OR_RETURN(const auto end, next_file->BeginRead());
+  int64_t all = 0;
+  int64_t trimmed = 0;
+  for (uint32_t id = 0; id < next_file->header()->streams; ++id) {
+    HF_ASSIGN_OR_RETURN(const StreamEnd before, file->EndAtBeginning(begin, StreamId(id)));
+    HF_ASSIGN_OR_RETURN(const StreamEnd after, next_file->EndAtBeginning(end, StreamId(id)));
+    all += after.end - before.end;
+    trimmed += std::clamp<int64_t>(catalog_.Range(StreamId(id)).start - before.end, 0,
+                                   after.end - before.end);
+  }
+  const double share = all == 0 ? 0 : static_cast<double>(trimmed) / static_cast<double>(all);
+  if (share < kTrimmedShareMin || share < segment.sort_trimmed + kTrimmedStep) return false;
+  segment.sort_trimmed = share;
+  return true;
 }
 
 }  // namespace holdfast::spool

@@ -82,6 +82,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
 
   // See Spool.
   base::Result<RevisionReport> Revise(Revision& revision);
+  // See Spool. One thread at a time.
+  base::Result<RevisionReport> Sort(const Pace& pace);
 
   // Makes the next segment, or else the space for it.
   void PrepareSoon();
@@ -140,12 +142,23 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   class Claim;
   using Group = std::vector<Part>;
   base::Result<std::vector<Group>> Survey(Revision& revision);
+  base::Result<void> SealIfNeeded(Segment& segment);
   base::Result<bool> MayChange(const Revision& revision, Segment& segment, Segment& next);
   // Null if it is retired.
   std::shared_ptr<const Hold> HoldOn(const std::shared_ptr<Segment>& segment);
   base::Result<Part> MakePart(const std::shared_ptr<Segment>& segment,
                               std::shared_ptr<const Hold> hold, Revision* revision);
   void AddGroup(Group group, std::vector<Group>* groups) const;
+  // Writes the group anew and puts the result in its place.
+  base::Result<uint64_t> Rewrite(const Group& group, Revision& revision);
+  base::Result<RevisionReport> SortGroup(const Group& group, Revision& revision);
+  base::Result<std::optional<Part>> FindUnsorted(const std::shared_ptr<Segment>& segment,
+                                                 const std::shared_ptr<Segment>& next,
+                                                 Revision& revision);
+  base::Result<Group> FindPair(const std::shared_ptr<Segment>& segment,
+                               const std::shared_ptr<Segment>& next, Revision& revision);
+  void LeaveDamaged(Segment& segment, const base::Error& error);
+  base::Result<bool> MoreIsTrimmed(Segment& segment, Segment& next);
   [[nodiscard]] EntryFilter Untrimmed() const;
   base::Result<void> CheckSpaceFor(uint64_t bytes) const;
   // Writes the group's draft. Returns how many bytes of entries are in it.

@@ -61,6 +61,7 @@ class SpoolOnDisk final : public Spool {
   base::Result<RevisionReport> Revise(Revision& revision) override {
     return store_->Revise(revision);
   }
+  base::Result<RevisionReport> Sort(const Pace& pace) override { return store_->Sort(pace); }
   void Close() override {
     writer_->Close();
     store_->Close();

@@ -206,8 +206,11 @@ class Revision {
   [[nodiscard]] virtual bool Pace(size_t bytes) = 0;
 };
 
+// So many bytes were read or written since the last call. May wait, and says whether to go on.
+using Pace = std::function<bool(size_t bytes)>;
+
 struct RevisionReport {
-  bool done = false;  // If not, it was not worth it.
+  bool done = false;  // If not, it was not worth it, or there is more to do.
   uint64_t written_segments = 0;
   uint64_t freed_bytes = 0;  // Of disk.
 };
@@ -286,6 +289,14 @@ class Spool {
   // left out, too. Blocks, maybe for minutes. kClosed: told to stop, or the spool was closed.
   // kFull: no disk space for it. kCorrupt: a segment is damaged; later ones were not touched.
   virtual base::Result<RevisionReport> Revise(Revision& revision) = 0;
+
+  // Writes an old segment anew, ordered by stream, if streams' entries are scattered over it or
+  // half of what it holds is trimmed, or joins two small ones. So whoever reads a stream from far
+  // back reads the disk in long stretches, and space comes back although a stream with longer
+  // retention shares the segments. One at a time, from the oldest on; done when none was found.
+  // What is damaged is left alone. Blocks, maybe for a minute. kClosed as above; kFull: no disk
+  // space.
+  virtual base::Result<RevisionReport> Sort(const Pace& pace) = 0;
 
   // See Shutdown above. Blocks until all is done.
   virtual void Close() = 0;

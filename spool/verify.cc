@@ -54,7 +54,8 @@ class Verifier {
   base::Result<void> VerifyFrames(const Directory::File& listed, SegmentFile& file,
                                   MemoryIndex* index);
   base::Result<void> VerifyIndex(SegmentFile& file, const MemoryIndex& index, CommitNumber end);
-  base::Result<void> VerifyEntries(uint64_t segment, SegmentFile& file, const FrameView& frame);
+  base::Result<void> VerifyEntries(uint64_t segment, const FrameView& frame,
+                                   const EntryReader& read);
   [[nodiscard]] CommitNumber EndOf(uint64_t segment) const;
   // The next offset of the stream that there is. What is missing before it is taken to be lost with
   // the frame or segment that was found damaged last.
@@ -120,7 +121,7 @@ base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, Segment
     end = end.next();
   }
   const uint64_t frames = end.value() - first;
-  const auto visit = [&](const FrameView& frame) -> base::Result<bool> {
+  const auto visit = [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
     const uint64_t number = frame.commit().value() - first;
     ++report_.frames;
     for (uint32_t line = 0; line < frame.entry_count(); ++line) {
@@ -131,7 +132,7 @@ base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, Segment
       index->Add(info.stream,
                  {info.base_offset, info.max_timestamp_ms, static_cast<uint32_t>(number), line});
     }
-    HF_RETURN_IF_ERROR(VerifyEntries(listed.number, file, frame));
+    HF_RETURN_IF_ERROR(VerifyEntries(listed.number, frame, read));
     if (number % 64 == 0) ReportProgress(listed.bytes * number / std::max<uint64_t>(frames, 1));
     return true;
   };
@@ -140,11 +141,11 @@ base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, Segment
   });
 }
 
-base::Result<void> Verifier::VerifyEntries(uint64_t segment, SegmentFile& file,
-                                           const FrameView& frame) {
+base::Result<void> Verifier::VerifyEntries(uint64_t segment, const FrameView& frame,
+                                           const EntryReader& read) {
   std::string plain;
   for (uint32_t line = 0; line < frame.entry_count(); ++line) {
-    base::Result<EntryView> entry = frame.entry(line, file.key(), &plain);
+    base::Result<EntryView> entry = read(line, &plain);
     const EntryInfo info = frame.info(line);
     base::Result<void> sound;
     if (!entry) {
@@ -235,8 +236,8 @@ class Repairer {
   base::Result<void> Rewrite(SegmentFile& file, const Directory::File& listed, CommitNumber end,
                              bool newest, const SegmentCheckpoint& checkpoint);
   // The frames that are intact.
-  static base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end,
-                                       const FrameVisitor& visit) {
+  static base::Result<void> WalkAll(SegmentFile& file, CommitNumber end,
+                                    const FrameVisitor& visit) {
     if (end == kAllCommits) {
       HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
       HF_ASSIGN_OR_RETURN(end, file.LastCommit(transaction));
@@ -272,25 +273,39 @@ base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& l
                                      CommitNumber end, bool newest,
                                      const SegmentCheckpoint& checkpoint) {
   SegmentPlan plan;
-  HF_RETURN_IF_ERROR(WalkIntact(file, end, [&](const FrameView& frame) -> base::Result<bool> {
+  const auto count = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
     ++plan.frames;
     plan.frame_bytes += frame.bytes().size();
+    for (uint32_t line = 0; frame.table() && line < frame.entry_count(); ++line)
+      plan.frame_bytes += frame.stored_bytes(line);
     return true;
-  }));
+  };
+  HF_RETURN_IF_ERROR(WalkAll(file, end, count));
   const std::string draft = directory_.SegmentPath(listed.number) + ".new";
   using Kind = SegmentBuilder::Kind;
   HF_ASSIGN_OR_RETURN(auto builder,
                       SegmentBuilder::Begin(draft, newest ? Kind::kOpen : Kind::kSealed,
                                             newest ? listed.bytes : 0, plan, checkpoint, keys_));
-  const auto add = [&](const FrameView& frame) -> base::Result<bool> {
-    // An entry that cannot be decrypted costs its frame, as ever.
-    const auto copy = FrameCopy::Of(frame, file.key(), nullptr);
+  const auto add = [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
+    // Where entries lie apart from their frames one that is lost costs only itself; it leaves its
+    // line, as one that a revision has taken the bytes of.
+    const EntryReader read_table = [&](uint32_t line, std::string* plain) {
+      auto entry = read(line, plain);
+      if (!entry && entry.error().code == base::Code::kCorrupt)
+        entry = EntryView{.info = {.stream = frame.info(line).stream,
+                                   .base_offset = frame.info(line).base_offset,
+                                   .record_count = frame.info(line).record_count},
+                          .bytes = {}};
+      return entry;
+    };
+    // Else an entry that cannot be decrypted costs its frame, as ever.
+    const auto copy = FrameCopy::Of(frame, frame.table() ? read_table : read, file.key(), nullptr);
     if (!copy && copy.error().code == base::Code::kCorrupt) return true;
     if (!copy) return base::Unexpected(copy.error());
     HF_RETURN_IF_ERROR(builder.Add((*copy)->draft()));
     return true;
   };
-  HF_RETURN_IF_ERROR(WalkIntact(file, end, add));
+  HF_RETURN_IF_ERROR(WalkAll(file, end, add));
   HF_RETURN_IF_ERROR(builder.Finish());
   return directory_.AdoptSegment(draft, listed.number);
 }

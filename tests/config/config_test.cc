@@ -150,7 +150,7 @@ TEST_F(ConfigTest, AWrongValueIsAnErrorThatSaysWhatWouldBeRight) {
       {"agent: {spool: {segment_bytes: lots}}",
        "1:32: agent.spool.segment_bytes is \"lots\", and must be a size such as 256MiB"},
       {"agent: {spool: {segment_bytes: 10}}",
-       "1:32: agent.spool.segment_bytes is 10, and must be between 1MiB and 1TiB"},
+       "1:32: agent.spool.segment_bytes is 10, and must be between 1MiB and 2GiB"},
       {"agent: {spool: {free_bytes_min: -1}}",
        "1:33: agent.spool.free_bytes_min is -1, and must be at least 0"},
       {"agent: {drain_timeout_ms: 3 weeks}",

@@ -79,6 +79,42 @@ TEST(FrameTest, WhatWasEncodedIsDecoded) {
   EXPECT_FALSE(frame->Verify(kSeed + 1, kCommit));
 }
 
+TEST(FrameTest, ATableSaysWhereItsEntriesAre) {
+  const TableLine lines[] = {
+      {.info = {.stream = StreamId(1),
+                .base_offset = 41,
+                .record_count = 3,
+                .bytes = 5,
+                .max_timestamp_ms = 1000},
+       .position = 70000},
+      {.info = {.stream = StreamId(2), .base_offset = 7, .record_count = 2}}};
+  const TableDraft draft{.seed = kSeed,
+                         .previous = 99,
+                         .commit = kCommit,
+                         .commit_time_ms = 5,
+                         .lines = lines,
+                         .changes = "changes"};
+  std::string bytes(draft.TableBytes(), '\0');
+  EncodeTable(draft, bytes);
+  ASSERT_TRUE(Accepted(bytes));
+  const std::string longer = bytes + "what a page has behind it";
+  const auto frame = FrameView::Parse(longer);
+  ASSERT_TRUE(frame && frame->table());
+  EXPECT_FALSE(FrameView::Parse(MakeSample().bytes)->table());
+  EXPECT_EQ(frame->bytes().size(), bytes.size());
+  EXPECT_EQ(*frame->changes(nullptr, nullptr), "changes");
+  EXPECT_EQ(frame->position(0), 70000u);
+  EXPECT_EQ(frame->stored_bytes(0), 5u);
+  EXPECT_EQ(frame->info(0).end_offset(), 44);
+  EXPECT_EQ(frame->entry(0, "first", nullptr, nullptr)->bytes, "first");
+  EXPECT_EQ(frame->info(1).bytes, 0u);
+  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    std::string flipped = bytes;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
+    EXPECT_FALSE(Accepted(flipped)) << "bit " << bit;
+  }
+}
+
 TEST(FrameTest, EveryTruncationIsNoticed) {
   const std::string bytes = MakeSample().bytes;
   ASSERT_TRUE(Accepted(bytes));

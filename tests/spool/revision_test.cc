@@ -297,7 +297,7 @@ TEST_P(RandomRevisionTest, AgreesWithTheModel) {
     };
     for (int step = 0; step < 150; ++step) {
       const std::string name(1, static_cast<char>('a' + below(5)));
-      const size_t what = below(20);
+      const size_t what = below(22);
       if (what < 12) {
         const auto count = static_cast<uint32_t>(1 + below(5));
         std::string bytes =
@@ -335,7 +335,14 @@ TEST_P(RandomRevisionTest, AgreesWithTheModel) {
         spool->clock.RunUntilIdle();
         model = std::move(changed);
         check();
-      } else if (what < 19) {
+      } else if (what < 20) {
+        // Wherever it is told to stop, what there is stays as it is.
+        size_t steps = below(2) == 0 ? 1 + below(200) : SIZE_MAX;
+        const auto sorted = spool->spool->Sort([&](size_t) { return --steps > 0; });
+        ASSERT_TRUE(sorted || sorted.error().code == Code::kClosed) << sorted.error().message;
+        spool->clock.RunUntilIdle();
+        check();
+      } else if (what < 21) {
         spool->Reopen();
         check();
       } else {  // kill -9.

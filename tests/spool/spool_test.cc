@@ -657,11 +657,11 @@ TEST_F(SpoolTest, ASegmentOfAnotherSpoolIsLeftAlone) {
 }
 
 TEST_F(SpoolTest, ANewerFormatIsLeftAlone) {
-  std::ofstream(directory_.path() + "/HOLDFAST") << "holdfast spool\nformat 2\nid 00\n";
+  std::ofstream(directory_.path() + "/HOLDFAST") << "holdfast spool\nformat 3\nid 00\n";
   const auto opened = spool_.Open();
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Code::kInvalid);
-  EXPECT_THAT(opened.error().message, HasSubstr("format 2"));
+  EXPECT_THAT(opened.error().message, HasSubstr("format 3"));
   EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/LOCK"));
 }
 
