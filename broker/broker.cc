@@ -8,6 +8,7 @@
 #include "broker/retention.h"
 #include "broker/run_and_wait.h"
 #include "broker/scram_credentials.h"
+#include "broker/sorter.h"
 #include "broker/status.h"
 #include "broker/topic_changes.h"
 #include "broker/transaction_coordinator.h"
@@ -56,6 +57,7 @@ struct Broker::Parts {
   std::unique_ptr<ProducerIds> producer_ids;
   std::unique_ptr<Retention> retention;
   std::unique_ptr<Cleaner> cleaner;
+  std::unique_ptr<Sorter> sorter;
   std::shared_ptr<const net::SaslUsers> users;
   bool stopped = false;
 
@@ -130,7 +132,11 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   });
   if (base::Executor* const executor = parts->executors.cleaner) {
     parts->cleaner = std::make_unique<Cleaner>(context, *executor);
-    RunAndWait(*executor, [&] { parts->cleaner->Start(); });
+    parts->sorter = std::make_unique<Sorter>(context, *executor);
+    RunAndWait(*executor, [&] {
+      parts->cleaner->Start();
+      parts->sorter->Start();
+    });
   }
   const auto topics = context.catalog.Get();
   base::Log(base::LogLevel::kInfo, "broker", "cluster {}, node {}: {} topics, {} partitions",
@@ -144,7 +150,11 @@ void Broker::Stop() {
   if (std::exchange(parts_->stopped, true)) return;
   if (parts_->cleaner) {
     parts_->cleaner->Interrupt();
-    RunAndWait(*parts_->executors.cleaner, [this] { parts_->cleaner->Stop(); });
+    parts_->sorter->Interrupt();
+    RunAndWait(*parts_->executors.cleaner, [this] {
+      parts_->cleaner->Stop();
+      parts_->sorter->Stop();
+    });
   }
   // In this order, since workers hand requests to the coordinator, and both submit operations.
   for (auto& worker : parts_->workers) {

@@ -55,7 +55,7 @@ struct GroupOptions {
   ConsumerGroupOptions consumer;  // Of the newer protocol.
 };
 
-// As Kafka's log.cleaner.* of a broker.
+// As Kafka's log.cleaner.* of a broker. Interval and rate are the sorter's, too.
 struct CompactionOptions {
   base::Duration interval = std::chrono::seconds(15);
   size_t memory_bytes_max = size_t{128} << 20;  // For the newest offsets of keys, per round.
@@ -87,7 +87,7 @@ struct Executors {
   base::Executor& writer;
   base::Executor& background;
   std::vector<base::Executor*> workers;  // At least one, at most 64.
-  base::Executor* cleaner = nullptr;     // Compacts topics; null: nobody does.
+  base::Executor* cleaner = nullptr;     // Compacts topics, sorts the log; null: nobody does.
 };
 
 class Broker {

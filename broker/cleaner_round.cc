@@ -17,14 +17,13 @@ constexpr size_t kReadBytes = size_t{1} << 20;
 // What has to be written must be no more than so many times what is saved, or little.
 constexpr uint64_t kWrittenPerSaved = 8;
 constexpr uint64_t kWrittenLittle = uint64_t{8} << 20;
-constexpr uint64_t kPacedAtOnce = uint64_t{1} << 20;
 
 }  // namespace
 
 CompactionRound::CompactionRound(Context& context, const Terms& terms, StopSignal& stop)
     : context_(context),
       terms_(terms),
-      stop_(stop),
+      pacer_(context.options.compaction.bytes_per_second_max, stop),
       map_(context.options.compaction.memory_bytes_max) {}
 
 bool CompactionRound::Add(Partition& partition, const TopicConfig& config, int64_t from,
@@ -236,15 +235,6 @@ base::Result<spool::Revision::Replacement> CompactionRound::Replace(const spool:
 bool CompactionRound::Worth(uint64_t /*freed*/, uint64_t written) {
   return terms_.at_any_price || written <= kWrittenLittle ||
          written <= kWrittenPerSaved * saved_bytes_;
-}
-
-bool CompactionRound::Pace(size_t bytes) {
-  const uint64_t rate = context_.options.compaction.bytes_per_second_max;
-  unpaced_bytes_ += bytes;
-  if (rate == 0 || unpaced_bytes_ < kPacedAtOnce) return !stop_.IsSet();
-  const std::chrono::milliseconds pause(unpaced_bytes_ * 1000 / rate);
-  unpaced_bytes_ = 0;
-  return !stop_.WaitFor(pause);
 }
 
 }  // namespace holdfast::broker

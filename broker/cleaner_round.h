@@ -9,10 +9,7 @@
 // Threads: one, and it blocks. Others may stop it: kClosed.
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -21,32 +18,12 @@
 #include "broker/catalog.h"
 #include "broker/context.h"
 #include "broker/offset_map.h"
+#include "broker/pacer.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_reader.h"
 #include "spool/spool.h"
 
 namespace holdfast::broker {
-
-// Ends the waits of a thread. From any thread.
-class StopSignal {
- public:
-  void Set() {
-    const std::lock_guard lock(mutex_);
-    set_ = true;
-    changed_.notify_all();
-  }
-  [[nodiscard]] bool IsSet() { return WaitFor({}); }
-  // Whether it is set, after at most that long.
-  bool WaitFor(std::chrono::milliseconds limit) {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, limit, [this] { return set_; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool set_ = false;
-};
 
 class CompactionRound final : private spool::Revision {
  public:
@@ -98,17 +75,16 @@ class CompactionRound final : private spool::Revision {
   [[nodiscard]] Fate Judge(const spool::EntryInfo& entry) const override;
   base::Result<Replacement> Replace(const spool::EntryView& entry) override;
   [[nodiscard]] bool Worth(uint64_t freed, uint64_t written) override;
-  [[nodiscard]] bool Pace(size_t bytes) override;
+  [[nodiscard]] bool Pace(size_t bytes) override { return pacer_(bytes); }
 
   Context& context_;
   const Terms terms_;
-  StopSignal& stop_;
+  Pacer pacer_;
   OffsetMap map_;
   std::unordered_map<spool::StreamId, Job> jobs_;
   std::vector<spool::StreamId> streams_;
   std::vector<Compacted> compacted_;
   uint64_t saved_bytes_ = 0;  // About.
-  uint64_t unpaced_bytes_ = 0;
 };
 
 }  // namespace holdfast::broker

@@ -164,6 +164,9 @@ BrokerMetrics::BrokerMetrics(Registry& registry)
            .help = "Rounds of compaction with something to do, by outcome: done, failed, or "
                    "postponed because much would be written for little.",
            .label = "outcome"})),
+      sorted_segments(registry.AddCounter(
+          {.name = "holdfast_broker_sorted_segments_total",
+           .help = "Segments that were written anew with their records ordered by partition."})),
       login_failures(registry.AddCounter({.name = "holdfast_broker_login_failures_total",
                                           .help = "SASL exchanges that were refused."})) {}
 

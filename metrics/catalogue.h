@@ -76,7 +76,8 @@ struct BrokerMetrics {
   Counter& committed_offsets;
   Family<Counter>& transactions;  // That have ended, by outcome.
   Family<Counter>& compactions;   // Rounds, by outcome.
-  Counter& login_failures;        // SASL exchanges that were refused.
+  Counter& sorted_segments;
+  Counter& login_failures;  // SASL exchanges that were refused.
 };
 
 struct AgentMetrics {
