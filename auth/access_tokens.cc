@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "auth/json_web_keys.h"
 
@@ -21,7 +22,12 @@ constexpr double kSecondsMax = 1e12;
 
 auto Refused(std::string why) { return base::Unexpected(Code::kInvalid, std::move(why)); }
 
-bool IsBlank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == text.npos; }
+std::string_view Trimmed(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t first = text.find_first_not_of(kBlanks);
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlanks) + 1 - first);
+}
 
 // None if there is no such claim.
 base::Result<std::optional<int64_t>> SecondsOf(const json& claims, const char* name) {
@@ -46,11 +52,15 @@ base::Result<std::vector<std::string>> TextsOf(const json& claims, const std::st
 }
 
 base::Result<> CheckScopes(const json& claims, const std::string& name) {
+  const auto found = claims.find(name);
+  // As in Kafka, to which anything else is no scope.
+  if (found == claims.end() || (!found->is_string() && !found->is_array())) return {};
   HF_ASSIGN_OR_RETURN(const auto scopes, TextsOf(claims, name));
   std::set<std::string> seen;
   for (const std::string& scope : scopes) {
-    if (IsBlank(scope)) return Refused(fmt::format("{} has an empty text", name));
-    if (!seen.insert(scope).second) return Refused(fmt::format("{} has a text twice", name));
+    const std::string_view text = Trimmed(scope);
+    if (text.empty()) return Refused(fmt::format("{} has an empty text", name));
+    if (!seen.emplace(text).second) return Refused(fmt::format("{} has a text twice", name));
   }
   return {};
 }
@@ -99,7 +109,7 @@ base::Result<net::SaslTokens::Bearer> AccessTokens::CheckClaims(std::string_view
     return std::ranges::find(policy_.expected_audience, each) != policy_.expected_audience.end();
   });
   // As in Kafka: a token that names whom it is for is not taken by somebody else.
-  const bool anybody = audience.empty() && policy_.expected_audience.empty();
+  const bool anybody = !claims.contains("aud") && policy_.expected_audience.empty();
   if (!expected && !anybody) return Refused("its aud is not an expected_audience");
   if (!policy_.expected_issuer.empty()) {
     const auto issuer = claims.find("iss");
@@ -109,9 +119,11 @@ base::Result<net::SaslTokens::Bearer> AccessTokens::CheckClaims(std::string_view
 
   HF_RETURN_IF_ERROR(CheckScopes(claims, policy_.scope_claim_name));
   const auto subject = claims.find(policy_.sub_claim_name);
-  if (subject == claims.end() || !subject->is_string() || IsBlank(subject->get<std::string>()))
-    return Refused(fmt::format("its {} is not a name", policy_.sub_claim_name));
-  return Bearer{.name = subject->get<std::string>(), .expires_at_ms = *expires * 1000};
+  std::string name;
+  if (subject != claims.end() && subject->is_string())
+    name = Trimmed(subject->get_ref<const std::string&>());
+  if (name.empty()) return Refused(fmt::format("its {} is not a name", policy_.sub_claim_name));
+  return Bearer{.name = std::move(name), .expires_at_ms = *expires * 1000};
 }
 
 }  // namespace holdfast::auth

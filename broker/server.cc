@@ -13,8 +13,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// As in Kafka.
+// As in Kafka; the latter is its sasl.server.max.receive.size.
 constexpr base::Duration kBeginsAgainEvery = std::chrono::seconds(1);
+constexpr size_t kLoginBytesMax = 524288;
 
 // Carries an answer of the dispatcher to the connection. If the request was not understood, the
 // dispatcher drops it, and the connection is closed in its turn.
@@ -105,6 +106,10 @@ class ClientSession final : public net::Session {
 
   // True: the request was part of a login, or came without one, and was answered.
   bool ServesLogin(const base::Buffer& frame, net::Reply& reply) {
+    if (!sasl_.authenticated() && frame.size() > kLoginBytesMax) {
+      reply.Close("more bytes than a login takes");
+      return true;
+    }
     if (refused_) {
       reply.Close("a request after a login that failed");
       return true;

@@ -46,6 +46,7 @@ TEST(AccessTokensTest, ItsSubjectIsTheName) {
   for (const char* const subject :
        {"", R"("sub":"")", R"("sub":" ")", R"("sub":1)", R"("sub":["a"])"})
     EXPECT_EQ(Answer(tokens, Unsecured(Claims("", subject))), "its sub is not a name");
+  EXPECT_EQ(Answer(tokens, Unsecured(Claims("", R"("sub":" a b ")"))), "welcome, a b");
   const AccessTokens other({.sub_claim_name = "email"});
   EXPECT_EQ(Answer(other, Unsecured(Claims(R"("email":"a@b")"))), "welcome, a@b");
   EXPECT_EQ(Answer(other, Unsecured(Claims())), "its email is not a name");
@@ -76,6 +77,7 @@ TEST(AccessTokensTest, AudienceAndIssuerAreThoseThatAreExpected) {
   const AccessTokenPolicy open;
   EXPECT_EQ(answer(open, R"("iss":"anybody")"), "welcome, orders");
   // Kafka's rule: who is not the one it is for does not take it.
+  EXPECT_EQ(answer(open, R"("aud":[])"), "its aud is not an expected_audience");
   EXPECT_EQ(answer(open, R"("aud":"kafka")"), "its aud is not an expected_audience");
   const AccessTokenPolicy strict{.expected_audience = {"kafka", "broker"},
                                  .expected_issuer = "https://login"};
@@ -92,13 +94,24 @@ TEST(AccessTokensTest, AudienceAndIssuerAreThoseThatAreExpected) {
   EXPECT_EQ(answer(strict, R"("aud":"kafka")"), "its iss is not the expected_issuer");
 }
 
+TEST(AccessTokensTest, DeepClaimsDoNoHarm) {
+  const std::string deep(100'000, '[');
+  EXPECT_EQ(
+      Answer(AccessTokens({}), Unsecured(Claims(R"("x":)" + deep + std::string(100'000, ']')))),
+      "welcome, orders");
+  EXPECT_EQ(Answer(AccessTokens({}), Unsecured(Claims(R"("x":)" + deep))),
+            "its claims are not a JSON object");
+}
+
 TEST(AccessTokensTest, ScopesAreNamedOnce) {
   const AccessTokens tokens({.scope_claim_name = "scp"});
   EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":["a","b"],"scope":1)"))), "welcome, orders");
   EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":"a a")"))), "welcome, orders");
   EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":["a","a"])"))), "scp has a text twice");
   EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":["a",""])"))), "scp has an empty text");
-  EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":1)"))), "scp is neither a text nor a list");
+  EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":["a"," a"])"))), "scp has a text twice");
+  EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":[1])"))), "scp is neither a text nor a list");
+  EXPECT_EQ(Answer(tokens, Unsecured(Claims(R"("scp":1)"))), "welcome, orders");
 }
 
 class SignedTokensTest : public ::testing::Test {

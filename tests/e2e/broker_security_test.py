@@ -199,6 +199,11 @@ class BrokerSecurityTest(Case):
             self.assertRaises(GONE, client.receive)
         with Connection(tier.address) as client:
             client.send(HANDSHAKE, 1, text("PLAIN"))
+            client.receive()
+            client.send(AUTHENTICATE, 1, plain("x" * 600_000))
+            self.assertRaises(GONE, client.receive)
+        with Connection(tier.address) as client:
+            client.send(HANDSHAKE, 1, text("PLAIN"))
             self.assertEqual(client.receive()[:2], b"\0\0")
             begun = time.monotonic()
             client.send(AUTHENTICATE, 1, plain("wrong"))

@@ -4,6 +4,7 @@
 import base64
 import http.server
 import json
+import os
 import ssl
 import struct
 import threading
@@ -170,6 +171,41 @@ class OauthBearerTest(Case):
         self.addCleanup(shelf.close)
         wait_for(lambda: self.lets_in(tier.address, issuer.token(sub="a")) is None, 30, "keys")
         self.assertEqual(tier.stop(), 0)
+
+    def test_an_agent_delivers_with_tokens_that_end(self):
+        keys, token = self.path("keys.json"), self.path("token")
+        issuer = Issuer(self.directory, "one", "EC")
+        publish(keys, issuer)
+
+        def renew():
+            with open(token + ".new", "w", encoding="utf-8") as file:
+                file.write(issuer.token(sub="agent", exp=int(time.time()) + 4))
+            os.replace(token + ".new", token)
+
+        renew()
+        tier = self.tier({"jwks_endpoint_url": "file://" + keys, "clock_skew_seconds": 0},
+                         authorizer={"enabled": True, "super_users": ["User:agent"]}).start()
+        upstream = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER",
+                    "sasl.oauthbearer.token.endpoint.url": "file://" + token}
+        agent = self.agent(
+            tier.address, "--set", "agent.access.tier_identity=agent",
+            "--set", "agent.access.rules=[{principal: 'User:ANONYMOUS', topics: ['*'], "
+            "groups: ['*'], operations: [all]}]",
+            *(f"--set=agent.upstream.properties.{name}={value}"
+              for name, value in upstream.items())).start()
+        producer = Producer({"bootstrap.servers": agent.address, "log_level": 0})
+        errors = []
+        # For three tokens' time.
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            renew()
+            producer.produce("t", b"x", on_delivery=lambda error, _: errors.append(error))
+            producer.poll(0)
+            time.sleep(0.2)
+        producer.flush(10)
+        self.assertEqual([error for error in errors if error], [])
+        agent.wait_drained()
+        self.assertEqual(agent.metric("holdfast_agent_upstream_errors_total"), 0)
 
     def test_unsecured_tokens_are_for_tests_and_the_log_says_so(self):
         tier = self.tier({"unsecured": True}).start()
