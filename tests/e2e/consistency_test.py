@@ -271,7 +271,8 @@ class ConsistencyTest(Case):
         print(f"\n{cycles} kills, HOLDFAST_SEED={seed}", flush=True)
         chance = random.Random(seed)
         self.server = self.broker("--set", f"broker.num_partitions={PARTITIONS}",
-                                  "--set", "broker.data.segment_bytes=1MiB").start()
+                                  "--set", "broker.data.segment_bytes=1MiB",
+                                  "--set", "broker.compaction.check_interval_ms=300").start()
         self.address = self.server.address
         for topic in TOPICS:
             harness.kcat("-P", "-b", self.address, "-t", topic, "-p", "0",

@@ -207,6 +207,9 @@ void Driver::Do(const Step& step) {
     case Step::Kind::kRevise:
       Revise();
       break;
+    case Step::Kind::kSort:
+      Sort();
+      break;
     case Step::Kind::kCheck:
       if (!faults_) ExpectHolds();
       break;
@@ -272,6 +275,16 @@ void Driver::Revise() {
   Expect(report || faults_ || workload_.bytes_max != 0, Damage::kStuck,
          report ? std::string() : "cannot revise: " + report.error().message);
   clock_.RunUntilIdle();
+}
+
+void Driver::Sort() {
+  for (bool done = false; !done;) {
+    const auto report = spool_->Sort([](size_t) { return true; });
+    Expect(report || faults_ || workload_.bytes_max != 0, Damage::kStuck,
+           report ? std::string() : "cannot sort: " + report.error().message);
+    clock_.RunUntilIdle();
+    done = !report || report->done;
+  }
 }
 
 void Driver::Submit(size_t number) {

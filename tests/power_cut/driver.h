@@ -65,6 +65,7 @@ class Driver {
   void Hold(uint32_t stream_number);
   void Release();
   void Revise();
+  void Sort();
   void Submit(size_t operation);
   void Answered(size_t operation, bool ok);
   void Applied(size_t operation);

@@ -207,12 +207,32 @@ void Revisions(Script& script, Workload& workload) {
   script.Check();
 }
 
+// Old segments ordered by stream and joined, while others are filled, trimmed and retired.
+void Sorting(Script& script, Workload& workload) {
+  workload.commit_bytes_max = 64 * kKiB;
+  for (uint32_t round = 0; round < 6; ++round) {
+    for (uint32_t i = 0; i < 8; ++i) script.Append(i % 3, 100 + (i * 17 % 5) * 9 * kKiB, 1 + i % 4);
+    script.Do({{Kind::kPut, round, 500}});
+    script.Run();
+    if (round % 3 == 2) script.Trim(round % 2, 9);
+    script.Add(Step::Kind::kSeal);
+    if (round != 3) script.Add(Step::Kind::kSort);
+    if (round == 2) script.Add(Step::Kind::kHold, 2);
+    if (round == 4) script.Add(Step::Kind::kRelease);
+    if (round == 3) script.Reopen();
+  }
+  script.Check();
+  script.Append(1, 10 * kKiB);
+  script.Run();
+  script.Check();
+}
+
 using Writer = void (*)(Script&, Workload&);
 struct Named {
   std::string_view name;
   Writer write;
 };
-constexpr std::array<Named, 13> kScripts = {{{"single", Single},
+constexpr std::array<Named, 14> kScripts = {{{"single", Single},
                                              {"groups", Groups},
                                              {"pipeline", Pipeline},
                                              {"large", Large},
@@ -224,7 +244,8 @@ constexpr std::array<Named, 13> kScripts = {{{"single", Single},
                                              {"streams", Streams},
                                              {"full", Full},
                                              {"recycle", Recycle},
-                                             {"revisions", Revisions}}};
+                                             {"revisions", Revisions},
+                                             {"sorting", Sorting}}};
 
 Action RandomAction(base::Random& random, uint32_t streams) {
   const auto below = [&](uint64_t limit) { return static_cast<uint32_t>(random.Below(limit)); };
@@ -265,6 +286,7 @@ void RandomSteps(Script& script, Workload& workload) {
     if (next == 22) script.Add(Step::Kind::kRelease);
     if (next == 23) script.Add(Step::Kind::kSeal);
     if (next == 24) script.Add(Step::Kind::kRevise);
+    if (next == 25) script.Add(Step::Kind::kSort);
   }
   script.Run();
 }

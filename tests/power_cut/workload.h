@@ -40,6 +40,7 @@ struct Step {
     kRelease,
     kSeal,    // The open segment.
     kRevise,  // Sealed segments: see FateOf.
+    kSort,    // Sealed segments, until there is nothing to do.
     kCheck,   // Everything that can be read against what was answered.
   };
   Kind kind = Kind::kSubmit;
