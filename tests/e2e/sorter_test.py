@@ -61,7 +61,8 @@ class SorterTest(Case):
         return self.tier.metric("holdfast_broker_sorted_segments_total")
 
     def disk_bytes(self):
-        return sum(file.stat().st_size for file in pathlib.Path(self.path("broker")).glob("*.segment"))
+        return sum(file.stat().st_size
+                   for file in pathlib.Path(self.path("broker")).glob("*.segment"))
 
     def test_nothing_is_lost_when_it_is_killed_amid_sorting(self):
         self.start("1MiB")
