@@ -137,8 +137,7 @@ void FetchHandler::HandleWhole(Call call) {
   Evaluate(call, &answer);
   const bool enough = answer.bytes >= BytesWanted(call);
   if (enough || answer.any_error || request.max_wait_ms <= 0 || request.topics.empty()) {
-    answer.response.session_id = BeginSession(call, answer);
-    return Respond(call, answer, started);
+    return Respond(call, answer, started, nullptr);
   }
   const uint64_t id = next_id_;
   Parked& parked = Park(std::move(call), answer, started);
@@ -168,8 +167,7 @@ void FetchHandler::HandleIncremental(Call call) {
   Answer answer = NewAnswer(call);
   Evaluate(call, *session, &answer);
   if (!waits || answer.bytes >= wanted || answer.any_error) {
-    NoteTold(*session, answer);
-    return Respond(call, answer, started);
+    return Respond(call, answer, started, session);
   }
   for (const Answer::News& news : answer.news) news.partition->counted_to = news.counted_to;
   session->parked = next_id_;
@@ -459,7 +457,30 @@ void FetchHandler::ReadEntries(const Partition& partition,
   }
 }
 
-void FetchHandler::Respond(Call& call, Answer& answer, base::TimePoint started) {
+base::Duration FetchHandler::Charge(Call& call, const Answer& answer) {
+  const base::TimePoint now = loop_.Now();
+  if (!quotas_.Holds(QuotaKind::kConsume, call.caller())) return call.Settle();
+  std::vector<kafka::Gap> gaps;
+  const size_t bytes =
+      kafka::EncodeResponseAround(answer.response, call.version(), 0, &gaps).size() + answer.bytes;
+  base::Duration wait = quotas_.Record(QuotaKind::kConsume, call.caller(), bytes, now);
+  wait = std::max(wait, call.Settle());
+  // They are not given.
+  if (wait > base::Duration::zero())
+    quotas_.TakeBack(QuotaKind::kConsume, call.caller(), bytes, now);
+  return wait;
+}
+
+void FetchHandler::Respond(Call& call, Answer& answer, base::TimePoint started,
+                           FetchSession* session) {
+  context_.metrics.fetch_seconds.Observe(loop_.Now() - started);
+  if (const base::Duration wait = Charge(call, answer); wait > base::Duration::zero()) {
+    FetchResponse empty;
+    empty.error_code = answer.response.error_code;
+    empty.session_id = session == nullptr ? 0 : session->id;
+    call.Throttle(wait);
+    return call.Respond(empty);
+  }
   if (answer.any_error) {
     for (const auto& topic : answer.response.responses) {
       for (const auto& partition : topic.partitions) {
@@ -469,13 +490,11 @@ void FetchHandler::Respond(Call& call, Answer& answer, base::TimePoint started) 
     }
   }
   context_.metrics.fetched_bytes.Add(answer.bytes);
-  const base::TimePoint now = loop_.Now();
-  context_.metrics.fetch_seconds.Observe(now - started);
-  const base::Duration throttle =
-      quotas_.Record(QuotaKind::kConsume, call.caller(), answer.bytes, now);
-  answer.response.throttle_time_ms =
-      static_cast<int32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(throttle).count());
-  call.Throttle(throttle);
+  if (session == nullptr) {
+    answer.response.session_id = BeginSession(call, answer);
+  } else {
+    NoteTold(*session, answer);
+  }
   call.Respond(answer.response, std::move(answer.records));
 }
 
@@ -569,8 +588,7 @@ void FetchHandler::Finish(uint64_t id) {
   Answer answer = NewAnswer(parked->call);
   if (parked->session == nullptr) {
     Evaluate(parked->call, &answer);
-    answer.response.session_id = BeginSession(parked->call, answer);
-    return Respond(parked->call, answer, parked->started);
+    return Respond(parked->call, answer, parked->started, nullptr);
   }
   FetchSession& session = *parked->session;
   session.parked = 0;
@@ -579,9 +597,8 @@ void FetchHandler::Finish(uint64_t id) {
     answer.response.error_code = ErrorCode::kInvalidFetchSessionEpoch;
   } else {
     Evaluate(parked->call, session, &answer);
-    NoteTold(session, answer);
   }
-  Respond(parked->call, answer, parked->started);
+  Respond(parked->call, answer, parked->started, &session);
 }
 
 void FetchHandler::Close() {

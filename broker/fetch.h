@@ -5,7 +5,8 @@
 // isolation level read_committed it ends before the first record that is not decided, and names the
 // aborted transactions among what it gives; clients leave those out. Requests of a fetch session
 // (broker/fetch_session.h) look at the partitions that may have news, and answer with those that
-// do.
+// do. Who fetches more than his quota allows gets an answer without anything in it, which says how
+// long to wait; his session is as if he had not asked.
 //
 // Ownership: context, catalog reader, authorizer and quotas outlive it.
 // Threads: the worker's loop; OnEvicted from any.
@@ -72,7 +73,10 @@ class FetchHandler {
   void ReadEntries(const Partition& partition, const kafka::FetchRequest::FetchPartition& request,
                    int64_t end, Answer* answer, kafka::FetchResponse::PartitionData* out);
   base::Result<spool::Lease> ReadFrom(const Partition& partition, int64_t offset, size_t bytes_max);
-  void Respond(Call& call, Answer& answer, base::TimePoint started);
+  // How long the client has to wait for this answer, which is to be empty then; zero if not.
+  base::Duration Charge(Call& call, const Answer& answer);
+  // `session` is that of the request, if it named one.
+  void Respond(Call& call, Answer& answer, base::TimePoint started, FetchSession* session);
 
   void HandleWhole(Call call);
   void HandleIncremental(Call call);

@@ -23,11 +23,6 @@ constexpr int16_t kAddsPartitionsSince = 12;
 // spool's queue nor makes a huge frame.
 constexpr size_t kOperationBytesMax = size_t{1} << 20;
 
-int32_t ToMs(base::Duration duration) {
-  return static_cast<int32_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
-}
-
 }  // namespace
 
 // One partition of a request.
@@ -323,16 +318,14 @@ bool ProduceHandler::CountOutcomes(const Production& production) {
 void ProduceHandler::Finish(Production& production) {
   const bool refused = CountOutcomes(production);
   const ProduceRequest& request = production.call.request;
-  const base::Duration throttle = quotas_.Record(QuotaKind::kProduce, production.call.caller(),
-                                                 production.call.frame().size(), loop_.Now());
-  production.call.Throttle(throttle);
+  production.call.Throttle(quotas_.Record(QuotaKind::kProduce, production.call.caller(),
+                                          production.call.frame().size(), loop_.Now()));
   if (request.acks == 0) {
     // The client cannot be told what failed; a lost connection makes it ask for metadata again.
     if (refused) return production.call.Close("a produce request with acks=0 failed");
     return production.call.NoResponse();
   }
   ProduceResponse response;
-  response.throttle_time_ms = ToMs(throttle);
   response.responses.reserve(request.topic_data.size());
   size_t at = 0;
   for (const auto& topic : request.topic_data) {

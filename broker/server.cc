@@ -81,6 +81,11 @@ class ClientSession final : public net::Session {
       nameless_ = !name && policy().mechanisms.empty();
     }
     peer_ = std::make_shared<const kafka::Peer>(std::move(peer));
+    if (const auto wait = worker_.RecordConnection(peer_->address); wait > base::Duration::zero()) {
+      connection_.Pause();
+      refusal_ = connection_.loop().After(
+          wait, [this] { connection_.Close("too many new connections of its address"); });
+    }
   }
 
   ~ClientSession() override { *self_ = nullptr; }

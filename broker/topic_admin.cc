@@ -15,6 +15,15 @@ using kafka::ErrorCode;
 
 std::string Quote(std::string_view name) { return "'" + std::string(name) + "'"; }
 
+// From these versions on clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+constexpr int16_t kStrictCreationSince = 6;
+constexpr int16_t kStrictDeletionSince = 5;
+constexpr int16_t kStrictGrowthSince = 3;
+
+TopicOutcome TooMuch() {
+  return {ErrorCode::kThrottlingQuotaExceeded, "The throttling quota has been exceeded."};
+}
+
 // Each partition must be listed once, on this one broker.
 bool FitsOneNode(const kafka::CreateTopicsRequest::CreatableTopic& topic, int32_t node_id) {
   std::vector<bool> seen(topic.assignments.size());
@@ -85,6 +94,7 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
   std::map<std::string_view, size_t> named;
   for (const auto& topic : request.topics) ++named[topic.name];
 
+  MutationQuota quota = quotas_.MutationsOf(call.caller(), call.version() >= kStrictCreationSince);
   std::vector<NewTopic> wanted;
   std::vector<size_t> places;  // In the response, of each one wanted.
   int64_t partitions = 0;
@@ -99,6 +109,10 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
     partitions += topic.partitions;
     if (outcome.error == ErrorCode::kNone && partitions > kPartitionsMax) {
       outcome = {ErrorCode::kInvalidPartitions, "Too many partitions in one request"};
+    }
+    if (outcome.error == ErrorCode::kNone &&
+        !quota.Take(static_cast<size_t>(topic.partitions), loop_.Now())) {
+      outcome = TooMuch();
     }
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
@@ -115,6 +129,7 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
     places.push_back(response->topics.size() - 1);
     wanted.push_back(std::move(topic));
   }
+  call.Throttle(quota.wait());
   if (wanted.empty() || request.validate_only) return call.Respond(*response);
 
   submitter_.Submit(
@@ -141,6 +156,7 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
   constexpr int16_t kIdsSince = 6;
   const kafka::DeleteTopicsRequest& request = call.request;
   auto response = std::make_shared<kafka::DeleteTopicsResponse>();
+  MutationQuota quota = quotas_.MutationsOf(call.caller(), call.version() >= kStrictDeletionSince);
   std::vector<kafka::Uuid> wanted;
   std::vector<size_t> places;
   const auto add = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
@@ -154,6 +170,10 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
     } else if (topic == nullptr) {
       out.error_code = name ? ErrorCode::kUnknownTopicOrPartition : ErrorCode::kUnknownTopicId;
       out.error_message = "There is no such topic";
+    } else if (!quota.Take(topic->partitions.size(), loop_.Now())) {
+      TopicOutcome outcome = TooMuch();
+      out.error_code = outcome.error;
+      out.error_message = response->strings.Keep(std::move(outcome.message));
     } else {
       out.name = response->strings.Keep(topic->name);
       if (call.version() >= kIdsSince) out.topic_id = topic->id;
@@ -166,6 +186,7 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
   if (call.version() < 5) {
     for (auto& out : response->responses) out.error_message.reset();
   }
+  call.Throttle(quota.wait());
   if (wanted.empty()) return call.Respond(*response);
 
   submitter_.Submit(
@@ -216,6 +237,7 @@ TopicOutcome TopicAdmin::CheckGrowth(
 void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
   const kafka::CreatePartitionsRequest& request = call.request;
   auto response = std::make_shared<kafka::CreatePartitionsResponse>();
+  MutationQuota quota = quotas_.MutationsOf(call.caller(), call.version() >= kStrictGrowthSince);
   std::vector<Growth> wanted;
   std::vector<size_t> places;
   for (const auto& topic : request.topics) {
@@ -223,6 +245,11 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
     out.name = topic.name;
     Growth growth;
     TopicOutcome outcome = CheckGrowth(topic, &growth);
+    if (outcome.error == ErrorCode::kNone) {
+      const size_t before = catalog_.topics().Find(topic.name)->partitions.size();
+      const size_t more = static_cast<size_t>(growth.partitions) - before;
+      if (!quota.Take(more, loop_.Now())) outcome = TooMuch();
+    }
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
       out.error_message = response->strings.Keep(std::move(outcome.message));
@@ -231,6 +258,7 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
       places.push_back(response->results.size() - 1);
     }
   }
+  call.Throttle(quota.wait());
   if (wanted.empty()) return call.Respond(*response);
 
   submitter_.Submit(

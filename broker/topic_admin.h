@@ -3,8 +3,11 @@
 //
 // The broker's own settings come from its file: changes of them are refused.
 //
-// Ownership: context, catalog reader and submitter outlive it, and it lives until the spool has
-//   completed all operations.
+// Partitions made and deleted are charged to the client's quota: what is too much is refused in
+// versions whose clients know that error, and made in older ones, whose clients have to wait.
+//
+// Ownership: context, catalog reader, submitter and quotas outlive it, and it lives until the spool
+//   has completed all operations.
 // Threads: the worker's loop.
 // Limits: a request creates at most kPartitionsMax partitions.
 #pragma once
@@ -15,6 +18,7 @@
 #include "base/unique_function.h"
 #include "broker/catalog.h"
 #include "broker/context.h"
+#include "broker/quotas.h"
 #include "broker/submitter.h"
 #include "broker/topic_changes.h"
 #include "kafka/api/alter_configs.h"
@@ -31,8 +35,9 @@ class TopicAdmin {
  public:
   static constexpr int32_t kPartitionsMax = 100000;
 
-  TopicAdmin(Context& context, CatalogReader& catalog, Submitter& submitter, base::Executor& loop)
-      : context_(context), catalog_(catalog), submitter_(submitter), loop_(loop) {}
+  TopicAdmin(Context& context, CatalogReader& catalog, Submitter& submitter, ClientQuotas& quotas,
+             base::Executor& loop)
+      : context_(context), catalog_(catalog), submitter_(submitter), quotas_(quotas), loop_(loop) {}
 
   void Handle(kafka::Call<kafka::CreateTopicsRequest> call);
   void Handle(kafka::Call<kafka::DeleteTopicsRequest> call);
@@ -63,6 +68,7 @@ class TopicAdmin {
   Context& context_;
   CatalogReader& catalog_;
   Submitter& submitter_;
+  ClientQuotas& quotas_;
   base::Executor& loop_;
 };
 

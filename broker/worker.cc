@@ -117,7 +117,7 @@ Worker::Worker(Context& context, const Central& central, base::Executor& loop, s
       submitter_(context.log->spool(), loop),
       produce_(context, catalog_, submitter_, quotas_, loop),
       fetch_(context, catalog_, authorizer_, quotas_, loop, index),
-      topic_admin_(context, catalog_, submitter_, loop),
+      topic_admin_(context, catalog_, submitter_, quotas_, loop),
       acl_admin_(context, submitter_, loop),
       scram_admin_(context, submitter_, loop),
       quota_admin_(context, submitter_, loop),

@@ -10,6 +10,8 @@
 
 #include <memory>
 #include <span>
+#include <string_view>
+#include <type_traits>
 
 #include "base/buffer.h"
 #include "base/executor.h"
@@ -69,6 +71,12 @@ class Worker {
   // Answers the fetches that wait, and takes no more requests.
   void StopServing();
 
+  // A client connects. Zero: it may stay; otherwise it is to be closed after so long.
+  base::Duration RecordConnection(std::string_view address) {
+    quotas_.Refresh();
+    return quotas_.RecordConnection(address, loop_.Now());
+  }
+
   // For the route table.
   void Adjust(const kafka::Caller& caller, kafka::ApiVersionsResponse& response);
   // SASL reaches a worker only where it is not asked for, or is over.
@@ -83,6 +91,19 @@ class Worker {
   }
   template <class Request>
   void Handle(kafka::Call<Request> call) {
+    const auto meter = kOfBrokers<Request> ? nullptr : quotas_.Meter(call.caller(), loop_);
+    if (meter != nullptr) call.SetToll([meter] { return meter->Settle(); });
+    Pass(std::move(call));
+    if (meter != nullptr) meter->Stop();
+  }
+
+ private:
+  // No client's: quotas do not hold.
+  template <class Request>
+  static constexpr bool kOfBrokers = std::is_same_v<Request, kafka::WriteTxnMarkersRequest>;
+
+  template <class Request>
+  void Pass(kafka::Call<Request> call) {
     if (!access_.Admit(call)) return;
     if constexpr (requires { Answer(call.caller(), std::as_const(call.request)); }) {
       call.Respond(Answer(call.caller(), std::as_const(call.request)));
@@ -90,8 +111,6 @@ class Worker {
       Route(std::move(call));
     }
   }
-
- private:
   // Requests that are answered at once.
   kafka::ListOffsetsResponse Answer(const kafka::Caller& caller,
                                     const kafka::ListOffsetsRequest& request);

@@ -37,6 +37,7 @@ Exchange& Exchange::operator=(Exchange&& other) noexcept {
   caller_ = std::move(other.caller_);
   reply_ = std::move(other.reply_);
   throttle_ = other.throttle_;
+  toll_ = std::move(other.toll_);
   return *this;
 }
 
@@ -69,6 +70,12 @@ void Exchange::SendNothing() { Finish({}); }
 
 void Exchange::Close(std::string reason) {
   Finish({.kind = Answer::Kind::kClose, .reason = std::move(reason)});
+}
+
+base::Duration Exchange::Settle() {
+  const base::Duration toll = toll_ ? std::exchange(toll_, {})() : base::Duration::zero();
+  Throttle(toll);
+  return toll;
 }
 
 void Exchange::Finish(Answer answer) {

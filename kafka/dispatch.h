@@ -24,6 +24,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -97,7 +98,11 @@ class Exchange {
             std::vector<std::vector<base::Buffer>> contents);
   void SendNothing();
   void Close(std::string reason);
-  void Throttle(base::Duration time) { throttle_ = time; }
+  void Throttle(base::Duration time) { throttle_ = std::max(throttle_, time); }
+  [[nodiscard]] base::Duration throttle() const { return throttle_; }
+  // Asked once, when the request is answered, for how long the client has to wait.
+  void SetToll(base::UniqueFunction<base::Duration()> toll) { toll_ = std::move(toll); }
+  base::Duration Settle();
   // Gives the reply up unused: whoever dispatched closes the connection.
   void Disown() { reply_ = Reply(); }
 
@@ -110,6 +115,7 @@ class Exchange {
   Caller caller_;
   Reply reply_;
   base::Duration throttle_{};
+  base::UniqueFunction<base::Duration()> toll_;
 };
 
 template <class Request>
@@ -129,9 +135,11 @@ class Call {
   [[nodiscard]] bool answered() const { return exchange_.answered(); }
 
   void Respond(const Response& response) {
-    if (!amend_) return Send(response);
+    Settle();
+    if (!amend_ && !LacksWait(response)) return Send(response);
     Response amended = response;
-    amend_(amended);
+    if (amend_) amend_(amended);
+    NameWait(&amended);
     Send(amended);
   }
   // With the contents of its fields of bytes given apart, for those that are not empty: they are
@@ -150,14 +158,35 @@ class Call {
   }
   void Close(std::string reason) { exchange_.Close(std::move(reason)); }
 
-  // See Answer::throttle; the response names it by itself.
+  // See Answer::throttle; the longest time counts. The response names it, if it has a field for it.
   void Throttle(base::Duration time) { exchange_.Throttle(time); }
+  // `toll` says when the request is answered how long the client has to wait for that alone. Who
+  // answers something else then asks by Settle, before Respond does.
+  void SetToll(base::UniqueFunction<base::Duration()> toll) { exchange_.SetToll(std::move(toll)); }
+  base::Duration Settle() { return exchange_.Settle(); }
 
   // Who takes a part of the request out, because it is refused, puts it into the response by this:
   // it is run on what Respond is given, where that is called. It may borrow from the request.
   void SetAmendment(base::UniqueFunction<void(Response&)> amend) { amend_ = std::move(amend); }
 
  private:
+  [[nodiscard]] int32_t throttle_ms() const {
+    return static_cast<int32_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(exchange_.throttle()).count());
+  }
+  // The time that the client has to wait.
+  [[nodiscard]] bool LacksWait(const Response& response) const {
+    if constexpr (requires { response.throttle_time_ms; }) {
+      return response.throttle_time_ms < throttle_ms();
+    } else {
+      return false;
+    }
+  }
+  void NameWait(Response* response) const {
+    if constexpr (requires { response->throttle_time_ms; }) {
+      response->throttle_time_ms = std::max(response->throttle_time_ms, throttle_ms());
+    }
+  }
   void Send(const Response& response) {
     exchange_.Send(EncodeResponse(response, version(), exchange_.header().correlation_id));
   }

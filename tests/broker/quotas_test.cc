@@ -6,7 +6,10 @@
 
 #include "broker/records.h"
 #include "kafka/api/alter_client_quotas.h"
+#include "kafka/api/create_partitions.h"
+#include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_client_quotas.h"
+#include "kafka/api/describe_groups.h"
 #include "tests/broker/broker_fixture.h"
 
 namespace holdfast::broker {
@@ -38,11 +41,11 @@ TEST(QuotasTest, TheNearestOfEightCounts) {
     quotas.Put(order[i], {{"producer_byte_rate", 100.0 + static_cast<double>(i)}});
     const auto found = quotas.Find(QuotaKind::kProduce, "u", "c");
     ASSERT_TRUE(found.has_value());
-    EXPECT_EQ(found->bytes_per_second, 100.0 + static_cast<double>(i));
+    EXPECT_EQ(found->per_second, 100.0 + static_cast<double>(i));
   }
   EXPECT_FALSE(quotas.Find(QuotaKind::kConsume, "u", "c").has_value());
-  EXPECT_EQ(quotas.Find(QuotaKind::kProduce, "v", "d")->bytes_per_second, 103);
-  EXPECT_EQ(quotas.Find(QuotaKind::kProduce, "u", "d")->bytes_per_second, 106);
+  EXPECT_EQ(quotas.Find(QuotaKind::kProduce, "v", "d")->per_second, 103);
+  EXPECT_EQ(quotas.Find(QuotaKind::kProduce, "u", "d")->per_second, 106);
 }
 
 TEST(QuotasTest, WhoFallsUnderTheSameQuotaSharesIt) {
@@ -87,6 +90,45 @@ TEST(SampledRateTest, WhoWaitsAsToldIsWithinHisQuota) {
   const double spent = std::chrono::duration<double>(now - start).count();
   EXPECT_LT(sent / spent, limit * 1.15);
   EXPECT_GT(sent / spent, limit * 0.7);
+}
+
+TEST(SampledRateTest, ATimeBeforeTheNewestSampleCountsAsThat) {
+  SampledRate rate;
+  const base::TimePoint now{seconds(1000)};
+  rate.Record(1000, now);
+  EXPECT_DOUBLE_EQ(rate.PerSecond(now - seconds(5)), 100);
+  rate.Record(1000, now - seconds(5));
+  EXPECT_DOUBLE_EQ(rate.PerSecond(now), 200);
+}
+
+TEST(TokenBucketTest, IsFullAtFirstAndFillsAgain) {
+  TokenBucket bucket;
+  const base::TimePoint start{seconds(1000)};
+  EXPECT_DOUBLE_EQ(bucket.Tokens(2, start), 22);
+  bucket.Take(30);
+  EXPECT_DOUBLE_EQ(bucket.Tokens(2, start), -8);
+  EXPECT_FALSE(bucket.idle(start));
+  EXPECT_DOUBLE_EQ(bucket.Tokens(2, start + seconds(4)), 0);
+  EXPECT_DOUBLE_EQ(bucket.Tokens(2, start + seconds(3)), 0) << "time does not go back";
+  EXPECT_DOUBLE_EQ(bucket.Tokens(2, start + seconds(100)), 22);
+  EXPECT_DOUBLE_EQ(bucket.Tokens(1, start + seconds(100)), 11) << "a smaller one holds less";
+  EXPECT_TRUE(bucket.idle(start + seconds(100)));
+}
+
+TEST(QuotasTest, AnAddressHasItsOwnRateOfConnectionsOrTheDefault) {
+  const auto of = [](std::optional<std::string> address) {
+    QuotaEntity entity;
+    entity.parts["ip"] = std::move(address);
+    return entity;
+  };
+  Quotas quotas;
+  EXPECT_FALSE(quotas.FindOfAddress("10.0.0.1").has_value());
+  quotas.Put(of(std::nullopt), {{"connection_creation_rate", 3}});
+  quotas.Put(of("10.0.0.1"), {{"connection_creation_rate", 1}});
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.1")->per_second, 1);
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.2")->per_second, 3);
+  EXPECT_NE(quotas.FindOfAddress("10.0.0.2")->shared_by,
+            quotas.FindOfAddress("10.0.0.3")->shared_by);
 }
 
 TEST(QuotasTest, KeysHoldTheEntity) {
@@ -208,24 +250,53 @@ TEST_F(QuotaAdminTest, ProducersAreToldToWaitAndTheirRecordsKept) {
   EXPECT_EQ(broker_.Ask(BrokerFixture::MakeProduce("t", 0, small), 9).Get().throttle_time_ms, 0);
 }
 
-TEST_F(QuotaAdminTest, ConsumersGetNoMoreThanTenSecondsAllowAndHaveToWait) {
+TEST_F(QuotaAdminTest, ConsumersWhoAskForTooMuchGetNothingUntilTheyHaveWaited) {
   for (int i = 0; i < 40; ++i) {
     broker_.Produce("t", 0, broker_.Batch({std::string(1000, 'x')}));
   }
   ASSERT_EQ(SetRate("consumer_byte_rate", 1000), ErrorCode::kNone);
   auto request = BrokerFixture::MakeFetch("t", 0, 0);
   request.max_wait_ms = 0;
+  request.session_epoch = 0;
   const auto first = broker_.Ask(request, 12);
   EXPECT_EQ(first.Get().throttle_time_ms, 0);
+  EXPECT_GT(first.Get().session_id, 0);
   const size_t size = first.Get().responses.at(0).partitions.at(0).records->size();
   EXPECT_GT(size, 5000u);
   EXPECT_LE(size, 10000u);
   const auto second = broker_.Ask(request, 12);
-  EXPECT_EQ(second.Get().responses.at(0).partitions.at(0).records->size(), size);
+  EXPECT_THAT(second.Get().responses, IsEmpty());
+  EXPECT_EQ(second.Get().session_id, 0);
   EXPECT_NEAR(second.Get().throttle_time_ms, static_cast<double>(size * 2) - 10000, 500);
   EXPECT_EQ(second.throttle(), milliseconds(second.Get().throttle_time_ms));
+  EXPECT_EQ(broker_.Ask(request, 12).Get().throttle_time_ms, second.Get().throttle_time_ms)
+      << "what is not given does not count";
   broker_.clock().Advance(seconds(12));
   EXPECT_EQ(broker_.Ask(request, 12).Get().throttle_time_ms, 0);
+}
+
+TEST_F(QuotaAdminTest, ASessionGoesOnAsIfTheThrottledFetchHadNotBeen) {
+  broker_.Produce("t", 0, broker_.Batch({std::string(8000, 'x')}));
+  broker_.Produce("t", 0, broker_.Batch({std::string(8000, 'y')}));
+  ASSERT_EQ(SetRate("consumer_byte_rate", 1000), ErrorCode::kNone);
+  auto request = BrokerFixture::MakeFetch("t", 0, 0);
+  request.max_wait_ms = 0;
+  request.session_epoch = 0;
+  const int32_t session = broker_.Ask(request, 12).Get().session_id;
+  request.session_id = session;
+  request.session_epoch = 1;
+  request.topics.at(0).partitions.at(0).fetch_offset = 1;
+  const auto throttled = broker_.Ask(request, 12);
+  EXPECT_GT(throttled.Get().throttle_time_ms, 5000);
+  EXPECT_EQ(throttled.Get().session_id, session);
+  EXPECT_THAT(throttled.Get().responses, IsEmpty());
+  broker_.clock().Advance(seconds(12));
+  request.session_epoch = 2;
+  request.topics.clear();
+  const auto then = broker_.Ask(request, 12);
+  EXPECT_EQ(then.Get().error_code, ErrorCode::kNone);
+  ASSERT_EQ(then.Get().responses.size(), 1u);
+  EXPECT_GT(then.Get().responses.at(0).partitions.at(0).records->size(), 8000u);
 }
 
 TEST_F(QuotaAdminTest, ConsumersOfLentBatchesHaveToWait) {
@@ -234,6 +305,103 @@ TEST_F(QuotaAdminTest, ConsumersOfLentBatchesHaveToWait) {
   const auto pending = broker_.Ask(BrokerFixture::MakeFetch("t", 0, 0), 12);
   EXPECT_GT(pending.Get().throttle_time_ms, 15000);
   EXPECT_EQ(pending.throttle(), milliseconds(pending.Get().throttle_time_ms));
+  EXPECT_THAT(pending.Get().responses, IsEmpty());
+}
+
+TEST_F(QuotaAdminTest, RequestsThatTakeTooMuchTimeAreAnsweredAndTheClientWaitsASecondAtMost) {
+  kafka::MetadataRequest request;
+  EXPECT_EQ(broker_.Ask(request, 12).throttle(), base::Duration::zero());
+  ASSERT_EQ(SetRate("request_percentage", 1e-9), ErrorCode::kNone);
+  const auto metadata = broker_.Ask(request, 12);
+  EXPECT_EQ(metadata.Get().throttle_time_ms, 1000);
+  EXPECT_EQ(metadata.throttle(), seconds(1));
+  EXPECT_THAT(metadata.Get().brokers, testing::SizeIs(1));
+  // Answered on another loop's account, and refused.
+  kafka::DescribeGroupsRequest group;
+  group.groups.push_back("g");
+  EXPECT_EQ(broker_.Ask(group, 5).Get().throttle_time_ms, 1000);
+  auto fetch = BrokerFixture::MakeFetch("t", 0, 0);
+  fetch.max_wait_ms = 0;
+  EXPECT_THAT(broker_.Ask(fetch, 12).Get().responses, IsEmpty());
+  const std::string batch = broker_.Batch({"x"});
+  EXPECT_EQ(broker_.Ask(BrokerFixture::MakeProduce("t", 0, batch, 0), 9).throttle(),
+            base::Duration::zero())
+      << "who waits for no answer is not told to wait";
+  const auto produced = broker_.Ask(BrokerFixture::MakeProduce("t", 0, batch), 9);
+  EXPECT_EQ(produced.Get().throttle_time_ms, 1000);
+  ASSERT_EQ(SetRate("request_percentage", 1e6), ErrorCode::kNone);
+  EXPECT_EQ(broker_.Ask(request, 12).Get().throttle_time_ms, 0);
+}
+
+class MutationQuotaTest : public QuotaAdminTest {
+ protected:
+  static kafka::CreateTopicsRequest Creation(std::vector<std::pair<std::string_view, int32_t>> of) {
+    kafka::CreateTopicsRequest request;
+    for (const auto& [name, partitions] : of) {
+      auto& topic = request.topics.emplace_back();
+      topic.name = name;
+      topic.num_partitions = partitions;
+      topic.replication_factor = 1;
+    }
+    return request;
+  }
+};
+
+TEST_F(MutationQuotaTest, NewerClientsAreRefusedWhatIsTooMuch) {
+  ASSERT_EQ(SetRate("controller_mutation_rate", 1), ErrorCode::kNone);
+  const auto creation = Creation({{"a", 15}, {"b", 1}});
+  const auto created = broker_.Ask(creation, 7);
+  EXPECT_EQ(created.Get().topics.at(0).error_code, ErrorCode::kNone) << "overdraws the bucket";
+  EXPECT_EQ(created.Get().topics.at(1).error_code, ErrorCode::kThrottlingQuotaExceeded);
+  EXPECT_EQ(created.Get().topics.at(1).error_message, "The throttling quota has been exceeded.");
+  EXPECT_EQ(created.Get().throttle_time_ms, 4000);
+  EXPECT_EQ(created.throttle(), seconds(4));
+
+  kafka::DeleteTopicsRequest deletion;
+  deletion.topics.push_back({"a", {}, {}});
+  EXPECT_EQ(broker_.Ask(deletion, 6).Get().responses.at(0).error_code,
+            ErrorCode::kThrottlingQuotaExceeded);
+  kafka::CreatePartitionsRequest growth;
+  growth.topics.push_back({"t", 2, std::nullopt, {}});
+  const auto grown = broker_.Ask(growth, 3);
+  EXPECT_EQ(grown.Get().results.at(0).error_code, ErrorCode::kThrottlingQuotaExceeded);
+  EXPECT_EQ(grown.Get().throttle_time_ms, 4000);
+
+  broker_.clock().Advance(seconds(4));
+  EXPECT_EQ(broker_.Ask(growth, 3).Get().results.at(0).error_code, ErrorCode::kNone);
+  broker_.clock().Advance(seconds(1));
+  EXPECT_EQ(broker_.Ask(deletion, 6).Get().responses.at(0).error_code, ErrorCode::kNone);
+  EXPECT_EQ(broker_.Ask(Creation({{"b", 1}}), 7).Get().throttle_time_ms, 15000);
+}
+
+TEST_F(MutationQuotaTest, OlderClientsGetItAndWait) {
+  ASSERT_EQ(SetRate("controller_mutation_rate", 1), ErrorCode::kNone);
+  const auto first = broker_.Ask(Creation({{"a", 15}, {"b", 1}}), 5);
+  EXPECT_EQ(first.Get().topics.at(0).error_code, ErrorCode::kNone);
+  EXPECT_EQ(first.Get().topics.at(1).error_code, ErrorCode::kNone);
+  EXPECT_EQ(first.Get().throttle_time_ms, 5000);
+  EXPECT_EQ(first.throttle(), seconds(5));
+  kafka::CreatePartitionsRequest growth;
+  growth.topics.push_back({"t", 2, std::nullopt, {}});
+  EXPECT_EQ(broker_.Ask(growth, 2).Get().throttle_time_ms, 6000);
+  kafka::DeleteTopicsRequest deletion;
+  deletion.topic_names.push_back("b");
+  EXPECT_EQ(broker_.Ask(deletion, 4).Get().throttle_time_ms, 7000);
+}
+
+TEST_F(QuotaAdminTest, NewConnectionsOfAnAddressBeyondItsRateAreToBeClosed) {
+  Worker& worker = broker_.broker().worker(0);
+  EXPECT_EQ(worker.RecordConnection("10.0.0.1"), base::Duration::zero());
+  ASSERT_EQ(Change(Entry({{"ip", "10.0.0.1", {}}}, {{"connection_creation_rate", 1, false, {}}})),
+            ErrorCode::kNone);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(worker.RecordConnection("10.0.0.1"), base::Duration::zero());
+  }
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(worker.RecordConnection("10.0.0.1"), seconds(1));
+  EXPECT_EQ(worker.RecordConnection("10.0.0.2"), base::Duration::zero());
+  broker_.clock().Advance(seconds(11));
+  EXPECT_EQ(worker.RecordConnection("10.0.0.1"), base::Duration::zero())
+      << "those refused do not count";
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ GONE = (EOFError, ConnectionResetError)
 METADATA, HANDSHAKE, API_VERSIONS, DESCRIBE_ACLS, CREATE_ACLS, DELETE_ACLS, AUTHENTICATE = (
     3, 17, 18, 29, 30, 31, 36)
 DESCRIBE_SCRAM, ALTER_SCRAM = 50, 51
+ALTER_QUOTAS = 49
 TOPIC, GROUP = 2, 3
 LITERAL, PREFIXED = 3, 4
 READ, WRITE = 3, 4
@@ -78,6 +79,14 @@ class Administrator:
         return self.alter_scram(deletions=b"\2" + short(user.encode()) + b"\2\0")
 
 
+def set_quota(address, kind, name, key, value):
+    with Connection(address) as client:
+        client.send(ALTER_QUOTAS, 0, struct.pack(">ii", 1, 1) + text(kind) + text(name)
+                    + struct.pack(">i", 1) + text(key) + struct.pack(">d", value) + b"\0\0")
+        answer = client.receive()
+    assert answer[8:10] == b"\0\0", answer
+
+
 class BrokerSecurityTest(Case):
     def secured(self, **settings):
         """A broker with these settings below "broker"; further listeners by their names."""
@@ -91,6 +100,50 @@ class BrokerSecurityTest(Case):
                 "sasl.username": user, "sasl.password": password,
                 **({"security.protocol": "SASL_SSL", "ssl.ca.location": ca} if ca
                    else {"security.protocol": "SASL_PLAINTEXT"})}
+
+    def test_quotas_hold(self):
+        tier = self.broker().start()
+        settings = {"bootstrap.servers": tier.address, "client.id": "app", "log_level": 0}
+        admin = AdminClient(settings)
+        admin.create_topics([NewTopic("orders", 1)])["orders"].result(10)
+        values = [b"%d " % n + os.urandom(1000) for n in range(300)]
+        producer = Producer({**settings, "batch.size": 20000})
+        for value in values:
+            producer.produce("orders", value)
+        self.assertEqual(producer.flush(10), 0)
+
+        # 300 kB, where 200 kB may leave in ten seconds.
+        set_quota(tier.address, "client-id", "app", "consumer_byte_rate", 20000)
+        consumer = Consumer({**settings, "group.id": "readers", "auto.offset.reset": "earliest"})
+        consumer.subscribe(["orders"])
+        begun = time.monotonic()
+        got = []
+        while len(got) < len(values) and time.monotonic() - begun < 60:
+            message = consumer.poll(1)
+            if message is not None:
+                self.assertIsNone(message.error())
+                got.append(message.value())
+        self.assertGreater(time.monotonic() - begun, 2)
+        self.assertEqual(got, values)
+        consumer.close()
+
+        # An old client is not refused, but waits: 110 may be made at once.
+        set_quota(tier.address, "client-id", "app", "controller_mutation_rate", 10)
+        admin.create_topics([NewTopic("large", 130)])["large"].result(10)
+        begun = time.monotonic()
+        admin.create_topics([NewTopic("more", 1)])["more"].result(10)
+        self.assertGreater(time.monotonic() - begun, 1)
+
+        set_quota(tier.address, "ip", "127.0.0.1", "connection_creation_rate", 1)
+        refused = 0
+        for _ in range(15):
+            with Connection(tier.address) as client:
+                try:
+                    client.send(API_VERSIONS, 0, b"")
+                    client.receive()
+                except GONE:
+                    refused += 1
+        self.assertGreater(refused, 2)
 
     def test_users_log_in_and_do_what_rules_allow(self):
         authority = Authority(self.directory)
