@@ -18,40 +18,57 @@ bool Within(Enum value, Enum first, Enum last) {
   return first <= value && value <= last;
 }
 
-// In the order of Kafka's checks, and with its codes.
-TopicOutcome ReadCreation(const kafka::CreateAclsRequest::AclCreation& creation, Acl* acl) {
-  const auto refuse = [](std::string message) {
-    return TopicOutcome{ErrorCode::kInvalidRequest, std::move(message)};
-  };
-  *acl = {.resource = static_cast<ResourceType>(creation.resource_type),
+Acl ReadRule(const kafka::CreateAclsRequest::AclCreation& creation) {
+  return {.resource = static_cast<ResourceType>(creation.resource_type),
           .name = std::string(creation.resource_name),
           .pattern = static_cast<PatternType>(creation.resource_pattern_type),
           .principal = std::string(creation.principal),
           .host = std::string(creation.host),
           .operation = static_cast<AclOperation>(creation.operation),
           .permission = static_cast<Permission>(creation.permission_type)};
-  if (!Within(acl->resource, ResourceType::kTopic, ResourceType::kUser)) {
-    return refuse("Invalid resourceType " + std::to_string(creation.resource_type));
-  }
-  if (acl->resource == ResourceType::kCluster && acl->name != kClusterResource) {
+}
+
+// Of a rule or a filter. What has the number of "unknown" Kafka cannot decode.
+template <class Rule>
+bool NamesUnknown(const Rule& rule) {
+  return rule.resource == ResourceType::kUnknown || rule.pattern == PatternType::kUnknown ||
+         rule.operation == AclOperation::kUnknown || rule.permission == Permission::kUnknown;
+}
+
+// What is meant for filters.
+bool IsFilter(const Acl& acl) {
+  return acl.resource == ResourceType::kAny || acl.pattern == PatternType::kAny ||
+         acl.pattern == PatternType::kMatch || acl.operation == AclOperation::kAny ||
+         acl.permission == Permission::kAny;
+}
+
+// In the order of Kafka's checks, and with its codes and messages.
+TopicOutcome CheckRule(const Acl& acl) {
+  const auto refuse = [](std::string message) {
+    return TopicOutcome{ErrorCode::kInvalidRequest, std::move(message)};
+  };
+  if (acl.resource == ResourceType::kCluster && acl.name != kClusterResource) {
     return refuse("The only valid name for the CLUSTER resource is " +
                   std::string(kClusterResource));
   }
-  if (!Within(acl->pattern, PatternType::kLiteral, PatternType::kPrefixed)) {
-    return refuse("Invalid patternType " + std::to_string(creation.resource_pattern_type));
+  if (acl.name.empty()) return refuse("Invalid empty resource name");
+  if (!Within(acl.resource, ResourceType::kTopic, ResourceType::kUser)) {
+    return refuse("Invalid resourceType UNKNOWN");
   }
-  if (!Within(acl->operation, AclOperation::kAll, AclOperation::kTwoPhaseCommit)) {
-    return refuse("Invalid operation " + std::to_string(creation.operation));
+  if (!Within(acl.pattern, PatternType::kLiteral, PatternType::kPrefixed)) {
+    return refuse("Invalid patternType UNKNOWN");
   }
-  if (!Within(acl->permission, Permission::kDeny, Permission::kAllow)) {
-    return refuse("Invalid permissionType " + std::to_string(creation.permission_type));
+  if (!Within(acl.operation, AclOperation::kAll, AclOperation::kTwoPhaseCommit)) {
+    return refuse("Invalid operation UNKNOWN");
   }
-  if (acl->name.empty()) return refuse("Resource name should not be empty");
-  if (acl->principal.find(':') == std::string::npos) {
-    return refuse("Could not parse principal from `" + acl->principal +
+  if (!Within(acl.permission, Permission::kDeny, Permission::kAllow)) {
+    return refuse("Invalid permissionType UNKNOWN");
+  }
+  if (acl.principal.find(':') == std::string::npos) {
+    return refuse("Could not parse principal from `" + acl.principal +
                   "` (no colon is present separating the principal type from the principal name)");
   }
-  if (acl->name.size() + acl->principal.size() + acl->host.size() > Acl::kTextBytesMax) {
+  if (acl.name.size() + acl.principal.size() + acl.host.size() > Acl::kTextBytesMax) {
     return refuse("The name of the resource, principal and host have more than " +
                   std::to_string(Acl::kTextBytesMax) + " bytes together");
   }
@@ -72,11 +89,17 @@ AclFilter ReadFilter(const Filter& filter) {
           .permission = static_cast<Permission>(filter.permission_type)};
 }
 
-bool Known(const AclFilter& filter) {
-  return Within(filter.resource, ResourceType::kAny, ResourceType::kUser) &&
-         Within(filter.pattern, PatternType::kAny, PatternType::kPrefixed) &&
-         Within(filter.operation, AclOperation::kAny, AclOperation::kTwoPhaseCommit) &&
-         Within(filter.permission, Permission::kAny, Permission::kAllow);
+// Numbers that nobody knows fit no rule.
+TopicOutcome CheckFilter(const AclFilter& filter) {
+  if (!Within(filter.resource, ResourceType::kAny, ResourceType::kUser) ||
+      !Within(filter.pattern, PatternType::kAny, PatternType::kPrefixed)) {
+    return {ErrorCode::kInvalidRequest, "Unknown patternFilter."};
+  }
+  if (!Within(filter.operation, AclOperation::kAny, AclOperation::kTwoPhaseCommit) ||
+      !Within(filter.permission, Permission::kAny, Permission::kAllow)) {
+    return {ErrorCode::kInvalidRequest, "Unknown entryFilter."};
+  }
+  return {};
 }
 
 }  // namespace
@@ -89,10 +112,8 @@ void AclAdmin::Handle(Call<kafka::DescribeAclsRequest> call) {
     response.error_message = kDisabled;
     return call.Respond(response);
   }
-  if (!Known(filter)) {
-    // Kafka cannot decode what it does not know.
-    return call.Close("DescribeAcls with a filter of unknown elements");
-  }
+  if (NamesUnknown(filter)) return call.Close("DescribeAcls with a filter of unknown elements");
+  response.error_message = "";
   const auto acls = context_.acls.Get();
   using Pattern = std::tuple<ResourceType, std::string_view, PatternType>;
   std::map<Pattern, std::vector<const Acl*>> found;
@@ -123,15 +144,26 @@ void AclAdmin::Handle(Call<kafka::CreateAclsRequest> call) {
     std::vector<size_t> places;  // In the response, of each one wanted.
   };
   auto creation = std::make_shared<Creation>(Creation{std::move(call), {}, {}, {}});
+  bool filters = false;  // Among the rules. Nothing is made then, as in Kafka.
+  for (const auto& asked : creation->call.request.creations) {
+    const Acl acl = ReadRule(asked);
+    if (enabled() && NamesUnknown(acl))
+      return creation->call.Close("CreateAcls with unknown elements");
+    filters |= enabled() && IsFilter(acl);
+  }
   for (const auto& asked : creation->call.request.creations) {
     auto& out = creation->response.results.emplace_back();
+    if (filters) {
+      out.error_code = ErrorCode::kUnknownServerError;
+      continue;
+    }
     if (!enabled()) {
       out.error_code = ErrorCode::kSecurityDisabled;
       out.error_message = kDisabled;
       continue;
     }
-    Acl acl;
-    TopicOutcome outcome = ReadCreation(asked, &acl);
+    Acl acl = ReadRule(asked);
+    TopicOutcome outcome = CheckRule(acl);
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
       out.error_message = creation->response.strings.Keep(std::move(outcome.message));
@@ -154,7 +186,9 @@ void AclAdmin::Handle(Call<kafka::CreateAclsRequest> call) {
           context_.acls.Publish(std::move(acls));
         }
         for (const size_t place : creation->places) {
-          creation->response.results[place].error_code = error;
+          auto& out = creation->response.results[place];
+          out.error_code = error;
+          if (error == ErrorCode::kNone) out.error_message = "";
         }
         loop_.Post([creation] { creation->call.Respond(creation->response); });
       }));
@@ -178,7 +212,13 @@ void AclAdmin::Handle(Call<kafka::DeleteAclsRequest> call) {
       continue;
     }
     const AclFilter filter = ReadFilter(asked);
-    if (!Known(filter)) return deletion->call.Close("DeleteAcls with a filter of unknown elements");
+    if (NamesUnknown(filter))
+      return deletion->call.Close("DeleteAcls with a filter of unknown elements");
+    if (TopicOutcome outcome = CheckFilter(filter); outcome.error != ErrorCode::kNone) {
+      out.error_code = outcome.error;
+      out.error_message = response.strings.Keep(std::move(outcome.message));
+      continue;
+    }
     for (const Acl& acl : deletion->acls->all()) {
       if (!filter.Fits(acl)) continue;
       deletion->gone.insert(acl);

@@ -58,6 +58,8 @@ class Authorizer {
   [[nodiscard]] bool enabled() const { return options_.enabled; }
   [[nodiscard]] bool Allows(const kafka::Caller& caller, AclOperation operation, ResourceType type,
                             std::string_view name);
+  // Of the rules as they were refreshed last.
+  [[nodiscard]] uint64_t version() const { return acls_.version(); }
   [[nodiscard]] const std::shared_ptr<const Judge>& judge() const { return judge_; }
 
   static Subject SubjectOf(const kafka::Caller& caller) {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <memory>
+#include <tuple>
 #include <utility>
 
 #include "base/log.h"
+#include "broker/isolation_level.h"
 #include "kafka/error_map.h"
 
 namespace holdfast::broker {
@@ -16,12 +19,36 @@ using kafka::FetchRequest;
 using kafka::FetchResponse;
 
 constexpr int16_t kTopicIdsSince = 13;
-constexpr int8_t kReadCommitted = 1;
 constexpr base::Duration kWaitMax = std::chrono::minutes(5);
 
 ErrorCode CheckLeaderEpoch(int32_t asked, int32_t own) {
   if (asked == -1 || asked == own) return ErrorCode::kNone;
   return asked < own ? ErrorCode::kFencedLeaderEpoch : ErrorCode::kUnknownLeaderEpoch;
+}
+
+// A partition that is named twice counts once, in the place of the first and with what the last
+// says.
+void MergeRepeated(std::vector<FetchRequest::FetchTopic>* topics) {
+  using Key = std::tuple<std::string_view, kafka::Uuid, int32_t>;
+  std::map<Key, FetchRequest::FetchPartition> last;
+  size_t named = 0;
+  for (const auto& topic : *topics) {
+    named += topic.partitions.size();
+    for (const auto& partition : topic.partitions) {
+      last.insert_or_assign({topic.topic, topic.topic_id, partition.partition}, partition);
+    }
+  }
+  if (last.size() < named) {
+    for (auto& topic : *topics) {
+      std::vector<FetchRequest::FetchPartition> kept;
+      for (const auto& partition : topic.partitions) {
+        auto node = last.extract(Key{topic.topic, topic.topic_id, partition.partition});
+        if (node) kept.push_back(std::move(node.mapped()));
+      }
+      topic.partitions = std::move(kept);
+    }
+  }
+  std::erase_if(*topics, [](const auto& topic) { return topic.partitions.empty(); });
 }
 
 // From here on a batch is cheaper lent to the kernel than copied.
@@ -131,6 +158,7 @@ void FetchHandler::Handle(Call call) {
 }
 
 void FetchHandler::HandleWhole(Call call) {
+  MergeRepeated(&call.request.topics);
   const FetchRequest& request = call.request;
   const base::TimePoint started = loop_.Now();
   Answer answer = NewAnswer(call);
@@ -162,8 +190,11 @@ void FetchHandler::HandleIncremental(Call call) {
   const base::TimePoint started = loop_.Now();
   const size_t wanted = BytesWanted(call);
   const bool waits = request.max_wait_ms > 0 && wanted > 0;
-  // The news of what was acknowledged before may still be on its way here.
-  if (!waits) session->MarkAllReady();
+  // The news of what was acknowledged before may still be on its way here. A right that was taken
+  // away is told though its partition is silent.
+  const uint64_t rules_version = authorizer_.version();
+  if (!waits || session->rules_version != rules_version) session->MarkAllReady();
+  session->rules_version = rules_version;
   Answer answer = NewAnswer(call);
   Evaluate(call, *session, &answer);
   if (!waits || answer.bytes >= wanted || answer.any_error) {
@@ -221,6 +252,7 @@ int32_t FetchHandler::BeginSession(const Call& call, const Answer& answer) {
   if (id == 0) return 0;
   const bool by_id = call.version() >= kTopicIdsSince;
   auto session = std::make_unique<FetchSession>(id, by_id, watches_);
+  session->rules_version = authorizer_.version();
   for (size_t t = 0; t < request.topics.size(); ++t) {
     const auto& topic = request.topics[t];
     const Topic* const found = FindTopic(by_id, topic.topic, topic.topic_id);

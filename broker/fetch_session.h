@@ -148,6 +148,7 @@ class FetchSession {
   const bool by_topic_id;
   int32_t epoch = NextSessionEpoch(kSessionBegins);  // That the next request must have.
   uint64_t parked = 0;                               // The fetch of it that waits; 0 if none does.
+  uint64_t rules_version = 0;                        // By which its partitions were looked at.
 
   // A partition that is new, or whose offset or limits changed. Ready.
   SessionPartition& Put(const kafka::FetchRequest::FetchTopic& topic,

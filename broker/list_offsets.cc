@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "broker/isolation_level.h"
 #include "kafka/error_map.h"
 #include "kafka/record_reader.h"
 
@@ -14,7 +15,6 @@ using kafka::ErrorCode;
 using PartitionResponse = kafka::ListOffsetsResponse::ListOffsetsPartitionResponse;
 
 constexpr int16_t kLeaderEpochSince = 4;
-constexpr int8_t kReadCommitted = 1;
 constexpr int64_t kLatest = -1;
 constexpr int64_t kEarliest = -2;
 constexpr int64_t kMaxTimestamp = -3;

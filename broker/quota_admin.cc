@@ -1,5 +1,6 @@
 #include "broker/quota_admin.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -39,10 +40,7 @@ TopicOutcome ReadEntity(const kafka::AlterClientQuotasRequest::EntryData& entry,
     const auto name =
         part.entity_name ? std::optional(std::string(*part.entity_name)) : std::nullopt;
     bytes += name ? name->size() : 0;
-    if (!entity->parts.emplace(part.entity_type, name).second) {
-      return Refuse("Invalid client quota entity, contains duplicate entity type " +
-                    std::string(part.entity_type));
-    }
+    entity->parts.insert_or_assign(std::string(part.entity_type), name);  // The last one counts.
   }
   if (bytes > QuotaEntity::kNameBytesMax) {
     return Refuse("The names of a quota's entity have more than " +
@@ -156,6 +154,7 @@ kafka::DescribeClientQuotasResponse QuotaAdmin::Answer(
     response.error_message = response.strings.Keep(std::move(outcome.message));
     return response;
   }
+  response.error_message = "";
   response.entries.emplace();
   const auto quotas = context_.quotas.Get();
   for (const auto& [entity, values] : quotas->all()) {
@@ -190,7 +189,13 @@ void QuotaAdmin::Handle(Call<kafka::AlterClientQuotasRequest> call) {
   for (const auto& entry : work->call.request.entries) {
     auto& out = work->response.entries.emplace_back();
     for (const auto& part : entry.entity) {
-      out.entity.push_back({part.entity_type, part.entity_name, {}});
+      const auto same = std::ranges::find(out.entity, part.entity_type,
+                                          [](const auto& known) { return known.entity_type; });
+      if (same == out.entity.end()) {
+        out.entity.push_back({part.entity_type, part.entity_name, {}});
+      } else {
+        same->entity_name = part.entity_name;
+      }
     }
     Change change{{}, {}, work->response.entries.size() - 1, {}};
     TopicOutcome outcome = ReadEntity(entry, &change.entity);

@@ -48,6 +48,7 @@ TopicOutcome CheckIterations(int32_t iterations) {
 kafka::DescribeUserScramCredentialsResponse ScramAdmin::Answer(
     const kafka::DescribeUserScramCredentialsRequest& request) const {
   kafka::DescribeUserScramCredentialsResponse response;
+  response.error_message = "";
   const auto credentials = context_.scram.Get();
   std::map<std::string_view, int> asked;
   if (request.users) {
@@ -59,6 +60,7 @@ kafka::DescribeUserScramCredentialsResponse ScramAdmin::Answer(
   for (const auto& [name, times] : asked) {
     auto& out = response.results.emplace_back();
     out.user = name;
+    out.error_message = "";
     if (times > 1) {
       out.error_code = ErrorCode::kDuplicateResource;
       out.error_message = response.strings.Keep(
@@ -90,10 +92,10 @@ void ScramAdmin::Handle(Call<kafka::AlterUserScramCredentialsRequest> call) {
   auto change = std::make_shared<Change>(Change{std::move(call), {}, {}, {}});
   const auto& request = change->call.request;
   const auto credentials = context_.scram.Get();
-  std::set<std::pair<std::string_view, int8_t>> named;
+  std::set<std::string_view> named;
   const auto begin = [&](std::string_view name, int8_t mechanism) {
     TopicOutcome outcome = CheckUser(name, mechanism);
-    if (outcome.error == ErrorCode::kNone && !named.emplace(name, mechanism).second) {
+    if (outcome.error == ErrorCode::kNone && !named.insert(name).second) {
       outcome = {ErrorCode::kDuplicateResource,
                  "A user credential cannot be altered twice in the same request"};
     }
@@ -123,7 +125,6 @@ void ScramAdmin::Handle(Call<kafka::AlterUserScramCredentialsRequest> call) {
     change->wanted[{std::string(one.name), mechanism}] = net::ScramSecretOf(
         ToSasl(mechanism), one.salted_password, std::string(one.salt), one.iterations);
   }
-  // All of a user's changes are made, or none.
   std::erase_if(change->wanted, [&](const auto& one) {
     return change->users[one.first.user].error != ErrorCode::kNone;
   });

@@ -16,6 +16,7 @@ using Messages = std::span<const std::unique_ptr<RdKafka::Message>>;
 constexpr size_t kRecordsMax = 1000;  // Of one transaction.
 constexpr size_t kBytesMax = size_t{8} << 20;
 constexpr int kAttempts = 5;
+constexpr int kPauseMs = 100;  // After the first attempt; then twice as long.
 
 // Kafka's code if the tier, or librdkafka in its name, will never take the record there.
 std::optional<int16_t> RefusedForGood(RdKafka::ErrorCode error) {
@@ -118,6 +119,7 @@ class Move {
       base::Result<Outcome> outcome = Transact(messages, refused);
       if (outcome || outcome.error().code != base::Code::kUnavailable || attempt == kAttempts)
         return outcome;
+      PauseAfter(attempt);
     }
   }
 
@@ -186,13 +188,19 @@ class Move {
     return sent;
   }
 
+  // Takes in what has happened to what was sent; ends early if something has.
+  void PauseAfter(int attempt) { producer_->poll(kPauseMs << (attempt - 1)); }
+
   // kClosed: this producer is no use any more.
   template <class Call>
   base::Result<> Check(const std::string& what, Call call) {
     for (int attempt = 1;; ++attempt) {
       const std::unique_ptr<RdKafka::Error> error(call());
       if (!error) return {};
-      if (error->is_retriable() && attempt < kAttempts) continue;
+      if (error->is_retriable() && attempt < kAttempts) {
+        PauseAfter(attempt);
+        continue;
+      }
       base::Error failed = connection_.Failed(what, error->str());
       if (error->is_fatal()) {
         failed.code = base::Code::kClosed;

@@ -503,18 +503,86 @@ TEST_F(AccessTest, RulesThatMeanNothingAreRefused) {
   };
   constexpr auto kInvalid = ErrorCode::kInvalidRequest;
   EXPECT_EQ(error([](Creation&) {}), kNone);
-  EXPECT_EQ(error([](Creation& acl) { acl.resource_type = 1; }), kInvalid);
+  constexpr auto kUnknown = ErrorCode::kUnknownServerError;
+  EXPECT_EQ(error([](Creation& acl) { acl.resource_type = 1; }), kUnknown);
   EXPECT_EQ(error([](Creation& acl) { acl.resource_type = 8; }), kInvalid);
   EXPECT_EQ(error([](Creation& acl) { acl.resource_type = 4; }), kInvalid) << "not kafka-cluster";
-  EXPECT_EQ(error([](Creation& acl) { acl.resource_pattern_type = 2; }), kInvalid);
-  EXPECT_EQ(error([](Creation& acl) { acl.operation = 1; }), kInvalid);
+  EXPECT_EQ(error([](Creation& acl) { acl.resource_pattern_type = 2; }), kUnknown);
+  EXPECT_EQ(error([](Creation& acl) { acl.operation = 1; }), kUnknown);
   EXPECT_EQ(error([](Creation& acl) { acl.operation = 16; }), kInvalid);
-  EXPECT_EQ(error([](Creation& acl) { acl.permission_type = 1; }), kInvalid);
+  EXPECT_EQ(error([](Creation& acl) { acl.permission_type = 1; }), kUnknown);
   EXPECT_EQ(error([](Creation& acl) { acl.resource_name = ""; }), kInvalid);
   EXPECT_EQ(error([](Creation& acl) { acl.principal = "a"; }), kInvalid);
   const std::string long_name(Acl::kTextBytesMax, 'x');
   EXPECT_EQ(error([&](Creation& acl) { acl.resource_name = long_name; }), kInvalid);
   EXPECT_EQ(CountAcls(), 1u);
+
+  // What is meant for filters spoils the whole request, what Kafka cannot decode the connection.
+  kafka::CreateAclsRequest request;
+  request.creations = {good, good};
+  request.creations[0].resource_name = "u";
+  request.creations[1].operation = 1;
+  broker_.ActAs("User:admin");
+  const auto spoiled = broker_.Ask(request, 3);
+  for (const auto& result : spoiled.Get().results) {
+    EXPECT_EQ(result.error_code, kUnknown);
+    EXPECT_FALSE(result.error_message.has_value());
+  }
+  EXPECT_EQ(CountAcls(), 1u);
+  request.creations[1].operation = 0;
+  broker_.ActAs("User:admin");
+  EXPECT_EQ(broker_.Ask(request, 3).kind(), kafka::Answer::Kind::kClose);
+  request.creations = {good};
+  EXPECT_EQ(broker_.Ask(request, 3).Get().results.at(0).error_message, "") << "as Kafka says it";
+}
+
+TEST_F(AccessTest, FiltersOfNumbersThatNobodyKnowsFitNothing) {
+  AllowTopic(AclOperation::kRead);
+  kafka::DescribeAclsRequest describe{
+      .resource_type_filter = 1, .pattern_type_filter = 1, .operation = 1, .permission_type = 9};
+  broker_.ActAs("User:admin");
+  const auto shown = broker_.Ask(describe, 3);
+  EXPECT_EQ(shown.Get().error_code, kNone);
+  EXPECT_EQ(shown.Get().error_message, "");
+  EXPECT_THAT(shown.Get().resources, IsEmpty());
+  describe.permission_type = 0;
+  EXPECT_EQ(broker_.Ask(describe, 3).kind(), kafka::Answer::Kind::kClose);
+
+  const auto message = [&](int8_t pattern, int8_t operation) {
+    kafka::DeleteAclsRequest deletion;
+    deletion.filters.push_back({.resource_type_filter = 1,
+                                .pattern_type_filter = pattern,
+                                .operation = operation,
+                                .permission_type = 1});
+    const auto pending = broker_.Ask(deletion, 3);
+    const auto result = pending.Get().filter_results.at(0);
+    EXPECT_EQ(result.error_code, ErrorCode::kInvalidRequest);
+    return std::string(result.error_message.value_or(""));
+  };
+  EXPECT_EQ(message(9, 1), "Unknown patternFilter.");
+  EXPECT_EQ(message(1, 99), "Unknown entryFilter.");
+  EXPECT_EQ(CountAcls(), 1u);
+}
+
+TEST_F(AccessTest, ARightTakenAwayIsToldToASilentSession) {
+  AllowTopic(AclOperation::kRead);
+  auto request = BrokerFixture::MakeFetch("mine", 0, 0);
+  request.session_epoch = 0;
+  request.max_wait_ms = 0;
+  request.session_id = broker_.Ask(request, 12).Get().session_id;
+  ASSERT_GT(request.session_id, 0);
+  request.topics.clear();
+  request.session_epoch = 1;
+  request.max_wait_ms = 500;
+  const auto silent = broker_.Ask(request, 12);
+  EXPECT_FALSE(silent.answered());
+  broker_.clock().Advance(std::chrono::seconds(1));
+  EXPECT_THAT(silent.Get().responses, IsEmpty());
+  Allow(ResourceType::kTopic, AclOperation::kRead, "mine", Permission::kDeny);
+  request.session_epoch = 2;
+  const auto told = broker_.Ask(request, 12);
+  ASSERT_TRUE(told.answered());
+  EXPECT_EQ(told.Get().responses.at(0).partitions.at(0).error_code, kTopicRefused);
 }
 
 class OpenAccessTest : public AccessTest {

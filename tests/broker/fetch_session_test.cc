@@ -64,6 +64,12 @@ class Session {
     ++epoch_;
     return broker_.Ask(request, kByName, worker_);
   }
+  // Asks for nothing new, and waits for news.
+  Pending<FetchRequest> SendWaiting(int32_t max_wait_ms) {
+    FetchRequest request = Request();
+    request.max_wait_ms = max_wait_ms;
+    return Send(request);
+  }
   // Partitions of the answer to a request that does not wait.
   std::vector<int32_t> Told() { return Told(Request()); }
   std::vector<int32_t> Told(const FetchRequest& request) { return PartitionsOf(Send(request)); }
@@ -92,6 +98,36 @@ void Delete(BrokerFixture& broker, std::string_view topic) {
   kafka::DeleteTopicsRequest deletion;
   deletion.topic_names = {topic};
   ASSERT_EQ(broker.Ask(deletion, 4).Get().responses[0].error_code, ErrorCode::kNone);
+}
+
+TEST(FetchSessionTest, APartitionNamedTwiceIsAnsweredOnceAsTheLastAsksForIt) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 2);
+  broker.CreateTopic("u", 1);
+  broker.Produce("t", 0, broker.Batch({"a"}));
+  broker.Produce("t", 0, broker.Batch({"b"}));
+  FetchRequest request;
+  request.session_epoch = -1;
+  const auto name = [&](std::string_view topic, int32_t partition, int64_t offset) {
+    auto& out = request.topics.emplace_back();
+    out.topic = topic;
+    out.partitions.push_back({.partition = partition,
+                              .current_leader_epoch = -1,
+                              .fetch_offset = offset,
+                              .partition_max_bytes = 1 << 20});
+  };
+  name("t", 0, 0);
+  name("u", 0, 0);
+  name("t", 0, 1);
+  name("t", 1, 0);
+  const auto pending = broker.Ask(request, kByName);
+  const FetchResponse response = pending.Get();
+  ASSERT_EQ(response.responses.size(), 3U);
+  EXPECT_EQ(response.responses[0].topic, "t");
+  ASSERT_EQ(response.responses[0].partitions.size(), 1U);
+  EXPECT_THAT(BrokerFixture::ReadValues(response.responses[0].partitions[0]), ElementsAre("b"));
+  EXPECT_EQ(response.responses[1].topic, "u");
+  EXPECT_EQ(response.responses[2].partitions.at(0).partition_index, 1);
 }
 
 TEST(FetchSessionTest, AnswersHoldPartitionsWithNewsOnly) {
@@ -224,9 +260,7 @@ TEST(FetchSessionTest, AnEmptyFetchWaitsAndIsAnsweredInTime) {
   broker.CreateTopic("t", 1);
   Session session(broker, "t");
   session.Begin({0});
-  FetchRequest request = session.Request();
-  request.max_wait_ms = 500;
-  const auto pending = session.Send(request);
+  const auto pending = session.SendWaiting(500);
   broker.clock().Advance(milliseconds(499));
   EXPECT_FALSE(pending.answered());
   broker.clock().Advance(milliseconds(1));
@@ -239,9 +273,7 @@ TEST(FetchSessionTest, AnErrorIsToldEachTimeUntilItHasGone) {
   broker.CreateTopic("t", 1);
   Session session(broker, "t");
   session.Begin({0});
-  FetchRequest request = session.Request();
-  request.max_wait_ms = 60000;
-  const auto pending = session.Send(request);
+  const auto pending = session.SendWaiting(60000);
   EXPECT_FALSE(pending.answered());
   Delete(broker, "t");
   ASSERT_TRUE(pending.answered());
@@ -304,9 +336,7 @@ TEST(FetchSessionTest, ASecondRequestTakesTheTurnOfOneThatWaits) {
   broker.CreateTopic("t", 1);
   Session session(broker, "t");
   session.Begin({0});
-  FetchRequest request = session.Request();
-  request.max_wait_ms = 60000;
-  const auto first = session.Send(request);
+  const auto first = session.SendWaiting(60000);
   EXPECT_FALSE(first.answered());
   EXPECT_THAT(session.Told(), IsEmpty());
   ASSERT_TRUE(first.answered());
@@ -321,9 +351,7 @@ TEST(FetchSessionTest, ASessionGoesOnOverAnotherWorkersConnection) {
   session.Begin({0});
   session.set_worker(1);
   EXPECT_THAT(session.Told(), IsEmpty());
-  FetchRequest request = session.Request();
-  request.max_wait_ms = 500;
-  const auto pending = session.Send(request);
+  const auto pending = session.SendWaiting(500);
   EXPECT_FALSE(pending.answered());
   broker.Produce("t", 0, broker.Batch({"a"}));
   ASSERT_TRUE(pending.answered());
@@ -367,9 +395,7 @@ TEST(FetchSessionTest, AnEvictedSessionAnswersTheFetchThatWaits) {
   broker.CreateTopic("t", 1);
   Session session(broker, "t");
   session.Begin({0});
-  FetchRequest request = session.Request();
-  request.max_wait_ms = 300000;
-  const auto pending = session.Send(request);
+  const auto pending = session.SendWaiting(300000);
   broker.clock().Advance(minutes(2) + seconds(1));
   EXPECT_FALSE(pending.answered());
   Session other(broker, "t", /*worker=*/1);
@@ -383,9 +409,7 @@ TEST(FetchSessionTest, StoppingAnswersFetchesOfSessions) {
   broker.CreateTopic("t", 1);
   Session session(broker, "t");
   session.Begin({0});
-  FetchRequest request = session.Request();
-  request.max_wait_ms = 60000;
-  const auto pending = session.Send(request);
+  const auto pending = session.SendWaiting(60000);
   EXPECT_FALSE(pending.answered());
   broker.broker().Stop();
   ASSERT_TRUE(pending.answered());

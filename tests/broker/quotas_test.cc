@@ -217,6 +217,18 @@ TEST_F(QuotaAdminTest, QuotasAreKeptAndFoundByFilters) {
   EXPECT_THAT(Describe({{"user", 0, "u", {}}}, true), IsEmpty());
 }
 
+TEST_F(QuotaAdminTest, OfATypeThatIsNamedTwiceTheLastNameCounts) {
+  Alter request;
+  request.entries.push_back(
+      Entry({{"user", "u", {}}, {"user", "v", {}}}, {{"producer_byte_rate", 5, false, {}}}));
+  const auto pending = broker_.Ask(request, 1);
+  const auto entry = pending.Get().entries.at(0);
+  EXPECT_EQ(entry.error_code, ErrorCode::kNone);
+  ASSERT_EQ(entry.entity.size(), 1u);
+  EXPECT_EQ(entry.entity[0].entity_name, "v");
+  EXPECT_THAT(Describe({}, false), testing::ElementsAre("user=v producer_byte_rate:5"));
+}
+
 TEST_F(QuotaAdminTest, WhatMakesNoSenseIsRefused) {
   constexpr auto kInvalid = ErrorCode::kInvalidRequest;
   EXPECT_EQ(Change(Entry({}, {})), kInvalid);
