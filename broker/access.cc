@@ -847,6 +847,7 @@ bool Check::Admit(Call<kafka::CreateTopicsRequest>& call) {
       out.name = topic.name;
       out.error_code = RefusalOf(kTopic);
       out.error_message = "Authorization failed.";
+      out.configs.emplace();
     }
   });
   return true;

@@ -20,8 +20,12 @@ constexpr int16_t kStrictCreationSince = 6;
 constexpr int16_t kStrictDeletionSince = 5;
 constexpr int16_t kStrictGrowthSince = 3;
 
-TopicOutcome TooMuch() {
-  return {ErrorCode::kThrottlingQuotaExceeded, "The throttling quota has been exceeded."};
+// Without a message, as Kafka has none for it; so for what follows from the error alone.
+constexpr auto kTooMuch = ErrorCode::kThrottlingQuotaExceeded;
+
+std::optional<std::string_view> KeepMessage(TopicOutcome outcome, kafka::Strings& strings) {
+  if (outcome.message.empty()) return std::nullopt;
+  return strings.Keep(std::move(outcome.message));
 }
 
 // Each partition must be listed once, on this one broker.
@@ -64,9 +68,13 @@ TopicOutcome TopicAdmin::CheckCreation(const CreatableTopic& request, NewTopic* 
   } else if (request.num_partitions == -1) {
     topic->partitions = context_.options.num_partitions;
   }
-  if (topic->partitions <= 0 || topic->partitions > kPartitionsMax) {
+  if (topic->partitions <= 0) {
     return {ErrorCode::kInvalidPartitions,
-            "The number of partitions must be from 1 to " + std::to_string(kPartitionsMax)};
+            "Number of partitions was set to an invalid non-positive value."};
+  }
+  if (topic->partitions > kPartitionsMax) {
+    return {ErrorCode::kInvalidPartitions,
+            "The number of partitions must be at most " + std::to_string(kPartitionsMax)};
   }
   if (request.replication_factor != -1 && request.replication_factor != 1) {
     return {ErrorCode::kInvalidReplicationFactor,
@@ -102,6 +110,7 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
     const auto topic_request = std::ranges::find(request.topics, name, &CreatableTopic::name);
     TopicResult& out = response->topics.emplace_back();
     out.name = name;
+    out.configs.emplace();
     NewTopic topic;
     TopicOutcome outcome = times > 1
                                ? TopicOutcome{ErrorCode::kInvalidRequest, "Duplicate topic name."}
@@ -112,11 +121,11 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
     }
     if (outcome.error == ErrorCode::kNone &&
         !quota.Take(static_cast<size_t>(topic.partitions), loop_.Now())) {
-      outcome = TooMuch();
+      outcome = {kTooMuch, {}};
     }
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
-      out.error_message = response->strings.Keep(std::move(outcome.message));
+      out.error_message = KeepMessage(std::move(outcome), response->strings);
       continue;
     }
     if (call.version() >= kIdsSince && !request.validate_only) out.topic_id = topic.id;
@@ -144,6 +153,7 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
                          const std::string_view name = out.name;
                          out = {};
                          out.name = name;
+                         out.configs.emplace();
                          out.error_code = outcomes[i].error;
                          out.error_message = outcomes[i].message;
                        }
@@ -169,9 +179,10 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
       out.error_message = "Give the name or the id of a topic, not both";
     } else if (topic == nullptr) {
       out.error_code = name ? ErrorCode::kUnknownTopicOrPartition : ErrorCode::kUnknownTopicId;
-      out.error_message = "There is no such topic";
+      out.error_message = name ? "This server does not host this topic-partition."
+                               : "This server does not host this topic ID.";
     } else if (!quota.Take(topic->partitions.size(), loop_.Now())) {
-      TopicOutcome outcome = TooMuch();
+      TopicOutcome outcome = {kTooMuch, {}};
       out.error_code = outcome.error;
       out.error_message = response->strings.Keep(std::move(outcome.message));
     } else {
@@ -207,10 +218,14 @@ TopicOutcome TopicAdmin::CheckGrowth(
     const kafka::CreatePartitionsRequest::CreatePartitionsTopic& request, Growth* growth) const {
   const Topic* topic = catalog_.topics().Find(request.name);
   if (topic == nullptr) {
-    return {ErrorCode::kUnknownTopicOrPartition, "There is no such topic"};
+    return {ErrorCode::kUnknownTopicOrPartition, {}};
   }
   const auto count = static_cast<int32_t>(topic->partitions.size());
-  if (request.count <= count) {
+  if (request.count == count) {
+    return {ErrorCode::kInvalidPartitions,
+            "Topic already has " + std::to_string(count) + " partition(s)."};
+  }
+  if (request.count < count) {
     return {ErrorCode::kInvalidPartitions,
             "The topic " + topic->name + " currently has " + std::to_string(count) +
                 " partition(s); " + std::to_string(request.count) + " would not be an increase."};
@@ -248,11 +263,11 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
     if (outcome.error == ErrorCode::kNone) {
       const size_t before = catalog_.topics().Find(topic.name)->partitions.size();
       const size_t more = static_cast<size_t>(growth.partitions) - before;
-      if (!quota.Take(more, loop_.Now())) outcome = TooMuch();
+      if (!quota.Take(more, loop_.Now())) outcome = {kTooMuch, {}};
     }
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
-      out.error_message = response->strings.Keep(std::move(outcome.message));
+      out.error_message = KeepMessage(std::move(outcome), response->strings);
     } else if (!request.validate_only) {
       wanted.push_back(growth);
       places.push_back(response->results.size() - 1);
