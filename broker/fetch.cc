@@ -462,20 +462,30 @@ void FetchHandler::ReadEntries(const Partition& partition,
     }
     if (!lease || lease->empty()) break;
     const auto loan = std::make_shared<const Loan>(*std::move(lease), context_.lent);
+    std::string_view stretch;  // Batches that lie together, as in a segment that was sorted.
+    const auto end_stretch = [&] {
+      if (stretch.size() < kLentBytesMin || !loan->given()) {
+        copied.push_back(stretch);
+      } else {
+        AppendCopy(copied, pieces);
+        pieces.push_back(loan->lease().lasting() ? base::Buffer::Share(stretch, loan)
+                                                 : base::Buffer::Borrow(stretch, loan));
+      }
+    };
     for (const spool::EntryView& entry : loan->lease().entries()) {
       const bool fits = size + entry.bytes.size() <= limit || (answer->bytes == 0 && size == 0);
       full = !fits || entry.info.base_offset >= end;
       if (full) break;
-      if (entry.bytes.size() < kLentBytesMin || !loan->given()) {
-        copied.push_back(entry.bytes);
+      if (stretch.data() + stretch.size() == entry.bytes.data()) {
+        stretch = {stretch.data(), stretch.size() + entry.bytes.size()};
       } else {
-        AppendCopy(copied, pieces);
-        pieces.push_back(loan->lease().lasting() ? base::Buffer::Share(entry.bytes, loan)
-                                                 : base::Buffer::Borrow(entry.bytes, loan));
+        if (!stretch.empty()) end_stretch();
+        stretch = entry.bytes;
       }
       size += entry.bytes.size();
       offset = entry.info.end_offset();
     }
+    if (!stretch.empty()) end_stretch();
     AppendCopy(copied, pieces);
   }
   if (size == 0) return;
