@@ -17,7 +17,8 @@ void Sorter::RunAfter(base::Duration delay) {
 
 void Sorter::Run() {
   Pacer pacer(context_.options.compaction.bytes_per_second_max, stop_);
-  const auto report = context_.log->spool().Sort([&pacer](size_t bytes) { return pacer(bytes); });
+  const auto report =
+      context_.log->spool().Sort(executor_.Now(), [&pacer](size_t bytes) { return pacer(bytes); });
   if (report) {
     context_.metrics.sorted_segments.Add(report->written_segments);
     return RunAfter(report->done ? context_.options.compaction.interval : base::Duration{});

@@ -166,7 +166,7 @@ base::Result<uint64_t> SegmentStore::Install(const Group& group, const std::stri
   disk_bytes_ -= old->bytes;
   if (group.size() > 1) {
     group.front().segment->sweep_until = 0;  // Nobody needs it any more.
-    Sweep();
+    SweepSoon();
   }
   freed -= std::min(freed, bytes);
   metrics_.reclaimed_bytes.Add(freed);
@@ -350,12 +350,12 @@ class Ordering final : public Revision {
 
 }  // namespace
 
-base::Result<RevisionReport> SegmentStore::Sort(const Pace& pace) {
+base::Result<RevisionReport> SegmentStore::Sort(base::TimePoint now, const Pace& pace) {
   Ordering ordering(pace);
   std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
   for (size_t i = 0; i + 1 < segments->size(); ++i) {
     if (!pace(0)) return base::Unexpected(base::Code::kClosed, "told to stop");
-    HF_ASSIGN_OR_RETURN(auto part, FindUnsorted((*segments)[i], (*segments)[i + 1], ordering));
+    HF_ASSIGN_OR_RETURN(auto part, FindUnsorted((*segments)[i], (*segments)[i + 1], now, ordering));
     if (!part) continue;
     Group group;
     group.push_back(*std::move(part));
@@ -410,13 +410,13 @@ base::Result<SegmentStore::Group> SegmentStore::FindPair(const std::shared_ptr<S
 // Nothing if the segment is as it should be.
 base::Result<std::optional<SegmentStore::Part>> SegmentStore::FindUnsorted(
     const std::shared_ptr<Segment>& segment, const std::shared_ptr<Segment>& next,
-    Revision& revision) {
+    base::TimePoint now, Revision& revision) {
   if (segment->lost || segment->damaged) return std::nullopt;
   auto hold = HoldOn(segment);
   const auto next_hold = HoldOn(next);
   if (!hold || !next_hold) return std::nullopt;
   HF_RETURN_IF_ERROR(SealIfNeeded(*segment));
-  const base::Result<bool> trimmed = MoreIsTrimmed(*segment, *next);
+  const base::Result<bool> trimmed = MoreIsTrimmed(*segment, *next, now);
   base::Result<std::optional<Part>> found = std::nullopt;
   if (!trimmed) {
     found = base::Unexpected(trimmed.error());
@@ -443,8 +443,8 @@ void SegmentStore::LeaveDamaged(Segment& segment, const base::Error& error) {
 }
 
 // By the records' numbers; what compaction took of them counts as if it were there.
-base::Result<bool> SegmentStore::MoreIsTrimmed(Segment& segment, Segment& next) {
-  const base::TimePoint now = background_.Now();
+base::Result<bool> SegmentStore::MoreIsTrimmed(Segment& segment, Segment& next,
+                                               base::TimePoint now) {
   if (now < segment.sort_after) return false;
   segment.sort_after = now + kTrimmedInterval;
   HF_ASSIGN_OR_RETURN(const auto file, OpenWithEnds(segment));

@@ -83,7 +83,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // See Spool.
   base::Result<RevisionReport> Revise(Revision& revision);
   // See Spool. One thread at a time.
-  base::Result<RevisionReport> Sort(const Pace& pace);
+  base::Result<RevisionReport> Sort(base::TimePoint now, const Pace& pace);
 
   // Makes the next segment, or else the space for it.
   void PrepareSoon();
@@ -154,11 +154,11 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   base::Result<RevisionReport> SortGroup(const Group& group, Revision& revision);
   base::Result<std::optional<Part>> FindUnsorted(const std::shared_ptr<Segment>& segment,
                                                  const std::shared_ptr<Segment>& next,
-                                                 Revision& revision);
+                                                 base::TimePoint now, Revision& revision);
   base::Result<Group> FindPair(const std::shared_ptr<Segment>& segment,
                                const std::shared_ptr<Segment>& next, Revision& revision);
   void LeaveDamaged(Segment& segment, const base::Error& error);
-  base::Result<bool> MoreIsTrimmed(Segment& segment, Segment& next);
+  base::Result<bool> MoreIsTrimmed(Segment& segment, Segment& next, base::TimePoint now);
   [[nodiscard]] EntryFilter Untrimmed() const;
   base::Result<void> CheckSpaceFor(uint64_t bytes) const;
   // Writes the group's draft. Returns how many bytes of entries are in it.

@@ -61,7 +61,9 @@ class SpoolOnDisk final : public Spool {
   base::Result<RevisionReport> Revise(Revision& revision) override {
     return store_->Revise(revision);
   }
-  base::Result<RevisionReport> Sort(const Pace& pace) override { return store_->Sort(pace); }
+  base::Result<RevisionReport> Sort(base::TimePoint now, const Pace& pace) override {
+    return store_->Sort(now, pace);
+  }
   void Close() override {
     writer_->Close();
     store_->Close();

@@ -296,7 +296,7 @@ class Spool {
   // retention shares the segments. One at a time, from the oldest on; done when none was found.
   // What is damaged is left alone. Blocks, maybe for a minute. kClosed as above; kFull: no disk
   // space.
-  virtual base::Result<RevisionReport> Sort(const Pace& pace) = 0;
+  virtual base::Result<RevisionReport> Sort(base::TimePoint now, const Pace& pace) = 0;
 
   // See Shutdown above. Blocks until all is done.
   virtual void Close() = 0;

@@ -279,7 +279,7 @@ void Driver::Revise() {
 
 void Driver::Sort() {
   for (bool done = false; !done;) {
-    const auto report = spool_->Sort([](size_t) { return true; });
+    const auto report = spool_->Sort(writer_.Now(), [](size_t) { return true; });
     Expect(report || faults_ || workload_.bytes_max != 0, Damage::kStuck,
            report ? std::string() : "cannot sort: " + report.error().message);
     clock_.RunUntilIdle();

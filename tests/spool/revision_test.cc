@@ -338,7 +338,8 @@ TEST_P(RandomRevisionTest, AgreesWithTheModel) {
       } else if (what < 20) {
         // Wherever it is told to stop, what there is stays as it is.
         size_t steps = below(2) == 0 ? 1 + below(200) : SIZE_MAX;
-        const auto sorted = spool->spool->Sort([&](size_t) { return --steps > 0; });
+        const auto sorted =
+            spool->spool->Sort(spool->writer.Now(), [&](size_t) { return --steps > 0; });
         ASSERT_TRUE(sorted || sorted.error().code == Code::kClosed) << sorted.error().message;
         spool->clock.RunUntilIdle();
         check();

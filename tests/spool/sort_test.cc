@@ -46,7 +46,7 @@ class SortTest : public testing::Test {
   // Until there is nothing to do. Returns how many segments were written.
   uint64_t Sort() {
     for (uint64_t written = 0;; ++written) {
-      const auto report = spool_.spool->Sort(kAtOnce);
+      const auto report = spool_.spool->Sort(spool_.writer.Now(), kAtOnce);
       EXPECT_TRUE(report) << report.error().message;
       spool_.clock.RunUntilIdle();
       if (!report || report->done) return written;
@@ -288,7 +288,7 @@ TEST_F(SortTest, LeasesStayAsTheyAre) {
 TEST_F(SortTest, ItStopsWhenItIsTold) {
   Fill({"a", "b"}, 30);
   Seal();
-  const auto stopped = spool_.spool->Sort([](size_t) { return false; });
+  const auto stopped = spool_.spool->Sort(spool_.writer.Now(), [](size_t) { return false; });
   EXPECT_EQ(stopped.error().code, Code::kClosed);
   EXPECT_EQ(FormatLine(), "format 1");
   ExpectAll();

@@ -81,7 +81,7 @@ class ThreadsTest : public testing::Test {
   std::unique_ptr<Spool> spool_;
 };
 
-TEST_F(ThreadsTest, ManyThreadsAppendReadAndTrim) {
+TEST_F(ThreadsTest, ManyThreadsAppendReadTrimAndSort) {
   constexpr int kStreams = 3;
   constexpr int kEntries = 600;
   Open();
@@ -102,9 +102,18 @@ TEST_F(ThreadsTest, ManyThreadsAppendReadAndTrim) {
       std::this_thread::yield();
     }
   });
+  std::thread sorter([&] {
+    while (!finished) {
+      const auto sorted =
+          spool_->Sort(std::chrono::steady_clock::now(), [&](size_t) { return !finished; });
+      EXPECT_TRUE(sorted || sorted.error().code == base::Code::kClosed) << sorted.error().message;
+      std::this_thread::yield();
+    }
+  });
   for (std::thread& thread : threads) thread.join();
   finished = true;
   watcher.join();
+  sorter.join();
   spool_->Close();
   EXPECT_EQ(done, kStreams * kEntries);
 }
