@@ -1,5 +1,6 @@
-// The part of SegmentStore that writes segments anew: without what is trimmed, where streams that
-// do not move hold back space that is needed, and as a revision says.
+// The part of SegmentStore that writes segments anew, ordered by stream: without what is trimmed,
+// where streams that do not move hold back space that is needed; as a revision says; and for the
+// order itself.
 //
 // A group is one segment or two that become one. That takes the name of the second by a rename, and
 // begins where the first one did. From then on nobody looks into the first, whether or not a crash
@@ -374,6 +375,7 @@ base::Result<RevisionReport> SegmentStore::Sort(base::TimePoint now, const Pace&
 base::Result<RevisionReport> SegmentStore::SortGroup(const Group& group, Revision& revision) {
   const auto freed = Rewrite(group, revision);
   if (freed) return RevisionReport{.written_segments = 1, .freed_bytes = *freed};
+  for (const Part& part : group) part.segment->sort_looked = false;  // It is not done.
   // Somebody else does, or it is not needed any more.
   if (freed.error().code == base::Code::kUnavailable) return RevisionReport{};
   if (freed.error().code != base::Code::kCorrupt) return base::Unexpected(freed.error());
@@ -388,7 +390,8 @@ base::Result<SegmentStore::Group> SegmentStore::FindPair(const std::shared_ptr<S
                                                          Revision& revision) {
   Group group;
   const auto [small, large] = std::minmax(segment->bytes, next->bytes);
-  if (small + large > segment_bytes_ || small * kAlike < large || segment->PinnedIndex() ||
+  if (small + large > segment_bytes_ || small * kAlike < large ||
+      CommitNumber(segment->end_commit) != next->first_commit || segment->PinnedIndex() ||
       next->PinnedIndex() || segment->damaged || next->damaged)
     return group;
   for (const auto& each : {segment, next}) {
@@ -402,9 +405,7 @@ base::Result<SegmentStore::Group> SegmentStore::FindPair(const std::shared_ptr<S
     if (!part) return base::Unexpected(std::move(part).error());
     group.push_back(*std::move(part));
   }
-  const bool follows =
-      CommitNumber(segment->end_commit) == group.back().file->header()->first_commit;
-  return follows ? std::move(group) : Group{};
+  return group;
 }
 
 // Nothing if the segment is as it should be.
@@ -428,7 +429,9 @@ base::Result<std::optional<SegmentStore::Part>> SegmentStore::FindUnsorted(
       const bool scattered = part->file->header()->layout == Layout::kByCommit &&
                              plan.stretches > 1 &&
                              plan.kept_entry_bytes < plan.stretches * kStretchBytes;
-      if (scattered || segment->bytes >= kOversize * part->needed) found = *std::move(part);
+      const bool fits = plan.kept_entry_bytes + plan.kept_entries * kSealBytes <= UINT32_MAX;
+      if (fits && (scattered || segment->bytes >= kOversize * part->needed))
+        found = *std::move(part);
     }
   }
   if (found) segment->sort_looked = true;

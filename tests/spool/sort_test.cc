@@ -275,6 +275,18 @@ TEST_F(SortTest, ItIsExportedAndCompactedAsAnyOther) {
   ExpectAll();
 }
 
+TEST_F(SortTest, WhatWasNotDoneIsTakenUpAgain) {
+  Fill({"a", "b"}, 30);
+  Seal();
+  int steps = 90;  // Amid writing: by then the segment was looked at.
+  const auto stopped = spool_.spool->Sort(spool_.writer.Now(), [&](size_t) { return --steps > 0; });
+  ASSERT_FALSE(stopped);
+  EXPECT_FALSE(LieTogether("a"));
+  EXPECT_EQ(Sort(), 1u);
+  EXPECT_TRUE(LieTogether("a"));
+  ExpectAll();
+}
+
 TEST_F(SortTest, LeasesStayAsTheyAre) {
   Fill({"a", "b"}, 3);
   Seal();
