@@ -1,0 +1,44 @@
+// One row of an outbox table, whatever database it stands in, by the meaning of its columns: those
+// of Debezium's outbox event router, from which the names come.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace holdfast::outbox {
+
+// Which row, as it is noted in the spool: a table that was emptied and filled anew may give a
+// position a second time, so the event's id counts, too.
+struct RowRef {
+  int64_t position = 0;
+  uint64_t id_digest = 0;  // DigestOf(Row::id).
+
+  bool operator==(const RowRef&) const = default;
+};
+
+struct Row {
+  // Rises with each insert, but rows may be committed in another order.
+  int64_t position = 0;
+  std::string id;                            // Becomes the header `id`.
+  std::string route;                         // Which topic: Debezium's `aggregatetype`.
+  std::optional<std::string> key;            // Debezium's `aggregateid`.
+  std::optional<std::string> payload;        // Null: a tombstone.
+  std::optional<int64_t> timestamp_ms = {};  // Not set: when it is taken.
+  std::optional<int32_t> partition = {};     // Not set: by the key.
+  // Further headers, in the order of the mapping. A null value is a header without value.
+  std::vector<std::pair<std::string, std::optional<std::string>>> headers = {};
+  // Why it cannot be sent, found on reading; empty if it can.
+  std::string problem = {};
+
+  // What its topic's template may name besides `aggregatetype`: columns of the mapping.
+  std::vector<std::pair<std::string, std::string>> fields = {};
+};
+
+// FNV-1a of the id's bytes: kept in spools, so it never changes.
+uint64_t DigestOf(std::string_view id);
+
+}  // namespace holdfast::outbox

@@ -1,0 +1,62 @@
+// Which columns of a table mean what: the presets, and Debezium's option names over them.
+//
+//   auto mapping = TableMapping::Of(Preset::kDebezium, {{"table.field.event.key", "order_id"}});
+//
+// Threads: any; a value.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace holdfast::outbox {
+
+enum class Preset : uint8_t {
+  kDebezium,   // Debezium's outbox event router, and an identity column.
+  kEventuate,  // Eventuate Tram's `message` table.
+  kModulith,   // Spring Modulith's `event_publication` table.
+};
+
+struct TableMapping {
+  std::string table;     // Perhaps with a schema before a dot.
+  std::string position;  // An integer that rises with each insert, with a unique index.
+  std::string id;
+  std::string route;               // Debezium's route.by.field.
+  std::optional<std::string> key;  // None: records have no keys.
+  std::string payload;
+  std::optional<std::string> timestamp;  // None: records get the time at which they are taken.
+  // A column whose JSON object of text becomes headers (Eventuate). One of them may be the key.
+  std::optional<std::string> json_headers;
+  std::optional<std::string> json_key;
+  // A column that is null in rows that are still to be sent (Modulith's completion_date).
+  std::optional<std::string> only_null;
+
+  enum class Placement : uint8_t { kHeader, kPartition };
+  struct Additional {
+    std::string column;
+    Placement placement = Placement::kHeader;
+    std::string alias;  // The header's name.
+    bool operator==(const Additional&) const = default;
+  };
+  std::vector<Additional> additional;
+
+  // What the topic's template is unless the configuration has one.
+  std::string topic;
+  bool tombstone_on_empty_payload = false;  // Debezium's route.tombstone.on.empty.payload.
+
+  // The columns that are read, each once: position and id first.
+  [[nodiscard]] std::vector<std::string> Columns() const;
+
+  // Options of Debezium's router: table.field.event.id, .key, .payload, .timestamp, route.by.field,
+  // route.topic.replacement, route.tombstone.on.empty.payload, table.fields.additional.placement
+  // (`column:header[:alias]` and `column:partition`, with commas between); and beside them
+  // table.field.event.position, which Debezium does not need. kInvalid: an unknown name, or a value
+  // that it cannot have.
+  static base::Result<TableMapping> Of(Preset preset,
+                                       const std::map<std::string, std::string>& properties);
+};
+
+}  // namespace holdfast::outbox
