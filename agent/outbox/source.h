@@ -2,9 +2,8 @@
 // own. What a database can do stands behind this interface; the order of steps that makes delivery
 // exactly once is the same for all, and stands in agent/outbox/drain.h.
 //
-// A source is read as a queue: rows that are visible and this agent's, lowest position first; what
-// is in the spool is removed. It may be asked for anything in any order after Open, and after an
-// error it is opened anew.
+// A source is read as a queue: what is in the spool is removed, and then the next rows are read. It
+// may be asked for anything in any order after Open, and after an error it is opened anew.
 //
 // Errors: kUnavailable, kTimeout, kIo: not now, or the connection is lost; whether the last change
 //   took effect is unknown. kInvalid: the schema, the rights or the settings are wrong, and the
@@ -32,13 +31,17 @@ class Source {
   // Connects, checks what is there, and says what is wrong with it.
   virtual base::Result<void> Open() = 0;
 
-  // Rows at positions above `after` that this agent may take now, lowest first, at most `limit`.
-  // Empty if there are none (or another agent owns them).
-  virtual base::Result<std::vector<Row>> Read(int64_t after, size_t limit) = 0;
-
-  // Changes whenever rows below the positions read so far may have become this agent's, so that
-  // reading has to begin from the lowest position: it owns more, or was opened anew.
-  [[nodiscard]] virtual uint64_t Generation() const = 0;
+  // What this agent may take now, lowest position first, at most `limit` rows, as of one moment at
+  // which all that is committed is seen: a row is only given if every row of the same key that was
+  // committed before it is given before it, or was removed. So a read begins at the lowest
+  // position, and not behind the last one: transactions may commit in another order than they got
+  // their positions. (A source may begin higher if it knows that no transaction is left that could
+  // still commit a row below. PostgreSQL: one that inserts holds a row-exclusive lock on the table
+  // from before it gets the position until its end, so once those that pg_locks shows after a read
+  // have ended, nothing new comes below the highest position of that read; unless the sequence has
+  // a cache.)
+  // Rows whose Row::route is one of `held` are passed over.
+  virtual base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) = 0;
 
   // Whether something may have been committed since the last Read. A source that cannot tell
   // cheaply says true.
