@@ -56,15 +56,6 @@ TopicConfig ReadConfig(const TopicRecord& record) {
   return read;
 }
 
-bool ValidTopicName(std::string_view name) {
-  constexpr size_t kNameBytesMax = 249;
-  if (name.empty() || name.size() > kNameBytesMax || name == "." || name == "..") return false;
-  return std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  });
-}
-
 kafka::Uuid MakeUuid() {
   base::Random random = base::Random::FromSystem();
   kafka::Uuid id;

@@ -107,8 +107,6 @@ class CatalogReader {
 // is left out, with a warning.
 TopicConfig ReadConfig(const TopicRecord& record);
 
-// 1 to 249 of [a-zA-Z0-9._-], and neither "." nor "..".
-bool ValidTopicName(std::string_view name);
 // Random, and neither zero nor one whose text form begins with '-', which tools take for an option.
 kafka::Uuid MakeUuid();
 

@@ -7,6 +7,7 @@
 
 #include "broker/config_values.h"
 #include "broker/milliseconds.h"
+#include "kafka/topic_name.h"
 
 namespace holdfast::broker {
 namespace {
@@ -242,7 +243,7 @@ void DescribeOne(const Options& options, const Topics& topics, const GroupConfig
     const Topic* topic = topics.Find(resource.resource_name);
     if (topic != nullptr) {
       Put(TopicSettings(options, broker, topic->config), version, request, resource, out, strings);
-    } else if (ValidTopicName(resource.resource_name)) {
+    } else if (kafka::ValidTopicName(resource.resource_name)) {
       out->error_code = ErrorCode::kUnknownTopicOrPartition;
       out->error_message = "there is no such topic";
     } else {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "broker/internal_topics.h"
+#include "kafka/topic_name.h"
 #include "net/address.h"
 
 namespace holdfast::broker {
@@ -46,8 +47,8 @@ MetadataResponse::MetadataResponseTopic Unknown(
   if (!request.name) {
     out.error_code = ErrorCode::kUnknownTopicId;
   } else {
-    out.error_code = ValidTopicName(*request.name) ? ErrorCode::kUnknownTopicOrPartition
-                                                   : ErrorCode::kInvalidTopicException;
+    out.error_code = kafka::ValidTopicName(*request.name) ? ErrorCode::kUnknownTopicOrPartition
+                                                          : ErrorCode::kInvalidTopicException;
   }
   return out;
 }
@@ -92,7 +93,7 @@ std::vector<std::string> MetadataHandler::MissingTopics(
     return missing;
   }
   for (const auto& topic : *request.topics) {
-    if (!topic.name || !ValidTopicName(*topic.name)) continue;
+    if (!topic.name || !kafka::ValidTopicName(*topic.name)) continue;
     if (catalog_.topics().Find(*topic.name) != nullptr) continue;
     if (!MayDescribe(call.caller(), *topic.name) || !MayCreate(call.caller(), *topic.name))
       continue;
@@ -232,8 +233,8 @@ kafka::DescribeTopicPartitionsResponse MetadataHandler::Handle(
     out.topic_authorized_operations = TopicOperations(caller, name);
     const Topic* topic = catalog_.topics().Find(name);
     if (topic == nullptr) {
-      out.error_code = ValidTopicName(name) ? ErrorCode::kUnknownTopicOrPartition
-                                            : ErrorCode::kInvalidTopicException;
+      out.error_code = kafka::ValidTopicName(name) ? ErrorCode::kUnknownTopicOrPartition
+                                                   : ErrorCode::kInvalidTopicException;
       first = 0;
       continue;
     }

@@ -6,6 +6,7 @@
 #include "broker/configs.h"
 #include "broker/internal_topics.h"
 #include "kafka/error_map.h"
+#include "kafka/topic_name.h"
 
 namespace holdfast::broker {
 namespace {
@@ -43,7 +44,7 @@ bool FitsOneNode(const kafka::CreateTopicsRequest::CreatableTopic& topic, int32_
 }  // namespace
 
 TopicOutcome TopicAdmin::CheckCreation(const CreatableTopic& request, NewTopic* topic) const {
-  if (!ValidTopicName(request.name)) {
+  if (!kafka::ValidTopicName(request.name)) {
     return {ErrorCode::kInvalidTopicException,
             "Topic names have 1 to 249 characters of [a-zA-Z0-9._-]"};
   }

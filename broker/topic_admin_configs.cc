@@ -8,6 +8,7 @@
 #include "broker/configs.h"
 #include "broker/group_changes.h"
 #include "broker/topic_admin.h"
+#include "kafka/topic_name.h"
 
 namespace holdfast::broker {
 namespace {
@@ -60,7 +61,7 @@ TopicOutcome TopicAdmin::CheckAlteration(const Resource& resource, Alteration* a
       if (resource.resource_name.empty()) {
         return {ErrorCode::kInvalidRequest, "Default topic resources are not allowed."};
       }
-      if (!ValidTopicName(resource.resource_name)) {
+      if (!kafka::ValidTopicName(resource.resource_name)) {
         return {ErrorCode::kInvalidTopicException,
                 "Topic names have 1 to 249 characters of [a-zA-Z0-9._-]"};
       }

@@ -2,21 +2,13 @@
 
 #include <algorithm>
 
+#include "kafka/topic_name.h"
+
 namespace holdfast::proxy {
 namespace {
 
 using kafka::ErrorCode;
 using Answer = kafka::MetadataResponse::MetadataResponseTopic;
-
-constexpr size_t kTopicNameMax = 249;
-
-bool ValidTopicName(std::string_view name) {
-  return !name.empty() && name.size() <= kTopicNameMax && name != "." && name != ".." &&
-         std::ranges::all_of(name, [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
-         });
-}
 
 bool Names(const std::vector<kafka::MetadataResponse::MetadataResponseBroker>& brokers,
            int32_t node) {
@@ -40,8 +32,8 @@ void AddTopic(kafka::MetadataResponse& response, std::string_view name, const To
   Answer& answer = response.topics.emplace_back();
   answer.name = name;
   if (topic == nullptr) {
-    answer.error_code =
-        ValidTopicName(name) ? ErrorCode::kLeaderNotAvailable : ErrorCode::kInvalidTopicException;
+    answer.error_code = kafka::ValidTopicName(name) ? ErrorCode::kLeaderNotAvailable
+                                                    : ErrorCode::kInvalidTopicException;
     return;
   }
   answer.topic_id = topic->id;
