@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <future>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <set>
@@ -28,6 +30,8 @@ using std::chrono::milliseconds;
 constexpr base::Duration kKeepClusterEvery = std::chrono::seconds(1);
 // A tier that is back is seen within this time, however long it was away.
 constexpr milliseconds kReconnectMost = std::chrono::seconds(2);
+// Nor does stopping take longer for the sake of another agent.
+constexpr milliseconds kHandOverWithin = std::chrono::seconds(1);
 // Certificates and keys that were exchanged on disk are used after this time at the latest.
 constexpr base::Duration kRefreshTlsEvery = std::chrono::seconds(10);
 
@@ -164,7 +168,7 @@ class RunningAgent final : public Agent {
     }
     loops_.upstream->RunAndWait([this] { BeginForwarding(); });
     for (const auto& listener : listeners_) HF_RETURN_IF_ERROR(listener->Open(log_.kept().ports));
-    return {};
+    return OpenOutboxes();
   }
 
   [[nodiscard]] std::vector<std::string> ListenAddresses() const override {
@@ -176,13 +180,15 @@ class RunningAgent final : public Agent {
   }
 
   [[nodiscard]] std::vector<net::AdminRoute> AdminRoutes() override {
-    return MakeAdminRoutes({.registry = registry_,
-                            .spool = *spool_,
-                            .upstream = *loops_.upstream,
-                            .forwarder = *forwarder_,
-                            .cache = cache_,
-                            .ports = listeners_.front()->ports(),
-                            .draining = draining_});
+    std::vector<net::AdminRoute> routes = MakeAdminRoutes({.registry = registry_,
+                                                           .spool = *spool_,
+                                                           .upstream = *loops_.upstream,
+                                                           .forwarder = *forwarder_,
+                                                           .cache = cache_,
+                                                           .ports = listeners_.front()->ports(),
+                                                           .draining = draining_});
+    if (outboxes_) std::ranges::move(outboxes_->Routes(), std::back_inserter(routes));
+    return routes;
   }
 
   void Reload(const Options& options) override {
@@ -205,11 +211,15 @@ class RunningAgent final : public Agent {
     std::vector<std::future<void>> drained;
     // What waits for room, or for a tier that is away, would hold the rest up.
     loops_.upstream->RunAndWait([this] { ledger_topic_.reset(); });
+    if (outboxes_) outboxes_->Pause();
     log_.Close();
     if (cache_.tier_away()) loops_.upstream->Post([this] { acks_->Close(); });
     for (const auto& listener : listeners_) listener->Drain(deadline, drained);
     for (auto& done : drained) done.wait_until(end);
+    // Another agent can go on at once with what this one owns if nothing of it is left here.
+    if (outboxes_ && !cache_.tier_away()) backlog = std::max(backlog, kHandOverWithin);
     if (backlog > milliseconds::zero()) WaitForTier(backlog);
+    if (outboxes_) outboxes_->Close(/*clean=*/IsDelivered());
     const auto flushed_by = std::chrono::steady_clock::now() + deadline;
     auto flushed = std::make_shared<std::promise<void>>();
     auto waiting = flushed->get_future();
@@ -226,6 +236,7 @@ class RunningAgent final : public Agent {
   void Stop() override {
     if (std::exchange(stopped_, true)) return;
     draining_ = true;
+    if (outboxes_) outboxes_->Close(/*clean=*/false);
     for (const auto& listener : listeners_) listener->Close();
     if (spool_) log_.Close();
     loops_.upstream->RunAndWait([this] {
@@ -247,6 +258,39 @@ class RunningAgent final : public Agent {
   }
 
  private:
+  Result<> OpenOutboxes() {
+    if (options_.outbox.empty()) return {};
+    HF_ASSIGN_OR_RETURN(
+        outboxes_, outbox::Outboxes::Make(
+                       {.cache = cache_,
+                        .append =
+                            [this](NotedAppend append, RecordLog::NotedDone done) {
+                              log_.AppendNoted(std::move(append), std::move(done));
+                            },
+                        .want_topic =
+                            [this](std::string topic) {
+                              loops_.upstream->Post([this, topic = std::move(topic)] {
+                                if (upstream_) upstream_->RefreshMetadata(topic);
+                              });
+                            },
+                        .want_settings =
+                            [this](std::string topic) {
+                              loops_.upstream->Post([this, topic = std::move(topic)]() mutable {
+                                if (upstream_) upstream_->RequestSettings(std::move(topic));
+                              });
+                            },
+                        .delivered = [this] { return IsDelivered(); }},
+                       options_.outbox, loops_.outbox, registry_, log_.kept().outbox));
+    outboxes_->Start();
+    return {};
+  }
+
+  [[nodiscard]] bool IsDelivered() {
+    int64_t left = 0;
+    loops_.upstream->RunAndWait([&] { left = forwarder_ ? forwarder_->Backlog() : 1; });
+    return left == 0;
+  }
+
   void WaitForTier(milliseconds most) {
     auto empty = std::make_shared<std::promise<void>>();
     auto waiting = empty->get_future();
@@ -391,6 +435,7 @@ class RunningAgent final : public Agent {
   base::Timer refresh_tls_timer_;
   std::set<std::string> shows_expiry_;  // Sides.
 
+  std::unique_ptr<outbox::Outboxes> outboxes_;        // Null if there are none.
   std::vector<std::unique_ptr<Listener>> listeners_;  // The one without a name first.
 };
 

@@ -30,6 +30,7 @@
 #include "agent/dead_letter.h"
 #include "agent/ledger_topic.h"
 #include "agent/local_transactions.h"
+#include "agent/outbox/outboxes.h"
 #include "agent/security.h"
 #include "agent/topic_policy.h"
 #include "agent/transaction_lane.h"
@@ -100,6 +101,7 @@ class Agent {
     DeliveryMode delivery = DeliveryMode::kIdempotent;
 
     LocalTransactions::Options transactions;
+    std::vector<outbox::OutboxOptions> outbox;
   };
 
   struct Loops {
@@ -108,6 +110,7 @@ class Agent {
     base::Executor* spool_writer = nullptr;      // For the spool alone.
     base::Executor* spool_background = nullptr;  // For the spool alone.
     metrics::NetMetrics* metrics = nullptr;      // What the loops were made with.
+    std::vector<net::EventLoop*> outbox;         // One for each of Options::outbox.
   };
 
   // Opens the spool, binds the listeners and begins to forward. Does not wait for the tier.

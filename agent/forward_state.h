@@ -33,6 +33,8 @@ inline constexpr std::string_view kForwardPrefix = "agent/forward/";   // + stre
 inline constexpr std::string_view kLeftOutPrefix = "agent/left-out/";  // + stream: LeftOut
 inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";     // + stream: ProducerTable
 
+inline constexpr std::string_view kOutboxPrefix = "agent/outbox/";  // + source: outbox::Note
+
 // The stream's id in four bytes follows the prefix.
 std::string StreamKey(std::string_view prefix, spool::StreamId stream);
 std::optional<spool::StreamId> ParseStreamKey(std::string_view prefix, std::string_view key);

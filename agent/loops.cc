@@ -16,9 +16,15 @@ uint32_t WorkerCount(uint32_t configured) {
   return std::clamp<uint32_t>(std::thread::hardware_concurrency(), 1, kDefaultWorkersMax);
 }
 
+std::vector<net::EventLoop*> LoopsOf(const std::vector<std::unique_ptr<net::LoopThread>>& threads) {
+  std::vector<net::EventLoop*> loops;
+  for (const auto& thread : threads) loops.push_back(&thread->loop());
+  return loops;
+}
+
 }  // namespace
 
-base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics) {
+base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics, size_t outbox) {
   const auto start = [metrics](std::string name) {
     return net::LoopThread::Start({.name = std::move(name), .metrics = metrics});
   };
@@ -31,14 +37,17 @@ base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics)
   HF_ASSIGN_OR_RETURN(loops.writer_, start("writer"));
   HF_ASSIGN_OR_RETURN(loops.background_, start("background"));
   HF_ASSIGN_OR_RETURN(loops.admin_, start("admin"));
+  // Without metrics: such a loop's turns last as long as a database takes to answer.
+  for (size_t i = 0; i < outbox; ++i) {
+    HF_ASSIGN_OR_RETURN(auto one, net::LoopThread::Start({.name = "outbox" + std::to_string(i)}));
+    loops.outbox_.push_back(std::move(one));
+  }
   return loops;
 }
 
-std::vector<net::EventLoop*> Loops::workers() const {
-  std::vector<net::EventLoop*> loops;
-  for (const auto& worker : workers_) loops.push_back(&worker->loop());
-  return loops;
-}
+std::vector<net::EventLoop*> Loops::workers() const { return LoopsOf(workers_); }
+
+std::vector<net::EventLoop*> Loops::outbox() const { return LoopsOf(outbox_); }
 
 base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config) {
   const std::vector<std::string> keys(config.encryption_keys().begin(),

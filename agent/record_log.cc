@@ -24,6 +24,13 @@ using kafka::SequencedBatch;
 constexpr int64_t kFirstIdLeast = int64_t{1} << 40;
 constexpr uint64_t kFirstIdRange = uint64_t{1} << 61;
 
+constexpr std::string_view kTakesNoMore =
+    "the spool takes no more for now: its queue is full, or it is closing";
+constexpr std::string_view kTopicFull =
+    "the topic has as much waiting in the spool as its bytes_max allows";
+constexpr std::string_view kClientFull =
+    "the client has as much waiting in the spool as its bytes_max allows";
+
 kafka::Producer ProducerOf(const spool::Tag& tag) {
   return {.id = base::LoadLittle<int64_t>(tag.data()),
           .epoch = base::LoadLittle<int16_t>(tag.data() + 8),
@@ -96,6 +103,36 @@ class RecordLog::AppendOperation final : public spool::Operation {
   RecordLog& log_;
   std::unique_ptr<AppendJob> job_;
   std::vector<size_t> applied_;
+};
+
+class RecordLog::NotedOperation final : public spool::Operation {
+ public:
+  NotedOperation(RecordLog& log, NotedAppend append, NotedDone done)
+      : log_(log), append_(std::move(append)), done_(std::move(done)) {
+    for (const NewBatch& batch : append_.batches) bytes_ += batch.bytes.size();
+  }
+
+  [[nodiscard]] size_t Bytes() const override { return bytes_; }
+  void Apply(spool::Transaction& transaction) override {
+    no_room_ = log_.WhyNoRoom(append_);
+    if (!no_room_.empty()) return;
+    for (const NewBatch& batch : append_.batches)
+      log_.AppendOwn(transaction, append_.client, batch);
+    transaction.Put(append_.key, append_.note);
+  }
+  void Done(const base::Result<spool::CommitNumber>& result) override {
+    if (!result) return done_(base::Unexpected(result.error()));
+    if (!no_room_.empty()) return done_(base::Unexpected(Code::kFull, no_room_));
+    done_({});
+  }
+  NotedDone TakeBack() { return std::move(done_); }
+
+ private:
+  RecordLog& log_;
+  const NotedAppend append_;
+  NotedDone done_;
+  size_t bytes_ = 0;
+  std::string no_room_;
 };
 
 // Notes durably that a block of producer ids is taken, before the first of them is given out.
@@ -176,8 +213,7 @@ void RecordLog::Submit(std::unique_ptr<AppendJob> job) {
       std::make_unique<AppendOperation>(*this, std::move(job));
   if (spool_->Submit(operation)) return;
   std::unique_ptr<AppendJob> back = static_cast<AppendOperation&>(*operation).TakeBack();
-  RefuseRest(*back,
-             {Code::kFull, "the spool takes no more for now: its queue is full, or it is closing"});
+  RefuseRest(*back, {Code::kFull, std::string(kTakesNoMore)});
   // Only the writer tries once more; the first time is anybody's.
   if (back->ticket != 0) waiting_appends_->OnTried(*back);
   if (back->Has(AppendJob::Step::kWaiting)) return waiting_appends_->Park(std::move(back));
@@ -239,16 +275,12 @@ bool RecordLog::HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& to
                         const SpoolUsage::Account* client) {
   const uint64_t bytes = job.request->entries[at].batch.size();
   if (!topic.FitsTopic(bytes) || (job.ticket == 0 && topic.waiting > 0)) {
-    waiting_appends_->OnNoRoom(
-        job, at, topic.topic.when_full, /*for_client=*/false,
-        "the topic has as much waiting in the spool as its bytes_max allows");
+    waiting_appends_->OnNoRoom(job, at, topic.topic.when_full, /*for_client=*/false, kTopicFull);
     return false;
   }
   if (client != nullptr &&
       (!client->FitsClient(bytes) || (job.ticket == 0 && client->waiting > 0))) {
-    waiting_appends_->OnNoRoom(
-        job, at, client->client.when_full, /*for_client=*/true,
-        "the client has as much waiting in the spool as its bytes_max allows");
+    waiting_appends_->OnNoRoom(job, at, client->client.when_full, /*for_client=*/true, kClientFull);
     return false;
   }
   return true;
@@ -301,6 +333,48 @@ void RecordLog::ApplyEntry(spool::Transaction& transaction, AppendJob& job, size
     table->Record(sequenced,
                   {.base_offset = entry.base_offset, .timestamp = transaction.commit_time_ms()});
   }
+}
+
+void RecordLog::AppendNoted(NotedAppend append, NotedDone done) {
+  std::unique_ptr<spool::Operation> operation =
+      std::make_unique<NotedOperation>(*this, std::move(append), std::move(done));
+  if (spool_->Submit(operation)) return;
+  static_cast<NotedOperation&>(*operation)
+      .TakeBack()(base::Unexpected(Code::kFull, std::string(kTakesNoMore)));
+}
+
+std::string RecordLog::WhyNoRoom(const NotedAppend& append) {
+  const SpoolUsage::Account* const client = usage_.Client(append.client);
+  std::map<std::string_view, uint64_t> of_topics;
+  uint64_t all = 0;
+  for (const NewBatch& batch : append.batches) {
+    const SpoolUsage::Account& topic = usage_.Topic(batch.topic);
+    uint64_t& before = of_topics[batch.topic];
+    if (topic.waiting > 0 || !topic.FitsTopic(batch.bytes.size(), before))
+      return fmt::format("topic {}: {}", batch.topic, kTopicFull);
+    if (client != nullptr &&
+        (client->waiting > 0 || !client->FitsClient(batch.bytes.size(), all))) {
+      return fmt::format("{}: {}", append.client, kClientFull);
+    }
+    before += batch.bytes.size();
+    all += batch.bytes.size();
+  }
+  return {};
+}
+
+void RecordLog::AppendOwn(spool::Transaction& transaction, std::string_view client_name,
+                          const NewBatch& batch) {
+  const kafka::BatchHeader header = RecordBatchView(batch.bytes).header();
+  const spool::StreamId stream = transaction.OpenStream(StreamName(batch.topic, batch.partition));
+  usage_.Topic(stream, batch.topic);
+  const OwnerId owner = usage_.OwnerOf(transaction, usage_.Client(client_name));
+  transaction.Append(
+      {.stream = stream,
+       .bytes = batch.bytes,
+       .record_count = static_cast<uint32_t>(SequencedBatch::FromHeader(header).record_count),
+       .max_timestamp_ms = header.max_timestamp,
+       .tag = TagOf(header.producer, owner)});
+  usage_.Append(stream, owner, batch.bytes.size());
 }
 
 void RecordLog::NewProducerId(ProducerIdDone done) {
@@ -376,6 +450,9 @@ base::Result<> RecordLog::Load(const spool::StateView& state) {
 
 base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
   kept_.cluster = state.Get(kClusterKey).value_or("");
+  state.ForEach(kOutboxPrefix, [&](std::string_view key, std::string_view value) {
+    kept_.outbox.emplace(key, value);
+  });
   state.ForEach(kPortsKey, [&](std::string_view key, std::string_view value) {
     kept_.ports.emplace(key, value);
   });

@@ -15,8 +15,8 @@
 //
 // Ownership: outlives the spool, for which it is the owner; the spool outlives all calls of Append
 //   and NewProducerId.
-// Threads: Append, KeepRoom, GiveBack, Charge, NewProducerId, SetPolicies and Close from any
-//   thread; the Owner's calls, usage() and DropForRoom on the spool's writer.
+// Threads: Append, AppendNoted, KeepRoom, GiveBack, Charge, NewProducerId, SetPolicies and Close
+//   from any thread; the Owner's calls, usage() and DropForRoom on the spool's writer.
 // Shutdown: Close, then close the spool: requests are refused from then on.
 // Limits: those of the spool. A request that it does not take is refused with NOT_ENOUGH_REPLICAS,
 //   the code on which Java's client and librdkafka both wait and send again without asking first.
@@ -55,7 +55,23 @@ struct KeptState {
   std::unordered_map<uint32_t, ForwardRecord> forward;          // By stream id.
   std::unordered_map<uint32_t, Drops> drops;                    // By stream id.
   std::unordered_map<uint32_t, std::vector<LeftOut>> left_out;  // By stream id.
+  std::map<std::string, std::string, std::less<>> outbox;       // Notes by their keys in the state.
   KeptTransactions transactions;
+};
+
+// A batch that the agent made itself.
+struct NewBatch {
+  std::string topic;
+  int32_t partition = 0;
+  std::string bytes;
+};
+
+// Batches, and a note of what they were made from.
+struct NotedAppend {
+  std::vector<NewBatch> batches;
+  std::string client;  // Whose limits count.
+  std::string key;     // Under which the note stands in the state.
+  std::string note;
 };
 
 // Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.
@@ -91,6 +107,10 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   [[nodiscard]] const KeptState& kept() const { return kept_; }
 
   void Append(std::unique_ptr<proxy::SinkRequest> request) override;
+  // All of it in one commit, or nothing: kFull if a topic, the client or the spool has no room for
+  // it now. `done` runs on the writer, or here if the spool takes nothing at all.
+  using NotedDone = base::UniqueFunction<void(base::Result<>)>;
+  void AppendNoted(NotedAppend append, NotedDone done);
   // Judges a job with on_room by all limits, as if it were appended.
   void KeepRoom(std::unique_ptr<AppendJob> job) { Submit(std::move(job)); }
   void GiveBack(std::vector<SpoolUsage::Room> rooms);
@@ -109,12 +129,17 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
 
  private:
   class AppendOperation;
+  class NotedOperation;
   class ReserveOperation;
 
   base::Result<> LoadKept(const spool::StateView& state);
   void Submit(std::unique_ptr<AppendJob> job);
   void ApplyEntry(spool::Transaction& transaction, AppendJob& job, size_t at);
   void ApplyRoom(AppendJob& job, size_t at);
+  // Empty if there is room.
+  std::string WhyNoRoom(const NotedAppend& append);
+  void AppendOwn(spool::Transaction& transaction, std::string_view client_name,
+                 const NewBatch& batch);
   // False: it has its answer, or waits.
   bool HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
                const SpoolUsage::Account* client);

@@ -302,4 +302,48 @@ AgentMetrics::AgentMetrics(Registry& registry)
                    "it, clients (listener) or the tier (upstream).",
            .label = "side"})) {}
 
+OutboxMetrics::OutboxMetrics(Registry& registry)
+    : connected(
+          registry.AddGaugeFamily({.name = "holdfast_outbox_connected",
+                                   .help = "1 while the rows of the source can be read, else 0.",
+                                   .label = "source"})),
+      taken_rows(registry.AddCounterFamily({.name = "holdfast_outbox_taken_rows_total",
+                                            .help = "Rows whose events are in the spool.",
+                                            .label = "source"})),
+      quarantined_rows(
+          registry.AddCounterFamily({.name = "holdfast_outbox_quarantined_rows_total",
+                                     .help = "Rows that cannot be sent, moved to the quarantine.",
+                                     .label = "source"})),
+      errors(registry.AddCounterFamily({.name = "holdfast_outbox_errors_total",
+                                        .help = "Failed calls of the database.",
+                                        .label = "source"})),
+      oldest_row_timestamp_seconds(registry.AddGaugeFamily(
+          {.name = "holdfast_outbox_oldest_row_timestamp_seconds",
+           .help = "When the oldest row that is not taken yet was written; 0 if there is none.",
+           .label = "source"})),
+      waiting_rows(registry.AddGaugeFamily(
+          {.name = "holdfast_outbox_waiting_rows",
+           .help = "Rows not taken yet, of the parts that this agent owns; counted up to 100000.",
+           .label = "source"})),
+      foreign_rows(registry.AddGaugeFamily(
+          {.name = "holdfast_outbox_foreign_rows",
+           .help = "Rows in parts of the table that another agent owns; counted up to 100000.",
+           .label = "source"})),
+      quarantine_rows(registry.AddGaugeFamily({.name = "holdfast_outbox_quarantine_rows",
+                                               .help = "Rows that stand in the quarantine.",
+                                               .label = "source"})),
+      partition_lag_seconds(registry.AddGaugeFamily(
+          {.name = "holdfast_outbox_partition_lag_seconds",
+           .help = "Age of the oldest row of a part of the table that this agent owns.",
+           .label = "partition"})),
+      read_seconds(registry.AddHistogramFamily({.name = "holdfast_outbox_read_seconds",
+                                                .help = "Time to read the next rows.",
+                                                .label = "source"},
+                                               kSeconds)),
+      remove_seconds(
+          registry.AddHistogramFamily({.name = "holdfast_outbox_remove_seconds",
+                                       .help = "Time to remove rows whose events are in the spool.",
+                                       .label = "source"},
+                                      kSeconds)) {}
+
 }  // namespace holdfast::metrics

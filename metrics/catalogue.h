@@ -124,4 +124,21 @@ struct AgentMetrics {
   Family<Gauge>& certificate_expiry_timestamp_seconds;  // By the side that shows it.
 };
 
+// Of the agent, if services leave events in databases of theirs. By the source's name.
+struct OutboxMetrics {
+  explicit OutboxMetrics(Registry& registry);
+
+  Family<Gauge>& connected;                     // 1 while its rows can be read, else 0.
+  Family<Counter>& taken_rows;                  // In the spool, and removed from the source.
+  Family<Counter>& quarantined_rows;            // Set aside.
+  Family<Counter>& errors;                      // Failed calls of the database.
+  Family<Gauge>& oldest_row_timestamp_seconds;  // Of those not taken; 0 if there is none.
+  Family<Gauge>& waiting_rows;                  // Not taken yet, of the parts that are owned.
+  Family<Gauge>& foreign_rows;                  // In parts that another agent owns.
+  Family<Gauge>& quarantine_rows;               // That stand in the quarantine now.
+  Family<Gauge>& partition_lag_seconds;         // By source/part.
+  Family<Histogram>& read_seconds;
+  Family<Histogram>& remove_seconds;
+};
+
 }  // namespace holdfast::metrics

@@ -1,6 +1,14 @@
 #include "agent/outbox/row.h"
 
+#include "base/endian.h"
+
 namespace holdfast::outbox {
+namespace {
+
+constexpr char kFormat = 1;
+constexpr size_t kRowBytes = sizeof(int64_t) + sizeof(uint64_t);
+
+}  // namespace
 
 uint64_t DigestOf(std::string_view id) {
   uint64_t digest = 14695981039346656037U;
@@ -9,6 +17,29 @@ uint64_t DigestOf(std::string_view id) {
     digest *= 1099511628211U;
   }
   return digest;
+}
+
+std::string EncodeNote(std::span<const RowRef> rows) {
+  std::string note(1 + rows.size() * kRowBytes, kFormat);
+  char* out = note.data() + 1;
+  for (const RowRef& row : rows) {
+    base::StoreLittle(out, row.position);
+    base::StoreLittle(out + sizeof(int64_t), row.id_digest);
+    out += kRowBytes;
+  }
+  return note;
+}
+
+base::Result<std::vector<RowRef>> ParseNote(std::string_view bytes) {
+  if (bytes.empty() || bytes[0] != kFormat || (bytes.size() - 1) % kRowBytes != 0) {
+    return base::Unexpected(base::Code::kCorrupt, "not a list of outbox rows");
+  }
+  std::vector<RowRef> rows;
+  for (bytes.remove_prefix(1); !bytes.empty(); bytes.remove_prefix(kRowBytes)) {
+    rows.push_back({.position = base::LoadLittle<int64_t>(bytes.data()),
+                    .id_digest = base::LoadLittle<uint64_t>(bytes.data() + sizeof(int64_t))});
+  }
+  return rows;
 }
 
 }  // namespace holdfast::outbox

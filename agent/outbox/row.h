@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "base/result.h"
 
 namespace holdfast::outbox {
 
@@ -40,5 +43,9 @@ struct Row {
 
 // FNV-1a of the id's bytes: kept in spools, so it never changes.
 uint64_t DigestOf(std::string_view id);
+
+// Rows as the spool's state keeps them: a byte of format, then 16 bytes a row, little-endian.
+std::string EncodeNote(std::span<const RowRef> rows);
+base::Result<std::vector<RowRef>> ParseNote(std::string_view bytes);
 
 }  // namespace holdfast::outbox

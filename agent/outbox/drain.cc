@@ -1,0 +1,286 @@
+#include "agent/outbox/drain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/forward_state.h"
+#include "base/log.h"
+
+namespace holdfast::outbox {
+namespace {
+
+using base::Code;
+using base::LogLevel;
+using base::Result;
+
+constexpr base::Duration kBackoffMin = std::chrono::milliseconds(100);
+constexpr base::Duration kBackoffMax = std::chrono::seconds(10);
+// Routes whose topics are not known are tried again this often, or when the tier said something.
+constexpr base::Duration kHoldFor = std::chrono::milliseconds(500);
+constexpr base::Duration kMeasureEvery = std::chrono::seconds(5);
+
+std::string_view Component() { return "outbox"; }
+
+double Seconds(int64_t ms) { return static_cast<double>(ms) / 1000; }
+
+}  // namespace
+
+std::string Drain::NoteKey(std::string_view name) {
+  return std::string(agent::kOutboxPrefix) + std::string(name);
+}
+
+Drain::Drain(Context context, Options options, Router router, std::unique_ptr<Source> source,
+             std::string_view kept)
+    : context_(std::move(context)),
+      options_(std::move(options)),
+      router_(std::move(router)),
+      source_(std::move(source)),
+      pause_(options_.poll_min),
+      self_(std::make_shared<Drain*>(this)),
+      connected_(context_.metrics.connected.With(options_.name)),
+      taken_rows_(context_.metrics.taken_rows.With(options_.name)),
+      quarantined_rows_(context_.metrics.quarantined_rows.With(options_.name)),
+      errors_(context_.metrics.errors.With(options_.name)),
+      read_seconds_(context_.metrics.read_seconds.With(options_.name)),
+      remove_seconds_(context_.metrics.remove_seconds.With(options_.name)) {
+  if (kept.empty()) return;
+  if (auto note = ParseNote(kept)) {
+    note_ = *std::move(note);
+  } else {
+    base::Log(LogLevel::kError, Component(), "{}: {}; rows of the last batch may be sent twice",
+              options_.name, note.error().message);
+  }
+}
+
+Drain::~Drain() { *self_ = nullptr; }
+
+void Drain::Start() {
+  context_.loop.Post([self = std::weak_ptr<Drain*>(self_)] {
+    const auto alive = self.lock();
+    if (alive && *alive != nullptr) (*alive)->Turn();
+  });
+}
+
+void Drain::Nudge() {
+  context_.loop.Post([self = std::weak_ptr<Drain*>(self_)] {
+    const auto alive = self.lock();
+    if (!alive || *alive == nullptr) return;
+    Drain& drain = **alive;
+    drain.pause_ = drain.options_.poll_min;
+    drain.empty_ = false;
+    if (drain.backoff_ == base::Duration::zero()) drain.Turn();
+  });
+}
+
+Drain::Status Drain::GetStatus() const {
+  base::MutexLock lock(mutex_);
+  return status_;
+}
+
+void Drain::Pause() {
+  paused_ = true;
+  timer_.Cancel();
+}
+
+void Drain::Close(bool clean) {
+  if (std::exchange(closed_, true)) return;
+  Pause();
+  if (open_) source_->Close(clean && note_.empty() && !appending_);
+  connected_.Set(0);
+}
+
+void Drain::TurnAfter(base::Duration delay) {
+  timer_ = context_.loop.After(delay, [this] { Turn(); });
+}
+
+void Drain::Turn() {
+  if (paused_ || appending_) return;
+  timer_.Cancel();
+  const Result<bool> more = TakeSome();
+  if (!more) return OnError(more.error());
+  backoff_ = {};
+  if (appending_) return;
+  if (*more) {
+    pause_ = options_.poll_min;
+    return TurnAfter({});
+  }
+  TurnAfter(pause_);
+  pause_ = std::min(2 * pause_, std::max(options_.poll_min, options_.poll_max));
+}
+
+Result<bool> Drain::TakeSome() {
+  if (!open_) {
+    HF_RETURN_IF_ERROR(source_->Open());
+    open_ = true;
+    empty_ = false;
+    connected_.Set(1);
+    base::Log(LogLevel::kInfo, Component(), "{}: connected", options_.name);
+    Say({});
+  }
+  if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
+  HF_RETURN_IF_ERROR(MeasureIfDue());
+  const base::TimePoint now = context_.loop.Now();
+  if (!held_.empty() && (held_of_ != context_.cache.version() || now >= held_until_)) held_.clear();
+  if (empty_ && held_.empty()) {
+    HF_ASSIGN_OR_RETURN(const bool may, source_->MayHaveMore());
+    if (!may) return false;
+  }
+  const std::vector<std::string> held(held_.begin(), held_.end());
+  const auto begun = std::chrono::steady_clock::now();
+  HF_ASSIGN_OR_RETURN(const std::vector<Row> rows, source_->Read(options_.batch_rows, held));
+  read_seconds_.Observe(std::chrono::steady_clock::now() - begun);
+  empty_ = rows.empty();
+  if (empty_) return false;
+  const uint64_t version = context_.cache.version();
+  Router::Placed placed = router_.Place(rows, *context_.cache.cluster(),
+                                        context_.loop.WallClockMs(), context_.cache.tier_away());
+  if (!placed.held.empty()) {
+    held_.merge(placed.held);
+    held_of_ = version;
+    held_until_ = now + kHoldFor;
+  }
+  Ask(placed);
+  if (placed.batches.empty()) {
+    if (placed.poison.empty()) return false;
+    HF_RETURN_IF_ERROR(Remove({}, placed.poison));
+    OnPoison(placed.poison);
+    return true;
+  }
+  appending_ = true;
+  agent::NotedAppend append{.batches = std::move(placed.batches),
+                            .client = "outbox/" + options_.name,
+                            .key = NoteKey(options_.name),
+                            .note = EncodeNote(placed.spooled)};
+  context_.append(std::move(append), [&loop = context_.loop, self = std::weak_ptr<Drain*>(self_),
+                                      rows = std::move(placed.spooled),
+                                      poison = std::move(placed.poison)](Result<> result) mutable {
+    loop.Post([self = std::move(self), result = std::move(result), rows = std::move(rows),
+               poison = std::move(poison)]() mutable {
+      const auto alive = self.lock();
+      if (alive && *alive != nullptr)
+        (*alive)->OnAppended(result, std::move(rows), std::move(poison));
+    });
+  });
+  return true;
+}
+
+void Drain::OnAppended(const Result<>& result, std::vector<RowRef> rows,
+                       std::vector<Source::Poison> poison) {
+  appending_ = false;
+  if (!result) {
+    // Nothing of it is stored.
+    return OnError(result.error());
+  }
+  note_ = std::move(rows);
+  taken_rows_.Add(note_.size());
+  {
+    base::MutexLock lock(mutex_);
+    status_.taken_rows += note_.size();
+  }
+  if (closed_) return;
+  std::vector<int64_t> positions;
+  positions.reserve(note_.size());
+  for (const RowRef& row : note_) positions.push_back(row.position);
+  if (const Result<> removed = Remove(positions, poison); !removed) return OnError(removed.error());
+  OnPoison(poison);
+  note_.clear();
+  Say({});
+  pause_ = options_.poll_min;
+  Turn();
+}
+
+// What the note names and is still there.
+Result<void> Drain::RemoveNoted() {
+  std::vector<int64_t> positions;
+  positions.reserve(note_.size());
+  for (const RowRef& row : note_) positions.push_back(row.position);
+  HF_ASSIGN_OR_RETURN(const std::vector<RowRef> found, source_->Find(positions));
+  positions.clear();
+  for (const RowRef& row : found) {
+    if (std::ranges::find(note_, row) != note_.end()) positions.push_back(row.position);
+  }
+  if (!positions.empty()) {
+    base::Log(LogLevel::kInfo, Component(), "{}: removing {} rows that are in the spool already",
+              options_.name, positions.size());
+    HF_RETURN_IF_ERROR(Remove(positions, {}));
+  }
+  note_.clear();
+  return {};
+}
+
+Result<void> Drain::Remove(std::span<const int64_t> spooled,
+                           std::span<const Source::Poison> poison) {
+  const auto begun = std::chrono::steady_clock::now();
+  HF_RETURN_IF_ERROR(source_->Remove(spooled, poison));
+  remove_seconds_.Observe(std::chrono::steady_clock::now() - begun);
+  return {};
+}
+
+void Drain::OnPoison(std::span<const Source::Poison> poison) {
+  if (poison.empty()) return;
+  quarantined_rows_.Add(poison.size());
+  base::Log(LogLevel::kWarn, Component(), "{}: {} rows moved to the quarantine; at {}: {}",
+            options_.name, poison.size(), poison.front().position, poison.front().reason);
+  base::MutexLock lock(mutex_);
+  status_.quarantined_rows += poison.size();
+}
+
+void Drain::Ask(const Router::Placed& placed) {
+  for (const std::string& topic : placed.unknown_topics) context_.want_topic(topic);
+  for (const std::string& topic : placed.unknown_settings) context_.want_settings(topic);
+  base::MutexLock lock(mutex_);
+  status_.held.assign(held_.begin(), held_.end());
+}
+
+Result<void> Drain::MeasureIfDue() {
+  const base::TimePoint now = context_.loop.Now();
+  if (measured_ != base::TimePoint() && now < measured_ + kMeasureEvery) return {};
+  measured_ = now;
+  HF_ASSIGN_OR_RETURN(Source::Lag lag, source_->Measure());
+  uint64_t waiting = 0;
+  uint64_t foreign = 0;
+  std::optional<int64_t> oldest_ms;
+  for (const Source::Lag::Part& part : lag.parts) {
+    (part.owned ? waiting : foreign) += part.rows;
+    if (!part.owned) continue;
+    const int64_t lag_ms =
+        part.oldest_ms ? std::max<int64_t>(context_.loop.WallClockMs() - *part.oldest_ms, 0) : 0;
+    context_.metrics.partition_lag_seconds.With(fmt::format("{}/{}", options_.name, part.partition))
+        .Set(Seconds(lag_ms));
+    if (part.oldest_ms && (!oldest_ms || *part.oldest_ms < *oldest_ms)) oldest_ms = part.oldest_ms;
+  }
+  context_.metrics.waiting_rows.With(options_.name).Set(static_cast<double>(waiting));
+  context_.metrics.foreign_rows.With(options_.name).Set(static_cast<double>(foreign));
+  context_.metrics.quarantine_rows.With(options_.name).Set(static_cast<double>(lag.quarantined));
+  context_.metrics.oldest_row_timestamp_seconds.With(options_.name)
+      .Set(Seconds(oldest_ms.value_or(0)));
+  base::MutexLock lock(mutex_);
+  status_.lag = std::move(lag);
+  return {};
+}
+
+void Drain::OnError(const base::Error& error) {
+  // The spool says kFull; the source is not to blame and stays open.
+  if (error.code != Code::kFull) {
+    errors_.Add();
+    if (std::exchange(open_, false)) source_->Close(/*clean=*/false);
+    connected_.Set(0);
+  }
+  Say(error.message);
+  if (paused_) return;
+  backoff_ = std::clamp(2 * backoff_, kBackoffMin, kBackoffMax);
+  TurnAfter(backoff_);
+}
+
+void Drain::Say(std::string trouble) {
+  base::MutexLock lock(mutex_);
+  status_.connected = open_;
+  if (trouble != status_.trouble && !trouble.empty()) {
+    base::Log(LogLevel::kError, Component(), "{}: {}", options_.name, trouble);
+  }
+  status_.trouble = std::move(trouble);
+}
+
+}  // namespace holdfast::outbox

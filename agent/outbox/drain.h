@@ -1,0 +1,141 @@
+// Takes events from one source into the spool, each exactly once:
+//
+//   1. read rows;
+//   2. append their events and, in the same commit, a note of which rows they were;
+//   3. remove the rows; the next note takes the place of this one.
+//
+// Whatever dies in between, the note says which rows are in the spool although they may still be in
+// the source: after a start, and after every error, those are removed before anything is read. The
+// note is looked up by position and event id, so a table that was made anew loses nothing.
+//
+// What it cannot do: a spool that is lost loses what was in it, and a database that is set back to
+// an earlier state gives rows again; consumers tell these by the header `id`.
+//
+//   Drain drain(context, options, std::move(router), std::move(source), kept_note);
+//   drain.Start();
+//   drain.Nudge();                                // A service says that it has just committed.
+//   loop.RunAndWait([&] { drain.Pause(); });
+//   loop.RunAndWait([&] { drain.Close(true); });  // Once the tier has it all.
+//
+// While there is nothing to do it asks ever more rarely, from poll_min to poll_max. When the spool
+// has no room rows stay where they are. Rows that cannot be sent go to the source's quarantine,
+// those whose topic is not known yet stay, and the others flow.
+//
+// Ownership: what the context names outlives it.
+// Threads: all on the context's loop, which is its own: the source may block it. Start, Nudge and
+//   GetStatus from any thread.
+// Shutdown: Pause, Close, then the destructor. Rows in hand are removed at the next start.
+// Limits: batch_rows rows, and Router::kBytesAtOnce of them, at a time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/outbox/router.h"
+#include "agent/outbox/source.h"
+#include "agent/record_log.h"
+#include "base/executor.h"
+#include "base/mutex.h"
+#include "metrics/catalogue.h"
+#include "proxy/metadata_cache.h"
+
+namespace holdfast::outbox {
+
+class Drain {
+ public:
+  struct Context {
+    base::Executor& loop;
+    proxy::MetadataCache& cache;
+    metrics::OutboxMetrics& metrics;
+    std::function<void(agent::NotedAppend, agent::RecordLog::NotedDone)> append;
+    // From any thread: the tier shall make the topic, if it does that; and tell its settings.
+    std::function<void(std::string topic)> want_topic;
+    std::function<void(std::string topic)> want_settings;
+  };
+  struct Options {
+    std::string name;
+    size_t batch_rows = 1000;
+    base::Duration poll_min = std::chrono::milliseconds(5);
+    base::Duration poll_max = std::chrono::milliseconds(500);
+  };
+  struct Status {
+    bool connected = false;
+    std::string trouble;  // Empty if there is none.
+    uint64_t taken_rows = 0;
+    uint64_t quarantined_rows = 0;
+    std::vector<std::string> held;  // Routes whose topics are not known.
+    Source::Lag lag;
+  };
+
+  // The source's key in the spool's state.
+  static std::string NoteKey(std::string_view name);
+
+  // `kept`: what stood there when the spool was opened, or empty.
+  Drain(Context context, Options options, Router router, std::unique_ptr<Source> source,
+        std::string_view kept);
+  ~Drain();
+  Drain(const Drain&) = delete;
+  Drain& operator=(const Drain&) = delete;
+
+  void Start();
+  void Nudge();
+  [[nodiscard]] Status GetStatus() const;
+  [[nodiscard]] const std::string& name() const { return options_.name; }
+
+  // Takes nothing more, and keeps what it owns.
+  void Pause();
+  // `clean`: all that was taken is at the tier.
+  void Close(bool clean);
+
+ private:
+  void Turn();
+  // Whether it is worth going on at once. If so, and appending_ is set, the spool has some.
+  base::Result<bool> TakeSome();
+  base::Result<void> RemoveNoted();
+  base::Result<void> Remove(std::span<const int64_t> spooled,
+                            std::span<const Source::Poison> poison);
+  void OnAppended(const base::Result<>& result, std::vector<RowRef> rows,
+                  std::vector<Source::Poison> poison);
+  void OnError(const base::Error& error);
+  void OnPoison(std::span<const Source::Poison> poison);
+  void Ask(const Router::Placed& placed);
+  base::Result<void> MeasureIfDue();
+  void TurnAfter(base::Duration delay);
+  void Say(std::string trouble);
+
+  const Context context_;
+  const Options options_;
+  Router router_;
+  const std::unique_ptr<Source> source_;
+
+  bool open_ = false;
+  bool paused_ = false;
+  bool closed_ = false;
+  bool appending_ = false;
+  bool empty_ = false;        // The last read gave nothing.
+  std::vector<RowRef> note_;  // In the spool, and maybe still in the source.
+  std::set<std::string, std::less<>> held_;
+  uint64_t held_of_ = 0;  // The cache's version at that time.
+  base::TimePoint held_until_;
+  base::TimePoint measured_;
+  base::Duration pause_;
+  base::Duration backoff_{};
+  base::Timer timer_;
+  std::shared_ptr<Drain*> self_;  // Null in it once this is gone.
+
+  metrics::Gauge& connected_;
+  metrics::Counter& taken_rows_;
+  metrics::Counter& quarantined_rows_;
+  metrics::Counter& errors_;
+  metrics::Histogram& read_seconds_;
+  metrics::Histogram& remove_seconds_;
+
+  mutable base::Mutex mutex_;
+  Status status_ HF_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast::outbox

@@ -1,0 +1,101 @@
+#include "agent/outbox/outboxes.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/check.h"
+
+namespace holdfast::outbox {
+namespace {
+
+using nlohmann::json;
+
+json Describe(const Drain& drain) {
+  const Drain::Status status = drain.GetStatus();
+  json parts = json::array();
+  for (const Source::Lag::Part& part : status.lag.parts) {
+    parts.push_back({{"partition", part.partition},
+                     {"owned", part.owned},
+                     {"rows", part.rows},
+                     {"oldest_ms", part.oldest_ms ? json(*part.oldest_ms) : json()}});
+  }
+  return {{"name", drain.name()},
+          {"connected", status.connected},
+          {"trouble", status.trouble},
+          {"taken_rows", status.taken_rows},
+          {"quarantined_rows", status.quarantined_rows},
+          {"quarantine_rows", status.lag.quarantined},
+          {"waiting_for_topics_of", status.held},
+          {"parts", std::move(parts)}};
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Outboxes>> Outboxes::Make(
+    const Context& context, const std::vector<OutboxOptions>& options,
+    std::vector<net::EventLoop*> loops, metrics::Registry& registry,
+    const std::map<std::string, std::string, std::less<>>& kept) {
+  HF_CHECK(loops.size() == options.size());
+  std::unique_ptr<Outboxes> made(new Outboxes(registry));
+  for (size_t at = 0; at < options.size(); ++at) {
+    const OutboxOptions& one = options[at];
+    HF_ASSIGN_OR_RETURN(Router router, Router::Make(one.router));
+    const auto note = kept.find(Drain::NoteKey(one.drain.name));
+    made->all_.push_back({.loop = *loops[at],
+                          .drain = std::make_unique<Drain>(
+                              Drain::Context{.loop = *loops[at],
+                                             .cache = context.cache,
+                                             .metrics = made->metrics_,
+                                             .append = context.append,
+                                             .want_topic = context.want_topic,
+                                             .want_settings = context.want_settings},
+                              one.drain, std::move(router), one.make_source(context.delivered),
+                              note == kept.end() ? std::string_view() : note->second)});
+  }
+  return made;
+}
+
+void Outboxes::Start() {
+  for (const One& one : all_) one.drain->Start();
+}
+
+void Outboxes::Pause() {
+  for (const One& one : all_) one.loop.RunAndWait([&one] { one.drain->Pause(); });
+}
+
+void Outboxes::Close(bool clean) {
+  for (const One& one : all_) one.loop.RunAndWait([&one, clean] { one.drain->Close(clean); });
+}
+
+std::vector<net::AdminRoute> Outboxes::Routes() {
+  using net::AdminRequest;
+  using net::AdminResponse;
+  std::vector<net::AdminRoute> routes;
+  routes.push_back({net::HttpMethod::kGet, "/outbox",
+                    "the outbox sources and how they are, as JSON", [this](const AdminRequest&) {
+                      json sources = json::array();
+                      for (const One& one : all_) sources.push_back(Describe(*one.drain));
+                      return AdminResponse{.content_type = "application/json",
+                                           .body = json{{"sources", sources}}.dump(2) + "\n"};
+                    }});
+  routes.push_back({net::HttpMethod::kPost, "/outbox/nudge",
+                    "?source=NAME: a service has just committed an event there, look now",
+                    [this](const AdminRequest& request) {
+                      const auto name = request.query.find("source");
+                      if (name == request.query.end()) {
+                        for (const One& one : all_) one.drain->Nudge();
+                        return AdminResponse{.status = 202};
+                      }
+                      const auto found = std::ranges::find_if(
+                          all_, [&](const One& one) { return one.drain->name() == name->second; });
+                      if (found == all_.end())
+                        return AdminResponse{.status = 404,
+                                             .body = "no outbox source is called that\n"};
+                      found->drain->Nudge();
+                      return AdminResponse{.status = 202};
+                    }});
+  return routes;
+}
+
+}  // namespace holdfast::outbox

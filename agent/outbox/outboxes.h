@@ -1,0 +1,66 @@
+// All outbox sources of an agent, each drained on a loop of its own, and their pages.
+//
+// Ownership: what the context names, the registry and the loops outlive it.
+// Threads: Make, Start, Pause, Close and the destructor from a thread that is none of the loops:
+//   they block, for as long as a source's own timeouts say. The routes' handlers wait for nobody.
+// Shutdown: Pause, then Close.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/outbox/drain.h"
+#include "agent/outbox/router.h"
+#include "agent/outbox/source.h"
+#include "base/result.h"
+#include "metrics/registry.h"
+#include "net/admin_server.h"
+#include "net/event_loop.h"
+
+namespace holdfast::outbox {
+
+struct OutboxOptions {
+  Drain::Options drain;
+  Router::Options router;
+  // `delivered` blocks, and says whether all that was taken is at the tier.
+  std::function<std::unique_ptr<Source>(std::function<bool()> delivered)> make_source;
+};
+
+class Outboxes {
+ public:
+  struct Context {
+    proxy::MetadataCache& cache;
+    std::function<void(agent::NotedAppend, agent::RecordLog::NotedDone)> append;
+    std::function<void(std::string topic)> want_topic;
+    std::function<void(std::string topic)> want_settings;
+    std::function<bool()> delivered;
+  };
+
+  // A loop for each of the sources. `kept`: notes by their keys in the spool's state.
+  static base::Result<std::unique_ptr<Outboxes>> Make(
+      const Context& context, const std::vector<OutboxOptions>& options,
+      std::vector<net::EventLoop*> loops, metrics::Registry& registry,
+      const std::map<std::string, std::string, std::less<>>& kept);
+
+  void Start();
+  void Pause();
+  void Close(bool clean);
+
+  [[nodiscard]] std::vector<net::AdminRoute> Routes();
+
+ private:
+  struct One {
+    net::EventLoop& loop;
+    std::unique_ptr<Drain> drain;
+  };
+
+  explicit Outboxes(metrics::Registry& registry) : metrics_(registry) {}
+
+  metrics::OutboxMetrics metrics_;
+  std::vector<One> all_;
+};
+
+}  // namespace holdfast::outbox

@@ -1,0 +1,84 @@
+// From rows to record batches: which topic, partition, key, headers and timestamp an event gets. A
+// row that cannot become a record is poison, with the reason; one whose topic is not known yet is
+// held back, and the others of the same route with it.
+//
+//   Router router(options);
+//   Router::Placed placed = router.Place(rows, cache.cluster(), now_ms, tier_away);
+//
+// Rows of one key are in one batch or in batches that follow each other, in the order of the rows.
+//
+// Ownership: Placed owns its bytes. Threads: one.
+// Limits: stops after kBytesAtOnce of payload; the rows behind are not looked at.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/outbox/source.h"
+#include "agent/record_log.h"
+#include "base/random.h"
+#include "base/result.h"
+#include "kafka/partitioner.h"
+#include "proxy/metadata_cache.h"
+
+namespace holdfast::outbox {
+
+class Router {
+ public:
+  static constexpr size_t kBytesAtOnce = size_t{8} << 20;
+  static constexpr size_t kBatchBytes = size_t{256} << 10;
+
+  struct Options {
+    std::string topic;  // Template: ${aggregatetype}, ${name of another field}.
+    bool tombstone_on_empty_payload = false;
+    kafka::Partitioner partitioner = kafka::Partitioner::kMurmur2;
+    // Of topics whose own settings are not known.
+    int64_t batch_bytes_max = 1048588;
+    int64_t timestamp_ahead_max_ms = 3600000;
+    std::chrono::milliseconds unknown_topic_timeout = std::chrono::minutes(1);
+  };
+
+  struct Placed {
+    std::vector<agent::NewBatch> batches;
+    std::vector<RowRef> spooled;  // What is in the batches.
+    std::vector<Source::Poison> poison;
+    std::set<std::string, std::less<>> held;  // Routes.
+    std::set<std::string, std::less<>> unknown_topics;
+    std::set<std::string, std::less<>> unknown_settings;  // Topics.
+  };
+
+  // kInvalid: the template is not one.
+  static base::Result<Router> Make(Options options);
+
+  // `held` of an earlier call may be given again to Source::Read until it is worth another try.
+  Placed Place(std::span<const Row> rows, const proxy::Cluster& cluster, int64_t now_ms,
+               bool tier_away);
+
+ private:
+  struct Piece {
+    std::string text;
+    bool field = false;  // The text is a field's name.
+  };
+  struct Open;  // A batch that is being filled.
+
+  Router(Options options, std::vector<Piece> topic)
+      : options_(std::move(options)),
+        topic_(std::move(topic)),
+        random_(base::Random::FromSystem()) {}
+
+  [[nodiscard]] base::Result<std::string> TopicOf(const Row& row) const;
+  void Close(Open& open, int64_t now_ms, Placed* placed) const;
+
+  Options options_;
+  std::vector<Piece> topic_;
+  base::Random random_;
+  std::map<std::string, int64_t, std::less<>> unknown_since_ms_;  // By topic.
+};
+
+}  // namespace holdfast::outbox

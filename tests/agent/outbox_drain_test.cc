@@ -1,0 +1,281 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/outbox/drain.h"
+#include "base/random.h"
+#include "kafka/api/metadata.h"
+#include "kafka/record_reader.h"
+#include "metrics/registry.h"
+#include "tests/support/manual_executor.h"
+
+namespace holdfast::outbox {
+namespace {
+
+using base::Code;
+using base::Result;
+using base::Unexpected;
+
+// A table, and how its database behaves.
+struct Table {
+  std::map<int64_t, Row> rows;
+  std::map<int64_t, std::string> quarantine;
+  base::Random random{1};
+  uint64_t failures_percent = 0;
+  bool reachable = true;
+  bool clean = false;
+  int reads = 0;
+};
+
+class TableSource final : public Source {
+ public:
+  explicit TableSource(Table& table) : table_(table) {}
+
+  Result<void> Open() override {
+    table_.clean = false;
+    return Call();
+  }
+  Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override {
+    HF_RETURN_IF_ERROR(Call());
+    ++table_.reads;
+    std::vector<Row> rows;
+    for (const auto& [position, row] : table_.rows) {
+      if (rows.size() == limit) break;
+      if (std::ranges::find(held, row.route) == held.end()) rows.push_back(row);
+    }
+    return rows;
+  }
+  Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override {
+    HF_RETURN_IF_ERROR(Call());
+    std::vector<RowRef> found;
+    for (const int64_t position : positions) {
+      const auto row = table_.rows.find(position);
+      if (row != table_.rows.end()) found.push_back({position, DigestOf(row->second.id)});
+    }
+    return found;
+  }
+  Result<void> Remove(std::span<const int64_t> spooled, std::span<const Poison> poison) override {
+    HF_RETURN_IF_ERROR(Call());
+    for (const int64_t position : spooled) table_.rows.erase(position);
+    for (const Poison& one : poison) {
+      if (table_.rows.erase(one.position) > 0) table_.quarantine[one.position] = one.reason;
+    }
+    return Call();  // The answer is lost, the change is not.
+  }
+  Result<Lag> Measure() override {
+    HF_RETURN_IF_ERROR(Call());
+    return Lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
+  }
+  void Close(bool clean) override { table_.clean = clean; }
+
+ private:
+  Result<void> Call() {
+    if (table_.reachable && table_.random.Below(100) >= table_.failures_percent) return {};
+    return Unexpected(Code::kUnavailable, "the connection is lost");
+  }
+
+  Table& table_;
+};
+
+class DrainTest : public testing::Test {
+ protected:
+  DrainTest() { Know({{"outbox.event.a", 4}, {"outbox.event.b", 1}}); }
+
+  void Know(const std::map<std::string, int32_t>& topics) {
+    kafka::MetadataResponse response;
+    response.brokers.push_back({.node_id = 1, .host = "tier", .port = 9092});
+    for (const auto& [name, partitions] : topics) {
+      auto& topic = response.topics.emplace_back();
+      topic.name = name;
+      topic.topic_id.bytes[0] = static_cast<uint8_t>(response.topics.size());
+      for (int32_t at = 0; at < partitions; ++at) {
+        topic.partitions.push_back({.partition_index = at, .leader_id = 1});
+      }
+    }
+    cache_.Learn(response, clock_.wall_clock_ms());
+  }
+
+  // As after the start of a process.
+  void Start() {
+    auto router = Router::Make({.topic = "outbox.event.${aggregatetype}"});
+    drain_ = std::make_unique<Drain>(
+        Drain::Context{.loop = loop_,
+                       .cache = cache_,
+                       .metrics = metrics_,
+                       .append = [this](auto append,
+                                        auto done) { Append(std::move(append), std::move(done)); },
+                       .want_topic = [this](std::string topic) { wanted_.insert(topic); },
+                       .want_settings = [](const std::string&) {}},
+        Drain::Options{.name = "orders", .batch_rows = 10}, *std::move(router),
+        std::make_unique<TableSource>(table_), note_);
+    drain_->Start();
+  }
+
+  // Stands for the spool: takes everything at a later turn, or says that it cannot.
+  void Append(agent::NotedAppend append, agent::RecordLog::NotedDone done) {
+    spool_.Post([this, append = std::move(append), done = std::move(done)]() mutable {
+      if (table_.random.Below(100) < spool_failures_percent_)
+        return done(Unexpected(Code::kFull, "no room"));
+      for (const agent::NewBatch& batch : append.batches) {
+        const kafka::RecordBatchView view(batch.bytes);
+        kafka::RecordReader reader(view.header(), kafka::UncompressedRecords::Of(view)->bytes());
+        kafka::Record record;
+        while (reader.Next(&record)) {
+          spooled_.emplace_back(fmt::format("{} {}", batch.topic, record.key.value_or("")),
+                                *record.headers[0].value);
+        }
+      }
+      note_ = append.note;
+      EXPECT_EQ(append.key, "agent/outbox/orders");
+      done({});
+    });
+  }
+
+  void Insert(std::string route, std::string key) {
+    const int64_t position = next_++;
+    table_.rows[position] = {.position = position,
+                             .id = fmt::format("{:06}", position),
+                             .route = std::move(route),
+                             .key = std::move(key),
+                             .payload = "p"};
+  }
+
+  void ExpectExactlyOnceAndInOrder(int64_t rows) {
+    EXPECT_EQ(spooled_.size(), static_cast<size_t>(rows));
+    std::map<std::string, std::string> last;
+    std::set<std::string> ids;
+    for (const auto& [key, id] : spooled_) {
+      EXPECT_TRUE(ids.insert(id).second) << id << " twice";
+      EXPECT_LT(last[key], id) << "out of order";
+      last[key] = id;
+    }
+  }
+
+  test::ManualClock clock_;
+  test::ManualExecutor loop_{clock_};
+  test::ManualExecutor spool_{clock_};
+  metrics::Registry registry_;
+  metrics::OutboxMetrics metrics_{registry_};
+  proxy::MetadataCache cache_{{}};
+  Table table_;
+  std::set<std::string> wanted_;
+  uint64_t spool_failures_percent_ = 0;
+  std::vector<std::pair<std::string, std::string>> spooled_;  // Topic and key, and id.
+  std::string note_;
+  int64_t next_ = 1;
+  std::unique_ptr<Drain> drain_;
+};
+
+TEST_F(DrainTest, TakesEachRowOnceWhateverFailsAndWhenever) {
+  constexpr int64_t kRows = 3000;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    table_ = Table{.random = base::Random(seed), .failures_percent = 10};
+    spool_failures_percent_ = 10;
+    spooled_.clear();
+    note_.clear();
+    next_ = 1;
+    base::Random random(seed);
+    Start();
+    while (next_ <= kRows || !table_.rows.empty()) {
+      for (uint64_t n = random.Below(30); n > 0 && next_ <= kRows; --n) {
+        Insert(random.Below(3) == 0 ? "b" : "a", fmt::format("key-{}", random.Below(7)));
+      }
+      clock_.Advance(std::chrono::milliseconds(random.Below(200)));
+      if (random.Below(10) == 0) {
+        // Dies: with what is on its way to the spool, which may come to pass nevertheless.
+        drain_.reset();
+        clock_.RunUntilIdle();
+        Start();
+      }
+    }
+    ExpectExactlyOnceAndInOrder(kRows);
+    EXPECT_TRUE(table_.quarantine.empty());
+  }
+}
+
+TEST_F(DrainTest, ATableMadeAnewLosesNothing) {
+  Insert("a", "k");
+  Start();
+  ASSERT_TRUE(clock_.RunUntil([&] { return table_.rows.empty(); }));
+  drain_.reset();
+  // The same position, another event.
+  table_.rows[1] = {.position = 1, .id = "999999", .route = "a", .key = "k", .payload = "p"};
+  Start();
+  ASSERT_TRUE(clock_.RunUntil([&] { return table_.rows.empty(); }));
+  ExpectExactlyOnceAndInOrder(2);
+}
+
+TEST_F(DrainTest, AsksMoreAndMoreRarelyAndAtOnceWhenNudged) {
+  Start();
+  clock_.Advance(std::chrono::seconds(10));
+  const int after_ten = table_.reads;
+  EXPECT_LT(after_ten, 30);
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(table_.reads, after_ten + 10);
+  Insert("a", "k");
+  drain_->Nudge();
+  clock_.RunUntilIdle();
+  EXPECT_TRUE(table_.rows.empty());
+  // And is quick for a while.
+  const int reads = table_.reads;
+  clock_.Advance(std::chrono::milliseconds(20));
+  EXPECT_GE(table_.reads, reads + 2);
+}
+
+TEST_F(DrainTest, WaitsForTheDatabaseAndSaysSo) {
+  table_.reachable = false;
+  Insert("a", "k");
+  Start();
+  clock_.Advance(std::chrono::minutes(1));
+  EXPECT_FALSE(drain_->GetStatus().connected);
+  EXPECT_EQ(drain_->GetStatus().trouble, "the connection is lost");
+  table_.reachable = true;
+  clock_.Advance(std::chrono::seconds(11));
+  EXPECT_TRUE(table_.rows.empty());
+  EXPECT_TRUE(drain_->GetStatus().connected);
+  EXPECT_EQ(drain_->GetStatus().trouble, "");
+  EXPECT_EQ(metrics_.connected.With("orders").Value(), 1);
+}
+
+TEST_F(DrainTest, LeavesRowsOfUnknownTopicsUntilTheTierHasThem) {
+  Insert("new", "k");
+  Insert("a", "k");
+  Start();
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(table_.rows.size(), 1U);
+  EXPECT_TRUE(wanted_.contains("outbox.event.new"));
+  EXPECT_EQ(drain_->GetStatus().held, std::vector<std::string>{"new"});
+  Know({{"outbox.event.new", 1}});
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_TRUE(table_.rows.empty());
+  Insert("never", "k");
+  clock_.Advance(std::chrono::seconds(70));
+  EXPECT_TRUE(table_.rows.empty());
+  ASSERT_EQ(table_.quarantine.size(), 1U);
+  EXPECT_NE(table_.quarantine.begin()->second.find("outbox.event.never"), std::string::npos);
+  EXPECT_EQ(metrics_.quarantined_rows.With("orders").Value(), 1U);
+}
+
+TEST_F(DrainTest, StopsBetweenRowsAndTellsTheSourceHow) {
+  for (int at = 0; at < 100; ++at) Insert("a", "k");
+  Start();
+  ASSERT_TRUE(clock_.RunUntil([&] { return spooled_.size() >= 30; }));
+  loop_.Post([&] { drain_->Pause(); });
+  clock_.RunUntilIdle();
+  const size_t taken = spooled_.size();
+  clock_.Advance(std::chrono::minutes(1));
+  EXPECT_EQ(spooled_.size(), taken);
+  EXPECT_EQ(table_.rows.size(), 100 - taken) << "rows in hand were not removed";
+  loop_.Post([&] { drain_->Close(/*clean=*/true); });
+  clock_.RunUntilIdle();
+  EXPECT_TRUE(table_.clean);
+}
+
+}  // namespace
+}  // namespace holdfast::outbox
