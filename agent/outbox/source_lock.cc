@@ -1,0 +1,54 @@
+#include "agent/outbox/source_lock.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace holdfast::outbox {
+namespace {
+
+// The service's group may take it over with another agent.
+constexpr mode_t kMode = 0660;
+
+}  // namespace
+
+base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_view what) {
+  while (true) {
+    SourceLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kMode));
+    if (!lock.held()) {
+      const int reason = errno;
+      base::Error error = base::ErrnoError(fmt::format("cannot open the lock {}", path), reason);
+      if (reason == EACCES || reason == EPERM || reason == EROFS) error.code = base::Code::kInvalid;
+      return base::Unexpected(std::move(error));
+    }
+    if (flock(lock.fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) {
+        return base::Unexpected(base::ErrnoError(fmt::format("cannot lock {}", path), errno));
+      }
+      return base::Unexpected(
+          base::Code::kUnavailable,
+          fmt::format("another agent takes events out of {} (it holds the lock {}); "
+                      "one at a time can",
+                      what, path));
+    }
+    // Somebody may have removed the file meanwhile, and a third made it anew.
+    struct stat held {};
+    struct stat named {};
+    if (fstat(lock.fd_, &held) == 0 && stat(path.c_str(), &named) == 0 &&
+        held.st_dev == named.st_dev && held.st_ino == named.st_ino) {
+      // The umask may have taken the group's right. Who does not own the file leaves it.
+      if (held.st_uid == geteuid() && (held.st_mode & kMode) != kMode) fchmod(lock.fd_, kMode);
+      return lock;
+    }
+  }
+}
+
+SourceLock::~SourceLock() {
+  if (held()) close(fd_);
+}
+
+}  // namespace holdfast::outbox

@@ -1,0 +1,37 @@
+// One agent at a time takes events out of a file: a lock on a file of our own beside it, which the
+// kernel lets go of when the process ends. The file stays; it is empty.
+//
+// Threads: one. Two locks of one process exclude each other, too.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/result.h"
+
+namespace holdfast::outbox {
+
+class SourceLock {
+ public:
+  // `path` is the lock's file, `what` is for messages. kUnavailable: another agent has it.
+  // kInvalid: no right to make the file.
+  static base::Result<SourceLock> Take(const std::string& path, std::string_view what);
+
+  SourceLock() = default;  // Nothing is held.
+  SourceLock(SourceLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  SourceLock& operator=(SourceLock&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~SourceLock();
+
+  [[nodiscard]] bool held() const { return fd_ >= 0; }
+
+ private:
+  explicit SourceLock(int fd) : fd_(fd) {}
+
+  int fd_ = -1;
+};
+
+}  // namespace holdfast::outbox

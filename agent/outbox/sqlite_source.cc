@@ -1,0 +1,550 @@
+#include "agent/outbox/sqlite_source.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <cstdlib>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "agent/outbox/json_headers.h"
+
+namespace holdfast::outbox {
+namespace {
+
+using base::Code;
+using base::Result;
+using base::Unexpected;
+
+// A service that writes without pause leaves the lock free for moments only, which SQLite's own
+// busy_timeout misses: it looks ever more rarely.
+constexpr int kBusyTries = 5000;
+constexpr int kBusyPauseMs = 1;
+int OnBusy(void* /*nothing*/, int tries) {
+  if (tries >= kBusyTries) return 0;
+  sqlite3_sleep(kBusyPauseMs);
+  return 1;
+}
+// SQLite takes 32766 values in one statement. Rows of further routes are read for nothing.
+constexpr size_t kHeldMost = 30'000;
+
+// Between two transactions. SQLite wakes nobody who waits for the lock, and its busy_timeout looks
+// ever more rarely, so the lock has to be free for most of the time.
+constexpr int kPauseMs = 1;
+
+std::string Quoted(std::string_view name) {
+  std::string quoted = "\"";
+  for (const char c : name) {
+    if (c == '"') quoted += '"';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
+std::string_view BytesAt(sqlite3_stmt* statement, int column) {
+  const void* bytes = sqlite3_column_type(statement, column) == SQLITE_BLOB
+                          ? sqlite3_column_blob(statement, column)
+                          : sqlite3_column_text(statement, column);
+  if (bytes == nullptr) return {};
+  return {static_cast<const char*>(bytes),
+          static_cast<size_t>(sqlite3_column_bytes(statement, column))};
+}
+
+std::optional<std::string> TextAt(sqlite3_stmt* statement, int column) {
+  if (sqlite3_column_type(statement, column) == SQLITE_NULL) return std::nullopt;
+  return std::string(BytesAt(statement, column));
+}
+
+void BindText(sqlite3_stmt* statement, int parameter, std::string_view text) {
+  sqlite3_bind_text64(statement, parameter, text.data(), text.size(), SQLITE_TRANSIENT,
+                      SQLITE_UTF8);
+}
+
+bool EqualNames(std::string_view a, std::string_view b) {
+  return a.size() == b.size() &&
+         sqlite3_strnicmp(a.data(), b.data(), static_cast<int>(a.size())) == 0;
+}
+
+bool Contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::ranges::any_of(names, [&](const auto& one) { return EqualNames(one, name); });
+}
+
+size_t BytesOf(const Row& row) {
+  size_t bytes = sizeof(Row) + row.id.size() + (row.payload ? row.payload->size() : 0);
+  for (const auto& [name, value] : row.headers) bytes += name.size() + (value ? value->size() : 0);
+  return bytes;
+}
+
+}  // namespace
+
+class SqliteSource::Transaction {
+ public:
+  static Result<Transaction> Begin(SqliteSource& source, const char* how) {
+    HF_RETURN_IF_ERROR(source.Execute(how));
+    return Transaction(source);
+  }
+  Transaction(Transaction&& other) noexcept : source_(std::exchange(other.source_, nullptr)) {}
+  Transaction& operator=(Transaction&&) = delete;
+  ~Transaction() {
+    if (source_ != nullptr)
+      sqlite3_exec(source_->database_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+  }
+  Result<void> Commit() {
+    HF_RETURN_IF_ERROR(source_->Execute("COMMIT"));
+    source_ = nullptr;
+    return {};
+  }
+
+ private:
+  explicit Transaction(SqliteSource& source) : source_(&source) {}
+
+  SqliteSource* source_;
+};
+
+base::Error SqliteSource::ErrorOf(int code) const {
+  std::string message = fmt::format(
+      "{}: {}", path_, database_ ? sqlite3_errmsg(database_.get()) : sqlite3_errstr(code));
+  switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return {Code::kUnavailable, message + " (another transaction is open for too long)"};
+    case SQLITE_CANTOPEN:
+    case SQLITE_FULL:
+      return {Code::kUnavailable, std::move(message)};
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+      return {Code::kInvalid,
+              message +
+                  " (the agent has to be able to write to the file, to FILE-wal and FILE-shm "
+                  "beside it, and to their directory)"};
+    case SQLITE_NOTADB:
+      return {Code::kInvalid, std::move(message)};
+    case SQLITE_CORRUPT:
+      return {Code::kInvalid, message + " (PRAGMA integrity_check says more)"};
+    case SQLITE_ERROR:
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+      return {Code::kInvalid, message + " (did the tables change?)"};
+    default:
+      return {Code::kIo, std::move(message)};
+  }
+}
+
+Result<SqliteSource::Statement> SqliteSource::Prepare(const std::string& sql) {
+  sqlite3_stmt* statement = nullptr;
+  const int code = sqlite3_prepare_v2(database_.get(), sql.c_str(),
+                                      static_cast<int>(sql.size() + 1), &statement, nullptr);
+  if (code != SQLITE_OK) return Unexpected(ErrorOf(code));
+  return Statement(statement);
+}
+
+Result<void> SqliteSource::Execute(const std::string& sql) {
+  const int code = sqlite3_exec(database_.get(), sql.c_str(), nullptr, nullptr, nullptr);
+  if (code != SQLITE_OK) return Unexpected(ErrorOf(code));
+  return {};
+}
+
+Result<bool> SqliteSource::Step(const Statement& statement) {
+  const int code = sqlite3_step(statement.get());
+  if (code == SQLITE_ROW) return true;
+  if (code == SQLITE_DONE) return false;
+  base::Error error = ErrorOf(code);
+  sqlite3_reset(statement.get());
+  return Unexpected(std::move(error));
+}
+
+Result<int64_t> SqliteSource::Integer(const std::string& sql) {
+  HF_ASSIGN_OR_RETURN(const Statement statement, Prepare(sql));
+  HF_ASSIGN_OR_RETURN(const bool any, Step(statement));
+  return any ? sqlite3_column_int64(statement.get(), 0) : 0;
+}
+
+Result<std::string> SqliteSource::Text(const std::string& sql) {
+  HF_ASSIGN_OR_RETURN(const Statement statement, Prepare(sql));
+  HF_ASSIGN_OR_RETURN(const bool any, Step(statement));
+  return any ? std::string(BytesAt(statement.get(), 0)) : std::string();
+}
+
+Result<void> SqliteSource::Open() {
+  HF_RETURN_IF_ERROR(CheckFile());
+  sqlite3* database = nullptr;
+  // Without SQLITE_OPEN_CREATE: an empty file would only hide a wrong name.
+  const int code =
+      sqlite3_open_v2(path_.c_str(), &database,
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  database_.reset(database);
+  if (code != SQLITE_OK) return Unexpected(ErrorOf(code));
+  sqlite3_busy_handler(database, OnBusy, nullptr);
+  // A name in quotes is a column and nothing else.
+  sqlite3_db_config(database, SQLITE_DBCONFIG_DQS_DML, 0, nullptr);
+  HF_ASSIGN_OR_RETURN(const std::string mode, Text("PRAGMA main.journal_mode"));
+  if (mode != "wal") {
+    return Unexpected(Code::kInvalid,
+                      fmt::format("{}: its journal mode is `{}`, and has to be `wal`, so that the "
+                                  "agent and the service do not block each other; run `PRAGMA "
+                                  "journal_mode=WAL` once on the file",
+                                  path_, mode));
+  }
+  if (sqlite3_db_readonly(database, "main") != 0) return Unexpected(ErrorOf(SQLITE_READONLY));
+  HF_RETURN_IF_ERROR(Execute("PRAGMA main.synchronous=NORMAL"));
+  HF_RETURN_IF_ERROR(CheckSchema());
+  data_version_ = -1;
+  // What an agent deleted that was killed before it could flush that.
+  return FlushLog();
+}
+
+Result<void> SqliteSource::CheckFile() {
+  find_.reset();
+  delete_.reset();
+  quarantine_.reset();
+  database_.reset();
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(options_.file.c_str(), nullptr),
+                                                         &std::free);
+  if (!real) {
+    return Unexpected(Code::kUnavailable,
+                      base::ErrnoError(fmt::format("{}: there is no such database yet, and the "
+                                                   "agent does not make it",
+                                                   options_.file),
+                                       errno)
+                          .message);
+  }
+  struct stat file {};
+  if (stat(real.get(), &file) != 0 || !S_ISREG(file.st_mode)) {
+    return Unexpected(Code::kInvalid, fmt::format("{}: not a file", options_.file));
+  }
+  if (!lock_.held() || path_ != real.get()) {
+    lock_ = SourceLock();
+    path_ = real.get();
+    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(path_ + "-holdfast", path_));
+  }
+  return {};
+}
+
+Result<std::vector<std::string>> SqliteSource::ColumnsOf(const std::string& table,
+                                                         bool with_generated) {
+  HF_ASSIGN_OR_RETURN(
+      const Statement statement,
+      Prepare(fmt::format("SELECT name FROM pragma_table_xinfo(?, 'main') WHERE hidden IN ({})",
+                          with_generated ? "0, 2, 3" : "0")));
+  BindText(statement.get(), 1, table);
+  std::vector<std::string> columns;
+  while (true) {
+    HF_ASSIGN_OR_RETURN(const bool any, Step(statement));
+    if (!any) return columns;
+    columns.emplace_back(BytesAt(statement.get(), 0));
+  }
+}
+
+Result<bool> SqliteSource::PositionIsUnique() {
+  // The row id under another name, or the one column of a unique index over all rows.
+  HF_ASSIGN_OR_RETURN(
+      const Statement statement,
+      Prepare(
+          "SELECT 1 FROM pragma_table_info(?1, 'main') WHERE name = ?2 COLLATE NOCASE AND pk > 0"
+          "  AND upper(type) = 'INTEGER'"
+          "  AND (SELECT count(*) FROM pragma_table_info(?1, 'main') WHERE pk > 0) = 1 "
+          "UNION ALL "
+          "SELECT 1 FROM pragma_index_list(?1, 'main') AS list WHERE list.\"unique\""
+          "  AND NOT list.partial"
+          "  AND (SELECT count(*) FROM pragma_index_info(list.name, 'main')) = 1"
+          "  AND (SELECT name FROM pragma_index_info(list.name, 'main')) = ?2 COLLATE NOCASE"));
+  BindText(statement.get(), 1, table_);
+  BindText(statement.get(), 2, options_.mapping.position);
+  return Step(statement);
+}
+
+Result<void> SqliteSource::CheckSchema() {
+  const TableMapping& mapping = options_.mapping;
+  constexpr std::string_view kMain = "main.";
+  table_ = mapping.table;
+  if (table_.starts_with(kMain)) table_.erase(0, kMain.size());
+  const auto wrong = [this](std::string_view what) {
+    return Unexpected(
+        Code::kInvalid,
+        fmt::format("{}: {}. `holdfast outbox sql --dialect sqlite` prints what has to be there",
+                    path_, what));
+  };
+  if (table_.find('.') != std::string::npos) {
+    return wrong(fmt::format(
+        "the table is `{}`, and SQLite has no schemas: set its name without one", table_));
+  }
+  // All at once, so that they can be repaired at once.
+  std::vector<std::string> problems;
+  columns_ = mapping.Columns();
+  std::vector<std::string> needed = columns_;
+  if (mapping.only_null) needed.push_back(*mapping.only_null);
+  HF_ASSIGN_OR_RETURN(const std::vector<std::string> all, ColumnsOf(table_, true));
+  if (all.empty()) {
+    problems.push_back(fmt::format("there is no table `{}`", table_));
+  } else {
+    for (const std::string& column : needed) {
+      if (!Contains(all, column)) {
+        problems.push_back(fmt::format("table `{}` has no column `{}`", table_, column));
+      }
+    }
+    HF_ASSIGN_OR_RETURN(const bool unique, PositionIsUnique());
+    if (!unique && Contains(all, mapping.position)) {
+      problems.push_back(fmt::format(
+          "the column `{}` is neither INTEGER PRIMARY KEY (AUTOINCREMENT, best) nor has a unique "
+          "index of its own",
+          mapping.position));
+    }
+  }
+  HF_ASSIGN_OR_RETURN(const std::vector<std::string> quarantine,
+                      ColumnsOf(QuarantineName(), false));
+  if (quarantine.empty()) {
+    problems.push_back(fmt::format("there is no table `{}`", QuarantineName()));
+  } else {
+    needed.insert(needed.end(), {"reason", "quarantined_at"});
+    for (const std::string& column : needed) {
+      if (!Contains(quarantine, column)) {
+        problems.push_back(fmt::format("table `{}` has no column `{}`", QuarantineName(), column));
+      }
+    }
+  }
+  if (!problems.empty()) return wrong(fmt::format("{}", fmt::join(problems, "; ")));
+
+  // Columns of which the agent knows nothing go with the row, if there is a place for them.
+  std::vector<std::string> kept;
+  for (const std::string& column : all) {
+    if (Contains(quarantine, column)) kept.push_back(Quoted(column));
+  }
+  const std::string table = "main." + Quoted(table_);
+  const std::string position = Quoted(mapping.position);
+  const std::string moved = fmt::format("{}", fmt::join(kept, ", "));
+  HF_ASSIGN_OR_RETURN(
+      quarantine_,
+      Prepare(fmt::format("INSERT INTO main.{} ({}, reason, quarantined_at) SELECT {}, ?2, "
+                          "strftime('%Y-%m-%dT%H:%M:%fZ', 'now') FROM {} WHERE {} = ?1",
+                          Quoted(QuarantineName()), moved, moved, table, position)));
+  HF_ASSIGN_OR_RETURN(delete_,
+                      Prepare(fmt::format("DELETE FROM {} WHERE {} = ?1", table, position)));
+  HF_ASSIGN_OR_RETURN(find_, Prepare(fmt::format("SELECT {} FROM {} WHERE {} = ?1",
+                                                 Quoted(mapping.id), table, position)));
+  std::vector<std::string> expressions;
+  for (const std::string& column : columns_) expressions.push_back(Quoted(column));
+  // SQLite itself knows how ISO 8601 is written. Null: the text is not that.
+  expressions.push_back(
+      mapping.timestamp
+          ? fmt::format("CASE typeof({0}) WHEN 'integer' THEN {0} WHEN 'text' THEN "
+                        "CAST(round((julianday({0}) - 2440587.5) * 86400000.0) AS INTEGER) END",
+                        Quoted(*mapping.timestamp))
+          : "NULL");
+  select_ = fmt::format("SELECT {} FROM {}", fmt::join(expressions, ", "), table);
+  return {};
+}
+
+std::string SqliteSource::ToSend() const {
+  // Without its unique position a row could not be removed again.
+  std::string condition = fmt::format("typeof({}) = 'integer'", Quoted(options_.mapping.position));
+  if (options_.mapping.only_null) {
+    condition += fmt::format(" AND {} IS NULL", Quoted(*options_.mapping.only_null));
+  }
+  return condition;
+}
+
+Row SqliteSource::RowOf(sqlite3_stmt* statement) const {
+  const TableMapping& mapping = options_.mapping;
+  const auto index = [this](const std::string& column) {
+    return static_cast<int>(std::ranges::find(columns_, column) - columns_.begin());
+  };
+  const auto text = [&](const std::string& column) { return TextAt(statement, index(column)); };
+  Row row;
+  const auto problem = [&row](std::string what) {
+    if (row.problem.empty()) row.problem = std::move(what);
+  };
+  row.position = sqlite3_column_int64(statement, 0);
+  if (std::optional<std::string> id = text(mapping.id)) {
+    row.id = *std::move(id);
+  } else {
+    problem(fmt::format("the column `{}` is null, and holds the event's id", mapping.id));
+  }
+  if (std::optional<std::string> route = text(mapping.route)) {
+    row.route = *std::move(route);
+  } else {
+    problem(fmt::format("the column `{}` is null, and says to which topic", mapping.route));
+  }
+  if (mapping.key) row.key = text(*mapping.key);
+  row.payload = text(mapping.payload);
+  if (mapping.timestamp) {
+    const auto computed = static_cast<int>(columns_.size());
+    if (sqlite3_column_type(statement, computed) != SQLITE_NULL) {
+      row.timestamp_ms = sqlite3_column_int64(statement, computed);
+    } else if (const std::optional<std::string> written = text(*mapping.timestamp)) {
+      problem(
+          fmt::format("the column `{}` is neither milliseconds nor a time as ISO 8601 writes "
+                      "it: `{}`",
+                      *mapping.timestamp, *written));
+    }
+  }
+  for (const TableMapping::Additional& one : mapping.additional) {
+    const int column = index(one.column);
+    if (one.placement == TableMapping::Placement::kHeader) {
+      row.headers.emplace_back(one.alias, TextAt(statement, column));
+      continue;
+    }
+    const int64_t partition = sqlite3_column_int64(statement, column);
+    if (sqlite3_column_type(statement, column) == SQLITE_NULL) continue;
+    if (sqlite3_column_type(statement, column) != SQLITE_INTEGER || partition < 0 ||
+        partition > std::numeric_limits<int32_t>::max()) {
+      problem(fmt::format("the column `{}` is no partition: `{}`", one.column,
+                          BytesAt(statement, column)));
+      continue;
+    }
+    row.partition = static_cast<int32_t>(partition);
+  }
+  if (mapping.json_headers) {
+    if (const std::optional<std::string> json = text(*mapping.json_headers)) {
+      if (const auto taken = TakeJsonHeaders(*json, mapping.json_key, &row); !taken) {
+        problem(fmt::format("the column `{}`: {}", *mapping.json_headers, taken.error().message));
+      }
+    }
+  }
+  for (const std::string& column : columns_) {
+    if (column == mapping.payload || column == mapping.json_headers) continue;
+    if (std::optional<std::string> value = text(column))
+      row.fields.emplace_back(column, *std::move(value));
+  }
+  return row;
+}
+
+Result<int64_t> SqliteSource::DataVersion() {
+  // A database that was put in the place of this one would never be looked at.
+  int moved = 0;
+  sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+  if (moved != 0) {
+    return Unexpected(Code::kUnavailable,
+                      fmt::format("{}: the file was moved or replaced while it was open", path_));
+  }
+  return Integer("PRAGMA main.data_version");
+}
+
+Result<bool> SqliteSource::MayHaveMore() {
+  HF_ASSIGN_OR_RETURN(const int64_t version, DataVersion());
+  return version != data_version_;
+}
+
+Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::string> held) {
+  HF_ASSIGN_OR_RETURN(data_version_, DataVersion());
+  held = held.first(std::min(held.size(), kHeldMost));
+  std::string sql = select_ + " WHERE " + ToSend();
+  if (!held.empty()) {
+    const std::string route = Quoted(options_.mapping.route);
+    sql += fmt::format(" AND ({} IS NULL OR CAST({} AS TEXT) NOT IN (?", route, route);
+    for (size_t i = 1; i < held.size(); ++i) sql += ",?";
+    sql += "))";
+  }
+  sql += fmt::format(" ORDER BY {} LIMIT {}", Quoted(options_.mapping.position), limit);
+  HF_ASSIGN_OR_RETURN(const Statement statement, Prepare(sql));
+  int parameter = 0;
+  for (const std::string& route : held) BindText(statement.get(), ++parameter, route);
+  std::vector<Row> rows;
+  size_t bytes = 0;
+  while (bytes < kReadBytes) {
+    HF_ASSIGN_OR_RETURN(const bool any, Step(statement));
+    if (!any) break;
+    rows.push_back(RowOf(statement.get()));
+    bytes += BytesOf(rows.back());
+  }
+  return rows;
+}
+
+Result<std::vector<RowRef>> SqliteSource::Find(std::span<const int64_t> positions) {
+  std::vector<RowRef> found;
+  HF_ASSIGN_OR_RETURN(auto transaction, Transaction::Begin(*this, "BEGIN"));
+  for (const int64_t position : positions) {
+    sqlite3_reset(find_.get());
+    sqlite3_bind_int64(find_.get(), 1, position);
+    HF_ASSIGN_OR_RETURN(const bool any, Step(find_));
+    if (any) found.push_back({position, DigestOf(BytesAt(find_.get(), 0))});
+  }
+  sqlite3_reset(find_.get());
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  return found;
+}
+
+Result<void> SqliteSource::Remove(std::span<const int64_t> spooled,
+                                  std::span<const Poison> poison) {
+  const auto remove = [this](int64_t position) -> Result<void> {
+    sqlite3_reset(delete_.get());
+    sqlite3_bind_int64(delete_.get(), 1, position);
+    HF_RETURN_IF_ERROR(Step(delete_));
+    sqlite3_reset(delete_.get());
+    return {};
+  };
+  // Parts of it, each whole: what is left is removed when the caller comes again.
+  while (!spooled.empty() || !poison.empty()) {
+    HF_ASSIGN_OR_RETURN(auto transaction, Transaction::Begin(*this, "BEGIN IMMEDIATE"));
+    const auto end = std::chrono::steady_clock::now() + kChunkTime;
+    for (size_t rows = 0;
+         rows < kChunkRows && (rows == 0 || std::chrono::steady_clock::now() < end); ++rows) {
+      if (!spooled.empty()) {
+        HF_RETURN_IF_ERROR(remove(spooled.front()));
+        spooled = spooled.subspan(1);
+      } else if (!poison.empty()) {
+        sqlite3_reset(quarantine_.get());
+        sqlite3_bind_int64(quarantine_.get(), 1, poison.front().position);
+        BindText(quarantine_.get(), 2, poison.front().reason);
+        HF_RETURN_IF_ERROR(Step(quarantine_));
+        sqlite3_reset(quarantine_.get());
+        HF_RETURN_IF_ERROR(remove(poison.front().position));
+        poison = poison.subspan(1);
+      } else {
+        break;
+      }
+    }
+    HF_RETURN_IF_ERROR(transaction.Commit());
+    HF_RETURN_IF_ERROR(FlushLog());
+    if (!spooled.empty() || !poison.empty()) sqlite3_sleep(kPauseMs);
+  }
+  return {};
+}
+
+Result<void> SqliteSource::FlushLog() {
+  sqlite3_file* log = nullptr;
+  int code = sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+  if (code == SQLITE_OK && log != nullptr && log->pMethods != nullptr) {
+    code = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+  }
+  if (code == SQLITE_OK) return {};
+  return Unexpected(Code::kIo,
+                    fmt::format("{}-wal: cannot flush it: {}", path_, sqlite3_errstr(code)));
+}
+
+Result<Source::Lag> SqliteSource::Measure() {
+  const std::string from = fmt::format("FROM main.{} WHERE {}", Quoted(table_), ToSend());
+  Lag lag;
+  Lag::Part& part = lag.parts.emplace_back();
+  part.owned = true;
+  HF_ASSIGN_OR_RETURN(
+      const int64_t rows,
+      Integer(fmt::format("SELECT count(*) FROM (SELECT 1 {} LIMIT {})", from, Lag::kCountMost)));
+  part.rows = static_cast<uint64_t>(rows);
+  HF_ASSIGN_OR_RETURN(const Statement oldest,
+                      Prepare(fmt::format("{} WHERE {} ORDER BY {} LIMIT 1", select_, ToSend(),
+                                          Quoted(options_.mapping.position))));
+  HF_ASSIGN_OR_RETURN(const bool any, Step(oldest));
+  if (any) part.oldest_ms = RowOf(oldest.get()).timestamp_ms;
+  HF_ASSIGN_OR_RETURN(const int64_t quarantined,
+                      Integer(fmt::format("SELECT count(*) FROM (SELECT 1 FROM main.{} LIMIT {})",
+                                          Quoted(QuarantineName()), Lag::kCountMost)));
+  lag.quarantined = static_cast<uint64_t>(quarantined);
+  return lag;
+}
+
+void SqliteSource::Close(bool /*clean*/) {
+  find_.reset();
+  delete_.reset();
+  quarantine_.reset();
+  database_.reset();
+  lock_ = SourceLock();
+}
+
+}  // namespace holdfast::outbox
