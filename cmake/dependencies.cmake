@@ -19,4 +19,5 @@ pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd>=1.5)
 pkg_check_modules(rdkafka REQUIRED IMPORTED_TARGET rdkafka++>=2.0)
 pkg_check_modules(lz4 REQUIRED IMPORTED_TARGET liblz4>=1.9)
 pkg_check_modules(sqlite3 REQUIRED IMPORTED_TARGET sqlite3>=3.40)
+pkg_check_modules(libpq REQUIRED IMPORTED_TARGET libpq>=15)
 pkg_check_modules(re2 REQUIRED IMPORTED_TARGET re2)  # Its file names no version.
