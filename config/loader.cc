@@ -255,7 +255,7 @@ void Loader::ReadField(const YAML::Node& node, Message& message, const Field& fi
 
 void Loader::ReadProperties(const YAML::Node& node, Message& message, const std::string& path) {
   if (node.IsNull()) return;
-  if (!node.IsMap()) return Mistake(node.Mark(), path + " must be a map of Kafka's properties");
+  if (!node.IsMap()) return Mistake(node.Mark(), path + " must be a map of properties");
   std::set<std::string> seen;
   for (const auto& entry : node) {
     if (!entry.first.IsScalar()) {
@@ -270,10 +270,11 @@ void Loader::ReadProperties(const YAML::Node& node, Message& message, const std:
 
 void Loader::ReadProperty(const YAML::Node& node, const YAML::Mark& mark, const std::string& name,
                           Message& message, const std::string& path) {
-  const Property* const property = FindProperty(name);
+  const PropertyTable table = PropertiesOf(message.GetDescriptor()->name());
+  const Property* const property = FindProperty(table, name);
   const std::string key = Join(path, name);
   if (property == nullptr) {
-    const std::string_view nearest = NearestProperty(name);
+    const std::string_view nearest = NearestProperty(table, name);
     return Mistake(mark, nearest.empty()
                              ? fmt::format("unknown property \"{}\"; docs/configuration.md lists "
                                            "those that are known",
@@ -293,9 +294,13 @@ void Loader::ReadProperty(const YAML::Node& node, const YAML::Mark& mark, const 
     return Mistake(mark,
                    fmt::format("{} is \"{}\", and must be one of {}", key, text, property->values));
   }
-  // The one map there is.
-  (*google::protobuf::DynamicCastToGenerated<Upstream>(&message)->mutable_properties())[name] =
-      std::move(text);
+  // The two maps there are.
+  if (auto* upstream = google::protobuf::DynamicCastToGenerated<Upstream>(&message)) {
+    (*upstream->mutable_properties())[name] = std::move(text);
+  } else {
+    auto& source = *google::protobuf::DynamicCastToGenerated<OutboxSource>(&message);
+    (*source.mutable_properties())[name] = std::move(text);
+  }
 }
 
 void Loader::ReadList(const YAML::Node& node, Message& message, const Field& field,

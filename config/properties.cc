@@ -9,7 +9,7 @@
 namespace holdfast::config {
 namespace {
 
-constexpr std::array kProperties{
+constexpr std::array kOfKafka{
     Property{"security.protocol", "PLAINTEXT,SSL,SASL_PLAINTEXT,SASL_SSL", "PLAINTEXT",
              "TLS, SASL or both."},
     Property{"ssl.ca.location", "", "",
@@ -39,6 +39,24 @@ constexpr std::array kProperties{
              "Of OAUTHBEARER: NAME=VALUE that go along with the token, with commas between."},
 };
 
+constexpr std::array kOfDebezium{
+    Property{"table.field.event.position", "", "",
+             "The integer column that rises with each insert. Debezium has no need of it."},
+    Property{"table.field.event.id", "", "", "The event's id: the header `id`."},
+    Property{"table.field.event.key", "", "", "The record's key. Empty: records have none."},
+    Property{"table.field.event.payload", "", "", "The record's value."},
+    Property{"table.field.event.timestamp", "", "",
+             "The record's timestamp. Not set, or empty: when the row is taken."},
+    Property{"table.fields.additional.placement", "", "",
+             "Further columns: `column:header`, `column:header:alias` or `column:partition`, with "
+             "commas between."},
+    Property{"route.by.field", "", "", "The column that `${aggregatetype}` stands for."},
+    Property{"route.topic.replacement", "", "",
+             "As `topic` above; `${routedByValue}` is `${aggregatetype}`."},
+    Property{"route.tombstone.on.empty.payload", "true,false", "false",
+             "Whether an empty payload becomes a null value, as a null one does."},
+};
+
 bool SameWord(std::string_view a, std::string_view b) {
   return std::ranges::equal(
       a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
@@ -46,17 +64,20 @@ bool SameWord(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::span<const Property> Properties() { return kProperties; }
-
-const Property* FindProperty(std::string_view name) {
-  const auto found = std::ranges::find(kProperties, name, &Property::name);
-  return found == kProperties.end() ? nullptr : &*found;
+PropertyTable PropertiesOf(std::string_view message) {
+  if (message == "OutboxSource") return kOfDebezium;
+  return kOfKafka;
 }
 
-std::string_view NearestProperty(std::string_view name) {
+const Property* FindProperty(PropertyTable table, std::string_view name) {
+  const auto found = std::ranges::find(table, name, &Property::name);
+  return found == table.end() ? nullptr : &*found;
+}
+
+std::string_view NearestProperty(PropertyTable table, std::string_view name) {
   std::string_view nearest;
   size_t best = std::max<size_t>(1, name.size() / 3) + 1;
-  for (const Property& property : kProperties) {
+  for (const Property& property : table) {
     const size_t distance = EditDistance(name, property.name);
     if (distance < best) {
       best = distance;

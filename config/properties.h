@@ -1,5 +1,6 @@
-// Kafka's client properties that Holdfast takes under agent.upstream.properties, by the names that
-// librdkafka and Kafka give them. What they mean together is judged by who uses them.
+// Properties that go by the names they have elsewhere: those of Kafka's clients under
+// agent.upstream.properties, those of Debezium's outbox event router under agent.outbox.properties.
+// What they mean together is judged by who uses them.
 //
 // Threads: any; pure.
 #pragma once
@@ -18,11 +19,14 @@ struct Property {
   std::string_view meaning;
 };
 
-std::span<const Property> Properties();
+using PropertyTable = std::span<const Property>;
+
+// Of the message (config/holdfast.proto) that has the map.
+PropertyTable PropertiesOf(std::string_view message);
 // Null if there is none.
-const Property* FindProperty(std::string_view name);
+const Property* FindProperty(PropertyTable table, std::string_view name);
 // One that a person may have meant, or empty.
-std::string_view NearestProperty(std::string_view name);
+std::string_view NearestProperty(PropertyTable table, std::string_view name);
 // Whether the property may have the value. Upper and lower case are the same in those that have a
 // list of values.
 bool IsValueOf(const Property& property, std::string_view value);

@@ -132,7 +132,7 @@ std::string RangeOf(const FieldDescriptor& field) {
 void PrintProperties(const std::string& path, const FieldDescriptor& field, std::string& out) {
   out += fmt::format("\n## `{}`\n\n{}\n\n", path, CommentOf(field));
   out += "| property | values | default | meaning |\n| --- | --- | --- | --- |\n";
-  for (const Property& property : Properties()) {
+  for (const Property& property : PropertiesOf(field.containing_type()->name())) {
     std::string values;
     for (const char c : property.values) values += c == ',' ? "`, `" : std::string(1, c);
     out += fmt::format(

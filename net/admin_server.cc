@@ -106,7 +106,9 @@ class AdminServer::Core {
   }
 
   void Close() {
+    self_.reset();
     if (http_ != nullptr) evhttp_free(std::exchange(http_, nullptr));
+    waiting_.clear();
     listener_.Close();
   }
 
@@ -117,10 +119,17 @@ class AdminServer::Core {
   static void OnRequest(evhttp_request* request, void* core) noexcept {
     auto* self = static_cast<Core*>(core);
     self->loop_.BeginTurn();
-    Respond(request, self->Handle(request));
+    if (const std::optional<AdminResponse> now = self->Handle(request)) Respond(request, *now);
   }
 
-  AdminResponse Handle(evhttp_request* request) {
+  static void OnClosed(evhttp_connection* connection, void* core) noexcept {
+    std::erase_if(static_cast<Core*>(core)->waiting_, [connection](const auto& waiting) {
+      return evhttp_request_get_connection(waiting.second) == connection;
+    });
+  }
+
+  // None: later.
+  std::optional<AdminResponse> Handle(evhttp_request* request) {
     const evhttp_uri* const uri = evhttp_request_get_evhttp_uri(request);
     const char* const path = uri == nullptr ? nullptr : evhttp_uri_get_path(uri);
     const std::string_view wanted = path == nullptr ? "" : path;
@@ -131,20 +140,43 @@ class AdminServer::Core {
       if (route.method == method) return Call(route, request, uri);
       allowed += (allowed.empty() ? "" : ", ") + std::string(MethodName(route.method));
     }
-    if (allowed.empty())
-      return {.status = kNotFound, .body = "There is nothing here. Try:\n\n" + Help()};
+    if (allowed.empty()) {
+      return AdminResponse{.status = kNotFound, .body = "There is nothing here. Try:\n\n" + Help()};
+    }
     evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", allowed.c_str());
-    return {.status = kMethodNotAllowed, .body = "Use " + allowed + " for this path.\n"};
+    return AdminResponse{.status = kMethodNotAllowed,
+                         .body = "Use " + allowed + " for this path.\n"};
   }
 
-  static AdminResponse Call(const AdminRoute& route, evhttp_request* request,
-                            const evhttp_uri* uri) {
-    if (route.method == HttpMethod::kPost && !FromLoopback(request))
-      return {.status = kForbidden, .body = "POST is for this host's loopback address only.\n"};
-    return route.handler({.method = route.method,
-                          .path = route.path,
-                          .query = ParseQuery(evhttp_uri_get_query(uri)),
-                          .body = ReadBody(request)});
+  std::optional<AdminResponse> Call(const AdminRoute& route, evhttp_request* request,
+                                    const evhttp_uri* uri) {
+    if (route.method == HttpMethod::kPost && !FromLoopback(request)) {
+      return AdminResponse{.status = kForbidden,
+                           .body = "POST is for this host's loopback address only.\n"};
+    }
+    const AdminRequest asked{.method = route.method,
+                             .path = route.path,
+                             .query = ParseQuery(evhttp_uri_get_query(uri)),
+                             .body = ReadBody(request)};
+    if (!route.deferred) return route.handler(asked);
+    const uint64_t id = ++last_id_;
+    waiting_[id] = request;
+    evhttp_connection_set_closecb(evhttp_request_get_connection(request), &Core::OnClosed, this);
+    route.deferred(asked,
+                   [&loop = loop_, self = std::weak_ptr<Core*>(self_), id](AdminResponse response) {
+                     loop.Post([self, id, response = std::move(response)] {
+                       if (const auto alive = self.lock(); alive) (*alive)->Finish(id, response);
+                     });
+                   });
+    return std::nullopt;
+  }
+
+  void Finish(uint64_t id, const AdminResponse& response) {
+    const auto waiting = waiting_.find(id);
+    if (waiting == waiting_.end()) return;
+    evhttp_request* const request = waiting->second;
+    waiting_.erase(waiting);
+    Respond(request, response);
   }
 
   [[nodiscard]] std::string Help() const {
@@ -167,6 +199,9 @@ class AdminServer::Core {
   const Options options_;
   std::vector<AdminRoute> routes_;
   evhttp* http_ = nullptr;
+  std::map<uint64_t, evhttp_request*> waiting_;  // For what was deferred.
+  uint64_t last_id_ = 0;
+  std::shared_ptr<Core*> self_ = std::make_shared<Core*>(this);
 };
 
 base::Result<std::unique_ptr<AdminServer>> AdminServer::Listen(EventLoop& loop, Options options,

@@ -10,8 +10,8 @@
 // others).
 //
 // Ownership: the loop outlives it; handlers are kept until the destructor.
-// Threads: handlers run on the loop and must not block it. Listen, local_address and the destructor
-//   from any thread that the loop does not wait for.
+// Threads: handlers run on the loop and must not block it; a reply may come from any thread.
+//   Listen, local_address and the destructor from any thread that the loop does not wait for.
 // Shutdown: the destructor closes all connections.
 // Limits: requests of at most 16 KiB of headers and body_bytes_max of body; a peer that stalls for
 //   30 s is closed.
@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_function.h"
 #include "net/address.h"
 #include "net/event_loop.h"
 
@@ -45,11 +46,16 @@ struct AdminResponse {
   std::string body = {};
 };
 
+// Answers one request, once; does nothing if the peer is gone.
+using AdminReply = base::UniqueFunction<void(AdminResponse)>;
+
 struct AdminRoute {
   HttpMethod method;
   std::string path;  // "/status"; compared whole.
   std::string help;  // One line.
   std::function<AdminResponse(const AdminRequest&)> handler;
+  // In place of `handler`, for what has to wait.
+  std::function<void(const AdminRequest&, AdminReply)> deferred = {};
 };
 
 class AdminServer {

@@ -70,7 +70,6 @@ struct EventLoop::WatchedSignal {
 };
 
 base::Result<std::unique_ptr<EventLoop>> EventLoop::Create(Options options) {
-  HF_CHECK(options.metrics != nullptr);
   PrepareProcess();
   event_config* config = event_config_new();
   HF_CHECK(config != nullptr);
@@ -98,6 +97,7 @@ EventLoop::EventLoop(Options options, event_base* base, int wake_fd)
       owner_(std::this_thread::get_id()) {
   HF_CHECK(wake_event_ != nullptr && timer_event_ != nullptr);
   HF_CHECK(event_add(wake_event_, nullptr) == 0);
+  if (options_.metrics == nullptr) return;
   longest_turn_gauge_ =
       options_.metrics->loop_turn_seconds_max.Bind([this] { return LongestTurnSeconds(); });
   mailbox_gauge_ =
@@ -237,7 +237,7 @@ void EventLoop::EndTurn() {
   in_turn_ = false;
   const base::TimePoint end = std::chrono::steady_clock::now();
   const base::Duration turn = end - now_;
-  if (turn > kSlowTurn) options_.metrics->slow_loop_turns.Add();
+  if (turn > kSlowTurn && options_.metrics != nullptr) options_.metrics->slow_loop_turns.Add();
   const int64_t window = WindowOf(end);
   LongestTurn& longest = longest_turns_[static_cast<size_t>(window % 2)];
   if (longest.window.load(std::memory_order_relaxed) != window) {

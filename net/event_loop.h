@@ -36,6 +36,7 @@ class EventLoop final : public base::Executor {
  public:
   struct Options {
     std::string name;  // Of the thread; at most 15 bytes show.
+    // Null: not measured, for a loop whose tasks wait for others.
     metrics::NetMetrics* metrics = nullptr;
     size_t mailbox_max = 65536;
   };

@@ -12,8 +12,6 @@ namespace {
 
 using base::Code;
 
-constexpr long kRedirectionsMax = 3;
-
 struct Free {
   void operator()(CURL* it) const { curl_easy_cleanup(it); }
 };
@@ -64,7 +62,8 @@ base::Result<std::string> FetchUrl(const std::string& url, const FetchOptions& o
   curl_easy_setopt(it, CURLOPT_REDIR_PROTOCOLS_STR,
                    HasScheme(url, "https://") ? "https" : "http,https");
   curl_easy_setopt(it, CURLOPT_FOLLOWLOCATION, 1L);
-  curl_easy_setopt(it, CURLOPT_MAXREDIRS, kRedirectionsMax);
+  curl_easy_setopt(it, CURLOPT_MAXREDIRS, static_cast<long>(options.redirections_max));
+  if (options.post) curl_easy_setopt(it, CURLOPT_POSTFIELDS, "");
   curl_easy_setopt(it, CURLOPT_WRITEFUNCTION, &OnBytes);
   curl_easy_setopt(it, CURLOPT_WRITEDATA, &received);
   curl_easy_setopt(it, CURLOPT_NOPROGRESS, 0L);

@@ -1,4 +1,4 @@
-// The content of what has an address: of a file, or over http or https, by GET.
+// The content of what has an address: of a file, or over http or https, by GET or POST.
 //
 // Over https the server's certificate and name are checked, and no redirection leads elsewhere than
 // to https.
@@ -19,6 +19,8 @@ struct FetchOptions {
   std::string ca_location = {};  // PEM file with the CAs that are trusted. Empty: the system's.
   base::Duration timeout = std::chrono::seconds(10);
   size_t bytes_max = size_t{1} << 20;
+  bool post = false;  // Without a body.
+  int redirections_max = 3;
   const std::atomic<bool>* give_up = nullptr;  // Once true, it ends with kClosed within a second.
 };
 

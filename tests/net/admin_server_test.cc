@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <semaphore>
 #include <string>
+#include <vector>
 
 #include "tests/net/loopback.h"
 
@@ -30,6 +32,15 @@ class AdminServerTest : public LoopbackTest {
            return AdminResponse{.body = (level == request.query.end() ? "none" : level->second) +
                                         "|" + request.body};
          }});
+    routes.push_back({.method = HttpMethod::kGet,
+                      .path = "/later",
+                      .help = "answers from another thread",
+                      .deferred = [this](const AdminRequest&, AdminReply reply) {
+                        later_.emplace_back([reply = std::move(reply)]() mutable {
+                          reply({.status = 202, .body = "at last\n"});
+                        });
+                        later_came_.release();
+                      }});
     auto server = AdminServer::Listen(
         acceptor_->loop(), {.listen = {"127.0.0.1", 0}, .body_bytes_max = 100}, std::move(routes));
     EXPECT_TRUE(server) << (server ? "" : server.error().message);
@@ -43,8 +54,38 @@ class AdminServerTest : public LoopbackTest {
     return peer.Read(1 << 20);
   }
 
+  std::vector<base::UniqueFunction<void()>> later_;
+  std::counting_semaphore<> later_came_{0};
   std::unique_ptr<AdminServer> server_;
 };
+
+TEST_F(AdminServerTest, ADeferredAnswerComesFromAnyThread) {
+  TestPeer peer(server_->local_address());
+  const std::string request = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
+  peer.Write(request);
+  later_came_.acquire();
+  // Others are served meanwhile.
+  EXPECT_THAT(Ask("GET /live"), HasSubstr("ok"));
+  later_.at(0)();
+  std::string got;
+  while (!got.ends_with("at last\n")) {
+    const std::string next = peer.Read(1);
+    ASSERT_FALSE(next.empty()) << got;
+    got += next;
+  }
+  EXPECT_THAT(got, StartsWith("HTTP/1.1 202 "));
+  // A peer that is gone is not answered, nor is anybody once the server is.
+  {
+    TestPeer gone(server_->local_address());
+    gone.Write(request);
+    later_came_.acquire();
+  }
+  later_.at(1)();
+  peer.Write(request);
+  later_came_.acquire();
+  server_.reset();
+  later_.at(2)();
+}
 
 TEST_F(AdminServerTest, AnswersWithStatusTypeAndBodyOfTheHandler) {
   const std::string live = Ask("GET /live");
