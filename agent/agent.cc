@@ -18,6 +18,7 @@
 #include "agent/waiting_acks.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
+#include "net/url_fetch.h"
 #include "proxy/front_door.h"
 #include "proxy/upstream.h"
 
@@ -30,6 +31,8 @@ using std::chrono::milliseconds;
 constexpr base::Duration kKeepClusterEvery = std::chrono::seconds(1);
 // A tier that is back is seen within this time, however long it was away.
 constexpr milliseconds kReconnectMost = std::chrono::seconds(2);
+// What a service says of a half message is a word.
+constexpr size_t kAnswerBytesMax = 1024;
 // Nor does stopping take longer for the sake of another agent.
 constexpr milliseconds kHandOverWithin = std::chrono::seconds(1);
 // Certificates and keys that were exchanged on disk are used after this time at the latest.
@@ -188,6 +191,7 @@ class RunningAgent final : public Agent {
                                                            .ports = listeners_.front()->ports(),
                                                            .draining = draining_});
     if (outboxes_) std::ranges::move(outboxes_->Routes(), std::back_inserter(routes));
+    if (half_messages_) std::ranges::move(half_messages_->Routes(), std::back_inserter(routes));
     return routes;
   }
 
@@ -241,6 +245,7 @@ class RunningAgent final : public Agent {
     if (spool_) log_.Close();
     loops_.upstream->RunAndWait([this] {
       ledger_topic_.reset();
+      half_messages_.reset();
       if (acks_) acks_->Close();
       keep_timer_.Cancel();
       refresh_tls_timer_.Cancel();
@@ -263,16 +268,8 @@ class RunningAgent final : public Agent {
     HF_ASSIGN_OR_RETURN(
         outboxes_, outbox::Outboxes::Make(
                        {.cache = cache_,
-                        .append =
-                            [this](NotedAppend append, RecordLog::NotedDone done) {
-                              log_.AppendNoted(std::move(append), std::move(done));
-                            },
-                        .want_topic =
-                            [this](std::string topic) {
-                              loops_.upstream->Post([this, topic = std::move(topic)] {
-                                if (upstream_) upstream_->RefreshMetadata(topic);
-                              });
-                            },
+                        .append = Appender(),
+                        .want_topic = TopicWisher(),
                         .want_settings =
                             [this](std::string topic) {
                               loops_.upstream->Post([this, topic = std::move(topic)]() mutable {
@@ -283,6 +280,42 @@ class RunningAgent final : public Agent {
                        options_.outbox, loops_.outbox, registry_, log_.kept().outbox));
     outboxes_->Start();
     return {};
+  }
+
+  [[nodiscard]] std::function<void(NotedAppend, RecordLog::NotedDone)> Appender() {
+    return [this](NotedAppend append, RecordLog::NotedDone done) {
+      log_.AppendNoted(std::move(append), std::move(done));
+    };
+  }
+
+  [[nodiscard]] std::function<void(std::string)> TopicWisher() {
+    return [this](std::string topic) {
+      loops_.upstream->Post([this, topic = std::move(topic)] {
+        if (upstream_) upstream_->RefreshMetadata(topic);
+      });
+    };
+  }
+
+  // On the upstream loop.
+  void OpenHalfMessages() {
+    if (!options_.half_messages) return;
+    half_metrics_ = std::make_unique<metrics::HalfMessageMetrics>(registry_);
+    half_messages_ = std::make_unique<outbox::HalfMessages>(
+        outbox::HalfMessages::Context{
+            .loop = *loops_.upstream,
+            .asking = *loops_.asking,
+            .cache = cache_,
+            .metrics = *half_metrics_,
+            .append = Appender(),
+            .want_topic = TopicWisher(),
+            .ask =
+                [this](const std::string& url) {
+                  return net::FetchUrl(url, {.timeout = options_.half_messages->check_timeout,
+                                             .bytes_max = kAnswerBytesMax,
+                                             .redirections_max = 0,
+                                             .give_up = &draining_});
+                }},
+        options_.half_messages->options, log_.kept().half);
   }
 
   [[nodiscard]] bool IsDelivered() {
@@ -356,6 +389,7 @@ class RunningAgent final : public Agent {
       ledger_topic_ = std::make_unique<LedgerTopic>(*loops_.upstream, log_, *forwarder_,
                                                     *options_.ledger_topic);
     }
+    OpenHalfMessages();
     kept_version_ = cache_.version();
     KeepCluster();
     RefreshTls();
@@ -430,6 +464,8 @@ class RunningAgent final : public Agent {
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<LocalTransactions> transactions_;
   std::unique_ptr<LedgerTopic> ledger_topic_;
+  std::unique_ptr<metrics::HalfMessageMetrics> half_metrics_;
+  std::unique_ptr<outbox::HalfMessages> half_messages_;
   uint64_t kept_version_ = 0;
   base::Timer keep_timer_;
   base::Timer refresh_tls_timer_;

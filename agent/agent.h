@@ -30,6 +30,7 @@
 #include "agent/dead_letter.h"
 #include "agent/ledger_topic.h"
 #include "agent/local_transactions.h"
+#include "agent/outbox/half_messages.h"
 #include "agent/outbox/outboxes.h"
 #include "agent/security.h"
 #include "agent/topic_policy.h"
@@ -102,6 +103,11 @@ class Agent {
 
     LocalTransactions::Options transactions;
     std::vector<outbox::OutboxOptions> outbox;
+    struct HalfMessages {
+      outbox::HalfMessages::Options options;
+      std::chrono::milliseconds check_timeout = std::chrono::seconds(2);
+    };
+    std::optional<HalfMessages> half_messages;  // None: they are not taken.
   };
 
   struct Loops {
@@ -111,6 +117,7 @@ class Agent {
     base::Executor* spool_background = nullptr;  // For the spool alone.
     metrics::NetMetrics* metrics = nullptr;      // What the loops were made with.
     std::vector<net::EventLoop*> outbox;         // One for each of Options::outbox.
+    net::EventLoop* asking = nullptr;            // If there are half messages.
   };
 
   // Opens the spool, binds the listeners and begins to forward. Does not wait for the tier.

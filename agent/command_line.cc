@@ -82,6 +82,17 @@ Example:
   holdfast dlq ls /var/spool/holdfast
   holdfast dlq cat /etc/holdfast.yaml orders/0 --format json)";
 
+constexpr const char* kHalfFooter =
+    R"(ADDRESS is the admin address of a running agent with agent.half_messages.enabled.
+`holdfast half VERB --help` says more.)";
+
+constexpr const char* kDoctorFooter =
+    R"(Opens each of agent.outbox as the agent would, and prints everything that is wrong, with what
+to do about it. Exit code 1 if there is anything.
+
+Example:
+  holdfast doctor --config /etc/holdfast.yaml)";
+
 // Collects the settings of one subcommand. Options of their own come after all --set.
 struct Settings {
   std::string file;
@@ -106,6 +117,11 @@ class Parser {
                   &spool_);
     AddDlqVerbs(*Add(Command::kDlq, "dlq", "Records that the tier refused for good", kDlqFooter),
                 &spool_);
+    AddHalfVerbs(*Add(Command::kHalf, "half", "Half messages that their services did not resolve",
+                      kHalfFooter),
+                 &half_);
+    AddSources(Add(Command::kDoctor, "doctor",
+                   "Say what is wrong with the outbox sources of an agent", kDoctorFooter));
     Add(Command::kVersion, "version", "Print the version", "");
   }
 
@@ -119,10 +135,10 @@ class Parser {
     const std::vector<CLI::App*> chosen = app_.get_subcommands();
     if (chosen.empty()) return Exit{kExitWrongUsage, app_.help()};
     const Command command = commands_.at(chosen.front());
-    if ((command == Command::kSpool || command == Command::kDlq) &&
+    if ((command == Command::kSpool || command == Command::kDlq || command == Command::kHalf) &&
         chosen.front()->get_subcommands().empty())
       return Exit{kExitWrongUsage, chosen.front()->help()};
-    CommandLine line{.command = command, .spool = std::move(spool_)};
+    CommandLine line{.command = command, .spool = std::move(spool_), .half = std::move(half_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
@@ -217,6 +233,7 @@ class Parser {
   bool show_version_ = false;
   Settings settings_;
   SpoolCommand spool_;
+  HalfCommand half_;
   std::map<CLI::App*, Command> commands_;
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <variant>
 
+#include "agent/half_command.h"
 #include "agent/spool_command.h"
 #include "config/config.h"
 
@@ -17,12 +18,23 @@ inline constexpr int kExitFine = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitWrongUsage = 2;  // Or wrong configuration.
 
-enum class Command : uint8_t { kAgent, kBroker, kDev, kValidate, kSpool, kDlq, kVersion };
+enum class Command : uint8_t {
+  kAgent,
+  kBroker,
+  kDev,
+  kValidate,
+  kSpool,
+  kDlq,
+  kHalf,
+  kDoctor,
+  kVersion
+};
 
 struct CommandLine {
   Command command = Command::kVersion;
   config::Sources sources;
   SpoolCommand spool;
+  HalfCommand half;
 };
 
 // Nothing to run: a help text (standard output) or a wrong usage (standard error).

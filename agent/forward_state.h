@@ -33,6 +33,7 @@ inline constexpr std::string_view kForwardPrefix = "agent/forward/";   // + stre
 inline constexpr std::string_view kLeftOutPrefix = "agent/left-out/";  // + stream: LeftOut
 inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";     // + stream: ProducerTable
 
+inline constexpr std::string_view kHalfPrefix = "agent/half/";      // + id: outbox::HalfMessages
 inline constexpr std::string_view kOutboxPrefix = "agent/outbox/";  // + source: outbox::Note
 
 // The stream's id in four bytes follows the prefix.

@@ -24,7 +24,7 @@ std::vector<net::EventLoop*> LoopsOf(const std::vector<std::unique_ptr<net::Loop
 
 }  // namespace
 
-base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics, size_t outbox) {
+base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics, size_t blocking) {
   const auto start = [metrics](std::string name) {
     return net::LoopThread::Start({.name = std::move(name), .metrics = metrics});
   };
@@ -37,17 +37,17 @@ base::Result<Loops> Loops::Start(uint32_t workers, metrics::NetMetrics* metrics,
   HF_ASSIGN_OR_RETURN(loops.writer_, start("writer"));
   HF_ASSIGN_OR_RETURN(loops.background_, start("background"));
   HF_ASSIGN_OR_RETURN(loops.admin_, start("admin"));
-  // Without metrics: such a loop's turns last as long as a database takes to answer.
-  for (size_t i = 0; i < outbox; ++i) {
-    HF_ASSIGN_OR_RETURN(auto one, net::LoopThread::Start({.name = "outbox" + std::to_string(i)}));
-    loops.outbox_.push_back(std::move(one));
+  // Without metrics: such a loop's turns last as long as a database or service takes to answer.
+  for (size_t i = 0; i < blocking; ++i) {
+    HF_ASSIGN_OR_RETURN(auto one, net::LoopThread::Start({.name = "blocking" + std::to_string(i)}));
+    loops.blocking_.push_back(std::move(one));
   }
   return loops;
 }
 
 std::vector<net::EventLoop*> Loops::workers() const { return LoopsOf(workers_); }
 
-std::vector<net::EventLoop*> Loops::outbox() const { return LoopsOf(outbox_); }
+std::vector<net::EventLoop*> Loops::blocking() const { return LoopsOf(blocking_); }
 
 base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config) {
   const std::vector<std::string> keys(config.encryption_keys().begin(),
@@ -67,7 +67,8 @@ base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,
                                                             std::vector<net::AdminRoute> routes) {
   if (address.empty()) return nullptr;
   HF_ASSIGN_OR_RETURN(const net::HostPort listen, net::HostPort::Parse(address));
-  return net::AdminServer::Listen(loops.admin(), {.listen = listen}, std::move(routes));
+  return net::AdminServer::Listen(
+      loops.admin(), {.listen = listen, .body_bytes_max = size_t{1} << 20}, std::move(routes));
 }
 
 }  // namespace holdfast::agent

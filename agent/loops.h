@@ -26,13 +26,12 @@ namespace holdfast::agent {
 
 class Loops {
  public:
-  // `workers` 0: one per core, at most 8. `outbox`: sources, each of which blocks a loop of its
-  // own.
+  // `workers` 0: one per core, at most 8. `blocking`: loops for what blocks each by itself.
   static base::Result<Loops> Start(uint32_t workers, metrics::NetMetrics* metrics,
-                                   size_t outbox = 0);
+                                   size_t blocking = 0);
 
   [[nodiscard]] std::vector<net::EventLoop*> workers() const;
-  [[nodiscard]] std::vector<net::EventLoop*> outbox() const;
+  [[nodiscard]] std::vector<net::EventLoop*> blocking() const;
   [[nodiscard]] net::EventLoop& upstream() const { return upstream_->loop(); }
   [[nodiscard]] net::EventLoop& writer() const { return writer_->loop(); }
   [[nodiscard]] net::EventLoop& background() const { return background_->loop(); }
@@ -40,7 +39,7 @@ class Loops {
 
  private:
   std::vector<std::unique_ptr<net::LoopThread>> workers_;
-  std::vector<std::unique_ptr<net::LoopThread>> outbox_;
+  std::vector<std::unique_ptr<net::LoopThread>> blocking_;
   std::unique_ptr<net::LoopThread> upstream_;
   std::unique_ptr<net::LoopThread> writer_;
   std::unique_ptr<net::LoopThread> background_;

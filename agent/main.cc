@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "agent/command_line.h"
+#include "agent/doctor.h"
 #include "agent/loops.h"
+#include "agent/outbox_options.h"
 #include "agent/reloader.h"
 #include "agent/role.h"
 #include "agent/security.h"
@@ -158,6 +160,7 @@ base::Result<void> CheckKeys(const config::Config& config) {
     if (auto options = SpoolOptionsOf(*storage); !options)
       return base::Unexpected(std::move(options).error().Within(path));
   HF_RETURN_IF_ERROR(AgentSecurityOf(config.agent()));
+  HF_RETURN_IF_ERROR(OutboxOptionsOf(config.agent()));
   return {};
 }
 
@@ -176,6 +179,7 @@ int Run(CommandLine line) {
     return kExitFine;
   }
   if (line.command == Command::kSpool) return RunSpoolCommand(line.spool);
+  if (line.command == Command::kHalf) return RunHalfCommand(line.half);
   for (char** variable = environ; *variable != nullptr; ++variable)
     line.sources.environment.emplace_back(*variable);
   if (line.command == Command::kDlq)
@@ -189,6 +193,7 @@ int Run(CommandLine line) {
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);
   if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
+  if (line.command == Command::kDoctor) return RunDoctor(**config);
   KeepMemoryOfFrames();
   Signals signals;
   Reloader reloader(line.sources, *config);

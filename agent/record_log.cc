@@ -118,7 +118,11 @@ class RecordLog::NotedOperation final : public spool::Operation {
     if (!no_room_.empty()) return;
     for (const NewBatch& batch : append_.batches)
       log_.AppendOwn(transaction, append_.client, batch);
-    transaction.Put(append_.key, append_.note);
+    if (append_.note) {
+      transaction.Put(append_.key, *append_.note);
+    } else {
+      transaction.Erase(append_.key);
+    }
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) return done_(base::Unexpected(result.error()));
@@ -452,6 +456,9 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
   kept_.cluster = state.Get(kClusterKey).value_or("");
   state.ForEach(kOutboxPrefix, [&](std::string_view key, std::string_view value) {
     kept_.outbox.emplace(key, value);
+  });
+  state.ForEach(kHalfPrefix, [&](std::string_view key, std::string_view value) {
+    kept_.half.emplace(key, value);
   });
   state.ForEach(kPortsKey, [&](std::string_view key, std::string_view value) {
     kept_.ports.emplace(key, value);

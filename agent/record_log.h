@@ -27,6 +27,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -56,6 +57,7 @@ struct KeptState {
   std::unordered_map<uint32_t, Drops> drops;                    // By stream id.
   std::unordered_map<uint32_t, std::vector<LeftOut>> left_out;  // By stream id.
   std::map<std::string, std::string, std::less<>> outbox;       // Notes by their keys in the state.
+  std::map<std::string, std::string, std::less<>> half;         // Half messages, likewise.
   KeptTransactions transactions;
 };
 
@@ -66,12 +68,12 @@ struct NewBatch {
   std::string bytes;
 };
 
-// Batches, and a note of what they were made from.
+// Batches, and a note of what they were made from or what is left when they are there.
 struct NotedAppend {
   std::vector<NewBatch> batches;
-  std::string client;  // Whose limits count.
-  std::string key;     // Under which the note stands in the state.
-  std::string note;
+  std::string client;               // Whose limits count.
+  std::string key;                  // Under which the note stands in the state.
+  std::optional<std::string> note;  // None: the key is erased.
 };
 
 // Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.

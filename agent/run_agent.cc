@@ -10,6 +10,7 @@
 
 #include "agent/agent.h"
 #include "agent/loops.h"
+#include "agent/outbox_options.h"
 #include "agent/role.h"
 #include "agent/security.h"
 #include "config/holdfast.pb.h"
@@ -82,6 +83,20 @@ DeliveryMode DeliveryOf(config::Upstream::Delivery delivery) {
   }
 }
 
+std::optional<Agent::Options::HalfMessages> HalfMessagesOf(const config::Agent& config) {
+  const config::HalfMessages& half = config.half_messages();
+  if (!half.enabled()) return std::nullopt;
+  std::vector<std::string> check_urls(half.check_urls().begin(), half.check_urls().end());
+  if (check_urls.empty()) check_urls = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+  return Agent::Options::HalfMessages{
+      .options = {.check_after = milliseconds(half.check_after_ms()),
+                  .check_after_max = milliseconds(half.check_after_max_ms()),
+                  .checks_max = half.checks_max(),
+                  .check_urls = std::move(check_urls),
+                  .batch_bytes_max = static_cast<int64_t>(config.limits().batch_bytes_max())},
+      .check_timeout = milliseconds(half.check_timeout_ms())};
+}
+
 base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
@@ -114,6 +129,8 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
                        .memory_max = limits.transactions_bytes_max()},
   };
   HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
+  HF_ASSIGN_OR_RETURN(options.outbox, OutboxOptionsOf(config));
+  options.half_messages = HalfMessagesOf(config);
   for (const config::TransactionRule& rule : config.transactions()) {
     options.transactions.rules.push_back(
         {.pattern = rule.pattern(), .local = rule.mode() == config::TransactionRule::local});
@@ -140,13 +157,20 @@ class AgentRole final : public Role {
     HF_ASSIGN_OR_RETURN(Agent::Options options, OptionsOf(config));
     listens_in_tls_ = options.security.listener != nullptr;
     TakeTimes(config);
-    HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_));
+    const size_t sources = options.outbox.size();
+    HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_,
+                                             sources + (options.half_messages ? 1 : 0)));
+    std::vector<net::EventLoop*> blocking = loops_.blocking();
+    net::EventLoop* const asking = options.half_messages ? blocking.back() : nullptr;
+    blocking.resize(sources);
     HF_ASSIGN_OR_RETURN(agent_, Agent::Start(std::move(options),
                                              {.workers = loops_.workers(),
                                               .upstream = &loops_.upstream(),
                                               .spool_writer = &loops_.writer(),
                                               .spool_background = &loops_.background(),
-                                              .metrics = &net_metrics_},
+                                              .metrics = &net_metrics_,
+                                              .outbox = std::move(blocking),
+                                              .asking = asking},
                                              registry_));
     HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), Routes()));
     return {};

@@ -346,4 +346,16 @@ OutboxMetrics::OutboxMetrics(Registry& registry)
                                        .label = "source"},
                                       kSeconds)) {}
 
+HalfMessageMetrics::HalfMessageMetrics(Registry& registry)
+    : messages(registry.AddGaugeFamily({.name = "holdfast_half_messages",
+                                        .help = "Half messages that are not resolved, by state.",
+                                        .label = "state"})),
+      outcomes(registry.AddCounterFamily({.name = "holdfast_half_outcomes_total",
+                                          .help = "Half messages resolved or parked.",
+                                          .label = "outcome"})),
+      checks(registry.AddCounterFamily(
+          {.name = "holdfast_half_checks_total",
+           .help = "Questions to services about half messages, by what they said.",
+           .label = "answer"})) {}
+
 }  // namespace holdfast::metrics

@@ -141,4 +141,13 @@ struct OutboxMetrics {
   Family<Histogram>& remove_seconds;
 };
 
+// Of the agent, if it takes half messages.
+struct HalfMessageMetrics {
+  explicit HalfMessageMetrics(Registry& registry);
+
+  Family<Gauge>& messages;    // By state.
+  Family<Counter>& outcomes;  // By outcome.
+  Family<Counter>& checks;    // Questions to services, by what they said.
+};
+
 }  // namespace holdfast::metrics

@@ -130,7 +130,7 @@ class DrainTest : public testing::Test {
                                 *record.headers[0].value);
         }
       }
-      note_ = append.note;
+      note_ = append.note.value_or("");
       EXPECT_EQ(append.key, "agent/outbox/orders");
       done({});
     });

@@ -265,7 +265,7 @@ TEST_F(ConfigTest, WrongPropertiesAreErrors) {
             "--set: unknown property \"agent.upstream.properties.sasl.pasword\"; did you mean "
             "\"agent.upstream.properties.sasl.password\"?");
   EXPECT_EQ(ErrorOfSetting("agent.upstream.properties", "secret"),
-            "--set: agent.upstream.properties must be a map of Kafka's properties");
+            "--set: agent.upstream.properties must be a map of properties");
 }
 
 TEST_F(ConfigTest, ValuesThatContradictEachOtherAreAnError) {

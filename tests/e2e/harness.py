@@ -125,9 +125,9 @@ class Process:
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
             return answer.read().decode()
 
-    def post(self, path):
+    def post(self, path, body=b""):
         """The status, and the text."""
-        request = urllib.request.Request(f"http://{self.admin}{path}", method="POST", data=b"")
+        request = urllib.request.Request(f"http://{self.admin}{path}", method="POST", data=body)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()

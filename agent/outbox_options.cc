@@ -1,0 +1,73 @@
+#include "agent/outbox_options.h"
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "agent/outbox/sqlite_source.h"
+#include "agent/outbox/table_mapping.h"
+#include "config/holdfast.pb.h"
+
+namespace holdfast::agent {
+namespace {
+
+using base::Code;
+using base::Result;
+using base::Unexpected;
+using outbox::OutboxOptions;
+using outbox::TableMapping;
+using std::chrono::milliseconds;
+
+Result<TableMapping> MappingOf(const config::OutboxSource& config) {
+  const std::map<std::string, std::string> properties(config.properties().begin(),
+                                                      config.properties().end());
+  HF_ASSIGN_OR_RETURN(TableMapping mapping,
+                      TableMapping::Of(static_cast<outbox::Preset>(config.preset()), properties));
+  if (config.has_table()) mapping.table = config.table();
+  if (config.has_topic()) mapping.topic = config.topic();
+  return mapping;
+}
+
+Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config::Agent& config) {
+  HF_ASSIGN_OR_RETURN(const TableMapping mapping, MappingOf(source));
+  if (source.has_postgres() + source.has_sqlite() + source.has_lmdb() != 1) {
+    return Unexpected(Code::kInvalid, "set one of postgres, sqlite and lmdb");
+  }
+  OutboxOptions options{
+      .drain = {.name = source.name(),
+                .batch_rows = source.batch_rows(),
+                .poll_min = milliseconds(source.poll_min_ms()),
+                .poll_max = milliseconds(source.poll_max_ms())},
+      .router = {
+          .topic = mapping.topic,
+          .tombstone_on_empty_payload = mapping.tombstone_on_empty_payload,
+          .partitioner = static_cast<kafka::Partitioner>(source.partitioner()),
+          .batch_bytes_max = static_cast<int64_t>(config.limits().batch_bytes_max()),
+          .timestamp_ahead_max_ms = static_cast<int64_t>(config.limits().timestamp_ahead_max_ms()),
+          .unknown_topic_timeout = milliseconds(source.unknown_topic_timeout_ms())}};
+  HF_RETURN_IF_ERROR(outbox::Router::Make(options.router));
+  if (!source.has_sqlite()) return Unexpected(Code::kInvalid, "only sqlite is there yet");
+  options.make_source =
+      [with = outbox::SqliteSource::Options{.file = source.sqlite().file(), .mapping = mapping}](
+          const std::function<bool()>&) { return std::make_unique<outbox::SqliteSource>(with); };
+  return options;
+}
+
+}  // namespace
+
+Result<std::vector<OutboxOptions>> OutboxOptionsOf(const config::Agent& config) {
+  std::vector<OutboxOptions> all;
+  std::set<std::string> names;
+  for (const config::OutboxSource& source : config.outbox()) {
+    const std::string where = "agent.outbox " + source.name();
+    if (!names.insert(source.name()).second)
+      return Unexpected(Code::kInvalid, where + ": two sources have this name");
+    auto options = OptionsOf(source, config);
+    if (!options) return Unexpected(std::move(options.error()).Within(where));
+    all.push_back(*std::move(options));
+  }
+  return all;
+}
+
+}  // namespace holdfast::agent

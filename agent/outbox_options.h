@@ -1,0 +1,20 @@
+// From the configuration to the outbox sources of an agent.
+//
+// Threads: any; pure.
+#pragma once
+
+#include <vector>
+
+#include "agent/outbox/outboxes.h"
+#include "base/result.h"
+
+namespace holdfast::config {
+class Agent;
+}
+
+namespace holdfast::agent {
+
+// kInvalid: what the schema cannot say, such as two sources of one name.
+base::Result<std::vector<outbox::OutboxOptions>> OutboxOptionsOf(const config::Agent& config);
+
+}  // namespace holdfast::agent

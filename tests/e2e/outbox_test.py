@@ -1,0 +1,313 @@
+#!/usr/bin/python3
+"""The outbox through the built binary: events that services leave in SQLite, and half messages."""
+
+import http.server
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import threading
+import time
+import unittest
+
+import harness
+from harness import Case, wait_for
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+
+CYCLES = int(os.environ.get("HOLDFAST_CYCLES", "3"))
+SOON = ("--set", "agent.upstream.backoff_max_ms=500ms")
+TABLES = """
+PRAGMA journal_mode=WAL;
+CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, events INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, aggregatetype TEXT NOT NULL,
+  aggregateid TEXT, type TEXT, payload BLOB);
+CREATE TABLE IF NOT EXISTS outbox_quarantine (
+  seq INTEGER, id TEXT, aggregatetype TEXT, aggregateid TEXT, type TEXT, payload BLOB,
+  reason TEXT, quarantined_at TEXT);
+"""
+
+
+def records(address, topic):
+    """All of a topic's records, those of each partition in order."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "check",
+                         "isolation.level": "read_committed"})
+    found = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)[1]
+            for number in found}
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in found])
+    taken = []
+    at = {number: 0 for number in found}
+    wait_until = time.monotonic() + 60
+    while any(at[number] < end for number, end in ends.items()):
+        if time.monotonic() > wait_until:
+            raise AssertionError(f"{topic}: {at} of {ends}")
+        message = consumer.poll(1)
+        if message is not None and not message.error():
+            taken.append(message)
+            at[message.partition()] = message.offset() + 1
+    consumer.close()
+    return taken
+
+
+class OutboxCase(Case):
+    def config(self, **agent):
+        """JSON is YAML, too."""
+        settings = {"topics": [{"name": "outbox.event.Account", "partitions": 3}]}
+        settings.update(agent)
+        with open(self.path("holdfast.yaml"), "w", encoding="utf-8") as file:
+            json.dump({"agent": settings}, file)
+        return ("--config", self.path("holdfast.yaml"), *SOON)
+
+    def sqlite(self, **source):
+        return self.config(outbox=[{"name": "accounts", "sqlite": {"file": self.path("service.db")},
+                                    **source}])
+
+    def database(self):
+        database = sqlite3.connect(self.path("service.db"), isolation_level=None, timeout=30,
+                                   check_same_thread=False)
+        database.executescript(TABLES)
+        return database
+
+    @staticmethod
+    def insert(database, event, key, payload=b"{}", kind="Account"):
+        database.execute("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) "
+                         "VALUES (?, ?, ?, 'Changed', ?)", (event, kind, key, payload))
+
+    @staticmethod
+    def left(database):
+        return database.execute("SELECT count(*) FROM outbox").fetchone()[0]
+
+
+class SqliteTest(OutboxCase):
+    def test_rows_become_records_and_go(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.sqlite(
+            properties={"table.fields.additional.placement": "type:header:eventType"})).start()
+        database = self.database()
+        self.insert(database, "e-1", "a", b'{"n": 1}')
+        self.insert(database, "e-2", "a", None)
+        self.insert(database, "e-3", None, b"text")
+        wait_for(lambda: self.left(database) == 0, what="an empty table")
+        agent.wait_drained()
+        got = {dict(message.headers())["id"]: message
+               for message in records(agent.address, "outbox.event.Account")}
+        self.assertEqual(sorted(got), [b"e-1", b"e-2", b"e-3"])
+        self.assertEqual(got[b"e-1"].value(), b'{"n": 1}')
+        self.assertEqual(got[b"e-1"].key(), b"a")
+        self.assertEqual(got[b"e-1"].headers(), [("id", b"e-1"), ("eventType", b"Changed")])
+        self.assertIsNone(got[b"e-2"].value())
+        self.assertEqual(got[b"e-1"].partition(), got[b"e-2"].partition())
+        self.assertIsNone(got[b"e-3"].key())
+        self.assertEqual(agent.metric("holdfast_outbox_taken_rows_total"), 3)
+
+    def test_keys_go_where_clients_put_them(self):
+        tier = self.broker().start()
+        for partitioner, theirs in (("murmur2", "murmur2"), ("consistent_random", "consistent"),
+                                    ("murmur2_random", "murmur2_random")):
+            topic = f"keys-{partitioner}"
+            agent = self.agent(tier.address, *self.config(
+                topics=[{"name": topic, "partitions": 13}],
+                outbox=[{"name": "accounts", "sqlite": {"file": self.path("service.db")},
+                         "topic": topic, "partitioner": partitioner}])).start()
+            database = self.database()
+            keys = [f"key-{number}" for number in range(200)]
+            with database:
+                for key in keys:
+                    self.insert(database, f"outbox-{key}", key)
+            wait_for(lambda: self.left(database) == 0, what="an empty table")
+            agent.wait_drained()
+            producer = Producer({"bootstrap.servers": tier.address, "partitioner": theirs})
+            for key in keys:
+                producer.produce(topic, b"by librdkafka", key)
+            producer.flush(30)
+            where = {}
+            for message in records(tier.address, topic):
+                where.setdefault(message.key(), []).append(message.partition())
+            self.assertEqual(len(where), 200)
+            for key, partitions in where.items():
+                self.assertEqual(partitions, [partitions[0]] * 2, key)
+            agent.stop()
+
+    def test_what_cannot_be_sent_is_set_aside_and_others_flow(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.sqlite()).start()
+        database = self.database()
+        self.insert(database, "e-1", "a", kind="no topic's name")
+        self.insert(database, "e-2", "a", b"x" * 2_000_000)
+        self.insert(database, "e-3", "a")
+        wait_for(lambda: self.left(database) == 0, what="an empty table")
+        aside = dict(database.execute("SELECT id, reason FROM outbox_quarantine").fetchall())
+        self.assertEqual(sorted(aside), ["e-1", "e-2"])
+        self.assertIn("topic's name", aside["e-1"])
+        agent.wait_drained()
+        self.assertEqual(len(records(agent.address, "outbox.event.Account")), 1)
+        status = json.loads(agent.get("/outbox"))["sources"][0]
+        self.assertEqual((status["connected"], status["quarantined_rows"]), (True, 2))
+
+    def test_a_nudge_is_followed_at_once(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.sqlite(poll_min_ms="30s", poll_max_ms="30s")).start()
+        database = self.database()
+        wait_for(lambda: json.loads(agent.get("/outbox"))["sources"][0]["connected"], 40,
+                 what="a connection")
+        self.insert(database, "e-1", "a")
+        self.assertEqual(agent.post("/outbox/nudge?source=accounts")[0], 202)
+        wait_for(lambda: self.left(database) == 0, 5, what="an empty table")
+
+    def test_the_doctor_says_what_is_wrong(self):
+        config = self.sqlite()
+
+        def doctor():
+            done = subprocess.run([harness.HOLDFAST, "doctor", *config], capture_output=True,
+                                  text=True, check=False, timeout=30)
+            return done.returncode, done.stdout
+
+        code, text = doctor()
+        self.assertEqual(code, 1, text)
+        self.assertIn("service.db", text)
+        self.database()
+        self.assertEqual(doctor(), (0, "agent.outbox accounts: good\n"))
+
+    def test_each_committed_event_once_whatever_is_killed(self):
+        """kill -9 of agent and tier, and of the writing transactions, all the while."""
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.sqlite()).start()
+        database = self.database()
+        committed = []
+        going = threading.Event()
+        going.set()
+        chance = random.Random(int(os.environ.get("HOLDFAST_SEED", "7")))
+
+        def write(number):
+            own = sqlite3.connect(self.path("service.db"), isolation_level=None, timeout=60)
+            luck = random.Random(number)
+            event = 0
+            while going.is_set():
+                own.execute("BEGIN IMMEDIATE")
+                events = []
+                for _ in range(luck.randrange(1, 20)):
+                    account = luck.randrange(10)
+                    own.execute("INSERT INTO account VALUES (?, 1) "
+                                "ON CONFLICT (id) DO UPDATE SET events = events + 1", (account,))
+                    order = own.execute("SELECT events FROM account WHERE id = ?",
+                                        (account,)).fetchone()[0]
+                    name = f"{account}/{order}/{number}/{event}"
+                    event += 1
+                    self.insert(own, name, str(account))
+                    events.append(name)
+                if luck.random() < 0.2:
+                    own.execute("ROLLBACK")
+                else:
+                    own.execute("COMMIT")
+                    committed.extend(events)
+                time.sleep(luck.random() * 0.01)
+            own.close()
+
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+        for writer in writers:
+            writer.start()
+        for _ in range(CYCLES):
+            time.sleep(0.3 + chance.random())
+            victim = agent if chance.random() < 0.7 else tier
+            victim.kill()
+            time.sleep(chance.random() * 0.3)
+            victim.start()
+        going.clear()
+        for writer in writers:
+            writer.join()
+        wait_for(lambda: self.left(database) == 0, 120, what="an empty table")
+        agent.wait_drained(120)
+        got = records(tier.address, "outbox.event.Account")
+        names = [dict(message.headers())["id"].decode() for message in got]
+        self.assertEqual(len(names), len(set(names)), "doubled")
+        self.assertEqual(set(names), set(committed))
+        last = {}
+        for name in names:
+            account, order = name.split("/")[:2]
+            self.assertLess(last.get(account, 0), int(order), "out of order")
+            last[account] = int(order)
+        print(f"{len(names)} events, {CYCLES} kills", flush=True)
+
+
+class Service(http.server.BaseHTTPRequestHandler):
+    """Answers what it is told to."""
+    answer = b"unknown"
+    asked = []
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        Service.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(Service.answer)
+
+    def log_message(self, format, *args):  # pylint: disable=redefined-builtin
+        pass
+
+
+class HalfMessagesTest(OutboxCase):
+    def setUp(self):
+        super().setUp()
+        self.service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        Service.asked = []
+        threading.Thread(target=self.service.serve_forever, daemon=True).start()
+
+    def tearDown(self):
+        self.service.shutdown()
+        self.service.server_close()
+        super().tearDown()
+
+    def prepare(self, agent, key, body):
+        url = f"http://127.0.0.1:{self.service.server_port}/check"
+        status, answer = agent.post(f"/half/prepare?topic=half&key={key}&check_url={url}"
+                                    "&header.kind=test", body.encode())
+        self.assertEqual(status, 201, answer)
+        return json.loads(answer)["id"]
+
+    def half(self, agent, verb, *ids):
+        done = subprocess.run([harness.HOLDFAST, "half", verb, agent.admin, *ids],
+                              capture_output=True, text=True, check=False, timeout=30)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_prepared_committed_asked_about_and_parked(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.config(
+            topics=[{"name": "half", "partitions": 1}],
+            half_messages={"enabled": True, "check_after_ms": 1500, "checks_max": 2})).start()
+        first = self.prepare(agent, "a", "one")
+        second = self.prepare(agent, "b", "two")
+        third = self.prepare(agent, "c", "three")
+        # Dies before it hears more, and has them when it is back.
+        agent.kill()
+        Service.answer = b"unknown"
+        agent.start()
+        self.assertEqual(len(json.loads(agent.get("/half"))["messages"]), 3)
+        agent.post(f"/half/commit?id={first}")
+        Service.answer = b"commit"
+        wait_for(lambda: len(json.loads(agent.get("/half"))["messages"]) == 0,
+                 what="an answer of the service")
+        self.assertTrue(any(second in path for path in Service.asked))
+        self.assertTrue(any(third in path for path in Service.asked))
+        Service.answer = b"unknown"
+        parked = self.prepare(agent, "d", "four")
+        gone = self.prepare(agent, "e", "five")
+        wait_for(lambda: all(one["parked"] for one in json.loads(agent.get("/half"))["messages"]),
+                 what="parked messages")
+        code, text = self.half(agent, "ls")
+        self.assertEqual(code, 0, text)
+        self.assertIn(parked, text)
+        self.assertEqual(self.half(agent, "commit", parked), (0, f"{parked} sent\n"))
+        self.assertEqual(self.half(agent, "rollback", gone), (0, f"{gone} forgotten\n"))
+        self.assertEqual(self.half(agent, "commit", gone)[0], 1)
+        agent.wait_drained()
+        got = sorted((message.key(), message.value(), tuple(message.headers()))
+                     for message in records(tier.address, "half"))
+        headers = (("kind", b"test"),)
+        self.assertEqual(got, [(b"a", b"one", headers), (b"b", b"two", headers),
+                               (b"c", b"three", headers), (b"d", b"four", headers)])
+
+
+if __name__ == "__main__":
+    harness.main()
