@@ -272,9 +272,11 @@ Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const int64_t>* spool
   std::span<const Poison> poison_left = *poison;
   HF_ASSIGN_OR_RETURN(Transaction txn, Begin(0));
   const auto end = std::chrono::steady_clock::now() + kChunkTime;
+  bool changed = false;
   const auto remove = [&](const int64_t& position) -> Result<void> {
     MDB_val key = KeyOf(position);
     const int code = mdb_del(txn.get(), events_, &key, nullptr);
+    if (code == 0) changed = true;
     if (code != 0 && code != MDB_NOTFOUND) return Unexpected(ErrorOf("remove events", code));
     return {};
   };
@@ -301,16 +303,19 @@ Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const int64_t>* spool
       break;
     }
   }
-  const uint64_t id = mdb_txn_id(txn.get());
-  if (const int code = mdb_txn_commit(txn.release()); code != 0) {
-    return Unexpected(ErrorOf("remove events", code));
+  // LMDB commits nothing if nothing changed, and gives the same number to the service's next one.
+  if (changed) {
+    const uint64_t id = mdb_txn_id(txn.get());
+    if (const int code = mdb_txn_commit(txn.release()); code != 0) {
+      return Unexpected(ErrorOf("remove events", code));
+    }
+    if (id == seen_txn_ + 1) seen_txn_ = id;
+    if (const int code = mdb_env_sync(environment_.get(), 1); code != 0) {
+      return Unexpected(ErrorOf("flush", code));
+    }
   }
-  if (id == seen_txn_ + 1) seen_txn_ = id;
   *spooled = spooled_left;
   *poison = poison_left;
-  if (const int code = mdb_env_sync(environment_.get(), 1); code != 0) {
-    return Unexpected(ErrorOf("flush", code));
-  }
   return {};
 }
 

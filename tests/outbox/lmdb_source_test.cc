@@ -298,10 +298,15 @@ TEST_F(LmdbSourceTest, KnowsWhetherTheServiceHasCommitted) {
   ASSERT_OK(source.Measure());
   EXPECT_TRUE(MayHaveMore(source));
   // Its own removal does not hide what came before it.
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1}, {}));
+  ASSERT_OK(source.Remove(std::vector<int64_t>{2}, {}));
   EXPECT_TRUE(MayHaveMore(source));
-  EXPECT_THAT(Read(source), SizeIs(1));
+  EXPECT_THAT(Read(source), IsEmpty());
   EXPECT_FALSE(MayHaveMore(source));
+  // Nor one that finds nothing what comes behind it.
+  ASSERT_OK(source.Remove(std::vector<int64_t>{2}, {}));
+  EXPECT_FALSE(MayHaveMore(source));
+  InService([](const Service& service) { service.Put({.route = "orders"}); });
+  EXPECT_TRUE(MayHaveMore(source));
 }
 
 TEST_F(LmdbSourceTest, RemovesAndQuarantines) {
@@ -595,12 +600,43 @@ TEST_F(LmdbSourceTest, DrainsAFullMap) {
       const std::vector<Row> rows = Read(source);
       if (rows.empty()) break;
       taken += rows.size();
-      ASSERT_OK(source.Remove(Positions(rows), {}));
+      // The quarantine needs as much room as the event had.
+      const std::vector<Source::Poison> poison{{rows.back().position, "bad"}};
+      std::vector<int64_t> spooled = Positions(rows);
+      spooled.pop_back();
+      ASSERT_OK(source.Remove(spooled, poison));
     }
     EXPECT_EQ(taken, put);
     RunChild([&] { Service(directory_, 0, kMap).Put({.route = "orders"}); });
     ASSERT_OK(source.Remove(Positions(Read(source)), {}));
   }
+}
+
+// Nothing can be moved to the quarantine, for the map is full: the caller hears it, and it works
+// when the service has enlarged the map.
+TEST_F(LmdbSourceTest, AFullMapIsNamed) {
+  constexpr size_t kMap = 1 << 20;
+  const std::string bytes(30'000, 'x');
+  RunChild([&] {
+    const Service service(directory_, 0, kMap);
+    while (service.TryPut({.route = "orders", .payload = bytes}) == 0) {
+    }
+    while (service.TryPut({.route = "orders", .payload = "small"}) == 0) {
+    }
+  });
+  LmdbSource source = Source();
+  ASSERT_OK(source.Open());
+  std::vector<Source::Poison> poison;
+  for (const Row& row : Read(source)) poison.push_back({row.position, "bad"});
+  const auto removed = source.Remove({}, poison);
+  ASSERT_FALSE(removed);
+  EXPECT_EQ(removed.error().code, Code::kUnavailable);
+  EXPECT_THAT(removed.error().message,
+              AllOf(HasSubstr("MDB_MAP_FULL"), HasSubstr("mdb_env_set_mapsize")));
+  RunChild([&] { Service(directory_, 0, 8 * kMap).Put({.route = "orders", .payload = bytes}); });
+  ASSERT_OK(source.Remove({}, poison));
+  EXPECT_THAT(Read(source), SizeIs(1));
+  EXPECT_EQ(source.Measure()->quarantined, poison.size());
 }
 
 TEST_F(LmdbSourceTest, ForgetsReadersThatWereKilled) {
