@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/outbox/lmdb_source.h"
 #include "agent/outbox/sqlite_source.h"
 #include "agent/outbox/table_mapping.h"
 #include "config/holdfast.pb.h"
@@ -47,7 +48,13 @@ Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config
           .timestamp_ahead_max_ms = static_cast<int64_t>(config.limits().timestamp_ahead_max_ms()),
           .unknown_topic_timeout = milliseconds(source.unknown_topic_timeout_ms())}};
   HF_RETURN_IF_ERROR(outbox::Router::Make(options.router));
-  if (!source.has_sqlite()) return Unexpected(Code::kInvalid, "only sqlite is there yet");
+  if (source.has_postgres()) return Unexpected(Code::kInvalid, "postgres is not there yet");
+  if (source.has_lmdb()) {
+    options.make_source =
+        [with = outbox::LmdbSource::Options{.environment = source.lmdb().directory()}](
+            const std::function<bool()>&) { return std::make_unique<outbox::LmdbSource>(with); };
+    return options;
+  }
   options.make_source =
       [with = outbox::SqliteSource::Options{.file = source.sqlite().file(), .mapping = mapping}](
           const std::function<bool()>&) { return std::make_unique<outbox::SqliteSource>(with); };

@@ -20,7 +20,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
 HOLDFAST = None  # The binary under test, the first argument of every test file.
 LONG = os.environ.get("HOLDFAST_LONG") == "1"
@@ -213,6 +213,28 @@ def consume(address, topic, *arguments, timeout=30.0):
     """All records there are, as a list of lines."""
     return kcat("-C", "-q", "-b", address, "-t", topic, "-o", "beginning", "-e", *arguments,
                 timeout=timeout).splitlines()
+
+
+def records(address, topic):
+    """All of a topic's records, those of each partition in order."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "check",
+                         "isolation.level": "read_committed"})
+    found = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)[1]
+            for number in found}
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in found])
+    taken = []
+    at = {number: 0 for number in found}
+    wait_until = time.monotonic() + 60
+    while any(at[number] < end for number, end in ends.items()):
+        if time.monotonic() > wait_until:
+            raise AssertionError(f"{topic}: {at} of {ends}")
+        message = consumer.poll(1)
+        if message is not None and not message.error():
+            taken.append(message)
+            at[message.partition()] = message.offset() + 1
+    consumer.close()
+    return taken
 
 
 def transactional(address, transactional_id, timeout_ms=60000):

@@ -3,24 +3,19 @@
 
 import http.server
 import json
-import os
-import random
 import sqlite3
 import subprocess
 import threading
-import time
 import unittest
 
 import harness
-from harness import Case, wait_for
+from harness import Case, records, wait_for
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
-CYCLES = int(os.environ.get("HOLDFAST_CYCLES", "3"))
 SOON = ("--set", "agent.upstream.backoff_max_ms=500ms")
 TABLES = """
 PRAGMA journal_mode=WAL;
-CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, events INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, aggregatetype TEXT NOT NULL,
   aggregateid TEXT, type TEXT, payload BLOB);
@@ -28,28 +23,6 @@ CREATE TABLE IF NOT EXISTS outbox_quarantine (
   seq INTEGER, id TEXT, aggregatetype TEXT, aggregateid TEXT, type TEXT, payload BLOB,
   reason TEXT, quarantined_at TEXT);
 """
-
-
-def records(address, topic):
-    """All of a topic's records, those of each partition in order."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "check",
-                         "isolation.level": "read_committed"})
-    found = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-    ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)[1]
-            for number in found}
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in found])
-    taken = []
-    at = {number: 0 for number in found}
-    wait_until = time.monotonic() + 60
-    while any(at[number] < end for number, end in ends.items()):
-        if time.monotonic() > wait_until:
-            raise AssertionError(f"{topic}: {at} of {ends}")
-        message = consumer.poll(1)
-        if message is not None and not message.error():
-            taken.append(message)
-            at[message.partition()] = message.offset() + 1
-    consumer.close()
-    return taken
 
 
 class OutboxCase(Case):
@@ -170,66 +143,6 @@ class SqliteTest(OutboxCase):
         self.assertIn("service.db", text)
         self.database()
         self.assertEqual(doctor(), (0, "agent.outbox accounts: good\n"))
-
-    def test_each_committed_event_once_whatever_is_killed(self):
-        """kill -9 of agent and tier, and of the writing transactions, all the while."""
-        tier = self.broker().start()
-        agent = self.agent(tier.address, *self.sqlite()).start()
-        database = self.database()
-        committed = []
-        going = threading.Event()
-        going.set()
-        chance = random.Random(int(os.environ.get("HOLDFAST_SEED", "7")))
-
-        def write(number):
-            own = sqlite3.connect(self.path("service.db"), isolation_level=None, timeout=60)
-            luck = random.Random(number)
-            event = 0
-            while going.is_set():
-                own.execute("BEGIN IMMEDIATE")
-                events = []
-                for _ in range(luck.randrange(1, 20)):
-                    account = luck.randrange(10)
-                    own.execute("INSERT INTO account VALUES (?, 1) "
-                                "ON CONFLICT (id) DO UPDATE SET events = events + 1", (account,))
-                    order = own.execute("SELECT events FROM account WHERE id = ?",
-                                        (account,)).fetchone()[0]
-                    name = f"{account}/{order}/{number}/{event}"
-                    event += 1
-                    self.insert(own, name, str(account))
-                    events.append(name)
-                if luck.random() < 0.2:
-                    own.execute("ROLLBACK")
-                else:
-                    own.execute("COMMIT")
-                    committed.extend(events)
-                time.sleep(luck.random() * 0.01)
-            own.close()
-
-        writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
-        for writer in writers:
-            writer.start()
-        for _ in range(CYCLES):
-            time.sleep(0.3 + chance.random())
-            victim = agent if chance.random() < 0.7 else tier
-            victim.kill()
-            time.sleep(chance.random() * 0.3)
-            victim.start()
-        going.clear()
-        for writer in writers:
-            writer.join()
-        wait_for(lambda: self.left(database) == 0, 120, what="an empty table")
-        agent.wait_drained(120)
-        got = records(tier.address, "outbox.event.Account")
-        names = [dict(message.headers())["id"].decode() for message in got]
-        self.assertEqual(len(names), len(set(names)), "doubled")
-        self.assertEqual(set(names), set(committed))
-        last = {}
-        for name in names:
-            account, order = name.split("/")[:2]
-            self.assertLess(last.get(account, 0), int(order), "out of order")
-            last[account] = int(order)
-        print(f"{len(names)} events, {CYCLES} kills", flush=True)
 
 
 class Service(http.server.BaseHTTPRequestHandler):
