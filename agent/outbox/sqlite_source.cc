@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "agent/outbox/json_headers.h"
+#include "agent/outbox/outbox_sql_sqlite.h"
 
 namespace holdfast::outbox {
 namespace {
@@ -37,15 +38,6 @@ constexpr size_t kHeldMost = 30'000;
 // Between two transactions. SQLite wakes nobody who waits for the lock, and its busy_timeout looks
 // ever more rarely, so the lock has to be free for most of the time.
 constexpr int kPauseMs = 1;
-
-std::string Quoted(std::string_view name) {
-  std::string quoted = "\"";
-  for (const char c : name) {
-    if (c == '"') quoted += '"';
-    quoted += c;
-  }
-  return quoted + '"';
-}
 
 std::string_view BytesAt(sqlite3_stmt* statement, int column) {
   const void* bytes = sqlite3_column_type(statement, column) == SQLITE_BLOB
@@ -314,28 +306,28 @@ Result<void> SqliteSource::CheckSchema() {
   // Columns of which the agent knows nothing go with the row, if there is a place for them.
   std::vector<std::string> kept;
   for (const std::string& column : all) {
-    if (Contains(quarantine, column)) kept.push_back(Quoted(column));
+    if (Contains(quarantine, column)) kept.push_back(QuotedName(column));
   }
-  const std::string table = "main." + Quoted(table_);
-  const std::string position = Quoted(mapping.position);
+  const std::string table = "main." + QuotedName(table_);
+  const std::string position = QuotedName(mapping.position);
   const std::string moved = fmt::format("{}", fmt::join(kept, ", "));
   HF_ASSIGN_OR_RETURN(
       quarantine_,
       Prepare(fmt::format("INSERT INTO main.{} ({}, reason, quarantined_at) SELECT {}, ?2, "
                           "strftime('%Y-%m-%dT%H:%M:%fZ', 'now') FROM {} WHERE {} = ?1",
-                          Quoted(QuarantineName()), moved, moved, table, position)));
+                          QuotedName(QuarantineName()), moved, moved, table, position)));
   HF_ASSIGN_OR_RETURN(delete_,
                       Prepare(fmt::format("DELETE FROM {} WHERE {} = ?1", table, position)));
   HF_ASSIGN_OR_RETURN(find_, Prepare(fmt::format("SELECT {} FROM {} WHERE {} = ?1",
-                                                 Quoted(mapping.id), table, position)));
+                                                 QuotedName(mapping.id), table, position)));
   std::vector<std::string> expressions;
-  for (const std::string& column : columns_) expressions.push_back(Quoted(column));
+  for (const std::string& column : columns_) expressions.push_back(QuotedName(column));
   // SQLite itself knows how ISO 8601 is written. Null: the text is not that.
   expressions.push_back(
       mapping.timestamp
           ? fmt::format("CASE typeof({0}) WHEN 'integer' THEN {0} WHEN 'text' THEN "
                         "CAST(round((julianday({0}) - 2440587.5) * 86400000.0) AS INTEGER) END",
-                        Quoted(*mapping.timestamp))
+                        QuotedName(*mapping.timestamp))
           : "NULL");
   select_ = fmt::format("SELECT {} FROM {}", fmt::join(expressions, ", "), table);
   return {};
@@ -343,9 +335,10 @@ Result<void> SqliteSource::CheckSchema() {
 
 std::string SqliteSource::ToSend() const {
   // Without its unique position a row could not be removed again.
-  std::string condition = fmt::format("typeof({}) = 'integer'", Quoted(options_.mapping.position));
+  std::string condition =
+      fmt::format("typeof({}) = 'integer'", QuotedName(options_.mapping.position));
   if (options_.mapping.only_null) {
-    condition += fmt::format(" AND {} IS NULL", Quoted(*options_.mapping.only_null));
+    condition += fmt::format(" AND {} IS NULL", QuotedName(*options_.mapping.only_null));
   }
   return condition;
 }
@@ -436,12 +429,12 @@ Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::s
   held = held.first(std::min(held.size(), kHeldMost));
   std::string sql = select_ + " WHERE " + ToSend();
   if (!held.empty()) {
-    const std::string route = Quoted(options_.mapping.route);
+    const std::string route = QuotedName(options_.mapping.route);
     sql += fmt::format(" AND ({} IS NULL OR CAST({} AS TEXT) NOT IN (?", route, route);
     for (size_t i = 1; i < held.size(); ++i) sql += ",?";
     sql += "))";
   }
-  sql += fmt::format(" ORDER BY {} LIMIT {}", Quoted(options_.mapping.position), limit);
+  sql += fmt::format(" ORDER BY {} LIMIT {}", QuotedName(options_.mapping.position), limit);
   HF_ASSIGN_OR_RETURN(const Statement statement, Prepare(sql));
   int parameter = 0;
   for (const std::string& route : held) BindText(statement.get(), ++parameter, route);
@@ -519,7 +512,7 @@ Result<void> SqliteSource::FlushLog() {
 }
 
 Result<Source::Lag> SqliteSource::Measure() {
-  const std::string from = fmt::format("FROM main.{} WHERE {}", Quoted(table_), ToSend());
+  const std::string from = fmt::format("FROM main.{} WHERE {}", QuotedName(table_), ToSend());
   Lag lag;
   Lag::Part& part = lag.parts.emplace_back();
   part.owned = true;
@@ -529,12 +522,12 @@ Result<Source::Lag> SqliteSource::Measure() {
   part.rows = static_cast<uint64_t>(rows);
   HF_ASSIGN_OR_RETURN(const Statement oldest,
                       Prepare(fmt::format("{} WHERE {} ORDER BY {} LIMIT 1", select_, ToSend(),
-                                          Quoted(options_.mapping.position))));
+                                          QuotedName(options_.mapping.position))));
   HF_ASSIGN_OR_RETURN(const bool any, Step(oldest));
   if (any) part.oldest_ms = RowOf(oldest.get()).timestamp_ms;
   HF_ASSIGN_OR_RETURN(const int64_t quarantined,
                       Integer(fmt::format("SELECT count(*) FROM (SELECT 1 FROM main.{} LIMIT {})",
-                                          Quoted(QuarantineName()), Lag::kCountMost)));
+                                          QuotedName(QuarantineName()), Lag::kCountMost)));
   lag.quarantined = static_cast<uint64_t>(quarantined);
   return lag;
 }

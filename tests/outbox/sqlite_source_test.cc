@@ -17,6 +17,8 @@
 #include <random>
 #include <thread>
 
+#include "agent/outbox/outbox_sql_sqlite.h"
+
 // SQLite's calls come here. The test looks at what is flushed when.
 std::function<void(const std::string& path)>& OnFlush() {
   static std::function<void(const std::string&)> on_flush;
@@ -395,6 +397,42 @@ TEST_F(SqliteSourceTest, SaysAllThatIsWrongWithTheTables) {
                     HasSubstr("table `outbox_quarantine` has no column `quarantined_at`")));
   service.Run("DROP TABLE outbox");
   EXPECT_THAT(OpenError(Source()).message, HasSubstr("there is no table `outbox`"));
+}
+
+TEST_F(SqliteSourceTest, TheStatementsThatArePrintedMakeWhatItWants) {
+  struct {
+    Preset preset;
+    std::map<std::string, std::string> properties;
+    std::string table;
+  } const cases[] = {
+      {Preset::kDebezium, {}, "outbox"},
+      {Preset::kEventuate, {}, "message"},
+      {Preset::kModulith, {}, "event_publication"},
+      {Preset::kDebezium,
+       {{"table.field.event.position", "my \"nr\""},
+        {"table.field.event.timestamp", "at"},
+        {"table.fields.additional.placement", "kind:header,part:partition,id:header:event"}},
+       "events"},
+  };
+  for (const auto& one : cases) {
+    std::filesystem::remove(file_);
+    auto mapping = TableMapping::Of(one.preset, one.properties);
+    ASSERT_OK(mapping);
+    if (one.table == "events") mapping->table = "events";
+    Service service(file_);
+    const std::string sql = SqliteOutboxSql(*mapping);
+    service.Run(sql);
+    service.Run(sql);  // Again.
+    SqliteSource source = Source(one.properties, one.preset, one.table);
+    ASSERT_OK(source.Open());
+    service.Run("INSERT INTO " + one.table + " (id, " + mapping->route + ", " + mapping->payload +
+                ") VALUES ('a', 'orders', x'00ff')");
+    const std::vector<Row> rows = Read(source);
+    ASSERT_THAT(rows, SizeIs(1));
+    EXPECT_EQ(rows[0].payload, std::string("\0\xff", 2));
+    ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{1, "bad"}}));
+    EXPECT_EQ(service.Run("SELECT count(*) FROM " + one.table + "_quarantine"), "1");
+  }
 }
 
 TEST_F(SqliteSourceTest, UniqueInEveryWayIsGoodEnough) {
