@@ -9,8 +9,9 @@
 //
 // What a service's writer waits for: events are removed kChunkRows at a time, or fewer if that
 // takes longer than kChunkTime. Such a transaction flushes its pages as it commits, for LMDB would
-// not survive a power cut else; its meta page is flushed when it has let the writer go on
-// (MDB_NOMETASYNC). So when Remove has returned, a power cut does not bring events back.
+// not survive a power cut else: the writer may wait as long as for a commit of its own, and a few
+// large transactions cost it less than many small ones. The meta page is flushed when the writer
+// may go on (MDB_NOMETASYNC). So when Remove has returned, a power cut does not bring events back.
 //
 // What the agent waits for: LMDB's lock has no time limit, so a write transaction that the service
 // leaves open holds up Remove, and with it the agent's end, until it ends or its process does.
@@ -46,7 +47,7 @@ namespace holdfast::outbox {
 
 class LmdbSource final : public Source {
  public:
-  static constexpr size_t kChunkRows = 500;
+  static constexpr size_t kChunkRows = 2000;
   static constexpr std::chrono::milliseconds kChunkTime{2};
   // A read ends with the event that reaches it.
   static constexpr size_t kReadBytes = size_t{16} << 20;
