@@ -18,7 +18,9 @@ def binary(name):
 
 def as_postgres():
     """PostgreSQL does not run as root."""
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
 
 
 class Postgres:
@@ -38,8 +40,8 @@ class Postgres:
             while os.stat(parent).st_uid == 0 and not os.stat(parent).st_mode & 0o001:
                 os.chmod(parent, os.stat(parent).st_mode | 0o011)
                 parent = os.path.dirname(parent)
-        subprocess.run([*as_postgres(), binary("initdb"), "-D", self.data, "-U", "postgres", "-A", "trust",
-                        "-E", "UTF8", "--locale=C", "--no-sync"],
+        subprocess.run([*as_postgres(), binary("initdb"), "-D", self.data, "-U", "postgres",
+                        "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
                        check=True, stdout=subprocess.DEVNULL, cwd="/")
 
     @property
@@ -47,8 +49,8 @@ class Postgres:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
 
     def start(self):
-        settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.data,
-                    **self.settings}
+        settings = {"port": self.port, "listen_addresses": "127.0.0.1",
+                    "unix_socket_directories": self.data, **self.settings}
         with open(os.path.join(os.path.dirname(self.data), "postgres.log"), "ab") as log:
             self.process = subprocess.Popen(
                 [*as_postgres(), binary("postgres"), "-D", self.data,

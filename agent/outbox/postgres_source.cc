@@ -1,0 +1,604 @@
+#include "agent/outbox/postgres_source.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "agent/outbox/json_headers.h"
+#include "agent/outbox/outbox_sql_sqlite.h"
+
+namespace holdfast::outbox {
+namespace {
+
+using base::Code;
+using base::Result;
+using base::Unexpected;
+
+constexpr int kOldestVersion = 12'00'00;
+constexpr std::string_view kOwners = "holdfast_outbox_owner";
+constexpr std::string_view kAgents = "holdfast_outbox_agent";
+
+bool IsOneOf(std::string_view type, std::initializer_list<std::string_view> types) {
+  return std::ranges::find(types, type) != types.end();
+}
+
+bool IsInteger(std::string_view type) { return IsOneOf(type, {"int2", "int4", "int8"}); }
+bool IsText(std::string_view type) { return IsOneOf(type, {"text", "varchar", "bpchar"}); }
+
+// A schema before a dot, or an empty one.
+std::pair<std::string, std::string> SchemaAndName(const std::string& table) {
+  const size_t dot = table.find('.');
+  if (dot == std::string::npos) return {"", table};
+  return {table.substr(0, dot), table.substr(dot + 1)};
+}
+
+int HexValue(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+std::string BytesOf(std::string_view text) {
+  if (text.starts_with("\\x")) {
+    text.remove_prefix(2);
+    std::string bytes(text.size() / 2, '\0');
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      bytes[i] = static_cast<char>(HexValue(text[2 * i]) * 16 + HexValue(text[2 * i + 1]));
+    }
+    return bytes;
+  }
+  // bytea_output = escape.
+  size_t size = 0;
+  unsigned char* bytes =
+      PQunescapeBytea(reinterpret_cast<const unsigned char*>(std::string(text).c_str()), &size);
+  std::string copy(reinterpret_cast<const char*>(bytes), bytes == nullptr ? 0 : size);
+  PQfreemem(bytes);
+  return copy;
+}
+
+// A reason may quote bytes of a payload, which a column of text does not take.
+std::string Printable(std::string_view text) {
+  std::string printable(text);
+  std::ranges::replace_if(
+      printable, [](char c) { return static_cast<unsigned char>(c) >= 0x80 || c == '\0'; }, '?');
+  return printable;
+}
+
+}  // namespace
+
+PostgresSource::PostgresSource(Options options)
+    : options_(std::move(options)),
+      ownership_({.mode = options_.ownership,
+                  .parts = static_cast<int32_t>(options_.hash_partitions),
+                  .takeover_after = options_.takeover_after,
+                  .lease = options_.lease,
+                  .agent = options_.agent,
+                  .delivered = options_.delivered}) {}
+
+Result<void> PostgresSource::Open() {
+  const bool pooled = options_.ownership == Ownership::kLease;
+  connection_.reset();
+  HF_ASSIGN_OR_RETURN(connection_, PostgresConnection::Open(options_.connection, pooled));
+  HF_RETURN_IF_ERROR(CheckSchema());
+  floor_ = {.forgotten = Clock::now()};
+  parts_.clear();
+  return ownership_.Start(*connection_, {.name = table_,
+                                         .oid = oid_,
+                                         .owners = schema_ + QuotedName(kOwners),
+                                         .agents = schema_ + QuotedName(kAgents)});
+}
+
+Result<void> PostgresSource::CheckSchema() {
+  std::vector<std::string> problems;
+  const auto wrong = [&problems] {
+    return Unexpected(
+        Code::kInvalid,
+        fmt::format("PostgreSQL: {}. `holdfast outbox sql` prints what has to be there",
+                    fmt::join(problems, "; ")));
+  };
+  if (connection_->server_version() < kOldestVersion) {
+    problems.push_back(fmt::format("the server's version is {}, and 12 is the oldest that will do",
+                                   connection_->server_version() / 10'000));
+    return wrong();
+  }
+  HF_ASSIGN_OR_RETURN(const PostgresRows replica,
+                      connection_->Execute("SELECT pg_is_in_recovery()"));
+  if (replica.True(0, 0)) {
+    problems.emplace_back(
+        "the server is a replica (in recovery), from which rows cannot be removed; connect to the "
+        "primary, with several hosts by target_session_attrs=read-write");
+    return wrong();
+  }
+  auto [schema, name] = SchemaAndName(options_.mapping.table);
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows found,
+      connection_->Execute("SELECT c.oid::bigint, n.nspname, c.relkind, c.relhassubclass, "
+                           "current_user FROM pg_class "
+                           "c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $2 "
+                           "AND CASE $1 WHEN '' "
+                           "THEN pg_table_is_visible(c.oid) ELSE n.nspname = $1 END",
+                           {schema, name}));
+  if (found.count() == 0) {
+    problems.push_back(schema.empty()
+                           ? fmt::format("there is no table `{}` in the search path", name)
+                           : fmt::format("there is no table `{}` in schema `{}`", name, schema));
+    return wrong();
+  }
+  schema = found.Text(0, 1);
+  oid_ = found.Integer(0, 0);
+  const std::string_view kind = found.Text(0, 2);
+  if (kind != "r" && kind != "p") {
+    problems.push_back(fmt::format("`{}` is no table", name));
+    return wrong();
+  }
+  HF_RETURN_IF_ERROR(
+      CheckTable(schema, name, std::array<std::string_view, 2>{"SELECT", "DELETE"}, &problems));
+  schema_ = QuotedName(schema) + ".";
+  table_ = schema_ + QuotedName(name);
+  quarantine_ = schema_ + QuotedName(name + "_quarantine");
+  HF_ASSIGN_OR_RETURN(const Columns columns, ColumnsOf(oid_));
+  CheckColumns(columns, &problems);
+  if (columns.contains(options_.mapping.position)) HF_RETURN_IF_ERROR(CheckPosition(&problems));
+  HF_RETURN_IF_ERROR(CheckBeside(schema, columns, &problems));
+  if (!problems.empty()) return wrong();
+  if (kind == "r" && !found.True(0, 3)) {
+    HF_ASSIGN_OR_RETURN(floor_possible_, SequenceIsPlain());
+  } else {
+    floor_possible_ = false;
+  }
+  return {};
+}
+
+Result<int64_t> PostgresSource::CheckTable(const std::string& schema, const std::string& name,
+                                           std::span<const std::string_view> privileges,
+                                           std::vector<std::string>* problems) {
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows found,
+      connection_->Execute(
+          "SELECT c.oid::bigint, current_user, has_schema_privilege(n.oid, 'USAGE') FROM pg_class "
+          "c "
+          "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+          {schema, name}));
+  if (found.count() == 0) {
+    problems->push_back(fmt::format("there is no table `{}` in schema `{}`", name, schema));
+    return 0;
+  }
+  const std::string role(found.Text(0, 1));
+  if (!found.True(0, 2)) {
+    const std::string grant =
+        fmt::format("GRANT USAGE ON SCHEMA {} TO {}", QuotedName(schema), QuotedName(role));
+    const std::string problem = fmt::format("a privilege is missing: {}", grant);
+    if (std::ranges::find(*problems, problem) == problems->end()) problems->push_back(problem);
+  }
+  std::vector<std::string_view> missing;
+  for (const std::string_view privilege : privileges) {
+    HF_ASSIGN_OR_RETURN(
+        const PostgresRows has,
+        connection_->Execute("SELECT has_table_privilege($1::bigint::oid, $2)",
+                             {std::to_string(found.Integer(0, 0)), std::string(privilege)}));
+    if (!has.True(0, 0)) missing.push_back(privilege);
+  }
+  if (!missing.empty()) {
+    problems->push_back(fmt::format("a privilege is missing: GRANT {} ON {}.{} TO {}",
+                                    fmt::join(missing, ", "), QuotedName(schema), QuotedName(name),
+                                    QuotedName(role)));
+  }
+  return found.Integer(0, 0);
+}
+
+Result<PostgresSource::Columns> PostgresSource::ColumnsOf(int64_t oid) {
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows rows,
+      connection_->Execute(
+          "SELECT a.attname, b.typname, b.typcategory, a.attnotnull, a.attgenerated <> '' FROM "
+          "pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = CASE "
+          "t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END WHERE a.attrelid = $1::bigint::oid "
+          "AND a.attnum > 0 AND NOT a.attisdropped",
+          {std::to_string(oid)}));
+  Columns columns;
+  for (int i = 0; i < rows.count(); ++i) {
+    columns.emplace(rows.Text(i, 0), Column{.type = std::string(rows.Text(i, 1)),
+                                            .category = rows.Text(i, 2).front(),
+                                            .not_null = rows.True(i, 3),
+                                            .generated = rows.True(i, 4)});
+  }
+  return columns;
+}
+
+void PostgresSource::CheckColumns(const Columns& columns,
+                                  std::vector<std::string>* problems) const {
+  const TableMapping& mapping = options_.mapping;
+  const auto check = [&](const std::string& column, const char* what, auto usable,
+                         const char* types) {
+    const auto found = columns.find(column);
+    if (found == columns.end()) {
+      problems->push_back(
+          fmt::format("table `{}` has no column `{}` ({})", mapping.table, column, what));
+    } else if (!usable(found->second)) {
+      problems->push_back(fmt::format("the column `{}` ({}) is of type {}, and has to be {}",
+                                      column, what, found->second.type, types));
+    }
+  };
+  const auto integer = [](const Column& one) { return IsInteger(one.type); };
+  const auto scalar = [](const Column& one) {
+    return one.category != 'A' && one.category != 'C' && one.category != 'P';
+  };
+  const auto payload = [](const Column& one) {
+    return IsText(one.type) || IsOneOf(one.type, {"bytea", "json", "jsonb", "xml"});
+  };
+  const auto time = [](const Column& one) {
+    return IsInteger(one.type) || IsOneOf(one.type, {"timestamp", "timestamptz"});
+  };
+  const auto json = [](const Column& one) {
+    return IsText(one.type) || IsOneOf(one.type, {"json", "jsonb"});
+  };
+  const auto partition = [](const Column& one) {
+    return IsInteger(one.type) || IsText(one.type) || one.type == "numeric";
+  };
+  check(mapping.position, "the position", integer, "smallint, integer or bigint");
+  check(mapping.id, "the event's id", scalar, "a scalar");
+  check(mapping.route, "which topic", scalar, "a scalar");
+  check(mapping.payload, "the payload", payload, "bytea, json, jsonb, text or varchar");
+  if (mapping.key) check(*mapping.key, "the key", scalar, "a scalar");
+  if (mapping.timestamp) {
+    check(*mapping.timestamp, "the timestamp", time, "timestamp, timestamptz or bigint (ms)");
+  }
+  if (mapping.json_headers) check(*mapping.json_headers, "headers", json, "json, jsonb or text");
+  if (mapping.only_null) {
+    check(
+        *mapping.only_null, "null in what is to be sent", [](const Column&) { return true; }, "");
+  }
+  for (const TableMapping::Additional& one : mapping.additional) {
+    if (one.placement == TableMapping::Placement::kPartition) {
+      check(one.column, "the partition", partition, "an integer");
+    } else {
+      check(one.column, "a header", scalar, "a scalar");
+    }
+  }
+  const auto position = columns.find(mapping.position);
+  if (position != columns.end() && !position->second.not_null) {
+    problems->push_back(
+        fmt::format("the column `{}` may be null, and rows without position are never sent: ALTER "
+                    "TABLE {} ALTER COLUMN {} SET NOT NULL",
+                    mapping.position, table_, QuotedName(mapping.position)));
+  }
+}
+
+Result<void> PostgresSource::CheckPosition(std::vector<std::string>* problems) {
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows unique,
+      connection_->Execute(
+          "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid "
+          "= "
+          "c.relam JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] WHERE "
+          "i.indrelid = $1::bigint::oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 "
+          "AND i.indpred IS NULL AND m.amname = 'btree' AND a.attname = $2",
+          {std::to_string(oid_), options_.mapping.position}));
+  if (unique.count() == 0) {
+    problems->push_back(fmt::format(
+        "the column `{}` has no unique index of its own: CREATE UNIQUE INDEX CONCURRENTLY ON {} "
+        "({})",
+        options_.mapping.position, table_, QuotedName(options_.mapping.position)));
+  }
+  return {};
+}
+
+Result<void> PostgresSource::CheckBeside(const std::string& schema, const Columns& columns,
+                                         std::vector<std::string>* problems) {
+  const std::string quarantine = SchemaAndName(options_.mapping.table).second + "_quarantine";
+  HF_ASSIGN_OR_RETURN(const int64_t oid,
+                      CheckTable(schema, quarantine,
+                                 std::array<std::string_view, 2>{"SELECT", "INSERT"}, problems));
+  HF_RETURN_IF_ERROR(CheckTable(schema, std::string(kOwners),
+                                std::array<std::string_view, 3>{"SELECT", "INSERT", "UPDATE"},
+                                problems));
+  HF_RETURN_IF_ERROR(CheckTable(
+      schema, std::string(kAgents),
+      std::array<std::string_view, 4>{"SELECT", "INSERT", "UPDATE", "DELETE"}, problems));
+  if (oid == 0) return {};
+  HF_ASSIGN_OR_RETURN(const Columns there, ColumnsOf(oid));
+  std::vector<std::string> needed = options_.mapping.Columns();
+  needed.insert(needed.end(), {"reason", "quarantined_at"});
+  for (const std::string& column : needed) {
+    if (!there.contains(column)) {
+      problems->push_back(fmt::format("table `{}` has no column `{}`", quarantine, column));
+    }
+  }
+  // Columns of which the agent knows nothing go with the row, if there is a place for them.
+  std::vector<std::string> kept;
+  for (const auto& [name, column] : columns) {
+    const auto place = there.find(name);
+    if (place != there.end() && !place->second.generated) kept.push_back(QuotedName(name));
+  }
+  if (problems->empty()) MakeStatements(columns, kept);
+  return {};
+}
+
+Result<bool> PostgresSource::SequenceIsPlain() {
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows rows,
+      connection_->Execute("SELECT seqcache = 1 AND seqincrement > 0 AND NOT seqcycle FROM "
+                           "pg_sequence WHERE seqrelid = pg_get_serial_sequence($1, $2)::regclass",
+                           {table_, options_.mapping.position}));
+  return rows.count() == 1 && rows.True(0, 0);
+}
+
+std::string PostgresSource::ToSend() const {
+  return options_.mapping.only_null
+             ? fmt::format(" AND {} IS NULL", QuotedName(*options_.mapping.only_null))
+             : std::string();
+}
+
+std::string PostgresSource::PartOfRow() const {
+  const TableMapping& mapping = options_.mapping;
+  std::string key = fmt::format("{}::text", QuotedName(mapping.key.value_or(mapping.id)));
+  if (mapping.json_headers && mapping.json_key) {
+    // Not as JSON, which would fail for all rows if one of them were none.
+    key = fmt::format(R"(substring({}::text from '"{}"\s*:\s*("(?:[^"\\]|\\.)*"|[^,}}\s]+)'))",
+                      QuotedName(*mapping.json_headers), *mapping.json_key);
+  }
+  return fmt::format("(hashtextextended(coalesce({}, ''), 0) & 9223372036854775807) % {}", key,
+                     options_.hash_partitions);
+}
+
+void PostgresSource::MakeStatements(const Columns& columns, const std::vector<std::string>& kept) {
+  const TableMapping& mapping = options_.mapping;
+  columns_ = mapping.Columns();
+  bytes_.clear();
+  std::vector<std::string> names;
+  std::vector<std::string> values;
+  for (const std::string& column : columns_) {
+    const std::string quoted = QuotedName(column);
+    bytes_.push_back(columns.find(column)->second.type == "bytea");
+    names.push_back(quoted);
+    values.push_back(bytes_.back() ? quoted : quoted + "::text");
+  }
+  timestamp_ = "NULL::bigint";
+  if (mapping.timestamp) {
+    const std::string quoted = QuotedName(*mapping.timestamp);
+    timestamp_ = IsInteger(columns.find(*mapping.timestamp)->second.type)
+                     ? quoted + "::bigint"
+                     : fmt::format(
+                           "CASE WHEN isfinite({0}) THEN floor(extract(epoch FROM {0}) * "
+                           "1000)::bigint END",
+                           quoted);
+  }
+  const std::string position = QuotedName(mapping.position);
+  const std::string payload = QuotedName(mapping.payload);
+  const std::string size =
+      IsOneOf(columns.find(mapping.payload)->second.type, {"bytea", "text", "varchar"})
+          ? "octet_length"
+          : "pg_column_size";
+  const auto read = [&](const std::string& of_parts) {
+    return fmt::format(
+        "SELECT {values}, holdfast_ms FROM (SELECT *, sum(coalesce({size}({payload}), 0)) OVER "
+        "(ORDER BY {position} ROWS UNBOUNDED PRECEDING) - coalesce({size}({payload}), 0) AS "
+        "holdfast_bytes FROM (SELECT {names}, {ms} AS holdfast_ms FROM {table} WHERE {position} > "
+        "$1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> ALL($3::text[])){of_parts} "
+        "ORDER BY {position} LIMIT $2::bigint) AS lowest) AS counted WHERE holdfast_bytes < {most} "
+        "ORDER BY counted.{position}",
+        fmt::arg("values", fmt::join(values, ", ")), fmt::arg("size", size),
+        fmt::arg("payload", payload), fmt::arg("position", position),
+        fmt::arg("names", fmt::join(names, ", ")), fmt::arg("ms", timestamp_),
+        fmt::arg("table", table_), fmt::arg("to_send", ToSend()),
+        fmt::arg("route", QuotedName(mapping.route)), fmt::arg("of_parts", of_parts),
+        fmt::arg("most", kReadBytes));
+  };
+  read_all_ = read("");
+  read_parts_ = read(fmt::format(" AND {} = ANY($4::bigint[])", PartOfRow()));
+  find_ = fmt::format("SELECT {}, {} FROM {} WHERE {} = ANY($1::bigint[])", values[0], values[1],
+                      table_, position);
+  remove_ = fmt::format("DELETE FROM {} WHERE {} = ANY($1::bigint[])", table_, position);
+  move_ = fmt::format(
+      "WITH moved AS (DELETE FROM {} AS row USING unnest($1::bigint[], $2::text[]) AS poison "
+      "(position, holdfast_why) WHERE row.{} = poison.position RETURNING row.*, "
+      "poison.holdfast_why) INSERT INTO {} "
+      "({}, reason, quarantined_at) SELECT {}, holdfast_why, clock_timestamp() FROM moved",
+      table_, position, quarantine_, fmt::join(kept, ", "), fmt::join(kept, ", "));
+  measure_ = fmt::format(
+      "SELECT part, rows, (SELECT {} FROM {} WHERE {} = low) FROM (SELECT part, count(*) AS rows, "
+      "min(position) AS low FROM (SELECT {} AS part, {} AS position FROM {} WHERE {} > "
+      "$1::bigint{} ORDER BY {} LIMIT {}) AS waiting GROUP BY part) AS parts",
+      timestamp_, table_, position, options_.hash_partitions == 1 ? "0" : PartOfRow(), position,
+      table_, position, ToSend(), position, Lag::kCountMost);
+}
+
+std::optional<std::string> PostgresSource::ValueAt(const PostgresRows& rows, int row,
+                                                   int column) const {
+  if (rows.IsNull(row, column)) return std::nullopt;
+  const std::string_view text = rows.Text(row, column);
+  return bytes_[static_cast<size_t>(column)] ? BytesOf(text) : std::string(text);
+}
+
+Row PostgresSource::RowOf(const PostgresRows& rows, int at) const {
+  const TableMapping& mapping = options_.mapping;
+  const auto value = [&](const std::string& column) {
+    return ValueAt(rows, at,
+                   static_cast<int>(std::ranges::find(columns_, column) - columns_.begin()));
+  };
+  Row row;
+  const auto problem = [&row](std::string what) {
+    if (row.problem.empty()) row.problem = std::move(what);
+  };
+  row.position = rows.Integer(at, 0);
+  if (std::optional<std::string> id = value(mapping.id)) {
+    row.id = *std::move(id);
+  } else {
+    problem(fmt::format("the column `{}` is null, and holds the event's id", mapping.id));
+  }
+  if (std::optional<std::string> route = value(mapping.route)) {
+    row.route = *std::move(route);
+  } else {
+    problem(fmt::format("the column `{}` is null, and says to which topic", mapping.route));
+  }
+  if (mapping.key) row.key = value(*mapping.key);
+  row.payload = value(mapping.payload);
+  if (mapping.timestamp) {
+    const int computed = static_cast<int>(columns_.size());
+    if (!rows.IsNull(at, computed)) {
+      row.timestamp_ms = rows.Integer(at, computed);
+    } else if (const std::optional<std::string> written = value(*mapping.timestamp)) {
+      problem(fmt::format("the column `{}` is no time: `{}`", *mapping.timestamp, *written));
+    }
+  }
+  for (const TableMapping::Additional& one : mapping.additional) {
+    std::optional<std::string> text = value(one.column);
+    if (one.placement == TableMapping::Placement::kHeader) {
+      row.headers.emplace_back(one.alias, std::move(text));
+      continue;
+    }
+    if (!text) continue;
+    int32_t partition = -1;
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), partition);
+    if (error != std::errc() || end != text->data() + text->size() || partition < 0) {
+      problem(fmt::format("the column `{}` is no partition: `{}`", one.column, *text));
+      continue;
+    }
+    row.partition = partition;
+  }
+  if (mapping.json_headers) {
+    if (const std::optional<std::string> json = value(*mapping.json_headers)) {
+      if (const auto taken = TakeJsonHeaders(*json, mapping.json_key, &row); !taken) {
+        problem(fmt::format("the column `{}`: {}", *mapping.json_headers, taken.error().message));
+      }
+    }
+  }
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    if (columns_[i] == mapping.payload || columns_[i] == mapping.json_headers) continue;
+    if (std::optional<std::string> text = ValueAt(rows, at, static_cast<int>(i))) {
+      row.fields.emplace_back(columns_[i], *std::move(text));
+    }
+  }
+  return row;
+}
+
+Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std::string> held) {
+  if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
+  HF_RETURN_IF_ERROR(ownership_.Keep(*connection_));
+  std::vector<int32_t> parts = ownership_.Readable();
+  const auto now = Clock::now();
+  if (!std::ranges::includes(parts_, parts) || now - floor_.forgotten >= kForgetEvery) {
+    floor_ = {.forgotten = now};
+  }
+  parts_ = std::move(parts);
+  std::vector<Row> rows;
+  if (parts_.empty()) return rows;
+
+  std::vector<PostgresConnection::Parameter> parameters{std::to_string(floor_.position),
+                                                        std::to_string(limit), PostgresArray(held)};
+  if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
+  HF_ASSIGN_OR_RETURN(const PostgresRows found,
+                      connection_->Execute(ReadsAll(parts_) ? read_all_ : read_parts_, parameters));
+  rows.reserve(static_cast<size_t>(found.count()));
+  for (int i = 0; i < found.count(); ++i) rows.push_back(RowOf(found, i));
+  HF_RETURN_IF_ERROR(RaiseFloor(rows, !held.empty()));
+  return rows;
+}
+
+// The steps are those at the head of the header.
+Result<void> PostgresSource::RaiseFloor(std::span<const Row> rows, bool some_held) {
+  if (!floor_possible_) return {};
+  if (floor_.next && floor_.writers.empty() && !some_held) {
+    const int64_t highest =
+        rows.empty() ? *floor_.next : std::min(*floor_.next, rows.front().position - 1);
+    floor_.position = std::max(floor_.position, highest);
+    if (highest == *floor_.next) floor_.next.reset();
+  }
+  const auto now = Clock::now();
+  if (now - floor_.looked < kFloorEvery) return {};
+  const bool begins = !floor_.next;
+  if (begins ? rows.empty() : floor_.writers.empty()) return {};
+  floor_.looked = now;
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows locks,
+      connection_->Execute(
+          "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND database = "
+          "(SELECT oid FROM pg_database WHERE datname = current_database()) AND relation = "
+          "$1::bigint::oid AND mode = 'RowExclusiveLock' AND granted AND pid IS DISTINCT FROM "
+          "pg_backend_pid()",
+          {std::to_string(oid_)}));
+  std::set<std::string> writers;
+  for (int i = 0; i < locks.count(); ++i) {
+    const std::string_view writer = locks.Text(i, 0);
+    // One that was prepared for two-phase commit meanwhile has another name now.
+    constexpr std::string_view kPrepared = "-1/";
+    if (begins || writer.starts_with(kPrepared) || floor_.writers.contains(std::string(writer))) {
+      writers.emplace(writer);
+    }
+  }
+  if (begins) floor_.next = rows.back().position;
+  floor_.writers = std::move(writers);
+  return {};
+}
+
+Result<std::vector<RowRef>> PostgresSource::Find(std::span<const int64_t> positions) {
+  if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
+  HF_ASSIGN_OR_RETURN(const PostgresRows rows,
+                      connection_->Execute(find_, {PostgresArray(positions)}));
+  std::vector<RowRef> found;
+  for (int i = 0; i < rows.count(); ++i) {
+    found.push_back({rows.Integer(i, 0), DigestOf(ValueAt(rows, i, 1).value_or(""))});
+  }
+  return found;
+}
+
+Result<void> PostgresSource::Remove(std::span<const int64_t> spooled,
+                                    std::span<const Poison> poison) {
+  if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
+  const bool one_statement = options_.ownership == Ownership::kAdvisoryLock && poison.empty();
+  if (one_statement) {
+    HF_RETURN_IF_ERROR(connection_->Execute(remove_, {PostgresArray(spooled)}));
+    return {};
+  }
+  HF_RETURN_IF_ERROR(connection_->Begin());
+  HF_RETURN_IF_ERROR(ownership_.Fence(*connection_, parts_));
+  if (!spooled.empty()) {
+    HF_RETURN_IF_ERROR(connection_->Execute(remove_, {PostgresArray(spooled)}));
+  }
+  if (!poison.empty()) {
+    std::vector<int64_t> positions;
+    std::vector<std::string> reasons;
+    for (const Poison& one : poison) {
+      positions.push_back(one.position);
+      reasons.push_back(Printable(one.reason));
+    }
+    HF_RETURN_IF_ERROR(
+        connection_->Execute(move_, {PostgresArray(positions), PostgresArray(reasons)}));
+  }
+  return connection_->Commit();
+}
+
+Result<Source::Lag> PostgresSource::Measure() {
+  if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
+  HF_RETURN_IF_ERROR(ownership_.Keep(*connection_));
+  Lag lag;
+  lag.parts.resize(options_.hash_partitions);
+  for (size_t i = 0; i < lag.parts.size(); ++i) {
+    lag.parts[i].partition = static_cast<int32_t>(i);
+    lag.parts[i].owned = ownership_.Owns(static_cast<int32_t>(i));
+  }
+  // The floor says nothing about the parts of others.
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows rows,
+      connection_->Execute(measure_,
+                           {std::to_string(ReadsAll(parts_) ? floor_.position : kNoFloor)}));
+  for (int i = 0; i < rows.count(); ++i) {
+    Lag::Part& part = lag.parts[static_cast<size_t>(rows.Integer(i, 0))];
+    part.rows = static_cast<uint64_t>(rows.Integer(i, 1));
+    if (!rows.IsNull(i, 2)) part.oldest_ms = rows.Integer(i, 2);
+  }
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows quarantined,
+      connection_->Execute(fmt::format("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS lowest",
+                                       quarantine_, Lag::kCountMost)));
+  lag.quarantined = static_cast<uint64_t>(quarantined.Integer(0, 0));
+  return lag;
+}
+
+void PostgresSource::Close(bool clean) {
+  if (connection_) ownership_.Release(*connection_, clean);
+  connection_.reset();
+}
+
+}  // namespace holdfast::outbox

@@ -1,0 +1,153 @@
+// A table of a PostgreSQL database as a source: services insert rows in transactions of their own,
+// and agents take them out. `holdfast outbox sql` prints the tables and the grants.
+//
+// Order: each read begins at the lowest position, in the order of the index on it, whatever the
+// planner's statistics say. Positions below which nothing can come any more are passed over, so
+// that a drained backlog, of which the index still keeps the dead entries, is not walked again and
+// again. How that is known (see Source::Read):
+//
+//   1. H is the highest position of a read. Who gets a position below H afterwards does not exist,
+//      if the sequence has no cache, so a row below H that is not visible yet belongs to one of the
+//      transactions that hold a row-exclusive lock on the table after that read.
+//   2. Once these have ended, the next read sees all rows below H that there will ever be.
+//   3. If no routes are held, its first row is the lowest that is left: the floor may rise to right
+//      below it, or to H.
+//
+// It is looked for every kFloorEvery, and every kForgetEvery the floor is forgotten: a row whose
+// service chose the position by itself is taken then at the latest. There is no floor if the
+// position does not come from a rising sequence without cache that belongs to the column, and none
+// for a partitioned table.
+//
+// Several agents: see postgres_ownership.h. The part of a row is
+//   (hashtextextended(coalesce(key::text, ''), 0) & 9223372036854775807) % hash_partitions
+// with the id in the key's place if the table has none.
+// With the mode kLease nothing is kept in the session, so a pooler may stand in between. Whoever
+// loses a lease while it has rows in hand fails to remove them; rows that its spool has are still
+// removed after the next Open, as it is the one to deliver them.
+//
+// What it takes: a payload of bytea is given as bytes; json, jsonb and text as text; other columns
+// as their text. A timestamp without time zone counts as UTC, an integer as milliseconds.
+//
+// What it asks of the database: version 12 or later, and that commits that were confirmed survive a
+// crash. A replica that takes over and lacks the last deletions gives rows again.
+//
+// Threads: one. Shutdown: Close, or the destructor.
+// Limits: kReadBytes of payloads at a time, but at least one row. Timeouts: postgres_connection.h.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "agent/outbox/postgres_connection.h"
+#include "agent/outbox/postgres_ownership.h"
+#include "agent/outbox/source.h"
+#include "agent/outbox/table_mapping.h"
+
+namespace holdfast::outbox {
+
+class PostgresSource final : public Source {
+ public:
+  using Ownership = outbox::Ownership;
+
+  static constexpr size_t kReadBytes = size_t{16} << 20;
+  static constexpr std::chrono::milliseconds kFloorEvery{100};
+  static constexpr std::chrono::seconds kForgetEvery{60};
+
+  struct Options {
+    std::string connection;
+    TableMapping mapping;
+    Ownership ownership = Ownership::kAdvisoryLock;
+    uint32_t hash_partitions = 1;
+    std::chrono::milliseconds takeover_after{};
+    std::chrono::milliseconds lease{};
+    std::string agent;                // A unique name of this agent's spool.
+    std::function<bool()> delivered;  // Whether all that was taken is at the tier.
+  };
+
+  explicit PostgresSource(Options options);
+
+  base::Result<void> Open() override;
+  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
+  base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override;
+  base::Result<void> Remove(std::span<const int64_t> spooled,
+                            std::span<const Poison> poison) override;
+  base::Result<Lag> Measure() override;
+  void Close(bool clean) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr int64_t kNoFloor = std::numeric_limits<int64_t>::min();
+
+  struct Column {
+    std::string type;  // The base type's name.
+    char category;     // pg_type.typcategory.
+    bool not_null;
+    bool generated;
+  };
+  using Columns = std::map<std::string, Column, std::less<>>;
+
+  struct Floor {
+    int64_t position = kNoFloor;    // No row of the parts that are read is at or below it.
+    std::optional<int64_t> next;    // Where it may rise to, when these have ended:
+    std::set<std::string> writers;  // Virtual transactions.
+    Clock::time_point looked;
+    Clock::time_point forgotten;
+  };
+
+  base::Result<void> CheckSchema();
+  base::Result<Columns> ColumnsOf(int64_t oid);
+  void CheckColumns(const Columns& columns, std::vector<std::string>* problems) const;
+  base::Result<void> CheckPosition(std::vector<std::string>* problems);
+  base::Result<void> CheckBeside(const std::string& schema, const Columns& columns,
+                                 std::vector<std::string>* problems);
+  // What stands in a table of this name, and problems if a privilege is missing. 0: no such table.
+  base::Result<int64_t> CheckTable(const std::string& schema, const std::string& name,
+                                   std::span<const std::string_view> privileges,
+                                   std::vector<std::string>* problems);
+  base::Result<bool> SequenceIsPlain();
+  void MakeStatements(const Columns& columns, const std::vector<std::string>& kept);
+
+  base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
+  Row RowOf(const PostgresRows& rows, int row) const;
+  // As bytes if the column is bytea.
+  [[nodiscard]] std::optional<std::string> ValueAt(const PostgresRows& rows, int row,
+                                                   int column) const;
+  [[nodiscard]] std::string ToSend() const;
+  [[nodiscard]] std::string PartOfRow() const;
+  [[nodiscard]] bool ReadsAll(std::span<const int32_t> parts) const {
+    return parts.size() == options_.hash_partitions;
+  }
+
+  const Options options_;
+  std::optional<PostgresConnection> connection_;
+  PostgresOwnership ownership_;
+
+  // Made by Open.
+  std::string schema_;  // In quotes, with a dot behind it.
+  std::string table_;   // With its schema.
+  std::string quarantine_;
+  int64_t oid_ = 0;
+  std::vector<std::string> columns_;
+  std::vector<bool> bytes_;  // Which of them are bytea.
+  bool floor_possible_ = false;
+  std::string timestamp_;  // The expression that gives milliseconds.
+  std::string read_all_;
+  std::string read_parts_;
+  std::string find_;
+  std::string remove_;
+  std::string move_;
+  std::string measure_;
+
+  std::vector<int32_t> parts_;  // Of the last read.
+  Floor floor_;
+};
+
+}  // namespace holdfast::outbox

@@ -1,0 +1,733 @@
+#include "agent/outbox/postgres_source.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <thread>
+
+#include "agent/outbox/outbox_sql.h"
+#include "tests/support/postgres_server.h"
+
+namespace holdfast::outbox {
+namespace {
+
+using namespace std::chrono_literals;
+using base::Code;
+using std::chrono::steady_clock;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::Pair;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
+
+std::unique_ptr<test::PostgresServer> server;
+
+class Server : public testing::Environment {
+ public:
+  void SetUp() override {
+    server = std::make_unique<test::PostgresServer>(
+        std::vector<std::string>{"fsync=off", "max_prepared_transactions=2"});
+  }
+  void TearDown() override { server.reset(); }
+};
+const auto* const kServer = testing::AddGlobalTestEnvironment(new Server);
+
+// A service, or an administrator: another connection.
+class Client {
+ public:
+  explicit Client(const std::string& database, const std::string& user = "postgres")
+      : connection_(PQconnectdb(server->Connection(database, user).c_str())) {
+    EXPECT_EQ(PQstatus(connection_), CONNECTION_OK) << PQerrorMessage(connection_);
+    PQsetNoticeProcessor(
+        connection_, [](void*, const char*) {}, nullptr);
+  }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+  ~Client() { PQfinish(connection_); }
+
+  // The first value.
+  std::string Run(const std::string& sql) {
+    PGresult* result = PQexec(connection_, sql.c_str());
+    const ExecStatusType status = PQresultStatus(result);
+    EXPECT_TRUE(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
+        << sql << ": " << PQerrorMessage(connection_);
+    std::string value = PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "";
+    PQclear(result);
+    return value;
+  }
+  // Whether it failed for want of a privilege.
+  bool Forbidden(const std::string& sql) {
+    PGresult* result = PQexec(connection_, sql.c_str());
+    const char* state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const bool forbidden = state != nullptr && std::string_view(state) == "42501";
+    PQclear(result);
+    return forbidden;
+  }
+
+ private:
+  PGconn* connection_;
+};
+
+TableMapping Mapping(Preset preset, const std::map<std::string, std::string>& properties = {}) {
+  auto mapping = TableMapping::Of(preset, properties);
+  EXPECT_TRUE(mapping) << mapping.error().message;
+  return *mapping;
+}
+
+std::vector<int64_t> Positions(const std::vector<Row>& rows) {
+  std::vector<int64_t> positions;
+  for (const Row& row : rows) positions.push_back(row.position);
+  return positions;
+}
+
+bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds within = 20s) {
+  for (const auto end = steady_clock::now() + within; steady_clock::now() < end;
+       std::this_thread::sleep_for(5ms)) {
+    if (condition()) return true;
+  }
+  return false;
+}
+
+class PostgresSourceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    static std::atomic<int> count{0};
+    database_ = fmt::format("test_{}", ++count);
+    Client("postgres").Run("CREATE DATABASE " + database_);
+    client_ = std::make_unique<Client>(database_);
+  }
+
+  void MakeTables(Preset preset, const TableMapping& mapping) {
+    client_->Run(OutboxSql(preset, mapping, SqlDialect::kPostgres));
+  }
+  void MakeTables() { MakeTables(Preset::kDebezium, Mapping(Preset::kDebezium)); }
+
+  PostgresSource::Options OptionsFor(const std::string& agent = "one",
+                                     TableMapping mapping = Mapping(Preset::kDebezium)) {
+    return {.connection = server->Connection(database_),
+            .mapping = std::move(mapping),
+            .ownership = ownership_,
+            .hash_partitions = parts_,
+            .takeover_after = takeover_after_,
+            .lease = lease_,
+            .agent = agent,
+            .delivered = [this] { return delivered_; }};
+  }
+  std::unique_ptr<PostgresSource> Opened(PostgresSource::Options options) {
+    auto source = std::make_unique<PostgresSource>(std::move(options));
+    const auto opened = source->Open();
+    EXPECT_TRUE(opened) << opened.error().message;
+    return source;
+  }
+  std::unique_ptr<PostgresSource> Opened(const std::string& agent = "one") {
+    return Opened(OptionsFor(agent));
+  }
+
+  static std::string Insert(const std::string& key = "k", const std::string& payload = "1") {
+    return fmt::format(
+        "INSERT INTO outbox (id, aggregatetype, aggregateid, payload) VALUES "
+        "(gen_random_uuid(), 'orders', '{}', '{}') RETURNING seq",
+        key, payload);
+  }
+  static std::vector<Row> Read(PostgresSource& source, size_t limit = 1000,
+                               const std::vector<std::string>& held = {}) {
+    auto rows = source.Read(limit, held);
+    EXPECT_TRUE(rows) << rows.error().message;
+    return rows ? *std::move(rows) : std::vector<Row>();
+  }
+  static void Remove(PostgresSource& source, const std::vector<int64_t>& positions) {
+    const auto removed = source.Remove(positions, {});
+    EXPECT_TRUE(removed) << removed.error().message;
+  }
+  static size_t Owned(PostgresSource& source) {
+    auto lag = source.Measure();
+    EXPECT_TRUE(lag) << lag.error().message;
+    if (!lag) return 0;
+    return static_cast<size_t>(std::ranges::count_if(lag->parts, &Source::Lag::Part::owned));
+  }
+  std::string Problem(const PostgresSource::Options& options) {
+    PostgresSource source(options);
+    const auto opened = source.Open();
+    EXPECT_FALSE(opened);
+    if (opened) return "";
+    EXPECT_EQ(opened.error().code, Code::kInvalid) << opened.error().message;
+    return opened.error().message;
+  }
+  std::string Problem() { return Problem(OptionsFor()); }
+
+  std::string database_;
+  std::unique_ptr<Client> client_;
+  Ownership ownership_ = Ownership::kAdvisoryLock;
+  uint32_t parts_ = 1;
+  std::chrono::milliseconds takeover_after_{300'000};
+  std::chrono::milliseconds lease_{1'000};
+  bool delivered_ = true;
+};
+
+// What does not depend on how parts are owned has to be so in both modes.
+class InBothModes : public PostgresSourceTest, public testing::WithParamInterface<Ownership> {
+ protected:
+  void SetUp() override {
+    PostgresSourceTest::SetUp();
+    ownership_ = GetParam();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Ownership, InBothModes,
+                         testing::Values(Ownership::kAdvisoryLock, Ownership::kLease),
+                         [](const auto& mode) {
+                           return mode.param == Ownership::kLease ? "Lease" : "AdvisoryLock";
+                         });
+
+TEST_P(InBothModes, GivesRowsInOrderAndRemovesThem) {
+  MakeTables();
+  for (int i = 0; i < 5; ++i) client_->Run(Insert(std::to_string(i)));
+  const auto source = Opened();
+  const std::vector<Row> rows = Read(*source, 3);
+  ASSERT_THAT(Positions(rows), ElementsAre(1, 2, 3));
+  EXPECT_EQ(rows[0].route, "orders");
+  EXPECT_EQ(rows[0].key, "0");
+  EXPECT_EQ(rows[0].payload, "1");
+  EXPECT_EQ(rows[0].id.size(), 36U);
+  EXPECT_EQ(rows[0].timestamp_ms, std::nullopt);
+  EXPECT_EQ(rows[0].problem, "");
+  EXPECT_THAT(rows[0].fields,
+              ElementsAre(Pair("seq", "1"), Pair("id", rows[0].id), Pair("aggregatetype", "orders"),
+                          Pair("aggregateid", "0")));
+  EXPECT_THAT(Positions(Read(*source, 3)), ElementsAre(1, 2, 3));
+  Remove(*source, {1, 3, 77});
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(2, 4, 5));
+  const auto found = source->Find(std::vector<int64_t>{1, 2, 77});
+  ASSERT_TRUE(found);
+  EXPECT_THAT(*found, ElementsAre(RowRef{2, DigestOf(rows[1].id)}));
+}
+
+TEST_P(InBothModes, PassesOverHeldRoutes) {
+  MakeTables();
+  client_->Run(
+      "INSERT INTO outbox (id, aggregatetype, aggregateid) VALUES (gen_random_uuid(), 'a\"\\{}', "
+      "''), (gen_random_uuid(), 'b', ''), (gen_random_uuid(), 'c', '')");
+  const auto source = Opened();
+  EXPECT_THAT(Positions(Read(*source, 10, {"a\"\\{}", "c"})), ElementsAre(2));
+  // Also when the floor could have risen meanwhile.
+  Remove(*source, {2});
+  for (const auto end = steady_clock::now() + 350ms; steady_clock::now() < end;) {
+    EXPECT_THAT(Read(*source, 10, {"a\"\\{}", "c"}), IsEmpty());
+  }
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(1, 3));
+}
+
+// The floor rises while transactions with lower positions are open, and must not pass them.
+TEST_P(InBothModes, WaitsForLowPositionsThatAreCommittedLate) {
+  MakeTables();
+  const auto source = Opened();
+  Client slow(database_);
+  for (int round = 0; round < 3; ++round) {
+    slow.Run("BEGIN");
+    const int64_t low = std::stoll(slow.Run(Insert()));
+    const int64_t high = std::stoll(client_->Run(Insert()));
+    EXPECT_THAT(Positions(Read(*source)), ElementsAre(high));
+    Remove(*source, {high});
+    for (const auto end = steady_clock::now() + 350ms; steady_clock::now() < end;) {
+      EXPECT_THAT(Read(*source), IsEmpty());
+    }
+    slow.Run("COMMIT");
+    EXPECT_THAT(Positions(Read(*source)), ElementsAre(low));
+    Remove(*source, {low});
+  }
+}
+
+TEST_P(InBothModes, WaitsForPreparedTransactions) {
+  MakeTables();
+  const auto source = Opened();
+  Client slow(database_);
+  slow.Run("BEGIN");
+  slow.Run(Insert());
+  client_->Run(Insert());
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(2));
+  Remove(*source, {2});
+  slow.Run("PREPARE TRANSACTION '" + database_ + "'");
+  for (const auto end = steady_clock::now() + 350ms; steady_clock::now() < end;) {
+    EXPECT_THAT(Read(*source), IsEmpty());
+  }
+  slow.Run("COMMIT PREPARED '" + database_ + "'");
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(1));
+}
+
+TEST_P(InBothModes, MissesNoRowOfOverlappingTransactions) {
+  MakeTables();
+  const auto source = Opened();
+  constexpr int kWriters = 4;
+  constexpr int kEach = 400;
+  std::atomic<int> writing = kWriters;
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < kWriters; ++writer) {
+    writers.emplace_back([&, writer] {
+      Client client(database_);
+      unsigned int seed = static_cast<unsigned int>(writer);
+      for (int i = 0; i < kEach; ++i) {
+        client.Run("BEGIN");
+        client.Run(Insert(std::to_string(writer), std::to_string(i)));
+        if (rand_r(&seed) % 8 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(writer));
+        client.Run("COMMIT");
+      }
+      --writing;
+    });
+  }
+  std::map<std::string, std::vector<int>> taken;
+  while (true) {
+    const bool last = writing == 0;
+    const std::vector<Row> rows = Read(*source, 50);
+    for (const Row& row : rows) taken[*row.key].push_back(std::stoi(*row.payload));
+    Remove(*source, Positions(rows));
+    if (last && rows.empty()) break;
+  }
+  for (std::thread& writer : writers) writer.join();
+  std::vector<int> all(kEach);
+  for (int i = 0; i < kEach; ++i) all[static_cast<size_t>(i)] = i;
+  ASSERT_THAT(taken, SizeIs(kWriters));
+  for (const auto& [key, values] : taken) EXPECT_EQ(values, all) << key;
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox"), "0");
+}
+
+TEST_P(InBothModes, MovesPoisonToTheQuarantine) {
+  MakeTables();
+  for (int i = 0; i < 3; ++i) client_->Run(Insert());
+  client_->Run("ALTER TABLE outbox ADD COLUMN more text");
+  const auto source = Opened();
+  const auto removed =
+      source->Remove(std::vector<int64_t>{1},
+                     std::vector<Source::Poison>{{2, "it is \"bad\" \xff"}, {99, "it is gone"}});
+  ASSERT_TRUE(removed) << removed.error().message;
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(3));
+  EXPECT_EQ(client_->Run("SELECT seq || ' ' || reason FROM outbox_quarantine WHERE aggregateid = "
+                         "'k' AND quarantined_at > now() - interval '1 minute'"),
+            "2 it is \"bad\" ?");
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox_quarantine"), "1");
+  const auto lag = source->Measure();
+  ASSERT_TRUE(lag);
+  EXPECT_EQ(lag->quarantined, 1U);
+  ASSERT_THAT(lag->parts, SizeIs(1));
+  EXPECT_EQ(lag->parts[0].rows, 1U);
+  EXPECT_TRUE(lag->parts[0].owned);
+}
+
+TEST_P(InBothModes, GoesOnAfterTheServerWasKilled) {
+  MakeTables();
+  for (int i = 0; i < 3; ++i) client_->Run(Insert());
+  const auto source = Opened();
+  EXPECT_THAT(Read(*source), SizeIs(3));
+  Remove(*source, {1});
+  server->Kill();
+  const auto lost = source->Remove(std::vector<int64_t>{2}, {});
+  ASSERT_FALSE(lost);
+  EXPECT_EQ(lost.error().code, Code::kUnavailable) << lost.error().message;
+  const auto refused = source->Open();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kUnavailable) << refused.error().message;
+  EXPECT_FALSE(source->Read(1, {}));
+  EXPECT_FALSE(source->Find(std::vector<int64_t>{1}));
+  EXPECT_FALSE(source->Measure());
+  server->Start();
+  const auto opened = source->Open();
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(2, 3));
+}
+
+TEST_F(PostgresSourceTest, GivesPayloadsAsTheyAre) {
+  const TableMapping mapping = Mapping(Preset::kDebezium);
+  MakeTables();
+  const std::map<std::string, std::pair<std::string, std::string>> written{
+      {"bytea", {"'\\x00ff5c78'", std::string("\0\xff\\x", 4)}},
+      {"text", {"'\\x00 text ä'", "\\x00 text ä"}},
+      {"json", {"'{\"b\" : 1, \"a\":2}'", "{\"b\" : 1, \"a\":2}"}},
+      {"jsonb", {"'{\"b\" : 1, \"a\":2}'", "{\"a\": 2, \"b\": 1}"}},
+      {"varchar(9)", {"''", ""}},
+  };
+  for (const auto& [type, value] : written) {
+    client_->Run("TRUNCATE outbox");
+    for (const char* table : {"outbox", "outbox_quarantine"}) {
+      client_->Run(fmt::format("ALTER TABLE {} DROP COLUMN payload", table));
+      client_->Run(fmt::format("ALTER TABLE {} ADD COLUMN payload {}", table, type));
+    }
+    client_->Run(
+        fmt::format("INSERT INTO outbox (id, aggregatetype, aggregateid, payload) VALUES "
+                    "(gen_random_uuid(), 'r', 'k', {}), (gen_random_uuid(), 'r', 'k', "
+                    "NULL)",
+                    value.first));
+    const auto source = Opened();
+    const std::vector<Row> rows = Read(*source);
+    ASSERT_THAT(rows, SizeIs(2)) << type;
+    EXPECT_EQ(rows[0].payload, value.second) << type;
+    EXPECT_EQ(rows[1].payload, std::nullopt) << type;
+  }
+}
+
+TEST_F(PostgresSourceTest, GivesTimesPartitionsAndHeaders) {
+  const TableMapping mapping =
+      Mapping(Preset::kDebezium,
+              {{"table.field.event.timestamp", "at"},
+               {"table.fields.additional.placement", "type:header:event,flag:header,p:partition"}});
+  MakeTables(Preset::kDebezium, mapping);
+  for (const char* type : {"timestamptz", "timestamp", "bigint"}) {
+    client_->Run("TRUNCATE outbox");
+    for (const char* table : {"outbox", "outbox_quarantine"}) {
+      client_->Run(
+          fmt::format("ALTER TABLE {0} DROP COLUMN at, DROP COLUMN flag, DROP COLUMN p; "
+                      "ALTER TABLE {0} ADD COLUMN at {1}, ADD COLUMN flag bool, ADD p "
+                      "bigint",
+                      table, type));
+    }
+    const bool number = std::string_view(type) == "bigint";
+    client_->Run(fmt::format(
+        "SET TIME ZONE 'UTC'; INSERT INTO outbox (id, aggregatetype, aggregateid, type, flag, p, "
+        "at) VALUES (gen_random_uuid(), 'r', 'k', 'made', true, 7, {}), (gen_random_uuid(), 'r', "
+        "'k', NULL, NULL, NULL, NULL), (gen_random_uuid(), 'r', 'k', '', false, -1, {})",
+        number ? "1700000000123" : "'2023-11-14 22:13:20.1239'", number ? "1" : "'infinity'"));
+    const auto source = Opened(OptionsFor("one", mapping));
+    const std::vector<Row> rows = Read(*source);
+    ASSERT_THAT(rows, SizeIs(3)) << type;
+    EXPECT_EQ(rows[0].timestamp_ms, 1700000000123) << type;
+    EXPECT_EQ(rows[0].partition, 7);
+    EXPECT_THAT(rows[0].headers, ElementsAre(Pair("event", "made"), Pair("flag", "true")));
+    EXPECT_EQ(rows[1].timestamp_ms, std::nullopt);
+    EXPECT_EQ(rows[1].partition, std::nullopt);
+    EXPECT_THAT(rows[1].headers,
+                ElementsAre(Pair("event", std::nullopt), Pair("flag", std::nullopt)));
+    EXPECT_EQ(rows[1].problem, "");
+    EXPECT_EQ(rows[2].problem, number ? "the column `p` is no partition: `-1`"
+                                      : "the column `at` is no time: `infinity`");
+  }
+}
+
+TEST_F(PostgresSourceTest, SaysWhichRowCannotBeRead) {
+  MakeTables();
+  client_->Run("ALTER TABLE outbox ALTER id DROP NOT NULL, ALTER aggregatetype DROP NOT NULL");
+  client_->Run(
+      "INSERT INTO outbox (id, aggregatetype, aggregateid) VALUES (NULL, 'r', 'k'), "
+      "(gen_random_uuid(), NULL, 'k'), (gen_random_uuid(), 'r', 'k')");
+  const auto source = Opened();
+  const std::vector<Row> rows = Read(*source, 10, {"another"});
+  ASSERT_THAT(rows, SizeIs(3));
+  EXPECT_EQ(rows[0].problem, "the column `id` is null, and holds the event's id");
+  EXPECT_EQ(rows[1].problem, "the column `aggregatetype` is null, and says to which topic");
+  EXPECT_EQ(rows[2].problem, "");
+}
+
+TEST_F(PostgresSourceTest, TakesEventuatesTable) {
+  client_->Run(
+      "CREATE SCHEMA eventuate; CREATE TABLE eventuate.message (id VARCHAR(1000) PRIMARY KEY, "
+      "destination TEXT NOT NULL, headers TEXT NOT NULL, payload TEXT NOT NULL, published SMALLINT "
+      "DEFAULT 0, message_partition SMALLINT, creation_time BIGINT)");
+  const TableMapping mapping = Mapping(Preset::kEventuate);
+  for (int i = 0; i < 2; ++i) MakeTables(Preset::kEventuate, mapping);
+  for (const char* headers : {R"({"PARTITION_ID":"7","a":null})", "{oops", R"({"x":1})"}) {
+    client_->Run(
+        fmt::format("INSERT INTO eventuate.message (id, destination, headers, payload, "
+                    "creation_time) VALUES (gen_random_uuid(), 'd', '{}', '{{}}', 5)",
+                    headers));
+  }
+  parts_ = 3;
+  const auto source = Opened(OptionsFor("one", mapping));
+  const std::vector<Row> rows = Read(*source);
+  ASSERT_THAT(rows, SizeIs(3));
+  EXPECT_EQ(rows[0].key, "7");
+  EXPECT_THAT(rows[0].headers, ElementsAre(Pair("PARTITION_ID", "7"), Pair("a", std::nullopt)));
+  EXPECT_EQ(rows[0].timestamp_ms, 5);
+  EXPECT_THAT(rows[1].problem, HasSubstr("the column `headers`"));
+  EXPECT_EQ(rows[2].problem, "");
+  EXPECT_EQ(rows[2].key, std::nullopt);
+  ASSERT_TRUE(source->Measure());
+  ASSERT_TRUE(source->Remove(std::vector<int64_t>{1, 3},
+                             std::vector<Source::Poison>{{2, rows[1].problem}}));
+  EXPECT_EQ(client_->Run("SELECT headers FROM eventuate.message_quarantine"), "{oops");
+}
+
+TEST_F(PostgresSourceTest, TakesModulithsTable) {
+  client_->Run(
+      "CREATE TABLE event_publication (id UUID NOT NULL, listener_id TEXT NOT NULL, event_type "
+      "TEXT "
+      "NOT NULL, serialized_event TEXT NOT NULL, publication_date TIMESTAMP WITH TIME ZONE NOT "
+      "NULL, completion_date TIMESTAMP WITH TIME ZONE, PRIMARY KEY (id))");
+  const TableMapping mapping = Mapping(Preset::kModulith);
+  for (int i = 0; i < 2; ++i) MakeTables(Preset::kModulith, mapping);
+  client_->Run(
+      "INSERT INTO event_publication VALUES (gen_random_uuid(), 'l', 'T', '{}', now(), now()), "
+      "(gen_random_uuid(), 'l', 'T', '{}', now(), NULL)");
+  const auto source = Opened(OptionsFor("one", mapping));
+  const std::vector<Row> rows = Read(*source);
+  ASSERT_THAT(Positions(rows), ElementsAre(2));
+  EXPECT_THAT(rows[0].headers, ElementsAre(Pair("listener_id", "l")));
+  EXPECT_EQ(rows[0].key, std::nullopt);
+  Remove(*source, {2});
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM event_publication"), "1");
+}
+
+TEST_F(PostgresSourceTest, SaysAllThatIsWrongWithTheSchemaAtOnce) {
+  EXPECT_THAT(Problem(), HasSubstr("there is no table `outbox` in the search path"));
+  client_->Run("CREATE VIEW outbox AS SELECT 1 AS seq");
+  EXPECT_THAT(Problem(), HasSubstr("`outbox` is no table"));
+  client_->Run("DROP VIEW outbox");
+  client_->Run("CREATE TABLE outbox (seq bigint, id uuid, aggregatetype int[], payload point)");
+  EXPECT_THAT(
+      Problem(),
+      AllOf(HasSubstr("table `outbox` has no column `aggregateid` (the key)"),
+            HasSubstr("the column `aggregatetype` (which topic) is of type _int4"),
+            HasSubstr("the column `payload` (the payload) is of type point, and has to be bytea"),
+            HasSubstr("ALTER TABLE \"public\".\"outbox\" ALTER COLUMN \"seq\" SET NOT NULL"),
+            HasSubstr("CREATE UNIQUE INDEX CONCURRENTLY ON \"public\".\"outbox\" (\"seq\")"),
+            HasSubstr("there is no table `outbox_quarantine` in schema `public`"),
+            HasSubstr("there is no table `holdfast_outbox_owner` in schema `public`"),
+            HasSubstr("there is no table `holdfast_outbox_agent` in schema `public`"),
+            HasSubstr("`holdfast outbox sql` prints")));
+  client_->Run("DROP TABLE outbox");
+  MakeTables();
+  client_->Run("ALTER TABLE outbox_quarantine DROP COLUMN payload");
+  EXPECT_THAT(Problem(), HasSubstr("table `outbox_quarantine` has no column `payload`"));
+  TableMapping other = Mapping(Preset::kDebezium);
+  other.table = "elsewhere.outbox";
+  EXPECT_THAT(Problem(OptionsFor("one", other)),
+              HasSubstr("there is no table `outbox` in schema `elsewhere`"));
+}
+
+TEST_F(PostgresSourceTest, SaysWhatIsWrongWithTheConnection) {
+  PostgresSource::Options options = OptionsFor();
+  options.connection = "password=secret nonsense";
+  EXPECT_THAT(Problem(options), AllOf(HasSubstr("host="), Not(HasSubstr("secret"))));
+  options.connection = server->Connection("nowhere");
+  EXPECT_THAT(Problem(options), HasSubstr("database \"nowhere\" does not exist"));
+  options.connection = server->Connection(database_, "nobody");
+  EXPECT_THAT(Problem(options), HasSubstr("role \"nobody\" does not exist"));
+  options.connection = server->Connection(database_) + " sslmode=require";
+  EXPECT_THAT(Problem(options), HasSubstr("server does not support SSL"));
+  options.connection = "host=127.0.0.1 port=1 user=postgres";
+  PostgresSource nobody(options);
+  const auto refused = nobody.Open();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kUnavailable);
+}
+
+TEST_P(InBothModes, NeedsThePrintedGrantsAndNoMore) {
+  TableMapping mapping = Mapping(Preset::kDebezium);
+  mapping.table = "app.outbox";
+  client_->Run("CREATE SCHEMA app");
+  MakeTables(Preset::kDebezium, mapping);
+  const std::string agent = database_ + "_agent";
+  const std::string service = database_ + "_service";
+  client_->Run(fmt::format("CREATE ROLE {} LOGIN; CREATE ROLE {} LOGIN", agent, service));
+  PostgresSource::Options options = OptionsFor("one", mapping);
+  options.connection = server->Connection(database_, agent);
+  options.hash_partitions = 2;
+  EXPECT_THAT(
+      Problem(options),
+      AllOf(HasSubstr(fmt::format("GRANT USAGE ON SCHEMA \"app\" TO \"{}\"", agent)),
+            HasSubstr("GRANT SELECT, DELETE ON \"app\".\"outbox\" TO"),
+            HasSubstr("GRANT SELECT, INSERT ON \"app\".\"outbox_quarantine\" TO"),
+            HasSubstr("GRANT SELECT, INSERT, UPDATE ON \"app\".\"holdfast_outbox_owner\" TO"),
+            HasSubstr(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON \"app\".\"holdfast_outbox_agent\" TO")));
+
+  std::string sql = OutboxSql(Preset::kDebezium, mapping, SqlDialect::kPostgres);
+  constexpr std::string_view kGrant = "-- GRANT";
+  size_t grants = 0;
+  for (size_t at = sql.find(kGrant); at != std::string::npos; at = sql.find(kGrant, at)) {
+    std::string grant = sql.substr(at + 3, sql.find('\n', at) - at - 3);
+    at += kGrant.size();
+    for (const auto& [name, role] : {std::pair<std::string, std::string>{" holdfast", " " + agent},
+                                     {" service", " " + service}}) {
+      if (const size_t found = grant.rfind(name); found != std::string::npos) {
+        grant.replace(found, name.size(), role);
+      }
+    }
+    client_->Run(grant);
+    ++grants;
+  }
+  EXPECT_EQ(grants, 6U);
+
+  Client writer(database_, service);
+  writer.Run(
+      "INSERT INTO app.outbox (id, aggregatetype, aggregateid) VALUES (gen_random_uuid(), 'r', "
+      "'k'), (gen_random_uuid(), 'r', 'l')");
+  EXPECT_TRUE(writer.Forbidden("SELECT * FROM app.outbox"));
+  EXPECT_TRUE(writer.Forbidden("DELETE FROM app.outbox"));
+  EXPECT_TRUE(Client(database_, agent).Forbidden("INSERT INTO app.outbox DEFAULT VALUES"));
+  const auto source = Opened(options);
+  EXPECT_THAT(Read(*source), SizeIs(2));
+  const auto removed =
+      source->Remove(std::vector<int64_t>{1}, std::vector<Source::Poison>{{2, "bad"}});
+  EXPECT_TRUE(removed) << removed.error().message;
+  EXPECT_TRUE(source->Measure());
+  source->Close(true);
+  EXPECT_EQ(client_->Run("SELECT bool_and(clean) FROM app.holdfast_outbox_owner"), "t");
+  client_->Run(fmt::format("DROP OWNED BY {0}, {1}; DROP ROLE {0}, {1}", agent, service));
+}
+
+TEST_P(InBothModes, UsesTheIndexWhateverTheStatisticsSay) {
+  MakeTables();
+  client_->Run("ALTER TABLE outbox SET (autovacuum_enabled = false)");
+  client_->Run("ANALYZE outbox");
+  client_->Run(
+      "INSERT INTO outbox (id, aggregatetype, aggregateid, payload) SELECT gen_random_uuid(), "
+      "'orders', i::text, '1' FROM generate_series(1, 20000) AS i");
+  const auto source = Opened();
+  for (int i = 0; i < 10; ++i) Remove(*source, Positions(Read(*source, 10)));
+  client_->Run("SELECT pg_stat_force_next_flush()");
+  source->Close(true);  // Its counts arrive.
+  EXPECT_TRUE(Eventually([&] {
+    return client_->Run(
+               "SELECT idx_scan >= 20 FROM pg_stat_user_tables WHERE relname = 'outbox'") == "t";
+  }));
+  EXPECT_EQ(client_->Run("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'outbox'"), "1")
+      << "ANALYZE's or the one of CREATE TABLE";
+}
+
+TEST_P(InBothModes, ReadsNoMoreThanFitsInMemory) {
+  MakeTables();
+  client_->Run(
+      "INSERT INTO outbox (id, aggregatetype, aggregateid, payload) SELECT gen_random_uuid(), 'r', "
+      "'k', to_jsonb((SELECT string_agg(md5(g::text), '') FROM generate_series(1, "
+      "200000) AS g)) FROM generate_series(1, 5) AS i");
+  const auto source = Opened();
+  const size_t first = Read(*source).size();
+  EXPECT_GE(first, 1U);
+  EXPECT_LT(first, 5U);
+}
+
+// Which agent a row comes to.
+std::map<std::string, std::string> OwnersByKey(const std::vector<Row>& one,
+                                               const std::vector<Row>& two) {
+  std::map<std::string, std::string> owners;
+  for (const Row& row : one) owners[*row.key] += "1";
+  for (const Row& row : two) owners[*row.key] += "2";
+  return owners;
+}
+
+TEST_P(InBothModes, TwoAgentsShareTheParts) {
+  parts_ = 5;
+  MakeTables();
+  for (int i = 0; i < 40; ++i) client_->Run(Insert(std::to_string(i)));
+  delivered_ = false;
+  const auto one = Opened("one");
+  EXPECT_EQ(Owned(*one), 5U);
+  const auto two = Opened("two");
+  EXPECT_EQ(Owned(*two), 0U);
+  EXPECT_THAT(Read(*two), IsEmpty());
+  // It does not give up what is not delivered.
+  for (const auto end = steady_clock::now() + 2 * lease_; steady_clock::now() < end;
+       std::this_thread::sleep_for(20ms)) {
+    Read(*one);
+    EXPECT_THAT(Read(*two), IsEmpty());
+  }
+  EXPECT_EQ(Owned(*one), 5U);
+  delivered_ = true;
+  EXPECT_TRUE(Eventually([&] {
+    Read(*one);
+    Read(*two);
+    return Owned(*one) == 3 && Owned(*two) == 2;
+  }));
+  const auto owners = OwnersByKey(Read(*one), Read(*two));
+  EXPECT_THAT(owners, SizeIs(40));
+  for (const auto& [key, owner] : owners) EXPECT_THAT(owner, SizeIs(1)) << key;
+  const auto lag = one->Measure();
+  ASSERT_TRUE(lag);
+  uint64_t rows = 0;
+  for (const Source::Lag::Part& part : lag->parts) rows += part.rows;
+  EXPECT_EQ(rows, 40U);
+
+  // Who leaves in good order is followed at once.
+  two->Close(/*clean=*/true);
+  EXPECT_TRUE(Eventually([&] { return Owned(*one) == 5U; }));
+  EXPECT_THAT(Read(*one), SizeIs(40));
+}
+
+TEST_P(InBothModes, WaitsForAnAgentThatCrashedAndThenTakesOver) {
+  takeover_after_ = 2s;
+  MakeTables();
+  client_->Run(Insert());
+  auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  one.reset();
+  const auto crashed = steady_clock::now();
+  const auto two = Opened("two");
+  EXPECT_THAT(Read(*two), IsEmpty());
+  EXPECT_TRUE(Eventually([&] { return !Read(*two).empty(); }));
+  EXPECT_GE(steady_clock::now() - crashed, takeover_after_);
+}
+
+TEST_P(InBothModes, AnAgentThatComesBackGoesOnAtOnce) {
+  MakeTables();
+  client_->Run(Insert());
+  auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  one->Close(/*clean=*/false);
+  const auto two = Opened("two");
+  EXPECT_THAT(Read(*two), IsEmpty());
+  one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  EXPECT_THAT(Read(*two), IsEmpty());
+}
+
+TEST_P(InBothModes, NeverTakesOverIfToldSo) {
+  takeover_after_ = 0s;
+  MakeTables();
+  client_->Run(Insert());
+  Opened("one").reset();
+  const auto two = Opened("two");
+  for (const auto end = steady_clock::now() + 2 * lease_ + 1s; steady_clock::now() < end;
+       std::this_thread::sleep_for(20ms)) {
+    EXPECT_THAT(Read(*two), IsEmpty());
+  }
+}
+
+TEST_F(PostgresSourceTest, ALeaseThatWasLostKeepsFromRemoving) {
+  ownership_ = Ownership::kLease;
+  takeover_after_ = 1ms;
+  MakeTables();
+  client_->Run(Insert());
+  const auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  // It hangs for longer than its lease.
+  const auto two = Opened("two");
+  EXPECT_TRUE(Eventually([&] { return !Read(*two).empty(); }));
+  const auto fenced = one->Remove(std::vector<int64_t>{1}, {});
+  ASSERT_FALSE(fenced);
+  EXPECT_EQ(fenced.error().code, Code::kUnavailable);
+  EXPECT_THAT(fenced.error().message, HasSubstr("the lease ran out"));
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox"), "1");
+  Remove(*two, {1});
+}
+
+TEST_F(PostgresSourceTest, ALeaseThatRanOutAndNobodyTookStillHolds) {
+  ownership_ = Ownership::kLease;
+  MakeTables();
+  client_->Run(Insert());
+  const auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  client_->Run("UPDATE holdfast_outbox_owner SET expires_at = now() - interval '1 hour'");
+  Remove(*one, {1});
+}
+
+TEST_F(PostgresSourceTest, ALostSessionLosesItsLock) {
+  MakeTables();
+  client_->Run(Insert());
+  takeover_after_ = 1ms;
+  const auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  client_->Run(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
+      "'holdfast-outbox'");
+  const auto two = Opened("two");
+  EXPECT_TRUE(Eventually([&] { return !Read(*two).empty(); }));
+  const auto lost = one->Remove(std::vector<int64_t>{1}, {});
+  ASSERT_FALSE(lost);
+  EXPECT_EQ(lost.error().code, Code::kUnavailable);
+}
+
+}  // namespace
+}  // namespace holdfast::outbox
