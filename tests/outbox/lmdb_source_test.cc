@@ -797,7 +797,7 @@ TEST_F(LmdbSourceTest, AConcurrentWriterHardlyWaits) {
       "and "
       "one took %.1f ms to commit\n",
       rate, committed, longest_ms, static_cast<double>(longest_commit) / 1e6);
-  EXPECT_LT(longest_ms, 500);  // Of a loaded machine; a few milliseconds of a quiet one.
+  EXPECT_LT(longest_ms, 3000);  // Of a machine with much to do; a few milliseconds of a quiet one.
 }
 
 // docs/examples/outbox_lmdb.c, as a user would run it.

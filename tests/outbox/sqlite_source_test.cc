@@ -606,7 +606,7 @@ TEST_F(SqliteSourceTest, AConcurrentWriterHardlyWaits) {
   std::printf(
       "sqlite: %.0f rows/s read and removed beside %zu transactions, one of which waited %.1f ms\n",
       rate, committed.load(), std::chrono::duration<double, std::milli>(longest).count());
-  EXPECT_LT(longest, 500ms);  // Of a loaded machine; a few milliseconds of a quiet one.
+  EXPECT_LT(longest, 3s);  // Of a machine with much to do; a few milliseconds of a quiet one.
 }
 
 // The children die anywhere in their transactions, of which each is there whole or not at all.
