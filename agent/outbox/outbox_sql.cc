@@ -105,6 +105,7 @@ std::string PostgresOutboxSql(Preset preset, const TableMapping& mapping) {
       "CREATE TABLE IF NOT EXISTS {} (\n"
       "  source_table text NOT NULL,\n"
       "  agent text NOT NULL,\n"
+      "  parts integer NOT NULL,\n"
       "  seen_at timestamptz NOT NULL,\n"
       "  PRIMARY KEY (source_table, agent)\n"
       ");\n\n",

@@ -19,6 +19,11 @@ using base::Result;
 using base::Unexpected;
 using std::chrono::steady_clock;
 
+// Of TCP, on both sides.
+constexpr const char* kKeepaliveIdle = "10";
+constexpr const char* kKeepaliveInterval = "2";
+constexpr const char* kKeepaliveCount = "3";
+
 // The index on the position is used whatever the statistics say: those of a queue are wrong most of
 // the time. Isolation and durability do not depend on what the database has as its defaults: rows
 // that were removed must not come back after a crash.
@@ -37,7 +42,14 @@ std::string Settings(bool local) {
        }) {
     settings += set + setting + "; ";
   }
-  if (!local) settings += "SET default_transaction_isolation = 'read committed'; ";
+  if (!local) {
+    // A session whose client is gone must not keep its locks for hours.
+    settings += fmt::format(
+        "SET default_transaction_isolation = 'read committed'; SET tcp_keepalives_idle = {}; SET "
+        "tcp_keepalives_interval = {}; SET tcp_keepalives_count = {}; SET tcp_user_timeout = "
+        "'{}s'; ",
+        kKeepaliveIdle, kKeepaliveInterval, kKeepaliveCount, PostgresConnection::kAnswer.count());
+  }
   return settings + fmt::format(
                         "SELECT set_config('synchronous_commit', 'on', {}) "
                         "WHERE current_setting('synchronous_commit') = 'off'",
@@ -146,18 +158,23 @@ Result<PostgresConnection> PostgresConnection::Open(const std::string& connectio
   // What stands before the connection string is a default.
   const std::string answer_ms =
       std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(kAnswer).count());
-  const std::array names{"connect_timeout", "application_name", "tcp_user_timeout",
-                         "keepalives_idle", "keepalives_count", "keepalives_interval",
-                         "dbname",          "client_encoding",  static_cast<const char*>(nullptr)};
-  const std::array values{"5",
-                          "holdfast-outbox",
-                          answer_ms.c_str(),
-                          "10",
-                          "3",
-                          "2",
-                          connection.c_str(),
-                          "UTF8",
-                          static_cast<const char*>(nullptr)};
+  const std::array<std::pair<const char*, const char*>, 9> settings{{
+      {"connect_timeout", "5"},
+      {"application_name", "holdfast-outbox"},
+      {"tcp_user_timeout", answer_ms.c_str()},
+      {"keepalives_idle", kKeepaliveIdle},
+      {"keepalives_interval", kKeepaliveInterval},
+      {"keepalives_count", kKeepaliveCount},
+      {"dbname", connection.c_str()},
+      {"client_encoding", "UTF8"},
+      {nullptr, nullptr},
+  }};
+  std::vector<const char*> names;
+  std::vector<const char*> values;
+  for (const auto& [name, value] : settings) {
+    names.push_back(name);
+    values.push_back(value);
+  }
   PostgresConnection made(PQconnectdbParams(names.data(), values.data(), /*expand_dbname=*/1),
                           pooled);
   if (PQstatus(made.connection_.get()) != CONNECTION_OK) {

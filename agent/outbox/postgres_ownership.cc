@@ -53,6 +53,9 @@ Result<void> PostgresOwnership::Start(PostgresConnection& connection, Table tabl
   agents_ = 1;
   renewed_ = Clock::now();
   tried_ = renewed_;
+  // Spools that are gone for good.
+  HF_RETURN_IF_ERROR(connection.Execute(fmt::format(
+      "DELETE FROM {} WHERE seen_at < clock_timestamp() - interval '1 day'", table_.agents)));
   HF_RETURN_IF_ERROR(CountAgents(connection));
   return TakeFree(connection);
 }
@@ -101,19 +104,27 @@ Result<void> PostgresOwnership::Renew(PostgresConnection& connection) {
 }
 
 Result<void> PostgresOwnership::CountAgents(PostgresConnection& connection) {
-  if (options_.parts == 1) return {};
   HF_RETURN_IF_ERROR(connection.Execute(
-      fmt::format("INSERT INTO {} (source_table, agent, seen_at) VALUES ($1, $2, "
-                  "clock_timestamp()) ON CONFLICT (source_table, agent) DO UPDATE SET seen_at = "
-                  "excluded.seen_at",
+      fmt::format("INSERT INTO {} (source_table, agent, parts, seen_at) VALUES ($1, $2, $3::int, "
+                  "clock_timestamp()) ON CONFLICT (source_table, agent) DO UPDATE SET parts = "
+                  "excluded.parts, seen_at = excluded.seen_at",
                   table_.agents),
-      {table_.name, options_.agent}));
+      {table_.name, options_.agent, std::to_string(options_.parts)}));
   HF_ASSIGN_OR_RETURN(
       const PostgresRows alive,
-      connection.Execute(fmt::format("SELECT count(*) FROM {} WHERE source_table = $1 AND seen_at "
-                                     "> clock_timestamp() - $2 * interval '1 ms'",
-                                     table_.agents),
-                         {table_.name, LeaseMs()}));
+      connection.Execute(
+          fmt::format("SELECT count(*), min(agent || '` into ' || parts) FILTER (WHERE "
+                      "parts <> $3::int) FROM {} WHERE source_table = $1 AND "
+                      "seen_at > clock_timestamp() - $2 * interval '1 ms'",
+                      table_.agents),
+          {table_.name, LeaseMs(), std::to_string(options_.parts)}));
+  if (!alive.IsNull(0, 1)) {
+    return Unexpected(
+        Code::kInvalid,
+        fmt::format("{}: this agent divides it into {} parts (hash_partitions), and `{}: they have "
+                    "to agree, or the order of a key's events is lost",
+                    table_.name, options_.parts, alive.Text(0, 1)));
+  }
   agents_ = std::max<int64_t>(alive.Integer(0, 0), 1);
   return {};
 }
@@ -311,11 +322,9 @@ void PostgresOwnership::Release(PostgresConnection& connection, bool clean) {
                     table_.owners),
         {table_.name, options_.agent, PartsOf(owned_)});
   }
-  if (options_.parts > 1) {
-    (void)connection.Execute(
-        fmt::format("DELETE FROM {} WHERE source_table = $1 AND agent = $2", table_.agents),
-        {table_.name, options_.agent});
-  }
+  (void)connection.Execute(
+      fmt::format("DELETE FROM {} WHERE source_table = $1 AND agent = $2", table_.agents),
+      {table_.name, options_.agent});
   owned_.clear();
   leaving_.clear();
 }

@@ -18,7 +18,8 @@
 // position does not come from a rising sequence without cache that belongs to the column, and none
 // for a partitioned table.
 //
-// Several agents: see postgres_ownership.h. The part of a row is
+// Several agents: see postgres_ownership.h. Their number of parts is changed while nothing is left
+// undelivered. The part of a row is
 //   (hashtextextended(coalesce(key::text, ''), 0) & 9223372036854775807) % hash_partitions
 // with the id in the key's place if the table has none.
 // With the mode kLease nothing is kept in the session, so a pooler may stand in between. Whoever
@@ -32,7 +33,8 @@
 // crash. A replica that takes over and lacks the last deletions gives rows again.
 //
 // Threads: one. Shutdown: Close, or the destructor.
-// Limits: kReadBytes of payloads at a time, but at least one row. Timeouts: postgres_connection.h.
+// Limits: kReadBytes of payloads at a time (of json and jsonb as they are stored, which may be
+// compressed), but at least one row. Timeouts: postgres_connection.h.
 #pragma once
 
 #include <chrono>
