@@ -82,6 +82,10 @@ Example:
   holdfast dlq ls /var/spool/holdfast
   holdfast dlq cat /etc/holdfast.yaml orders/0 --format json)";
 
+constexpr const char* kOutboxFooter =
+    R"(docs/outbox.md says what an outbox is, and which one to take.
+`holdfast outbox VERB --help` says more.)";
+
 constexpr const char* kHalfFooter =
     R"(ADDRESS is the admin address of a running agent with agent.half_messages.enabled.
 `holdfast half VERB --help` says more.)";
@@ -117,6 +121,9 @@ class Parser {
                   &spool_);
     AddDlqVerbs(*Add(Command::kDlq, "dlq", "Records that the tier refused for good", kDlqFooter),
                 &spool_);
+    AddOutboxVerbs(
+        *Add(Command::kOutbox, "outbox", "Events in services' own databases", kOutboxFooter),
+        &outbox_);
     AddHalfVerbs(*Add(Command::kHalf, "half", "Half messages that their services did not resolve",
                       kHalfFooter),
                  &half_);
@@ -135,10 +142,14 @@ class Parser {
     const std::vector<CLI::App*> chosen = app_.get_subcommands();
     if (chosen.empty()) return Exit{kExitWrongUsage, app_.help()};
     const Command command = commands_.at(chosen.front());
-    if ((command == Command::kSpool || command == Command::kDlq || command == Command::kHalf) &&
+    if ((command == Command::kSpool || command == Command::kDlq || command == Command::kOutbox ||
+         command == Command::kHalf) &&
         chosen.front()->get_subcommands().empty())
       return Exit{kExitWrongUsage, chosen.front()->help()};
-    CommandLine line{.command = command, .spool = std::move(spool_), .half = std::move(half_)};
+    CommandLine line{.command = command,
+                     .spool = std::move(spool_),
+                     .outbox = std::move(outbox_),
+                     .half = std::move(half_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
@@ -233,6 +244,7 @@ class Parser {
   bool show_version_ = false;
   Settings settings_;
   SpoolCommand spool_;
+  OutboxCommand outbox_;
   HalfCommand half_;
   std::map<CLI::App*, Command> commands_;
 };

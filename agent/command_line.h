@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "agent/half_command.h"
+#include "agent/outbox_command.h"
 #include "agent/spool_command.h"
 #include "config/config.h"
 
@@ -25,6 +26,7 @@ enum class Command : uint8_t {
   kValidate,
   kSpool,
   kDlq,
+  kOutbox,
   kHalf,
   kDoctor,
   kVersion
@@ -34,6 +36,7 @@ struct CommandLine {
   Command command = Command::kVersion;
   config::Sources sources;
   SpoolCommand spool;
+  OutboxCommand outbox;
   HalfCommand half;
 };
 

@@ -179,6 +179,7 @@ int Run(CommandLine line) {
     return kExitFine;
   }
   if (line.command == Command::kSpool) return RunSpoolCommand(line.spool);
+  if (line.command == Command::kOutbox) return RunOutboxCommand(line.outbox);
   if (line.command == Command::kHalf) return RunHalfCommand(line.half);
   for (char** variable = environ; *variable != nullptr; ++variable)
     line.sources.environment.emplace_back(*variable);

@@ -1,11 +1,17 @@
 #include "agent/outbox_options.h"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "agent/outbox/lmdb_source.h"
+#include "agent/outbox/postgres_source.h"
 #include "agent/outbox/sqlite_source.h"
 #include "agent/outbox/table_mapping.h"
 #include "config/holdfast.pb.h"
@@ -19,6 +25,7 @@ using base::Unexpected;
 using outbox::OutboxOptions;
 using outbox::TableMapping;
 using std::chrono::milliseconds;
+using MakeSource = decltype(OutboxOptions::make_source);
 
 Result<TableMapping> MappingOf(const config::OutboxSource& config) {
   const std::map<std::string, std::string> properties(config.properties().begin(),
@@ -28,6 +35,33 @@ Result<TableMapping> MappingOf(const config::OutboxSource& config) {
   if (config.has_table()) mapping.table = config.table();
   if (config.has_topic()) mapping.topic = config.topic();
   return mapping;
+}
+
+// Under which an agent owns parts of a table: that of its spool, which has what it took.
+std::string OwnerName(const config::Agent& config) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  return fmt::format("{}:{}", host.data(),
+                     std::filesystem::absolute(config.spool().directory()).string());
+}
+
+MakeSource PostgresOf(const config::PostgresOutbox& config, TableMapping mapping,
+                      std::string agent) {
+  using outbox::PostgresSource;
+  return [options = PostgresSource::Options{
+              .connection = config.connection(),
+              .mapping = std::move(mapping),
+              .ownership = config.ownership() == config::PostgresOutbox::lease
+                               ? PostgresSource::Ownership::kLease
+                               : PostgresSource::Ownership::kAdvisoryLock,
+              .hash_partitions = config.hash_partitions(),
+              .takeover_after = milliseconds(config.takeover_after_ms()),
+              .lease = milliseconds(config.lease_ms()),
+              .agent = std::move(agent)}](std::function<bool()> delivered) {
+    PostgresSource::Options with = options;
+    with.delivered = std::move(delivered);
+    return std::make_unique<PostgresSource>(std::move(with));
+  };
 }
 
 Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config::Agent& config) {
@@ -48,16 +82,17 @@ Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config
           .timestamp_ahead_max_ms = static_cast<int64_t>(config.limits().timestamp_ahead_max_ms()),
           .unknown_topic_timeout = milliseconds(source.unknown_topic_timeout_ms())}};
   HF_RETURN_IF_ERROR(outbox::Router::Make(options.router));
-  if (source.has_postgres()) return Unexpected(Code::kInvalid, "postgres is not there yet");
-  if (source.has_lmdb()) {
+  if (source.has_postgres()) {
+    options.make_source = PostgresOf(source.postgres(), mapping, OwnerName(config));
+  } else if (source.has_sqlite()) {
+    options.make_source =
+        [with = outbox::SqliteSource::Options{.file = source.sqlite().file(), .mapping = mapping}](
+            const std::function<bool()>&) { return std::make_unique<outbox::SqliteSource>(with); };
+  } else {
     options.make_source =
         [with = outbox::LmdbSource::Options{.environment = source.lmdb().directory()}](
             const std::function<bool()>&) { return std::make_unique<outbox::LmdbSource>(with); };
-    return options;
   }
-  options.make_source =
-      [with = outbox::SqliteSource::Options{.file = source.sqlite().file(), .mapping = mapping}](
-          const std::function<bool()>&) { return std::make_unique<outbox::SqliteSource>(with); };
   return options;
 }
 

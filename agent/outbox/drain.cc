@@ -21,7 +21,7 @@ constexpr base::Duration kBackoffMax = std::chrono::seconds(10);
 constexpr base::Duration kHoldFor = std::chrono::milliseconds(500);
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(5);
 
-std::string_view Component() { return "outbox"; }
+constexpr std::string_view kComponent = "outbox";
 
 double Seconds(int64_t ms) { return static_cast<double>(ms) / 1000; }
 
@@ -49,7 +49,7 @@ Drain::Drain(Context context, Options options, Router router, std::unique_ptr<So
   if (auto note = ParseNote(kept)) {
     note_ = *std::move(note);
   } else {
-    base::Log(LogLevel::kError, Component(), "{}: {}; rows of the last batch may be sent twice",
+    base::Log(LogLevel::kError, kComponent, "{}: {}; rows of the last batch may be sent twice",
               options_.name, note.error().message);
   }
 }
@@ -116,7 +116,7 @@ Result<bool> Drain::TakeSome() {
     open_ = true;
     empty_ = false;
     connected_.Set(1);
-    base::Log(LogLevel::kInfo, Component(), "{}: connected", options_.name);
+    base::Log(LogLevel::kInfo, kComponent, "{}: connected", options_.name);
     Say({});
   }
   if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
@@ -202,7 +202,7 @@ Result<void> Drain::RemoveNoted() {
     if (std::ranges::find(note_, row) != note_.end()) positions.push_back(row.position);
   }
   if (!positions.empty()) {
-    base::Log(LogLevel::kInfo, Component(), "{}: removing {} rows that are in the spool already",
+    base::Log(LogLevel::kInfo, kComponent, "{}: removing {} rows that are in the spool already",
               options_.name, positions.size());
     HF_RETURN_IF_ERROR(Remove(positions, {}));
   }
@@ -221,7 +221,7 @@ Result<void> Drain::Remove(std::span<const int64_t> spooled,
 void Drain::OnPoison(std::span<const Source::Poison> poison) {
   if (poison.empty()) return;
   quarantined_rows_.Add(poison.size());
-  base::Log(LogLevel::kWarn, Component(), "{}: {} rows moved to the quarantine; at {}: {}",
+  base::Log(LogLevel::kWarn, kComponent, "{}: {} rows moved to the quarantine; at {}: {}",
             options_.name, poison.size(), poison.front().position, poison.front().reason);
   base::MutexLock lock(mutex_);
   status_.quarantined_rows += poison.size();
@@ -278,7 +278,7 @@ void Drain::Say(std::string trouble) {
   base::MutexLock lock(mutex_);
   status_.connected = open_;
   if (trouble != status_.trouble && !trouble.empty()) {
-    base::Log(LogLevel::kError, Component(), "{}: {}", options_.name, trouble);
+    base::Log(LogLevel::kError, kComponent, "{}: {}", options_.name, trouble);
   }
   status_.trouble = std::move(trouble);
 }

@@ -11,6 +11,8 @@
 namespace holdfast::outbox {
 namespace {
 
+// Services that were written for Debezium fill it, and nothing here needs it.
+constexpr const char* kType = "type";
 constexpr std::string_view kPositionType = "bigint GENERATED ALWAYS AS IDENTITY";
 
 std::string TypeOf(const TableMapping& mapping, const std::string& column) {
@@ -37,8 +39,9 @@ std::string NewTable(const TableMapping& mapping, const std::string& table) {
     if (column == mapping.position) continue;
     sql += fmt::format(",\n  {} {}", QuotedName(column), TypeOf(mapping, column));
   }
-  // Services that were written for Debezium fill it.
-  if (std::ranges::find(columns, "type") == columns.end()) sql += ",\n  \"type\" varchar(255)";
+  if (std::ranges::find(columns, kType) == columns.end()) {
+    sql += fmt::format(",\n  {} varchar(255)", QuotedName(kType));
+  }
   return sql + "\n);\n";
 }
 
@@ -128,8 +131,8 @@ std::string PostgresOutboxSql(Preset preset, const TableMapping& mapping) {
 }  // namespace
 
 std::string OutboxSql(Preset preset, const TableMapping& mapping, SqlDialect dialect) {
-  return dialect == SqlDialect::kSqlite ? SqliteOutboxSql(mapping)
-                                        : PostgresOutboxSql(preset, mapping);
+  if (dialect == SqlDialect::kPostgres) return PostgresOutboxSql(preset, mapping);
+  return preset == Preset::kDebezium ? SqliteOutboxSql(mapping, {kType}) : SqliteOutboxSql(mapping);
 }
 
 }  // namespace holdfast::outbox

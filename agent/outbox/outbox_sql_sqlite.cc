@@ -32,12 +32,14 @@ std::string QuotedName(std::string_view name) {
   return quoted + '"';
 }
 
-std::string SqliteOutboxSql(const TableMapping& mapping) {
+std::string SqliteOutboxSql(const TableMapping& mapping, const std::vector<std::string>& further) {
   const std::string table = mapping.table.substr(mapping.table.rfind('.') + 1);
   std::vector<std::string> columns = mapping.Columns();
-  if (mapping.only_null && std::ranges::find(columns, *mapping.only_null) == columns.end()) {
-    columns.push_back(*mapping.only_null);
-  }
+  const auto add = [&columns](const std::string& column) {
+    if (std::ranges::find(columns, column) == columns.end()) columns.push_back(column);
+  };
+  if (mapping.only_null) add(*mapping.only_null);
+  std::ranges::for_each(further, add);
   std::string kept = "  " + QuotedName(mapping.position) + " INTEGER NOT NULL";
   std::string sent = "  " + QuotedName(mapping.position) +
                      " INTEGER PRIMARY KEY AUTOINCREMENT";  // So that no position is given twice.

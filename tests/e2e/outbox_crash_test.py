@@ -13,6 +13,8 @@ import time
 import unittest
 
 import harness
+import postgres
+import psycopg2
 from harness import Case, records, wait_for
 
 CYCLES = int(os.environ.get("HOLDFAST_CYCLES", "5"))
@@ -20,23 +22,22 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 WRITERS = 3
 
 
+def outbox_sql(*arguments):
+    return subprocess.run([harness.HOLDFAST, "outbox", "sql", *arguments], check=True,
+                          capture_output=True, text=True).stdout
+
+
 class Sqlite:
     tables = """
 PRAGMA journal_mode=WAL;
 CREATE TABLE account (id INTEGER PRIMARY KEY, events INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE outbox (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, aggregatetype TEXT NOT NULL,
-  aggregateid TEXT, type TEXT, payload BLOB);
-CREATE TABLE outbox_quarantine (
-  seq INTEGER, id TEXT, aggregatetype TEXT, aggregateid TEXT, type TEXT, payload BLOB,
-  reason TEXT, quarantined_at TEXT);
 INSERT INTO account (id) VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9);
 """
 
     def __init__(self, case):
         self.file = case.path("service.db")
         self.database = sqlite3.connect(self.file, isolation_level=None, timeout=60)
-        self.database.executescript(self.tables)
+        self.database.executescript(self.tables + outbox_sql("--dialect", "sqlite"))
         self.source = {"sqlite": {"file": self.file}}
 
     def writer(self, number):
@@ -87,6 +88,42 @@ class Lmdb:
         pass
 
 
+class PostgreSql:
+    def __init__(self, case):
+        self.server = postgres.Postgres(case.path(""))
+        case.addCleanup(self.server.stop)
+        self.server.start()
+        self._ask("CREATE TABLE account (id integer PRIMARY KEY, events bigint DEFAULT 0)")
+        self._ask("INSERT INTO account SELECT generate_series(0, 9)")
+        self._ask(outbox_sql())
+        self.source = {"postgres": {"connection": self.server.dsn, "hash_partitions": 3}}
+
+    def _ask(self, statement):
+        connection = psycopg2.connect(self.server.dsn)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def writer(self, number):
+        return [sys.executable, "-B", os.path.join(HERE, "outbox_writer.py"), "postgres",
+                self.server.dsn, str(number)]
+
+    def victims(self):
+        return {"postgres": self.server}
+
+    def left(self):
+        return self._ask("SELECT count(*) FROM outbox")[0][0]
+
+    def changes(self):
+        return dict(self._ask("SELECT id, events FROM account"))
+
+    def close(self):
+        self.server.stop()
+
+
 class OutboxCrashTest(Case):
     def run_campaign(self, database):
         tier = self.broker().start()
@@ -129,6 +166,7 @@ class OutboxCrashTest(Case):
         for message in records(tier.address, "outbox.event.Account"):
             got.setdefault(int(message.key()), []).append(
                 self.order_of(dict(message.headers())["id"].decode()))
+        self.assertGreater(sum(map(len, got.values())), 100, "the services wrote next to nothing")
         for account, changes in database.changes().items():
             self.assertEqual(got.get(account, []), list(range(1, changes + 1)), f"key {account}")
         print(f"{sum(map(len, got.values()))} events, killed: {killed}", flush=True)
@@ -141,6 +179,9 @@ class OutboxCrashTest(Case):
 
     def test_sqlite(self):
         self.run_campaign(Sqlite(self))
+
+    def test_postgres(self):
+        self.run_campaign(PostgreSql(self))
 
     def test_lmdb(self):
         self.run_campaign(Lmdb(self))
