@@ -121,31 +121,28 @@ class RunningAgent final : public Agent {
   ~RunningAgent() override { Stop(); }
 
   void AddListener(std::string name, std::vector<net::HostPort> addresses, proxy::Acks acks) {
-    listeners_.push_back(std::make_unique<Listener>(
-        Listener::Context{
-            .upstream = *loops_.upstream,
-            .workers = loops_.workers,
-            .memory = memory_,
-            .resolver = resolver_,
-            .cache = cache_,
-            .sink = log_,
-            .refresh_topic =
-                [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); },
-            .want_settings =
-                [this](std::string topic) { upstream_->RequestSettings(std::move(topic)); },
-            .net_metrics = net_metrics_,
-            .metrics = metrics_,
-            .keep = [this](
-                        std::string key,
-                        std::string ports) { forwarder_->Keep(std::move(key), std::move(ports)); }},
-        Listener::Options{.name = std::move(name),
-                          .addresses = std::move(addresses),
-                          .server = {.frame_bytes_max = options_.request_bytes_max,
-                                     .connections_max = options_.connections_max,
-                                     .idle_timeout = options_.idle_timeout,
-                                     .tls = options_.security.listener},
-                          .front = FrontOptions(options_, upstream_addresses_, acks,
-                                                passing_security_, local_policies_)}));
+    Listener::Context context{
+        .upstream = *loops_.upstream,
+        .workers = loops_.workers,
+        .memory = memory_,
+        .resolver = resolver_,
+        .cache = cache_,
+        .sink = log_,
+        .refresh_topic = [this](std::string topic) { upstream_->RequestRefresh(std::move(topic)); },
+        .want_settings =
+            [this](std::string topic) { upstream_->RequestSettings(std::move(topic)); },
+        .net_metrics = net_metrics_,
+        .metrics = metrics_,
+        .keep = [this](std::string key,
+                       std::string ports) { forwarder_->Keep(std::move(key), std::move(ports)); }};
+    Listener::Options options{.name = std::move(name), .addresses = std::move(addresses)};
+    options.server.frame_bytes_max = options_.request_bytes_max;
+    options.server.connections_max = options_.connections_max;
+    options.server.idle_timeout = options_.idle_timeout;
+    options.server.tls = options_.security.listener;
+    options.front =
+        FrontOptions(options_, upstream_addresses_, acks, passing_security_, local_policies_);
+    listeners_.push_back(std::make_unique<Listener>(std::move(context), std::move(options)));
   }
 
   Result<> Open() {
