@@ -521,7 +521,8 @@ Result<void> PostgresSource::RaiseFloor(std::span<const Row> rows, bool some_hel
   std::set<std::string> writers;
   for (int i = 0; i < locks.count(); ++i) {
     const std::string_view writer = locks.Text(i, 0);
-    // One that was prepared for two-phase commit meanwhile has another name now.
+    // One that was prepared for two-phase commit meanwhile has another name then, in servers before
+    // 15.
     constexpr std::string_view kPrepared = "-1/";
     if (begins || writer.starts_with(kPrepared) || floor_.writers.contains(std::string(writer))) {
       writers.emplace(writer);

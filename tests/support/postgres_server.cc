@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
 namespace holdfast::test {
@@ -76,14 +77,14 @@ PostgresServer::PostgresServer(std::vector<std::string> settings)
                             "trust", "-E", "UTF8", "--locale=C", "--no-sync"});
   int status = -1;
   waitpid(initdb, &status, 0);
-  EXPECT_EQ(status, 0) << "see " << directory_ << "/log";
+  EXPECT_EQ(status, 0) << Log();
   Start();
 }
 
 PostgresServer::~PostgresServer() {
   Stop();
   std::error_code ignored;
-  if (!testing::Test::HasFailure()) std::filesystem::remove_all(directory_, ignored);
+  std::filesystem::remove_all(directory_, ignored);
 }
 
 pid_t PostgresServer::Run(const std::vector<std::string>& command) const {
@@ -123,11 +124,16 @@ void PostgresServer::WaitUntilReady() const {
   const auto give_up = steady_clock::now() + std::chrono::seconds(60);
   while (PQping(Connection().c_str()) != PQPING_OK) {
     if (steady_clock::now() > give_up) {
-      ADD_FAILURE() << "PostgreSQL does not start; see " << directory_ << "/log";
+      ADD_FAILURE() << "PostgreSQL does not start: " << Log();
       return;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
+}
+
+std::string PostgresServer::Log() const {
+  std::ifstream file(directory_ + "/log");
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 void PostgresServer::Stop() {

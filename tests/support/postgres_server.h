@@ -25,12 +25,13 @@ class PostgresServer {
   [[nodiscard]] std::string Connection(const std::string& database = "postgres",
                                        const std::string& user = "postgres") const;
   [[nodiscard]] int port() const { return port_; }
-  // Where files for it may lie.
+  // Its own, where files for it may lie.
   [[nodiscard]] const std::string& directory() const { return directory_; }
 
  private:
   [[nodiscard]] pid_t Run(const std::vector<std::string>& command) const;
   void WaitUntilReady() const;
+  [[nodiscard]] std::string Log() const;
 
   const std::vector<std::string> settings_;
   std::string directory_;
