@@ -1,9 +1,9 @@
 """What an outbox in PostgreSQL takes and gives: `outbox` of bench/run.
 
 PostgreSQL with its defaults (fsync), an agent and a broker as its tier, all on this machine. First
-pgbench writes as fast as it can, ten events a transaction, while the agent drains; then single
-events at a fixed rate, each with the time from its commit to a consumer at the tier; and last a
-backlog that is written while no agent is there."""
+pgbench writes as fast as it can while the agent drains; then single events at a fixed rate, each
+with the time from its commit to a consumer at the tier; and last a backlog that is written while no
+agent is there."""
 
 import json
 import os
@@ -17,17 +17,15 @@ import psycopg2
 from confluent_kafka import Consumer
 
 PARTITIONS = 4
-EVENTS_A_TRANSACTION = 10
 PAYLOAD = ('{"account": 1, "text": "some hundred bytes of an event, as services have them, '
            'more or less"}')
-TRANSACTION = f"""
+TRANSACTION = """
 \\set account random(1, 10000)
 BEGIN;
 UPDATE account SET changes = changes + 1 WHERE id = :account;
 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload)
   SELECT gen_random_uuid(), 'Account', :account::text, 'Changed',
-         '{PAYLOAD}'
-  FROM generate_series(1, {EVENTS_A_TRANSACTION});
+         '%s' FROM generate_series(1, %d);
 COMMIT;
 """
 
@@ -68,9 +66,9 @@ def taken(agent):
 
 def throughput(server, agent, directory, seconds):
     script = os.path.join(directory, "transaction.sql")
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(TRANSACTION)
-    for clients in 1, 2, 4:
+    for clients, events in (1, 10), (4, 10), (16, 10), (4, 100):
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(TRANSACTION % (PAYLOAD, events))
         before = taken(agent)
         begun = time.monotonic()
         out = subprocess.run(
@@ -84,8 +82,9 @@ def throughput(server, agent, directory, seconds):
         begun = time.monotonic()
         while ask(server, "SELECT EXISTS (SELECT FROM outbox)")[0][0]:
             time.sleep(0.05)
-        print(f"{clients} client(s): {written * EVENTS_A_TRANSACTION:8.0f} events/s written, "
-              f"{drained:8.0f} taken meanwhile, {left} left, gone in "
+        print(f"{clients:2} client(s), {events:3} events a transaction: "
+              f"{written * events:7.0f} events/s written, "
+              f"{drained:7.0f} taken meanwhile, {left} left, gone in "
               f"{time.monotonic() - begun:.1f} s", flush=True)
 
 
