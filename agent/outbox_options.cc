@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "agent/outbox/lmdb_source.h"
@@ -41,8 +42,9 @@ Result<TableMapping> MappingOf(const config::OutboxSource& config) {
 std::string OwnerName(const config::Agent& config) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
-  return fmt::format("{}:{}", host.data(),
-                     std::filesystem::absolute(config.spool().directory()).string());
+  std::error_code none;  // Without a directory nothing is owned: a configuration is looked at.
+  const auto directory = std::filesystem::absolute(config.spool().directory(), none);
+  return fmt::format("{}:{}", host.data(), directory.string());
 }
 
 MakeSource PostgresOf(const config::PostgresOutbox& config, TableMapping mapping,

@@ -3,12 +3,15 @@
 
 import http.server
 import json
+import os
 import sqlite3
 import subprocess
 import threading
 import unittest
 
 import harness
+import postgres
+import psycopg2
 from harness import Case, records, wait_for
 
 from confluent_kafka import Producer
@@ -143,6 +146,87 @@ class SqliteTest(OutboxCase):
         self.assertIn("service.db", text)
         self.database()
         self.assertEqual(doctor(), (0, "agent.outbox accounts: good\n"))
+
+
+class PostgresTest(OutboxCase):
+    def setUp(self):
+        super().setUp()
+        self.server = postgres.Postgres(self.path(""))
+        self.addCleanup(self.server.stop)
+        self.server.start()
+        self.ask(subprocess.run([harness.HOLDFAST, "outbox", "sql"], check=True,
+                                capture_output=True, text=True).stdout)
+
+    def ask(self, statement):
+        connection = psycopg2.connect(self.server.dsn)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def postgres(self, **source):
+        return self.config(outbox=[{"name": "accounts",
+                                    "postgres": {"connection": self.server.dsn, **source}}])
+
+    def write(self, first, count):
+        self.ask("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) SELECT "
+                 "('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'Account', "
+                 "(n % 50)::text, 'Changed', jsonb_build_object('n', n) "
+                 f"FROM generate_series({first}, {first + count - 1}) n")
+
+    def rows(self):
+        return self.ask("SELECT count(*) FROM outbox")[0][0]
+
+    def test_agents_share_a_table_and_hand_it_over(self):
+        tier = self.broker().start()
+        for mode in "advisory_lock", "lease":
+            with self.subTest(mode):
+                self.ask("TRUNCATE outbox, holdfast_outbox_owner, holdfast_outbox_agent")
+                config = self.postgres(ownership=mode, hash_partitions=4, lease_ms=2000)
+                agents = []
+                for number in range(2):
+                    os.makedirs(self.path(f"{mode}-{number}"), exist_ok=True)
+                    agents.append(harness.Process(
+                        "agent", self.path(f"{mode}-{number}"), "--spool",
+                        self.path(f"{mode}-{number}/spool"), "--upstream", tier.address,
+                        *config).start())
+                    self.processes.append(agents[-1])
+
+                def owned(agent):
+                    source = json.loads(agent.get("/outbox"))["sources"][0]
+                    return sum(part["owned"] for part in source["parts"])
+
+                wait_for(lambda: [owned(agent) for agent in agents] == [2, 2], 60,
+                         what="two parts for each agent")
+                begin = len(records(tier.address, "outbox.event.Account"))
+                self.write(begin, 1000)
+                wait_for(lambda: self.rows() == 0, what="an empty table")
+                self.assertGreater(min(agent.metric("holdfast_outbox_taken_rows_total")
+                                       for agent in agents), 100)
+                # One goes, and the other has all of it at once.
+                self.assertEqual(agents[0].stop(), 0)
+                self.write(begin + 1000, 1000)
+                wait_for(lambda: self.rows() == 0, 30, what="an empty table")
+                agents[1].wait_drained()
+                agents[1].stop()
+                got = records(tier.address, "outbox.event.Account")
+                numbers = [json.loads(message.value())["n"] for message in got]
+                self.assertEqual(sorted(numbers), list(range(begin + 2000)))
+                last = {}
+                for message, number in zip(got, numbers):
+                    self.assertLess(last.get(message.key(), -1), number, "out of order")
+                    last[message.key()] = number
+
+    def test_the_doctor_names_what_is_missing(self):
+        self.ask("ALTER TABLE outbox DROP COLUMN payload; DROP TABLE holdfast_outbox_owner")
+        done = subprocess.run([harness.HOLDFAST, "doctor", *self.postgres()], capture_output=True,
+                              text=True, check=False, timeout=30)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("payload", done.stdout)
+        self.assertIn("holdfast_outbox_owner", done.stdout)
+        self.assertIn("holdfast outbox sql", done.stdout)
 
 
 class Service(http.server.BaseHTTPRequestHandler):
