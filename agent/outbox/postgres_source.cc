@@ -505,10 +505,11 @@ Result<void> PostgresSource::RaiseFloor(std::span<const Row> rows, bool some_hel
     floor_.position = std::max(floor_.position, highest);
     if (highest == *floor_.next) floor_.next.reset();
   }
+  if (!rows.empty()) floor_.highest = std::max(floor_.highest, rows.back().position);
   const auto now = Clock::now();
   if (now - floor_.looked < kFloorEvery) return {};
   const bool begins = !floor_.next;
-  if (begins ? rows.empty() : floor_.writers.empty()) return {};
+  if (begins ? floor_.highest <= floor_.position : floor_.writers.empty()) return {};
   floor_.looked = now;
   HF_ASSIGN_OR_RETURN(
       const PostgresRows locks,
@@ -528,7 +529,7 @@ Result<void> PostgresSource::RaiseFloor(std::span<const Row> rows, bool some_hel
       writers.emplace(writer);
     }
   }
-  if (begins) floor_.next = rows.back().position;
+  if (begins) floor_.next = floor_.highest;
   floor_.writers = std::move(writers);
   return {};
 }

@@ -97,6 +97,7 @@ class PostgresSource final : public Source {
   using Columns = std::map<std::string, Column, std::less<>>;
 
   struct Floor {
+    int64_t highest = kNoFloor;     // That was ever read.
     int64_t position = kNoFloor;    // No row of the parts that are read is at or below it.
     std::optional<int64_t> next;    // Where it may rise to, when these have ended:
     std::set<std::string> writers;  // Virtual transactions.
