@@ -30,25 +30,14 @@ COMMIT;
 """
 
 
-def ask(server, statement):
-    connection = psycopg2.connect(server.dsn)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else None
-    finally:
-        connection.close()
-
-
 def prepare(build, directory):
     server = postgres.Postgres(directory)
     server.start()
     ddl = subprocess.run([os.path.join(build, "holdfast"), "outbox", "sql"], check=True,
                          capture_output=True, text=True).stdout
-    ask(server, "CREATE TABLE account (id integer PRIMARY KEY, changes bigint DEFAULT 0)")
-    ask(server, "INSERT INTO account SELECT generate_series(1, 10000)")
-    ask(server, ddl)
+    server.ask("CREATE TABLE account (id integer PRIMARY KEY, changes bigint DEFAULT 0)")
+    server.ask("INSERT INTO account SELECT generate_series(1, 10000)")
+    server.ask(ddl)
     config = os.path.join(directory, "holdfast.yaml")
     with open(config, "w", encoding="utf-8") as file:
         json.dump({"agent": {
@@ -78,9 +67,9 @@ def throughput(server, agent, directory, seconds):
         spent = time.monotonic() - begun
         drained = (taken(agent) - before) / spent
         written = float(next(line for line in out.splitlines() if "tps" in line).split()[2])
-        left = ask(server, "SELECT count(*) FROM outbox")[0][0]
+        left = server.ask("SELECT count(*) FROM outbox")[0][0]
         begun = time.monotonic()
-        while ask(server, "SELECT EXISTS (SELECT FROM outbox)")[0][0]:
+        while server.ask("SELECT EXISTS (SELECT FROM outbox)")[0][0]:
             time.sleep(0.05)
         print(f"{clients:2} client(s), {events:3} events a transaction: "
               f"{written * events:7.0f} events/s written, "
@@ -128,7 +117,7 @@ def latency(server, broker, rate, seconds):
 
 def backlog(server, agent, rows):
     agent.stop()
-    ask(server, "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) "
+    server.ask("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) "
                 f"SELECT gen_random_uuid(), 'Account', (n % 10000)::text, 'Changed', '{PAYLOAD}' "
                 f"FROM generate_series(1, {rows}) n")
     agent.start()

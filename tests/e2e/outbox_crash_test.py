@@ -14,7 +14,6 @@ import unittest
 
 import harness
 import postgres
-import psycopg2
 from harness import Case, records, wait_for
 
 CYCLES = int(os.environ.get("HOLDFAST_CYCLES", "5"))
@@ -93,19 +92,10 @@ class PostgreSql:
         self.server = postgres.Postgres(case.path(""))
         case.addCleanup(self.server.stop)
         self.server.start()
-        self._ask("CREATE TABLE account (id integer PRIMARY KEY, events bigint DEFAULT 0)")
-        self._ask("INSERT INTO account SELECT generate_series(0, 9)")
-        self._ask(outbox_sql())
+        self.server.ask("CREATE TABLE account (id integer PRIMARY KEY, events bigint DEFAULT 0)")
+        self.server.ask("INSERT INTO account SELECT generate_series(0, 9)")
+        self.server.ask(outbox_sql())
         self.source = {"postgres": {"connection": self.server.dsn, "hash_partitions": 3}}
-
-    def _ask(self, statement):
-        connection = psycopg2.connect(self.server.dsn)
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else None
-        finally:
-            connection.close()
 
     def writer(self, number):
         return [sys.executable, "-B", os.path.join(HERE, "outbox_writer.py"), "postgres",
@@ -115,10 +105,10 @@ class PostgreSql:
         return {"postgres": self.server}
 
     def left(self):
-        return self._ask("SELECT count(*) FROM outbox")[0][0]
+        return self.server.ask("SELECT count(*) FROM outbox")[0][0]
 
     def changes(self):
-        return dict(self._ask("SELECT id, events FROM account"))
+        return dict(self.server.ask("SELECT id, events FROM account"))
 
     def close(self):
         self.server.stop()

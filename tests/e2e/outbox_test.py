@@ -154,36 +154,50 @@ class PostgresTest(OutboxCase):
         self.server = postgres.Postgres(self.path(""))
         self.addCleanup(self.server.stop)
         self.server.start()
-        self.ask(subprocess.run([harness.HOLDFAST, "outbox", "sql"], check=True,
+        self.server.ask(subprocess.run([harness.HOLDFAST, "outbox", "sql"], check=True,
                                 capture_output=True, text=True).stdout)
-
-    def ask(self, statement):
-        connection = psycopg2.connect(self.server.dsn)
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else None
-        finally:
-            connection.close()
 
     def postgres(self, **source):
         return self.config(outbox=[{"name": "accounts",
                                     "postgres": {"connection": self.server.dsn, **source}}])
 
     def write(self, first, count):
-        self.ask("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) SELECT "
+        self.server.ask("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) SELECT "
                  "('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'Account', "
                  "(n % 50)::text, 'Changed', jsonb_build_object('n', n) "
                  f"FROM generate_series({first}, {first + count - 1}) n")
 
     def rows(self):
-        return self.ask("SELECT count(*) FROM outbox")[0][0]
+        return self.server.ask("SELECT count(*) FROM outbox")[0][0]
+
+    def test_rows_of_committed_transactions_become_records_and_go(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.postgres()).start()
+        connection = psycopg2.connect(self.server.dsn)
+        with connection.cursor() as cursor:
+            insert = ("INSERT INTO outbox (id, aggregatetype, aggregateid, payload) "
+                      "VALUES (%s, 'Account', %s, %s)")
+            name = "00000000-0000-4000-8000-00000000000{}".format
+            cursor.execute(insert, (name(9), "a", "{}"))
+            connection.rollback()
+            rows = [(name(1), "a", '{"n": 1}'), (name(2), "b", None), (name(3), "a", '{"n": 3}')]
+            cursor.executemany(insert, rows)
+            connection.commit()
+        connection.close()
+        wait_for(lambda: self.rows() == 0, what="an empty table")
+        agent.wait_drained()
+        got = [(dict(one.headers())["id"].decode(), one.key().decode(),
+                one.value() and one.value().decode())
+               for one in records(tier.address, "outbox.event.Account")]
+        self.assertEqual(sorted(got), rows)
+        self.assertEqual([one for one in got if one[1] == "a"], [rows[0], rows[2]])
+        self.assertEqual(self.server.ask("SELECT count(*) FROM outbox_quarantine"), [(0,)])
 
     def test_agents_share_a_table_and_hand_it_over(self):
         tier = self.broker().start()
         for mode in "advisory_lock", "lease":
             with self.subTest(mode):
-                self.ask("TRUNCATE outbox, holdfast_outbox_owner, holdfast_outbox_agent")
+                self.server.ask("TRUNCATE outbox, holdfast_outbox_owner, holdfast_outbox_agent")
                 config = self.postgres(ownership=mode, hash_partitions=4, lease_ms=2000)
                 agents = []
                 for number in range(2):
@@ -220,7 +234,7 @@ class PostgresTest(OutboxCase):
                     last[message.key()] = number
 
     def test_the_doctor_names_what_is_missing(self):
-        self.ask("ALTER TABLE outbox DROP COLUMN payload; DROP TABLE holdfast_outbox_owner")
+        self.server.ask("ALTER TABLE outbox DROP COLUMN payload; DROP TABLE holdfast_outbox_owner")
         done = subprocess.run([harness.HOLDFAST, "doctor", *self.postgres()], capture_output=True,
                               text=True, check=False, timeout=30)
         self.assertEqual(done.returncode, 1, done.stdout)

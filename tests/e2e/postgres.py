@@ -6,6 +6,8 @@ import pwd
 import signal
 import subprocess
 
+import psycopg2
+
 from harness import free_port, wait_for
 
 
@@ -47,6 +49,16 @@ class Postgres:
     @property
     def dsn(self):
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+
+    def ask(self, statement):
+        """In a transaction of its own; the rows, if there can be any."""
+        connection = psycopg2.connect(self.dsn)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
 
     def start(self):
         settings = {"port": self.port, "listen_addresses": "127.0.0.1",
