@@ -161,6 +161,7 @@ base::Result<void> CheckKeys(const config::Config& config) {
       return base::Unexpected(std::move(options).error().Within(path));
   HF_RETURN_IF_ERROR(AgentSecurityOf(config.agent()));
   HF_RETURN_IF_ERROR(OutboxOptionsOf(config.agent()));
+  HF_RETURN_IF_ERROR(HalfMessagesOf(config.agent()));
   return {};
 }
 

@@ -114,4 +114,22 @@ Result<std::vector<OutboxOptions>> OutboxOptionsOf(const config::Agent& config) 
   return all;
 }
 
+Result<std::optional<Agent::Options::HalfMessages>> HalfMessagesOf(const config::Agent& config) {
+  const config::HalfMessages& half = config.half_messages();
+  if (!half.enabled()) return std::nullopt;
+  if (config.admin().empty()) {
+    return Unexpected(Code::kInvalid,
+                      "agent.half_messages are taken at agent.admin, which is not set");
+  }
+  std::vector<std::string> check_urls(half.check_urls().begin(), half.check_urls().end());
+  if (check_urls.empty()) check_urls = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+  return Agent::Options::HalfMessages{
+      .options = {.check_after = milliseconds(half.check_after_ms()),
+                  .check_after_max = milliseconds(half.check_after_max_ms()),
+                  .checks_max = half.checks_max(),
+                  .check_urls = std::move(check_urls),
+                  .batch_bytes_max = static_cast<int64_t>(config.limits().batch_bytes_max())},
+      .check_timeout = milliseconds(half.check_timeout_ms())};
+}
+
 }  // namespace holdfast::agent

@@ -83,20 +83,6 @@ DeliveryMode DeliveryOf(config::Upstream::Delivery delivery) {
   }
 }
 
-std::optional<Agent::Options::HalfMessages> HalfMessagesOf(const config::Agent& config) {
-  const config::HalfMessages& half = config.half_messages();
-  if (!half.enabled()) return std::nullopt;
-  std::vector<std::string> check_urls(half.check_urls().begin(), half.check_urls().end());
-  if (check_urls.empty()) check_urls = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
-  return Agent::Options::HalfMessages{
-      .options = {.check_after = milliseconds(half.check_after_ms()),
-                  .check_after_max = milliseconds(half.check_after_max_ms()),
-                  .checks_max = half.checks_max(),
-                  .check_urls = std::move(check_urls),
-                  .batch_bytes_max = static_cast<int64_t>(config.limits().batch_bytes_max())},
-      .check_timeout = milliseconds(half.check_timeout_ms())};
-}
-
 base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
@@ -130,7 +116,7 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   };
   HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
   HF_ASSIGN_OR_RETURN(options.outbox, OutboxOptionsOf(config));
-  options.half_messages = HalfMessagesOf(config);
+  HF_ASSIGN_OR_RETURN(options.half_messages, HalfMessagesOf(config));
   for (const config::TransactionRule& rule : config.transactions()) {
     options.transactions.rules.push_back(
         {.pattern = rule.pattern(), .local = rule.mode() == config::TransactionRule::local});

@@ -56,6 +56,11 @@ base::Result<std::unique_ptr<Outboxes>> Outboxes::Make(
   return made;
 }
 
+// What is still posted to a loop looks there whether its drain is gone.
+Outboxes::~Outboxes() {
+  for (One& one : all_) one.loop.RunAndWait([&one] { one.drain.reset(); });
+}
+
 void Outboxes::Start() {
   for (const One& one : all_) one.drain->Start();
 }

@@ -44,6 +44,9 @@ class Outboxes {
       const Context& context, const std::vector<OutboxOptions>& options,
       std::vector<net::EventLoop*> loops, metrics::Registry& registry,
       const std::map<std::string, std::string, std::less<>>& kept);
+  ~Outboxes();
+  Outboxes(const Outboxes&) = delete;
+  Outboxes& operator=(const Outboxes&) = delete;
 
   void Start();
   void Pause();

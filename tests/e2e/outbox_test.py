@@ -57,6 +57,28 @@ class OutboxCase(Case):
         return database.execute("SELECT count(*) FROM outbox").fetchone()[0]
 
 
+class ConfigurationTest(OutboxCase):
+    def refused(self, **agent):
+        self.config(**agent)
+        done = subprocess.run([harness.HOLDFAST, "validate", self.path("holdfast.yaml")],
+                              capture_output=True, text=True, check=False, timeout=30)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        return done.stderr
+
+    def test_what_the_schema_cannot_say_is_said_before_anything_starts(self):
+        file = {"sqlite": {"file": "service.db"}}
+        self.assertIn("two sources have this name",
+                      self.refused(outbox=[{"name": "a", **file}, {"name": "a", **file}]))
+        self.assertIn("set one of postgres, sqlite and lmdb", self.refused(outbox=[{"name": "a"}]))
+        self.assertIn("`${` without a name",
+                      self.refused(outbox=[{"name": "a", "topic": "x.${", **file}]))
+        self.assertIn("envelope", self.refused(outbox=[{"name": "a", **file, "properties": {
+            "table.fields.additional.placement": "type:envelope"}}]))
+        self.assertIn("did you mean", self.refused(outbox=[{"name": "a", **file, "properties": {
+            "table.field.event.keys": "x"}}]))
+        self.assertIn("agent.admin", self.refused(half_messages={"enabled": True}))
+
+
 class SqliteTest(OutboxCase):
     def test_rows_become_records_and_go(self):
         tier = self.broker().start()
