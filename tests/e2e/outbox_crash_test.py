@@ -27,6 +27,7 @@ def outbox_sql(*arguments):
 
 
 class Sqlite:
+    agents = 1
     tables = """
 PRAGMA journal_mode=WAL;
 CREATE TABLE account (id INTEGER PRIMARY KEY, events INTEGER NOT NULL DEFAULT 0);
@@ -57,6 +58,8 @@ INSERT INTO account (id) VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)
 
 
 class Lmdb:
+    agents = 1
+
     def __init__(self, case):
         self.directory = case.path("service")
         os.mkdir(self.directory)
@@ -88,6 +91,9 @@ class Lmdb:
 
 
 class PostgreSql:
+    """Two agents share the table. What one of them owned when it was killed waits for it."""
+    agents = 2
+
     def __init__(self, case):
         self.server = postgres.Postgres(case.path(""))
         case.addCleanup(self.server.stop)
@@ -95,7 +101,7 @@ class PostgreSql:
         self.server.ask("CREATE TABLE account (id integer PRIMARY KEY, events bigint DEFAULT 0)")
         self.server.ask("INSERT INTO account SELECT generate_series(0, 9)")
         self.server.ask(outbox_sql())
-        self.source = {"postgres": {"connection": self.server.dsn, "hash_partitions": 3}}
+        self.source = {"postgres": {"connection": self.server.dsn, "hash_partitions": 4}}
 
     def writer(self, number):
         return [sys.executable, "-B", os.path.join(HERE, "outbox_writer.py"), "postgres",
@@ -121,8 +127,15 @@ class OutboxCrashTest(Case):
             json.dump({"agent": {
                 "topics": [{"name": "outbox.event.Account", "partitions": 3}],
                 "outbox": [{"name": "accounts", **database.source}]}}, file)
-        agent = self.agent(tier.address, "--config", self.path("holdfast.yaml"), "--set",
-                           "agent.upstream.backoff_max_ms=500ms").start()
+        agents = []
+        for number in range(database.agents):
+            directory = self.path(f"agent-{number}")
+            os.mkdir(directory)
+            agents.append(harness.Process(
+                "agent", directory, "--spool", os.path.join(directory, "spool"), "--upstream",
+                tier.address, "--config", self.path("holdfast.yaml"), "--set",
+                "agent.upstream.backoff_max_ms=500ms").start())
+            self.processes.append(agents[-1])
         seed = int(os.environ.get("HOLDFAST_SEED", "7"))
         chance = random.Random(seed)
         writers = [subprocess.Popen(database.writer(seed * 100 + number))
@@ -142,7 +155,8 @@ class OutboxCrashTest(Case):
                     writers[number] = subprocess.Popen(
                         database.writer(seed * 100 + WRITERS + sum(killed.values())))
                     continue
-                victim = {"agent": agent, "tier": tier, **database.victims()}[name]
+                victim = {"agent": chance.choice(agents), "tier": tier,
+                          **database.victims()}[name]
                 victim.kill()
                 time.sleep(chance.random() * 0.3)
                 victim.start()
@@ -150,8 +164,9 @@ class OutboxCrashTest(Case):
             for writer in writers:
                 writer.kill()
                 writer.wait()
-        wait_for(lambda: database.left() == 0, 180, what=f"an empty outbox\n{agent.log()}")
-        agent.wait_drained(180)
+        wait_for(lambda: database.left() == 0, 180, what=f"an empty outbox\n{agents[0].log()}")
+        for agent in agents:
+            agent.wait_drained(180)
         got = {}
         for message in records(tier.address, "outbox.event.Account"):
             got.setdefault(int(message.key()), []).append(
