@@ -14,7 +14,7 @@ import time
 import harness
 import postgres
 import psycopg2
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
 PARTITIONS = 4
 PAYLOAD = ('{"account": 1, "text": "some hundred bytes of an event, as services have them, '
@@ -83,18 +83,23 @@ def latency(server, broker, rate, seconds):
 
     def consume():
         consumer = Consumer({"bootstrap.servers": broker.address, "group.id": "bench",
-                             "auto.offset.reset": "latest", "fetch.wait.max.ms": 10})
-        consumer.subscribe(["outbox.event.Account"])
+                             "fetch.wait.max.ms": 10})
+        parts = [TopicPartition("outbox.event.Account", number) for number in range(PARTITIONS)]
+        for part in parts:
+            part.offset = consumer.get_watermark_offsets(part, timeout=10)[1]
+        consumer.assign(parts)
+        ready.set()
         while len(got) < rate * seconds and time.monotonic() < deadline:
             for message in consumer.consume(500, 0.01):
                 if message.error() is None:
                     got[dict(message.headers())["id"].decode()] = time.monotonic()
         consumer.close()
 
+    ready = threading.Event()
     deadline = time.monotonic() + seconds + 20
     reader = threading.Thread(target=consume)
     reader.start()
-    time.sleep(3)  # The group's first balance.
+    ready.wait()
     connection = psycopg2.connect(server.dsn)
     begun = time.monotonic()
     with connection.cursor() as cursor:
