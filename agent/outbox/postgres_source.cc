@@ -113,11 +113,10 @@ Result<void> PostgresSource::CheckSchema() {
   auto [schema, name] = SchemaAndName(options_.mapping.table);
   HF_ASSIGN_OR_RETURN(
       const PostgresRows found,
-      connection_->Execute("SELECT c.oid::bigint, n.nspname, c.relkind, c.relhassubclass, "
-                           "current_user FROM pg_class "
-                           "c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $2 "
-                           "AND CASE $1 WHEN '' "
-                           "THEN pg_table_is_visible(c.oid) ELSE n.nspname = $1 END",
+      connection_->Execute("SELECT c.oid::bigint, n.nspname, c.relkind, c.relhassubclass FROM "
+                           "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "
+                           "c.relname = $2 AND CASE $1 WHEN '' THEN pg_table_is_visible(c.oid) "
+                           "ELSE n.nspname = $1 END",
                            {schema, name}));
   if (found.count() == 0) {
     problems.push_back(schema.empty()
