@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "agent/spool_text.h"
+#include "base/base64.h"
 
 namespace holdfast::agent {
 namespace {
@@ -17,7 +18,7 @@ void PutBytes(Json& json, const std::string& name, const std::optional<std::stri
   } else if (IsUtf8(*bytes)) {
     json[name] = *bytes;
   } else {
-    json[name + "_base64"] = Base64(*bytes);
+    json[name + "_base64"] = base::ToBase64(*bytes);
   }
 }
 

@@ -16,7 +16,6 @@ std::string BytesText(uint64_t bytes);      // "1.2 GiB"
 std::string TimeText(int64_t time_ms);      // "2026-01-01T00:00:00.123Z"
 std::string AgeText(int64_t milliseconds);  // "3 h 12 min"
 bool IsUtf8(std::string_view bytes);        // Whole and well-formed.
-std::string Base64(std::string_view bytes);
 // For one line of text: \t, \n, \r, \\ and \xNN; nothing is "\N".
 std::string Escaped(const std::optional<std::string_view>& bytes);
 

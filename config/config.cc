@@ -143,8 +143,8 @@ void FindMissing(const Message& message, const std::string& path, const std::str
 }  // namespace
 
 base::Result<std::shared_ptr<const Config>> Load(const Sources& sources) {
-  auto config = std::make_shared<Config>();
-  Loader loader(*config);
+  auto config = sources.base ? std::make_shared<Config>(*sources.base) : std::make_shared<Config>();
+  Loader loader(*config, sources.references);
   for (const Setting& setting : sources.defaults)
     loader.ReadSetting(setting.key, setting.value, setting.origin);
   if (!sources.file.empty()) loader.ReadFile(sources.file);

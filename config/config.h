@@ -13,6 +13,7 @@
 // Threads: none. Limits: a file of 1 MiB.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,16 +32,26 @@ struct Setting {
   std::string origin;  // For messages: "--set", "--listen".
 };
 
+// What becomes of {env: NAME} and {file: PATH}.
+enum class References : uint8_t {
+  kResolve,
+  // They stay as they are written: for a configuration that is checked here and used elsewhere.
+  // Nothing of this host is read but the file of the configuration itself.
+  kKeep,
+};
+
 struct Sources {
-  std::vector<Setting> defaults;         // Under everything else.
-  std::string file = {};                 // Empty: none.
-  std::vector<std::string> environment;  // NAME=VALUE; only names with HOLDFAST__ count.
-  std::vector<Setting> sets;             // In order: the last one wins.
+  std::shared_ptr<const Config> base = nullptr;  // What was loaded before. Null: nothing.
+  References references = References::kResolve;
+  std::vector<Setting> defaults = {};         // Under everything else but the base.
+  std::string file = {};                      // Empty: none.
+  std::vector<std::string> environment = {};  // NAME=VALUE; only names with HOLDFAST__ count.
+  std::vector<Setting> sets = {};             // In order: the last one wins.
 };
 
 base::Result<std::shared_ptr<const Config>> Load(const Sources& sources);
 
-// Says what must be set and is not, below "agent" or "broker".
+// Says what must be set and is not, below "agent", "broker" or "inject".
 base::Result<void> CheckComplete(const Config& config, std::string_view part);
 
 // The reference as Markdown, from the comments and options of config/holdfast.proto, which protoc

@@ -282,24 +282,27 @@ void Loader::ReadProperty(const YAML::Node& node, const YAML::Mark& mark, const 
                              : fmt::format("unknown property \"{}\"; did you mean \"{}\"?", key,
                                            Join(path, std::string(nearest))));
   }
-  std::string text;
+  std::optional<Text> value;
   if (node.IsScalar()) {
-    text = node.Scalar();
+    value = Text{node.Scalar()};
   } else if (!node.IsMap()) {
     return Mistake(mark, key + (node.IsNull() ? " has no value" : " must be a single value"));
-  } else if (!ReadFromElsewhere(node, key, &text)) {
-    return;
-  }
-  if (!IsValueOf(*property, text)) {
-    return Mistake(mark,
-                   fmt::format("{} is \"{}\", and must be one of {}", key, text, property->values));
-  }
-  // The two maps there are.
-  if (auto* upstream = google::protobuf::DynamicCastToGenerated<Upstream>(&message)) {
-    (*upstream->mutable_properties())[name] = std::move(text);
   } else {
-    auto& source = *google::protobuf::DynamicCastToGenerated<OutboxSource>(&message);
-    (*source.mutable_properties())[name] = std::move(text);
+    value = ReadFromElsewhere(node, key);
+  }
+  if (!value) return;
+  if (!value->kept && !IsValueOf(*property, value->text)) {
+    return Mistake(mark, fmt::format("{} is \"{}\", and must be one of {}", key, value->text,
+                                     property->values));
+  }
+  // The three maps there are.
+  if (auto* upstream = google::protobuf::DynamicCastToGenerated<Upstream>(&message)) {
+    (*upstream->mutable_properties())[name] = std::move(value->text);
+  } else if (auto* source = google::protobuf::DynamicCastToGenerated<OutboxSource>(&message)) {
+    (*source->mutable_properties())[name] = std::move(value->text);
+  } else {
+    auto& sidecar = *google::protobuf::DynamicCastToGenerated<Sidecar>(&message);
+    (*sidecar.mutable_resources())[name] = std::move(value->text);
   }
 }
 
@@ -318,64 +321,64 @@ void Loader::ReadList(const YAML::Node& node, Message& message, const Field& fie
     return;
   }
   if (field.message_type() != nullptr) return Mistake(node.Mark(), path + " must be a list");
-  std::string text;
-  if (!ReadText(node, field, path, &text)) return;
-  std::istringstream items(text);
-  for (std::string item; std::getline(items, item, ',');) SetText(node, item, message, field, path);
+  const auto text = ReadText(node, field, path);
+  if (!text) return;
+  if (text->kept) return SetText(node, *text, message, field, path);
+  std::istringstream items(text->text);
+  for (std::string item; std::getline(items, item, ',');)
+    SetText(node, {item}, message, field, path);
 }
 
 void Loader::ReadScalar(const YAML::Node& node, Message& message, const Field& field,
                         const std::string& path) {
-  std::string text;
-  if (ReadText(node, field, path, &text)) SetText(node, text, message, field, path);
+  if (const auto text = ReadText(node, field, path)) SetText(node, *text, message, field, path);
 }
 
-bool Loader::ReadText(const YAML::Node& node, const Field& field, const std::string& path,
-                      std::string* text) {
-  if (node.IsScalar()) {
-    *text = node.Scalar();
-    return true;
-  }
+std::optional<Loader::Text> Loader::ReadText(const YAML::Node& node, const Field& field,
+                                             const std::string& path) {
+  if (node.IsScalar()) return Text{node.Scalar()};
   if (field.cpp_type() == Field::CPPTYPE_STRING && node.IsMap())
-    return ReadFromElsewhere(node, path, text);
+    return ReadFromElsewhere(node, path);
   Mistake(node.Mark(), path + (node.IsNull() ? " has no value" : " must be a single value"));
-  return false;
+  return std::nullopt;
 }
 
-bool Loader::ReadFromElsewhere(const YAML::Node& node, const std::string& path, std::string* text) {
+std::optional<Loader::Text> Loader::ReadFromElsewhere(const YAML::Node& node,
+                                                      const std::string& path) {
   const auto entry = node.begin();
   if (node.size() != 1 || !entry->first.IsScalar() || !entry->second.IsScalar() ||
       (entry->first.Scalar() != "env" && entry->first.Scalar() != "file")) {
     Mistake(node.Mark(), path + " must be text, {env: NAME} or {file: PATH}");
-    return false;
+    return std::nullopt;
   }
   const std::string& name = entry->second.Scalar();
+  if (references_ == References::kKeep)
+    return Text{fmt::format("{{{}: {}}}", entry->first.Scalar(), name), /*kept=*/true};
   if (entry->first.Scalar() == "env") {
     const char* const value = std::getenv(name.c_str());
     if (value == nullptr) {
       Mistake(node.Mark(), fmt::format("{}: the environment variable {} is not set", path, name));
-      return false;
+      return std::nullopt;
     }
-    *text = value;
-    return true;
+    return Text{value};
   }
   auto content = ReadWhole(name.starts_with('/') ? name : directory_ + name);
   if (!content) {
     Mistake(node.Mark(), path + ": " + content.error().message);
-    return false;
+    return std::nullopt;
   }
-  *text = *std::move(content);
-  while (text->ends_with('\n') || text->ends_with('\r')) text->pop_back();
-  return true;
+  while (content->ends_with('\n') || content->ends_with('\r')) content->pop_back();
+  return Text{*std::move(content)};
 }
 
-void Loader::SetText(const YAML::Node& node, const std::string& text, Message& message,
+void Loader::SetText(const YAML::Node& node, const Text& given, Message& message,
                      const Field& field, const std::string& path) {
   const google::protobuf::Reflection& reflection = *message.GetReflection();
+  const std::string& text = given.text;
   switch (field.cpp_type()) {
     case Field::CPPTYPE_STRING: {
       // The value itself may be a secret: it is shown only where its form is checked.
-      const std::string wrong = WrongFormat(field, text);
+      const std::string wrong = given.kept ? "" : WrongFormat(field, text);
       if (!wrong.empty())
         return Mistake(node.Mark(), fmt::format("{} is \"{}\", and {}", path, text, wrong));
       return SetOrAdd(

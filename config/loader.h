@@ -11,13 +11,14 @@
 #include <string_view>
 #include <vector>
 
+#include "config/config.h"
 #include "config/holdfast.pb.h"
 
 namespace holdfast::config {
 
 class Loader {
  public:
-  explicit Loader(Config& config) : config_(config) {}
+  Loader(Config& config, References references) : config_(config), references_(references) {}
 
   void ReadFile(const std::string& file);
   // A value for one key, in YAML if it is a list or a map.
@@ -42,13 +43,16 @@ class Loader {
                     Message& message, const std::string& path);
   void ReadScalar(const YAML::Node& node, Message& message, const Field& field,
                   const std::string& path);
-  // The text of a scalar; with {env: NAME} and {file: PATH} what they stand for. False: a mistake
+  struct Text {
+    std::string text;
+    bool kept = false;  // It is a reference, so that nothing is known of the value.
+  };
+  // The text of a scalar; with {env: NAME} and {file: PATH} what they stand for. None: a mistake
   // was noted.
-  bool ReadText(const YAML::Node& node, const Field& field, const std::string& path,
-                std::string* text);
-  bool ReadFromElsewhere(const YAML::Node& node, const std::string& path, std::string* text);
-  void SetText(const YAML::Node& node, const std::string& text, Message& message,
-               const Field& field, const std::string& path);
+  std::optional<Text> ReadText(const YAML::Node& node, const Field& field, const std::string& path);
+  std::optional<Text> ReadFromElsewhere(const YAML::Node& node, const std::string& path);
+  void SetText(const YAML::Node& node, const Text& given, Message& message, const Field& field,
+               const std::string& path);
   void SetNumber(const YAML::Node& node, const std::string& text, Message& message,
                  const Field& field, const std::string& path);
 
@@ -57,6 +61,7 @@ class Loader {
   void Mistake(const YAML::Mark& mark, const std::string& what);
 
   Config& config_;
+  const References references_;
   std::string origin_;      // The file, or what gave the setting.
   std::string directory_;   // Of the file, with a slash at its end: {file: PATH} begins there.
   bool has_lines_ = false;  // The origin is a file.

@@ -57,6 +57,15 @@ constexpr std::array kOfDebezium{
              "Whether an empty payload becomes a null value, as a null one does."},
 };
 
+constexpr std::array kOfContainers{
+    Property{"requests.cpu", "", "", "Such as `50m`."},
+    Property{"requests.memory", "", "", "Such as `64Mi`."},
+    Property{"requests.ephemeral-storage", "", "", "Such as `2Gi`."},
+    Property{"limits.cpu", "", "", "Such as `1`."},
+    Property{"limits.memory", "", "", "Such as `256Mi`."},
+    Property{"limits.ephemeral-storage", "", "", "Such as `4Gi`."},
+};
+
 bool SameWord(std::string_view a, std::string_view b) {
   return std::ranges::equal(
       a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
@@ -66,6 +75,7 @@ bool SameWord(std::string_view a, std::string_view b) {
 
 PropertyTable PropertiesOf(std::string_view message) {
   if (message == "OutboxSource") return kOfDebezium;
+  if (message == "Sidecar") return kOfContainers;
   return kOfKafka;
 }
 

@@ -1,5 +1,6 @@
 // Properties that go by the names they have elsewhere: those of Kafka's clients under
-// agent.upstream.properties, those of Debezium's outbox event router under agent.outbox.properties.
+// agent.upstream.properties, those of Debezium's outbox event router under agent.outbox.properties,
+// those of a container's resources under inject.sidecar.resources.
 // What they mean together is judged by who uses them.
 //
 // Threads: any; pure.

@@ -9,6 +9,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/base64.h"
 #include "base/check.h"
 
 namespace holdfast::net {
@@ -50,27 +51,6 @@ std::string Salted(SaslMechanism mechanism, std::string_view password, std::stri
 std::string Xor(std::string a, std::string_view b) {
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<char>(a[i] ^ b[i]);
   return a;
-}
-
-std::string ToBase64(std::string_view bytes) {
-  std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), Bytes(bytes),
-                                   static_cast<int>(bytes.size()));
-  text.resize(static_cast<size_t>(size));
-  return text;
-}
-
-std::optional<std::string> FromBase64(std::string_view text) {
-  if (text.empty() || text.size() % 4 != 0 || text.find_first_of(" \t\r\n") != text.npos)
-    return std::nullopt;
-  std::string bytes(text.size() / 4 * 3, '\0');
-  if (EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()), Bytes(text),
-                      static_cast<int>(text.size())) < 0) {
-    return std::nullopt;
-  }
-  // Padding is decoded as zero bytes.
-  bytes.resize(bytes.size() - (text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0));
-  return bytes;
 }
 
 // "=" and "," have a meaning in the messages.
@@ -131,7 +111,7 @@ class ScramClient final : public SaslClient {
     if (const auto error = TakeAttribute(rest, 'e'))
       return base::Unexpected(Code::kInvalid, "the server refused: " + std::string(*error));
     const auto verifier = TakeAttribute(rest, 'v');
-    const auto signature = verifier ? FromBase64(*verifier) : std::nullopt;
+    const auto signature = verifier ? base::FromBase64(*verifier) : std::nullopt;
     if (!signature || !SameSecret(*signature, server_signature_)) {
       return base::Unexpected(Code::kInvalid,
                               "the server did not prove that it knows the password");
@@ -145,13 +125,14 @@ class ScramClient final : public SaslClient {
     const auto nonce = TakeAttribute(rest, 'r');
     const auto salt_text = TakeAttribute(rest, 's');
     const auto iterations_text = TakeAttribute(rest, 'i');
-    const auto salt = salt_text ? FromBase64(*salt_text) : std::nullopt;
+    const auto salt = salt_text ? base::FromBase64(*salt_text) : std::nullopt;
     int iterations = 0;
     if (iterations_text) {
       std::from_chars(iterations_text->data(), iterations_text->data() + iterations_text->size(),
                       iterations);
     }
-    if (!nonce || !salt || !nonce->starts_with(nonce_) || nonce->size() == nonce_.size())
+    if (!nonce || !salt || salt->empty() || !nonce->starts_with(nonce_) ||
+        nonce->size() == nonce_.size())
       return base::Unexpected(Code::kInvalid, "the server's first SCRAM message is malformed");
     if (iterations < kScramIterationsMin || iterations > kScramIterationsMax) {
       return base::Unexpected(
@@ -166,7 +147,7 @@ class ScramClient final : public SaslClient {
         std::string(Bare(first_)) + "," + std::string(server_first) + "," + last;
     const std::string signature = ScramHmac(mechanism_, Hash(mechanism_, client_key), all);
     server_signature_ = ScramHmac(mechanism_, ScramHmac(mechanism_, salted, "Server Key"), all);
-    return last + ",p=" + ToBase64(Xor(client_key, signature));
+    return last + ",p=" + base::ToBase64(Xor(client_key, signature));
   }
 
   const SaslMechanism mechanism_;
@@ -206,10 +187,10 @@ class ScramServer final : public SaslServer {
     if (header != kHeader && header != "n,a=" + std::string(*name) + ",") {
       return base::Unexpected(Code::kInvalid, "one user cannot act for another");
     }
-    header_ = ToBase64(header);
+    header_ = base::ToBase64(header);
     user_ = *std::move(user);
     secret_ = users_->SecretOf(user_, mechanism_);
-    server_first_ = "r=" + std::string(*nonce) + nonce_ + ",s=" + ToBase64(secret_.salt) +
+    server_first_ = "r=" + std::string(*nonce) + nonce_ + ",s=" + base::ToBase64(secret_.salt) +
                     ",i=" + std::to_string(secret_.iterations);
     return Step{server_first_, false};
   }
@@ -217,7 +198,7 @@ class ScramServer final : public SaslServer {
   base::Result<Step> Judge(std::string_view message) {
     const size_t proof_at = message.rfind(",p=");
     if (proof_at == std::string_view::npos) return Malformed();
-    const auto proof = FromBase64(message.substr(proof_at + 3));
+    const auto proof = base::FromBase64(message.substr(proof_at + 3));
     const std::string_view without_proof = message.substr(0, proof_at);
     // The nonce need only end with ours, as in Kafka: librdkafka before 2.6 begins it with its own
     // twice. The proof covers it all.
@@ -233,7 +214,7 @@ class ScramServer final : public SaslServer {
     const std::string signature = ScramHmac(mechanism_, secret_.stored_key, all);
     if (!SameSecret(Hash(mechanism_, Xor(*proof, signature)), secret_.stored_key))
       return base::Unexpected(Code::kInvalid, "wrong user name or password");
-    return Step{"v=" + ToBase64(ScramHmac(mechanism_, secret_.server_key, all)), true};
+    return Step{"v=" + base::ToBase64(ScramHmac(mechanism_, secret_.server_key, all)), true};
   }
 
   const SaslMechanism mechanism_;
@@ -289,7 +270,7 @@ ScramSecret ScramSecretOf(SaslMechanism mechanism, std::string_view salted_passw
           .server_key = ScramHmac(mechanism, salted_password, "Server Key")};
 }
 
-std::string NewScramNonce() { return ToBase64(RandomBytes(18)); }
+std::string NewScramNonce() { return base::ToBase64(RandomBytes(18)); }
 
 std::string RandomBytes(size_t size) {
   std::string bytes(size, '\0');

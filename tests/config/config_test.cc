@@ -177,7 +177,7 @@ TEST_F(ConfigTest, AWrongValueIsAnErrorThatSaysWhatWouldBeRight) {
       {"log: {level: }", "1:14: log.level has no value"},
       {"log: {level: [debug]}", "1:14: log.level must be a single value"},
       {"log: debug", "1:6: log must be a map with the keys level, format"},
-      {"[1]", "1:1: the configuration must be a map with the keys log, agent, broker, dev"},
+      {"[1]", "1:1: the configuration must be a map with the keys log, agent, broker, dev, inject"},
       {"log: {level: info, level: warn}", "1:20: log.level is given twice"},
       {"agent: {spool: {directory: {env: CONFIG_TEST_NOT_SET}}}",
        "1:28: agent.spool.directory: the environment variable CONFIG_TEST_NOT_SET is not set"},
@@ -346,6 +346,43 @@ TEST_F(ConfigTest, SecretsAreNotShown) {
   EXPECT_NE(shown.find("(hidden)"), std::string::npos);
   EXPECT_NE(shown.find("PLAIN"), std::string::npos);
   EXPECT_NE(shown.find("\"segment_bytes\": \"268435456\""), std::string::npos) << shown;
+}
+
+TEST_F(ConfigTest, SettingsGoOverWhatWasLoadedBefore) {
+  const auto base = LoadText("agent: {workers: 3, upstream: {bootstrap: [a:1]}}");
+  ASSERT_TRUE(base) << base.error().message;
+  const auto config = Load({.base = *base, .sets = {{"agent.workers", "4", "--set"}}});
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ((*config)->agent().workers(), 4);
+  EXPECT_EQ((*config)->agent().upstream().bootstrap(0), "a:1");
+  EXPECT_EQ((*base)->agent().workers(), 3);
+}
+
+TEST_F(ConfigTest, ReferencesThatAreKeptAreNotLookedUp) {
+  const std::string text = R"(
+agent:
+  admin: {env: HOLDFAST_TEST_UNSET}
+  upstream:
+    bootstrap: {file: brokers}
+    properties: {security.protocol: {file: /nowhere/protocol}, sasl.password: {file: secret}}
+  spool: {encryption_keys: [{file: key}]}
+)";
+  Write("secret", "hush");
+  const auto config = Load({.references = References::kKeep, .file = Write("holdfast.yaml", text)});
+  ASSERT_TRUE(config) << config.error().message;
+  const Agent& agent = (*config)->agent();
+  EXPECT_EQ(agent.admin(), "{env: HOLDFAST_TEST_UNSET}");
+  EXPECT_EQ(agent.upstream().bootstrap(0), "{file: brokers}");
+  EXPECT_EQ(agent.upstream().properties().at("security.protocol"), "{file: /nowhere/protocol}");
+  EXPECT_EQ(agent.upstream().properties().at("sasl.password"), "{file: secret}");
+  EXPECT_EQ(agent.spool().encryption_keys(0), "{file: key}");
+  // They stand for text only, and are of one form.
+  EXPECT_EQ(ErrorOf(Load({.references = References::kKeep,
+                          .sets = {{"agent.workers", "{file: workers}", "--set"}}})),
+            "--set: agent.workers must be a single value");
+  EXPECT_EQ(ErrorOf(Load(
+                {.references = References::kKeep, .sets = {{"agent.admin", "{url: a}", "--set"}}})),
+            "--set: agent.admin must be text, {env: NAME} or {file: PATH}");
 }
 
 }  // namespace
