@@ -1,0 +1,14 @@
+// Quantities as Kubernetes writes them: "2Gi", "500M", "250m", "1.5", "1e3".
+//
+// Threads: any.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+namespace holdfast::inject {
+
+// None: it is not a quantity.
+std::optional<double> ParseQuantity(std::string_view text);
+
+}  // namespace holdfast::inject
