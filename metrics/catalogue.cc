@@ -83,6 +83,11 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
                              .help = "Segments retired or prepared that wait to be used."})),
       disk_bytes(registry.AddGauge(
           {.name = "holdfast_spool_disk_bytes", .help = "Disk space taken by all segments."})),
+      room_bytes(registry.AddCallbackGauge(
+          {.name = "holdfast_spool_room_bytes",
+           .help = "Disk space for entries beside the newest segment: as far as the limit and the "
+                   "file system allow, and in segments that are used again."},
+          CallbackGauge::Combine::kSum)),
       queue_bytes(registry.AddGauge(
           {.name = "holdfast_spool_queue_bytes", .help = "Entry bytes that wait for the writer."})),
       queue_operations(registry.AddGauge({.name = "holdfast_spool_queue_operations",

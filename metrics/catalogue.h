@@ -41,7 +41,8 @@ struct SpoolMetrics {
   Gauge& segments;
   Gauge& free_segments;  // Retired or prepared, waiting to be used.
   Gauge& disk_bytes;
-  Gauge& queue_bytes;  // Waiting for the writer.
+  CallbackGauge& room_bytes;  // Until entries are refused; the rest of the newest segment apart.
+  Gauge& queue_bytes;         // Waiting for the writer.
   Gauge& queue_operations;
   Family<Counter>& refused;  // Appends, by cause.
   Counter& damaged_frames;

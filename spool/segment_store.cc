@@ -101,6 +101,14 @@ base::Result<void> SegmentStore::CheckSpace(Purpose purpose, uint64_t bytes_min)
   return {};
 }
 
+uint64_t SegmentStore::RoomBytes() const {
+  const auto beyond = [](uint64_t have, uint64_t kept) { return have - std::min(have, kept); };
+  const base::Result<uint64_t> free = directory_.FreeBytes();
+  uint64_t room = free ? beyond(*free, free_bytes_min_) : 0;
+  if (bytes_max_ != 0) room = std::min(room, beyond(bytes_max_, disk_bytes_ + SmallBytes()));
+  return room + spare_count_ * segment_bytes_;
+}
+
 base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t bytes_min) {
   HF_RETURN_IF_ERROR(CheckSpace(purpose, bytes_min));
   const uint64_t bytes = BytesFor(purpose, bytes_min);

@@ -100,6 +100,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
   [[nodiscard]] uint64_t bytes_max() const { return bytes_max_; }
+  // What further segments of entries can take, by the rules of CheckSpace. Asks the file system.
+  [[nodiscard]] uint64_t RoomBytes() const;
   [[nodiscard]] metrics::SpoolMetrics& metrics() { return metrics_; }
 
   void Close();

@@ -23,7 +23,9 @@ class SpoolOnDisk final : public Spool {
         directory_(std::move(directory)),
         store_(std::make_shared<SegmentStore>(options, directory_, catalog_, background, metrics_)),
         writer_(std::make_shared<Writer>(options, directory_, owner, writer, catalog_, store_)),
-        reader_(catalog_, store_) {
+        reader_(catalog_, store_),
+        room_(
+            metrics_.room_bytes.Bind([this] { return static_cast<double>(store_->RoomBytes()); })) {
     store_->OnSpaceFreed([&writer, weak = std::weak_ptr<Writer>(writer_)] {
       if (std::shared_ptr<Writer> alive = weak.lock())
         writer.Post([alive = std::move(alive)] { alive->SpaceFreed(); });
@@ -77,6 +79,7 @@ class SpoolOnDisk final : public Spool {
   std::shared_ptr<SegmentStore> store_;
   std::shared_ptr<Writer> writer_;
   SpoolReader reader_;
+  metrics::CallbackGauge::Binding room_;
 };
 
 Status SpoolOnDisk::GetStatus() const {

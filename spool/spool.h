@@ -176,7 +176,7 @@ struct Options {
   uint64_t free_bytes_min = uint64_t{64} << 20;
   // The first encrypts what is written from now on; all of them read. None: nothing is encrypted.
   KeyRing encryption_keys;
-  metrics::Registry* metrics = nullptr;  // Optional.
+  metrics::Registry* metrics = nullptr;  // Optional; outlives the spool.
 };
 
 // A change to the entries of old segments which keeps every offset. Its calls come from the thread

@@ -37,20 +37,20 @@ class DamageTest : public testing::Test {
     ASSERT_GT(copies, 0) << text;
   }
 
+  metrics::Registry registry_;  // Outlives the spool.
   TemporaryDirectory directory_;
   TestSpool spool_{directory_.path()};
 };
 
 TEST_F(DamageTest, ADamagedFrameInTheNewestSegmentCostsOnlyItself) {
-  metrics::Registry registry;
   ASSERT_TRUE(spool_.Open());
   for (const char* text : {"entry one", "entry two", "entry three"})
     ASSERT_TRUE(spool_.AppendNow("a", text));
   spool_.Close();
   DamageFrameOf("entry two");
-  spool_.options.metrics = &registry;
+  spool_.options.metrics = &registry_;
   ASSERT_TRUE(spool_.Open());
-  EXPECT_THAT(registry.Expose(), testing::HasSubstr("holdfast_spool_damaged_frames_total 1"));
+  EXPECT_THAT(registry_.Expose(), testing::HasSubstr("holdfast_spool_damaged_frames_total 1"));
   const StreamId a = *spool_.spool->FindStream("a");
   EXPECT_EQ(spool_.spool->Read(a, 0, 1000)->entries().size(), 1u);
   EXPECT_EQ(spool_.spool->Read(a, 1, 1000).error().code, base::Code::kCorrupt);

@@ -44,6 +44,7 @@ class SpoolTest : public testing::Test {
   StreamId Id(const std::string& name) { return *spool_.spool->FindStream(name); }
   Status GetStatus() { return spool_.spool->GetStatus(); }
 
+  metrics::Registry registry_;  // Outlives the spool.
   TemporaryDirectory directory_;
   TestSpool spool_{directory_.path()};
 };
@@ -297,8 +298,7 @@ TEST_F(SpoolTest, ALastingLeaseKeepsItsBytesWhileSegmentsComeAndGo) {
 }
 
 TEST_F(SpoolTest, RetiredSegmentsAreUsedAgain) {
-  metrics::Registry registry;
-  spool_.options.metrics = &registry;
+  spool_.options.metrics = &registry_;
   Open();
   std::set<ino_t> files;
   int64_t next = 0;
@@ -318,7 +318,7 @@ TEST_F(SpoolTest, RetiredSegmentsAreUsedAgain) {
   fill('y');
   fill('z');
   EXPECT_EQ(files.size(), used);
-  EXPECT_THAT(registry.Expose(), Not(HasSubstr("holdfast_spool_recycled_segments_total 0")));
+  EXPECT_THAT(registry_.Expose(), Not(HasSubstr("holdfast_spool_recycled_segments_total 0")));
   spool_.options.metrics = nullptr;
   spool_.Reopen();
   EXPECT_THAT(spool_.ReadAll("a"), AllOf(SizeIs(31), Each(std::string(50'000, 'z'))));
@@ -429,6 +429,37 @@ TEST_F(SpoolTest, AFullSpoolRefusesEntriesRecordsProgressAndRecovers) {
   EXPECT_TRUE(GetStatus().accepting) << GetStatus().refusing_because;
   EXPECT_TRUE(spool_.AppendNow("a", "again"));
   EXPECT_EQ(spool_.ReadAll("a").size(), static_cast<size_t>(stored - 60 + 1));
+}
+
+TEST_F(SpoolTest, RoomEndsWhenTheSpoolIsFullAndComesBackWithSegments) {
+  spool_.options.metrics = &registry_;
+  spool_.options.bytes_max = 8 << 20;
+  Open();
+  const auto room = [this] {
+    const std::string page = registry_.Expose();
+    constexpr std::string_view kName = "\nholdfast_spool_room_bytes ";
+    const size_t at = page.find(kName);
+    return at == std::string::npos ? -1 : std::stod(page.substr(at + kName.size()));
+  };
+  EXPECT_GT(room(), 4 << 20);
+  EXPECT_LT(room(), 8 << 20);
+  int stored = 0;
+  double before = room();
+  while (stored < 1000 && spool_.AppendNow("a", std::string(50'000, 'x'))) {
+    ++stored;
+    EXPECT_LE(room(), before);
+    before = room();
+  }
+  EXPECT_LT(room(), 2 << 20);  // Less than a segment.
+  ASSERT_TRUE(spool_.TrimNow("a", stored));
+  EXPECT_GT(room(), 4 << 20);
+}
+
+TEST_F(SpoolTest, RoomIsWhatTheFileSystemLeaves) {
+  spool_.options.metrics = &registry_;
+  spool_.options.free_bytes_min = uint64_t{1} << 50;
+  Open();
+  EXPECT_THAT(registry_.Expose(), HasSubstr("\nholdfast_spool_room_bytes 0\n"));
 }
 
 TEST_F(SpoolTest, AFullSpoolOpensAndDrains) {
@@ -673,11 +704,10 @@ TEST_F(SpoolTest, ALimitTooSmallForASpoolIsRefused) {
 }
 
 TEST_F(SpoolTest, MetricsCountWhatHappened) {
-  metrics::Registry registry;
-  spool_.options.metrics = &registry;
+  spool_.options.metrics = &registry_;
   Open();
   ASSERT_TRUE(spool_.AppendNow("a", std::string(500, 'x'), 7));
-  const std::string page = registry.Expose();
+  const std::string page = registry_.Expose();
   EXPECT_THAT(page, HasSubstr("holdfast_spool_appended_records_total 7"));
   EXPECT_THAT(page, HasSubstr("holdfast_spool_appended_bytes_total 500"));
   EXPECT_THAT(page, HasSubstr("holdfast_spool_commits_total 1"));
