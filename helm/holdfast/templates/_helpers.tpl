@@ -128,13 +128,6 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- define "holdfast.scrapePeers" -}}
-{{- with .Values.networkPolicy.scrapeFrom }}
-from:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- end }}
-
 {{/* A node's agent: the sidecars' file, what is added for node agents, and what makes it one. */}}
 {{- define "holdfast.nodeAgentConfig" -}}
 {{- $orphans := dict "directory" "/var/lib/holdfast/pods" "after_ms" .Values.nodeAgents.orphansAfter }}
