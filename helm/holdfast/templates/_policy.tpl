@@ -92,48 +92,48 @@ resourceRules:
     ["durability", "spool-size", "bootstrap-env", "secret", "status", "agent-config"] + variables.resourceKeys
 {{- end }}
 
-{{/* Why a pod is refused. */}}
+{{/* Why a pod is refused, in the injector's words and order, but that it does not guess what a misspelt annotation meant. */}}
 {{- define "holdfast.policyReasons" -}}
 {{- $sidecar := .Values.sidecar -}}
 - name: reasons
   expression: |
     [
-      [
-        !(object.metadata.?labels.orValue({})[?"holdfast.io/inject"].orValue("true") in ["true", "false"]) ?
-          'the label holdfast.io/inject must be "true" or "false"' : "",
-        variables.initContainers.exists(c, c.name == "holdfast") || object.spec.containers.exists(c, c.name == "holdfast") ?
-          "it has a container named holdfast that was not injected; rename it" : "",
-        object.spec.?os.name.orValue("") == "windows" ||
-        object.spec.?nodeSelector.orValue({})[?"kubernetes.io/os"].orValue("") == "windows" ?
-          "it runs on Windows, and the agent runs on Linux" : "",
-        object.spec.?hostNetwork.orValue(false) ?
-          "it has hostNetwork, where the agent's ports would be the node's; let it use the node's agent instead" : "",
-        !(variables.durability in ["pod", "volume", "node"]) ?
-          "annotation inject.holdfast.io/durability must be pod, volume or node" : "",
-        !isQuantity(variables.spoolSize) || quantity(variables.spoolSize).isLessThan(quantity("16Mi")) ?
-          "annotation inject.holdfast.io/spool-size must be a quantity of at least 16Mi, such as 2Gi" : "",
-        "inject.holdfast.io/secret" in variables.annotations && !variables.secret.matches("^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$") ?
-          "annotation inject.holdfast.io/secret must be the name of a Secret" : "",
-        variables.durability == "volume" && !variables.volumes.exists(v, v.name == "holdfast-spool" && (has(v.persistentVolumeClaim) || has(v.ephemeral))) ?
-          "durability volume needs a volume named holdfast-spool: add a claim of this name to the volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the pod's volumes" : "",
-        variables.durability == "volume" && !object.spec.?securityContext.fsGroup.hasValue() ?
-          "durability volume needs securityContext.fsGroup in the pod's spec, such as 65532, so that the agent may write to the volume" : "",
-        variables.durability != "volume" && variables.volumes.exists(v, v.name == "holdfast-spool") ?
-          "it has a volume named holdfast-spool; annotate it inject.holdfast.io/durability: volume to have the spool there, or rename it" : ""
-      ],
+      !(object.metadata.?labels.orValue({})[?"holdfast.io/inject"].orValue("true") in ["true", "false"]) ?
+        ['the label holdfast.io/inject must be "true" or "false"'] : [],
+      (variables.initContainers + object.spec.containers).exists(c, c.name == "holdfast") ?
+        ["it has a container named holdfast that was not injected; rename it"] : [],
+      object.spec.?os.name.orValue("") == "windows" ||
+      object.spec.?nodeSelector.orValue({})[?"kubernetes.io/os"].orValue("") == "windows" ?
+        ["it runs on Windows, and the agent runs on Linux"] : [],
+      object.spec.?hostNetwork.orValue(false) ?
+        ["it has hostNetwork, where the agent's ports would be the node's; let it use the node's agent instead"] : [],
+      (variables.initContainers + object.spec.containers).map(c, c.?ports.orValue([]).map(p,
+        p.containerPort == {{ $sidecar.kafkaPort }} || p.containerPort == {{ $sidecar.adminPort }} ?
+        "its container " + c.name + " has port " + string(p.containerPort) + ", which the agent takes: change one of them, the agent's by inject.sidecar."
+        + (p.containerPort == {{ $sidecar.kafkaPort }} ? "kafka_port" : "admin_port") : "")).flatten(),
+      variables.annotations.filter(k, k.startsWith("inject.holdfast.io/") && !(k.substring(19) in variables.knownKeys))
+        .sort().map(k, "unknown annotation \"" + k + "\""),
+      !(variables.durability in ["pod", "volume", "node"]) ?
+        ["annotation inject.holdfast.io/durability is \"" + variables.durability + "\", and must be pod, volume or node"] : [],
+      variables.resourceKeys.sort().map(k, "inject.holdfast.io/" + k)
+        .filter(k, k in variables.annotations && !isQuantity(variables.annotations[k]))
+        .map(k, "annotation " + k + " is \"" + variables.annotations[k] + "\", and must be a quantity such as 100m or 64Mi"),
+      "inject.holdfast.io/secret" in variables.annotations &&
+      !variables.secret.matches("^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$") ?
+        ["annotation inject.holdfast.io/secret is \"" + variables.secret + "\", and must be the name of a Secret"] : [],
+      !isQuantity(variables.spoolSize) || quantity(variables.spoolSize).isLessThan(quantity("16Mi")) ?
+        ["annotation inject.holdfast.io/spool-size is \"" + variables.spoolSize + "\", and must be a quantity of at least 16Mi, such as 2Gi"] : [],
+      variables.annotatedVariables.filter(n, !n.matches("^[-._a-zA-Z][-._a-zA-Z0-9]*$"))
+        .map(n, "annotation inject.holdfast.io/bootstrap-env has \"" + n + "\", which is no name of a variable"),
       ["holdfast-config", "holdfast-no-token", "holdfast-secret"].filter(n, variables.volumes.exists(v, v.name == n))
         .map(n, "it has a volume named " + n + "; rename it"),
-      (variables.initContainers + object.spec.containers).filter(c,
-          c.?ports.orValue([]).exists(p, p.containerPort in [{{ $sidecar.kafkaPort }}, {{ $sidecar.adminPort }}]))
-        .map(c, "its container " + c.name + " has a port that the agent takes: {{ $sidecar.kafkaPort }} or {{ $sidecar.adminPort }}"),
-      variables.annotations.filter(k, k.startsWith("inject.holdfast.io/")
-          && !(k.substring(19) in variables.knownKeys)).sort()
-        .map(k, "unknown annotation " + k),
-      variables.resourceKeys.filter(k, "inject.holdfast.io/" + k in variables.annotations
-          && !isQuantity(variables.annotations["inject.holdfast.io/" + k]))
-        .map(k, "annotation inject.holdfast.io/" + k + " must be a quantity such as 100m or 64Mi"),
-      variables.annotatedVariables.filter(n, !n.matches("^[-._a-zA-Z][-._a-zA-Z0-9]*$"))
-        .map(n, "annotation inject.holdfast.io/bootstrap-env has " + n + ", which is no name of a variable"),
+      variables.durability != "volume" && variables.volumes.exists(v, v.name == "holdfast-spool") ?
+        ["it has a volume named holdfast-spool; annotate it inject.holdfast.io/durability: volume to have the spool there, or rename it"] : [],
+      variables.durability == "volume" && !variables.volumes.exists(v,
+          v.name == "holdfast-spool" && (has(v.persistentVolumeClaim) || has(v.ephemeral))) ?
+        ["durability volume needs a volume named holdfast-spool: add a claim of this name to the volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the pod's volumes"] : [],
+      variables.durability == "volume" && !object.spec.?securityContext.fsGroup.hasValue() ?
+        ["durability volume needs securityContext.fsGroup in the pod's spec, such as 65532, so that the agent may write to the volume"] : [],
       variables.configKeys.filter(k, k.substring(19) in ["listen", "admin", "spool.directory"])
         .map(k, "annotation " + k + ": the injector sets this itself")
     ].flatten().filter(reason, reason != "")
