@@ -192,6 +192,12 @@ class RunningAgent final : public Agent {
     return routes;
   }
 
+  [[nodiscard]] std::string Summary() const override {
+    const double waiting = metrics_.backlog_records.Value();
+    return fmt::format("agent: {} records wait for the tier, which {}", waiting,
+                       cache_.tier_away() ? "is away" : "answers");
+  }
+
   void Reload(const Options& options) override {
     log_.SetPolicies(options.policies);
     forwarder_->SetPolicies(options.policies);

@@ -132,6 +132,9 @@ class Agent {
   // /metrics, /status (JSON).
   [[nodiscard]] virtual std::vector<net::AdminRoute> AdminRoutes() = 0;
 
+  // What waits, and whether the tier is there, in a few words. From any thread.
+  [[nodiscard]] virtual std::string Summary() const = 0;
+
   // Takes the policies, the rate, the identities, and the TLS of listeners if they have one, of new
   // options; everything else in them is left alone. From any thread.
   virtual void Reload(const Options& options) = 0;

@@ -49,6 +49,12 @@ std::vector<net::EventLoop*> Loops::workers() const { return LoopsOf(workers_); 
 
 std::vector<net::EventLoop*> Loops::blocking() const { return LoopsOf(blocking_); }
 
+std::vector<base::Executor*> Loops::watched() const {
+  std::vector<base::Executor*> watched{&upstream(), &writer(), &admin()};
+  for (const auto& worker : workers_) watched.push_back(&worker->loop());
+  return watched;
+}
+
 base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config) {
   const std::vector<std::string> keys(config.encryption_keys().begin(),
                                       config.encryption_keys().end());

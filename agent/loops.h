@@ -32,6 +32,8 @@ class Loops {
 
   [[nodiscard]] std::vector<net::EventLoop*> workers() const;
   [[nodiscard]] std::vector<net::EventLoop*> blocking() const;
+  // All but the blocking and the background ones.
+  [[nodiscard]] std::vector<base::Executor*> watched() const;
   [[nodiscard]] net::EventLoop& upstream() const { return upstream_->loop(); }
   [[nodiscard]] net::EventLoop& writer() const { return writer_->loop(); }
   [[nodiscard]] net::EventLoop& background() const { return background_->loop(); }

@@ -2,6 +2,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -17,7 +18,9 @@
 #include "agent/role.h"
 #include "agent/security.h"
 #include "agent/signals.h"
+#include "agent/watch.h"
 #include "base/log.h"
+#include "base/supervisor.h"
 #include "config/config.h"
 #include "config/holdfast.pb.h"
 
@@ -29,8 +32,15 @@ constexpr std::chrono::milliseconds kDrainGrace = std::chrono::seconds(5);
 
 using Roles = std::vector<std::unique_ptr<Role>>;  // In the order of draining.
 
+// What a process has besides its roles.
+struct Process {
+  Signals& signals;
+  Reloader& reloader;
+  const base::Supervisor& supervisor;
+};
+
 int Fail(int code, const std::string& message) {
-  std::fprintf(stderr, "holdfast: %s\n", message.c_str());
+  std::fprintf(stderr, "%sholdfast: %s\n", base::LogsToJournal() ? "<3>" : "", message.c_str());
   return code;
 }
 
@@ -60,8 +70,58 @@ void PrintWhatToTry(const Role& agent) {
       address, agent.AdminAddress()));
 }
 
+std::string Summary(const Roles& roles) {
+  std::string text;
+  for (const std::unique_ptr<Role>& role : roles)
+    text += (text.empty() ? "" : "; ") + role->Summary();
+  return text;
+}
+
+// A Watch over all loops of the roles, on a thread of its own.
+class WatchThread {
+ public:
+  static base::Result<std::unique_ptr<WatchThread>> Start(const Roles& roles,
+                                                          const base::Supervisor& supervisor) {
+    HF_ASSIGN_OR_RETURN(auto thread, net::LoopThread::Start({.name = "watch"}));
+    return std::unique_ptr<WatchThread>(new WatchThread(std::move(thread), roles, supervisor));
+  }
+  ~WatchThread() {
+    thread_->loop().RunAndWait([this] { watch_.reset(); });
+  }
+
+  void NoteDraining() { draining_ = true; }
+
+ private:
+  WatchThread(std::unique_ptr<net::LoopThread> thread, const Roles& roles,
+              const base::Supervisor& supervisor)
+      : thread_(std::move(thread)) {
+    std::vector<base::Executor*> watched;
+    for (const std::unique_ptr<Role>& role : roles) {
+      for (base::Executor* const loop : role->WatchedLoops()) watched.push_back(loop);
+    }
+    watch_ = std::make_unique<Watch>(Watch::Context{
+        .loop = thread_->loop(),
+        .supervisor = supervisor,
+        .watched = std::move(watched),
+        .status = [this, &roles] { return (draining_ ? "draining; " : "") + Summary(roles); }});
+    thread_->loop().Post([this] { watch_->Start(); });
+  }
+
+  std::unique_ptr<net::LoopThread> thread_;
+  std::atomic<bool> draining_{false};
+  std::unique_ptr<Watch> watch_;  // Of the thread.
+};
+
 // Until a signal says stop.
-int Serve(const Roles& roles, Signals& signals, Reloader& reloader) {
+int Serve(const Roles& roles, const Process& process) {
+  const auto& [signals, reloader, supervisor] = process;
+  std::unique_ptr<WatchThread> watch;
+  if (supervisor.present()) {
+    auto started = WatchThread::Start(roles, supervisor);
+    if (!started) return Fail(kExitFailed, started.error().message);
+    watch = *std::move(started);
+    supervisor.Ready(Summary(roles));
+  }
   reloader.SetApply([&roles](const config::Config& config) -> base::Result<void> {
     for (const std::unique_ptr<Role>& role : roles) HF_RETURN_IF_ERROR(role->Reload(config));
     return {};
@@ -74,6 +134,8 @@ int Serve(const Roles& roles, Signals& signals, Reloader& reloader) {
   std::chrono::milliseconds limit = kDrainGrace;
   for (const std::unique_ptr<Role>& role : roles) limit += role->drain_limit();
   signals.ExitOnNext(limit);
+  supervisor.Stopping(limit + kDrainGrace);
+  if (watch) watch->NoteDraining();
   for (const std::unique_ptr<Role>& role : roles) role->Drain();
   base::Log(base::LogLevel::kInfo, "main", "drained");
   return kExitFine;
@@ -85,18 +147,18 @@ Controls ControlsOf(Reloader& reloader) {
           .stop = [] { Signals::RequestStop(); }};
 }
 
-int RunAgent(const config::Config& config, Signals& signals, Reloader& reloader) {
+int RunAgent(const config::Config& config, const Process& process) {
   if (auto complete = config::CheckComplete(config, "agent"); !complete)
     return Fail(kExitWrongUsage, complete.error().message);
-  auto agent = StartAgent(config.agent(), ControlsOf(reloader));
+  auto agent = StartAgent(config.agent(), ControlsOf(process.reloader));
   if (!agent) return Fail(kExitFailed, agent.error().message);
   PrintListeners(**agent);
   Roles roles;
   roles.push_back(*std::move(agent));
-  return Serve(roles, signals, reloader);
+  return Serve(roles, process);
 }
 
-int RunBroker(const config::Config& config, Signals& signals, Reloader& reloader) {
+int RunBroker(const config::Config& config, const Process& process) {
   if (auto complete = config::CheckComplete(config, "broker"); !complete)
     return Fail(kExitWrongUsage, complete.error().message);
   auto broker = StartBroker(config.broker());
@@ -104,10 +166,10 @@ int RunBroker(const config::Config& config, Signals& signals, Reloader& reloader
   PrintListeners(**broker);
   Roles roles;
   roles.push_back(*std::move(broker));
-  return Serve(roles, signals, reloader);
+  return Serve(roles, process);
 }
 
-int RunDev(config::Config config, Signals& signals, Reloader& reloader) {
+int RunDev(config::Config config, const Process& process) {
   const std::string& directory = config.dev().directory();
   config::Storage& spool = *config.mutable_agent()->mutable_spool();
   if (!spool.has_directory()) spool.set_directory(directory + "/agent");
@@ -119,7 +181,7 @@ int RunDev(config::Config config, Signals& signals, Reloader& reloader) {
   config.mutable_agent()->mutable_upstream()->clear_bootstrap();
   for (const std::string& address : (*broker)->ListenAddresses())
     config.mutable_agent()->mutable_upstream()->add_bootstrap(address);
-  auto agent = StartAgent(config.agent(), ControlsOf(reloader));
+  auto agent = StartAgent(config.agent(), ControlsOf(process.reloader));
   if (!agent) return Fail(kExitFailed, agent.error().message);
 
   PrintListeners(**agent);
@@ -128,7 +190,7 @@ int RunDev(config::Config config, Signals& signals, Reloader& reloader) {
   Roles roles;
   roles.push_back(*std::move(agent));
   roles.push_back(*std::move(broker));
-  return Serve(roles, signals, reloader);
+  return Serve(roles, process);
 }
 
 // What is different when both run on one machine to be tried.
@@ -197,11 +259,14 @@ int Run(CommandLine line) {
   if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
   if (line.command == Command::kDoctor) return RunDoctor(**config);
   KeepMemoryOfFrames();
+  const auto supervisor = base::Supervisor::FromEnvironment();
+  if (!supervisor) return Fail(kExitWrongUsage, supervisor.error().message);
   Signals signals;
-  Reloader reloader(line.sources, *config);
-  if (line.command == Command::kAgent) return RunAgent(**config, signals, reloader);
-  if (line.command == Command::kBroker) return RunBroker(**config, signals, reloader);
-  return RunDev(**config, signals, reloader);
+  Reloader reloader(line.sources, *config, *supervisor);
+  const Process process{.signals = signals, .reloader = reloader, .supervisor = *supervisor};
+  if (line.command == Command::kAgent) return RunAgent(**config, process);
+  if (line.command == Command::kBroker) return RunBroker(**config, process);
+  return RunDev(**config, process);
 }
 
 int Main(int argc, char** argv) {

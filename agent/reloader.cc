@@ -17,7 +17,9 @@ void Reloader::SetApply(Apply apply) {
 
 base::Result<std::string> Reloader::Reload() {
   base::MutexLock lock(mutex_);
+  supervisor_.Reloading();
   auto done = ReloadLocked();
+  supervisor_.Reloaded();
   if (done) {
     base::Log(base::LogLevel::kInfo, "config", "reloaded: {}", *done);
   } else {

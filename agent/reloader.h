@@ -1,6 +1,7 @@
 // The configuration of a running process: read once more on SIGHUP or POST /reload, compared with
 // what runs, and put into effect when everything that changed can change without a restart. If
-// anything cannot, nothing is changed, and the answer names the keys.
+// anything cannot, nothing is changed, and the answer names the keys. The supervisor sees it begin
+// and end.
 //
 // Ownership: what is called back outlives it. Threads: any; one reload at a time.
 #pragma once
@@ -11,6 +12,7 @@
 
 #include "base/mutex.h"
 #include "base/result.h"
+#include "base/supervisor.h"
 #include "config/config.h"
 
 namespace holdfast::agent {
@@ -20,8 +22,8 @@ class Reloader {
   using Config = std::shared_ptr<const config::Config>;
   using Apply = std::function<base::Result<void>(const config::Config&)>;
 
-  Reloader(config::Sources sources, Config running)
-      : sources_(std::move(sources)), running_(std::move(running)) {}
+  Reloader(config::Sources sources, Config running, const base::Supervisor& supervisor)
+      : sources_(std::move(sources)), supervisor_(supervisor), running_(std::move(running)) {}
 
   // Who takes a new configuration. Null: it is not taken any more.
   void SetApply(Apply apply);
@@ -34,6 +36,7 @@ class Reloader {
   base::Result<std::string> ReloadLocked() HF_REQUIRES(mutex_);
 
   const config::Sources sources_;
+  const base::Supervisor& supervisor_;
   base::Mutex mutex_;
   Config running_ HF_GUARDED_BY(mutex_);
   Apply apply_ HF_GUARDED_BY(mutex_);

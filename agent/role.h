@@ -17,6 +17,9 @@
 #include "base/result.h"
 #include "base/unique_function.h"
 
+namespace holdfast::base {
+class Executor;
+}
 namespace holdfast::config {
 class Config;
 class Agent;
@@ -33,6 +36,10 @@ class Role {
   // As bound: "127.0.0.1:9092".
   [[nodiscard]] virtual std::vector<std::string> ListenAddresses() const = 0;
   [[nodiscard]] virtual std::string AdminAddress() const = 0;  // Empty: none.
+  // Those whose single tasks are short, so that one that does not answer hangs.
+  [[nodiscard]] virtual std::vector<base::Executor*> WatchedLoops() const = 0;
+  // How it is, in a few words for a supervisor's status line. From any thread.
+  [[nodiscard]] virtual std::string Summary() const = 0;
   // Takes what of a new configuration may change while it runs; or nothing, and says why. From any
   // thread until Drain.
   virtual base::Result<void> Reload(const config::Config& config) = 0;

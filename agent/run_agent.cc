@@ -178,6 +178,8 @@ class AgentRole final : public Role {
   std::string AdminAddress() const override {
     return admin_ ? admin_->local_address().ToString() : "";
   }
+  std::vector<base::Executor*> WatchedLoops() const override { return loops_.watched(); }
+  std::string Summary() const override { return agent_->Summary(); }
   milliseconds drain_limit() const override {
     return 2 * drain_timeout_.load() + drain_backlog_.load();
   }

@@ -247,6 +247,11 @@ class BrokerRole final : public Role {
     return admin_ ? admin_->local_address().ToString() : "";
   }
 
+  std::vector<base::Executor*> WatchedLoops() const override { return loops_.watched(); }
+  std::string Summary() const override {
+    return fmt::format("broker: {} connections", net_metrics_.connections.Value());
+  }
+
   // Log settings are the process's; everything else of a broker needs a restart.
   base::Result<void> Reload(const config::Config& /*config*/) override { return {}; }
   milliseconds drain_limit() const override { return drain_timeout_; }

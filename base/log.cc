@@ -2,8 +2,11 @@
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -27,13 +30,34 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 }
 
 constexpr const char* kTextPattern = "%Y-%m-%dT%H:%M:%S.%e%z %-5l %v";
+constexpr const char* kJournalPattern = "%v";
 constexpr const char* kJsonPattern = R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})";
+
+const char* Pattern(LogFormat format) {
+  if (format == LogFormat::kJson) return kJsonPattern;
+  return LogsToJournal() ? kJournalPattern : kTextPattern;
+}
+
+// Of syslog, as sd-daemon(3) names them.
+constexpr std::string_view JournalLevel(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "<7>";
+    case LogLevel::kInfo:
+      return "<6>";
+    case LogLevel::kWarn:
+      return "<4>";
+    case LogLevel::kError:
+      return "<3>";
+  }
+  return "<6>";
+}
 
 // Never destroyed: threads may log while the process ends.
 spdlog::logger& Logger() {
   static auto* const logger = [] {
     auto* made = new spdlog::logger("holdfast", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    made->set_pattern(kTextPattern);
+    made->set_pattern(Pattern(LogFormat::kText));
     made->set_level(spdlog::level::info);
     made->flush_on(spdlog::level::debug);
     return made;
@@ -67,11 +91,22 @@ Result<LogLevel> ParseLogLevel(std::string_view text) {
                                         "\" is not known; use debug, info, warn or error");
 }
 
+// JOURNAL_STREAM is the device and inode of the journal's socket, which may not be standard error.
+bool LogsToJournal() {
+  static const bool journal = [] {
+    const char* const stream = std::getenv("JOURNAL_STREAM");
+    struct stat where {};
+    return stream != nullptr && fstat(STDERR_FILENO, &where) == 0 &&
+           fmt::format("{}:{}", where.st_dev, where.st_ino) == stream;
+  }();
+  return journal;
+}
+
 void SetLogLevel(LogLevel level) { Logger().set_level(ToSpdlog(level)); }
 
 void SetLogFormat(LogFormat format) {
   g_format = format;
-  Logger().set_pattern(format == LogFormat::kJson ? kJsonPattern : kTextPattern);
+  Logger().set_pattern(Pattern(format));
 }
 
 bool LogEnabled(LogLevel level) { return Logger().should_log(ToSpdlog(level)); }
@@ -84,6 +119,7 @@ void LogLine(LogLevel level, std::string_view part, std::string_view message) {
     line += ",\"message\":";
     AppendJsonString(line, message);
   } else {
+    if (LogsToJournal()) line = JournalLevel(level);
     line.append(part).append(": ").append(message);
   }
   Logger().log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));

@@ -3,7 +3,10 @@
 //   base::Log(base::LogLevel::kWarn, "upstream", "lost the connection to {}: {}", address, reason);
 //
 // The second argument names the part of the program. Messages never hold secrets or record
-// payloads. Threads: any. Shutdown: lines are flushed as they are written.
+// payloads. Text that goes to systemd's journal begins with its level as sd-daemon(3) writes it, in
+// place of the time, which the journal has already.
+//
+// Threads: any. Shutdown: lines are flushed as they are written.
 #pragma once
 
 #include <spdlog/fmt/fmt.h>
@@ -20,6 +23,9 @@ enum class LogFormat : uint8_t { kText, kJson };
 
 // "debug", "info", "warn" or "error".
 Result<LogLevel> ParseLogLevel(std::string_view text);
+
+// Whether standard error is the journal's (JOURNAL_STREAM), as of the first call.
+[[nodiscard]] bool LogsToJournal();
 
 void SetLogLevel(LogLevel level);
 void SetLogFormat(LogFormat format);
