@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "agent/command_pages.h"
+
 namespace holdfast::agent {
 namespace {
 
@@ -97,6 +99,10 @@ to do about it. Exit code 1 if there is anything.
 Example:
   holdfast doctor --config /etc/holdfast.yaml)";
 
+constexpr const char* kCompletionFooter =
+    R"(Example:
+  source <(holdfast completion bash))";
+
 // Collects the settings of one subcommand. Options of their own come after all --set.
 struct Settings {
   std::string file;
@@ -129,6 +135,7 @@ class Parser {
                  &half_);
     AddSources(Add(Command::kDoctor, "doctor",
                    "Say what is wrong with the outbox sources of an agent", kDoctorFooter));
+    AddPages();
     Add(Command::kVersion, "version", "Print the version", "");
   }
 
@@ -141,6 +148,8 @@ class Parser {
     if (show_version_) return CommandLine{.command = Command::kVersion};
     const std::vector<CLI::App*> chosen = app_.get_subcommands();
     if (chosen.empty()) return Exit{kExitWrongUsage, app_.help()};
+    if (chosen.front() == completion_) return Exit{kExitFine, BashCompletion(app_)};
+    if (chosen.front() == manual_) return Exit{kExitFine, ManualPage(app_, manual_date_)};
     const Command command = commands_.at(chosen.front());
     if ((command == Command::kSpool || command == Command::kDlq || command == Command::kOutbox ||
          command == Command::kHalf) &&
@@ -210,6 +219,19 @@ class Parser {
     AddSet(validate);
   }
 
+  // What packages install; the latter is of no use to others.
+  void AddPages() {
+    completion_ = app_.add_subcommand("completion", "Print a shell's completion of this command");
+    completion_->group("Commands")->footer(kCompletionFooter);
+    completion_->add_option("SHELL", shell_, "bash")
+        ->required()
+        ->check(CLI::IsMember({"bash"}))
+        ->type_name("");
+    manual_ = app_.add_subcommand("manual", "Print holdfast(1)");
+    manual_->group("");
+    manual_->add_option("DATE", manual_date_, "Of the release")->required();
+  }
+
   void AddOption(CLI::App* command, const std::string& name, const std::string& key,
                  const std::string& type, const std::string& help) {
     const auto note = [this, name, key](const std::string& value) {
@@ -242,6 +264,10 @@ class Parser {
 
   CLI::App app_{kDescription, "holdfast"};
   bool show_version_ = false;
+  CLI::App* completion_ = nullptr;
+  std::string shell_;
+  CLI::App* manual_ = nullptr;
+  std::string manual_date_;
   Settings settings_;
   SpoolCommand spool_;
   OutboxCommand outbox_;

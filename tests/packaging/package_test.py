@@ -1,0 +1,189 @@
+#!/usr/bin/python3
+"""The Debian packages: what is in them, what Debian's and systemd's own checks say of them, and how
+they are installed, upgraded, removed and purged on a copy of this machine.
+
+usage: package_test.py BUILD_FOLDER [CASE...]
+"""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+NOT_RUN = 77  # What ctest shows as skipped; the log says what was not run, and why.
+BUILD = None
+EXPOSURE_MAX = "20"  # In tenths, as systemd-analyze takes it.
+PACKAGES = ("holdfast", "holdfast-broker")
+
+
+def run(*command, check=True, **options):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=300, **options)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+class PackageTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.mkdtemp(prefix="holdfast-package-")
+        cls.root = os.path.join(cls.directory, "root")
+        run("cpack", "--config", os.path.join(BUILD, "CPackConfig.cmake"), "-B", cls.directory)
+        cls.debs = {}
+        for package in PACKAGES:
+            (cls.debs[package],) = glob.glob(os.path.join(cls.directory, f"{package}_*.deb"))
+            run("dpkg-deb", "--extract", cls.debs[package], cls.root)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.directory, ignore_errors=True)
+
+    def installed(self, path):
+        return os.path.join(self.root, path)
+
+    def test_each_has_what_it_says(self):
+        contents = {package: run("dpkg-deb", "--contents", deb)
+                    for package, deb in self.debs.items()}
+        files = {package: set(re.findall(r"^-(\S{9}) root/root .* \./(\S+)$", listing, re.M))
+                 for package, listing in contents.items()}
+        self.assertEqual(files["holdfast"], {
+            ("rwxr-xr-x", "usr/bin/holdfast"),
+            ("rw-r-----", "etc/holdfast/agent.yaml"),
+            ("rw-r--r--", "lib/systemd/system/holdfast.service"),
+            ("rw-r--r--", "usr/lib/sysusers.d/holdfast.conf"),
+            ("rw-r--r--", "usr/share/bash-completion/completions/holdfast"),
+            ("rw-r--r--", "usr/share/man/man1/holdfast.1.gz"),
+            ("rw-r--r--", "usr/share/man/man5/holdfast.yaml.5.gz"),
+            ("rw-r--r--", "usr/share/doc/holdfast/copyright"),
+            ("rw-r--r--", "usr/share/lintian/overrides/holdfast"),
+            ("rw-r--r--", "usr/share/doc/holdfast/changelog.Debian.gz")})
+        self.assertEqual(files["holdfast-broker"], {
+            ("rw-r-----", "etc/holdfast/broker.yaml"),
+            ("rw-r--r--", "lib/systemd/system/holdfast-broker.service"),
+            ("rw-r--r--", "usr/share/doc/holdfast-broker/copyright"),
+            ("rw-r--r--", "usr/share/lintian/overrides/holdfast-broker"),
+            ("rw-r--r--", "usr/share/doc/holdfast-broker/changelog.Debian.gz")})
+        fields = run("dpkg-deb", "--field", self.debs["holdfast"])
+        for library in ("libc6 (>= ", "libssl3", "liblmdb0", "systemd | "):
+            self.assertIn(library, fields)
+        version = run("dpkg-deb", "--field", self.debs["holdfast"], "Version").strip()
+        self.assertIn(f"holdfast (= {version})",
+                      run("dpkg-deb", "--field", self.debs["holdfast-broker"], "Depends"))
+        changelog = run("zcat", self.installed("usr/share/doc/holdfast/changelog.Debian.gz"))
+        self.assertTrue(changelog.startswith(f"holdfast ({version}) "), changelog)
+
+    def test_lintian_finds_nothing(self):
+        said = run("lintian", "--allow-root", "--fail-on", "error,warning", *self.debs.values())
+        self.assertEqual([line for line in said.splitlines() if not line.startswith("N:")], [])
+
+    def test_units_are_right_and_leave_little_exposed(self):
+        for package in PACKAGES:
+            unit = self.installed(f"lib/systemd/system/{package}.service")
+            run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_MAX}",
+                "--no-pager", unit)
+            said = run("systemd-analyze", "verify", "--man=no", unit, check=False)
+            # The program is not installed on this machine.
+            self.assertEqual([line for line in said.splitlines() if
+                              "/usr/bin/holdfast is not executable" not in line], [], said)
+
+    def test_the_manual_pages_have_no_mistakes(self):
+        for page in ("man1/holdfast.1", "man5/holdfast.yaml.5"):
+            text = run("zcat", self.installed(f"usr/share/man/{page}.gz"))
+            path = os.path.join(self.directory, os.path.basename(page))
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            self.assertEqual(run("mandoc", "-T", "lint", "-W", "warning", path, check=False), "")
+        page = run("mandoc", "-T", "utf8", "-O", "width=200",
+                   os.path.join(self.directory, "holdfast.1"))
+        page = re.sub(".\b", "", page)
+        help_text = run(self.installed("usr/bin/holdfast"), "agent", "--help")
+        for option in re.findall(r"^  (--\w+)", help_text, re.M):
+            self.assertIn(option, page)
+        for words in ("holdfast spool cat [OPTIONS] DIR STREAM", "\\xNN for a byte"):
+            self.assertIn(words, page)
+
+    def complete(self, line):
+        """What bash offers at the end of the line."""
+        words = line.split(" ")
+        quoted = " ".join(f"'{word}'" for word in words)
+        script = (f"source {self.installed('usr/share/bash-completion/completions/holdfast')}\n"
+                  f"COMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n"
+                  "_holdfast; printf '%s\\n' \"${COMPREPLY[@]}\"")
+        return run("bash", "--norc", "-euc", script).split()
+
+    def test_bash_completes_commands_verbs_and_options(self):
+        self.assertEqual(self.complete("holdfast ag"), ["agent"])
+        self.assertIn("broker", self.complete("holdfast "))
+        self.assertNotIn("manual", self.complete("holdfast "))
+        self.assertEqual(self.complete("holdfast agent --up"), ["--upstream"])
+        self.assertEqual(self.complete("holdfast spool st"), ["status"])
+        self.assertEqual(self.complete("holdfast spool cat --cou"), ["--count"])
+        self.assertEqual(self.complete("holdfast spool cat spool --cou"), ["--count"])
+        self.assertEqual(self.complete("holdfast agent --config spool"), [])  # A file's name.
+
+    def on_a_copy(self, script):
+        """Runs it, as root, in a copy of this machine's files that is thrown away."""
+        if os.geteuid() != 0:
+            self.skipTest("not run: only root can install packages, if only on a copy")
+        prepare = """
+            set -e
+            mount -t tmpfs none "$1"
+            mkdir "$1/upper" "$1/work" "$1/copy"
+            mount -t overlay none -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/copy"
+            mkdir -p "$1/copy/debs"
+            cp "$3" "$4" "$1/copy/debs"
+            mount -t proc none "$1/copy/proc"
+            mount --rbind /dev "$1/copy/dev"
+            exec chroot "$1/copy" /bin/sh -exc "$2"
+        """
+        at = os.path.join(self.directory, "copy")
+        os.makedirs(at, exist_ok=True)
+        return run("unshare", "--mount", "--pid", "--fork", "--uts", "/bin/sh", "-c", prepare,
+                   "copy", at, script, *self.debs.values(),
+                   env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+
+    def test_they_are_installed_upgraded_removed_and_purged(self):
+        said = self.on_a_copy("""
+            is() { test "$(stat -c '%a %U:%G' "$1")" = "$2"; }
+            not() { ! "$@"; }  # With -e, `!` alone would fail nothing.
+            enabled() { test -e "/etc/systemd/system/multi-user.target.wants/$1.service"; }
+            dpkg --install /debs/*.deb
+            is /etc/holdfast/agent.yaml '640 root:holdfast'
+            is /etc/holdfast/broker.yaml '640 root:holdfast'
+            runuser -u holdfast -- holdfast validate /etc/holdfast/broker.yaml
+            enabled holdfast-broker
+            not enabled holdfast  # Before it has brokers to deliver to.
+            not holdfast validate /etc/holdfast/agent.yaml
+            sed -i 's/bootstrap: .*/bootstrap: [kafka-1:9092]/' /etc/holdfast/agent.yaml
+            runuser -u holdfast -- holdfast validate /etc/holdfast/agent.yaml
+            systemctl enable holdfast
+            mkdir -p /var/lib/holdfast/spool /var/lib/holdfast-broker/data
+
+            dpkg --install /debs/*.deb
+            grep kafka-1 /etc/holdfast/agent.yaml
+            is /etc/holdfast/agent.yaml '640 root:holdfast'
+            enabled holdfast
+            enabled holdfast-broker
+
+            dpkg --remove holdfast-broker holdfast
+            test -e /var/lib/holdfast/spool -a -e /var/lib/holdfast-broker/data
+            test -e /etc/holdfast/agent.yaml
+
+            dpkg --purge holdfast-broker holdfast
+            test ! -e /var/lib/holdfast -a ! -e /var/lib/holdfast-broker -a ! -e /etc/holdfast
+            not enabled holdfast
+            not enabled holdfast-broker
+            echo all is well
+        """)
+        self.assertTrue(said.endswith("all is well\n"), said)
+
+
+if __name__ == "__main__":
+    BUILD = sys.argv.pop(1)
+    done = unittest.main(verbosity=2, exit=False).result
+    sys.exit(1 if not done.wasSuccessful() else NOT_RUN if done.skipped else 0)
