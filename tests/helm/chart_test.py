@@ -104,10 +104,15 @@ def pods():
                 yield f"{case} {one['kind']}/{one['metadata']['name']}", case, one, pod
 
 
-def without_dashboards(text):
-    """Dashboards are compared with their files elsewhere, and would be most of the golden text."""
-    return re.sub(r"^(  holdfast-\w+\.json: \|-\n)(?:    .*\n|\n(?=    ))+",
+def golden_text(text):
+    """Without dashboards, which would be most of it and are compared with their files elsewhere.
+    Blank lines between objects, and the order of those that Helm does not know, are not the same in
+    Helm 3 and 4."""
+    text = re.sub(r"^(  holdfast-\w+\.json: \|-\n)(?:    .*\n|\n(?=    ))+",
                   r"\1    (the file)\n", text, flags=re.M)
+    parts = [part.strip("\n") for part in re.split(r"^---\n", text, flags=re.M) if part.strip()]
+    parts.sort(key=lambda part: re.findall(r"^(?:kind|  name): (\S+)$", part, re.M)[:2])
+    return "".join(f"---\n{part}\n" for part in parts)
 
 
 class RenderingTest(unittest.TestCase):
@@ -116,7 +121,7 @@ class RenderingTest(unittest.TestCase):
     def test_golden_files(self):
         for case in CASES:
             with self.subTest(case=str(case)):
-                text = without_dashboards(case.text)
+                text = golden_text(case.text)
                 if PRINT:
                     os.makedirs(os.path.dirname(case.golden), exist_ok=True)
                     with open(case.golden, "w", encoding="utf-8") as file:
@@ -194,6 +199,8 @@ class RenderingTest(unittest.TestCase):
                 self.assertEqual(len(fitting), 1, f"{case} {one['kind']}/{one['metadata']['name']}")
 
     def test_notes_say_what_is_lost(self):
+        if helm("version", "--short").stdout.startswith("v3"):
+            self.skipTest("Helm 3 asks a cluster even for a dry run")
         for durability, said in (("pod", "NOT the end of the pod"),
                                  ("volume", "lost if the claim is deleted"),
                                  ("node", "NOT the loss of the node's disk")):
