@@ -532,6 +532,15 @@ class ConfigurationTest(unittest.TestCase):
             rendered = yaml.safe_load(text)
             self.assertEqual(values["agent"], rendered["agent"], str(case))
 
+    def test_injectors(self):
+        found = 0
+        for case, _, text in self.files("holdfast.yaml"):
+            if case.chart == "holdfast":
+                with self.subTest(case=str(case)):
+                    self.check(text)
+                    found += 1
+        self.assertGreater(found, 5)
+
     def test_brokers(self):
         for case, name, text in self.files("holdfast.yaml"):
             if case.chart == "holdfast-broker":
