@@ -201,12 +201,15 @@ class RenderingTest(unittest.TestCase):
     def test_notes_say_what_is_lost(self):
         if helm("version", "--short").stdout.startswith("v3"):
             self.skipTest("Helm 3 asks a cluster even for a dry run")
-        for durability, said in (("pod", "NOT the end of the pod"),
-                                 ("volume", "lost if the claim is deleted"),
-                                 ("node", "NOT the loss of the node's disk")):
+        for sets, said in (
+                ([], "class `pod`, 2Gi"), ([], "NOT the end of the pod"),
+                ([], "lost if the claim is deleted"), ([], "NOT the loss of the node's disk"),
+                ([], "needs nodeAgents.enabled=true"),
+                (["sidecar.durability=volume"], "class `volume`"),
+                (["nodeAgents.enabled=true", "sidecar.durability=node"], "60s after the pod")):
             done = helm("install", "holdfast", chart_path("holdfast"), "-n", "holdfast-system",
-                        "--dry-run=client", "-f", minimal("holdfast"), "--set",
-                        f"sidecar.durability={durability}", "--set", "nodeAgents.enabled=true")
+                        "--dry-run=client", "-f", minimal("holdfast"),
+                        *[part for one in sets for part in ("--set", one)])
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn(said, " ".join(done.stdout.split()))
         done = helm("install", "holdfast-broker", chart_path("holdfast-broker"), "-n", "kafka",
