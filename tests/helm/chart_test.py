@@ -167,6 +167,18 @@ class RenderingTest(unittest.TestCase):
                 self.assertEqual(meta.get("namespace", namespace), namespace, f"{case}: {key}")
                 self.assertEqual(meta["labels"]["app.kubernetes.io/managed-by"], "Helm")
 
+    def test_names_fit_however_long_the_release_s_is(self):
+        for chart in CHARTS:
+            done = helm("template", "r" * 53, chart_path(chart), "-n", "n" * 63, "--kube-version",
+                        "1.36", "-f", minimal(chart), "--set", "nameOverride=" + "c" * 63)
+            for one in yaml.safe_load_all(done.stdout):
+                if one:
+                    most = {"CronJob": 52, "StatefulSet": 52}.get(one["kind"], 63)
+                    most = most if "namespace" in one["metadata"] else 253
+                    self.assertLessEqual(len(one["metadata"]["name"]), most, one["kind"])
+                    for value in one["metadata"]["labels"].values():
+                        self.assertLessEqual(len(value), 63)
+
     def test_two_releases_share_no_cluster_wide_name(self):
         names = []
         for namespace in ("one", "two"):

@@ -1,15 +1,15 @@
 {{- define "holdfast.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 42 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 33 | trimSuffix "-" }}
 {{- end }}
 
-{{/* 42 characters, so that the longest name made of it is a label. */}}
+{{/* 33 characters: the longest name made of it is a CronJob's, which may have 52. */}}
 {{- define "holdfast.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 42 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 33 | trimSuffix "-" }}
 {{- else if contains (include "holdfast.name" .) .Release.Name }}
-{{- .Release.Name | trunc 42 | trimSuffix "-" }}
+{{- .Release.Name | trunc 33 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "holdfast.name" .) | trunc 42 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "holdfast.name" .) | trunc 33 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
