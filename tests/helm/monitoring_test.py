@@ -105,7 +105,7 @@ class RulesTest(unittest.TestCase):
         tested = set()
         for path in glob.glob(os.path.join(HERE, "rules", "*.yaml")):
             for test in yaml.safe_load(read(path))["tests"]:
-                for query in test["promql_expr_test"]:
+                for query in test.get("promql_expr_test", []):
                     name = re.search(r'alertname="(\w+)"', query["expr"]).group(1)
                     tested.add((name, bool(query["exp_samples"])))
         alerts = {rule["alert"] for _, rule in rules()}
