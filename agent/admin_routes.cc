@@ -63,10 +63,20 @@ json DescribeStreams(const std::vector<Forwarder::StreamStatus>& streams) {
   return described;
 }
 
+json DescribeSchedule(const Forwarder::Status& status) {
+  return {{"open", status.schedule.open},
+          {"bytes_per_second_max", status.schedule.bytes_per_second_max},
+          {"changes_ms", status.schedule_changes_ms.value_or(0)}};
+}
+
 json DescribeDelivery(const Forwarder::Status& status) {
-  return {{"streams", status.streams},       {"backlog_records", status.backlog_records},
-          {"oldest_ms", status.oldest_ms},   {"oldest_streams", DescribeStreams(status.worst)},
-          {"parked", status.parked_streams}, {"parked_streams", DescribeStreams(status.parked)}};
+  return {{"schedule", DescribeSchedule(status)},
+          {"streams", status.streams},
+          {"backlog_records", status.backlog_records},
+          {"oldest_ms", status.oldest_ms},
+          {"oldest_streams", DescribeStreams(status.worst)},
+          {"parked", status.parked_streams},
+          {"parked_streams", DescribeStreams(status.parked)}};
 }
 
 // At most kDeadLettersShown streams that have some.

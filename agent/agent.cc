@@ -83,7 +83,9 @@ Forwarder::Options ForwardOptions(const Agent::Options& options) {
           .backoff_max = options.backoff_max,
           .dead_letters = options.dead_letters,
           .dead_letter_topic = options.dead_letter_topic,
-          .bytes_per_second_max = options.forward_bytes_per_second_max};
+          .bytes_per_second_max = options.forward_bytes_per_second_max,
+          .schedule = options.forward_schedule,
+          .high_priority_always = options.high_priority_always};
 }
 
 TransactionLane::Options LaneOptions(const Agent::Options& options) {
@@ -194,14 +196,16 @@ class RunningAgent final : public Agent {
 
   [[nodiscard]] std::string Summary() const override {
     const double waiting = metrics_.backlog_records.Value();
-    return fmt::format("agent: {} records wait for the tier, which {}", waiting,
-                       cache_.tier_away() ? "is away" : "answers");
+    return fmt::format("agent: {} records wait for the tier, which {}{}", waiting,
+                       cache_.tier_away() ? "is away" : "answers",
+                       metrics_.forward_paused.Value() > 0 ? ", and for their schedule" : "");
   }
 
   void Reload(const Options& options) override {
     log_.SetPolicies(options.policies);
     forwarder_->SetPolicies(options.policies);
     forwarder_->SetRate(options.forward_bytes_per_second_max);
+    forwarder_->SetSchedule(options.forward_schedule, options.high_priority_always);
     // From the next connection on; the rules of clients from their next request on.
     tier_security_.Replace(options.security.tier);
     passing_security_.Replace(options.security.passing);
@@ -328,6 +332,13 @@ class RunningAgent final : public Agent {
   }
 
   void WaitForTier(milliseconds most) {
+    bool paused = false;
+    loops_.upstream->RunAndWait([&] { paused = forwarder_->paused(); });
+    if (paused) {
+      base::Log(base::LogLevel::kInfo, "agent",
+                "what is left in the spool stays there: agent.upstream.schedule says not now");
+      return;
+    }
     auto empty = std::make_shared<std::promise<void>>();
     auto waiting = empty->get_future();
     loops_.upstream->Post(

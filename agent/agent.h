@@ -32,6 +32,7 @@
 #include "agent/local_transactions.h"
 #include "agent/outbox/half_messages.h"
 #include "agent/outbox/outboxes.h"
+#include "agent/schedule.h"
 #include "agent/security.h"
 #include "agent/topic_policy.h"
 #include "agent/transaction_lane.h"
@@ -98,6 +99,8 @@ class Agent {
     DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
     std::string dead_letter_topic;
     uint64_t forward_bytes_per_second_max = 0;  // 0: no limit.
+    Schedule forward_schedule;
+    bool high_priority_always = false;  // Whatever the schedule says.
     std::optional<LedgerTopic::Options> ledger_topic;
     DeliveryMode delivery = DeliveryMode::kIdempotent;
 
@@ -135,8 +138,8 @@ class Agent {
   // What waits, and whether the tier is there, in a few words. From any thread.
   [[nodiscard]] virtual std::string Summary() const = 0;
 
-  // Takes the policies, the rate, the identities, and the TLS of listeners if they have one, of new
-  // options; everything else in them is left alone. From any thread.
+  // Takes the policies, the rate, the schedule, the identities, and the TLS of listeners if they
+  // have one, of new options; everything else in them is left alone. From any thread.
   virtual void Reload(const Options& options) = 0;
 
   // Stops accepting connections and requests, answers what is in flight until the deadline, gives

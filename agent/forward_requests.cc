@@ -64,8 +64,7 @@ base::Result<Forwarder::Outgoing> Forwarder::TakeOne(Stream& stream) {
 }
 
 base::Duration Forwarder::UplinkWait() {
-  if (bytes_per_second_max_ == 0) return {};
-  return uplink_.Owed(bytes_per_second_max_, context_.loop.Now());
+  return Rate() == 0 ? base::Duration::zero() : uplink_.Owed(Rate(), context_.loop.Now());
 }
 
 void Forwarder::SetRate(uint64_t bytes_per_second_max) {
@@ -77,10 +76,54 @@ void Forwarder::SetRate(uint64_t bytes_per_second_max) {
   });
 }
 
+// Of the limits that hold now the lowest.
+uint64_t Forwarder::Rate() const {
+  const uint64_t scheduled = scheduled_.bytes_per_second_max;
+  if (bytes_per_second_max_ == 0 || scheduled == 0)
+    return std::max(bytes_per_second_max_, scheduled);
+  return std::min(bytes_per_second_max_, scheduled);
+}
+
+bool Forwarder::Held(const Stream& stream) const {
+  return !scheduled_.open &&
+         !(high_priority_always_ && stream.policy.priority == TopicPolicy::Priority::kHigh);
+}
+
+void Forwarder::SetSchedule(Schedule schedule, bool high_priority_always) {
+  context_.loop.Post([self = std::weak_ptr<Forwarder*>(self_), schedule = std::move(schedule),
+                      high_priority_always]() mutable {
+    const auto alive = self.lock();
+    if (!alive || *alive == nullptr) return;
+    (*alive)->schedule_ = std::move(schedule);
+    (*alive)->high_priority_always_ = high_priority_always;
+    (*alive)->FollowSchedule();
+  });
+}
+
+// What is in flight is not called back.
+void Forwarder::FollowSchedule() {
+  const int64_t now_ms = context_.loop.WallClockMs();
+  const bool was_open = scheduled_.open;
+  scheduled_ = schedule_.At(now_ms);
+  schedule_changes_ms_ = schedule_.NextChange(now_ms);
+  context_.metrics.forward_paused.Set(scheduled_.open ? 0 : 1);
+  if (was_open != scheduled_.open) {
+    base::Log(base::LogLevel::kInfo, "forward", "{} by agent.upstream.schedule",
+              scheduled_.open ? "resumed" : "paused");
+  }
+  if (context_.lane != nullptr) context_.lane->Hold(!scheduled_.open);
+  // Those that are held leave; those that are not, and the lanes, go on.
+  for (auto& [node, lane] : lanes_) {
+    for (Stream* stream : lane.ready.Clear()) stream->queued = false;
+    PostPump(node);
+  }
+  StepAll();
+}
+
 // Under a rate a request is a tenth of a second's worth, so that priorities tell.
 size_t Forwarder::RequestBytesMax() const {
-  if (bytes_per_second_max_ == 0) return options_.request_bytes_max;
-  return std::min<size_t>(options_.request_bytes_max, bytes_per_second_max_ / 10);
+  if (Rate() == 0) return options_.request_bytes_max;
+  return std::min<size_t>(options_.request_bytes_max, Rate() / 10);
 }
 
 // One batch of each ready stream in turn, until the request is full.
@@ -168,7 +211,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
     return true;
   }
   ++lane.requests;
-  if (bytes_per_second_max_ > 0) uplink_.Take(bytes, bytes_per_second_max_, context_.loop.Now());
+  if (Rate() > 0) uplink_.Take(bytes, Rate(), context_.loop.Now());
   context_.metrics.forward_in_flight_bytes.Add(static_cast<double>(bytes));
   auto on_answer = [this, node, sent, bytes, version = *version,
                     begun = context_.loop.Now()](base::Result<std::string_view> answer) mutable {

@@ -98,10 +98,13 @@ void Forwarder::MeasureLedger() {
 }
 
 void Forwarder::Measure() {
+  if (schedule_.At(context_.loop.WallClockMs()) != scheduled_) FollowSchedule();
   DropExpired();
   ReportDrops();
   MeasureLedger();
-  Status status{.streams = streams_.size()};
+  Status status{.streams = streams_.size(),
+                .schedule = scheduled_,
+                .schedule_changes_ms = schedule_changes_ms_};
   for (auto& [id, stream] : streams_) {
     const int64_t backlog = stream->end - stream->record.confirmed;
     if (backlog <= 0) continue;

@@ -24,6 +24,8 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
       kept_drops_(kept.drops),
       kept_left_out_(kept.left_out),
       bytes_per_second_max_(options.bytes_per_second_max),
+      schedule_(options.schedule),
+      high_priority_always_(options.high_priority_always),
       producer_(kept.upstream),
       random_(seed),
       log_(context.spool, context.loop, context.records, options.record_interval),
@@ -35,6 +37,7 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
 Forwarder::~Forwarder() { *self_ = nullptr; }
 
 void Forwarder::Start() {
+  FollowSchedule();
   for (const auto& [name, id] : context_.spool.Streams()) Add(id, name);
   Measure();
 }
@@ -128,7 +131,7 @@ const proxy::Cluster& Forwarder::CurrentCluster() {
 void Forwarder::Step(Stream& stream) {
   if (stopped_ || stream.phase != Phase::kReady || stream.queued || stream.failed) return;
   PassOver(stream);
-  if (stream.next >= stream.end) return;
+  if (stream.next >= stream.end || Held(stream)) return;
   if (stream.for_lane) {
     if (!stream.flights.empty()) return;
     stream.for_lane = false;

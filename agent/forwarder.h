@@ -22,6 +22,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -38,6 +39,7 @@
 #include "agent/reconciler.h"
 #include "agent/record_log.h"
 #include "agent/refused_batch.h"
+#include "agent/schedule.h"
 #include "agent/transaction_lane.h"
 #include "agent/waiting_acks.h"
 #include "base/mutex.h"
@@ -64,6 +66,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
     std::string dead_letter_topic;      // Of kTopic.
     uint64_t bytes_per_second_max = 0;  // To the tier, on average; 0: no limit.
+    Schedule schedule;                  // When anything goes there.
+    bool high_priority_always = false;  // Whatever the schedule says.
     // The tier may forget the producer of records that are twice as old as this.
     std::chrono::milliseconds fresh_for = std::chrono::hours(12);
   };
@@ -92,6 +96,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     size_t parked_streams = 0;
     std::vector<StreamStatus>
         parked;  // Held until somebody changes something; at most kWorstShown.
+    Schedule::State schedule;
+    std::optional<int64_t> schedule_changes_ms;
   };
   static constexpr size_t kWorstShown = 20;
   // As many as a tier recognises when they are repeated.
@@ -121,6 +127,9 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   // From any thread.
   void SetPolicies(PoliciesPtr policies);
   void SetRate(uint64_t bytes_per_second_max);
+  void SetSchedule(Schedule schedule, bool high_priority_always);
+  // The schedule keeps what waits from the tier, all but perhaps what is of high priority.
+  [[nodiscard]] bool paused() const { return !scheduled_.open; }
   // Gives up the oldest of a topic, or, with an empty name, of all topics that allow it. From any
   // thread.
   void DropOldest(std::string topic, uint64_t bytes);
@@ -245,6 +254,9 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void PostPump(int32_t node);
   void Pump(int32_t node);
   [[nodiscard]] base::Duration UplinkWait();
+  [[nodiscard]] uint64_t Rate() const;
+  [[nodiscard]] bool Held(const Stream& stream) const;
+  void FollowSchedule();
   [[nodiscard]] size_t RequestBytesMax() const;
   bool SendOne(int32_t node, Lane& lane);
   std::vector<Outgoing> Gather(int32_t node, Lane& lane);
@@ -310,6 +322,10 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   std::map<DropCause, uint64_t> unreported_drops_;
   int64_t drops_reported_ms_ = 0;
   uint64_t bytes_per_second_max_;
+  Schedule schedule_;
+  bool high_priority_always_;
+  Schedule::State scheduled_;  // Now.
+  std::optional<int64_t> schedule_changes_ms_;
   TokenBucket uplink_;
   UpstreamProducer producer_;
   bool asking_producer_ = false;

@@ -224,6 +224,7 @@ base::Result<void> CheckKeys(const config::Config& config) {
   HF_RETURN_IF_ERROR(AgentSecurityOf(config.agent()));
   HF_RETURN_IF_ERROR(OutboxOptionsOf(config.agent()));
   HF_RETURN_IF_ERROR(HalfMessagesOf(config.agent()));
+  HF_RETURN_IF_ERROR(CheckSchedule(config.agent()));
   return {};
 }
 

@@ -55,6 +55,9 @@ struct Controls {
   base::Task stop;
 };
 
+// What the schema does not check of an agent's schedule.
+base::Result<void> CheckSchedule(const config::Agent& config);
+
 base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls);
 base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config);
 

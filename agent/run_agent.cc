@@ -83,6 +83,18 @@ DeliveryMode DeliveryOf(config::Upstream::Delivery delivery) {
   }
 }
 
+base::Result<Schedule> ScheduleOf(const config::Schedule& config) {
+  std::vector<Schedule::Window> windows;
+  for (const config::ScheduleWindow& configured : config.windows()) {
+    auto window = Schedule::ParseWindow(configured.when());
+    if (!window)
+      return base::Unexpected(std::move(window).error().Within("agent.upstream.schedule.windows"));
+    window->bytes_per_second_max = configured.bytes_per_second_max();
+    windows.push_back(*window);
+  }
+  return Schedule(std::move(windows), static_cast<Schedule::Clock>(config.clock()));
+}
+
 base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
@@ -114,6 +126,8 @@ base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
       .transactions = {.transaction_bytes_max = limits.transaction_bytes_max(),
                        .memory_max = limits.transactions_bytes_max()},
   };
+  HF_ASSIGN_OR_RETURN(options.forward_schedule, ScheduleOf(upstream.schedule()));
+  options.high_priority_always = upstream.schedule().high_priority_always();
   HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
   HF_ASSIGN_OR_RETURN(options.outbox, OutboxOptionsOf(config));
   HF_ASSIGN_OR_RETURN(options.half_messages, HalfMessagesOf(config));
@@ -241,6 +255,11 @@ class AgentRole final : public Role {
 };
 
 }  // namespace
+
+base::Result<void> CheckSchedule(const config::Agent& config) {
+  HF_RETURN_IF_ERROR(ScheduleOf(config.upstream().schedule()));
+  return {};
+}
 
 base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls) {
   auto role = std::make_unique<AgentRole>(std::move(controls));

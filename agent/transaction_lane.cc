@@ -85,6 +85,11 @@ void TransactionLane::Add(CommittedTransaction transaction) {
   Wake();
 }
 
+void TransactionLane::Hold(bool held) {
+  held_ = held;
+  if (!held) Wake();
+}
+
 void TransactionLane::Wake() {
   AskExpiration();
   if (upstream_) upstream_->Wake();
@@ -106,7 +111,7 @@ void TransactionLane::Work() {
   if (stopped_ || host_ == nullptr) return;
   LetGo();
   Finish();
-  if (members_.empty()) return;
+  if (members_.empty() || held_) return;
   if (!upstream_) return LearnName();
   if (upstream_->busy() || AskProgress()) return;
   if (context_.loop.Now() < not_before_) return WakeAt(not_before_);

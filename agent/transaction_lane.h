@@ -128,6 +128,8 @@ class TransactionLane {
   // The host wants the stream back, and gets it by OnLeftLane. False: something of it is on its
   // way.
   bool Release(spool::StreamId stream);
+  // Begins no round while it is held.
+  void Hold(bool held);
   // Something may have changed: entries, nodes, leaders.
   void Wake();
 
@@ -194,6 +196,7 @@ class TransactionLane {
   base::TimePoint not_before_;
   base::Timer timer_;
   bool posted_ = false;
+  bool held_ = false;
   bool stopped_ = false;
   std::shared_ptr<TransactionLane*> self_;  // Null in it once this is gone.
 };

@@ -265,6 +265,9 @@ AgentMetrics::AgentMetrics(Registry& registry)
           {.name = "holdfast_agent_parked_streams",
            .help =
                "Partitions that are held until somebody changes rights, settings or records."})),
+      forward_paused(registry.AddGauge(
+          {.name = "holdfast_agent_forward_paused",
+           .help = "1 while the schedule keeps what waits from the tier, else 0."})),
       forward_retries(registry.AddCounterFamily(
           {.name = "holdfast_agent_forward_retries_total",
            .help = "Produce requests to the tier that are tried again, by cause.",

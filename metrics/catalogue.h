@@ -111,6 +111,7 @@ struct AgentMetrics {
   Family<Counter>& dropped_records;      // By cause.
   Family<Counter>& dead_letter_records;  // By cause.
   Gauge& parked_streams;
+  Gauge& forward_paused;             // 1: by the schedule.
   Family<Counter>& forward_retries;  // By cause.
   Family<Counter>& forward_errors;   // By Kafka's name of the code, or the kind of failure.
   Histogram& forward_seconds;        // One produce request to the tier.

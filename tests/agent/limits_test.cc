@@ -384,6 +384,90 @@ TEST_F(DropsTest, TheUplinkKeepsItsRateAndPrioritiesTell) {
   EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 100));
 }
 
+// At midnight, UTC.
+constexpr int64_t kMondayMs = 1'780'272'000'000;
+
+class ScheduledTest : public DropsTest {
+ protected:
+  ScheduledTest() {
+    SetRules({{.pattern = "a", .policy = {.priority = TopicPolicy::Priority::kHigh}}});
+    clock_.SetWallClockMs(kMondayMs);
+    tier_.Connect();
+    ProduceNumbers("a", 0, 1);
+    ProduceNumbers("b", 0, 1);
+    clock_.Advance(seconds(2));
+  }
+
+  void SetWindows(std::initializer_list<const char*> windows, uint64_t bytes_per_second_max = 0,
+                  bool high_priority_always = false) {
+    std::vector<Schedule::Window> parsed;
+    for (const char* text : windows) {
+      parsed.push_back(*Schedule::ParseWindow(text));
+      parsed.back().bytes_per_second_max = bytes_per_second_max;
+    }
+    forwarder_->SetSchedule({std::move(parsed), Schedule::Clock::kUtc}, high_priority_always);
+    clock_.RunUntilIdle();
+  }
+};
+
+TEST_F(ScheduledTest, NothingGoesOutsideOfTheWindowsAndAllOfItInThem) {
+  SetWindows({"22:00-06:00"});
+  ProduceNumbers("b", 1, 10);
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 10));
+  clock_.Advance(std::chrono::hours(6));
+  EXPECT_EQ(metrics_.forward_paused.Value(), 1);
+  ProduceNumbers("a", 1, 10);
+  ProduceNumbers("b", 10, 20);
+  clock_.Advance(std::chrono::hours(15));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 1));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 10));
+  const Forwarder::Status status = forwarder_->GetStatus();
+  EXPECT_FALSE(status.schedule.open);
+  EXPECT_EQ(status.schedule_changes_ms, kMondayMs + 22 * 3'600'000);
+  clock_.Advance(std::chrono::hours(1) + seconds(2));
+  EXPECT_EQ(metrics_.forward_paused.Value(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 10));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 20));
+}
+
+TEST_F(ScheduledTest, WhatWasQueuedWhenAWindowEndsStays) {
+  SetWindows({"00:00-01:00"}, 2000);
+  ProduceNumbers("b", 1, 300);
+  clock_.Advance(std::chrono::minutes(1));
+  const size_t sent = tier_.Values("b", 0).size();
+  EXPECT_GT(sent, 100);
+  EXPECT_LT(sent, 200) << "the window has a rate";
+  SetWindows({"12:00-13:00"});
+  clock_.Advance(seconds(10));
+  const size_t after = tier_.Values("b", 0).size();
+  clock_.Advance(std::chrono::hours(3));
+  EXPECT_EQ(tier_.Values("b", 0).size(), after);
+  SetWindows({});
+  clock_.Advance(seconds(10));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 300));
+}
+
+TEST_F(ScheduledTest, HighPriorityMayPassByIt) {
+  SetWindows({"12:00-13:00"}, 0, /*high_priority_always=*/true);
+  ProduceNumbers("a", 1, 10);
+  ProduceNumbers("b", 1, 10);
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 10));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 1));
+}
+
+TEST_F(ScheduledTest, OfTwoRatesTheLowerCounts) {
+  forwarder_->SetRate(1'000'000);
+  SetWindows({"00:00-12:00"}, 2000);
+  ProduceNumbers("b", 1, 300);
+  clock_.Advance(seconds(10));
+  EXPECT_LT(tier_.Values("b", 0).size(), 100);
+  SetWindows({"00:00-12:00"}, 0);
+  clock_.Advance(seconds(10));
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 300));
+}
+
 class AcksTest : public LimitsTest {
  protected:
   AcksTest() {

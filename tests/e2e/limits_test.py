@@ -180,6 +180,43 @@ class LimitsTest(Case):
         agent.child = None
         self.assertIn("1 records are left in the spool", agent.log())
 
+    def test_a_schedule_keeps_records_here_until_it_is_changed(self):
+        hours = [time.strftime("%H:00", time.gmtime(time.time() + ahead * 3600))
+                 for ahead in (2, 3)]
+        later = {"bootstrap": "127.0.0.1:1", "schedule": {
+            "clock": "utc", "high_priority_always": True, "windows": [{"when": "-".join(hours)}]}}
+        rules = [{"topic": "b", "priority": "high"}]
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *self.config(upstream=later, topic_rules=rules)).start()
+        self.send(agent.address, "a", ["waits"])
+        self.send(agent.address, "b", ["goes"])
+        wait_for(lambda: agent.metric("holdfast_agent_forwarded_records_total") == 1, 20,
+                 "what is of high priority")
+        self.assertEqual(consume(tier.address, "b"), ["goes"])
+        self.assertEqual(agent.metric("holdfast_agent_forward_paused"), 1)
+        schedule = json.loads(agent.get("/status"))["delivery"]["schedule"]
+        self.assertFalse(schedule["open"])
+        self.assertEqual(time.strftime("%H:%M", time.gmtime(schedule["changes_ms"] / 1000)),
+                         hours[0])
+
+        # A drain does not wait for what may not go now.
+        agent.post("/drain?deadline=10m")
+        self.assertEqual(agent.child.wait(30), 0)
+        agent.child = None
+        self.assertIn("agent.upstream.schedule says not now", agent.log())
+
+        agent.start()
+        later["schedule"]["windows"][0]["when"] = "Mon-Frisday"
+        self.config(upstream=later, topic_rules=rules)
+        status, text = agent.post("/reload")
+        self.assertEqual(status, 409)
+        self.assertIn('agent.upstream.schedule.windows: "Mon-Frisday" is no window', text)
+        self.config(topic_rules=rules)
+        self.assertEqual(agent.post("/reload")[0], 200)
+        wait_for(lambda: agent.metric("holdfast_agent_forward_paused") == 0, 10, "an open schedule")
+        agent.wait_drained()
+        self.assertEqual(consume(tier.address, "a"), ["waits"])
+
     def test_the_ledger_topic_says_how_complete_the_rest_is(self):
         tier = self.broker().start()
         agent = self.agent(tier.address, *self.config(

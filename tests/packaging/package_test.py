@@ -12,12 +12,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import unittest
 
 NOT_RUN = 77  # What ctest shows as skipped; the log says what was not run, and why.
 BUILD = None
 EXPOSURE_MAX = "20"  # In tenths, as systemd-analyze takes it.
 PACKAGES = ("holdfast", "holdfast-broker")
+SCRIPT_UNIT = """
+[Unit]
+After=basic.target
+SuccessAction=exit-force
+FailureAction=exit-force
+[Service]
+Type=oneshot
+TimeoutStartSec=240
+StandardOutput=file:/given/out
+StandardError=file:/given/out
+ExecStart=/bin/sh -ex /given/script
+"""
+SCRIPT_TARGET = """
+[Unit]
+Requires=basic.target
+Wants=given.service
+After=basic.target
+"""
 
 
 def run(*command, check=True, **options):
@@ -126,33 +145,64 @@ class PackageTest(unittest.TestCase):
         self.assertEqual(self.complete("holdfast spool cat spool --cou"), ["--count"])
         self.assertEqual(self.complete("holdfast agent --config spool"), [])  # A file's name.
 
-    def on_a_copy(self, script):
-        """Runs it, as root, in a copy of this machine's files that is thrown away."""
+    def on_a_copy(self, script, boot=False):
+        """Runs it as root in a copy of this machine's files that is thrown away, alone or, with
+        `boot`, under a systemd of its own; and without a network."""
         if os.geteuid() != 0:
             self.skipTest("not run: only root can install packages, if only on a copy")
+        given = os.path.join(self.directory, "given")
+        os.makedirs(given, exist_ok=True)
+        for deb in self.debs.values():
+            shutil.copy(deb, given)
+        with open(os.path.join(given, "script"), "w", encoding="utf-8") as file:
+            file.write(textwrap.dedent(script))
         prepare = """
             set -e
             mount -t tmpfs none "$1"
             mkdir "$1/upper" "$1/work" "$1/copy"
             mount -t overlay none -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/copy"
-            mkdir -p "$1/copy/debs"
-            cp "$3" "$4" "$1/copy/debs"
-            mount -t proc none "$1/copy/proc"
-            mount --rbind /dev "$1/copy/dev"
-            exec chroot "$1/copy" /bin/sh -exc "$2"
+            cd "$1/copy"
+            mkdir -p given old
+            mount --bind "$2" given
+            mount -t proc none proc
+            mount --rbind /dev dev
+            mount --rbind /sys sys
+            rm -f usr/sbin/policy-rc.d
+            if test "$3" = boot; then
+              mount -t tmpfs none run
+              mount -t tmpfs none tmp
+              rm -f etc/systemd/system/*.wants/* lib/systemd/system/*.wants/*
+              cp given/given.service given/given.target etc/systemd/system
+            fi
+            pivot_root . old
+            umount -l old
+            if test "$3" = boot; then
+              exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
+                --system --unit=given.target --show-status=no
+            fi
+            exec /bin/sh -ex given/script
         """
+        for name, text in (("given.service", SCRIPT_UNIT), ("given.target", SCRIPT_TARGET)):
+            with open(os.path.join(given, name), "w", encoding="utf-8") as file:
+                file.write(text)
         at = os.path.join(self.directory, "copy")
         os.makedirs(at, exist_ok=True)
-        return run("unshare", "--mount", "--pid", "--fork", "--uts", "/bin/sh", "-c", prepare,
-                   "copy", at, script, *self.debs.values(),
-                   env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+        said = run("unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup",
+                   "/bin/sh", "-c", prepare, "prepare", at, given, "boot" if boot else "",
+                   check=not boot, env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+        if not boot:
+            return said
+        if not os.path.exists(os.path.join(given, "out")):
+            self.skipTest(f"not run: systemd does not start here: {said}")
+        with open(os.path.join(given, "out"), encoding="utf-8") as file:
+            return file.read()
 
     def test_they_are_installed_upgraded_removed_and_purged(self):
         said = self.on_a_copy("""
             is() { test "$(stat -c '%a %U:%G' "$1")" = "$2"; }
             not() { ! "$@"; }  # With -e, `!` alone would fail nothing.
             enabled() { test -e "/etc/systemd/system/multi-user.target.wants/$1.service"; }
-            dpkg --install /debs/*.deb
+            dpkg --install /given/*.deb
             is /etc/holdfast/agent.yaml '640 root:holdfast'
             is /etc/holdfast/broker.yaml '640 root:holdfast'
             runuser -u holdfast -- holdfast validate /etc/holdfast/broker.yaml
@@ -164,7 +214,7 @@ class PackageTest(unittest.TestCase):
             systemctl enable holdfast
             mkdir -p /var/lib/holdfast/spool /var/lib/holdfast-broker/data
 
-            dpkg --install /debs/*.deb
+            dpkg --install /given/*.deb
             grep kafka-1 /etc/holdfast/agent.yaml
             is /etc/holdfast/agent.yaml '640 root:holdfast'
             enabled holdfast
@@ -180,6 +230,50 @@ class PackageTest(unittest.TestCase):
             not enabled holdfast-broker
             echo all is well
         """)
+        self.assertTrue(said.endswith("all is well\n"), said)
+
+    def test_systemd_starts_reloads_watches_and_stops_them(self):
+        said = self.on_a_copy("""
+            not() { ! "$@"; }
+            show() { systemctl show --value --property "$1" holdfast; }
+            until_is() {
+              for i in $(seq 100); do test "$(show "$1")" = "$2" && return; sleep 0.2; done
+              systemctl status --no-pager holdfast
+              return 1
+            }
+            dpkg --install /given/*.deb
+            systemctl is-active holdfast-broker
+            not systemctl is-active holdfast
+            sed -i 's/bootstrap: .*/bootstrap: [127.0.0.1:9192]/' /etc/holdfast/agent.yaml
+            systemctl enable --now holdfast
+            echo hello | kcat -P -b 127.0.0.1:9092 -t greetings
+            for i in $(seq 50); do
+              kcat -C -b 127.0.0.1:9192 -t greetings -e -q -o beginning | grep hello && break
+              sleep 0.2
+            done
+            until_is StatusText 'agent: 0 records wait for the tier, which answers'
+
+            systemctl reload holdfast
+            sed -i 's/listen:/lisen:/' /etc/holdfast/agent.yaml
+            not systemctl reload holdfast
+            systemctl is-active holdfast
+            sed -i 's/lisen:/listen:/' /etc/holdfast/agent.yaml
+
+            mkdir -p /run/systemd/system/holdfast.service.d
+            printf '[Service]\nWatchdogSec=1s\n' >/run/systemd/system/holdfast.service.d/w.conf
+            systemctl daemon-reload
+            systemctl restart holdfast
+            sleep 3
+            test "$(show NRestarts)" = 0
+            kill -STOP "$(show MainPID)"
+            until_is NRestarts 1
+            until_is ActiveState active
+
+            test "$(stat -c '%a %U' /var/lib/holdfast)" = '700 holdfast'
+            dpkg --purge holdfast-broker holdfast
+            not systemctl is-active holdfast
+            echo all is well
+        """, boot=True)
         self.assertTrue(said.endswith("all is well\n"), said)
 
 
