@@ -441,6 +441,7 @@ TEST_F(ScheduledTest, WhatWasQueuedWhenAWindowEndsStays) {
   SetWindows({"12:00-13:00"});
   clock_.Advance(seconds(10));
   const size_t after = tier_.Values("b", 0).size();
+  EXPECT_LT(after, 200);
   clock_.Advance(std::chrono::hours(3));
   EXPECT_EQ(tier_.Values("b", 0).size(), after);
   SetWindows({});
