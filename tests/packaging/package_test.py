@@ -5,6 +5,7 @@ they are installed, upgraded, removed and purged on a copy of this machine.
 usage: package_test.py BUILD_FOLDER [CASE...]
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -45,6 +46,27 @@ def run(*command, check=True, **options):
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def control_groups():
+    """Groups for a systemd to be below, one in each hierarchy; gone in the end."""
+    made = []
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        for line in file:
+            _, controllers, path = line.strip().split(":", 2)
+            below = ["unified", ""] if not controllers else [controllers.removeprefix("name=")]
+            for name in below:
+                group = os.path.join("/sys/fs/cgroup", name, path.strip("/"),
+                                     f"holdfast-test-{os.getpid()}")
+                if os.path.exists(os.path.join(os.path.dirname(group), "cgroup.procs")):
+                    os.mkdir(group)
+                    made.append(group)
+    yield made
+    for group in made:
+        for folder, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
 
 class PackageTest(unittest.TestCase):
@@ -166,7 +188,7 @@ class PackageTest(unittest.TestCase):
             mount --bind "$2" given
             mount -t proc none proc
             mount --rbind /dev dev
-            mount --rbind /sys sys
+            mount -t sysfs none sys
             rm -f usr/sbin/policy-rc.d
             if test "$3" = boot; then
               mount -t tmpfs none run
@@ -187,9 +209,18 @@ class PackageTest(unittest.TestCase):
                 file.write(text)
         at = os.path.join(self.directory, "copy")
         os.makedirs(at, exist_ok=True)
-        said = run("unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup",
-                   "/bin/sh", "-c", prepare, "prepare", at, given, "boot" if boot else "",
-                   check=not boot, env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+        # Some hierarchies take no process before they are told of processors.
+        enter = """
+            for group in $GROUPS_TO_ENTER; do
+              echo $$ >"$group/cgroup.procs" || true
+            done 2>/dev/null
+            exec unshare --mount --pid --fork --uts --ipc --net --cgroup /bin/sh -c "$@"
+        """
+        with control_groups() as groups:
+            said = run("/bin/sh", "-c", enter, "enter", prepare, "prepare", at, given,
+                       "boot" if boot else "", check=not boot,
+                       env=dict(os.environ, DEBIAN_FRONTEND="noninteractive",
+                                GROUPS_TO_ENTER=" ".join(groups)))
         if not boot:
             return said
         if not os.path.exists(os.path.join(given, "out")):
