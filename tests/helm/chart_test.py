@@ -576,6 +576,43 @@ class ConfigurationTest(unittest.TestCase):
             self.assertIn(f"bytes_max: {wanted}\n", done.stdout)
 
 
+class CommandsTest(unittest.TestCase):
+    """What containers are told to do are commands of the binary. Wrong usage exits with 2."""
+
+    def setUp(self):
+        if subprocess.run([HOLDFAST, "inject", "--help"], capture_output=True).returncode != 0:
+            self.skipTest("this binary has no `holdfast inject`")
+
+    def test_certificates(self):
+        found = 0
+        for name, _, one, pod in pods():
+            if one["kind"] not in ("Job", "CronJob"):
+                continue
+            for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
+                found += 1
+                done = subprocess.run([HOLDFAST, *container["args"], "--server",
+                                       "http://127.0.0.1:1", "--token-file", os.devnull],
+                                      capture_output=True, text=True)
+                self.assertEqual(done.returncode, 1, f"{name}: {done.stderr}")
+        self.assertGreater(found, 10)
+
+    def test_prepare_node(self):
+        found = 0
+        for name, _, one, pod in pods():
+            if one["kind"] != "DaemonSet":
+                continue
+            found += 1
+            [container] = pod["spec"]["initContainers"]
+            args = ["{}" if part == "/var/lib/holdfast" else part for part in container["args"]]
+            with tempfile.TemporaryDirectory() as folder:
+                args = [part.format(folder) for part in args]
+                args[args.index("--uid") + 1] = str(os.getuid())
+                done = subprocess.run([HOLDFAST, *args], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, f"{name}: {done.stderr}")
+                self.assertEqual(sorted(os.listdir(folder)), ["node", "pods"])
+        self.assertGreater(found, 0)
+
+
 class DocumentsTest(unittest.TestCase):
     maxDiff = None
 
