@@ -580,7 +580,8 @@ class CommandsTest(unittest.TestCase):
     """What containers are told to do are commands of the binary. Wrong usage exits with 2."""
 
     def setUp(self):
-        if subprocess.run([HOLDFAST, "inject", "--help"], capture_output=True).returncode != 0:
+        shown = subprocess.run([HOLDFAST, "--help"], capture_output=True, text=True).stdout
+        if not re.search(r"^ +inject ", shown, re.M):
             self.skipTest("this binary has no `holdfast inject`")
 
     def test_certificates(self):
