@@ -231,7 +231,7 @@ class ScrapeTest(unittest.TestCase):
             self.assertLessEqual(served, set(listed))
             # A series with a label is there once it has a value; some parts are switched off.
             for name, labelled in listed.items():
-                if not labelled and not re.match(r"holdfast_(outbox|half|inject)_", name):
+                if not labelled and not re.match(r"holdfast_(outbox|half|inject|orphans)_", name):
                     self.assertIn(name, served)
 
     def start(self, *args):
