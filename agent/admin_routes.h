@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/forwarder.h"
+#include "agent/overview.h"
 #include "metrics/registry.h"
 #include "net/admin_server.h"
 #include "proxy/broker_ports.h"
@@ -21,6 +22,7 @@ struct AdminSubjects {
   spool::Spool& spool;
   base::Executor& upstream;  // The forwarder's loop.
   Forwarder& forwarder;
+  Overview& overview;
   proxy::MetadataCache& cache;
   proxy::BrokerPorts& ports;
   const std::atomic<bool>& draining;

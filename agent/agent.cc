@@ -14,6 +14,7 @@
 #include "agent/admin_routes.h"
 #include "agent/forwarder.h"
 #include "agent/listener.h"
+#include "agent/overview.h"
 #include "agent/record_log.h"
 #include "agent/waiting_acks.h"
 #include "base/log.h"
@@ -186,6 +187,7 @@ class RunningAgent final : public Agent {
                                                            .spool = *spool_,
                                                            .upstream = *loops_.upstream,
                                                            .forwarder = *forwarder_,
+                                                           .overview = *overview_,
                                                            .cache = cache_,
                                                            .ports = listeners_.front()->ports(),
                                                            .draining = draining_});
@@ -253,6 +255,7 @@ class RunningAgent final : public Agent {
     loops_.upstream->RunAndWait([this] {
       ledger_topic_.reset();
       half_messages_.reset();
+      overview_.reset();
       if (acks_) acks_->Close();
       keep_timer_.Cancel();
       refresh_tls_timer_.Cancel();
@@ -403,6 +406,17 @@ class RunningAgent final : public Agent {
       ledger_topic_ = std::make_unique<LedgerTopic>(*loops_.upstream, log_, *forwarder_,
                                                     *options_.ledger_topic);
     }
+    overview_ = std::make_unique<Overview>(
+        Overview::Context{.loop = *loops_.upstream,
+                          .spool = *spool_,
+                          .spool_directory = options_.spool.directory,
+                          .free_bytes_min = options_.spool.free_bytes_min,
+                          .segment_bytes = options_.spool.segment_bytes,
+                          .forwarder = *forwarder_,
+                          .upstream = *upstream_,
+                          .cache = cache_,
+                          .metrics = metrics_,
+                          .draining = draining_});
     OpenHalfMessages();
     kept_version_ = cache_.version();
     KeepCluster();
@@ -477,6 +491,7 @@ class RunningAgent final : public Agent {
   std::unique_ptr<TransactionLane> lane_;
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<LocalTransactions> transactions_;
+  std::unique_ptr<Overview> overview_;
   std::unique_ptr<LedgerTopic> ledger_topic_;
   std::unique_ptr<metrics::HalfMessageMetrics> half_metrics_;
   std::unique_ptr<outbox::HalfMessages> half_messages_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 #include <vector>
 
@@ -87,6 +88,25 @@ DeadLetters BuildDeadLetters(std::string_view bytes, const DeadLetterOrigin& ori
   if (!read || builder.count() == 0) return WrapUnreadable(batch, origin);
   const auto count = static_cast<uint32_t>(builder.count());
   return {.batch = std::move(builder).Build(), .record_count = count};
+}
+
+base::Result<DeadLetterReason> ReadDeadLetterReason(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(const RecordBatchView batch, RecordBatchView::Front(bytes));
+  HF_ASSIGN_OR_RETURN(const auto uncompressed, kafka::UncompressedRecords::Of(batch));
+  kafka::RecordReader reader(batch.header(), uncompressed.bytes());
+  kafka::Record record;
+  if (!reader.Next(&record)) {
+    return base::Unexpected(base::Code::kCorrupt, "no record in the batch");
+  }
+  DeadLetterReason reason;
+  for (const RecordHeader& header : record.headers) {
+    const std::string_view value = header.value.value_or("");
+    if (header.key == dead_letter_header::kError) reason.error = value;
+    if (header.key == dead_letter_header::kMessage) reason.message = value;
+    if (header.key == dead_letter_header::kTime)
+      std::from_chars(value.data(), value.data() + value.size(), reason.time_ms);
+  }
+  return reason;
 }
 
 base::Result<DeadLetters> RestoreDeadLetters(std::string_view bytes) {

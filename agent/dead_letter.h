@@ -71,6 +71,14 @@ struct DeadLetters {
 // Of all records in a batch.
 DeadLetters BuildDeadLetters(std::string_view batch, const DeadLetterOrigin& origin);
 
+// Why these were set aside, as their first record's headers say it.
+struct DeadLetterReason {
+  std::string error;
+  std::string message;  // Empty if the tier said no more.
+  int64_t time_ms = 0;
+};
+base::Result<DeadLetterReason> ReadDeadLetterReason(std::string_view batch);
+
 // What was produced: a batch without our headers, or the one that could not be read.
 base::Result<DeadLetters> RestoreDeadLetters(std::string_view batch);
 

@@ -8,6 +8,8 @@ namespace holdfast::agent {
 namespace {
 
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(1);
+// What the last second says of the pace, against what was known before.
+constexpr double kNewestCounts = 0.1;
 constexpr base::Duration kLookForEmpty = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -83,12 +85,21 @@ void Forwarder::MeasureLedger() {
     const int64_t until = complete ? ledger->measured_ms : OldestOf(*stream);
     ledger->complete_until_ms = std::min(ledger->complete_until_ms, until);
     ledger->dropped_records += stream->drops.records();
+    const int64_t backlog = std::max<int64_t>(stream->end - stream->record.confirmed, 0);
+    if (stream->measured_backlog >= 0) {
+      const auto shrunk = static_cast<double>(stream->measured_backlog - backlog);
+      stream->drain_per_second += kNewestCounts * (shrunk - stream->drain_per_second);
+    }
+    stream->measured_backlog = backlog;
     ledger->streams.push_back({.stream = StreamName(stream->topic, stream->partition),
                                .confirmed = stream->record.confirmed,
                                .end = stream->end,
                                .tier_offset = stream->record.tier_offset,
                                .complete_until_ms = until,
-                               .drops = stream->drops});
+                               .drops = stream->drops,
+                               .trouble = backlog > 0 ? stream->trouble : "",
+                               .parked = stream->phase == Phase::kParked,
+                               .drain_per_second = stream->drain_per_second});
   }
   std::ranges::sort(ledger->streams, {}, &CommitPoint::stream);
   context_.metrics.complete_until_timestamp_seconds.Set(

@@ -209,6 +209,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     base::Timer timer;
     int64_t oldest_ms = 0;  // When the entry at `oldest_of` was spooled.
     int64_t oldest_of = -1;
+    int64_t measured_backlog = -1;  // By Measure, the last time; -1: not yet.
+    double drain_per_second = 0;    // Smoothed.
   };
   // What goes to one broker.
   struct Lane {

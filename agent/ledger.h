@@ -76,6 +76,10 @@ struct CommitPoint {
   // What was acknowledged here before this time is at the tier or dropped.
   int64_t complete_until_ms = 0;
   Drops drops;
+  // Why it does not go on, for people; not printed.
+  std::string trouble;          // Empty if it is not known to be in any.
+  bool parked = false;          // Tried again only now and then, or when somebody says so.
+  double drain_per_second = 0;  // By how many records the backlog shrinks; it grows below 0.
 };
 
 // All of an agent's streams, as of one moment.

@@ -13,6 +13,7 @@
 #include "agent/outbox_options.h"
 #include "agent/role.h"
 #include "agent/security.h"
+#include "agent/status_page.h"
 #include "config/holdfast.pb.h"
 #include "config/value.h"
 #include "metrics/catalogue.h"
@@ -213,6 +214,7 @@ class AgentRole final : public Role {
     using net::AdminRequest;
     using net::AdminResponse;
     std::vector<net::AdminRoute> routes = agent_->AdminRoutes();
+    routes.push_back(StatusPageRoute());
     routes.push_back({net::HttpMethod::kGet, "/config", "the settings in effect, without secrets",
                       [this](const AdminRequest&) {
                         return AdminResponse{.content_type = "application/json",

@@ -12,6 +12,7 @@
 #include "agent/loops.h"
 #include "agent/role.h"
 #include "agent/security.h"
+#include "agent/status_page.h"
 #include "auth/access_tokens.h"
 #include "auth/published_keys.h"
 #include "base/log.h"
@@ -220,7 +221,7 @@ class BrokerRole final : public Role {
                                                         .background = loops_.background(),
                                                         .workers = {workers.begin(), workers.end()},
                                                         .cleaner = &cleaner_->loop()}));
-    HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), broker_->AdminRoutes()));
+    HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), Routes()));
     for (ConfiguredListener& listener : listeners) {
       listener.options.sasl.users = broker_->users();
       if (listener.tls) tls_.push_back(listener.tls);
@@ -267,6 +268,12 @@ class BrokerRole final : public Role {
   }
 
  private:
+  std::vector<net::AdminRoute> Routes() {
+    std::vector<net::AdminRoute> routes = broker_->AdminRoutes();
+    routes.push_back(StatusPageRoute());
+    return routes;
+  }
+
   base::Result<std::shared_ptr<const net::SaslTokens>> TakeTokens(ConfiguredTokens tokens) {
     if (!tokens.keys) return std::make_shared<auth::AccessTokens>(std::move(tokens.policy));
     if (!keys_loop_) {

@@ -6,9 +6,13 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
+
+#include "base/mutex.h"
 
 namespace holdfast::base {
 namespace {
@@ -27,6 +31,47 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
       return spdlog::level::err;
   }
   return spdlog::level::info;
+}
+
+// A ring of the newest lines; written on the paths that log anyway, which are no hot ones.
+class Recent {
+ public:
+  void Add(LogLevel level, std::string_view part, std::string_view message) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    RecentLine line{.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count(),
+                    .level = level,
+                    .part = std::string(part),
+                    .message = std::string(message.substr(0, kMessageBytesMax))};
+    const MutexLock lock(mutex_);
+    if (lines_.size() < kRecentLines) {
+      lines_.push_back(std::move(line));
+    } else {
+      lines_[oldest_] = std::move(line);
+      oldest_ = (oldest_ + 1) % kRecentLines;
+    }
+  }
+
+  std::vector<RecentLine> Get() {
+    const MutexLock lock(mutex_);
+    std::vector<RecentLine> lines;
+    lines.reserve(lines_.size());
+    for (size_t i = 0; i < lines_.size(); ++i)
+      lines.push_back(lines_[(oldest_ + i) % lines_.size()]);
+    return lines;
+  }
+
+ private:
+  static constexpr size_t kMessageBytesMax = 512;
+
+  Mutex mutex_;
+  std::vector<RecentLine> lines_ HF_GUARDED_BY(mutex_);
+  size_t oldest_ HF_GUARDED_BY(mutex_) = 0;  // Once it is full.
+};
+
+// Never destroyed, as the logger.
+Recent& RecentRing() {
+  static auto* const ring = new Recent;
+  return *ring;
 }
 
 constexpr const char* kTextPattern = "%Y-%m-%dT%H:%M:%S.%e%z %-5l %v";
@@ -111,7 +156,24 @@ void SetLogFormat(LogFormat format) {
 
 bool LogEnabled(LogLevel level) { return Logger().should_log(ToSpdlog(level)); }
 
+std::string_view LogLevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarn:
+      return "warn";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "info";
+}
+
+std::vector<RecentLine> RecentLines() { return RecentRing().Get(); }
+
 void LogLine(LogLevel level, std::string_view part, std::string_view message) {
+  if (level >= LogLevel::kInfo) RecentRing().Add(level, part, message);
   std::string line;
   if (g_format.load() == LogFormat::kJson) {
     line = "\"part\":";

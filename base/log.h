@@ -4,15 +4,19 @@
 //
 // The second argument names the part of the program. Messages never hold secrets or record
 // payloads. Text that goes to systemd's journal begins with its level as sd-daemon(3) writes it, in
-// place of the time, which the journal has already.
+// place of the time, which the journal has already. The newest kRecentLines of level info or above
+// are kept in memory as well, for the status page.
 //
 // Threads: any. Shutdown: lines are flushed as they are written.
 #pragma once
 
 #include <spdlog/fmt/fmt.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -30,6 +34,18 @@ Result<LogLevel> ParseLogLevel(std::string_view text);
 void SetLogLevel(LogLevel level);
 void SetLogFormat(LogFormat format);
 [[nodiscard]] bool LogEnabled(LogLevel level);
+
+[[nodiscard]] std::string_view LogLevelName(LogLevel level);
+
+struct RecentLine {
+  int64_t time_ms = 0;
+  LogLevel level = LogLevel::kInfo;
+  std::string part;
+  std::string message;  // Cut where it is very long.
+};
+inline constexpr size_t kRecentLines = 64;
+// What this process wrote last, oldest first.
+[[nodiscard]] std::vector<RecentLine> RecentLines();
 
 // One line, already formatted.
 void LogLine(LogLevel level, std::string_view part, std::string_view message);

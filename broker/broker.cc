@@ -4,6 +4,7 @@
 #include "broker/cleaner.h"
 #include "broker/context.h"
 #include "broker/coordinator.h"
+#include "broker/overview.h"
 #include "broker/producer_ids.h"
 #include "broker/retention.h"
 #include "broker/run_and_wait.h"
@@ -56,6 +57,7 @@ struct Broker::Parts {
   std::unique_ptr<TransactionCoordinator> transactions;
   std::unique_ptr<ProducerIds> producer_ids;
   std::unique_ptr<Retention> retention;
+  std::unique_ptr<Overview> overview;
   std::unique_ptr<Cleaner> cleaner;
   std::unique_ptr<Sorter> sorter;
   std::shared_ptr<const net::SaslUsers> users;
@@ -129,6 +131,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
     parts->coordinator->Recover(std::move(recovered));
     parts->transactions->Start();
     parts->retention->Start();
+    parts->overview = std::make_unique<Overview>(context, *parts->coordinator, loop);
   });
   if (base::Executor* const executor = parts->executors.cleaner) {
     parts->cleaner = std::make_unique<Cleaner>(context, *executor);
@@ -161,6 +164,7 @@ void Broker::Stop() {
     RunAndWait(worker->loop(), [&worker] { worker->StopServing(); });
   }
   RunAndWait(*parts_->central.loop, [this] {
+    parts_->overview.reset();
     parts_->retention->Stop();
     parts_->transactions->Stop();
     parts_->coordinator->Close();
@@ -185,7 +189,7 @@ void Broker::CountFailedLogin() { parts_->context.metrics.login_failures.Add(); 
 
 std::vector<net::AdminRoute> Broker::AdminRoutes() {
   return StatusRoutes(parts_->context, *parts_->coordinator, *parts_->central.loop,
-                      parts_->registry);
+                      *parts_->overview, parts_->registry);
 }
 
 }  // namespace holdfast::broker

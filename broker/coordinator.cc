@@ -67,6 +67,24 @@ void AnswerJoin(Call<kafka::JoinGroupRequest>& call, const JoinResult& result) {
   call.Respond(response);
 }
 
+// Offsets are sorted by topic, so that each is looked for once.
+int64_t LagOf(const CommittedOffsets& offsets, const Topics& topics) {
+  int64_t lag = 0;
+  const Topic* topic = nullptr;
+  kafka::Uuid looked_for;
+  for (const auto& [id, committed] : offsets) {
+    if (topic == nullptr || id.topic != looked_for) {
+      topic = topics.Find(id.topic);
+      looked_for = id.topic;
+    }
+    const Partition* const partition = topic == nullptr ? nullptr : topic->Find(id.partition);
+    if (partition == nullptr) continue;
+    const int64_t from = std::max(committed.offset, partition->log_start.load());
+    lag += std::max<int64_t>(partition->high_watermark.load() - from, 0);
+  }
+  return lag;
+}
+
 }  // namespace
 
 Coordinator::Coordinator(Context& context, Submitter& submitter, base::Executor& loop)
@@ -394,23 +412,23 @@ void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
         });
 }
 
-std::vector<Coordinator::Summary> Coordinator::Summarize() const {
+std::vector<Coordinator::Summary> Coordinator::Summarize(const Topics& topics) const {
   std::vector<Summary> all;
   for (const auto& [id, entry] : groups_) {
+    Summary& summary = all.emplace_back();
+    summary.id = id;
+    summary.offsets = entry.offsets.size();
+    summary.lag = LagOf(entry.offsets, topics);
     if (entry.consumer) {
-      all.push_back({.id = id,
-                     .state = ConsumerGroupStateName(entry.consumer->state()),
-                     .protocol_type = std::string(kConsumerProtocolType),
-                     .members = entry.consumer->size(),
-                     .offsets = entry.offsets.size()});
+      summary.state = ConsumerGroupStateName(entry.consumer->state());
+      summary.protocol_type = kConsumerProtocolType;
+      summary.members = entry.consumer->size();
       continue;
     }
-    const GroupRecord record = entry.group->Describe();
-    all.push_back({.id = id,
-                   .state = GroupStateName(entry.group->state()),
-                   .protocol_type = record.protocol_type,
-                   .members = record.members.size(),
-                   .offsets = entry.offsets.size()});
+    GroupRecord record = entry.group->Describe();
+    summary.state = GroupStateName(entry.group->state());
+    summary.protocol_type = std::move(record.protocol_type);
+    summary.members = record.members.size();
   }
   return all;
 }

@@ -79,9 +79,10 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
     std::string protocol_type;
     size_t members = 0;
     size_t offsets = 0;
+    int64_t lag = 0;  // Records behind the committed offsets, of topics that are there.
   };
   // By id.
-  [[nodiscard]] std::vector<Summary> Summarize() const;
+  [[nodiscard]] std::vector<Summary> Summarize(const Topics& topics) const;
 
  private:
   struct Entry {

@@ -39,21 +39,22 @@ std::string Print(const json& document) {
 
 std::string Status(const Context& context, const Coordinator& coordinator, base::Executor& loop) {
   std::vector<Coordinator::Summary> groups;
-  RunAndWait(loop, [&] { groups = coordinator.Summarize(); });
+  const auto topics = context.catalog.Get();
+  RunAndWait(loop, [&] { groups = coordinator.Summarize(*topics); });
   json document{{"role", "broker"},
                 {"cluster_id", context.cluster_id},
                 {"node_id", context.options.node_id},
                 {"spool", DescribeSpool(context.log->spool().GetStatus())},
                 {"topics", json::array()},
                 {"groups", json::array()}};
-  const auto topics = context.catalog.Get();
   for (const Topic* topic : topics->All()) document["topics"].push_back(DescribeTopic(*topic));
   for (const Coordinator::Summary& group : groups) {
     document["groups"].push_back({{"id", group.id},
                                   {"state", group.state},
                                   {"protocol_type", group.protocol_type},
                                   {"members", group.members},
-                                  {"committed_offsets", group.offsets}});
+                                  {"committed_offsets", group.offsets},
+                                  {"lag", group.lag}});
   }
   return Print(document);
 }
@@ -74,7 +75,7 @@ std::string Expose(Context& context, const metrics::Registry& registry) {
 }  // namespace
 
 std::vector<net::AdminRoute> StatusRoutes(Context& context, Coordinator& coordinator,
-                                          base::Executor& coordinator_loop,
+                                          base::Executor& coordinator_loop, Overview& overview,
                                           const metrics::Registry& registry) {
   using net::AdminRequest;
   using net::AdminResponse;
@@ -88,6 +89,9 @@ std::vector<net::AdminRoute> StatusRoutes(Context& context, Coordinator& coordin
          return AdminResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
                               .body = Expose(context, registry)};
        }},
+      {net::HttpMethod::kGet, "/overview",
+       "what the page at / shows, as JSON: ?filter=TEXT&limit=50 ...",
+       [&overview](const AdminRequest& request) { return overview.Get(request); }},
       {net::HttpMethod::kGet, "/status", "topics, groups and the spool, as JSON",
        [&context, &coordinator, &coordinator_loop](const AdminRequest&) {
          return AdminResponse{.content_type = "application/json",

@@ -9,12 +9,13 @@
 #include "base/executor.h"
 #include "broker/context.h"
 #include "broker/coordinator.h"
+#include "broker/overview.h"
 #include "net/admin_server.h"
 
 namespace holdfast::broker {
 
 std::vector<net::AdminRoute> StatusRoutes(Context& context, Coordinator& coordinator,
-                                          base::Executor& coordinator_loop,
+                                          base::Executor& coordinator_loop, Overview& overview,
                                           const metrics::Registry& registry);
 
 }  // namespace holdfast::broker

@@ -68,6 +68,9 @@ void Respond(evhttp_request* request, const AdminResponse& response) {
   evkeyvalq* const headers = evhttp_request_get_output_headers(request);
   evhttp_add_header(headers, "Content-Type", response.content_type.c_str());
   evhttp_add_header(headers, "Cache-Control", "no-store");
+  evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+  for (const auto& [name, value] : response.headers)
+    evhttp_add_header(headers, name.c_str(), value.c_str());
   evbuffer* const body = evbuffer_new();
   HF_CHECK(body != nullptr);
   evbuffer_add(body, response.body.data(), response.body.size());

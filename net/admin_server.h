@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -44,6 +45,7 @@ struct AdminResponse {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body = {};
+  std::vector<std::pair<std::string, std::string>> headers = {};  // More of them.
 };
 
 // Answers one request, once; does nothing if the peer is gone.

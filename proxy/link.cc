@@ -84,6 +84,7 @@ void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
   versions_ = *std::move(versions);
   ready_ = true;
   attempts_ = 0;
+  last_trouble_.clear();
   base::Log(LogLevel::kInfo, "upstream", "connected to {}", peer_.ToString());
   if (!abandoned_) callbacks_.on_ready();
 }

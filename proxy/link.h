@@ -54,6 +54,8 @@ class Link {
 
   [[nodiscard]] bool ready() const { return ready_; }
   [[nodiscard]] const net::HostPort& peer() const { return peer_; }
+  // Why it is not ready, once an attempt has failed; empty while it is.
+  [[nodiscard]] const std::string& trouble() const { return last_trouble_; }
   // While ready.
   [[nodiscard]] const kafka::ApiVersionsResponse& versions() const { return versions_; }
   void Send(base::Buffer frame, Tier::OnAnswer on_answer);

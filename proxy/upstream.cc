@@ -28,6 +28,7 @@ Upstream::Upstream(Link::Context context, Options options, MetadataCache& cache)
     : context_(context),
       options_(std::move(options)),
       cache_(cache),
+      bootstrap_troubles_(options_.bootstrap.size()),
       settings_(context.loop, *this, cache, options_.metadata_refresh),
       self_(std::make_shared<Upstream*>(this)) {
   HF_CHECK(!options_.bootstrap.empty());
@@ -74,6 +75,19 @@ void Upstream::Send(int32_t node, base::Buffer frame, OnAnswer on_answer) {
   link->Send(std::move(frame), std::move(on_answer));
 }
 
+std::vector<Upstream::Peer> Upstream::Peers() const {
+  std::vector<Peer> peers;
+  for (const auto& [node, link] : links_)
+    peers.push_back({node, link->peer(), link->ready(), link->trouble()});
+  if (!bootstrap_) return peers;
+  for (size_t i = 0; i < options_.bootstrap.size(); ++i) {
+    const bool current = i == (next_bootstrap_ - 1) % options_.bootstrap.size();
+    peers.push_back({kAnyNode, options_.bootstrap[i], current && bootstrap_->ready(),
+                     current && bootstrap_->ready() ? "" : bootstrap_troubles_[i]});
+  }
+  return peers;
+}
+
 void Upstream::Bootstrap() {
   if (bootstrap_) return;
   const net::HostPort& peer = options_.bootstrap[next_bootstrap_++ % options_.bootstrap.size()];
@@ -101,6 +115,7 @@ void Upstream::OnLinkReady(int32_t node) {
 
 void Upstream::OnLinkLost(int32_t node) {
   if (node == kBootstrapNode) {
+    bootstrap_troubles_[(next_bootstrap_ - 1) % options_.bootstrap.size()] = bootstrap_->trouble();
     // The next attempt goes to the next address, when this link would have tried again.
     if (options_.bootstrap.size() > 1) {
       Retire(std::move(bootstrap_));

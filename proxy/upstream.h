@@ -55,6 +55,15 @@ class Upstream final : public Tier {
   void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) override;
   void RefreshMetadata(std::string_view topic) override;
 
+  // One that is connected to, or that could not be.
+  struct Peer {
+    int32_t node = kAnyNode;  // kAnyNode: an address of the list, while that is tried.
+    net::HostPort address;
+    bool ready = false;
+    std::string trouble;  // Why not, of the last attempt.
+  };
+  [[nodiscard]] std::vector<Peer> Peers() const;
+
   // From any thread: a local client asked for a topic that is not known. It is looked for once, and
   // not made.
   void RequestRefresh(std::string topic);
@@ -84,6 +93,7 @@ class Upstream final : public Tier {
 
   std::unique_ptr<Link> bootstrap_;
   size_t next_bootstrap_ = 0;
+  std::vector<std::string> bootstrap_troubles_;  // Of each address of the list.
   std::map<int32_t, std::unique_ptr<Link>> links_;
 
   std::set<std::string, std::less<>> wanted_;      // With records to deliver, until they are there.

@@ -36,6 +36,21 @@ TEST_F(LogTest, LinesBelowTheLevelAreNotWritten) {
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
 
+TEST_F(LogTest, TheNewestLinesAreKept) {
+  ::testing::internal::CaptureStderr();
+  for (size_t i = 0; i < kRecentLines + 3; ++i) Log(LogLevel::kWarn, "spool", "line {}", i);
+  Log(LogLevel::kDebug, "spool", "not of interest");
+  static_cast<void>(::testing::internal::GetCapturedStderr());
+  const std::vector<RecentLine> lines = RecentLines();
+  ASSERT_EQ(lines.size(), kRecentLines);
+  EXPECT_EQ(lines.front().message, "line 3");
+  EXPECT_EQ(lines.back().message, fmt::format("line {}", kRecentLines + 2));
+  EXPECT_EQ(lines.back().part, "spool");
+  EXPECT_EQ(lines.back().level, LogLevel::kWarn);
+  EXPECT_LE(lines.front().time_ms, lines.back().time_ms);
+  EXPECT_GT(lines.front().time_ms, 0);
+}
+
 TEST_F(LogTest, AnUnknownLevelIsRefusedWithTheKnownOnes) {
   const auto level = ParseLogLevel("loud");
   ASSERT_FALSE(level);

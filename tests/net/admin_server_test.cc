@@ -19,8 +19,9 @@ class AdminServerTest : public LoopbackTest {
  protected:
   AdminServerTest() {
     std::vector<AdminRoute> routes;
-    routes.push_back({HttpMethod::kGet, "/live", "whether it lives",
-                      [](const AdminRequest&) { return AdminResponse{.body = "ok\n"}; }});
+    routes.push_back({HttpMethod::kGet, "/live", "whether it lives", [](const AdminRequest&) {
+                        return AdminResponse{.body = "ok\n", .headers = {{"X-Kind", "probe"}}};
+                      }});
     routes.push_back({HttpMethod::kGet, "/ready", "whether it is ready", [](const AdminRequest&) {
                         return AdminResponse{.status = 503,
                                              .content_type = "application/json",
@@ -91,6 +92,8 @@ TEST_F(AdminServerTest, AnswersWithStatusTypeAndBodyOfTheHandler) {
   const std::string live = Ask("GET /live");
   EXPECT_THAT(live, StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(live, HasSubstr("Content-Type: text/plain; charset=utf-8\r\n"));
+  EXPECT_THAT(live, HasSubstr("X-Kind: probe\r\n"));
+  EXPECT_THAT(live, HasSubstr("X-Content-Type-Options: nosniff\r\n"));
   EXPECT_THAT(live, HasSubstr("\r\n\r\nok\n"));
   const std::string ready = Ask("GET /ready?verbose=1");
   EXPECT_THAT(ready, StartsWith("HTTP/1.1 503 "));

@@ -1,0 +1,340 @@
+#!/usr/bin/python3
+"""The status page in a real Chromium: does somebody who has never seen Holdfast find what is held
+back, and why? HOLDFAST_SCREENSHOTS=DIRECTORY keeps what the browser showed."""
+
+import json
+import os
+import re
+import struct
+import time
+
+import harness
+import webdriver
+from certificates import Authority
+from harness import Case, free_port, produce, wait_for
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from raw_kafka import Connection, text as wire_text
+
+TOPICS = "agent.topics=[{name: orders, partitions: 2}, {name: payments, partitions: 1}]"
+LINES = [f"order {n}" for n in range(500)]
+
+
+def make_topic(address, name, partitions=1, **config):
+    admin = AdminClient({"bootstrap.servers": address})
+    topic = NewTopic(name, partitions, 1,
+                     config={key.replace("_", "."): str(value) for key, value in config.items()})
+    admin.create_topics([topic])[name].result(20)
+
+
+# Of Kafka's protocol.
+CREATE_ACLS, TOPIC, CLUSTER, LITERAL, ALLOW = 30, 2, 4, 3, 3
+ALL, DESCRIBE = 2, 8
+
+
+def allow(address, kind, name, operation):
+    """Everybody, one operation on one thing."""
+    with Connection(address) as client:
+        client.send(CREATE_ACLS, 1, struct.pack(">ib", 1, kind) + wire_text(name) + bytes([LITERAL])
+                    + wire_text("User:ANONYMOUS") + wire_text("*") + bytes([operation, ALLOW]))
+        answer = client.receive()
+    assert answer[8:10] == b"\0\0", answer
+
+
+class StatusPageTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.browser = webdriver.Browser(self.directory)
+        self.addCleanup(self.browser.close)
+
+    def open(self, process):
+        self.browser.open(f"http://{process.admin}/")
+        wait_for(lambda: self.browser.run("return !!document.querySelector('.tile')"), 30,
+                 "the page to show something")
+
+    def see(self, pattern, selector="body", timeout=40):
+        """Until the page shows it; the text of the element."""
+        seen = []
+
+        def shown():
+            seen[:] = [self.browser.text(selector)]
+            return re.search(pattern, seen[0], re.S)
+
+        try:
+            wait_for(shown, timeout, pattern)
+        except AssertionError as error:
+            raise AssertionError(f"{pattern} is not in {selector}:\n{seen[0]}") from error
+        return seen[0]
+
+    def row(self, table, name):
+        """The texts of the table's row that begins with this."""
+        return self.browser.run("""
+            const row = [...document.querySelectorAll(`#${arguments[0]} tbody tr`)]
+              .find((one) => one.cells[0].innerText === arguments[1]);
+            return row && [...row.cells].map((cell) => cell.innerText);""", table, name)
+
+    def filter(self, table, text):
+        self.browser.run("""
+            const filter = document.querySelector(`#${arguments[0]} input`);
+            filter.value = arguments[1];
+            filter.dispatchEvent(new Event('input'));""", table, text)
+
+    def state_of(self, topic):
+        row = self.row("topics", topic)
+        return row and row[1]
+
+    def check_page(self):
+        """What holds whatever it shows: the browser has nothing to say against it."""
+        self.assertEqual(self.browser.complaints(), [])
+
+    def keep(self, name, width=1200, height=900, scheme="light"):
+        directory = os.environ.get("HOLDFAST_SCREENSHOTS")
+        if not directory:
+            return
+        self.browser.resize(width, height, mobile=width < 600)
+        self.browser.prefer(scheme)
+        time.sleep(0.3)
+        self.browser.screenshot(os.path.join(directory, name + ".png"))
+
+    def lonely_agent(self, *arguments):
+        """With declared topics and a tier that has never been there; its address is kept free."""
+        self.tier_address = f"127.0.0.1:{free_port()}"
+        return self.agent(self.tier_address, "--set", TOPICS, *arguments).start()
+
+    def tier_at(self, *arguments):
+        """A broker at that address."""
+        broker = self.broker(*arguments)
+        broker.address = self.tier_address
+        return broker
+
+    def test_all_is_well(self):
+        tier = self.broker().start()
+        make_topic(tier.address, "orders", 2)
+        agent = self.agent(tier.address).start()
+        self.open(agent)
+        self.see("Delivering", "#headline")
+        produce(agent.address, "orders", LINES)
+        agent.wait_drained()
+        self.see("orders", "#topics")
+        wait_for(lambda: self.state_of("orders") == "delivered", what="delivered")
+        self.see("500|2[0-9]{2}/s", "#tiles")
+        self.see(f"{tier.address}.*connected", "#brokers")
+        self.see("connected to", "#events")
+        self.assertEqual(self.browser.run(
+            "return document.getElementById('verdict').dataset.severity"), "fine")
+        # Settings, and no secret of them.
+        self.browser.run("document.querySelector('#config summary').click()")
+        self.see("bootstrap", "#config pre")
+        self.browser.run("document.querySelector('#config summary').click()")
+        # Dark, and on a phone: nothing but tables is wider than the screen.
+        self.browser.resize(390, 844, mobile=True)
+        self.assertLessEqual(
+            self.browser.run("return document.documentElement.scrollWidth"), 390)
+        self.keep("status-phone-dark", 390, 844, "dark")
+        self.keep("status-delivering")
+        self.check_page()
+        tier.kill()
+        self.see("The tier does not answer", "#headline")
+        # The agent goes, the page says so, and goes on when it is back.
+        agent.kill()
+        self.see("No answer from", "#headline")
+        agent.start()
+        self.see("The tier does not answer", "#headline")
+
+    def test_fault_1_the_tier_is_down(self):
+        tier = self.broker().start()
+        make_topic(tier.address, "orders", 2)
+        agent = self.agent(tier.address).start()
+        produce(agent.address, "orders", ["first"])
+        agent.wait_drained()
+        tier.kill()
+        produce(agent.address, "orders", LINES)
+        self.open(agent)
+        self.see("1 topic waits: the tier does not answer.*refused", "#headline")
+        self.see(f"500 records of orders.*What to do: Nothing listens at this address.*"
+                 "agent.upstream.bootstrap", "#remarks")
+        self.assertIn("refused", self.row("topics", "orders")[6])
+        self.see(f"{tier.address}.*not reached", "#brokers")
+        self.keep("status-tier-down")
+        self.check_page()
+        tier.start()
+        self.see("Delivering", "#headline")
+
+    def test_fault_2_the_tier_denies_one_topic(self):
+        agent = self.lonely_agent()
+        with_rules = self.tier_at("--set", "broker.authorizer.enabled=true", "--set",
+                                  "broker.authorizer.super_users=[\"User:ANONYMOUS\"]").start()
+        wait_for(lambda: agent.metric("holdfast_agent_upstream_connected") == 1, what="the tier")
+        admin = AdminClient({"bootstrap.servers": with_rules.address, "log_level": 0})
+        wait_for(lambda: {"orders", "payments"} <= set(admin.list_topics(timeout=10).topics),
+                 what="the topics")
+        allow(with_rules.address, TOPIC, "payments", ALL)
+        allow(with_rules.address, TOPIC, "orders", DESCRIBE)
+        allow(with_rules.address, CLUSTER, "kafka-cluster", ALL)
+        with_rules.kill()
+        wait_for(lambda: agent.metric("holdfast_agent_upstream_connected") == 0, what="no tier")
+        produce(agent.address, "orders", LINES)
+        produce(agent.address, "payments", ["one", "two"])
+        self.open(agent)
+        self.see("2 topics wait: the tier does not answer", "#headline")
+        tier = self.tier_at("--set", "broker.authorizer.enabled=true")
+        tier.start()
+        self.see(r"1 topic waits: the tier refuses orders \(TOPIC_AUTHORIZATION_FAILED\)",
+                 "#headline")
+        self.see("What to do: Grant the user of this agent Write", "#remarks")
+        row = self.row("topics", "orders")
+        self.assertEqual((row[1], row[2]), ("held", "500"))
+        self.assertIn("TOPIC_AUTHORIZATION_FAILED", row[6])
+        wait_for(lambda: self.state_of("payments") == "delivered", what="the other topic")
+        self.keep("status-denied")
+        self.check_page()
+
+    def test_fault_3_the_disk_is_nearly_full(self):
+        agent = self.lonely_agent("--set", "agent.spool.bytes_max=32MiB")
+        self.open(agent)
+        producer = Producer({"bootstrap.servers": agent.address, "log_level": 0,
+                             "compression.type": "none", "message.timeout.ms": 60000})
+
+        def used():
+            disk = json.loads(agent.get("/overview"))["disk"]
+            return disk["entry_bytes"] / disk["room_bytes"]
+
+        while used() < 0.85:
+            for _ in range(5):
+                producer.produce("orders", os.urandom(100_000), partition=0)
+            self.assertEqual(producer.flush(30), 0)
+        self.see(r"The disk is 8\d % full", "#verdict")
+        self.see("are used by what waits for orders", "#verdict")
+        self.see("agent.spool.bytes_max", "#verdict")
+        self.see(r"8\d %", "#tiles")
+        self.keep("status-disk-nearly-full")
+        # And then it is.
+        refused = []
+        for _ in range(100):
+            producer.produce("orders", os.urandom(100_000), partition=0,
+                             on_delivery=lambda error, _: error and refused.append(error))
+        producer.flush(2)
+        self.see("Producers are refused", "#headline")
+        self.check_page()
+
+    def test_fault_4_the_certificate_is_wrong(self):
+        right = Authority(self.directory)
+        other = Authority(self.directory, "other")
+        certificate, key, _ = right.issue("broker")
+        path = self.path("agent.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"agent": {"upstream": {"properties": {
+                "security.protocol": "SSL", "ssl.ca.location": other.ca}}}}, file)
+        broker_config = self.path("broker.json")
+        with open(broker_config, "w", encoding="utf-8") as file:
+            json.dump({"broker": {"tls": {"certificate": certificate, "key": key}}}, file)
+        tier = self.broker("--config", broker_config).start()
+        agent = self.agent(tier.address, "--config", path, "--set", TOPICS).start()
+        produce(agent.address, "orders", LINES)
+        self.open(agent)
+        self.see("1 topic waits: the tier does not answer.*certificate", "#headline")
+        self.see("What to do: Compare the certificate.*ssl.ca.location", "#remarks")
+        self.assertIn("certificate", self.row("topics", "orders")[6])
+        self.see("certificate", "#brokers")
+        self.keep("status-wrong-certificate")
+        self.check_page()
+
+    def test_fault_5_a_record_is_poison(self):
+        agent = self.lonely_agent()
+        producer = Producer({"bootstrap.servers": agent.address, "log_level": 2, "linger.ms": 0})
+        producer.produce("orders", b"good", partition=0)
+        self.assertEqual(producer.flush(20), 0)
+        producer.produce("orders", os.urandom(50_000), partition=0)
+        self.assertEqual(producer.flush(20), 0)
+        producer.produce("orders", b"good as well", partition=0)
+        self.assertEqual(producer.flush(20), 0)
+        tier = self.broker()
+        tier.start()
+        make_topic(tier.address, "orders", 2, max_message_bytes=10_000)
+        tier.kill()
+        tier.address = self.tier_address
+        tier.start()
+        self.open(agent)
+        self.see(r"1 record of orders/0 is set aside: the tier refuses it for good "
+                 r"\(MESSAGE_TOO_LARGE\)", "#verdict")
+        self.see("What to do:.*holdfast dlq ls", "#verdict")
+        self.see("orders/0.*MESSAGE_TOO_LARGE", "#dead-letters")
+        wait_for(lambda: self.state_of("orders") == "delivered", what="the good ones")
+        self.keep("status-dead-letter")
+        self.check_page()
+
+    def test_what_clients_name_is_text(self):
+        """Names and messages from outside are never markup, and nothing but the page's own script
+        runs in it."""
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        self.open(agent)
+        self.browser.run("document.body.insertAdjacentHTML('beforeend', "
+                         "'<img src=x onerror=\"window.intruded=1\">')")
+        time.sleep(0.5)
+        self.assertIsNone(self.browser.run("return window.intruded ?? null"))
+        self.assertIn("Content Security Policy", "".join(self.browser.complaints()))
+
+    def test_thousands_of_topics_stay_usable(self):
+        topics = ", ".join(f"{{name: topic-{n:04}, partitions: 1}}" for n in range(2000))
+        agent = self.agent(f"127.0.0.1:{free_port()}", "--set", f"agent.topics=[{topics}]").start()
+        producer = Producer({"bootstrap.servers": agent.address, "log_level": 2})
+        for n in range(2000):
+            producer.produce(f"topic-{n:04}", b"x" * (n % 7 + 1))
+            producer.poll(0)
+        self.assertEqual(producer.flush(60), 0)
+        for _ in range(41):
+            producer.produce("topic-1234", b"x")
+        self.assertEqual(producer.flush(60), 0)
+        self.open(agent)
+        self.see("1 to 50 of 2,000 topics", "#topics")
+        self.see("2,000 topics wait", "#headline")
+        # Sorted by the server, with the keyboard.
+        self.browser.run("""
+            [...document.querySelectorAll('#topics th button')]
+              .find((one) => one.innerText === 'Waiting').click()""")
+        wait_for(lambda: self.browser.text("#topics tbody th") == "topic-1234", what="the longest")
+        self.assertEqual(self.browser.run(
+            "return document.querySelector('#topics th[aria-sort]').innerText.trim()"), "Waiting")
+        self.filter("topics", "topic-19")
+        self.see("1 to 50 of 100 topics that match, 2,000 in all", "#topics")
+        self.browser.run("""
+            [...document.querySelectorAll('#topics .pages button')]
+              .find((one) => one.innerText === 'More').click()""")
+        self.see("51 to 100 of 100 topics", "#topics")
+        self.assertEqual(self.browser.run(
+            "return document.querySelectorAll('#topics tbody tr').length"), 50)
+        self.assertLess(len(agent.get("/overview")), 60_000)
+        self.check_page()
+
+    def test_a_broker(self):
+        tier = self.broker().start()
+        make_topic(tier.address, "orders", 3)
+        for n in range(3):
+            produce(tier.address, "orders", LINES[:10 * (n + 1)], "-p", str(n))
+        consumer = Consumer({"bootstrap.servers": tier.address, "group.id": "billing"})
+        consumer.commit(offsets=[TopicPartition("orders", 2, 12)], asynchronous=False)
+        consumer.close()
+        self.open(tier)
+        self.see("Serving", "#headline")
+        self.filter("partitions", "orders")
+        self.see("3 partitions that match, 53 in all", "#partitions")
+        row = self.browser.run("""
+            return [...document.querySelectorAll('#partitions tbody tr')]
+              .map((one) => [...one.cells].map((cell) => cell.innerText))""")
+        self.assertEqual(row[2], ["orders", "2", "30", "0", "30", "0"])
+        wait_for(lambda: self.row("groups", "billing"), what="the group")
+        self.assertEqual(self.row("groups", "billing")[3], "18")
+        produce(tier.address, "orders", ["a"])
+        self.see(r"Sync\s+[\d.]+ ms", "#tiles")
+        self.keep("status-broker")
+        self.check_page()
+
+
+if __name__ == "__main__":
+    if not webdriver.available():
+        print("not run: chromium and chromedriver are missing; ./dev test installs them")
+        raise SystemExit(77)
+    harness.main()
