@@ -69,7 +69,7 @@ int RunHalfCommand(const HalfCommand& command) {
   const bool commit = command.verb == HalfVerb::kCommit;
   for (const std::string& id : command.ids) {
     const auto done = net::FetchUrl(
-        fmt::format("{}/{}?id={}", base, commit ? "commit" : "rollback", id), {.post = true});
+        fmt::format("{}/{}?id={}", base, commit ? "commit" : "rollback", id), {.method = "POST"});
     if (done) {
       fmt::print("{} {}\n", id, commit ? "sent" : "forgotten");
     } else {

@@ -13,7 +13,8 @@ find_package(yaml-cpp 0.7 REQUIRED)
 find_package(prometheus-cpp REQUIRED)  # Its package names no version; Debian has 1.0.1.
 find_package(Snappy REQUIRED)
 
-pkg_check_modules(libevent REQUIRED IMPORTED_TARGET libevent_core>=2.1 libevent_extra>=2.1 libevent_pthreads>=2.1)
+pkg_check_modules(libevent REQUIRED IMPORTED_TARGET libevent_core>=2.1 libevent_extra>=2.1
+  libevent_openssl>=2.1 libevent_pthreads>=2.1)
 pkg_check_modules(lmdb REQUIRED IMPORTED_TARGET lmdb>=0.9.24)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd>=1.5)
 pkg_check_modules(rdkafka REQUIRED IMPORTED_TARGET rdkafka++>=2.0)

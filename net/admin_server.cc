@@ -1,11 +1,17 @@
 #include "net/admin_server.h"
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <string_view>
 
@@ -16,7 +22,6 @@ namespace holdfast::net {
 namespace {
 
 constexpr ev_ssize_t kHeaderBytesMax = 16384;
-constexpr int kTimeoutSeconds = 30;
 
 constexpr int kForbidden = 403;
 constexpr int kNotFound = 404;
@@ -64,6 +69,12 @@ std::string ReadBody(evhttp_request* request) {
   return body;
 }
 
+std::string ContentType(evhttp_request* request) {
+  const char* const type =
+      evhttp_find_header(evhttp_request_get_input_headers(request), "Content-Type");
+  return type == nullptr ? "" : type;
+}
+
 void Respond(evhttp_request* request, const AdminResponse& response) {
   evkeyvalq* const headers = evhttp_request_get_output_headers(request);
   evhttp_add_header(headers, "Content-Type", response.content_type.c_str());
@@ -97,12 +108,17 @@ class AdminServer::Core {
     HF_CHECK(http_ != nullptr);
     evhttp_set_max_headers_size(http_, kHeaderBytesMax);
     evhttp_set_max_body_size(http_, static_cast<ev_ssize_t>(options_.body_bytes_max));
-    evhttp_set_timeout(http_, kTimeoutSeconds);
+    evhttp_set_timeout(http_, static_cast<int>(options_.idle_timeout.count()));
+    if (options_.tls) evhttp_set_bevcb(http_, &Core::OnAccept, this);
     // All of them come here, so that a wrong method gets an answer that helps.
     evhttp_set_allowed_methods(http_, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
                                           EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH |
                                           EVHTTP_REQ_OPTIONS);
     evhttp_set_gencb(http_, &Core::OnRequest, this);
+    // Accepted sockets inherit it. An answer is written in pieces, of which the second would wait
+    // for the peer to acknowledge the first: 40 ms.
+    const int yes = 1;
+    setsockopt(listener_.fd(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     HF_CHECK(evhttp_accept_socket_with_handle(http_, listener_.fd()) != nullptr);
     // It closes the descriptor now.
     [[maybe_unused]] const int given_away = listener_.Release();
@@ -115,13 +131,32 @@ class AdminServer::Core {
     listener_.Close();
   }
 
+  void LetGo() { let_go_ = true; }
+
   [[nodiscard]] EventLoop& loop() { return loop_; }
   [[nodiscard]] const SocketAddress& address() const { return address_; }
 
  private:
+  // Without one libevent would serve in the clear.
+  static bufferevent* OnAccept(event_base* base, void* core) noexcept {
+    const auto context = static_cast<Core*>(core)->options_.tls->context();
+    ssl_st* const ssl = SSL_new(context->get());  // It keeps the context.
+    HF_CHECK(ssl != nullptr);
+    // libevent asks only the kernel whether there is more to read.
+    SSL_set_read_ahead(ssl, 0);
+    bufferevent* const stream = bufferevent_openssl_socket_new(
+        base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
+    HF_CHECK(stream != nullptr);
+    bufferevent_openssl_set_allow_dirty_shutdown(stream, 1);
+    return stream;
+  }
+
   static void OnRequest(evhttp_request* request, void* core) noexcept {
     auto* self = static_cast<Core*>(core);
     self->loop_.BeginTurn();
+    if (self->let_go_) {
+      evhttp_add_header(evhttp_request_get_output_headers(request), "Connection", "close");
+    }
     if (const std::optional<AdminResponse> now = self->Handle(request)) Respond(request, *now);
   }
 
@@ -153,14 +188,15 @@ class AdminServer::Core {
 
   std::optional<AdminResponse> Call(const AdminRoute& route, evhttp_request* request,
                                     const evhttp_uri* uri) {
-    if (route.method == HttpMethod::kPost && !FromLoopback(request)) {
+    if (route.method == HttpMethod::kPost && !route.for_everybody && !FromLoopback(request)) {
       return AdminResponse{.status = kForbidden,
                            .body = "POST is for this host's loopback address only.\n"};
     }
     const AdminRequest asked{.method = route.method,
                              .path = route.path,
                              .query = ParseQuery(evhttp_uri_get_query(uri)),
-                             .body = ReadBody(request)};
+                             .body = ReadBody(request),
+                             .content_type = ContentType(request)};
     if (!route.deferred) return route.handler(asked);
     const uint64_t id = ++last_id_;
     waiting_[id] = request;
@@ -202,6 +238,7 @@ class AdminServer::Core {
   const Options options_;
   std::vector<AdminRoute> routes_;
   evhttp* http_ = nullptr;
+  std::atomic<bool> let_go_{false};
   std::map<uint64_t, evhttp_request*> waiting_;  // For what was deferred.
   uint64_t last_id_ = 0;
   std::shared_ptr<Core*> self_ = std::make_shared<Core*>(this);
@@ -221,6 +258,8 @@ AdminServer::AdminServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 AdminServer::~AdminServer() {
   core_->loop().RunAndWait([this] { core_->Close(); });
 }
+
+void AdminServer::LetGo() { core_->LetGo(); }
 
 const SocketAddress& AdminServer::local_address() const { return core_->address(); }
 

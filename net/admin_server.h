@@ -1,4 +1,5 @@
-// A small HTTP server for people, probes and Prometheus: a table of routes on one loop.
+// A small HTTP server for people, probes, Prometheus and the API server of a cluster: a table of
+// routes on one loop, in the clear or over TLS.
 //
 //   auto admin = net::AdminServer::Listen(loop, {.listen = address}, {
 //       {net::HttpMethod::kGet, "/live", "200 while the process runs", [](const auto&) {
@@ -7,16 +8,17 @@
 //
 // GET /help lists the routes; an unknown path gets the same list with 404, a known path with the
 // wrong method 405. What changes something is POST and answered to loopback peers only (403 for
-// others).
+// others), unless its route is for everybody.
 //
 // Ownership: the loop outlives it; handlers are kept until the destructor.
 // Threads: handlers run on the loop and must not block it; a reply may come from any thread.
 //   Listen, local_address and the destructor from any thread that the loop does not wait for.
-// Shutdown: the destructor closes all connections.
-// Limits: requests of at most 16 KiB of headers and body_bytes_max of body; a peer that stalls for
-//   30 s is closed.
+// Shutdown: LetGo has clients leave with their next answer; the destructor closes all connections.
+// Limits: requests of at most 16 KiB of headers and body_bytes_max of body; a peer that stalls, or
+//   asks nothing, for idle_timeout is closed.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -29,6 +31,7 @@
 #include "base/unique_function.h"
 #include "net/address.h"
 #include "net/event_loop.h"
+#include "net/tls.h"
 
 namespace holdfast::net {
 
@@ -39,6 +42,7 @@ struct AdminRequest {
   std::string path;
   std::map<std::string, std::string> query;  // Decoded; of a repeated name the last value.
   std::string body;
+  std::string content_type = {};
 };
 
 struct AdminResponse {
@@ -58,6 +62,7 @@ struct AdminRoute {
   std::function<AdminResponse(const AdminRequest&)> handler;
   // In place of `handler`, for what has to wait.
   std::function<void(const AdminRequest&, AdminReply)> deferred = {};
+  bool for_everybody = false;  // POST is answered to other hosts, too.
 };
 
 class AdminServer {
@@ -65,6 +70,9 @@ class AdminServer {
   struct Options {
     HostPort listen = {};  // Port 0: any free one.
     size_t body_bytes_max = 65536;
+    std::chrono::seconds idle_timeout = std::chrono::seconds(30);
+    // For each connection the newest. Null: in the clear.
+    std::shared_ptr<const TlsCredentials> tls = nullptr;
   };
   static base::Result<std::unique_ptr<AdminServer>> Listen(EventLoop& loop, Options options,
                                                            std::vector<AdminRoute> routes);
@@ -73,6 +81,9 @@ class AdminServer {
   AdminServer& operator=(const AdminServer&) = delete;
 
   [[nodiscard]] const SocketAddress& local_address() const;
+
+  // From now on a connection is closed behind its next answer, so that its client goes elsewhere.
+  void LetGo();
 
  private:
   class Core;

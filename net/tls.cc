@@ -194,15 +194,7 @@ TlsCredentials::Stamps TlsCredentials::StampsOf(const TlsOptions& options) {
   Stamps stamps;
   for (const std::string& file :
        {options.ca_location, options.certificate_location, options.key_location}) {
-    if (file.empty()) continue;
-    struct stat found {};
-    if (stat(file.c_str(), &found) != 0) {
-      stamps[file] = {};
-    } else {
-      stamps[file] = {static_cast<int64_t>(found.st_dev), static_cast<int64_t>(found.st_ino),
-                      int64_t{found.st_size}, int64_t{found.st_mtim.tv_sec},
-                      int64_t{found.st_mtim.tv_nsec}};
-    }
+    if (!file.empty()) stamps[file] = base::StampOf(file);
   }
   return stamps;
 }

@@ -19,8 +19,8 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "base/file_stamp.h"
 #include "base/mutex.h"
 #include "base/result.h"
 
@@ -83,8 +83,7 @@ class TlsCredentials {
   void Replace(const TlsCredentials& other);
 
  private:
-  // What tells whether a file is still the same.
-  using Stamps = std::map<std::string, std::vector<int64_t>>;
+  using Stamps = std::map<std::string, base::FileStamp>;
 
   TlsCredentials(TlsOptions options, Stamps stamps, std::shared_ptr<const TlsContext> context)
       : options_(std::move(options)), stamps_(std::move(stamps)), context_(std::move(context)) {}
