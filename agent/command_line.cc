@@ -60,7 +60,8 @@ Example, in another terminal:
 
 constexpr const char* kValidateFooter =
     R"(Prints what is wrong, one line per mistake with file, line and column, and exits with 2; or
-says that the file is good. Parts that are in the file (agent, broker) must be complete.
+says that the file is good. Parts that are in the file (agent, broker, inject) must be
+complete.
 
 Example:
   holdfast validate /etc/holdfast.yaml)";
@@ -103,6 +104,18 @@ constexpr const char* kCompletionFooter =
     R"(Example:
   source <(holdfast completion bash))";
 
+constexpr const char* kInjectFooter =
+    R"(Without a further command it serves: it gives pods an agent of their own, as the admission
+webhook of a cluster. The chart in helm/holdfast installs it; docs/kubernetes.md says more. SIGHUP
+and a changed file make it read its configuration anew.
+
+Example:
+  holdfast inject --config /etc/holdfast/inject.yaml
+
+  Port 0 takes a free port. Each listener is one line on standard output:
+      inject listening on 0.0.0.0:8443
+      inject admin on 0.0.0.0:9090)";
+
 // Collects the settings of one subcommand. Options of their own come after all --set.
 struct Settings {
   std::string file;
@@ -135,6 +148,7 @@ class Parser {
                  &half_);
     AddSources(Add(Command::kDoctor, "doctor",
                    "Say what is wrong with the outbox sources of an agent", kDoctorFooter));
+    AddInject();
     AddPages();
     Add(Command::kVersion, "version", "Print the version", "");
   }
@@ -158,7 +172,8 @@ class Parser {
     CommandLine line{.command = command,
                      .spool = std::move(spool_),
                      .outbox = std::move(outbox_),
-                     .half = std::move(half_)};
+                     .half = std::move(half_),
+                     .inject = std::move(inject_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
@@ -232,6 +247,13 @@ class Parser {
     manual_->add_option("DATE", manual_date_, "Of the release")->required();
   }
 
+  void AddInject() {
+    CLI::App* inject = Add(Command::kInject, "inject", "Give Kubernetes pods an agent of their own",
+                           kInjectFooter);
+    AddSources(inject);
+    AddInjectVerbs(*inject, &inject_);
+  }
+
   void AddOption(CLI::App* command, const std::string& name, const std::string& key,
                  const std::string& type, const std::string& help) {
     const auto note = [this, name, key](const std::string& value) {
@@ -272,6 +294,7 @@ class Parser {
   SpoolCommand spool_;
   OutboxCommand outbox_;
   HalfCommand half_;
+  InjectCommand inject_;
   std::map<CLI::App*, Command> commands_;
 };
 

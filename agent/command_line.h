@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "agent/half_command.h"
+#include "agent/inject_command.h"
 #include "agent/outbox_command.h"
 #include "agent/spool_command.h"
 #include "config/config.h"
@@ -29,6 +30,7 @@ enum class Command : uint8_t {
   kOutbox,
   kHalf,
   kDoctor,
+  kInject,
   kVersion
 };
 
@@ -38,6 +40,7 @@ struct CommandLine {
   SpoolCommand spool;
   OutboxCommand outbox;
   HalfCommand half;
+  InjectCommand inject;
 };
 
 // Nothing to run: a help text (standard output) or a wrong usage (standard error).

@@ -169,6 +169,19 @@ int RunBroker(const config::Config& config, const Process& process) {
   return Serve(roles, process);
 }
 
+int RunInject(const config::Config& config, const std::string& file, const Process& process) {
+  if (auto complete = config::CheckComplete(config, "inject"); !complete)
+    return Fail(kExitWrongUsage, complete.error().message);
+  auto inject = StartInject(config.inject(), file, [&reloader = process.reloader] {
+    return reloader.Reload().has_value();
+  });
+  if (!inject) return Fail(kExitFailed, inject.error().message);
+  PrintListeners(**inject);
+  Roles roles;
+  roles.push_back(*std::move(inject));
+  return Serve(roles, process);
+}
+
 int RunDev(config::Config config, const Process& process) {
   const std::string& directory = config.dev().directory();
   config::Storage& spool = *config.mutable_agent()->mutable_spool();
@@ -205,7 +218,8 @@ std::vector<config::Setting> DevDefaults() {
 int Validate(const config::Config& config, const std::string& file) {
   std::string parts;
   for (const auto& [part, present] :
-       {std::pair("agent", config.has_agent()), std::pair("broker", config.has_broker())}) {
+       {std::pair("agent", config.has_agent()), std::pair("broker", config.has_broker()),
+        std::pair("inject", config.has_inject())}) {
     if (!present) continue;
     if (auto complete = config::CheckComplete(config, part); !complete)
       return Fail(kExitWrongUsage, file + ": " + complete.error().message);
@@ -245,6 +259,8 @@ int Run(CommandLine line) {
   if (line.command == Command::kSpool) return RunSpoolCommand(line.spool);
   if (line.command == Command::kOutbox) return RunOutboxCommand(line.outbox);
   if (line.command == Command::kHalf) return RunHalfCommand(line.half);
+  if (line.command == Command::kInject && line.inject.verb != InjectVerb::kServe)
+    return RunInjectCommand(line.inject);
   for (char** variable = environ; *variable != nullptr; ++variable)
     line.sources.environment.emplace_back(*variable);
   if (line.command == Command::kDlq)
@@ -266,6 +282,7 @@ int Run(CommandLine line) {
   Reloader reloader(line.sources, *config, *supervisor);
   const Process process{.signals = signals, .reloader = reloader, .supervisor = *supervisor};
   if (line.command == Command::kAgent) return RunAgent(**config, process);
+  if (line.command == Command::kInject) return RunInject(**config, line.sources.file, process);
   if (line.command == Command::kBroker) return RunBroker(**config, process);
   return RunDev(**config, process);
 }

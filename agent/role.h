@@ -1,5 +1,5 @@
-// What a process of Holdfast runs: an agent or a broker, with its loops, its admin server and its
-// metrics. `holdfast dev` runs one of each.
+// What a process of Holdfast runs: an agent, a broker or the admission webhook, with its loops, its
+// admin server and its metrics. `holdfast dev` runs an agent and a broker.
 //
 // Ownership: a role owns everything it needs; two in one process share nothing.
 // Threads: all calls but Reload from the main thread, which blocks meanwhile.
@@ -24,6 +24,7 @@ namespace holdfast::config {
 class Config;
 class Agent;
 class Broker;
+class Inject;
 }  // namespace holdfast::config
 
 namespace holdfast::agent {
@@ -32,7 +33,7 @@ class Role {
  public:
   virtual ~Role() = default;
 
-  [[nodiscard]] virtual std::string_view name() const = 0;  // "agent", "broker"
+  [[nodiscard]] virtual std::string_view name() const = 0;  // "agent", "broker", "inject"
   // As bound: "127.0.0.1:9092".
   [[nodiscard]] virtual std::vector<std::string> ListenAddresses() const = 0;
   [[nodiscard]] virtual std::string AdminAddress() const = 0;  // Empty: none.
@@ -60,5 +61,10 @@ base::Result<void> CheckSchedule(const config::Agent& config);
 
 base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls);
 base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config);
+// `config_file`: where the configuration is from, for it may change without a signal. Then `reload`
+// is called, and says whether what the files say is in use.
+base::Result<std::unique_ptr<Role>> StartInject(const config::Inject& config,
+                                                const std::string& config_file,
+                                                std::function<bool()> reload);
 
 }  // namespace holdfast::agent

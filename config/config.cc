@@ -130,10 +130,11 @@ void FindMissing(const Message& message, const std::string& path, const std::str
     const bool set = field->is_repeated() ? reflection.FieldSize(message, field) > 0
                                           : reflection.HasField(message, field);
     if (rule.required() && !set) {
+      const std::string& flag = rule.has_flag() ? rule.flag() : outer_flag;
       mistakes.push_back(
-          fmt::format("{0} is not set: give {1}, --set {0}=..., {2}=..., or put it "
+          fmt::format("{0} is not set: give {1}{2}--set {0}=..., {3}=..., or put it "
                       "into the configuration file",
-                      key, rule.has_flag() ? rule.flag() : outer_flag, EnvironmentName(key)));
+                      key, flag, flag.empty() ? "" : ", ", EnvironmentName(key)));
     }
     if (field->message_type() != nullptr && !field->is_repeated())
       FindMissing(reflection.GetMessage(message, field), key, rule.flag(), mistakes);

@@ -19,6 +19,7 @@ class Policy {
   // An error says which setting is wrong, or what is wrong in the agents' file.
   static base::Result<std::shared_ptr<const Policy>> Load(const config::Inject& config);
 
+  [[nodiscard]] const config::Inject& config() const { return config_; }
   [[nodiscard]] const config::Sidecar& sidecar() const { return config_.sidecar(); }
   [[nodiscard]] const std::string& agent_yaml() const { return agent_yaml_; }
   // Without what the injector sets itself.

@@ -366,4 +366,20 @@ HalfMessageMetrics::HalfMessageMetrics(Registry& registry)
            .help = "Questions to services about half messages, by what they said.",
            .label = "answer"})) {}
 
+InjectMetrics::InjectMetrics(Registry& registry)
+    : reviews(registry.AddCounterFamily(
+          {.name = "holdfast_inject_reviews_total",
+           .help = "Admission reviews answered, by what became of the pod.",
+           .label = "outcome"})),
+      review_seconds(registry.AddHistogram({.name = "holdfast_inject_review_seconds",
+                                            .help = "Time to answer an admission review, once it "
+                                                    "is read."},
+                                           kSeconds)),
+      certificate_expiry_timestamp_seconds(registry.AddGauge(
+          {.name = "holdfast_inject_certificate_expiry_timestamp_seconds",
+           .help = "When the webhook's certificate, or one between it and a CA, ends."})),
+      configuration_refused(registry.AddGauge(
+          {.name = "holdfast_inject_configuration_refused",
+           .help = "1 while the newest configuration is wrong and the one before is in use."})) {}
+
 }  // namespace holdfast::metrics

@@ -152,4 +152,13 @@ struct HalfMessageMetrics {
   Family<Counter>& checks;    // Questions to services, by what they said.
 };
 
+struct InjectMetrics {
+  explicit InjectMetrics(Registry& registry);
+
+  Family<Counter>& reviews;   // By outcome.
+  Histogram& review_seconds;  // From the whole request to its answer.
+  Gauge& certificate_expiry_timestamp_seconds;
+  Gauge& configuration_refused;  // 1 while the newest configuration is not the one in use.
+};
+
 }  // namespace holdfast::metrics
