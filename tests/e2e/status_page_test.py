@@ -47,7 +47,11 @@ class StatusPageTest(Case):
     def setUp(self):
         super().setUp()
         self.browser = webdriver.Browser(self.directory)
-        self.addCleanup(self.browser.close)
+
+    def tearDown(self):
+        # First, or it would write to the directory that is being removed.
+        self.browser.close()
+        super().tearDown()
 
     def open(self, process):
         self.browser.open(f"http://{process.admin}/")
