@@ -36,6 +36,8 @@ constexpr milliseconds kReconnectMost = std::chrono::seconds(2);
 constexpr size_t kAnswerBytesMax = 1024;
 // Nor does stopping take longer for the sake of another agent.
 constexpr milliseconds kHandOverWithin = std::chrono::seconds(1);
+// So often a drain says what is left: whoever is killed in the middle of it has said so lately.
+constexpr milliseconds kTellOfDrainEvery = std::chrono::seconds(3);
 // Certificates and keys that were exchanged on disk are used after this time at the latest.
 constexpr base::Duration kRefreshTlsEvery = std::chrono::seconds(10);
 
@@ -220,7 +222,10 @@ class RunningAgent final : public Agent {
   void Drain(milliseconds deadline, milliseconds backlog) override {
     if (stopped_) return;
     draining_ = true;
+    metrics_.draining.Set(1);
     const auto end = std::chrono::steady_clock::now() + deadline;
+    TellWhatIsLeft(fmt::format("draining; the tier gets {} to take what waits",
+                               backlog == milliseconds::zero() ? "no time" : Seconds(backlog)));
     std::vector<std::future<void>> drained;
     // What waits for room, or for a tier that is away, would hold the rest up.
     loops_.upstream->RunAndWait([this] { ledger_topic_.reset(); });
@@ -244,6 +249,24 @@ class RunningAgent final : public Agent {
       base::Log(base::LogLevel::kWarn, "agent", "draining took longer than {} ms",
                 deadline.count());
     }
+    const Left left = WhatIsLeft();
+    if (left.none()) {
+      base::Log(base::LogLevel::kInfo, "agent", "drained: nothing is left to deliver");
+    } else {
+      base::Log(base::LogLevel::kWarn, "agent", "drained; left in {} until the next start: {}{}{}",
+                options_.spool.directory, left.Text(), left.trouble.empty() ? "" : "; ",
+                left.trouble);
+    }
+  }
+
+  Left WhatIsLeft() override {
+    Left left;
+    loops_.upstream->RunAndWait([&] {
+      if (forwarder_) left = forwarder_->WhatIsLeft();
+    });
+    // A little late, as cursors are; so nothing is told of records that are gone.
+    if (!left.none()) left.bytes = log_.HeldBytes();
+    return left;
   }
 
   void Stop() override {
@@ -334,6 +357,7 @@ class RunningAgent final : public Agent {
     return left == 0;
   }
 
+  // Until nothing is left, or the time is over.
   void WaitForTier(milliseconds most) {
     bool paused = false;
     loops_.upstream->RunAndWait([&] { paused = forwarder_->paused(); });
@@ -342,15 +366,35 @@ class RunningAgent final : public Agent {
                 "what is left in the spool stays there: agent.upstream.schedule says not now");
       return;
     }
+    const auto end = std::chrono::steady_clock::now() + most;
     auto empty = std::make_shared<std::promise<void>>();
     auto waiting = empty->get_future();
     loops_.upstream->Post(
         [this, empty] { forwarder_->WhenEmpty([empty] { empty->set_value(); }); });
-    if (waiting.wait_for(most) == std::future_status::ready) return;
-    int64_t left = 0;
-    loops_.upstream->RunAndWait([&] { left = forwarder_->Backlog(); });
-    base::Log(base::LogLevel::kWarn, "agent",
-              "{} records are left in the spool; they are delivered after the next start", left);
+    while (true) {
+      const auto now = std::chrono::steady_clock::now();
+      if (now >= end) return;
+      const auto turn = std::min<std::chrono::steady_clock::duration>(end - now, kTellOfDrainEvery);
+      if (waiting.wait_for(turn) == std::future_status::ready) return;
+      const auto rest =
+          std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now());
+      if (rest > milliseconds::zero())
+        TellWhatIsLeft(fmt::format("draining, {} to go", Seconds(rest)));
+    }
+  }
+
+  void TellWhatIsLeft(const std::string& what) {
+    const Left left = WhatIsLeft();
+    if (left.none()) {
+      base::Log(base::LogLevel::kInfo, "agent", "{}; nothing waits", what);
+    } else {
+      base::Log(base::LogLevel::kInfo, "agent", "{}; in {}: {}{}{}", what, options_.spool.directory,
+                left.Text(), left.trouble.empty() ? "" : "; ", left.trouble);
+    }
+  }
+
+  static std::string Seconds(milliseconds time) {
+    return fmt::format("{:.1f} s", std::chrono::duration<double>(time).count());
   }
 
   // On the upstream loop.

@@ -12,8 +12,8 @@
 //
 // Ownership: the loops, executors and the registry outlive the agent, and the loops run while it
 //   lives. AdminRoutes' handlers must not be called after Stop.
-// Threads: Start, Drain, Stop and the destructor from a thread that is none of the loops: they
-//   block. The rest from any thread.
+// Threads: Start, Drain, Stop, WhatIsLeft and the destructor from a thread that is none of the
+//   loops: they block. The rest from any thread.
 // Shutdown: Drain, then Stop; Stop alone (or the destructor) closes connections at once. Either
 //   way no acknowledged record is lost: what is not delivered waits in the spool.
 // Limits: Options names each.
@@ -29,6 +29,7 @@
 
 #include "agent/dead_letter.h"
 #include "agent/ledger_topic.h"
+#include "agent/left.h"
 #include "agent/local_transactions.h"
 #include "agent/outbox/half_messages.h"
 #include "agent/outbox/outboxes.h"
@@ -143,9 +144,13 @@ class Agent {
   virtual void Reload(const Options& options) = 0;
 
   // Stops accepting connections and requests, answers what is in flight until the deadline, gives
-  // the tier `backlog` to take what waits, and records how far delivery has come.
+  // the tier `backlog` to take what waits, and records how far delivery has come. The log says what
+  // is left at the beginning, every few seconds, and at the end.
   virtual void Drain(std::chrono::milliseconds deadline, std::chrono::milliseconds backlog) = 0;
   virtual void Stop() = 0;
+
+  // Not after Stop.
+  [[nodiscard]] virtual Left WhatIsLeft() = 0;
 };
 
 }  // namespace holdfast::agent

@@ -1,4 +1,6 @@
 // The part of agent/forwarder.h that says how far delivery has come.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -61,6 +63,23 @@ int64_t Forwarder::Backlog() {
   int64_t backlog = 0;
   for (const auto& [id, stream] : streams_) backlog += stream->end - stream->record.confirmed;
   return backlog;
+}
+
+Left Forwarder::WhatIsLeft() {
+  TakeNews();
+  Left left;
+  for (const auto& [id, stream] : streams_) {
+    const int64_t backlog = stream->end - stream->record.confirmed;
+    if (backlog <= 0) continue;
+    left.records += backlog;
+    ++left.streams;
+    const bool parked = stream->phase == Phase::kParked;
+    if (parked) ++left.parked_streams;
+    // What a parked one says is more to the point.
+    if (!stream->trouble.empty() && (left.trouble.empty() || (parked && left.parked_streams == 1)))
+      left.trouble = fmt::format("{}/{}: {}", stream->topic, stream->partition, stream->trouble);
+  }
+  return left;
 }
 
 void Forwarder::WhenEmpty(base::Task done) {

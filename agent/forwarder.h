@@ -35,6 +35,7 @@
 #include "agent/forward_log.h"
 #include "agent/forward_state.h"
 #include "agent/ledger.h"
+#include "agent/left.h"
 #include "agent/rate_limits.h"
 #include "agent/reconciler.h"
 #include "agent/record_log.h"
@@ -116,6 +117,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void WhenEmpty(base::Task done);
   // Records that wait.
   int64_t Backlog();
+  // The same with all that is known of them here: all but bytes.
+  Left WhatIsLeft();
   // Writes down how far delivery has come, then runs `done`.
   void Flush(base::Task done) override { log_.Flush(std::move(done)); }
   // Up to a second old. From any thread.

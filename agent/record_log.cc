@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "base/endian.h"
@@ -202,6 +203,18 @@ void RecordLog::SetPolicies(PoliciesPtr policies) {
     usage_.SetPolicies(std::move(policies));
     waiting_appends_->OnRoom();
   });
+}
+
+uint64_t RecordLog::HeldBytes() {
+  auto told = std::make_shared<std::promise<uint64_t>>();
+  auto bytes = told->get_future();
+  writer_->Post([this, told] {
+    uint64_t held = 0;
+    for (const auto& [name, topic] : usage_.topics())
+      held += static_cast<uint64_t>(std::max<int64_t>(topic.held, 0));
+    told->set_value(held);
+  });
+  return bytes.get();
 }
 
 void RecordLog::Close() {

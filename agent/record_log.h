@@ -105,6 +105,9 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   [[nodiscard]] SpoolUsage& usage() { return usage_; }
   // Such an operation has released something.
   void OnRoom() { waiting_appends_->OnRoom(); }
+  // What waits in all streams that are delivered. From a thread that is none of the loops: it waits
+  // for the writer.
+  [[nodiscard]] uint64_t HeldBytes();
   // As of the spool's opening.
   [[nodiscard]] const KeptState& kept() const { return kept_; }
 

@@ -308,7 +308,11 @@ AgentMetrics::AgentMetrics(Registry& registry)
           {.name = "holdfast_agent_certificate_expiry_timestamp_seconds",
            .help = "When the certificate in use, or one between it and a CA, ends; by who is shown "
                    "it, clients (listener) or the tier (upstream).",
-           .label = "side"})) {}
+           .label = "side"})),
+      draining(registry.AddGauge(
+          {.name = "holdfast_agent_draining",
+           .help = "1 from the signal to stop on, while the tier gets time to take what waits."})) {
+}
 
 OutboxMetrics::OutboxMetrics(Registry& registry)
     : connected(

@@ -124,6 +124,7 @@ struct AgentMetrics {
   Counter& proxied_requests;
   Counter& local_login_failures;  // SASL of local clients that the agent refused.
   Family<Gauge>& certificate_expiry_timestamp_seconds;  // By the side that shows it.
+  Gauge& draining;                                      // 1 from the signal to stop on.
 };
 
 // Of the agent, if services leave events in databases of theirs. By the source's name.

@@ -178,7 +178,7 @@ class LimitsTest(Case):
         agent.post("/drain?deadline=500ms")
         self.assertEqual(agent.child.wait(30), 0)
         agent.child = None
-        self.assertIn("1 records are left in the spool", agent.log())
+        self.assertIn("until the next start: 1 record (", agent.log())
 
     def test_a_schedule_keeps_records_here_until_it_is_changed(self):
         hours = [time.strftime("%H:00", time.gmtime(time.time() + ahead * 3600))

@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+"""What an agent goes through as a part of a pod: ready or not, ended with records waiting, killed
+under a client that stays, and gone for good with its spool left behind."""
+
+import json
+import re
+import signal
+import socket
+import time
+import unittest
+import urllib.error
+
+import harness
+from harness import Case, consume, produce, wait_for
+from raw_kafka import Connection
+
+TOPIC = "agent.topics=[{name: orders, partitions: 2}]"
+SOON = ("--set", TOPIC, "--set", "agent.upstream.backoff_max_ms=300ms")
+LEFT = re.compile(r"(\d[\d,]*) records? \(\S+ \S+\) of (\d+) partitions?")
+
+
+def ready(agent):
+    """The status of /ready, and what it says."""
+    try:
+        return 200, agent.get("/ready")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def lines(agent, text):
+    return [line for line in agent.log().splitlines() if text in line]
+
+
+class PodLifeTest(Case):
+    def away(self, *arguments):
+        """An agent whose tier is not there, with SOON and a record of each partition waiting."""
+        tier = self.broker()
+        agent = self.agent(tier.address, *SOON, *arguments).start()
+        for partition in ("0", "1"):
+            produce(agent.address, "orders", [partition], "-p", partition)
+        return tier, agent
+
+    def test_ready_says_nothing_of_the_tier(self):
+        tier, agent = self.away()
+        wait_for(lambda: json.loads(agent.get("/status"))["tier"]["away"], what="a tier away")
+        self.assertEqual(ready(agent), (200, "ready\n"))
+        tier.start()
+        agent.wait_drained()
+        tier.kill()
+        wait_for(lambda: json.loads(agent.get("/status"))["tier"]["away"], what="a tier away again")
+        self.assertEqual(ready(agent), (200, "ready\n"))
+
+    def fill(self, agent):
+        """Produces until the spool takes no more; what is refused, the client gives up soon."""
+        def full():
+            harness.kcat("-P", "-b", agent.address, "-t", "orders", "-p", "0", "-X",
+                         "message.timeout.ms=1000", data=("x" * 900 + "\n") * 1000, check=False)
+            return ready(agent)[0] == 503
+
+        wait_for(full, 60, "a spool that takes nothing")
+        self.assertIn("the spool takes nothing: ", ready(agent)[1])
+        return ready(agent)[1]
+
+    def test_not_ready_while_the_spool_is_full_and_ready_again_after(self):
+        tier, agent = self.away("--set", "agent.spool.bytes_max=4MiB")
+        self.assertIn("the spool is full", self.fill(agent))
+        tier.start()
+        wait_for(lambda: ready(agent)[0] == 200, 30, "room")
+
+    def test_not_ready_while_the_disk_is_full(self):
+        agent = self.agent(self.broker().start().address, *SOON, "--set",
+                           f"agent.spool.free_bytes_min={1 << 60}").start()
+        self.assertIn("the file system is nearly full", self.fill(agent))
+
+    def test_a_drain_says_what_is_left_and_where_while_it_lasts(self):
+        tier, agent = self.away("--set", "agent.drain_backlog_ms=60s")
+        agent.child.send_signal(signal.SIGTERM)
+        wait_for(lambda: ready(agent) == (503, "draining\n"), what="not ready")
+        wait_for(lambda: len(lines(agent, "to go; in")) >= 2, 20, "two lines about what is left")
+        told = lines(agent, " agent: draining")
+        self.assertIn("the tier gets 60.0 s to take what waits", told[0])
+        for line in told:
+            self.assertEqual(LEFT.search(line).groups(), ("2", "2"), line)
+            self.assertIn(self.path("agent"), line)
+        # Prometheus sees it as long as it lasts.
+        self.assertEqual(agent.metric("holdfast_agent_draining"), 1)
+        self.assertEqual(agent.metric("holdfast_agent_backlog_records"), 2)
+        status = json.loads(agent.get("/status"))
+        self.assertEqual((status["draining"], status["delivery"]["backlog_records"]), (True, 2))
+        # SIGKILL, as at the end of a pod's grace period, leaves the lines.
+        agent.kill()
+        self.assertEqual(LEFT.search(lines(agent, " agent: draining")[-1]).groups(), ("2", "2"))
+        tier.start()
+        agent.start()
+        agent.wait_drained()
+        self.assertEqual(consume(tier.address, "orders", "-p", "1"), ["1"])
+
+    def test_a_drain_ends_once_all_is_delivered_or_its_time_is_over_and_exits_with_0(self):
+        tier, agent = self.away("--set", "agent.drain_backlog_ms=1s")
+        self.assertEqual(agent.stop(), 0)
+        left = lines(agent, "until the next start")
+        self.assertEqual(LEFT.search(left[-1]).groups(), ("2", "2"))
+        self.assertIn(self.path("agent"), left[-1])
+        agent.arguments += ("--set", "agent.drain_backlog_ms=60s")
+        agent.start()
+        agent.child.send_signal(signal.SIGTERM)
+        wait_for(lambda: ready(agent)[0] == 503, what="draining")
+        began = time.monotonic()
+        tier.start()
+        self.assertEqual(agent.child.wait(30), 0)
+        agent.child = None
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertIn("nothing is left to deliver", agent.log())
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), ["0"])
+
+    def test_a_drain_waits_for_no_connection_that_is_half_open(self):
+        """The app's containers are gone when the agent is told to stop; their connections may not
+        be: idle, or in the middle of a request."""
+        _, agent = self.away("--set", "agent.drain_timeout_ms=60s")
+        with Connection(agent.address) as idle, Connection(agent.address) as cut_off:
+            idle.init_producer_id()
+            cut_off.socket.sendall(b"\0\0\1\0half a request")
+            began = time.monotonic()
+            self.assertEqual(agent.stop(30), 0)
+            self.assertLess(time.monotonic() - began, 20)
+
+    def test_killed_under_a_client_that_keeps_its_connection_it_binds_again(self):
+        _, agent = self.away()
+        address = agent.address
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port))) as client:
+            wait_for(lambda: agent.metric("holdfast_net_connections") >= 1, what="the connection")
+            agent.kill()
+            agent.start()
+            self.assertEqual(agent.address, address)
+            self.assertEqual(client.recv(1), b"", "the old process is gone")
+            produce(address, "orders", ["again"], "-p", "0")
+
+
+if __name__ == "__main__":
+    harness.main()
