@@ -95,6 +95,17 @@ json DescribeDeadLetters(const spool::Spool& spool) {
   return {{"records", records}, {"streams", std::move(streams)}};
 }
 
+json DescribeOrphans(Orphans& orphans) {
+  json spools = json::array();
+  for (const Orphans::Status& one : orphans.GetStatus()) {
+    spools.push_back({{"name", one.name},
+                      {"state", Orphans::NameOf(one.state)},
+                      {"left_records", one.left_records},
+                      {"why", one.why}});
+  }
+  return spools;
+}
+
 std::string Parameter(const net::AdminRequest& request, const std::string& name) {
   const auto found = request.query.find(name);
   return found == request.query.end() ? "" : found->second;
@@ -127,12 +138,13 @@ net::AdminResponse Replay(const AdminSubjects& subjects, const net::AdminRequest
 }
 
 net::AdminResponse StatusPage(const AdminSubjects& subjects) {
-  const json status{{"draining", subjects.draining.load()},
-                    {"spool", DescribeSpool(subjects.spool.GetStatus())},
-                    {"tier", DescribeTier(subjects.cache, subjects.ports)},
-                    {"delivery", DescribeDelivery(subjects.forwarder.GetStatus())},
-                    {"dead_letters", DescribeDeadLetters(subjects.spool)},
-                    {"ledger", DescribeLedger(*subjects.forwarder.GetLedger())}};
+  json status{{"draining", subjects.draining.load()},
+              {"spool", DescribeSpool(subjects.spool.GetStatus())},
+              {"tier", DescribeTier(subjects.cache, subjects.ports)},
+              {"delivery", DescribeDelivery(subjects.forwarder.GetStatus())},
+              {"dead_letters", DescribeDeadLetters(subjects.spool)},
+              {"ledger", DescribeLedger(*subjects.forwarder.GetLedger())}};
+  if (subjects.orphans != nullptr) status["orphans"] = DescribeOrphans(*subjects.orphans);
   // Names come from clients: what is not UTF-8 is replaced.
   return {.content_type = "application/json",
           .body = status.dump(2, ' ', false, json::error_handler_t::replace) + "\n"};

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/forwarder.h"
+#include "agent/orphans.h"
 #include "agent/overview.h"
 #include "metrics/registry.h"
 #include "net/admin_server.h"
@@ -25,6 +26,7 @@ struct AdminSubjects {
   Overview& overview;
   proxy::MetadataCache& cache;
   proxy::BrokerPorts& ports;
+  Orphans* orphans = nullptr;  // If they are looked for.
   const std::atomic<bool>& draining;
 };
 

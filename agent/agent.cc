@@ -8,6 +8,7 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -77,7 +78,8 @@ proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
           .local_policies = &policies};
 }
 
-Forwarder::Options ForwardOptions(const Agent::Options& options) {
+Forwarder::Options ForwardOptions(const Agent::Options& options,
+                                  std::optional<uint32_t> cluster_tag) {
   return {.request_bytes_max = options.forward_request_bytes_max,
           .requests_in_flight_max = options.forward_requests_in_flight,
           // The tier gives up waiting for replicas before we give up waiting for the tier.
@@ -86,6 +88,7 @@ Forwarder::Options ForwardOptions(const Agent::Options& options) {
           .backoff_max = options.backoff_max,
           .dead_letters = options.dead_letters,
           .dead_letter_topic = options.dead_letter_topic,
+          .cluster_tag = cluster_tag,
           .bytes_per_second_max = options.forward_bytes_per_second_max,
           .schedule = options.forward_schedule,
           .high_priority_always = options.high_priority_always};
@@ -120,7 +123,7 @@ class RunningAgent final : public Agent {
                if (forwarder_) forwarder_->NoteDurable(streams);
              }),
         random_(base::Random::FromSystem()) {
-    AddListener("", std::move(listen), proxy::Acks::kLocal);
+    if (!listen.empty()) AddListener("", std::move(listen), proxy::Acks::kLocal);
   }
 
   ~RunningAgent() override { Stop(); }
@@ -173,7 +176,12 @@ class RunningAgent final : public Agent {
     }
     loops_.upstream->RunAndWait([this] { BeginForwarding(); });
     for (const auto& listener : listeners_) HF_RETURN_IF_ERROR(listener->Open(log_.kept().ports));
-    return OpenOutboxes();
+    HF_RETURN_IF_ERROR(OpenOutboxes());
+    if (options_.orphans) {
+      orphans_ = std::make_unique<Orphans>(*loops_.orphans, registry_, *options_.orphans,
+                                           [this] { return cache_.tier_away(); });
+    }
+    return {};
   }
 
   [[nodiscard]] std::vector<std::string> ListenAddresses() const override {
@@ -192,6 +200,7 @@ class RunningAgent final : public Agent {
                                                            .overview = *overview_,
                                                            .cache = cache_,
                                                            .ports = listeners_.front()->ports(),
+                                                           .orphans = orphans_.get(),
                                                            .draining = draining_});
     if (outboxes_) std::ranges::move(outboxes_->Routes(), std::back_inserter(routes));
     if (half_messages_) std::ranges::move(half_messages_->Routes(), std::back_inserter(routes));
@@ -223,6 +232,7 @@ class RunningAgent final : public Agent {
     if (stopped_) return;
     draining_ = true;
     metrics_.draining.Set(1);
+    if (orphans_) orphans_->Pause();
     const auto end = std::chrono::steady_clock::now() + deadline;
     TellWhatIsLeft(fmt::format("draining; the tier gets {} to take what waits",
                                backlog == milliseconds::zero() ? "no time" : Seconds(backlog)));
@@ -266,12 +276,28 @@ class RunningAgent final : public Agent {
     });
     // A little late, as cursors are; so nothing is told of records that are gone.
     if (!left.none()) left.bytes = log_.HeldBytes();
+    if (!left.none() && left.trouble.empty() && cache_.tier_away())
+      left.trouble = "no broker of the tier answers";
     return left;
   }
+
+  [[nodiscard]] Settled WhatIsSettled() override {
+    const auto sum = [](metrics::Family<metrics::Counter>& family) {
+      uint64_t all = 0;
+      for (const auto& [cause, counter] : family.All()) all += counter->Value();
+      return static_cast<int64_t>(all);
+    };
+    return {.delivered = static_cast<int64_t>(metrics_.forwarded_records.Value()),
+            .dead_letters = sum(metrics_.dead_letter_records),
+            .dropped = sum(metrics_.dropped_records)};
+  }
+
+  [[nodiscard]] bool Wanted() const override { return spool_->Wanted(); }
 
   void Stop() override {
     if (std::exchange(stopped_, true)) return;
     draining_ = true;
+    if (orphans_) orphans_->Stop();
     if (outboxes_) outboxes_->Close(/*clean=*/false);
     for (const auto& listener : listeners_) listener->Close();
     if (spool_) log_.Close();
@@ -397,6 +423,16 @@ class RunningAgent final : public Agent {
     return fmt::format("{:.1f} s", std::chrono::duration<double>(time).count());
   }
 
+  // To which the tier has to belong. Nothing is delivered before a producer id is written down, and
+  // with it the tier that gave it.
+  [[nodiscard]] std::optional<uint32_t> ItsCluster() const {
+    if (!options_.only_its_cluster) return std::nullopt;
+    const UpstreamProducer& producer = log_.kept().upstream;
+    if (producer.id != kafka::kNoProducerId) return producer.cluster_tag;
+    const std::string seen = cache_.cluster()->id;
+    return seen.empty() ? std::nullopt : std::optional(ClusterTag(seen));
+  }
+
   // On the upstream loop.
   void BeginForwarding() {
     const proxy::Link::Context context{.loop = *loops_.upstream,
@@ -421,15 +457,16 @@ class RunningAgent final : public Agent {
                                                                        .metrics = metrics_},
                                               LaneOptions(options_), log_.kept().transactions,
                                               random_());
-    forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
-                                                                .spool = *spool_,
-                                                                .tier = *upstream_,
-                                                                .cache = cache_,
-                                                                .metrics = metrics_,
-                                                                .records = &log_,
-                                                                .acks = acks_.get(),
-                                                                .lane = lane_.get()},
-                                             ForwardOptions(options_), log_.kept(), random_());
+    forwarder_ =
+        std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
+                                                       .spool = *spool_,
+                                                       .tier = *upstream_,
+                                                       .cache = cache_,
+                                                       .metrics = metrics_,
+                                                       .records = &log_,
+                                                       .acks = acks_.get(),
+                                                       .lane = lane_.get()},
+                                    ForwardOptions(options_, ItsCluster()), log_.kept(), random_());
     acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
     forwarder_->SetPolicies(options_.policies);
     transactions_ = std::make_unique<LocalTransactions>(
@@ -500,7 +537,8 @@ class RunningAgent final : public Agent {
   }
 
   void KeepCluster() {
-    if (const uint64_t version = cache_.version(); version != kept_version_) {
+    const uint64_t version = cache_.version();
+    if (version != kept_version_ && forwarder_->KnowsTier()) {
       kept_version_ = version;
       forwarder_->Keep(std::string(kClusterKey), cache_.Serialize());
       // Each broker has its port before the first client asks, and before the tier is away.
@@ -544,6 +582,7 @@ class RunningAgent final : public Agent {
   base::Timer refresh_tls_timer_;
   std::set<std::string> shows_expiry_;  // Sides.
 
+  std::unique_ptr<Orphans> orphans_;                  // Null if they are not looked for.
   std::unique_ptr<outbox::Outboxes> outboxes_;        // Null if there are none.
   std::vector<std::unique_ptr<Listener>> listeners_;  // The one without a name first.
 };
@@ -554,7 +593,10 @@ base::Result<std::unique_ptr<Agent>> Agent::Start(Options options, Loops loops,
                                                   metrics::Registry& registry) {
   HF_CHECK(!loops.workers.empty() && loops.upstream != nullptr && loops.metrics != nullptr);
   HF_ASSIGN_OR_RETURN(auto upstream, ParseAll(options.upstream, "upstream address"));
-  HF_ASSIGN_OR_RETURN(auto listen, ParseAll(options.listen, "listen address"));
+  std::vector<net::HostPort> listen;
+  if (!options.listen.empty()) {
+    HF_ASSIGN_OR_RETURN(listen, ParseAll(options.listen, "listen address"));
+  }
   const auto named = options.listeners;
   auto agent = std::make_unique<RunningAgent>(std::move(options), std::move(loops), registry,
                                               std::move(upstream), std::move(listen));

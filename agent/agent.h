@@ -31,6 +31,7 @@
 #include "agent/ledger_topic.h"
 #include "agent/left.h"
 #include "agent/local_transactions.h"
+#include "agent/orphans.h"
 #include "agent/outbox/half_messages.h"
 #include "agent/outbox/outboxes.h"
 #include "agent/schedule.h"
@@ -63,7 +64,10 @@ class Agent {
   struct Options {
     spool::Options spool;
     std::vector<std::string> upstream;  // HOST:PORT of the tier, in the order to be tried.
-    // HOST:PORT each, port 0 for any. The first stands for the tier's first broker, too.
+    // If the spool has been delivered to a cluster before, nothing goes to another one.
+    bool only_its_cluster = false;
+    // HOST:PORT each, port 0 for any. The first stands for the tier's first broker, too. None:
+    // nobody is served, and what the spool holds is delivered.
     std::vector<std::string> listen;
     struct NamedListener {
       std::string name;
@@ -112,6 +116,7 @@ class Agent {
       std::chrono::milliseconds check_timeout = std::chrono::seconds(2);
     };
     std::optional<HalfMessages> half_messages;  // None: they are not taken.
+    std::optional<Orphans::Options> orphans;    // None: they are not looked for.
   };
 
   struct Loops {
@@ -122,6 +127,7 @@ class Agent {
     metrics::NetMetrics* metrics = nullptr;      // What the loops were made with.
     std::vector<net::EventLoop*> outbox;         // One for each of Options::outbox.
     net::EventLoop* asking = nullptr;            // If there are half messages.
+    net::EventLoop* orphans = nullptr;           // If they are looked for.
   };
 
   // Opens the spool, binds the listeners and begins to forward. Does not wait for the tier.
@@ -151,6 +157,10 @@ class Agent {
 
   // Not after Stop.
   [[nodiscard]] virtual Left WhatIsLeft() = 0;
+  [[nodiscard]] virtual Settled WhatIsSettled() = 0;
+  // Whether another process waits for the spool, if it is opened as one that yields. Not after
+  // Stop.
+  [[nodiscard]] virtual bool Wanted() const = 0;
 };
 
 }  // namespace holdfast::agent

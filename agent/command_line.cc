@@ -135,9 +135,11 @@ class Parser {
     AddBroker();
     AddDev();
     AddValidate();
-    AddSpoolVerbs(*Add(Command::kSpool, "spool", "Look into a spool's directory, check it, move it",
-                       kSpoolFooter),
-                  &spool_);
+    CLI::App* const spool =
+        Add(Command::kSpool, "spool", "Look into a spool's directory, check it, move it, drain it",
+            kSpoolFooter);
+    AddSpoolVerbs(*spool, &spool_);
+    AddSources(spool->get_subcommand("drain"));
     AddDlqVerbs(*Add(Command::kDlq, "dlq", "Records that the tier refused for good", kDlqFooter),
                 &spool_);
     AddOutboxVerbs(

@@ -83,6 +83,7 @@ void Forwarder::MakeRoom(const std::string& topic, uint64_t bytes) {
 }
 
 void Forwarder::DropExpired() {
+  if (!KnowsTier()) return;
   for (auto& [id, stream] : streams_) DropExpired(*stream);
 }
 

@@ -67,7 +67,7 @@ int64_t Forwarder::Backlog() {
 
 Left Forwarder::WhatIsLeft() {
   TakeNews();
-  Left left;
+  Left left{.other_cluster = other_cluster_};
   for (const auto& [id, stream] : streams_) {
     const int64_t backlog = stream->end - stream->record.confirmed;
     if (backlog <= 0) continue;

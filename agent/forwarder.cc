@@ -130,6 +130,7 @@ const proxy::Cluster& Forwarder::CurrentCluster() {
 // The only place that decides what a stream does next.
 void Forwarder::Step(Stream& stream) {
   if (stopped_ || stream.phase != Phase::kReady || stream.queued || stream.failed) return;
+  if (!KnowsTier()) return;
   PassOver(stream);
   if (stream.next >= stream.end || Held(stream)) return;
   if (stream.for_lane) {
@@ -244,7 +245,7 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
 
 void Forwarder::OnNodeReady(int32_t node) {
   StepAll();
-  if (context_.lane != nullptr) context_.lane->Wake();
+  if (context_.lane != nullptr && KnowsTier()) context_.lane->Wake();
   PostPump(node);
 }
 
@@ -255,6 +256,11 @@ void Forwarder::OnNodeLost(int32_t node) {
 }
 
 void Forwarder::OnMetadata() {
+  if (options_.cluster_tag) {
+    tier_is_known_ = ClusterTag(CurrentCluster().id) == options_.cluster_tag;
+    other_cluster_ = tier_is_known_ ? "" : CurrentCluster().id;
+    if (!tier_is_known_) return;
+  }
   for (auto& [id, stream] : streams_) {
     if (stream->phase == Phase::kBackoff && stream->no_leader &&
         CurrentCluster().LeaderOf(stream->topic, stream->partition) != proxy::kNoNode) {

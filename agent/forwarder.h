@@ -65,7 +65,10 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     base::Duration park_retry = std::chrono::seconds(30);
     base::Duration record_interval = std::chrono::milliseconds(100);
     DeadLetterPolicy dead_letters = DeadLetterPolicy::kSpool;
-    std::string dead_letter_topic;      // Of kTopic.
+    std::string dead_letter_topic;  // Of kTopic.
+    // Nothing is delivered, nor given up, before the tier has said that it is this one (see
+    // ClusterTag). None: it may be any.
+    std::optional<uint32_t> cluster_tag;
     uint64_t bytes_per_second_max = 0;  // To the tier, on average; 0: no limit.
     Schedule schedule;                  // When anything goes there.
     bool high_priority_always = false;  // Whatever the schedule says.
@@ -115,6 +118,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Stop();
   // Runs once nothing waits.
   void WhenEmpty(base::Task done);
+  // Whether the tier is the one that it has to be.
+  [[nodiscard]] bool KnowsTier() const { return !options_.cluster_tag || tier_is_known_; }
   // Records that wait.
   int64_t Backlog();
   // The same with all that is known of them here: all but bytes.
@@ -339,6 +344,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   ForwardLog log_;
   Reconciler reconciler_;
   bool stopped_ = false;
+  bool tier_is_known_ = false;  // As that of Options::cluster_tag.
+  std::string other_cluster_;   // What it is instead.
 
   std::unordered_map<uint32_t, std::unique_ptr<Stream>> streams_;  // By stream id.
   std::map<int32_t, Lane> lanes_;

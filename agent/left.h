@@ -1,4 +1,4 @@
-// What an agent still has to deliver, as it is told to people.
+// What an agent still has to deliver, and what it has done, as it is told to people.
 //
 // Threads: any; a plain value.
 #pragma once
@@ -15,10 +15,18 @@ struct Left {
   size_t streams = 0;
   size_t parked_streams = 0;  // Of these, held until somebody changes something.
   std::string trouble;        // What one of them complains of; empty if none does.
+  std::string other_cluster;  // The tier's id, if nothing is delivered because it is another one.
 
   [[nodiscard]] bool none() const { return records == 0; }
   // "1,234 records (5.6 MiB) of 3 partitions".
   [[nodiscard]] std::string Text() const;
+};
+
+// What became of records since an agent was started.
+struct Settled {
+  int64_t delivered = 0;
+  int64_t dead_letters = 0;
+  int64_t dropped = 0;
 };
 
 }  // namespace holdfast::agent

@@ -18,6 +18,7 @@
 #include "agent/role.h"
 #include "agent/security.h"
 #include "agent/signals.h"
+#include "agent/spool_drain.h"
 #include "agent/watch.h"
 #include "base/log.h"
 #include "base/supervisor.h"
@@ -141,16 +142,29 @@ int Serve(const Roles& roles, const Process& process) {
   return kExitFine;
 }
 
+// An option of its own has become a setting by now.
+std::vector<std::string> SettingsOf(const config::Sources& sources) {
+  std::vector<std::string> arguments;
+  if (!sources.file.empty()) arguments = {"--config", sources.file};
+  for (const config::Setting& setting : sources.sets) {
+    arguments.emplace_back("--set");
+    arguments.push_back(setting.key + "=" + setting.value);
+  }
+  return arguments;
+}
+
 Controls ControlsOf(Reloader& reloader) {
   return {.reload = [&reloader] { return reloader.Reload(); },
           .print_config = [&reloader] { return reloader.Print(); },
           .stop = [] { Signals::RequestStop(); }};
 }
 
-int RunAgent(const config::Config& config, const Process& process) {
+int RunAgent(const config::Config& config, const config::Sources& sources, const Process& process) {
   if (auto complete = config::CheckComplete(config, "agent"); !complete)
     return Fail(kExitWrongUsage, complete.error().message);
-  auto agent = StartAgent(config.agent(), ControlsOf(process.reloader));
+  Controls controls = ControlsOf(process.reloader);
+  controls.settings = SettingsOf(sources);
+  auto agent = StartAgent(config.agent(), std::move(controls));
   if (!agent) return Fail(kExitFailed, agent.error().message);
   PrintListeners(**agent);
   Roles roles;
@@ -192,6 +206,7 @@ int RunDev(config::Config config, const Process& process) {
   auto broker = StartBroker(config.broker());
   if (!broker) return Fail(kExitFailed, broker.error().message);
   config.mutable_agent()->mutable_upstream()->clear_bootstrap();
+  config.mutable_agent()->clear_orphans();  // A child would not know the address of this tier.
   for (const std::string& address : (*broker)->ListenAddresses())
     config.mutable_agent()->mutable_upstream()->add_bootstrap(address);
   auto agent = StartAgent(config.agent(), ControlsOf(process.reloader));
@@ -256,7 +271,8 @@ int Run(CommandLine line) {
     Print("holdfast " HOLDFAST_VERSION "\n");
     return kExitFine;
   }
-  if (line.command == Command::kSpool) return RunSpoolCommand(line.spool);
+  const bool drain = line.command == Command::kSpool && line.spool.verb == SpoolVerb::kDrain;
+  if (line.command == Command::kSpool && !drain) return RunSpoolCommand(line.spool);
   if (line.command == Command::kOutbox) return RunOutboxCommand(line.outbox);
   if (line.command == Command::kHalf) return RunHalfCommand(line.half);
   if (line.command == Command::kInject && line.inject.verb != InjectVerb::kServe)
@@ -265,6 +281,7 @@ int Run(CommandLine line) {
     line.sources.environment.emplace_back(*variable);
   if (line.command == Command::kDlq)
     return RunDlqCommand(std::move(line.spool), std::move(line.sources.environment));
+  if (drain) return DrainSpool(line.spool, std::move(line.sources));
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error().message);
@@ -281,7 +298,7 @@ int Run(CommandLine line) {
   Signals signals;
   Reloader reloader(line.sources, *config, *supervisor);
   const Process process{.signals = signals, .reloader = reloader, .supervisor = *supervisor};
-  if (line.command == Command::kAgent) return RunAgent(**config, process);
+  if (line.command == Command::kAgent) return RunAgent(**config, line.sources, process);
   if (line.command == Command::kInject) return RunInject(**config, line.sources.file, process);
   if (line.command == Command::kBroker) return RunBroker(**config, process);
   return RunDev(**config, process);

@@ -54,6 +54,7 @@ struct Controls {
   std::function<base::Result<std::string>()> reload;
   std::function<std::string()> print_config;
   base::Task stop;
+  std::vector<std::string> settings;  // Arguments with which a child has the same configuration.
 };
 
 // What the schema does not check of an agent's schedule.

@@ -1,18 +1,12 @@
-// An agent as a part of a process: its loops, its admin server, and the options from the
-// configuration.
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
+// An agent as a part of a process: its loops and its admin server.
 #include <atomic>
 #include <chrono>
 #include <utility>
 
 #include "agent/agent.h"
+#include "agent/agent_options.h"
 #include "agent/loops.h"
-#include "agent/outbox_options.h"
 #include "agent/role.h"
-#include "agent/security.h"
 #include "agent/status_page.h"
 #include "config/holdfast.pb.h"
 #include "config/value.h"
@@ -25,144 +19,22 @@ namespace {
 
 using std::chrono::milliseconds;
 
-DeadLetterPolicy PolicyOf(config::DeadLetters::Policy policy) {
-  switch (policy) {
-    case config::DeadLetters::spool:
-      return DeadLetterPolicy::kSpool;
-    case config::DeadLetters::topic:
-      return DeadLetterPolicy::kTopic;
-    case config::DeadLetters::park:
-      return DeadLetterPolicy::kPark;
-  }
-  return DeadLetterPolicy::kPark;
-}
-
-std::string HostName() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "agent";
-}
-
-PoliciesPtr PoliciesOf(const config::Agent& config) {
-  std::vector<Policies::TopicRule> topics;
-  for (const config::TopicRule& rule : config.topic_rules()) {
-    topics.push_back({.pattern = rule.topic(),
-                      .policy = {.acks = static_cast<TopicPolicy::Acks>(rule.acks()),
-                                 .priority = static_cast<TopicPolicy::Priority>(rule.priority()),
-                                 .ttl_ms = static_cast<int64_t>(rule.ttl_ms()),
-                                 .bytes_max = rule.bytes_max(),
-                                 .bytes_per_second_max = rule.bytes_per_second_max(),
-                                 .when_full = static_cast<WhenFull>(rule.when_full())}});
-  }
-  std::vector<Policies::ClientRule> clients;
-  for (const config::ClientRule& rule : config.client_rules()) {
-    clients.push_back({.pattern = rule.client(),
-                       .policy = {.bytes_max = rule.bytes_max(),
-                                  .bytes_per_second_max = rule.bytes_per_second_max(),
-                                  .when_full = static_cast<WhenFull>(rule.when_full())}});
-  }
-  return std::make_shared<const Policies>(std::move(topics), std::move(clients));
-}
-
-std::vector<Agent::Options::NamedListener> ListenersOf(const config::Agent& config) {
-  std::vector<Agent::Options::NamedListener> listeners;
-  for (const config::Listener& listener : config.listeners()) {
-    listeners.push_back({.name = listener.name(),
-                         .listen = listener.listen(),
-                         .acks = static_cast<proxy::Acks>(listener.acks())});
-  }
-  return listeners;
-}
-
-DeliveryMode DeliveryOf(config::Upstream::Delivery delivery) {
-  switch (delivery) {
-    case config::Upstream::transactional:
-      return DeliveryMode::kTransactional;
-    case config::Upstream::auto_:
-      return DeliveryMode::kAuto;
-    default:
-      return DeliveryMode::kIdempotent;
-  }
-}
-
-base::Result<Schedule> ScheduleOf(const config::Schedule& config) {
-  std::vector<Schedule::Window> windows;
-  for (const config::ScheduleWindow& configured : config.windows()) {
-    auto window = Schedule::ParseWindow(configured.when());
-    if (!window)
-      return base::Unexpected(std::move(window).error().Within("agent.upstream.schedule.windows"));
-    window->bytes_per_second_max = configured.bytes_per_second_max();
-    windows.push_back(*window);
-  }
-  return Schedule(std::move(windows), static_cast<Schedule::Clock>(config.clock()));
-}
-
-base::Result<Agent::Options> OptionsOf(const config::Agent& config) {
-  const config::Upstream& upstream = config.upstream();
-  const config::AgentLimits& limits = config.limits();
-  HF_ASSIGN_OR_RETURN(spool::Options spool, SpoolOptionsOf(config.spool()));
-  Agent::Options options{
-      .spool = std::move(spool),
-      .upstream = {upstream.bootstrap().begin(), upstream.bootstrap().end()},
-      .listen = {config.listen().begin(), config.listen().end()},
-      .listeners = ListenersOf(config),
-      .advertised_host = config.advertised_host(),
-      .policies = PoliciesOf(config),
-      .waiting_bytes_max = limits.waiting_bytes_max(),
-      .batch_bytes_max = limits.batch_bytes_max(),
-      .timestamp_ahead_max = milliseconds(limits.timestamp_ahead_max_ms()),
-      .request_bytes_max = limits.request_bytes_max(),
-      .connections_max = limits.connections_max(),
-      .memory_in_flight_max = limits.memory_in_flight_bytes_max(),
-      .idle_timeout = milliseconds(limits.idle_timeout_ms()),
-      .upstream_timeout = milliseconds(upstream.timeout_ms()),
-      .backoff_min = milliseconds(upstream.backoff_min_ms()),
-      .backoff_max = milliseconds(upstream.backoff_max_ms()),
-      .metadata_refresh = milliseconds(upstream.metadata_refresh_ms()),
-      .forward_request_bytes_max = upstream.request_bytes_max(),
-      .forward_requests_in_flight = upstream.requests_in_flight_max(),
-      .dead_letters = PolicyOf(config.dead_letters().policy()),
-      .dead_letter_topic = config.dead_letters().topic_name(),
-      .forward_bytes_per_second_max = upstream.bytes_per_second_max(),
-      .delivery = DeliveryOf(upstream.delivery()),
-      .transactions = {.transaction_bytes_max = limits.transaction_bytes_max(),
-                       .memory_max = limits.transactions_bytes_max()},
-  };
-  HF_ASSIGN_OR_RETURN(options.forward_schedule, ScheduleOf(upstream.schedule()));
-  options.high_priority_always = upstream.schedule().high_priority_always();
-  HF_ASSIGN_OR_RETURN(options.security, AgentSecurityOf(config));
-  HF_ASSIGN_OR_RETURN(options.outbox, OutboxOptionsOf(config));
-  HF_ASSIGN_OR_RETURN(options.half_messages, HalfMessagesOf(config));
-  for (const config::TransactionRule& rule : config.transactions()) {
-    options.transactions.rules.push_back(
-        {.pattern = rule.pattern(), .local = rule.mode() == config::TransactionRule::local});
-  }
-  for (const config::DeclaredTopic& topic : config.topics())
-    options.topics.push_back({.name = topic.name(), .partitions = topic.partitions()});
-  if (const config::Ledger& ledger = config.ledger(); ledger.has_topic()) {
-    options.ledger_topic =
-        LedgerTopic::Options{.topic = ledger.topic(),
-                             .agent = ledger.has_name() ? ledger.name() : HostName(),
-                             .interval = milliseconds(ledger.interval_ms())};
-    const bool declared = std::ranges::any_of(
-        options.topics, [&](const auto& topic) { return topic.name == ledger.topic(); });
-    if (!declared) options.topics.push_back({.name = ledger.topic()});
-  }
-  return options;
-}
-
 class AgentRole final : public Role {
  public:
   explicit AgentRole(Controls controls) : controls_(std::move(controls)), net_metrics_(registry_) {}
 
   base::Result<void> Start(const config::Agent& config) {
-    HF_ASSIGN_OR_RETURN(Agent::Options options, OptionsOf(config));
+    HF_ASSIGN_OR_RETURN(Agent::Options options, AgentOptionsOf(config));
     listens_in_tls_ = options.security.listener != nullptr;
     TakeTimes(config);
+    if (options.orphans) options.orphans->settings = controls_.settings;
     const size_t sources = options.outbox.size();
     HF_ASSIGN_OR_RETURN(loops_, Loops::Start(config.workers(), &net_metrics_,
-                                             sources + (options.half_messages ? 1 : 0)));
+                                             sources + (options.half_messages ? 1 : 0) +
+                                                 (options.orphans ? 1 : 0)));
     std::vector<net::EventLoop*> blocking = loops_.blocking();
-    net::EventLoop* const asking = options.half_messages ? blocking.back() : nullptr;
+    net::EventLoop* const orphans = options.orphans ? blocking.back() : nullptr;
+    net::EventLoop* const asking = options.half_messages ? blocking[sources] : nullptr;
     blocking.resize(sources);
     HF_ASSIGN_OR_RETURN(agent_, Agent::Start(std::move(options),
                                              {.workers = loops_.workers(),
@@ -171,14 +43,15 @@ class AgentRole final : public Role {
                                               .spool_background = &loops_.background(),
                                               .metrics = &net_metrics_,
                                               .outbox = std::move(blocking),
-                                              .asking = asking},
+                                              .asking = asking,
+                                              .orphans = orphans},
                                              registry_));
     HF_ASSIGN_OR_RETURN(admin_, ListenAdmin(loops_, config.admin(), Routes()));
     return {};
   }
 
   base::Result<void> Reload(const config::Config& config) override {
-    HF_ASSIGN_OR_RETURN(const Agent::Options options, OptionsOf(config.agent()));
+    HF_ASSIGN_OR_RETURN(const Agent::Options options, AgentOptionsOf(config.agent()));
     if ((options.security.listener != nullptr) != listens_in_tls_) {
       return base::Unexpected(base::Code::kInvalid,
                               "setting or unsetting agent.tls needs a restart");

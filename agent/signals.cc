@@ -31,6 +31,17 @@ Signals::Signals() {
 Signals::Wish Signals::Wait() {
   int signal = 0;
   HF_CHECK(sigwait(&watched_, &signal) == 0);
+  return WishOf(signal);
+}
+
+std::optional<Signals::Wish> Signals::WaitFor(std::chrono::milliseconds most) {
+  const timespec limit{.tv_sec = most.count() / 1000, .tv_nsec = most.count() % 1000 * 1'000'000};
+  const int signal = sigtimedwait(&watched_, nullptr, &limit);
+  if (signal < 0) return std::nullopt;
+  return WishOf(signal);
+}
+
+Signals::Wish Signals::WishOf(int signal) {
   if (signal == SIGHUP) return Wish::kReload;
   base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
             signal == SIGTERM ? "SIGTERM" : "SIGINT");

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <optional>
 
 namespace holdfast::agent {
 
@@ -18,6 +19,8 @@ class Signals {
   enum class Wish : uint8_t { kStop, kReload };
   // SIGTERM and SIGINT say stop, SIGHUP says reload.
   Wish Wait();
+  // The same, or nothing after `most`.
+  std::optional<Wish> WaitFor(std::chrono::milliseconds most);
   // As SIGTERM from outside. From any thread.
   static void RequestStop();
 
@@ -25,6 +28,8 @@ class Signals {
   void ExitOnNext(std::chrono::milliseconds limit);
 
  private:
+  static Wish WishOf(int signal);
+
   sigset_t watched_;
 };
 

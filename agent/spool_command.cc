@@ -37,6 +37,8 @@ base::Result<int> Run(const SpoolCommand& command) {
       return CompactSpool(command);
     case SpoolVerb::kReplay:
       return ReplayDeadLetters(command);
+    case SpoolVerb::kDrain:
+      break;
   }
   return kExitWrongUsage;
 }

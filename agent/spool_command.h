@@ -1,6 +1,7 @@
 // `holdfast spool VERB DIR`: what an operator does with a spool's directory, of an agent or of a
 // broker. status, ls, cat and verify only look, and work beside a running process; the others
-// change the directory, own it meanwhile, and refuse if a process has it.
+// change the directory, own it meanwhile, and refuse if a process has it. drain
+// (agent/spool_drain.h) is the only one that needs a configuration.
 //
 // `holdfast dlq VERB DIR|FILE`: the same for dead letters, which are in an agent's spool or, as the
 // agent's configuration FILE may say, in a topic.
@@ -9,6 +10,7 @@
 // Threads: main.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,6 +32,7 @@ enum class SpoolVerb : uint8_t {
   kImport,
   kDrop,
   kCompact,
+  kDrain,   // agent/spool_drain.h
   kReplay,  // Of dead letters.
 };
 
@@ -51,6 +54,8 @@ struct SpoolCommand {
   bool all = false;
   bool copy = false;
   bool undo = false;
+  std::chrono::milliseconds timeout = std::chrono::minutes(10);  // drain.
+  bool remove = false;                                           // drain.
   bool dead_letters = false;  // ls, cat: of dead letters only; streams are those they come from.
 };
 

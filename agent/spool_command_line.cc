@@ -4,6 +4,7 @@
 #include <string>
 
 #include "agent/spool_command.h"
+#include "config/value.h"
 
 namespace holdfast::agent {
 namespace {
@@ -85,6 +86,24 @@ segments anew with only that, and gives the rest of their space back.
 Example:
   holdfast spool compact /var/spool/holdfast)";
 
+constexpr const char* kDrainFooter =
+    R"(For a spool whose agent is gone, or not to be started again: what waits in it is delivered as
+that agent would have done it, once and in order, by the upstream, security and delivery settings
+(agent.*) of the configuration. Nobody is served meanwhile. If the spool's own agent is started, it
+waits until this command has let go, which it does at once, and goes on itself.
+
+Exit code 0 when nothing is left to deliver, 1 with what is left, and why, if something is: when the
+time is over, on a signal, when the spool is wanted, or if the tier is another cluster than the one
+that the spool was delivered to before. What is left is delivered by the next one.
+
+--remove then takes the directory away, unless dead letters are set aside in it, a part of it is
+damaged, or it keeps what an outbox or half messages need.
+--json writes a line a second about how far it is, and a last one with "done": true.
+
+Example:
+  holdfast spool drain /var/spool/holdfast --config /etc/holdfast.yaml
+  holdfast spool drain /mnt/old/spool --config agent.yaml --timeout 1h --remove)";
+
 constexpr const char* kDlqLsFooter =
     R"(Which streams have dead letters: in RECORDS and BYTES how many, in OLDEST since when.
 Of a topic those that were not replayed yet.
@@ -139,6 +158,7 @@ class Verbs {
     AddExport();
     AddImport();
     AddDrop();
+    AddDrain();
     Add(SpoolVerb::kCompact, "compact", "Give disk space back that delivered records still take",
         kCompactFooter);
   }
@@ -163,12 +183,13 @@ class Verbs {
 
  private:
   CLI::App* Add(SpoolVerb verb, const char* name, const char* description, const char* footer,
-                bool directory_first = true) {
+                bool directory_first = true, bool keys = true) {
     CLI::App* added = spool_.add_subcommand(name, description);
     added->footer(footer);
     added->group("Verbs");
     added->callback([command = command_, verb] { command->verb = verb; });
     if (directory_first) AddDirectory(added, directory_);
+    if (!keys) return added;
     added
         ->add_option("--key", command_->key_files,
                      "File with a key of an encrypted spool; may be repeated, the first encrypts")
@@ -232,6 +253,26 @@ class Verbs {
     CLI::Option* all = verb->add_flag("--all", command_->all, "The whole spool, with its state");
     all->excludes(streams);
     AddYes(verb);
+  }
+
+  void AddDrain() {
+    CLI::App* verb = Add(SpoolVerb::kDrain, "drain",
+                         "Deliver what waits in it, with no agent running", kDrainFooter,
+                         /*directory_first=*/true, /*keys=*/false);
+    const auto parse = [](const std::string& text) {
+      return config::ParseNumber(text, config::Unit::kMilliseconds).value_or(0);
+    };
+    const auto check = [parse](std::string& text) -> std::string {
+      return parse(text) > 0 ? "" : "must be a duration such as 10m";
+    };
+    const auto set = [parse, command = command_](const std::string& text) {
+      command->timeout = std::chrono::milliseconds(parse(text));
+    };
+    verb->add_option_function<std::string>("--timeout", set, "How long it may take [10m]")
+        ->check(CLI::Validator(check, ""))
+        ->type_name("TIME");
+    Flag(verb, "--remove", &command_->remove, "Remove it once it is empty");
+    Flag(verb, "--json", &command_->json, "As one JSON object a line");
   }
 
   CLI::App& spool_;

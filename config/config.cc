@@ -160,9 +160,18 @@ base::Result<std::shared_ptr<const Config>> Load(const Sources& sources) {
 
 base::Result<void> CheckComplete(const Config& config, std::string_view part) {
   std::vector<std::string> mistakes;
-  const FieldDescriptor* field = Config::descriptor()->FindFieldByName(std::string(part));
-  HF_CHECK(field != nullptr);
-  FindMissing(config.GetReflection()->GetMessage(config, field), std::string(part), "", mistakes);
+  const google::protobuf::Message* message = &config;
+  std::string flag;  // Of the innermost map.
+  for (size_t begin = 0; begin <= part.size();) {
+    const size_t end = std::min(part.find('.', begin), part.size());
+    const FieldDescriptor* field =
+        message->GetDescriptor()->FindFieldByName(std::string(part.substr(begin, end - begin)));
+    HF_CHECK(field != nullptr);
+    flag = field->options().GetExtension(check).flag();
+    message = &message->GetReflection()->GetMessage(*message, field);
+    begin = end + 1;
+  }
+  FindMissing(*message, std::string(part), flag, mistakes);
   return AllOf(mistakes);
 }
 

@@ -51,7 +51,8 @@ struct Sources {
 
 base::Result<std::shared_ptr<const Config>> Load(const Sources& sources);
 
-// Says what must be set and is not, below "agent", "broker" or "inject".
+// Says what must be set and is not, below "agent", "broker", "inject" or a part of them, such as
+// "agent.upstream".
 base::Result<void> CheckComplete(const Config& config, std::string_view part);
 
 // The reference as Markdown, from the comments and options of config/holdfast.proto, which protoc

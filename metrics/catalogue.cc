@@ -386,4 +386,20 @@ InjectMetrics::InjectMetrics(Registry& registry)
           {.name = "holdfast_inject_configuration_refused",
            .help = "1 while the newest configuration is wrong and the one before is in use."})) {}
 
+OrphanMetrics::OrphanMetrics(Registry& registry)
+    : spools(registry.AddGaugeFamily(
+          {.name = "holdfast_orphans_spools",
+           .help = "Spools on this host whose agents are gone, by state: waiting for its time or "
+                   "turn, draining, left (something is, and is tried again), kept (nothing is left "
+                   "to deliver, and yet it has to stay).",
+           .label = "state"})),
+      left_records(registry.AddGauge(
+          {.name = "holdfast_orphans_left_records",
+           .help = "Records that wait in orphaned spools, as far as they were looked into."})),
+      drained_records(
+          registry.AddCounter({.name = "holdfast_orphans_drained_records_total",
+                               .help = "Records delivered to the tier from orphaned spools."})),
+      removed(registry.AddCounter({.name = "holdfast_orphans_removed_total",
+                                   .help = "Orphaned spools that were removed, empty."})) {}
+
 }  // namespace holdfast::metrics

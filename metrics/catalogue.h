@@ -144,6 +144,16 @@ struct OutboxMetrics {
   Family<Histogram>& remove_seconds;
 };
 
+// Of the agent, if it looks for spools whose agents are gone.
+struct OrphanMetrics {
+  explicit OrphanMetrics(Registry& registry);
+
+  Family<Gauge>& spools;     // By state.
+  Gauge& left_records;       // In those that it has tried.
+  Counter& drained_records;  // Delivered from them.
+  Counter& removed;          // Spools.
+};
+
 // Of the agent, if it takes half messages.
 struct HalfMessageMetrics {
   explicit HalfMessageMetrics(Registry& registry);

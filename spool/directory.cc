@@ -1,6 +1,7 @@
 #include "spool/directory.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <utility>
 
 #include "base/endian.h"
+#include "base/log.h"
 #include "base/random.h"
 
 namespace holdfast::spool {
@@ -35,6 +37,8 @@ constexpr std::string_view kSegmentSuffix = ".segment";
 constexpr std::string_view kUnfinishedSuffix = ".new";
 constexpr std::string_view kDamagedSuffix = ".damaged";
 constexpr size_t kNumberDigits = 20;
+constexpr std::string_view kBeingRemoved = "this spool is being dropped";
+constexpr int kLookForLockMs = 20;
 
 std::optional<uint64_t> ParseSegmentName(std::string_view name) {
   if (name.size() != kNumberDigits + kSegmentSuffix.size() || !name.ends_with(kSegmentSuffix))
@@ -99,6 +103,14 @@ std::string PathOf(const std::string& directory, std::string_view name) {
   return directory + "/" + std::string(name);
 }
 
+// What stands in the file of a lock.
+std::string LastOwner(int lock) {
+  char pid[32] = {};
+  if (pread(lock, pid, sizeof pid - 1, 0) <= 0) return "unknown";
+  pid[std::strcspn(pid, "\n")] = '\0';
+  return pid;
+}
+
 struct Marker {
   uint32_t format = 0;
   SpoolId id{};
@@ -148,6 +160,19 @@ struct flock WholeFile() {
   struct flock lock {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+// What one that yields holds, and what those hold who want it to.
+struct flock FirstByte() {
+  struct flock lock = WholeFile();
+  lock.l_len = 1;
+  return lock;
+}
+
+struct flock TheRest() {
+  struct flock lock = WholeFile();
+  lock.l_start = 1;
   return lock;
 }
 
@@ -201,7 +226,7 @@ base::Result<Directory> Directory::Open(const std::string& path) {
   if (!known) HF_RETURN_IF_ERROR(directory.CheckEmpty());
   if (known) HF_RETURN_IF_ERROR(directory.CheckOwner());
   HF_RETURN_IF_ERROR(directory.CheckExported());
-  HF_RETURN_IF_ERROR(directory.Lock());
+  HF_RETURN_IF_ERROR(directory.Lock(Tenure::kOwner));
   // Another process may have made the spool, or handed it over, while we waited for nothing.
   HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
   HF_RETURN_IF_ERROR(directory.CheckExported());
@@ -214,12 +239,12 @@ base::Result<Directory> Directory::Open(const std::string& path) {
   return directory;
 }
 
-base::Result<Directory> Directory::OpenExisting(const std::string& path) {
+base::Result<Directory> Directory::OpenExisting(const std::string& path, Tenure tenure) {
   Directory directory(path);
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) return NoSpool(path);
   HF_RETURN_IF_ERROR(directory.CheckOwner());
-  HF_RETURN_IF_ERROR(directory.Lock());
+  HF_RETURN_IF_ERROR(directory.Lock(tenure));
   HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
   if (!known_now) return NoSpool(path);
   return directory;
@@ -240,7 +265,7 @@ base::Result<Directory> Directory::OpenEmpty(const std::string& path) {
     return directory.CheckEmpty();
   };
   HF_RETURN_IF_ERROR(check());
-  HF_RETURN_IF_ERROR(directory.Lock());
+  HF_RETURN_IF_ERROR(directory.Lock(Tenure::kOwner));
   HF_RETURN_IF_ERROR(check());
   HF_RETURN_IF_ERROR(directory.WriteText(kImporting, "an import is under way\n"));
   HF_ASSIGN_OR_RETURN(const std::vector<File> leavings, directory.Segments());
@@ -253,6 +278,7 @@ base::Result<DirectoryView> Directory::Look(const std::string& path) {
   if (!marker) return NoSpool(path);
   DirectoryView view{.format = marker->format, .id = marker->id};
   view.exported = ReadLine(PathOf(path, kExported));
+  view.being_removed = view.exported == kBeingRemoved;
   const std::string lock_path = PathOf(path, kLock);
   view.owner = ReadLine(lock_path).value_or("");
   const int fd = open(lock_path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -297,21 +323,26 @@ base::Result<void> Directory::CheckEmpty() const {
   return {};
 }
 
-base::Result<void> Directory::Lock() {
+base::Result<void> Directory::Lock(Tenure tenure) {
   const std::string file = PathOf(path_, kLock);
-  lock_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-  if (lock_ < 0) return base::Unexpected(base::ErrnoError(file + ": cannot open", errno));
-  struct flock lock = WholeFile();
-  if (fcntl(lock_, F_OFD_SETLK, &lock) != 0) {
-    const int error = errno;
-    char pid[32] = {};
-    if (error != EAGAIN && error != EACCES)
-      return base::Unexpected(base::ErrnoError(file + ": cannot lock", error));
-    if (pread(lock_, pid, sizeof pid - 1, 0) <= 0) std::strcpy(pid, "unknown");
-    pid[std::strcspn(pid, "\n")] = '\0';
-    return base::Unexpected(base::Code::kUnavailable,
-                            path_ + ": the process with pid " + pid +
-                                " uses this spool; stop it, or choose another directory");
+  while (true) {
+    lock_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (lock_ < 0) return base::Unexpected(base::ErrnoError(file + ": cannot open", errno));
+    HF_ASSIGN_OR_RETURN(bool locked, TryLock(tenure));
+    if (!locked && tenure == Tenure::kOwner) locked = AwaitYielding();
+    if (!locked) {
+      return base::Unexpected(base::Code::kUnavailable,
+                              path_ + ": the process with pid " + LastOwner(lock_) +
+                                  " uses this spool; stop it, or choose another directory");
+    }
+    // Whoever had it may have removed the directory, and this file with it.
+    struct stat ours {};
+    struct stat there {};
+    if (fstat(lock_, &ours) == 0 && stat(file.c_str(), &there) == 0 &&
+        ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
+      break;
+    close(std::exchange(lock_, -1));
+    if (tenure == Tenure::kOwner) HF_RETURN_IF_ERROR(MakeDirectories(path_));
   }
   const std::string pid = std::to_string(getpid()) + "\n";
   // Only a courtesy for the message above.
@@ -319,6 +350,34 @@ base::Result<void> Directory::Lock() {
       pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
     return base::Unexpected(base::ErrnoError(file + ": cannot write", errno));
   return {};
+}
+
+base::Result<bool> Directory::TryLock(Tenure tenure) {
+  struct flock lock = tenure == Tenure::kYields ? FirstByte() : WholeFile();
+  if (fcntl(lock_, F_OFD_SETLK, &lock) == 0) return true;
+  if (errno == EAGAIN || errno == EACCES) return false;
+  return base::Unexpected(base::ErrnoError(PathOf(path_, kLock) + ": cannot lock", errno));
+}
+
+// An owner has the rest as well, and so has whoever waits already.
+bool Directory::AwaitYielding() {
+  struct flock rest = TheRest();
+  if (fcntl(lock_, F_OFD_SETLK, &rest) != 0) return false;
+  base::Log(base::LogLevel::kInfo, "spool", "{}: the process with pid {} drains it, and is to go",
+            path_, LastOwner(lock_));
+  const auto end = std::chrono::steady_clock::now() + kYieldsWithin;
+  while (std::chrono::steady_clock::now() < end) {
+    struct flock lock = FirstByte();
+    if (fcntl(lock_, F_OFD_SETLK, &lock) == 0) return true;
+    // Nobody tells when a lock comes free, but by waiting for it without end.
+    poll(nullptr, 0, kLookForLockMs);
+  }
+  return false;
+}
+
+bool Directory::Wanted() const {
+  struct flock rest = TheRest();
+  return fcntl(lock_, F_OFD_GETLK, &rest) == 0 && rest.l_type != F_UNLCK;
 }
 
 // Files that we make would be ours, and lock out whom the spool belongs to.
@@ -378,7 +437,7 @@ base::Result<void> Directory::WriteMarker(uint32_t format, const SpoolId& id) co
 }
 
 base::Result<void> Directory::RemoveAll() {
-  HF_RETURN_IF_ERROR(MarkExported("this spool is being dropped"));
+  HF_RETURN_IF_ERROR(MarkExported(std::string(kBeingRemoved)));
   HF_ASSIGN_OR_RETURN(const std::vector<File> files, Segments());
   for (const File& file : files) HF_RETURN_IF_ERROR(RemoveSegment(file.number));
   // An empty spool is what a crash from here on leaves.
@@ -386,6 +445,15 @@ base::Result<void> Directory::RemoveAll() {
   HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kImporting)));
   HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kMarker)));
   return Sync();
+}
+
+bool Directory::being_removed() const { return exported() == kBeingRemoved; }
+
+base::Result<void> Directory::RemoveDirectory() {
+  HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kLock)));
+  if (rmdir(path_.c_str()) != 0)
+    return base::Unexpected(base::ErrnoError(path_ + ": cannot remove", errno));
+  return SyncParent(path_);
 }
 
 // All of it or nothing, for good.

@@ -1,7 +1,9 @@
 // The directory of a spool: who owns it, what it is, and the names of the files in it.
 //
 //   HOLDFAST                       what this is: format version and the spool's id, as text
-//   LOCK                           locked (F_OFD_SETLK) by the process that owns the spool; its pid
+//   LOCK                           locked (F_OFD_SETLK) by the process that owns the spool: its pid
+//                                  one that yields has locked its first byte only: who wants to
+//                                  open the spool locks the rest, and waits for that byte
 //   EXPORTED                       there if the spool was handed over to another host: to where
 //   00000000000000000007.segment   one LMDB environment each, with its lock file while it is open
 //   *.new                          not finished, or a spare: nobody needs it after a crash
@@ -13,6 +15,7 @@
 // Threads: any; constant after Open.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -40,15 +43,24 @@ struct DirectoryView {
   bool live = false;                    // A process owns it.
   std::string owner;                    // The pid of that process, or of the last one.
   std::optional<std::string> exported;  // To where and when, for a person.
+  bool being_removed = false;           // A call of RemoveAll was cut off.
 };
 
 class Directory {
  public:
+  enum class Tenure : uint8_t {
+    kOwner,   // Until it is destroyed.
+    kYields,  // The same, but it is asked with Wanted() to go soon.
+  };
+  // For so long Open waits for one that yields.
+  static constexpr std::chrono::milliseconds kYieldsWithin = std::chrono::seconds(10);
+
   // Makes the directory if there is none. kUnavailable if another process owns it, kInvalid if it
   // is not a spool, too new, or handed over.
   static base::Result<Directory> Open(const std::string& path);
   // Only what is there, but also a spool that was handed over. kNotFound if there is no spool.
-  static base::Result<Directory> OpenExisting(const std::string& path);
+  static base::Result<Directory> OpenExisting(const std::string& path,
+                                              Tenure tenure = Tenure::kOwner);
   // Owns an empty directory (or one where an import was cut off, whose leavings it removes) that
   // becomes a spool with Establish.
   static base::Result<Directory> OpenEmpty(const std::string& path);
@@ -85,6 +97,12 @@ class Directory {
   // Everything that is the spool's, but for the directory and the lock on it. Cut off, it leaves a
   // spool that does not open, and can be called again.
   base::Result<void> RemoveAll();
+  // Whether a call of it was cut off.
+  [[nodiscard]] bool being_removed() const;
+  // After RemoveAll: the directory itself, if nothing foreign is in it.
+  base::Result<void> RemoveDirectory();
+  // Whether another process waits for one that yields.
+  [[nodiscard]] bool Wanted() const;
 
   // Segments in order of their numbers. Removes what was left unfinished.
   base::Result<std::vector<File>> Segments() const;
@@ -108,7 +126,9 @@ class Directory {
   base::Result<bool> ReadMarker();
   base::Result<void> CheckOwner() const;
   base::Result<void> CheckEmpty() const;
-  base::Result<void> Lock();
+  base::Result<void> Lock(Tenure tenure);
+  [[nodiscard]] base::Result<bool> TryLock(Tenure tenure);
+  [[nodiscard]] bool AwaitYielding();
   base::Result<void> WriteMarker(uint32_t format, const SpoolId& id) const;
   base::Result<void> WriteText(std::string_view name, const std::string& text) const;
   base::Result<void> Sync() const;

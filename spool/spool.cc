@@ -56,6 +56,7 @@ class SpoolOnDisk final : public Spool {
     return catalog_.Streams();
   }
   [[nodiscard]] Status GetStatus() const override;
+  [[nodiscard]] bool Wanted() const override { return directory_.Wanted(); }
   [[nodiscard]] int64_t SealedEnd(StreamId stream) const override {
     return catalog_.SealedEnd(stream);
   }
@@ -108,7 +109,11 @@ base::Result<std::unique_ptr<Spool>> Spool::Open(const Options& options, Owner& 
                             options.directory + ": a limit of " +
                                 std::to_string(options.bytes_max) +
                                 " bytes is too small for a spool; give it at least 4 MiB");
-  HF_ASSIGN_OR_RETURN(Directory directory, Directory::Open(options.directory));
+  HF_ASSIGN_OR_RETURN(Directory directory,
+                      options.yields
+                          ? Directory::OpenExisting(options.directory, Directory::Tenure::kYields)
+                          : Directory::Open(options.directory));
+  HF_RETURN_IF_ERROR(directory.CheckExported());
   auto spool =
       std::make_unique<SpoolOnDisk>(options, std::move(directory), owner, writer, background);
   HF_RETURN_IF_ERROR(spool->Load());

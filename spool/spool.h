@@ -176,6 +176,9 @@ struct Options {
   uint64_t free_bytes_min = uint64_t{64} << 20;
   // The first encrypts what is written from now on; all of them read. None: nothing is encrypted.
   KeyRing encryption_keys;
+  // Who opens the spool meanwhile waits a while for it, and Wanted says so. kNotFound if there is
+  // none yet.
+  bool yields = false;
   metrics::Registry* metrics = nullptr;  // Optional; outlives the spool.
 };
 
@@ -278,6 +281,9 @@ class Spool {
   [[nodiscard]] virtual std::vector<std::pair<std::string, StreamId>> Streams() const = 0;
 
   [[nodiscard]] virtual Status GetStatus() const = 0;
+
+  // Whether another process waits for this one to close a spool that yields. From any thread.
+  [[nodiscard]] virtual bool Wanted() const = 0;
 
   // Where the open segment began for this stream: below it entries can be revised.
   [[nodiscard]] virtual int64_t SealedEnd(StreamId stream) const = 0;

@@ -3,9 +3,11 @@
 under a client that stays, and gone for good with its spool left behind."""
 
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 import time
 import unittest
 import urllib.error
@@ -135,6 +137,125 @@ class PodLifeTest(Case):
             self.assertEqual(agent.address, address)
             self.assertEqual(client.recv(1), b"", "the old process is gone")
             produce(address, "orders", ["again"], "-p", "0")
+
+
+class SpoolDrainTest(Case):
+    """`holdfast spool drain`: the spool of an agent that is gone."""
+
+    def left_behind(self, tier, records=2000, *arguments):
+        """An agent that was killed with records waiting. The tier is away, and was seen before."""
+        agent = self.agent(tier.address, *SOON, *arguments)
+        tier.start()
+        agent.start()
+        produce(agent.address, "orders", ["first"], "-p", "0")
+        agent.wait_drained()
+        tier.kill()
+        produce(agent.address, "orders", [str(n) for n in range(records)], "-p", "0")
+        agent.kill()
+        return agent
+
+    def command(self, tier, *arguments):
+        with open(self.path("holdfast.yaml"), "w", encoding="utf-8") as file:
+            json.dump({"agent": {"upstream": {"bootstrap": [tier.address],
+                                              "backoff_max_ms": "300ms"}}}, file)
+        return [harness.HOLDFAST, "spool", "drain", self.path("agent"), "--config",
+                self.path("holdfast.yaml"), *arguments]
+
+    def drain(self, tier, *arguments):
+        return subprocess.run(self.command(tier, *arguments), capture_output=True, text=True,
+                              timeout=120, check=False)
+
+    def test_delivers_all_once_and_in_order_and_removes_the_spool_if_told_to(self):
+        tier = self.broker()
+        self.left_behind(tier)
+        tier.start()
+        done = self.drain(tier)
+        self.assertEqual((done.returncode, done.stdout), (0, "delivered 2,000 records\n"),
+                         done.stderr)
+        done = self.drain(tier, "--remove", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual((report["done"], report["removed"], report["left_records"]),
+                         (True, True, 0), report)
+        self.assertFalse(os.path.exists(self.path("agent")))
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"),
+                         ["first", *(str(n) for n in range(2000))])
+
+    def test_says_what_is_left_and_why_and_the_agent_goes_on_with_it(self):
+        tier = self.broker()
+        agent = self.left_behind(tier, 100)
+        done = self.drain(tier, "--timeout", "1s", "--remove")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("delivered 0 records; 100 (", done.stdout)
+        self.assertIn("the time is over: no broker of the tier answers", done.stderr)
+        tier.start()
+        agent.start()
+        agent.wait_drained()
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"),
+                         ["first", *(str(n) for n in range(100))])
+
+    def test_refuses_another_cluster_and_keeps_its_own_in_mind(self):
+        tier = self.broker()
+        self.left_behind(tier, 100, "--set", "agent.topic_rules=[{topic: '*', ttl_ms: 1d}]")
+        other = harness.Process("broker", self.directory, "--data", self.path("other"))
+        self.processes.append(other.start())
+        for _ in range(2):
+            done = self.drain(other, "--timeout", "20s", "--remove", "--set",
+                              "agent.topic_rules=[{topic: '*', ttl_ms: 1}]")
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("of another cluster than the tier", done.stderr)
+        tier.start()
+        done = self.drain(tier)
+        self.assertEqual((done.returncode, done.stdout), (0, "delivered 100 records\n"),
+                         done.stderr)
+
+    def test_a_spool_in_use_is_left_alone(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, *SOON).start()
+        done = self.drain(tier)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"the process with pid {agent.child.pid} uses this spool", done.stderr)
+        done = subprocess.run([*self.command(tier)[:3], self.path("nothing"), "--set",
+                               f"agent.upstream.bootstrap={tier.address}"],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no such directory", done.stderr.lower())
+        self.assertFalse(os.path.exists(self.path("nothing")))
+
+    def test_dead_letters_are_kept_with_the_spool(self):
+        tier = self.broker("--set", "broker.message_bytes_max=20000")
+        agent = self.agent(tier.address, *SOON)
+        agent.start()
+        produce(agent.address, "orders", ["small", "x" * 50000, "last"], "-p", "0", "-X",
+                "batch.num.messages=1", "-X", "compression.codec=none")
+        agent.kill()
+        tier.start()
+        done = self.drain(tier, "--remove", "--json")
+        report = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual((done.returncode, report["dead_letter_records"], report["removed"]),
+                         (0, 1, False), done.stdout + done.stderr)
+        self.assertIn("1 dead letters of orders/0 are set aside in it", report["kept"])
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), ["small", "last"])
+
+    def test_the_spools_own_agent_gets_it_at_once(self):
+        tier = self.broker()
+        agent = self.left_behind(tier, 100)
+        with subprocess.Popen(self.command(tier), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as drain:
+            wait_for(lambda: self.owner() == drain.pid, what="the drain to own the spool")
+            agent.start()
+            _, told = drain.communicate(timeout=20)
+            self.assertEqual(drain.returncode, 1)
+            self.assertIn("the spool's own agent is there", told)
+        tier.start()
+        agent.wait_drained()
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"),
+                         ["first", *(str(n) for n in range(100))])
+
+    def owner(self):
+        shown = subprocess.run([harness.HOLDFAST, "spool", "status", "--json", self.path("agent")],
+                               capture_output=True, check=True)
+        return json.loads(shown.stdout)["owner_pid"]
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class CatalogueTest : public ::testing::Test {
   OutboxMetrics outbox_{registry_};
   HalfMessageMetrics half_{registry_};
   InjectMetrics inject_{registry_};
+  OrphanMetrics orphans_{registry_};
 };
 
 // What operators build dashboards and alerts on. If a series is meant to change, put the list that

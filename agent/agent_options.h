@@ -1,0 +1,22 @@
+// From the configuration to an agent's options.
+//
+// Threads: any. Reads certificate files.
+#pragma once
+
+#include "agent/agent.h"
+#include "agent/schedule.h"
+#include "base/result.h"
+
+namespace holdfast::config {
+class Agent;
+class Schedule;
+}
+
+namespace holdfast::agent {
+
+// kInvalid, with the key, if a value is none.
+base::Result<Agent::Options> AgentOptionsOf(const config::Agent& config);
+// Of agent.upstream.schedule.
+base::Result<Schedule> ScheduleOf(const config::Schedule& config);
+
+}  // namespace holdfast::agent

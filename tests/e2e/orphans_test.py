@@ -1,0 +1,209 @@
+#!/usr/bin/python3
+"""Spools whose agents are gone, as those of deleted pods on a node: the node's agent finds them,
+has them delivered once and in order, and removes what is empty. Under kill -9 of everybody, too.
+
+4 cycles, or 30 with HOLDFAST_LONG=1, or HOLDFAST_CYCLES. HOLDFAST_SEED repeats a run's moments.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+import unittest
+import uuid
+
+import harness
+from harness import Case, consume, produce, wait_for
+
+PODS_AT_ONCE = 3
+RECORDS = 300
+
+
+def name_of(number):
+    """What Kubernetes makes of a pod's namespace, name and uid."""
+    return f"ns_pod{number}_{uuid.UUID(int=number)}"
+
+
+class OrphansTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.pods = self.path("pods")
+        os.mkdir(self.pods)
+
+    def topics(self, count):
+        return "agent.topics=[%s]" % ", ".join(
+            f"{{name: pod{n}, partitions: 1}}" for n in range(count))
+
+    def node(self, tier, *arguments, after="1s"):
+        """The node's agent."""
+        return self.agent(tier.address, "--set", "agent.upstream.backoff_max_ms=300ms", "--set",
+                          f"agent.orphans={{directory: {self.pods}, after_ms: {after}}}",
+                          *arguments)
+
+    def pod(self, tier, number, *arguments):
+        """The agent of one pod, in its own directory of the node."""
+        process = harness.Process("agent", self.directory, "--spool",
+                                  os.path.join(self.pods, name_of(number), "spool"),
+                                  "--upstream", tier.address, "--set", self.topics(number + 1),
+                                  "--set", "agent.upstream.backoff_max_ms=300ms", *arguments)
+        process.log_path = self.path(f"pod{number}.log")
+        process.out_path = self.path(f"pod{number}.out")
+        self.processes.append(process)
+        return process
+
+    def orphan(self, tier, number, records):
+        """A pod that is gone with records waiting, and some on their way or at the tier."""
+        pod = self.pod(tier, number, "--set", "agent.upstream.bytes_per_second_max=1").start()
+        produce(pod.address, f"pod{number}", records, "-X", "batch.num.messages=10")
+        pod.kill()
+
+    def status(self, node):
+        return {one["name"]: one for one in json.loads(node.get("/status"))["orphans"]}
+
+    def names(self):
+        return sorted(os.listdir(self.pods))
+
+    def child(self, node):
+        """The process that drains, or nothing."""
+        tasks = f"/proc/{node.child.pid}/task"
+        for task in os.listdir(tasks):
+            try:
+                with open(f"{tasks}/{task}/children", encoding="ascii") as file:
+                    children = file.read().split()
+            except OSError:
+                continue
+            if children:
+                return int(children[0])
+        return None
+
+    def test_orphans_are_delivered_and_removed_and_all_else_is_left_alone(self):
+        tier = self.broker()
+        for number in range(2):
+            self.orphan(tier, number, [f"{number}-{n}" for n in range(RECORDS)])
+        pod = self.pod(tier, 2).start()  # This one lives.
+        produce(pod.address, "pod2", ["alive"])
+        os.mkdir(os.path.join(self.pods, "foreign"))
+        os.makedirs(os.path.join(self.pods, "empty", "spool"))
+        with open(os.path.join(self.pods, "foreign", "file"), "w", encoding="ascii"):
+            pass
+        os.symlink(os.path.join(self.pods, "foreign"), os.path.join(self.pods, "link"))
+        elsewhere = self.path("elsewhere")
+        os.mkdir(elsewhere)
+        os.symlink(elsewhere, os.path.join(self.pods, "foreign", "spool"))
+        tier.start()
+        node = self.node(tier).start()
+        wait_for(lambda: self.names() == ["empty", "foreign", "link", name_of(2)], 60,
+                 "two orphans removed")
+        for number in range(2):
+            self.assertEqual(consume(tier.address, f"pod{number}"),
+                             [f"{number}-{n}" for n in range(RECORDS)])
+        self.assertEqual(consume(tier.address, "pod2"), ["alive"])
+        self.assertEqual(node.metric("holdfast_orphans_removed_total"), 2)
+        self.assertEqual(node.metric("holdfast_orphans_drained_records_total"), 2 * RECORDS)
+        self.assertEqual(self.status(node), {})
+        self.assertEqual(os.listdir(elsewhere), [])
+        with open(node.log_path, encoding="utf-8") as log:
+            self.assertEqual(log.read().count("left alone"), 1)
+        self.assertIsNone(self.child(node), "a child is left, or a zombie")
+
+    def test_what_is_left_or_set_aside_is_kept_and_told(self):
+        tier = self.broker("--set", "broker.message_bytes_max=20000")
+        pod = self.pod(tier, 0).start()
+        produce(pod.address, "pod0", ["small", "x" * 50000], "-X", "batch.num.messages=1", "-X",
+                "compression.codec=none")
+        pod.kill()
+        node = self.node(tier).start()
+        # The tier is away: nothing is tried.
+        wait_for(lambda: self.status(node).get(name_of(0), {}).get("state") == "waiting", 20,
+                 "an orphan that waits")
+        tier.start()
+        wait_for(lambda: self.status(node)[name_of(0)]["state"] == "kept", 30, "it is kept")
+        self.assertIn("1 dead letters of pod0/0", self.status(node)[name_of(0)]["why"])
+        self.assertEqual(self.names(), [name_of(0)])
+        self.assertEqual(consume(tier.address, "pod0"), ["small"])
+
+    def test_a_pod_that_is_back_gets_its_spool(self):
+        tier = self.broker().start()
+        pod = self.pod(tier, 0, "--set", "agent.upstream.bytes_per_second_max=1").start()
+        produce(pod.address, "pod0", [str(n) for n in range(RECORDS)], "-X", "linger.ms=0", "-X",
+                "batch.num.messages=1")
+        pod.kill()
+        node = self.node(tier, "--set", "agent.upstream.bytes_per_second_max=200").start()
+        wait_for(lambda: self.child(node), 30, "a drain that takes long")
+        time.sleep(0.5)
+        pod.arguments = pod.arguments[:-2]
+        pod.start()
+        pod.wait_drained()
+        self.assertEqual(consume(tier.address, "pod0"), [str(n) for n in range(RECORDS)])
+        self.assertEqual(self.names(), [name_of(0)])
+
+    def test_the_child_ends_with_the_node_agent(self):
+        tier = self.broker().start()
+        self.orphan_with_much(tier)
+        node = self.node(tier, "--set", "agent.upstream.bytes_per_second_max=200").start()
+        child = wait_for(lambda: self.child(node), 30, "a drain that takes long")
+        self.assertEqual(node.stop(), 0)
+        self.assertFalse(os.path.exists(f"/proc/{child}"))
+        node.start()
+        child = wait_for(lambda: self.child(node), 30, "another one")
+        node.kill()
+        wait_for(lambda: not running(child), 10, "the child to end with its parent")
+
+    def orphan_with_much(self, tier):
+        pod = self.pod(tier, 0, "--set", "agent.upstream.bytes_per_second_max=1").start()
+        produce(pod.address, "pod0", ["x" * 500] * RECORDS, "-X", "batch.num.messages=1")
+        pod.kill()
+
+    def test_every_record_of_every_pod_arrives_once_and_in_order_through_kill_9(self):
+        cycles = int(os.environ.get("HOLDFAST_CYCLES", "30" if harness.LONG else "4"))
+        seed = int(os.environ.get("HOLDFAST_SEED", "1"))
+        moments = random.Random(seed)
+        print(f"\n{cycles} cycles, HOLDFAST_SEED={seed}", flush=True)
+        tier = self.broker().start()
+        node = self.node(tier, "--set", "agent.upstream.bytes_per_second_max=20000", "--set",
+                         self.topics(cycles * PODS_AT_ONCE), after="200ms").start()
+        kills = {"node": 0, "child": 0, "tier": 0}
+        expected = {}
+        for _ in range(cycles):
+            for _ in range(PODS_AT_ONCE):
+                number = len(expected)
+                expected[number] = [f"{n} {'.' * (n % 200)}" for n in range(RECORDS)]
+                self.orphan(tier, number, expected[number])
+            for _ in range(3):
+                time.sleep(moments.uniform(0, 0.6))
+                victim = moments.choice(("node", "child", "child", "tier"))
+                kills[victim] += self.kill(victim, node, tier)
+        wait_for(lambda: self.names() == [], 180, "no orphans")
+        for number, records in expected.items():
+            self.assertEqual(consume(tier.address, f"pod{number}"), records, f"pod {number}")
+        print(f"{len(expected)} orphans with {len(expected) * RECORDS} records; killed {kills}",
+              flush=True)
+        self.assertGreater(kills["child"], 0)
+
+    def kill(self, victim, node, tier):
+        if victim == "child":
+            child = wait_for(lambda: self.child(node) or not self.names() and -1, 20, "a drain")
+            if child < 0:
+                return 0
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                return 0
+            return 1
+        process = node if victim == "node" else tier
+        process.kill()
+        process.start()
+        return 1
+
+
+def running(pid):
+    """Whether it runs: one that is dead and nobody's to wait for does not."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True,
+                          check=False)
+    return done.stdout.strip() not in ("", "Z")
+
+
+if __name__ == "__main__":
+    harness.main()
