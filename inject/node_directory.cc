@@ -46,7 +46,8 @@ base::Result<void> PrepareNode(const std::string& directory, uid_t user) {
   if (parent.get() < 0)
     return base::Unexpected(base::ErrnoError("cannot open " + directory, errno));
   HF_RETURN_IF_ERROR(MakeFolder(parent.get(), directory, "node", user, 0700));
-  return MakeFolder(parent.get(), directory, "pods", geteuid(), 01777);
+  // The kubelet makes folders of root in it, which its owner may remove in spite of the sticky bit.
+  return MakeFolder(parent.get(), directory, "pods", user, 01777);
 }
 
 }  // namespace holdfast::inject

@@ -1,5 +1,5 @@
 // The directory of a node that agents keep their spools in: `node`, of the node's own agent, and
-// `pods`, where each pod's agent makes a folder, as in /tmp.
+// `pods`, where the kubelet makes a folder for each pod's agent, which that may write to.
 //
 // Threads: any. It is done as root, and can be done again.
 #pragma once
@@ -12,7 +12,8 @@
 
 namespace holdfast::inject {
 
-// `directory` exists. `user` owns what the node's agent has.
+// `directory` exists. `user`, whom agents run as, owns both: the node's agent removes the folders of
+// pods that are gone.
 base::Result<void> PrepareNode(const std::string& directory, uid_t user);
 
 }  // namespace holdfast::inject
