@@ -147,9 +147,6 @@ class QueriesTest(unittest.TestCase):
     def test_every_metric_exists_and_has_the_labels_asked_for(self):
         known = known_metrics()
         for where, text in queries():
-            if any(part in text and not any(name.startswith(part) for name in known)
-                   for part in ("holdfast_inject_", "holdfast_orphans_")):
-                continue
             bare = re.sub(r'"[^"]*"', '""', text)
             for name, matchers in re.findall(r"(\w+)\{([^}]*)\}", bare):
                 labels = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", matchers))
