@@ -10,7 +10,7 @@
 namespace holdfast::config {
 class Agent;
 class Schedule;
-}
+}  // namespace holdfast::config
 
 namespace holdfast::agent {
 

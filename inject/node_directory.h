@@ -12,8 +12,8 @@
 
 namespace holdfast::inject {
 
-// `directory` exists. `user`, whom agents run as, owns both: the node's agent removes the folders of
-// pods that are gone.
+// `directory` exists. `user`, whom agents run as, owns both folders: the node's agent removes those
+// of pods that are gone.
 base::Result<void> PrepareNode(const std::string& directory, uid_t user);
 
 }  // namespace holdfast::inject
