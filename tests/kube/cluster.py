@@ -129,10 +129,14 @@ class Cluster:
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         return self.kubectl("apply", "--validate=strict", "-f", "-", input=json.dumps(listed))
 
-    def create(self, one):
+    def create(self, one, *options):
         """The object as it is stored, after admission."""
-        made = self.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(one))
-        return json.loads(made)
+        create = ["create", "-f", "-", "-o", "json", *options]
+        return json.loads(self.kubectl(*create, input=json.dumps(one)))
+
+    def admit(self, one):
+        """The object as it would be stored."""
+        return self.create(one, "--dry-run=server")
 
     def helm(self, *arguments):
         return self.inside(self.helm_binary, "--kubeconfig", self.kubeconfig, *arguments)
