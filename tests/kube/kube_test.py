@@ -687,9 +687,7 @@ class KubeTest(unittest.TestCase):
         self.assertGreaterEqual(total, 1000)
         for limit in (0.005, 0.025):
             share = buckets[limit] / total
-            print(
-                f"{share:.1%} of {total:.0f} reviews took the API server {limit * 1000:g} ms at most"
-            )
+            print(f"{share:.1%} of {total:.0f} reviews took at most {limit * 1000:g} ms")
 
 
 def local_volume(name, directory):
