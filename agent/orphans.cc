@@ -232,7 +232,8 @@ void Orphans::Begin(const std::string& name) {
   arguments.push_back(nullptr);
 
   std::array<int, 2> pipe_ends{};
-  if (pipe2(pipe_ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return;
+  if (pipe2(pipe_ends.data(), O_CLOEXEC | O_NONBLOCK) != 0)
+    return Warn("pipe", fmt::format("cannot make a pipe: {}", std::strerror(errno)));
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid == 0) BecomeDrain(parent, pipe_ends[1], arguments.data());
