@@ -689,6 +689,21 @@ class KubeTest(unittest.TestCase):
             share = buckets[limit] / total
             print(f"{share:.1%} of {total:.0f} reviews took at most {limit * 1000:g} ms")
 
+    def test_17_a_pod_that_was_injected_is_left_as_it_is(self):
+        opted_in(self.space)
+        made = CLUSTER.create(pod(self.space, "first"))
+        again = {"apiVersion": "v1", "kind": "Pod", "spec": dict(made["spec"])}
+        again["spec"].pop("nodeName", None)
+        again["metadata"] = {
+            "name": "second",
+            "namespace": self.space,
+            "labels": made["metadata"]["labels"],
+            "annotations": made["metadata"]["annotations"],
+        }
+        asked_again = CLUSTER.create(again)["spec"]
+        asked_again.pop("nodeName", None)
+        self.assertEqual(asked_again, again["spec"])
+
 
 def local_volume(name, directory):
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
