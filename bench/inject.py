@@ -6,52 +6,32 @@ in tests/inject/reviews; the times are the client's."""
 import http.client
 import os
 import ssl
-import subprocess
 import time
 
-import harness
 from certificates import Authority
+from inject_test import AGENT, CONFIG, REVIEWS, Webhook, swap
 
-REVIEWS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "inject",
-                       "reviews")
 COUNT = 2000
-CONFIG = """
-log: {{level: warn}}
-inject:
-  listen: 127.0.0.1:0
-  admin: 127.0.0.1:0
-  kubernetes_version: "1.36"
-  tls: {{certificate: {certificate}, key: {key}}}
-  sidecar:
-    image: example.com/holdfast:1
-    agent_config_file: {directory}/agent.yaml
-"""
-
-
-class Webhook(harness.Process):
-    def start(self):
-        with open(self.out_path, "wb") as out, open(self.log_path, "ab") as log:
-            self.child = subprocess.Popen(
-                [harness.HOLDFAST, "inject", "--config", self.arguments[0]],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=log)
-        self.address, self.admin = harness.wait_for(self._listeners, what="it to listen")
-        return self
 
 
 def run(directory):
     authority = Authority(directory)
     certificate, key, _ = authority.issue("webhook")
-    config = os.path.join(directory, "inject.yaml")
-    with open(config, "w", encoding="utf-8") as file:
-        file.write(CONFIG.format(directory=directory, certificate=certificate, key=key))
-    with open(os.path.join(directory, "agent.yaml"), "w", encoding="utf-8") as file:
-        file.write("agent: {upstream: {bootstrap: [kafka:9092]}}\n")
-    webhook = Webhook("inject", directory, config).start()
+    swap(directory, "tls", {"tls.crt": read(certificate), "tls.key": read(key)})
+    settings = CONFIG.replace("level: debug", "level: warn").format(directory=directory,
+                                                                    image="example.com/holdfast:1")
+    swap(directory, "config", {"inject.yaml": settings, "agent.yaml": AGENT})
+    webhook = Webhook("inject", directory, os.path.join(directory, "config", "inject.yaml")).start()
     try:
         for name in ("deployment", "annotated", "restricted", "host_network"):
             measure(webhook, authority, name)
     finally:
         webhook.stop()
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def measure(webhook, authority, name):
