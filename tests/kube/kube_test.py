@@ -155,6 +155,11 @@ def pods_of(space, selector="app=app"):
     return CLUSTER.get("-n", space, "pods", "-l", selector)["items"]
 
 
+def scale_injectors(replicas):
+    injectors = ["deployment", "-l", "app.kubernetes.io/component=injector"]
+    CLUSTER.kubectl("-n", SYSTEM, "scale", *injectors, f"--replicas={replicas}")
+
+
 def sidecar(made):
     found = [one for one in made["spec"].get("initContainers", []) if one["name"] == "holdfast"]
     return found[0] if found else None
@@ -454,15 +459,7 @@ class KubeTest(unittest.TestCase):
     def test_10_without_the_injector_only_pods_that_opted_in_wait(self):
         opted_in(self.space)
         namespace(self.space + "-plain")
-        CLUSTER.kubectl(
-            "-n",
-            SYSTEM,
-            "scale",
-            "deployment",
-            "-l",
-            "app.kubernetes.io/component=injector",
-            "--replicas=0",
-        )
+        scale_injectors(0)
         try:
             CLUSTER.wait(
                 "no injector runs",
@@ -474,15 +471,7 @@ class KubeTest(unittest.TestCase):
                 CLUSTER.create(pod(self.space, "in"))
             CLUSTER.apply(deployment(self.space, "late", APP, topic=self.space))
         finally:
-            CLUSTER.kubectl(
-                "-n",
-                SYSTEM,
-                "scale",
-                "deployment",
-                "-l",
-                "app.kubernetes.io/component=injector",
-                "--replicas=2",
-            )
+            scale_injectors(2)
         CLUSTER.kubectl(
             "-n",
             SYSTEM,
