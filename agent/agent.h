@@ -35,12 +35,14 @@
 #include "agent/outbox/half_messages.h"
 #include "agent/outbox/outboxes.h"
 #include "agent/schedule.h"
-#include "agent/security.h"
 #include "agent/topic_policy.h"
 #include "agent/transaction_lane.h"
 #include "base/executor.h"
 #include "base/result.h"
 #include "net/admin_server.h"
+#include "net/tls.h"
+#include "proxy/local_policy.h"
+#include "proxy/tier_security.h"
 #include "spool/spool.h"
 
 namespace holdfast::metrics {
@@ -52,6 +54,15 @@ class EventLoop;
 }
 
 namespace holdfast::agent {
+
+// What the agent shows to the tier and its clients, and asks of them. Two roads lead to the same
+// tier: the agent's own, and that of requests which pass through.
+struct AgentSecurity {
+  proxy::TierIdentity tier;
+  proxy::TierIdentity passing;
+  std::shared_ptr<net::TlsCredentials> listener;  // None: local clients come in the clear.
+  proxy::LocalPolicy local;
+};
 
 class Agent {
  public:

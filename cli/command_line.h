@@ -1,0 +1,54 @@
+// The command line of `holdfast`: which command, and where its configuration comes from.
+//
+// Threads: none.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "cli/half_command.h"
+#include "cli/inject_command.h"
+#include "cli/outbox_command.h"
+#include "cli/spool_command.h"
+#include "config/config.h"
+
+namespace holdfast::cli {
+
+// What a process says by its exit code.
+inline constexpr int kExitFine = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitWrongUsage = 2;  // Or wrong configuration.
+
+enum class Command : uint8_t {
+  kAgent,
+  kBroker,
+  kDev,
+  kValidate,
+  kSpool,
+  kDlq,
+  kOutbox,
+  kHalf,
+  kDoctor,
+  kInject,
+  kVersion
+};
+
+struct CommandLine {
+  Command command = Command::kVersion;
+  config::Sources sources;
+  SpoolCommand spool;
+  OutboxCommand outbox;
+  HalfCommand half;
+  InjectCommand inject;
+};
+
+// Nothing to run: a help text (standard output) or a wrong usage (standard error).
+struct Exit {
+  int code = kExitFine;
+  std::string text;
+};
+
+std::variant<CommandLine, Exit> ParseCommandLine(int argc, const char* const* argv);
+
+}  // namespace holdfast::cli

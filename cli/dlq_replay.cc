@@ -1,0 +1,80 @@
+// `holdfast dlq replay`: the spool of an agent that is stopped, opened as the agent does it.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/dead_letter.h"
+#include "agent/dead_letter_replay.h"
+#include "agent/record_log.h"
+#include "cli/command_line.h"
+#include "cli/spool_verbs.h"
+#include "metrics/catalogue.h"
+#include "metrics/registry.h"
+#include "net/event_loop.h"
+#include "spool/directory.h"
+
+namespace holdfast::cli {
+namespace {
+
+base::Result<uint64_t> Replay(spool::Spool& spool, base::Executor& loop, const std::string& name) {
+  auto promise = std::make_shared<std::promise<base::Result<uint64_t>>>();
+  auto replayed = promise->get_future();
+  agent::DeadLetterReplay::Start(spool, loop, name, [promise](base::Result<uint64_t> records) {
+    promise->set_value(std::move(records));
+  });
+  return replayed.get();
+}
+
+std::vector<std::string> Origins(const spool::Spool& spool) {
+  std::vector<std::string> origins;
+  for (const auto& [name, id] : spool.Streams()) {
+    const auto origin = agent::ParseDeadLetterStreamName(name);
+    const spool::OffsetRange range = spool.Range(id);
+    if (origin && range.start != range.end) origins.emplace_back(*origin);
+  }
+  return origins;
+}
+
+}  // namespace
+
+base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
+  HF_RETURN_IF_ERROR(spool::Directory::Look(command.directory));
+  if (const auto idle = CheckIdle(command.directory); !idle) {
+    return base::Unexpected(
+        base::Code::kUnavailable,
+        idle.error().message +
+            ", or ask the agent on its admin port: "
+            "curl -X POST 'http://ADMIN/dead-letters/replay?stream=TOPIC/PARTITION'");
+  }
+  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  metrics::Registry registry;
+  metrics::AgentMetrics metrics(registry);
+  metrics::NetMetrics net_metrics(registry);
+  const auto start = [&net_metrics](std::string name) {
+    return net::LoopThread::Start({.name = std::move(name), .metrics = &net_metrics});
+  };
+  HF_ASSIGN_OR_RETURN(const auto writer, start("writer"));
+  HF_ASSIGN_OR_RETURN(const auto background, start("background"));
+  agent::RecordLog log(metrics, [](std::span<const spool::StreamId>) {});
+  HF_ASSIGN_OR_RETURN(const auto spool,
+                      spool::Spool::Open({.directory = command.directory, .encryption_keys = keys},
+                                         log, writer->loop(), background->loop()));
+  log.Bind(*spool, writer->loop(), {});
+  uint64_t total = 0;
+  for (const std::string& name : command.streams.empty() ? Origins(*spool) : command.streams) {
+    HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, writer->loop(), name));
+    std::fputs(fmt::format("{}: {} records are to be delivered again\n", name, records).c_str(),
+               stdout);
+    total += records;
+  }
+  spool->Close();
+  if (total == 0) Complain("there are no dead letters");
+  return kExitFine;
+}
+
+}  // namespace holdfast::cli

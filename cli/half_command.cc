@@ -1,0 +1,83 @@
+#include "cli/half_command.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "agent/spool_text.h"
+#include "cli/command_line.h"
+#include "net/url_fetch.h"
+
+namespace holdfast::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kVerbFooter = R"(ADDRESS is the agent's admin address (agent.admin).
+
+Example:
+  holdfast half ls 127.0.0.1:9090
+  holdfast half commit 127.0.0.1:9090 3f0c1a5e7b8d49626d0f4f0a8a1c2e3b)";
+
+int Fail(const std::string& message) {
+  std::fprintf(stderr, "holdfast: %s\n", message.c_str());
+  return kExitFailed;
+}
+
+int List(const std::string& base) {
+  const auto page = net::FetchUrl(base, {.bytes_max = size_t{64} << 20});
+  if (!page) return Fail(page.error().message);
+  const json listed = json::parse(*page, nullptr, /*allow_exceptions=*/false);
+  if (!listed.is_object()) return Fail(base + ": not the page of an agent");
+  fmt::print("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", "ID", "TOPIC", "PREPARED", "CHECKS",
+             "PARKED", "CHECK URL");
+  for (const json& message : listed.value("messages", json::array())) {
+    fmt::print("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", message.value("id", ""),
+               message.value("topic", ""),
+               agent::TimeText(message.value("prepared_ms", int64_t{0})),
+               message.value("checks", 0), message.value("parked", false) ? "yes" : "no",
+               message.value("check_url", ""));
+  }
+  return kExitFine;
+}
+
+}  // namespace
+
+void AddHalfVerbs(CLI::App& half, HalfCommand* command) {
+  half.require_subcommand(0, 1);
+  const auto add = [&half, command](HalfVerb verb, const char* name, const char* description) {
+    CLI::App* added = half.add_subcommand(name, description);
+    added->footer(kVerbFooter);
+    added->callback([command, verb] { command->verb = verb; });
+    added->add_option("ADDRESS", command->address, "HOST:PORT of agent.admin")
+        ->required()
+        ->type_name("");
+    if (verb == HalfVerb::kLs) return;
+    added->add_option("ID", command->ids, "Which; as `ls` shows them")->required()->type_name("");
+  };
+  add(HalfVerb::kLs, "ls", "Half messages that are not resolved");
+  add(HalfVerb::kCommit, "commit", "Send them");
+  add(HalfVerb::kRollBack, "rollback", "Forget them");
+}
+
+int RunHalfCommand(const HalfCommand& command) {
+  const std::string base = "http://" + command.address + "/half";
+  if (command.verb == HalfVerb::kLs) return List(base);
+  int code = kExitFine;
+  const bool commit = command.verb == HalfVerb::kCommit;
+  for (const std::string& id : command.ids) {
+    const auto done = net::FetchUrl(
+        fmt::format("{}/{}?id={}", base, commit ? "commit" : "rollback", id), {.method = "POST"});
+    if (done) {
+      fmt::print("{} {}\n", id, commit ? "sent" : "forgotten");
+    } else {
+      code = Fail(done.error().message);
+    }
+  }
+  return code;
+}
+
+}  // namespace holdfast::cli

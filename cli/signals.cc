@@ -1,0 +1,64 @@
+#include "cli/signals.h"
+
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <string_view>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "cli/command_line.h"
+
+namespace holdfast::cli {
+namespace {
+
+// Async-signal-safe: nothing but write and _exit.
+void OnOverdue(int) {
+  constexpr std::string_view kMessage =
+      "holdfast: did not drain in time, exiting; what was acknowledged is on disk\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  _exit(kExitFailed);
+}
+
+}  // namespace
+
+Signals::Signals() {
+  sigemptyset(&watched_);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&watched_, signal);
+  HF_CHECK(pthread_sigmask(SIG_BLOCK, &watched_, nullptr) == 0);
+}
+
+Signals::Wish Signals::Wait() {
+  int signal = 0;
+  HF_CHECK(sigwait(&watched_, &signal) == 0);
+  return WishOf(signal);
+}
+
+std::optional<Signals::Wish> Signals::WaitFor(std::chrono::milliseconds most) {
+  const timespec limit{.tv_sec = most.count() / 1000, .tv_nsec = most.count() % 1000 * 1'000'000};
+  const int signal = sigtimedwait(&watched_, nullptr, &limit);
+  if (signal < 0) return std::nullopt;
+  return WishOf(signal);
+}
+
+Signals::Wish Signals::WishOf(int signal) {
+  if (signal == SIGHUP) return Wish::kReload;
+  base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
+            signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  return Wish::kStop;
+}
+
+void Signals::RequestStop() { HF_CHECK(kill(getpid(), SIGTERM) == 0); }
+
+void Signals::ExitOnNext(std::chrono::milliseconds limit) {
+  std::signal(SIGALRM, OnOverdue);
+  const itimerval timer{
+      .it_value = {.tv_sec = limit.count() / 1000, .tv_usec = limit.count() % 1000 * 1000 + 1}};
+  HF_CHECK(setitimer(ITIMER_REAL, &timer, nullptr) == 0);
+  sigset_t deadly;
+  sigemptyset(&deadly);
+  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&deadly, signal);
+  HF_CHECK(pthread_sigmask(SIG_UNBLOCK, &deadly, nullptr) == 0);
+}
+
+}  // namespace holdfast::cli

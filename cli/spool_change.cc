@@ -1,0 +1,175 @@
+// `holdfast spool drop` and `compact`, and what all verbs ask before they change anything.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <map>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/spool_text.h"
+#include "agent/transaction_state.h"
+#include "cli/command_line.h"
+#include "cli/spool_verbs.h"
+#include "cli/stream_names.h"
+#include "cli/terminal.h"
+#include "spool/compaction.h"
+#include "spool/directory.h"
+
+namespace holdfast::cli {
+namespace {
+
+constexpr size_t kNamesShown = 5;
+
+struct Waiting {
+  uint64_t records = 0;
+  uint64_t bytes = 0;
+};
+
+// What is lost when these streams are dropped. Damage does not matter any more.
+base::Result<Waiting> Measure(const spool::OfflineView& view,
+                              const std::vector<spool::StreamId>& streams) {
+  const std::unordered_set<spool::StreamId> wanted(streams.begin(), streams.end());
+  Waiting waiting;
+  for (const spool::StreamId id : wanted) {
+    const spool::StreamState& stream = view.state().stream(id);
+    waiting.records += static_cast<uint64_t>(stream.end - stream.start);
+  }
+  if (waiting.records == 0) return waiting;
+  ProgressBar bar("measuring");
+  HF_RETURN_IF_ERROR(view.WalkEntries(
+      [&](const spool::EntryInfo& info) {
+        if (wanted.contains(info.stream)) waiting.bytes += info.bytes;
+        return true;
+      },
+      [](const base::Error&) {}, [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
+  return waiting;
+}
+
+std::string NamesText(const StreamNames& names, const std::vector<spool::StreamId>& streams) {
+  std::string text;
+  for (size_t i = 0; i < streams.size() && i < kNamesShown; ++i)
+    text += (i == 0 ? "" : ", ") + names.Of(streams[i]);
+  if (streams.size() > kNamesShown)
+    text += fmt::format(" and {} more", agent::CountText(streams.size() - kNamesShown));
+  return text;
+}
+
+std::string AmountText(const Waiting& waiting) {
+  return fmt::format("{} records ({})", agent::CountText(waiting.records),
+                     agent::BytesText(waiting.bytes));
+}
+
+// A spool that cannot be read can still be thrown away, by somebody who knows that.
+base::Result<std::string> AllText(const SpoolCommand& command) {
+  HF_RETURN_IF_ERROR(spool::Directory::Look(command.directory));
+  const auto view = OpenView(command);
+  if (!view)
+    return fmt::format("Throw away {} whole? How much waits in it cannot be told: {}",
+                       command.directory, view.error().message);
+  std::vector<spool::StreamId> all;
+  for (uint32_t id = 0; id < (*view)->state().streams().size(); ++id) all.emplace_back(id);
+  HF_ASSIGN_OR_RETURN(const Waiting waiting, Measure(**view, all));
+  return fmt::format("Throw away {} whole, with {} in {} streams, and all its state?",
+                     command.directory, AmountText(waiting), agent::CountText(all.size()));
+}
+
+base::Result<int> DropAll(const SpoolCommand& command) {
+  HF_ASSIGN_OR_RETURN(const std::string question, AllText(command));
+  if (const int code = Confirm(command, question); code != kExitFine) return code;
+  HF_ASSIGN_OR_RETURN(spool::Directory directory,
+                      spool::Directory::OpenExisting(command.directory));
+  HF_RETURN_IF_ERROR(directory.RemoveAll());
+  std::fputs(fmt::format("dropped {}\n", command.directory).c_str(), stdout);
+  return kExitFine;
+}
+
+}  // namespace
+
+base::Result<void> CheckIdle(const std::string& directory) {
+  HF_ASSIGN_OR_RETURN(const auto view, spool::Directory::Look(directory));
+  if (!view.live) return {};
+  return base::Unexpected(base::Code::kUnavailable,
+                          fmt::format("{}: the process with pid {} uses this spool; stop it first",
+                                      directory, view.owner));
+}
+
+int Confirm(const SpoolCommand& command, const std::string& question) {
+  if (command.yes) return kExitFine;
+  switch (Ask(question)) {
+    case Answer::kYes:
+      return kExitFine;
+    case Answer::kNo:
+      Complain("nothing was changed");
+      return kExitFailed;
+    case Answer::kNobodyThere:
+      Complain(question);
+      Complain("there is no terminal to ask at; give --yes if that is what you want");
+      return kExitWrongUsage;
+  }
+  return kExitFailed;
+}
+
+base::Result<int> DropStreams(const SpoolCommand& command) {
+  HF_RETURN_IF_ERROR(CheckIdle(command.directory));
+  if (command.all) return DropAll(command);
+  std::vector<spool::StreamId> streams;
+  Waiting waiting;
+  std::string named;
+  std::map<std::string, std::string> given_up;
+  {
+    HF_ASSIGN_OR_RETURN(const auto view, OpenView(command));
+    const StreamNames names(view->state());
+    for (const std::string& name : command.streams) {
+      HF_ASSIGN_OR_RETURN(const spool::StreamId id, names.Find(name));
+      streams.push_back(id);
+    }
+    HF_ASSIGN_OR_RETURN(waiting, Measure(*view, streams));
+    named = NamesText(names, streams);
+    given_up = agent::GiveUpWith(streams, view->state());
+  }
+  if (waiting.records == 0) {
+    std::fputs(fmt::format("nothing waits in {}\n", named).c_str(), stdout);
+    return kExitFine;
+  }
+  std::string question = fmt::format("Throw away {} of {}?", AmountText(waiting), named);
+  if (!given_up.empty()) {
+    question +=
+        fmt::format(" {} local transactions have records in other streams as well, and go whole.",
+                    agent::CountText(given_up.size()));
+  }
+  if (const int code = Confirm(command, question); code != kExitFine) return code;
+  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  HF_ASSIGN_OR_RETURN(const auto report, spool::DropBacklogs(command.directory, keys, streams,
+                                                             given_up, agent::NowMs()));
+  std::fputs(fmt::format("dropped {} of {}, freed {} of disk\n", AmountText(waiting), named,
+                         agent::BytesText(report.freed_bytes))
+                 .c_str(),
+             stdout);
+  if (!given_up.empty()) {
+    std::fputs(fmt::format("gave up {} local transactions, also in their other streams\n",
+                           agent::CountText(given_up.size()))
+                   .c_str(),
+               stdout);
+  }
+  return kExitFine;
+}
+
+base::Result<int> CompactSpool(const SpoolCommand& command) {
+  HF_RETURN_IF_ERROR(CheckIdle(command.directory));
+  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  ProgressBar bar("compacting");
+  HF_ASSIGN_OR_RETURN(const auto report,
+                      spool::Compact(command.directory, keys, [&](uint64_t done, uint64_t total) {
+                        bar.Show(done, total);
+                      }));
+  std::fputs(
+      fmt::format("{} segments rewritten, {} removed, {} of disk freed\n",
+                  agent::CountText(report.rewritten_segments),
+                  agent::CountText(report.removed_segments), agent::BytesText(report.freed_bytes))
+          .c_str(),
+      stdout);
+  return kExitFine;
+}
+
+}  // namespace holdfast::cli

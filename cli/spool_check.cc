@@ -1,0 +1,124 @@
+// `holdfast spool verify` and `repair`.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "agent/spool_text.h"
+#include "cli/command_line.h"
+#include "cli/spool_verbs.h"
+#include "cli/terminal.h"
+#include "kafka/record_batch.h"
+#include "spool/directory.h"
+#include "spool/verify.h"
+
+namespace holdfast::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// The part that the spool cannot know: what an entry's bytes are.
+base::Result<void> CheckBatch(std::string_view, const spool::EntryView& entry) {
+  HF_ASSIGN_OR_RETURN(const auto batch, kafka::RecordBatchView::Front(entry.bytes));
+  if (batch.size() != entry.bytes.size())
+    return base::Unexpected(base::Code::kCorrupt, "more than one record batch");
+  if (!batch.CrcMatches())
+    return base::Unexpected(base::Code::kCorrupt, "the record batch's CRC does not match");
+  const kafka::BatchHeader header = batch.header();
+  if (int64_t{header.last_offset_delta} + 1 != entry.info.record_count)
+    return base::Unexpected(base::Code::kCorrupt,
+                            fmt::format("a record batch for {} offsets, where {} are expected",
+                                        header.last_offset_delta + 1, entry.info.record_count));
+  return {};
+}
+
+std::string LossText(const spool::Damage::Loss& loss) {
+  return fmt::format("{} [{}, {})", loss.stream, loss.offsets.start, loss.offsets.end);
+}
+
+std::string DamageText(const spool::Damage& damage) {
+  std::string text = fmt::format("segment {}", damage.segment);
+  if (damage.commit) text += fmt::format(", commit {}", damage.commit->value());
+  text += ": " + damage.what;
+  for (size_t i = 0; i < damage.losses.size(); ++i)
+    text += (i == 0 ? "; lost: " : ", ") + LossText(damage.losses[i]);
+  return text;
+}
+
+Json ReportJson(const spool::VerifyReport& report) {
+  Json json;
+  json["segments"] = report.segments;
+  json["frames"] = report.frames;
+  json["entries"] = report.entries;
+  json["entry_bytes"] = report.entry_bytes;
+  json["damages"] = Json::array();
+  for (const spool::Damage& damage : report.damages) {
+    Json one;
+    one["segment"] = damage.segment;
+    one["commit"] = damage.commit ? Json(damage.commit->value()) : Json();
+    one["what"] = damage.what;
+    one["lost"] = Json::array();
+    for (const auto& loss : damage.losses)
+      one["lost"].push_back(
+          {{"stream", loss.stream}, {"start", loss.offsets.start}, {"end", loss.offsets.end}});
+    json["damages"].push_back(std::move(one));
+  }
+  return json;
+}
+
+void PrintReport(const spool::VerifyReport& report) {
+  for (const spool::Damage& damage : report.damages)
+    std::fputs((DamageText(damage) + "\n").c_str(), stdout);
+  std::fputs(fmt::format("{} segments, {} commits, {} entries, {}: {}\n",
+                         agent::CountText(report.segments), agent::CountText(report.frames),
+                         agent::CountText(report.entries), agent::BytesText(report.entry_bytes),
+                         report.damages.empty()
+                             ? "all sound"
+                             : fmt::format("{} damaged", agent::CountText(report.damages.size())))
+                 .c_str(),
+             stdout);
+}
+
+base::Result<spool::VerifyReport> Check(const SpoolCommand& command, bool live) {
+  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  ProgressBar bar("verifying");
+  return spool::Verify(command.directory,
+                       {.live = live,
+                        .keys = keys,
+                        .progress = [&](uint64_t done, uint64_t total) { bar.Show(done, total); },
+                        .check_entry = CheckBatch});
+}
+
+}  // namespace
+
+base::Result<int> VerifySpool(const SpoolCommand& command) {
+  HF_ASSIGN_OR_RETURN(const auto directory, spool::Directory::Look(command.directory));
+  HF_ASSIGN_OR_RETURN(const auto report, Check(command, directory.live));
+  if (command.json) {
+    std::fputs(
+        (ReportJson(report).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n").c_str(),
+        stdout);
+  } else {
+    PrintReport(report);
+  }
+  return report.damages.empty() ? kExitFine : kExitFailed;
+}
+
+base::Result<int> RepairSpool(const SpoolCommand& command) {
+  HF_RETURN_IF_ERROR(CheckIdle(command.directory));
+  HF_ASSIGN_OR_RETURN(const auto found, Check(command, /*live=*/false));
+  PrintReport(found);
+  if (found.damages.empty()) return kExitFine;
+  if (const int code = Confirm(command, "Write the damaged segments anew, without what is lost?");
+      code != kExitFine)
+    return code;
+  ProgressBar bar("repairing");
+  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  HF_RETURN_IF_ERROR(spool::Repair(command.directory, keys,
+                                   [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
+  std::fputs("repaired\n", stdout);
+  return kExitFine;
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,266 @@
+#include "cli/spool_drain.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "agent/agent.h"
+#include "agent/dead_letter.h"
+#include "agent/drain_report.h"
+#include "agent/forward_state.h"
+#include "agent/spool_text.h"
+#include "base/log.h"
+#include "cli/agent_options.h"
+#include "cli/command_line.h"
+#include "cli/loops.h"
+#include "cli/signals.h"
+#include "cli/spool_verbs.h"
+#include "cli/stream_names.h"
+#include "cli/terminal.h"
+#include "config/holdfast.pb.h"
+#include "metrics/catalogue.h"
+#include "metrics/registry.h"
+#include "spool/directory.h"
+#include "spool/offline.h"
+#include "spool/verify.h"
+
+namespace holdfast::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using spool::Directory;
+
+// So soon it lets go of a spool that is wanted.
+constexpr std::chrono::milliseconds kLookEvery = std::chrono::milliseconds(100);
+constexpr std::chrono::milliseconds kTellEvery = std::chrono::seconds(1);
+// Cursors are written down in this time, or asked of the tier by the next one.
+constexpr std::chrono::milliseconds kFlushWithin = std::chrono::seconds(2);
+
+// What of the settings concerns delivery: nobody is served, and nothing new comes from anywhere.
+config::Agent ForDelivery(config::Agent agent, const std::string& directory) {
+  agent.mutable_spool()->set_directory(directory);
+  agent.clear_listen();
+  agent.clear_listeners();
+  agent.clear_admin();
+  agent.clear_tls();
+  agent.clear_sasl();
+  agent.clear_access();
+  agent.clear_ledger();
+  agent.clear_transactions();
+  agent.clear_outbox();
+  agent.clear_half_messages();
+  agent.clear_orphans();
+  return agent;
+}
+
+class SpoolDrain {
+ public:
+  SpoolDrain(const SpoolCommand& command, Signals& signals, bool json)
+      : command_(command), signals_(signals), json_(json), net_metrics_(registry_) {}
+
+  base::Result<agent::DrainReport> Run(agent::Agent::Options options) {
+    HF_ASSIGN_OR_RETURN(loops_, Loops::Start(/*workers=*/1, &net_metrics_));
+    HF_ASSIGN_OR_RETURN(agent_, agent::Agent::Start(std::move(options),
+                                                    {.workers = loops_.workers(),
+                                                     .upstream = &loops_.upstream(),
+                                                     .spool_writer = &loops_.writer(),
+                                                     .spool_background = &loops_.background(),
+                                                     .metrics = &net_metrics_},
+                                                    registry_));
+    agent::DrainReport report = Deliver();
+    agent_->Drain(kFlushWithin, {});
+    agent_->Stop();
+    return report;
+  }
+
+ private:
+  agent::DrainReport Deliver() {
+    const Clock::time_point end = Clock::now() + command_.timeout;
+    ProgressBar bar("delivering");
+    const uint64_t bytes = agent_->WhatIsLeft().bytes;
+    Clock::time_point told = Clock::now();
+    while (true) {
+      const agent::Left left = agent_->WhatIsLeft();
+      agent::DrainReport report = ReportOf(left);
+      report.why = WhyToEnd(left, end);
+      report.wanted = !left.none() && agent_->Wanted();
+      if (left.none() || !report.why.empty()) return report;
+      bar.Show(bytes - std::min(bytes, left.bytes), bytes);
+      if (json_ && Clock::now() - told >= kTellEvery) {
+        told = Clock::now();
+        std::fputs((report.Print() + "\n").c_str(), stdout);
+        std::fflush(stdout);
+      }
+    }
+  }
+
+  // Empty: go on. Waits a little for a reason.
+  std::string WhyToEnd(const agent::Left& left, Clock::time_point end) {
+    if (left.none()) return {};
+    if (!left.other_cluster.empty()) {
+      return fmt::format(
+          "what waits here is of another cluster than the tier, which is {}; give the settings of "
+          "the agent that this spool belongs to",
+          left.other_cluster);
+    }
+    if (agent_->Wanted()) return "the spool's own agent is there, and delivers the rest";
+    if (Clock::now() >= end)
+      return left.trouble.empty() ? "the time is over" : "the time is over: " + left.trouble;
+    if (signals_.WaitFor(kLookEvery) == Signals::Wish::kStop) return "told to stop";
+    return {};
+  }
+
+  agent::DrainReport ReportOf(const agent::Left& left) {
+    const agent::Settled settled = agent_->WhatIsSettled();
+    return {.delivered_records = settled.delivered,
+            .dead_letter_records = settled.dead_letters,
+            .dropped_records = settled.dropped,
+            .left_records = left.records,
+            .left_bytes = left.bytes};
+  }
+
+  const SpoolCommand& command_;
+  Signals& signals_;
+  const bool json_;
+  metrics::Registry registry_;
+  metrics::NetMetrics net_metrics_;
+  Loops loops_;
+  std::unique_ptr<agent::Agent> agent_;
+};
+
+// Why a spool in which nothing waits for delivery is not to go. Empty: it may.
+base::Result<std::string> WhyKeep(const std::string& path, const spool::KeyRing& keys) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+    if (entry.path().extension() == ".damaged")
+      return "nothing in " + entry.path().filename().string() + " can be read";
+  }
+  HF_ASSIGN_OR_RETURN(const auto view, spool::OfflineView::Open(path, keys));
+  const StreamNames names(view->state());
+  for (const spool::StreamId id : names.Sorted()) {
+    const spool::StreamState& stream = view->state().stream(id);
+    if (stream.start == stream.end) continue;
+    const auto origin = agent::ParseDeadLetterStreamName(names.Of(id));
+    return fmt::format("{} {} of {} {} in it", stream.end - stream.start,
+                       origin ? "dead letters" : "records", origin.value_or(names.Of(id)),
+                       origin ? "are set aside" : "are");
+  }
+  std::string kept;
+  for (const auto& [prefix, what] :
+       {std::pair(agent::kOutboxPrefix, "it notes which rows of an outbox it has taken"),
+        std::pair(agent::kHalfPrefix, "half messages in it are not resolved")})
+    view->state().ForEach(prefix, [&](std::string_view, std::string_view) { kept = what; });
+  if (!kept.empty()) return kept;
+  HF_ASSIGN_OR_RETURN(const spool::VerifyReport report,
+                      spool::Verify(path, {.live = true, .keys = keys}));
+  if (!report.damages.empty()) return "it is damaged: " + report.damages.front().what;
+  return std::string();
+}
+
+// What is left when an earlier call was cut off is no spool any more.
+base::Result<void> RemoveRest(const std::string& path) {
+  HF_ASSIGN_OR_RETURN(Directory directory, Directory::OpenEmpty(path));
+  HF_RETURN_IF_ERROR(directory.RemoveAll());
+  return directory.RemoveDirectory();
+}
+
+base::Result<void> Remove(const SpoolCommand& command, const spool::KeyRing& keys,
+                          agent::DrainReport& report) {
+  // Who came in between goes on with it.
+  HF_ASSIGN_OR_RETURN(Directory directory,
+                      Directory::OpenExisting(command.directory, Directory::Tenure::kYields));
+  if (!directory.being_removed()) {
+    HF_RETURN_IF_ERROR(directory.CheckExported());
+    HF_ASSIGN_OR_RETURN(report.kept, WhyKeep(command.directory, keys));
+  }
+  if (!report.kept.empty()) return {};
+  HF_RETURN_IF_ERROR(directory.RemoveAll());
+  HF_RETURN_IF_ERROR(directory.RemoveDirectory());
+  report.removed = true;
+  return {};
+}
+
+base::Result<agent::DrainReport> Drain(const SpoolCommand& command, const config::Agent& agent) {
+  agent::DrainReport report;
+  HF_ASSIGN_OR_RETURN(agent::Agent::Options options,
+                      AgentOptionsOf(ForDelivery(agent, command.directory)));
+  const auto view = Directory::Look(command.directory);
+  if (!view && command.remove && view.error().code == base::Code::kNotFound &&
+      std::filesystem::is_directory(command.directory)) {
+    HF_RETURN_IF_ERROR(RemoveRest(command.directory));
+    report.removed = true;
+    return report;
+  }
+  if (!view) return base::Unexpected(view.error());
+  HF_RETURN_IF_ERROR(CheckIdle(command.directory));
+  options.spool.yields = true;
+  options.only_its_cluster = true;
+  const spool::KeyRing keys = options.spool.encryption_keys;
+  if (!command.remove || !view->being_removed) {
+    Signals signals;
+    SpoolDrain drain(command, signals, command.json);
+    HF_ASSIGN_OR_RETURN(report, drain.Run(std::move(options)));
+  }
+  if (command.remove && report.left_records == 0) HF_RETURN_IF_ERROR(Remove(command, keys, report));
+  return report;
+}
+
+void PrintText(const agent::DrainReport& report, const std::string& directory) {
+  std::string text = fmt::format("delivered {} records",
+                                 agent::CountText(static_cast<uint64_t>(report.delivered_records)));
+  for (const auto& [count, what] : {std::pair(report.dead_letter_records, "refused for good"),
+                                    std::pair(report.dropped_records, "dropped")}) {
+    if (count != 0)
+      text += fmt::format(", {} {}", agent::CountText(static_cast<uint64_t>(count)), what);
+  }
+  if (report.left_records != 0) {
+    text += fmt::format("; {} ({}) are left in {}",
+                        agent::CountText(static_cast<uint64_t>(report.left_records)),
+                        agent::BytesText(report.left_bytes), directory);
+  }
+  if (report.removed) text += fmt::format("; removed {}", directory);
+  if (!report.kept.empty()) text += fmt::format("; kept {}: {}", directory, report.kept);
+  std::fputs((text + "\n").c_str(), stdout);
+}
+
+}  // namespace
+
+int DrainSpool(const SpoolCommand& command, config::Sources sources) {
+  const auto config = config::Load(sources);
+  const auto usable =
+      config ? config::CheckComplete(**config, "agent.upstream") : base::Result<void>();
+  if (!config || !usable) {
+    Complain((config ? usable.error() : config.error()).message);
+    return kExitWrongUsage;
+  }
+  // What an agent logs in its normal course says nothing here.
+  base::SetLogLevel(
+      std::max(static_cast<base::LogLevel>((*config)->log().level()), base::LogLevel::kWarn));
+  base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
+                                                                    : base::LogFormat::kText);
+  auto report = Drain(command, (*config)->agent());
+  if (!report) {
+    Complain(report.error().message);
+    if (!command.json) return kExitFailed;
+    report = agent::DrainReport{.why = report.error().message};
+    report->done = true;
+    std::fputs((report->Print() + "\n").c_str(), stdout);
+    return kExitFailed;
+  }
+  report->done = true;
+  if (command.json) {
+    std::fputs((report->Print() + "\n").c_str(), stdout);
+  } else {
+    PrintText(*report, command.directory);
+  }
+  std::fflush(stdout);
+  if (report->left_records == 0) return kExitFine;
+  Complain(command.directory + ": " + report->why);
+  return kExitFailed;
+}
+
+}  // namespace holdfast::cli
