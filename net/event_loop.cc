@@ -62,7 +62,7 @@ struct EventLoop::TimedTask {
   std::pair<base::TimePoint, uint64_t> key;
 };
 
-struct EventLoop::WatchedSignal {
+struct EventLoop::Watched {
   base::Task task;
   EventLoop* loop;  // Null once it is no longer watched.
   event ev = {};
@@ -123,7 +123,7 @@ EventLoop::~EventLoop() {
     timed->loop = nullptr;
     timed->task = base::Task();
   }
-  while (!signals_.empty()) Unwatch(*std::shared_ptr<WatchedSignal>(signals_.back()));
+  while (!watched_.empty()) Unwatch(*std::shared_ptr<Watched>(watched_.back()));
   event_free(timer_event_);
   event_free(wake_event_);
   event_base_free(base_);
@@ -335,32 +335,40 @@ void EventLoop::RunDueTimers() {
 }
 
 base::Timer EventLoop::OnSignal(int signal, base::UniqueFunction<void()> task) {
+  return Watch(signal, EV_SIGNAL | EV_PERSIST, std::move(task));
+}
+
+base::Timer EventLoop::OnReadable(int fd, base::UniqueFunction<void()> task) {
+  return Watch(fd, EV_READ | EV_PERSIST, std::move(task));
+}
+
+base::Timer EventLoop::Watch(int fd, short what, base::UniqueFunction<void()> task) {
   AssertInLoop();
-  auto watched = std::make_shared<WatchedSignal>();
+  auto watched = std::make_shared<Watched>();
   watched->task = std::move(task);
   watched->loop = this;
-  HF_CHECK(evsignal_assign(&watched->ev, base_, signal, OnSignalEvent, watched.get()) == 0);
+  HF_CHECK(event_assign(&watched->ev, base_, fd, what, OnWatched, watched.get()) == 0);
   HF_CHECK(event_add(&watched->ev, nullptr) == 0);
-  signals_.push_back(watched);
+  watched_.push_back(watched);
   return base::Timer([watched = std::move(watched)] {
     if (watched->loop != nullptr) watched->loop->Unwatch(*watched);
   });
 }
 
-void EventLoop::Unwatch(WatchedSignal& watched) {
+void EventLoop::Unwatch(Watched& watched) {
   event_del(&watched.ev);
   watched.loop = nullptr;
   // A task that runs is destroyed when it returns.
   if (!watched.running) watched.task = base::Task();
-  std::erase_if(signals_, [&watched](const auto& each) { return each.get() == &watched; });
+  std::erase_if(watched_, [&watched](const auto& each) { return each.get() == &watched; });
 }
 
-void EventLoop::OnSignalEvent(int /*fd*/, short /*what*/, void* watched) noexcept {
-  EventLoop* const loop = static_cast<WatchedSignal*>(watched)->loop;
+void EventLoop::OnWatched(int /*fd*/, short /*what*/, void* watched) noexcept {
+  EventLoop* const loop = static_cast<Watched*>(watched)->loop;
   loop->BeginTurn();
   const auto found =
-      std::ranges::find(loop->signals_, watched, &std::shared_ptr<WatchedSignal>::get);
-  const std::shared_ptr<WatchedSignal> held = *found;
+      std::ranges::find(loop->watched_, watched, &std::shared_ptr<Watched>::get);
+  const std::shared_ptr<Watched> held = *found;
   held->running = true;
   held->task();
   held->running = false;

@@ -61,6 +61,9 @@ class EventLoop final : public base::Executor {
   // The task runs each time the signal comes, until the returned timer is destroyed. One loop of
   // the process handles signals.
   [[nodiscard]] base::Timer OnSignal(int signal, base::UniqueFunction<void()> task);
+  // The same whenever a pipe or a terminal has something to be read, or has come to its end. The
+  // descriptor stays the caller's.
+  [[nodiscard]] base::Timer OnReadable(int fd, base::UniqueFunction<void()> task);
 
   // Runs before the loop waits again: where the work of one turn is put together, such as all
   // answers for one socket.
@@ -78,7 +81,7 @@ class EventLoop final : public base::Executor {
  private:
   friend class LoopThread;
   struct TimedTask;
-  struct WatchedSignal;
+  struct Watched;
   // The longest turn within one window of time; two of them, used in turn.
   struct LongestTurn {
     std::atomic<int64_t> window{-1};
@@ -97,11 +100,12 @@ class EventLoop final : public base::Executor {
   void RunDueTimers();
   // Has libevent wake the loop for the earliest timer.
   void ArmTimer();
-  void Unwatch(WatchedSignal& watched);
+  [[nodiscard]] base::Timer Watch(int fd, short what, base::UniqueFunction<void()> task);
+  void Unwatch(Watched& watched);
   [[nodiscard]] double LongestTurnSeconds() const;
   [[nodiscard]] size_t MailboxDepth();
   static void OnTimer(int fd, short what, void* loop) noexcept;
-  static void OnSignalEvent(int fd, short what, void* watched) noexcept;
+  static void OnWatched(int fd, short what, void* watched) noexcept;
 
   const Options options_;
   event_base* const base_;
@@ -124,7 +128,7 @@ class EventLoop final : public base::Executor {
   std::map<std::pair<base::TimePoint, uint64_t>, std::shared_ptr<TimedTask>> timers_;
   uint64_t next_timer_ = 0;
   base::TimePoint armed_for_ = base::TimePoint::max();
-  std::vector<std::shared_ptr<WatchedSignal>> signals_;
+  std::vector<std::shared_ptr<Watched>> watched_;
   std::vector<std::shared_ptr<void>> kept_;
   bool in_turn_ = false;
   base::TimePoint now_;

@@ -1,11 +1,14 @@
 #include "net/event_loop.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <future>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -232,6 +235,30 @@ TEST_F(EventLoopTest, ASignalRunsItsTaskEachTimeUntilItIsUnwatched) {
   loop->Post([] { raise(SIGUSR1); });
   loop->Run();
   EXPECT_EQ(signals, 2);
+}
+
+TEST_F(EventLoopTest, WhatCanBeReadRunsItsTaskUntilItIsUnwatched) {
+  const auto loop = Make();
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  std::string read_so_far;
+  base::Timer watch;
+  watch = loop->OnReadable(ends[0], [&] {
+    char c = 0;
+    if (read(ends[0], &c, 1) == 1) {
+      read_so_far.push_back(c);
+      return;
+    }
+    watch.Cancel();  // The other end is closed.
+    loop->Stop();
+  });
+  loop->Post([&] {
+    ASSERT_EQ(write(ends[1], "ab", 2), 2);
+    close(ends[1]);
+  });
+  loop->Run();
+  EXPECT_EQ(read_so_far, "ab");
+  close(ends[0]);
 }
 
 TEST_F(EventLoopTest, SlowTurnsAreCountedAndTheLongestIsShown) {
