@@ -366,8 +366,7 @@ void EventLoop::Unwatch(Watched& watched) {
 void EventLoop::OnWatched(int /*fd*/, short /*what*/, void* watched) noexcept {
   EventLoop* const loop = static_cast<Watched*>(watched)->loop;
   loop->BeginTurn();
-  const auto found =
-      std::ranges::find(loop->watched_, watched, &std::shared_ptr<Watched>::get);
+  const auto found = std::ranges::find(loop->watched_, watched, &std::shared_ptr<Watched>::get);
   const std::shared_ptr<Watched> held = *found;
   held->running = true;
   held->task();
