@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -12,12 +14,57 @@
 #include <string>
 #include <utility>
 
+#include "base/event.h"
+#include "base/log_limit.h"
 #include "base/mutex.h"
 
 namespace holdfast::base {
 namespace {
 
 std::atomic<LogFormat> g_format{LogFormat::kText};
+
+constexpr std::array<std::string_view, 18> kParts{
+    "agent",  "broker", "config", "forward",  "groups",      "half",
+    "inject", "ledger", "main",   "metadata", "net",         "orphans",
+    "outbox", "proxy",  "sasl",   "spool",    "transaction", "upstream"};
+
+class Levels {
+ public:
+  Levels() { Set(LogLevel::kInfo); }
+
+  void Set(LogLevel level) {
+    for (std::atomic<LogLevel>& one : of_part_) one = level;
+    lowest_ = level;
+  }
+  void Set(size_t part, LogLevel level) {
+    of_part_[part] = level;
+    lowest_ =
+        std::ranges::min_element(of_part_, {}, [](const auto& one) { return one.load(); })->load();
+  }
+  [[nodiscard]] LogLevel Of(std::string_view part) const {
+    const auto found = std::ranges::find(kParts, part);
+    return of_part_[static_cast<size_t>(found - kParts.begin())];
+  }
+  // What is below the lowest is refused without a look for its part.
+  [[nodiscard]] bool Allow(LogLevel level, std::string_view part) const {
+    return level >= lowest_.load(std::memory_order_relaxed) && level >= Of(part);
+  }
+
+ private:
+  std::array<std::atomic<LogLevel>, kParts.size() + 1> of_part_;  // The last: of any other.
+  std::atomic<LogLevel> lowest_;
+};
+
+// Never destroyed, as the logger.
+Levels& LevelsOfParts() {
+  static auto* const levels = new Levels;
+  return *levels;
+}
+
+LogLimit& Limit() {
+  static auto* const limit = new LogLimit;
+  return *limit;
+}
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
@@ -36,10 +83,11 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 // A ring of the newest lines; written on the paths that log anyway, which are no hot ones.
 class Recent {
  public:
-  void Add(LogLevel level, std::string_view part, std::string_view message) {
+  void Add(LogLevel level, Event event, std::string_view part, std::string_view message) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     RecentLine line{.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count(),
                     .level = level,
+                    .event = event,
                     .part = std::string(part),
                     .message = std::string(message.substr(0, kMessageBytesMax))};
     const MutexLock lock(mutex_);
@@ -103,7 +151,7 @@ spdlog::logger& Logger() {
   static auto* const logger = [] {
     auto* made = new spdlog::logger("holdfast", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern(Pattern(LogFormat::kText));
-    made->set_level(spdlog::level::info);
+    made->set_level(spdlog::level::debug);  // Levels has said yes.
     made->flush_on(spdlog::level::debug);
     return made;
   }();
@@ -123,6 +171,34 @@ void AppendJsonString(std::string& out, std::string_view text) {
     }
   }
   out += '"';
+}
+
+void Write(LogLevel level, Event event, LogSource source, std::string_view message,
+           uint64_t left_out) {
+  std::string said(source.subject);
+  if (!said.empty()) said += ": ";
+  said += message;
+  if (level >= LogLevel::kInfo) RecentRing().Add(level, event, source.part, said);
+  std::string line;
+  if (g_format.load() == LogFormat::kJson) {
+    if (event != Event::kNone) line = fmt::format(R"("code":"{}",)", EventCode(event));
+    line += "\"part\":";
+    AppendJsonString(line, source.part);
+    if (!source.subject.empty()) {
+      line += ",\"subject\":";
+      AppendJsonString(line, source.subject);
+    }
+    line += ",\"message\":";
+    AppendJsonString(line, message);
+    if (left_out > 0) line += fmt::format(R"(,"left_out":{})", left_out);
+  } else {
+    if (LogsToJournal()) line = JournalLevel(level);
+    if (event != Event::kNone) line.append(EventCode(event)).append(" ");
+    line.append(source.part).append(": ").append(said);
+    if (left_out > 0)
+      line += fmt::format(" ({} more lines of {} were left out)", left_out, EventCode(event));
+  }
+  Logger().log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
 }  // namespace
@@ -147,14 +223,29 @@ bool LogsToJournal() {
   return journal;
 }
 
-void SetLogLevel(LogLevel level) { Logger().set_level(ToSpdlog(level)); }
-
 void SetLogFormat(LogFormat format) {
   g_format = format;
   Logger().set_pattern(Pattern(format));
 }
 
-bool LogEnabled(LogLevel level) { return Logger().should_log(ToSpdlog(level)); }
+std::span<const std::string_view> LogParts() { return kParts; }
+
+void SetLogLevel(LogLevel level) { LevelsOfParts().Set(level); }
+
+Result<void> SetLogLevel(std::string_view part, LogLevel level) {
+  const auto found = std::ranges::find(kParts, part);
+  if (found == kParts.end())
+    return Unexpected(Code::kNotFound, fmt::format("no part is called \"{}\"; there are {}", part,
+                                                   fmt::join(kParts, ", ")));
+  LevelsOfParts().Set(static_cast<size_t>(found - kParts.begin()), level);
+  return {};
+}
+
+LogLevel LogLevelOf(std::string_view part) { return LevelsOfParts().Of(part); }
+
+bool LogEnabled(LogLevel level, std::string_view part) {
+  return LevelsOfParts().Allow(level, part);
+}
 
 std::string_view LogLevelName(LogLevel level) {
   switch (level) {
@@ -172,19 +263,18 @@ std::string_view LogLevelName(LogLevel level) {
 
 std::vector<RecentLine> RecentLines() { return RecentRing().Get(); }
 
-void LogLine(LogLevel level, std::string_view part, std::string_view message) {
-  if (level >= LogLevel::kInfo) RecentRing().Add(level, part, message);
-  std::string line;
-  if (g_format.load() == LogFormat::kJson) {
-    line = "\"part\":";
-    AppendJsonString(line, part);
-    line += ",\"message\":";
-    AppendJsonString(line, message);
-  } else {
-    if (LogsToJournal()) line = JournalLevel(level);
-    line.append(part).append(": ").append(message);
-  }
-  Logger().log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
+void LogLine(LogLevel level, LogSource source, std::string_view message) {
+  Write(level, Event::kNone, source, message, 0);
+}
+
+void LogLine(Event event, LogSource source, std::string_view message, uint64_t left_out) {
+  Write(InfoOf(event).level, event, source, message, left_out);
+}
+
+std::optional<uint64_t> AdmitLogLine(Event event, LogSource source) {
+  if (!LogEnabled(InfoOf(event).level, source.part)) return std::nullopt;
+  return Limit().Admit(event, source.subject,
+                       std::chrono::time_point_cast<Duration>(std::chrono::steady_clock::now()));
 }
 
 }  // namespace holdfast::base

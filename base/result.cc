@@ -1,5 +1,6 @@
 #include "base/result.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -25,6 +26,12 @@ std::string_view CodeName(Code code) {
       return "closed";
   }
   return "unknown";
+}
+
+std::string EventCode(Event event) {
+  std::string digits = std::to_string(static_cast<unsigned>(event));
+  digits.insert(0, 4 - std::min<size_t>(digits.size(), 4), '0');
+  return "HF" + digits;
 }
 
 Error ErrnoError(std::string_view what, int error_number) {

@@ -5,8 +5,9 @@
 //   HF_ASSIGN_OR_RETURN(auto index, segment->LoadIndex());
 //
 // An error's code is chosen by what the caller does next, so there are few; its message says what
-// failed, where, and what to do. Nothing in the project throws, and `.value()` (which would) is
-// banned: test, then dereference.
+// failed, where, and what to do; `event` (base/event.h) gives what has a remedy of its own a stable
+// code, too. Nothing in the project throws, and `.value()` (which would) is banned: test, then
+// dereference.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +31,19 @@ enum class Code : uint8_t {
 
 std::string_view CodeName(Code code);
 
+// What can go wrong, as base/event.h lists it.
+enum class Event : uint16_t;
+// "HF2001".
+[[nodiscard]] std::string EventCode(Event event);
+
 struct Error {
   Code code;
   std::string message;
+  Event event = {};  // Or nothing in particular.
 
   // Prefixes the message with where it happened, "<context>: <message>".
   Error Within(std::string_view context) && {
-    return {code, std::string(context) + ": " + std::move(message)};
+    return {code, std::string(context) + ": " + std::move(message), event};
   }
 };
 
@@ -51,8 +58,8 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
 inline tl::unexpected<Error> Unexpected(Error error) {
   return tl::unexpected<Error>(std::move(error));
 }
-inline tl::unexpected<Error> Unexpected(Code code, std::string message) {
-  return tl::unexpected<Error>(Error{code, std::move(message)});
+inline tl::unexpected<Error> Unexpected(Code code, std::string message, Event event = {}) {
+  return tl::unexpected<Error>(Error{code, std::move(message), event});
 }
 
 // An Error of a failed system call: "<what>: <strerror(error_number)>", with kFull for a full disk

@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+
+#include "base/event.h"
+#include "base/log_limit.h"
+
 namespace holdfast::base {
 namespace {
 
@@ -27,6 +33,58 @@ TEST_F(LogTest, JsonEscapesWhatAMessageMayHold) {
   const std::string line = ::testing::internal::GetCapturedStderr();
   EXPECT_NE(line.find(R"("part":"net","message":"bad \"frame\"\u000a"})"), std::string::npos)
       << line;
+}
+
+TEST_F(LogTest, AnEventHasItsLevelItsCodeAndWhatItIsAbout) {
+  ::testing::internal::CaptureStderr();
+  Log(Event::kStreamHeld, {"forward", "orders/3"}, "held: {}", "no right to write");
+  const std::string line = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(line.find("error HF4002 forward: orders/3: held: no right to write\n"),
+            std::string::npos)
+      << line;
+  const RecentLine kept = RecentLines().back();
+  EXPECT_EQ(kept.event, Event::kStreamHeld);
+  EXPECT_EQ(kept.level, LogLevel::kError);
+  EXPECT_EQ(kept.message, "orders/3: held: no right to write");
+}
+
+TEST_F(LogTest, AnEventInJsonHasAFieldForEach) {
+  SetLogFormat(LogFormat::kJson);
+  ::testing::internal::CaptureStderr();
+  Log(Event::kLoginRefused, {"sasl", "10.0.0.1:7"}, "refused \"{}\"", "bob");
+  const std::string line = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(line.find(R"("level":"warning","code":"HF5005","part":"sasl",)"
+                      R"("subject":"10.0.0.1:7","message":"refused \"bob\""})"),
+            std::string::npos)
+      << line;
+}
+
+TEST_F(LogTest, AStormOfOneEventIsAFewLinesAndANumber) {
+  ::testing::internal::CaptureStderr();
+  for (int i = 0; i < 1000; ++i) Log(Event::kStreamDelayed, {"forward", "a/1"}, "again");
+  Log(Event::kStreamDelayed, {"forward", "b/1"}, "another");
+  const std::string text = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::ranges::count(text, '\n'), LogLimit::kSubjectBurst + 1) << text;
+  EXPECT_NE(text.find("b/1: another (997 more lines of HF4001 were left out)\n"), std::string::npos)
+      << text;
+}
+
+TEST_F(LogTest, APartHasALevelOfItsOwn) {
+  ASSERT_TRUE(SetLogLevel("net", LogLevel::kDebug));
+  ASSERT_TRUE(SetLogLevel("spool", LogLevel::kError));
+  EXPECT_TRUE(LogEnabled(LogLevel::kDebug, "net"));
+  EXPECT_FALSE(LogEnabled(LogLevel::kDebug, "forward"));
+  EXPECT_TRUE(LogEnabled(LogLevel::kInfo, "forward"));
+  EXPECT_FALSE(LogEnabled(LogLevel::kWarn, "spool"));
+  EXPECT_EQ(LogLevelOf("spool"), LogLevel::kError);
+
+  SetLogLevel(LogLevel::kWarn);
+  EXPECT_FALSE(LogEnabled(LogLevel::kInfo, "net"));
+  EXPECT_TRUE(LogEnabled(LogLevel::kWarn, "spool"));
+
+  const auto unknown = SetLogLevel("nett", LogLevel::kDebug);
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().message.find("there are agent, broker"), std::string::npos);
 }
 
 TEST_F(LogTest, LinesBelowTheLevelAreNotWritten) {
