@@ -176,7 +176,7 @@ base::Result<uint64_t> SegmentStore::Install(const Group& group, const std::stri
 
 // Only if there is no space for one more segment.
 void SegmentStore::Reclaim() {
-  if (CheckSpace(Purpose::kEntries, 0)) return;
+  if (CheckSpaceForOneMore(Purpose::kEntries, 0)) return;
   const base::TimePoint now = background_.Now();
   const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
   bool freed = false;

@@ -82,7 +82,15 @@ uint64_t SegmentStore::BytesFor(Purpose purpose, uint64_t bytes_min) const {
   return std::max(usual, RoundUp(bytes_min));
 }
 
-base::Result<void> SegmentStore::CheckSpace(Purpose purpose, uint64_t bytes_min) const {
+base::Result<void> SegmentStore::CheckSpace() const {
+  {
+    const base::MutexLock lock(files_mutex_);
+    if (prepared_ && prepared_->bytes >= segment_bytes_) return {};
+  }
+  return CheckSpaceForOneMore(Purpose::kEntries, 0);
+}
+
+base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const {
   if (purpose == Purpose::kProgress) return {};
   const uint64_t bytes = BytesFor(purpose, bytes_min);
   if (spare_count_ != 0 && bytes <= segment_bytes_) return {};
@@ -106,11 +114,12 @@ uint64_t SegmentStore::RoomBytes() const {
   const base::Result<uint64_t> free = directory_.FreeBytes();
   uint64_t room = free ? beyond(*free, free_bytes_min_) : 0;
   if (bytes_max_ != 0) room = std::min(room, beyond(bytes_max_, disk_bytes_ + SmallBytes()));
-  return room + spare_count_ * segment_bytes_;
+  const base::MutexLock lock(files_mutex_);
+  return room + spares_.size() * segment_bytes_ + (prepared_ ? prepared_->bytes : 0);
 }
 
 base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t bytes_min) {
-  HF_RETURN_IF_ERROR(CheckSpace(purpose, bytes_min));
+  HF_RETURN_IF_ERROR(CheckSpaceForOneMore(purpose, bytes_min));
   const uint64_t bytes = BytesFor(purpose, bytes_min);
   if (!spares_.empty() && bytes <= spares_.back().bytes) {
     const Spare spare = std::move(spares_.back());
@@ -331,7 +340,7 @@ void SegmentStore::RemoveDoomed() {
 
 bool SegmentStore::MayRemove(uint64_t bytes) {
   if (closing_) return false;
-  if (!CheckSpace(Purpose::kEntries, 0)) return true;
+  if (!CheckSpaceForOneMore(Purpose::kEntries, 0)) return true;
   if (const base::TimePoint now = background_.Now(); now - removed_since_ >= kRemovalPause) {
     removed_since_ = now;
     removed_bytes_ = 0;

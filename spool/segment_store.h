@@ -77,8 +77,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   base::Result<Next> Take(Purpose purpose, uint64_t bytes_min);
   // A taken one that did not work out. An error if it may be there again after a crash.
   base::Result<void> Discard(const Next& next);
-  // Whether Take would not find the spool full.
-  [[nodiscard]] base::Result<void> CheckSpace(Purpose purpose, uint64_t bytes_min) const;
+  // Whether Take would find a segment for entries, be it one that is ready. kFull: why not.
+  [[nodiscard]] base::Result<void> CheckSpace() const;
 
   // See Spool.
   base::Result<RevisionReport> Revise(Revision& revision);
@@ -100,7 +100,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
   [[nodiscard]] uint64_t bytes_max() const { return bytes_max_; }
-  // What further segments of entries can take, by the rules of CheckSpace. Asks the file system.
+  // What further segments of entries can take, one that is ready among them. Asks the file system.
   [[nodiscard]] uint64_t RoomBytes() const;
   [[nodiscard]] metrics::SpoolMetrics& metrics() { return metrics_; }
 
@@ -116,6 +116,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t bytes = 0;
     bool recycled = false;  // It held a segment before.
   };
+  // Besides the one that is ready.
+  [[nodiscard]] base::Result<void> CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const;
   base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(files_mutex_);
   base::Result<Made> Place(const std::string& draft, uint64_t bytes) HF_REQUIRES(files_mutex_);
   base::Result<void> Remove(uint64_t number, uint64_t bytes);
@@ -209,7 +211,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   base::TimePoint removed_since_ HF_GUARDED_BY(work_mutex_);
 
   // What the next segment will be. Held while that is made, by Take or in the background.
-  base::Mutex files_mutex_;
+  mutable base::Mutex files_mutex_;
   uint64_t next_number_ HF_GUARDED_BY(files_mutex_) = 1;
   std::optional<Made> prepared_ HF_GUARDED_BY(files_mutex_);
   std::vector<Spare> spares_ HF_GUARDED_BY(files_mutex_);

@@ -121,7 +121,7 @@ void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
 
 void Writer::Retry() {
   if (mode_ == Mode::kFull) {
-    if (const auto space = store_->CheckSpace(Purpose::kEntries, 0); space) {
+    if (const auto space = store_->CheckSpace(); space) {
       SetMode(Mode::kRunning, {});
     } else {
       SetMode(Mode::kFull, space.error());

@@ -431,6 +431,26 @@ TEST_F(SpoolTest, AFullSpoolRefusesEntriesRecordsProgressAndRecovers) {
   EXPECT_EQ(spool_.ReadAll("a").size(), static_cast<size_t>(stored - 60 + 1));
 }
 
+TEST_F(SpoolTest, AFullSpoolTakesTheSegmentThatIsReady) {
+  spool_.options.bytes_max = 8 << 20;
+  Open();
+  int stored = 0;
+  while (stored < 1000 && spool_.AppendNow("a", std::string(50'000, 'x'))) ++stored;
+  ASSERT_FALSE(GetStatus().accepting);
+  // One segment's worth is trimmed, and so much state is written that the next segment is wished
+  // for: the background makes it, of the file that came free, before the writer looks again.
+  spool_.Submit(0, [](Transaction& t) { t.Trim(t.OpenStream("a"), 20); });
+  for (int i = 0; i < 20; ++i)
+    spool_.Submit(0, [](Transaction& t) { t.Put("large", std::string(20'000, 'x')); });
+  while (spool_.writer.RunOne()) {
+  }
+  while (spool_.background.RunOne()) {
+  }
+  spool_.clock.Advance(std::chrono::seconds(5));
+  EXPECT_TRUE(GetStatus().accepting) << GetStatus().refusing_because;
+  EXPECT_TRUE(spool_.AppendNow("a", std::string(50'000, 'x')));
+}
+
 TEST_F(SpoolTest, RoomEndsWhenTheSpoolIsFullAndComesBackWithSegments) {
   spool_.options.metrics = &registry_;
   spool_.options.bytes_max = 8 << 20;
