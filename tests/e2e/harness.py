@@ -158,22 +158,12 @@ class Process:
         return ""
 
 
-class Case(unittest.TestCase):
-    """A temporary directory, and processes that are gone when the test ends."""
+class Site:
+    """A directory, and processes that live in it."""
 
-    def setUp(self):
-        self.directory = tempfile.mkdtemp(prefix="holdfast-e2e-")
+    def __init__(self, directory):
+        self.directory = directory
         self.processes = []
-
-    def tearDown(self):
-        for process in self.processes:
-            if process.running():
-                process.kill()
-        failed = not self._outcome.success
-        if failed:
-            for process in self.processes:
-                print(f"--- last lines of {process.role}'s log\n{process.log()}", file=sys.stderr)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -189,6 +179,29 @@ class Case(unittest.TestCase):
                           "--upstream", upstream, *arguments)
         self.processes.append(process)
         return process
+
+    def kill(self):
+        for process in self.processes:
+            if process.running():
+                process.kill()
+
+
+class Case(Site, unittest.TestCase):
+    """A temporary directory, and processes that are gone when the test ends."""
+
+    def __init__(self, *arguments):
+        unittest.TestCase.__init__(self, *arguments)
+
+    def setUp(self):
+        Site.__init__(self, tempfile.mkdtemp(prefix="holdfast-e2e-"))
+
+    def tearDown(self):
+        self.kill()
+        failed = not self._outcome.success
+        if failed:
+            for process in self.processes:
+                print(f"--- last lines of {process.role}'s log\n{process.log()}", file=sys.stderr)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def kcat(*arguments, data=None, timeout=30.0, check=True):

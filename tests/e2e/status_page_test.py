@@ -2,45 +2,16 @@
 """The status page in a real Chromium: does somebody who has never seen Holdfast find what is held
 back, and why? HOLDFAST_SCREENSHOTS=DIRECTORY keeps what the browser showed."""
 
-import json
 import os
 import re
-import struct
 import time
 
 import harness
 import webdriver
-from certificates import Authority
+from faults import LINES, Denied, DiskNearlyFull, Poison, TierDown, WrongCertificate, make_topic
 from harness import Case, free_port, produce, wait_for
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-
-from raw_kafka import Connection, text as wire_text
-
-TOPICS = "agent.topics=[{name: orders, partitions: 2}, {name: payments, partitions: 1}]"
-LINES = [f"order {n}" for n in range(500)]
-
-
-def make_topic(address, name, partitions=1, **config):
-    admin = AdminClient({"bootstrap.servers": address})
-    topic = NewTopic(name, partitions, 1,
-                     config={key.replace("_", "."): str(value) for key, value in config.items()})
-    admin.create_topics([topic])[name].result(20)
-
-
-# Of Kafka's protocol.
-CREATE_ACLS, TOPIC, CLUSTER, LITERAL, ALLOW = 30, 2, 4, 3, 3
-ALL, DESCRIBE = 2, 8
-
-
-def allow(address, kind, name, operation):
-    """Everybody, one operation on one thing."""
-    with Connection(address) as client:
-        client.send(CREATE_ACLS, 1, struct.pack(">ib", 1, kind) + wire_text(name) + bytes([LITERAL])
-                    + wire_text("User:ANONYMOUS") + wire_text("*") + bytes([operation, ALLOW]))
-        answer = client.receive()
-    assert answer[8:10] == b"\0\0", answer
 
 
 class StatusPageTest(Case):
@@ -102,17 +73,6 @@ class StatusPageTest(Case):
         time.sleep(0.3)
         self.browser.screenshot(os.path.join(directory, name + ".png"))
 
-    def lonely_agent(self, *arguments):
-        """With declared topics and a tier that has never been there; its address is kept free."""
-        self.tier_address = f"127.0.0.1:{free_port()}"
-        return self.agent(self.tier_address, "--set", TOPICS, *arguments).start()
-
-    def tier_at(self, *arguments):
-        """A broker at that address."""
-        broker = self.broker(*arguments)
-        broker.address = self.tier_address
-        return broker
-
     def test_all_is_well(self):
         tier = self.broker().start()
         make_topic(tier.address, "orders", 2)
@@ -147,44 +107,26 @@ class StatusPageTest(Case):
         agent.start()
         self.see("The tier does not answer", "#headline")
 
+    def repaired(self, fault):
+        """What its remedy promises."""
+        fault.repair()
+        self.see("Delivering", "#headline")
+
     def test_fault_1_the_tier_is_down(self):
-        tier = self.broker().start()
-        make_topic(tier.address, "orders", 2)
-        agent = self.agent(tier.address).start()
-        produce(agent.address, "orders", ["first"])
-        agent.wait_drained()
-        tier.kill()
-        produce(agent.address, "orders", LINES)
-        self.open(agent)
+        fault = TierDown(self)
+        self.open(fault.agent)
         self.see("1 topic waits: the tier does not answer.*refused", "#headline")
         self.see(f"500 records of orders.*What to do: Nothing listens at this address.*"
                  "agent.upstream.bootstrap", "#remarks")
         self.assertIn("refused", self.row("topics", "orders")[6])
-        self.see(f"{tier.address}.*not reached", "#brokers")
+        self.see(f"{fault.tier.address}.*not reached", "#brokers")
         self.keep("status-tier-down")
         self.check_page()
-        tier.start()
-        self.see("Delivering", "#headline")
+        self.repaired(fault)
 
     def test_fault_2_the_tier_denies_one_topic(self):
-        agent = self.lonely_agent()
-        with_rules = self.tier_at("--set", "broker.authorizer.enabled=true", "--set",
-                                  "broker.authorizer.super_users=[\"User:ANONYMOUS\"]").start()
-        wait_for(lambda: agent.metric("holdfast_agent_upstream_connected") == 1, what="the tier")
-        admin = AdminClient({"bootstrap.servers": with_rules.address, "log_level": 0})
-        wait_for(lambda: {"orders", "payments"} <= set(admin.list_topics(timeout=10).topics),
-                 what="the topics")
-        allow(with_rules.address, TOPIC, "payments", ALL)
-        allow(with_rules.address, TOPIC, "orders", DESCRIBE)
-        allow(with_rules.address, CLUSTER, "kafka-cluster", ALL)
-        with_rules.kill()
-        wait_for(lambda: agent.metric("holdfast_agent_upstream_connected") == 0, what="no tier")
-        produce(agent.address, "orders", LINES)
-        produce(agent.address, "payments", ["one", "two"])
-        self.open(agent)
-        self.see("2 topics wait: the tier does not answer", "#headline")
-        tier = self.tier_at("--set", "broker.authorizer.enabled=true")
-        tier.start()
+        fault = Denied(self)
+        self.open(fault.agent)
         self.see(r"1 topic waits: the tier refuses orders \(TOPIC_AUTHORIZATION_FAILED\)",
                  "#headline")
         self.see("What to do: Grant the user of this agent Write", "#remarks")
@@ -194,73 +136,37 @@ class StatusPageTest(Case):
         wait_for(lambda: self.state_of("payments") == "delivered", what="the other topic")
         self.keep("status-denied")
         self.check_page()
+        self.repaired(fault)
 
     def test_fault_3_the_disk_is_nearly_full(self):
-        agent = self.lonely_agent("--set", "agent.spool.bytes_max=32MiB")
-        self.open(agent)
-        producer = Producer({"bootstrap.servers": agent.address, "log_level": 0,
-                             "compression.type": "none", "message.timeout.ms": 60000})
-
-        def used():
-            disk = json.loads(agent.get("/overview"))["disk"]
-            return disk["entry_bytes"] / disk["room_bytes"]
-
-        while used() < 0.85:
-            for _ in range(5):
-                producer.produce("orders", os.urandom(100_000), partition=0)
-            self.assertEqual(producer.flush(30), 0)
+        fault = DiskNearlyFull(self)
+        self.open(fault.agent)
         self.see(r"The disk is 8\d % full", "#verdict")
         self.see("are used by what waits for orders", "#verdict")
         self.see("agent.spool.bytes_max", "#verdict")
         self.see(r"8\d %", "#tiles")
         self.keep("status-disk-nearly-full")
         # And then it is.
-        refused = []
-        for _ in range(100):
-            producer.produce("orders", os.urandom(100_000), partition=0,
-                             on_delivery=lambda error, _: error and refused.append(error))
-        producer.flush(2)
+        fault.fill(100)
+        fault.producer.flush(2)
         self.see("Producers are refused", "#headline")
         self.check_page()
+        self.repaired(fault)
 
     def test_fault_4_the_certificate_is_wrong(self):
-        right = Authority(self.directory)
-        other = Authority(self.directory, "other")
-        certificate, key, _ = right.issue("broker")
-        path = self.path("agent.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"agent": {"upstream": {"properties": {
-                "security.protocol": "SSL", "ssl.ca.location": other.ca}}}}, file)
-        broker_config = self.path("broker.json")
-        with open(broker_config, "w", encoding="utf-8") as file:
-            json.dump({"broker": {"tls": {"certificate": certificate, "key": key}}}, file)
-        tier = self.broker("--config", broker_config).start()
-        agent = self.agent(tier.address, "--config", path, "--set", TOPICS).start()
-        produce(agent.address, "orders", LINES)
-        self.open(agent)
+        fault = WrongCertificate(self)
+        self.open(fault.agent)
         self.see("1 topic waits: the tier does not answer.*certificate", "#headline")
         self.see("What to do: Compare the certificate.*ssl.ca.location", "#remarks")
         self.assertIn("certificate", self.row("topics", "orders")[6])
         self.see("certificate", "#brokers")
         self.keep("status-wrong-certificate")
         self.check_page()
+        self.repaired(fault)
 
     def test_fault_5_a_record_is_poison(self):
-        agent = self.lonely_agent()
-        producer = Producer({"bootstrap.servers": agent.address, "log_level": 2, "linger.ms": 0})
-        producer.produce("orders", b"good", partition=0)
-        self.assertEqual(producer.flush(20), 0)
-        producer.produce("orders", os.urandom(50_000), partition=0)
-        self.assertEqual(producer.flush(20), 0)
-        producer.produce("orders", b"good as well", partition=0)
-        self.assertEqual(producer.flush(20), 0)
-        tier = self.broker()
-        tier.start()
-        make_topic(tier.address, "orders", 2, max_message_bytes=10_000)
-        tier.kill()
-        tier.address = self.tier_address
-        tier.start()
-        self.open(agent)
+        fault = Poison(self)
+        self.open(fault.agent)
         self.see(r"1 record of orders/0 is set aside: the tier refuses it for good "
                  r"\(MESSAGE_TOO_LARGE\)", "#verdict")
         self.see("What to do:.*holdfast dlq ls", "#verdict")
@@ -268,6 +174,7 @@ class StatusPageTest(Case):
         wait_for(lambda: self.state_of("orders") == "delivered", what="the good ones")
         self.keep("status-dead-letter")
         self.check_page()
+        self.repaired(fault)
 
     def test_what_clients_name_is_text(self):
         """Names and messages from outside are never markup, and nothing but the page's own script
