@@ -208,14 +208,16 @@ class Poison(Fault):
         self.tier.kill()
         self.tier.address = self.tier_address
         self.tier.start()
+        wait_for(lambda: json.loads(self.agent.get("/status"))["dead_letters"]["records"] == 1,
+                 what="the dead letter")
 
     def repair(self):
         admin = AdminClient({"bootstrap.servers": self.tier.address, "log_level": 0})
         topic = ConfigResource(ConfigResource.Type.TOPIC, "orders",
                                {"max.message.bytes": "1048588"})
         admin.alter_configs([topic])[topic].result(20)
-        wait_for(lambda: self.agent.post("/dead-letters/replay?stream=orders/0")[0] == 202,
-                 what="the dead letter")
+        status, text = self.agent.post("/dead-letters/replay?stream=orders/0")
+        assert status == 202, text
 
 
 FAULTS = {fault.name: fault
