@@ -100,6 +100,10 @@ to do about it. Exit code 1 if there is anything.
 Example:
   holdfast doctor --config /etc/holdfast.yaml)";
 
+constexpr const char* kVerbsFooter =
+    R"(Works directly and through an agent's listener. docs/commands.md has examples of everything.
+`holdfast COMMAND VERB --help` says more.)";
+
 constexpr const char* kCompletionFooter =
     R"(Example:
   source <(holdfast completion bash))";
@@ -151,6 +155,10 @@ class Parser {
     AddSources(Add(Command::kDoctor, "doctor",
                    "Say what is wrong with the outbox sources of an agent", kDoctorFooter));
     AddInject();
+    AddTopicVerbs(*Add(Command::kClient, "topic", "Topics of the tier", kVerbsFooter), &client_);
+    AddProduce(*Add(Command::kClient, "produce", "Produce records from standard input", ""),
+               &client_);
+    AddConsume(*Add(Command::kClient, "consume", "Print records of topics", ""), &client_);
     AddPages();
     Add(Command::kVersion, "version", "Print the version", "");
   }
@@ -168,14 +176,15 @@ class Parser {
     if (chosen.front() == manual_) return Exit{kExitFine, ManualPage(app_, manual_date_)};
     const Command command = commands_.at(chosen.front());
     if ((command == Command::kSpool || command == Command::kDlq || command == Command::kOutbox ||
-         command == Command::kHalf) &&
+         command == Command::kHalf || (command == Command::kClient && !client_.run)) &&
         chosen.front()->get_subcommands().empty())
       return Exit{kExitWrongUsage, chosen.front()->help()};
     CommandLine line{.command = command,
                      .spool = std::move(spool_),
                      .outbox = std::move(outbox_),
                      .half = std::move(half_),
-                     .inject = std::move(inject_)};
+                     .inject = std::move(inject_),
+                     .client = std::move(client_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
@@ -297,6 +306,7 @@ class Parser {
   OutboxCommand outbox_;
   HalfCommand half_;
   InjectCommand inject_;
+  ClientCommand client_;
   std::map<CLI::App*, Command> commands_;
 };
 

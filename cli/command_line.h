@@ -7,6 +7,7 @@
 #include <string>
 #include <variant>
 
+#include "cli/client_command.h"
 #include "cli/half_command.h"
 #include "cli/inject_command.h"
 #include "cli/outbox_command.h"
@@ -31,6 +32,7 @@ enum class Command : uint8_t {
   kHalf,
   kDoctor,
   kInject,
+  kClient,  // Of a tier.
   kVersion
 };
 
@@ -41,6 +43,7 @@ struct CommandLine {
   OutboxCommand outbox;
   HalfCommand half;
   InjectCommand inject;
+  ClientCommand client;
 };
 
 // Nothing to run: a help text (standard output) or a wrong usage (standard error).

@@ -242,10 +242,7 @@ class DeadLetterTopic {
   }
 
   static std::string RecordLine(const Message& message, int64_t offset, CatFormat format) {
-    kafka::Record record{
-        .timestamp = message.timestamp_ms, .key = message.key, .value = message.value};
-    for (const client::Header& header : message.headers)
-      record.headers.push_back({header.key, header.value});
+    const kafka::Record record = RecordOf(message);
     if (format == CatFormat::kText) return TextOf(record) + "\n";
     return JsonOf(record, offset, message.timestamp_ms).dump() + "\n";
   }

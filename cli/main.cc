@@ -279,6 +279,8 @@ int Run(CommandLine line) {
     return RunInjectCommand(line.inject);
   for (char** variable = environ; *variable != nullptr; ++variable)
     line.sources.environment.emplace_back(*variable);
+  if (line.command == Command::kClient)
+    return RunClientCommand(line.client, std::move(line.sources.environment));
   if (line.command == Command::kDlq)
     return RunDlqCommand(std::move(line.spool), std::move(line.sources.environment));
   if (drain) return DrainSpool(line.spool, std::move(line.sources));

@@ -24,6 +24,14 @@ void PutBytes(Json& json, const std::string& name, const std::optional<std::stri
 
 }  // namespace
 
+kafka::Record RecordOf(const client::Message& message) {
+  kafka::Record record{
+      .timestamp = message.timestamp_ms, .key = message.key, .value = message.value};
+  for (const client::Header& header : message.headers)
+    record.headers.push_back({header.key, header.value});
+  return record;
+}
+
 std::string TextOf(const kafka::Record& record) {
   return agent::Escaped(record.key) + "\t" + agent::Escaped(record.value);
 }

@@ -7,9 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "client/message.h"
 #include "kafka/record_reader.h"
 
 namespace holdfast::cli {
+
+// Borrows from the message.
+kafka::Record RecordOf(const client::Message& message);
 
 // Key, TAB, value, escaped as agent/spool_text.h says.
 std::string TextOf(const kafka::Record& record);

@@ -76,7 +76,7 @@ base::Result<std::string> AllText(const SpoolCommand& command) {
 
 base::Result<int> DropAll(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const std::string question, AllText(command));
-  if (const int code = Confirm(command, question); code != kExitFine) return code;
+  if (const int code = Confirm(command.yes, question); code != kExitFine) return code;
   HF_ASSIGN_OR_RETURN(spool::Directory directory,
                       spool::Directory::OpenExisting(command.directory));
   HF_RETURN_IF_ERROR(directory.RemoveAll());
@@ -94,8 +94,8 @@ base::Result<void> CheckIdle(const std::string& directory) {
                                       directory, view.owner));
 }
 
-int Confirm(const SpoolCommand& command, const std::string& question) {
-  if (command.yes) return kExitFine;
+int Confirm(bool yes, const std::string& question) {
+  if (yes) return kExitFine;
   switch (Ask(question)) {
     case Answer::kYes:
       return kExitFine;
@@ -138,7 +138,7 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
         fmt::format(" {} local transactions have records in other streams as well, and go whole.",
                     agent::CountText(given_up.size()));
   }
-  if (const int code = Confirm(command, question); code != kExitFine) return code;
+  if (const int code = Confirm(command.yes, question); code != kExitFine) return code;
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   HF_ASSIGN_OR_RETURN(const auto report, spool::DropBacklogs(command.directory, keys, streams,
                                                              given_up, agent::NowMs()));

@@ -110,7 +110,8 @@ base::Result<int> RepairSpool(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto found, Check(command, /*live=*/false));
   PrintReport(found);
   if (found.damages.empty()) return kExitFine;
-  if (const int code = Confirm(command, "Write the damaged segments anew, without what is lost?");
+  if (const int code =
+          Confirm(command.yes, "Write the damaged segments anew, without what is lost?");
       code != kExitFine)
     return code;
   ProgressBar bar("repairing");

@@ -37,8 +37,8 @@ base::Result<std::unique_ptr<spool::OfflineView>> OpenView(const SpoolCommand& c
 
 // kUnavailable, with what to do, if a process owns the directory.
 base::Result<void> CheckIdle(const std::string& directory);
-// kExitFine if the command says --yes, or a person at the terminal does.
-int Confirm(const SpoolCommand& command, const std::string& question);
+// kExitFine if the command line says --yes, or a person at the terminal does.
+int Confirm(bool yes, const std::string& question);
 
 // A line on standard error, as the process says it of itself.
 void Complain(std::string_view message);

@@ -13,17 +13,21 @@ namespace holdfast::cli {
 // done sooner than anybody would wonder.
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string what);
+  enum class Unit : uint8_t { kBytes, kRecords };
+
+  explicit ProgressBar(std::string what, Unit unit = Unit::kBytes);
   ~ProgressBar();  // Removes the line.
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  void Show(uint64_t done_bytes, uint64_t total_bytes);
+  // `total` 0: it is not known. `records`: what the bytes are; 0 if that does not matter.
+  void Show(uint64_t done, uint64_t total, uint64_t records = 0);
 
  private:
   using Clock = std::chrono::steady_clock;
 
   const std::string what_;
+  const Unit unit_;
   const bool on_;
   const Clock::time_point begun_;
   Clock::time_point shown_;

@@ -105,9 +105,12 @@ base::Result<> Connection::ServeToken(RdKafka::Handle& client) const {
 }
 
 base::Result<std::unique_ptr<RdKafka::KafkaConsumer>> Connection::MakeConsumer(
-    const Properties& more) const {
+    const Properties& more, RdKafka::RebalanceCb* rebalances) const {
   HF_ASSIGN_OR_RETURN(const auto conf, Configure(more));
   std::string error;
+  if (rebalances != nullptr &&
+      conf->set("rebalance_cb", rebalances, error) != RdKafka::Conf::CONF_OK)
+    return base::Unexpected(base::Code::kInvalid, error);
   std::unique_ptr<RdKafka::KafkaConsumer> consumer(
       RdKafka::KafkaConsumer::create(conf.get(), error));
   if (!consumer) return base::Unexpected(base::Code::kInvalid, error);

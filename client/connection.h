@@ -34,7 +34,8 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   // `more` wins over the options' properties. kInvalid: librdkafka does not take one of them.
-  base::Result<std::unique_ptr<RdKafka::KafkaConsumer>> MakeConsumer(const Properties& more) const;
+  base::Result<std::unique_ptr<RdKafka::KafkaConsumer>> MakeConsumer(
+      const Properties& more, RdKafka::RebalanceCb* rebalances = nullptr) const;
   base::Result<std::unique_ptr<RdKafka::Producer>> MakeProducer(
       const Properties& more, RdKafka::DeliveryReportCb* deliveries) const;
 

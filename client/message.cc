@@ -13,7 +13,8 @@ Bytes BytesOf(const void* data, size_t size) {
 }  // namespace
 
 Message View(RdKafka::Message& message) {
-  Message view{.partition = message.partition(),
+  Message view{.topic = message.topic_name(),
+               .partition = message.partition(),
                .offset = message.offset(),
                .timestamp_ms = message.timestamp().timestamp,
                .key = BytesOf(message.key_pointer(), message.key_len()),

@@ -22,6 +22,7 @@ struct Header {
 };
 
 struct Message {
+  std::string topic = {};
   int32_t partition = 0;
   int64_t offset = 0;
   int64_t timestamp_ms = 0;

@@ -1,0 +1,195 @@
+// `holdfast produce`.
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+
+#include "cli/client_verb.h"
+#include "cli/command_line.h"
+#include "cli/spool_verbs.h"
+#include "cli/terminal.h"
+#include "client/producer.h"
+#include "client/record_format.h"
+
+namespace holdfast::cli {
+namespace {
+
+using base::Code;
+using client::Producer;
+using client::Record;
+
+constexpr const char* kFooter =
+    R"(Reads standard input: a record for each line, unless --format says otherwise. Formats:
+  %k %v %t %d   key, value, topic, timestamp in milliseconds; %p partition
+  %h{%k=%v }    a header: as many as %H says in front of it, or one
+  %K %V %T      the size of what comes later, so that it may hold anything
+  {hex} {base64} behind %k, %v, %t; {big32} and so on (big, little, hex; 8 to 64) behind a number
+  \n \t \r \0 \\ \xNN, %%
+What is neither in the format nor given as an option is null. A record with a key goes where Java's
+client would put it.
+
+Exit code 1 if a record was not delivered; it is named on standard error, and nothing more is read.
+In a transaction (--transactional-id) all records are there, or none.
+
+Example:
+  echo hello | holdfast produce greetings
+  holdfast produce orders -f '%k\t%v\n' -z zstd < orders.tsv
+  echo | holdfast produce users -k 4711 -Z)";
+
+constexpr int kFailuresShown = 5;
+
+struct Options {
+  std::string topic;
+  std::optional<std::string> key;
+  std::vector<std::string> headers;
+  int32_t partition = Producer::kAnyPartition;
+  std::string format = "%v\\n";
+  std::string compression = "none";
+  std::string acks = "all";
+  bool tombstones = false;
+  std::string transactional_id;
+  bool offsets = false;
+};
+
+class Run {
+ public:
+  Run(const Options& options, const TierAccess& tier) : options_(options), tier_(tier) {}
+
+  base::Result<int> Go() {
+    HF_ASSIGN_OR_RETURN(const auto format, client::RecordFormat::Parse(
+                                               options_.format, client::RecordFormat::Use::kRead));
+    std::vector<client::Header> headers;
+    for (const std::string& text : options_.headers) {
+      HF_ASSIGN_OR_RETURN(auto pair, SplitPair("--header", text));
+      headers.push_back({std::move(pair.first), std::move(pair.second)});
+    }
+    HF_ASSIGN_OR_RETURN(const auto connection, tier_.MakeConnection());
+    client::Connection::Properties properties = tier_.further();
+    properties.emplace("compression.codec", options_.compression);
+    properties.emplace("acks", options_.acks);
+    HF_ASSIGN_OR_RETURN(
+        producer_, Producer::Open(*connection, {.properties = std::move(properties),
+                                                .transactional_id = options_.transactional_id,
+                                                .delivered = [this](const auto& d) { Note(d); }}));
+    client::RecordInput input([this](std::span<char> out) { return ReadInput(out); });
+    base::Result<> read = Send(format, input, headers);
+    bar_.Show(input.taken(), input_bytes_, sent_);
+    HF_RETURN_IF_ERROR(producer_->Finish());
+    HF_RETURN_IF_ERROR(read);
+    if (failed() == 0) return kExitFine;
+    if (failed() > kFailuresShown) Complain(fmt::format("and {} more", failed() - kFailuresShown));
+    if (!options_.transactional_id.empty())
+      Complain("the transaction was aborted: no record is there");
+    return kExitFailed;
+  }
+
+ private:
+  [[nodiscard]] uint64_t failed() const { return producer_->failed(); }
+
+  base::Result<> Send(const client::RecordFormat& format, client::RecordInput& input,
+                      const std::vector<client::Header>& headers) {
+    while (failed() == 0) {
+      HF_ASSIGN_OR_RETURN(auto record, format.Read(input));
+      if (!record) break;
+      if (options_.key && !record->key) record->key = options_.key;
+      if (options_.tombstones && record->value && record->value->empty()) record->value.reset();
+      record->headers.insert(record->headers.end(), headers.begin(), headers.end());
+      ++sent_;
+      HF_RETURN_IF_ERROR(producer_->Send(record->topic.value_or(options_.topic),
+                                         record->partition.value_or(options_.partition), *record));
+      bar_.Show(input.taken(), input_bytes_, sent_);
+    }
+    return {};
+  }
+
+  // While a person thinks, what was written is delivered and reported.
+  base::Result<size_t> ReadInput(std::span<char> out) {
+    while (true) {
+      pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+      if (poll(&input, 1, 0) == 0) {
+        std::fflush(stdout);
+        producer_->Poll(std::chrono::milliseconds(10));
+        if (failed() > 0) return 0;
+        if (poll(&input, 1, 40) == 0) continue;
+      }
+      const ssize_t got = read(STDIN_FILENO, out.data(), out.size());
+      if (got >= 0) return static_cast<size_t>(got);
+      if (errno != EINTR) return base::Unexpected(base::ErrnoError("standard input", errno));
+    }
+  }
+
+  void Note(const Producer::Delivery& delivery) {
+    if (delivery.error.empty()) {
+      if (options_.offsets) PrintText(fmt::format("{}@{}\n", delivery.partition, delivery.offset));
+      return;
+    }
+    if (++shown_ > kFailuresShown) return;
+    const std::string subject =
+        fmt::format("record {} was not delivered to {}", delivery.number, delivery.topic);
+    if (delivery.code == 0) return Complain(subject + ": " + delivery.error);
+    Complain(RefusalText({.subject = subject,
+                          .code = static_cast<kafka::ErrorCode>(delivery.code),
+                          .message = delivery.error,
+                          .needs = "--operation write --topic " + delivery.topic}));
+  }
+
+  // 0: not known before.
+  static uint64_t InputBytes() {
+    struct stat status {};
+    return fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode)
+               ? static_cast<uint64_t>(status.st_size)
+               : 0;
+  }
+
+  const Options& options_;
+  const TierAccess& tier_;
+  const uint64_t input_bytes_ = InputBytes();
+  ProgressBar bar_{"producing"};
+  std::unique_ptr<Producer> producer_;
+  uint64_t sent_ = 0;
+  int shown_ = 0;
+};
+
+}  // namespace
+
+void AddProduce(CLI::App& produce, ClientCommand* command) {
+  const auto options = std::make_shared<Options>();
+  produce.footer(kFooter);
+  MakeClientVerb(produce, command,
+                 [options](const TierAccess& tier) { return Run(*options, tier).Go(); });
+  produce.add_option("TOPIC", options->topic, "Where to, unless the format has %t")
+      ->required()
+      ->type_name("");
+  produce.add_option("-k,--key", options->key, "The key of records whose format has none")
+      ->type_name("KEY");
+  produce.add_option("-H,--header", options->headers, "A header of every record; may be repeated")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
+  produce.add_option("-p,--partition", options->partition, "Where to, unless the format has %p")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  produce.add_option("-f,--format", options->format, "How records are read, see below")
+      ->capture_default_str()
+      ->type_name("FORMAT");
+  produce.add_option("-z,--compression", options->compression, "none, gzip, snappy, lz4 or zstd")
+      ->check(CLI::IsMember({"none", "gzip", "snappy", "lz4", "zstd"}))
+      ->type_name("CODEC");
+  produce
+      .add_option("--acks", options->acks,
+                  "Whose acknowledgement is waited for: all, 1 (the leader's) or 0 (nobody's)")
+      ->check(CLI::IsMember({"all", "-1", "1", "0"}))
+      ->type_name("ACKS");
+  produce.add_flag("-Z,--tombstone", options->tombstones, "An empty value is null");
+  produce
+      .add_option("--transactional-id", options->transactional_id,
+                  "All of the input is one transaction")
+      ->type_name("ID");
+  produce.add_flag("--offsets", options->offsets,
+                   "Print PARTITION@OFFSET of each record that was delivered");
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,289 @@
+#!/usr/bin/python3
+"""`holdfast topic`, `produce` and `consume` against the project's own tier, directly and through an
+agent."""
+
+import base64
+import json
+import os
+import pty
+import signal
+import subprocess
+
+import harness
+from harness import Case, wait_for
+
+NOWHERE = "127.0.0.1:1"
+
+
+def run(*arguments, code=0, data=None, text=True, timeout=60):
+    """Ends with that exit code."""
+    stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    done = subprocess.run([harness.HOLDFAST, *arguments], capture_output=True, text=text,
+                          timeout=timeout, **stdin)
+    if done.returncode != code:
+        raise AssertionError(f"{' '.join(arguments)}: exit {done.returncode}, not {code}\n"
+                             f"{done.stdout}\n{done.stderr}")
+    return done
+
+
+class ClientCommandsTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.tier = self.broker().start()
+        self.at = ("-b", self.tier.address)
+
+    def run(self, *arguments, **options):
+        if arguments and arguments[0].__class__ is not str:
+            return super().run(*arguments, **options)  # unittest's own.
+        return run(*arguments, *self.at, **options)
+
+    def lines(self, *arguments, **options):
+        return self.run(*arguments, **options).stdout.splitlines()
+
+    def json(self, *arguments):
+        return json.loads(self.run(*arguments, "--format", "json").stdout)
+
+    def consumed(self, topic, *arguments):
+        """Of a topic, what is there, as JSON."""
+        return [json.loads(line) for line in
+                self.lines("consume", topic, "-e", "-f", "json", *arguments)]
+
+    def test_topics_are_made_shown_changed_and_deleted(self):
+        agent = self.agent(self.tier.address).start()
+        for address in (self.tier.address, agent.address):
+            self.at = ("--brokers", address)
+            self.assertEqual(
+                sorted(self.lines("topic", "create", "orders", "notes", "-p", "3", "-r", "1",
+                                  "-c", "retention.ms=1000000", "-c", "cleanup.policy=compact")),
+                ["created notes (partitions 3, replicas 1)",
+                 "created orders (partitions 3, replicas 1)"])
+            there = self.run("topic", "create", "orders", code=1).stderr
+            self.assertIn("holdfast: topic orders: TOPIC_ALREADY_EXISTS", there)
+            self.assertEqual(self.lines("topic", "create", "orders", "--if-not-exists"),
+                             ["orders is there already"])
+            self.run("topic", "create", "never", "--dry-run")
+            self.assertEqual(self.lines("topic", "list"),
+                             ["NAME    PARTITIONS  REPLICAS", "notes            3         1",
+                              "orders           3         1"])
+            self.assertEqual(self.json("topic", "list", "o*"),
+                             [{"name": "orders", "partitions": 3, "replicas": 1}])
+            self.assertEqual(self.json("topic", "list", "nothing"), [])
+
+            self.run("topic", "add-partitions", "orders", "--num", "2")
+            self.run("topic", "alter-config", "orders", "--set", "retention.ms=7", "--delete",
+                     "cleanup.policy")
+            described = self.json("topic", "describe", "orders")[0]
+            self.assertEqual([one["partition"] for one in described["partitions"]], [0, 1, 2, 3, 4])
+            self.assertEqual([(one["name"], one["value"], one["source"])
+                              for one in described["configs"]], [("retention.ms", "7", "topic")])
+            wrong = self.run("topic", "alter", "orders", "--set", "retention.ms=x", code=1).stderr
+            self.assertIn("topic orders: INVALID_CONFIG", wrong)
+            shown = self.run("topic", "describe", "orders", "notes").stdout
+            self.assertIn("PARTITION  LEADER  REPLICAS  ISR  START  END\n        0       0  0",
+                          shown)
+            self.assertIn("retention.ms  7      topic", shown)
+
+            self.run("topic", "alter", "orders", "--delete", "retention.ms")
+            self.run("produce", "orders", "-p", "1", data="a\nb\nc\n")
+            if address == agent.address:
+                agent.wait_drained()
+            self.assertIn("--yes", self.run("topic", "trim", "orders", "-o", "end", code=2).stderr)
+            self.assertEqual(self.lines("topic", "trim", "orders", "-o", "2", "-p", "1", "--yes"),
+                             ["PARTITION  BEFORE  START", "        1       0      2"])
+            self.assertEqual([one["value"] for one in self.consumed("orders")], ["c"])
+            self.run("topic", "trim-prefix", "orders", "-o", "end", "--yes")
+            ends = [(one["start"], one["end"])
+                    for one in self.json("topic", "describe", "orders")[0]["partitions"]]
+            self.assertEqual(ends, [(0, 0), (3, 3), (0, 0), (0, 0), (0, 0)])
+
+            unsure = self.run("topic", "delete", "orders", code=2).stderr
+            self.assertIn("Delete orders with all records?", unsure)
+            gone = self.run("topic", "delete", "orders", "ordres", "notes", "--yes", code=1)
+            self.assertEqual(sorted(gone.stdout.split("\n")),
+                             ["", "deleted notes", "deleted orders"])
+            self.assertIn("topic ordres: UNKNOWN_TOPIC_OR_PARTITION", gone.stderr)
+            self.assertIn("no such topic", self.run("topic", "describe", "orders", code=1).stderr)
+
+    def test_wrong_usage_is_told_from_failure(self):
+        self.run("topic", "create", "t", "-p", "2")
+        for code, arguments, message in (
+                (2, ["topic", "creat", "t"], "creat"),
+                (2, ["topic", "create"], "TOPIC"),
+                (2, ["topic", "create", "t", "-p", "0"], "--partitions"),
+                (2, ["topic", "create", "t", "-c", "retention.ms"], "write NAME=VALUE"),
+                (2, ["topic", "alter", "t"], "--set or --delete"),
+                (2, ["topic", "list", "-X", "linger.ms=1"], "for `produce` and `consume`"),
+                (2, ["topic", "list", "-X", "sasl.usrname=x"],
+                 'did you mean "agent.upstream.properties.sasl.username"?'),
+                (2, ["topic", "list", "-X", "sasl.username=x"], "needs security.protocol SASL"),
+                (2, ["topic", "list", "--format", "xml"], "--format"),
+                (2, ["topic", "list", "--config", "/nonexistent.yaml"], "cannot read"),
+                (1, ["topic", "describe", "nothing"], "holdfast topic list"),
+                (2, ["produce", "t", "-f", "%k%v\\n"], "where a key, value or topic ends"),
+                (2, ["produce", "t", "-z", "rar"], "--compression"),
+                (2, ["produce", "t", "-X", "linger.m=1"], "linger.m"),
+                (2, ["consume", "t", "-o", "sometimes"], "write start, end"),
+                (2, ["consume", "t", "-f", "%q"], "none of %k"),
+                (2, ["consume", "t", "-g", "g", "-o", "17"], "start or end"),
+                (1, ["consume", "t", "-p", "0,7"], "t has no partition 7, but 2"),
+                (1, ["consume", "t", "nothing"], "topic nothing: UNKNOWN_TOPIC_OR_PARTITION"),
+        ):
+            done = self.run(*arguments, code=code)
+            self.assertIn(message, done.stderr, arguments)
+            self.assertEqual(done.stdout, "", arguments)
+        self.assertIn("VERB", run("topic", code=2).stderr)
+        self.at = ("-b", NOWHERE)
+        for arguments in (["topic", "list"], ["consume", "t"]):
+            self.assertIn("cannot reach the tier: 127.0.0.1:1: connect: Connection refused",
+                          self.run(*arguments, code=1).stderr)
+
+    def test_records_come_back_as_they_went(self):
+        agent = self.agent(self.tier.address).start()
+        self.run("topic", "create", "t", "-p", "4")
+        for address in (self.tier.address, agent.address):
+            self.at = ("-b", address)
+            self.assertEqual(self.lines("produce", "t", "-p", "2", "-z", "zstd", "--offsets",
+                                        data="one\n\ntwo"), ["2@0", "2@1", "2@2"])
+            if address == agent.address:
+                agent.wait_drained()
+            self.assertEqual(self.lines("consume", "t", "-p", "2", "-e", "-f", "%o:%v\\n"),
+                             ["0:one", "1:", "2:two"])
+            self.run("topic", "delete", "t", "--yes")
+            self.run("topic", "create", "t", "-p", "4")
+        self.at = ("-b", self.tier.address)
+
+        self.run("produce", "t", "-f", "%k\\t%h{%k=%v,}%v\\n", "-H", "all=1",
+                 data="k1\ta=b,v1\nk2\tc=,\n")
+        self.run("produce", "t", "-k", "k1", "-Z", "-X", "linger.ms=0", data="\n")
+        records = {(one["key"], one["value"]): one for one in self.consumed("t")}
+        self.assertEqual(set(records), {("k1", "v1"), ("k2", ""), ("k1", None)})
+        self.assertEqual(records["k1", "v1"]["headers"],
+                         [{"key": "a", "value": "b"}, {"key": "all", "value": "1"}])
+        # A key's records are in one partition: the one that Java's client chooses.
+        self.assertEqual(records["k1", "v1"]["partition"], records["k1", None]["partition"])
+
+        everything = bytes(range(256)) * 4
+        self.run("topic", "create", "bytes", "-p", "1")
+        size = len(everything).to_bytes(4, "big")
+        run("produce", "bytes", "-f", "%K{big32}%k%V{big32}%v", *self.at, text=False,
+            data=(size + everything) * 2 + bytes(8))
+        self.assertEqual(base64.b64decode(self.consumed("bytes")[0]["value_base64"]), everything)
+        back = run("consume", "bytes", "-n", "2", "-f", "%V{big32}%v", *self.at, text=False)
+        self.assertEqual(back.stdout, size + everything + bytes(4))
+        self.assertEqual(self.lines("consume", "bytes", "-n", "1", "-f", "%k{hex} %v{base64}\\n"),
+                         [everything.hex() + " " + base64.b64encode(everything).decode()])
+
+        self.run("produce", "t", "-f", "%t %p %d %v\\n", data="bytes 0 1767225600123 elsewhere\n")
+        self.assertEqual(self.lines("consume", "bytes", "-o", "-1", "-e", "-f", "%d %v\\n"),
+                         ["1767225600123 elsewhere"])
+
+    def test_reading_begins_and_ends_where_it_is_told(self):
+        self.run("topic", "create", "t", "-p", "1")
+        self.run("produce", "t", "-f", "%d %v\\n",
+                 data="".join(f"{1000000000000 + i * 1000} v{i}\n" for i in range(10)))
+        for offset, first in (("start", 0), ("end", 10), ("4", 4), ("+3", 3), ("-2", 8), ("-99", 0),
+                              ("99", 10), ("@1000000004500", 5), ("@1000000004", 4), ("@-1h", 10)):
+            self.assertEqual(self.lines("consume", "t", "-o", offset, "-e"),
+                             [f"v{i}" for i in range(first, 10)], offset)
+        self.assertEqual(self.lines("consume", "t", "-n", "3"), ["v0", "v1", "v2"])
+        self.assertEqual(self.lines("consume", "t", "-n", "0"), [])
+
+        # Of a group: what one printed, the next does not.
+        self.assertEqual(self.lines("consume", "t", "-g", "g", "-n", "4"),
+                         [f"v{i}" for i in range(4)])
+        self.assertEqual(self.lines("consume", "t", "-g", "g", "-e"),
+                         [f"v{i}" for i in range(4, 10)])
+        child = subprocess.Popen([harness.HOLDFAST, "consume", "t", "-g", "g", *self.at],
+                                 stdout=subprocess.PIPE, text=True)
+        self.run("produce", "t", data="late\n")
+        self.assertEqual(child.stdout.readline(), "late\n")
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(20), 0)
+        child.stdout.close()
+        self.assertEqual(self.lines("consume", "t", "-g", "g", "-e"), [])
+
+    def test_transactions_are_whole(self):
+        self.run("topic", "create", "t", "-p", "2")
+        self.run("produce", "t", "--transactional-id", "x", data="a\nb\nc\n")
+        self.assertEqual(sorted(self.lines("consume", "t", "-e")), ["a", "b", "c"])
+        failed = self.run("produce", "t", "--transactional-id", "x", "-f", "%p %v\\n",
+                          data="0 d\n7 e\n", code=1)
+        self.assertIn("record 2 was not delivered to t", failed.stderr)
+        self.assertIn("the transaction was aborted", failed.stderr)
+        self.assertEqual(sorted(self.lines("consume", "t", "-e")), ["a", "b", "c"])
+        self.assertEqual(self.lines("consume", "t", "-e", "--read-uncommitted", "-p", "0")[-1], "d")
+
+    def test_what_is_not_delivered_is_named(self):
+        self.run("topic", "create", "t", "-p", "2", "-c", "max.message.bytes=1000")
+        failed = self.run("produce", "t", "-X", "batch.size=1", "-p", "0", "--offsets",
+                          data="small\n" + "x" * 2000 + "\n", code=1)
+        self.assertEqual(failed.stdout, "0@0\n")
+        self.assertIn("record 2 was not delivered to t: MESSAGE_TOO_LARGE", failed.stderr)
+        failed = self.run("produce", "t", "-f", "%p %v\\n", data="0 fine\nnonsense\n", code=2)
+        self.assertIn("the input is not as the format says: there is no number (at byte 7)",
+                      failed.stderr)
+        self.at = ("-b", NOWHERE)
+        failed = self.run("produce", "t", "-X", "message.timeout.ms=300", data="a\n", code=1)
+        self.assertIn("record 1 was not delivered to t: Local: Message timed out", failed.stderr)
+
+    def test_large_input_goes_through_with_a_bar(self):
+        self.run("topic", "create", "t", "-p", "3")
+        path = self.path("input")
+        with open(path, "w", encoding="utf-8") as out:
+            for i in range(300000):
+                out.write(f"{i:08}\t{'x' * 92}\n")
+        terminal, side = pty.openpty()
+        with open(path, "rb") as data:
+            child = subprocess.Popen(
+                [harness.HOLDFAST, "produce", "t", "-f", "%k\\t%v\\n", "-X", "linger.ms=20",
+                 *self.at], stdin=data, stdout=subprocess.DEVNULL, stderr=side)
+        os.close(side)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:
+                break
+        os.close(terminal)
+        self.assertEqual(child.wait(60), 0, shown[-1000:])
+        if shown:  # A machine that needs half a second for it.
+            self.assertRegex(shown.decode(),
+                             r"producing \[#* *\] +\d+ % of 29\.2 MiB, [\d,]+ records, .*/s")
+        ends = [one["end"] for one in self.json("topic", "describe", "t")[0]["partitions"]]
+        self.assertEqual(sum(ends), 300000)
+        keys = self.lines("consume", "t", "-e", "-n", "300000", "-f", "%k\\n")
+        self.assertEqual(sorted(map(int, keys)), list(range(300000)))
+
+    def test_it_goes_on_while_records_come(self):
+        self.run("topic", "create", "t", "-p", "1")
+        child = subprocess.Popen([harness.HOLDFAST, "produce", "t", "--offsets", *self.at],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for i in range(3):
+            child.stdin.write(f"line {i}\n")
+            child.stdin.flush()
+            self.assertEqual(child.stdout.readline(), f"0@{i}\n")
+        child.stdin.close()
+        self.assertEqual(child.wait(20), 0)
+        child.stdout.close()
+        reader = subprocess.Popen([harness.HOLDFAST, "consume", "t", *self.at],
+                                  stdout=subprocess.PIPE, text=True)
+        self.assertEqual([reader.stdout.readline() for _ in range(3)],
+                         ["line 0\n", "line 1\n", "line 2\n"])
+        reader.stdout.close()
+        self.run("produce", "t", data="nobody reads this\n")
+        wait_for(lambda: reader.poll() is not None, 20, "the end of who writes to nobody")
+
+    def test_the_tier_is_found_by_a_configuration(self):
+        config = self.path("holdfast.yaml")
+        with open(config, "w", encoding="utf-8") as out:
+            json.dump({"agent": {"upstream": {"bootstrap": [NOWHERE, self.tier.address]}}}, out)
+        self.at = ("--config", config)
+        self.run("topic", "create", "t", "-p", "1")
+        self.run("produce", "t", data="a\n")
+        self.assertEqual(self.lines("consume", "t", "-e"), ["a"])
+        self.at = ("-X", "bootstrap.servers=" + self.tier.address)
+        self.assertEqual(self.lines("consume", "t", "-e"), ["a"])
+
+
+if __name__ == "__main__":
+    harness.main()
