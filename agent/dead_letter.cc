@@ -56,6 +56,32 @@ class OriginHeaders {
   std::string offset_;
 };
 
+// Ours come behind the record's own.
+const RecordHeader* FindHeader(const kafka::Record& record, std::string_view name) {
+  const auto found =
+      std::find_if(record.headers.rbegin(), record.headers.rend(),
+                   [name](const RecordHeader& header) { return header.key == name; });
+  return found == record.headers.rend() ? nullptr : &*found;
+}
+
+int64_t NumberIn(const kafka::Record& record, std::string_view name) {
+  const RecordHeader* header = FindHeader(record, name);
+  const std::string_view text = header == nullptr ? "" : header->value.value_or("");
+  int64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+DeadLetterReason ReasonOf(const kafka::Record& record) {
+  const auto text = [&](std::string_view name) {
+    const RecordHeader* header = FindHeader(record, name);
+    return std::string(header == nullptr ? "" : header->value.value_or(""));
+  };
+  return {.error = text(dead_letter_header::kError),
+          .message = text(dead_letter_header::kMessage),
+          .time_ms = NumberIn(record, dead_letter_header::kTime)};
+}
+
 DeadLetters WrapUnreadable(const RecordBatchView& batch, const DeadLetterOrigin& origin) {
   const std::string count = std::to_string(batch.record_count());
   OriginHeaders texts(origin);
@@ -98,15 +124,25 @@ base::Result<DeadLetterReason> ReadDeadLetterReason(std::string_view bytes) {
   if (!reader.Next(&record)) {
     return base::Unexpected(base::Code::kCorrupt, "no record in the batch");
   }
-  DeadLetterReason reason;
-  for (const RecordHeader& header : record.headers) {
-    const std::string_view value = header.value.value_or("");
-    if (header.key == dead_letter_header::kError) reason.error = value;
-    if (header.key == dead_letter_header::kMessage) reason.message = value;
-    if (header.key == dead_letter_header::kTime)
-      std::from_chars(value.data(), value.data() + value.size(), reason.time_ms);
-  }
-  return reason;
+  return ReasonOf(record);
+}
+
+base::Result<std::optional<FoundDeadLetter>> FindDeadLetter(std::string_view bytes,
+                                                            std::string_view topic,
+                                                            int32_t partition, int64_t offset) {
+  HF_ASSIGN_OR_RETURN(const RecordBatchView batch, RecordBatchView::Front(bytes));
+  std::optional<FoundDeadLetter> found;
+  HF_RETURN_IF_ERROR(ForEachRecord(batch, [&](const kafka::Record& record, int32_t index) {
+    const RecordHeader* from = FindHeader(record, dead_letter_header::kTopic);
+    if (from == nullptr || from->value != topic ||
+        NumberIn(record, dead_letter_header::kPartition) != partition)
+      return;
+    const int64_t first = NumberIn(record, dead_letter_header::kOffset);
+    const int64_t count = std::max<int64_t>(1, NumberIn(record, dead_letter_header::kBatch));
+    if (offset >= first && offset - first < count)
+      found = FoundDeadLetter{.index = index, .reason = ReasonOf(record)};
+  }));
+  return found;
 }
 
 base::Result<DeadLetters> RestoreDeadLetters(std::string_view bytes) {

@@ -79,6 +79,15 @@ struct DeadLetterReason {
 };
 base::Result<DeadLetterReason> ReadDeadLetterReason(std::string_view batch);
 
+// The one in a batch of dead letters that stands for the record whose producer was told `offset`.
+struct FoundDeadLetter {
+  int32_t index = 0;  // In the batch.
+  DeadLetterReason reason;
+};
+base::Result<std::optional<FoundDeadLetter>> FindDeadLetter(std::string_view batch,
+                                                            std::string_view topic,
+                                                            int32_t partition, int64_t offset);
+
 // What was produced: a batch without our headers, or the one that could not be read.
 base::Result<DeadLetters> RestoreDeadLetters(std::string_view batch);
 

@@ -85,6 +85,19 @@ Example:
   holdfast dlq ls /var/spool/holdfast
   holdfast dlq cat /etc/holdfast.yaml orders/0 --format json)";
 
+constexpr const char* kTraceFooter =
+    R"(When it was accepted and synced, whether and when the tier took it, and if not, why. From the
+agent's spool, beside the agent or without it; changes nothing. A record that is delivered can be
+traced for as long as its segment is there, and after that as far as the state remembers.
+
+--key and --time look for records; several that match are listed, a line each. Exit code 1 if there
+is none, or if what should be there is damaged.
+
+Example:
+  holdfast trace orders 0 /var/spool/holdfast --offset 4711
+  holdfast trace orders 0 --config /etc/holdfast.yaml --key customer-7
+  holdfast trace orders 0 --admin 127.0.0.1:9090 --time 2026-01-31T03:00Z..2026-01-31T03:10Z)";
+
 constexpr const char* kOutboxFooter =
     R"(docs/outbox.md says what an outbox is, and which one to take.
 `holdfast outbox VERB --help` says more.)";
@@ -146,6 +159,10 @@ class Parser {
     AddSources(spool->get_subcommand("drain"));
     AddDlqVerbs(*Add(Command::kDlq, "dlq", "Records that the tier refused for good", kDlqFooter),
                 &spool_);
+    CLI::App* const trace =
+        Add(Command::kTrace, "trace", "What happened to a record", kTraceFooter);
+    AddTraceOptions(*trace, &trace_);
+    AddSources(trace);
     AddOutboxVerbs(
         *Add(Command::kOutbox, "outbox", "Events in services' own databases", kOutboxFooter),
         &outbox_);
@@ -181,6 +198,7 @@ class Parser {
       return Exit{kExitWrongUsage, chosen.front()->help()};
     CommandLine line{.command = command,
                      .spool = std::move(spool_),
+                     .trace = std::move(trace_),
                      .outbox = std::move(outbox_),
                      .half = std::move(half_),
                      .inject = std::move(inject_),
@@ -303,6 +321,7 @@ class Parser {
   std::string manual_date_;
   Settings settings_;
   SpoolCommand spool_;
+  TraceCommand trace_;
   OutboxCommand outbox_;
   HalfCommand half_;
   InjectCommand inject_;

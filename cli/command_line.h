@@ -12,6 +12,7 @@
 #include "cli/inject_command.h"
 #include "cli/outbox_command.h"
 #include "cli/spool_command.h"
+#include "cli/trace_command.h"
 #include "config/config.h"
 
 namespace holdfast::cli {
@@ -28,6 +29,7 @@ enum class Command : uint8_t {
   kValidate,
   kSpool,
   kDlq,
+  kTrace,
   kOutbox,
   kHalf,
   kDoctor,
@@ -40,6 +42,7 @@ struct CommandLine {
   Command command = Command::kVersion;
   config::Sources sources;
   SpoolCommand spool;
+  TraceCommand trace;
   OutboxCommand outbox;
   HalfCommand half;
   InjectCommand inject;

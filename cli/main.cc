@@ -283,6 +283,7 @@ int Run(CommandLine line) {
     return RunClientCommand(line.client, std::move(line.sources.environment));
   if (line.command == Command::kDlq)
     return RunDlqCommand(std::move(line.spool), std::move(line.sources.environment));
+  if (line.command == Command::kTrace) return RunTraceCommand(line.trace, line.sources);
   if (drain) return DrainSpool(line.spool, std::move(line.sources));
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);

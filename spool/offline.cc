@@ -14,9 +14,9 @@ constexpr int kAttempts = 10;  // At a directory that changes under us.
 }  // namespace
 
 base::Result<void> WalkInChunks(SegmentFile& file, CommitNumber end, const FrameVisitor& visit,
-                                const SegmentFile::DamageVisitor& damaged) {
+                                const SegmentFile::DamageVisitor& damaged, CommitNumber begin) {
   const uint64_t first = file.header()->first_commit.value();
-  for (uint64_t next = first; next < end.value();) {
+  for (uint64_t next = std::max(first, begin.value()); next < end.value();) {
     HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
     const uint64_t chunk_end = std::min(end.value(), next + kFramesAtOnce);
     for (; next < chunk_end; ++next) {
@@ -131,10 +131,25 @@ base::Result<std::shared_ptr<SegmentFile>> OfflineView::OpenSegment(
 
 base::Result<void> OfflineView::Read(StreamId stream, int64_t from, const EntryVisitor& visit,
                                      const DamageVisitor& damaged) const {
+  const int64_t start = state_.stream(stream).start;
+  return ReadFrom(stream, std::max(from, start), start, visit, damaged);
+}
+
+base::Result<void> OfflineView::ReadAlsoTrimmed(StreamId stream, int64_t from,
+                                                const EntryVisitor& visit,
+                                                const DamageVisitor& damaged) const {
+  return ReadFrom(stream, from, state_.stream(stream).start, visit, damaged);
+}
+
+// What is missing from `needed_from` on is damage.
+base::Result<void> OfflineView::ReadFrom(StreamId stream, int64_t from, int64_t needed_from,
+                                         const EntryVisitor& visit,
+                                         const DamageVisitor& damaged) const {
   const StreamState& known = state_.stream(stream);
-  int64_t expected = std::max(from, known.start);
+  int64_t expected = from;
   std::string because;
   const auto report_gap = [&](int64_t until) {
+    expected = std::max(expected, needed_from);
     if (until <= expected) return;
     damaged({base::Code::kCorrupt, known.name + ": offsets [" + std::to_string(expected) + ", " +
                                        std::to_string(until) + ") are lost" +
@@ -243,6 +258,38 @@ base::Result<void> OfflineView::WalkEntries(const InfoVisitor& visit, const Dama
     }
     if (stopped) return {};
     done += segment.disk_bytes;
+  }
+  if (progress) progress(done, total);
+  return {};
+}
+
+base::Result<void> OfflineView::WalkCommits(CommitNumber from, const CommitVisitor& visit,
+                                            const DamageVisitor& damaged,
+                                            const ProgressCallback& progress) const {
+  uint64_t total = 0;
+  for (const SegmentInfo& segment : segments_) total += segment.disk_bytes;
+  uint64_t done = 0;
+  for (const SegmentInfo& segment : segments_) {
+    if (progress) progress(done, total);
+    done += segment.disk_bytes;
+    if (segment.end_commit <= from) continue;
+    const auto file = OpenSegment(segment);
+    if (!file) damaged(file.error());
+    if (!file || !*file) continue;
+    bool more = true;
+    std::string plain;
+    const auto walk = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
+      const auto changes = frame.changes((*file)->key(), &plain);
+      if (!changes) {
+        damaged(changes.error());
+        return true;
+      }
+      return more = visit(frame, *changes);
+    };
+    HF_RETURN_IF_ERROR(WalkInChunks(
+        **file, segment.end_commit, walk,
+        [&](CommitNumber, const base::Error& error) { damaged(error); }, from));
+    if (!more) return {};
   }
   if (progress) progress(done, total);
   return {};

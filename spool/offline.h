@@ -74,10 +74,23 @@ class OfflineView {
   base::Result<void> Read(StreamId stream, int64_t from, const EntryVisitor& visit,
                           const DamageVisitor& damaged) const;
 
+  // The same, and also what is trimmed, for as long as its bytes are still in a file. What is not
+  // there any more of that is no damage.
+  base::Result<void> ReadAlsoTrimmed(StreamId stream, int64_t from, const EntryVisitor& visit,
+                                     const DamageVisitor& damaged) const;
+
   using InfoVisitor = std::function<bool(const EntryInfo& info)>;
   // All entries that are not trimmed, in the order in which they were committed. Their bytes are
   // not looked at.
   base::Result<void> WalkEntries(const InfoVisitor& visit, const DamageVisitor& damaged,
+                                 const ProgressCallback& progress) const;
+
+  // A commit, what it changed (see spool/change.h), and the table of its entries. The visitor is to
+  // be quick, and says whether to go on.
+  using CommitVisitor = std::function<bool(const FrameView& frame, std::string_view changes)>;
+  // Those from `from` on that are still there, in order.
+  base::Result<void> WalkCommits(CommitNumber from, const CommitVisitor& visit,
+                                 const DamageVisitor& damaged,
                                  const ProgressCallback& progress) const;
 
  private:
@@ -86,6 +99,8 @@ class OfflineView {
   base::Result<void> LoadState(SegmentFile& file);
   // Nothing if the segment was retired meanwhile.
   base::Result<std::shared_ptr<SegmentFile>> OpenSegment(const SegmentInfo& segment) const;
+  base::Result<void> ReadFrom(StreamId stream, int64_t from, int64_t needed_from,
+                              const EntryVisitor& visit, const DamageVisitor& damaged) const;
   base::Result<void> ReadSegment(const SegmentInfo& segment, StreamId stream, int64_t from,
                                  const EntryVisitor& visit, const DamageVisitor& damaged) const;
   struct Copy {
@@ -108,10 +123,10 @@ class OfflineView {
 
 // Reads the entry at a line of the frame at hand, as SegmentFile::Entry.
 using EntryReader = std::function<base::Result<EntryView>(uint32_t line, std::string* plain)>;
-// The frames of a segment with numbers in [header's first, end), in chunks that hold no transaction
-// for long. The visitor says whether to go on; damaged frames go to `damaged`.
+// The frames of a segment with numbers in [begin, end), in chunks that hold no transaction for
+// long. The visitor says whether to go on; damaged frames go to `damaged`.
 using FrameVisitor = std::function<base::Result<bool>(const FrameView&, const EntryReader&)>;
 base::Result<void> WalkInChunks(SegmentFile& file, CommitNumber end, const FrameVisitor& visit,
-                                const SegmentFile::DamageVisitor& damaged);
+                                const SegmentFile::DamageVisitor& damaged, CommitNumber begin = {});
 
 }  // namespace holdfast::spool

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+"""`holdfast trace`: what happened to a record, in each of the ways in which it can go."""
+
+import json
+import subprocess
+import time
+import unittest
+
+import harness
+from harness import Case, wait_for
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+NOWHERE = "127.0.0.1:1"
+TOPICS = "agent.topics=[{name: orders, partitions: 2}, {name: notes, partitions: 1}]"
+SOON = ("--set", "agent.upstream.backoff_max_ms=500ms")
+
+
+def run(*arguments, code=0):
+    done = subprocess.run([harness.HOLDFAST, "trace", *arguments], text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=60)
+    if done.returncode != code:
+        raise AssertionError(f"trace {' '.join(arguments)}: exit {done.returncode}, not {code}\n"
+                             f"{done.stdout}\n{done.stderr}")
+    return done
+
+
+class TraceTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.spool = self.path("agent")
+
+    def agent(self, upstream=NOWHERE, *arguments):
+        return super().agent(upstream, "--set", TOPICS, *SOON, *arguments)
+
+    def send(self, agent, values, topic="orders", **properties):
+        """Each a batch of its own, with its value as key."""
+        failed = []
+        producer = Producer({"bootstrap.servers": agent.address, "linger.ms": 0,
+                             "enable.idempotence": True,
+                             **{key.replace("_", "."): value for key, value in properties.items()}})
+        for value in values:
+            producer.produce(topic, value, key=f"key-{value}", partition=0,
+                             headers=[("kind", b"test")],
+                             on_delivery=lambda error, _: failed.append(error) if error else None)
+            producer.flush(20)
+        self.assertEqual(failed, [])
+
+    def trace(self, *arguments, topic="orders", code=0):
+        done = run(topic, "0", self.spool, "--json", *arguments, code=code)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def one(self, *arguments, **options):
+        traces = self.trace(*arguments, **options)
+        self.assertEqual(len(traces), 1, traces)
+        return traces[0]
+
+    def test_a_record_that_waits_and_is_delivered(self):
+        tier = self.broker().start()
+        harness.produce(tier.address, "orders", ["theirs"], "-p", "0")
+        tier.stop()
+        agent = self.agent(tier.address).start()
+        begun_ms = time.time() * 1000
+        self.send(agent, ["a", "b", "c"])
+        waits = self.one("--offset", "1")
+        self.assertEqual((waits["fate"], waits["ahead"], waits["end"]), ("waits", 1, 3))
+        accepted = waits["accepted"]
+        self.assertLess(abs(accepted["time_ms"] - begun_ms), 10_000)
+        self.assertEqual((accepted["batch"]["records"], accepted["batch"]["base_offset"]), (1, 1))
+        self.assertEqual(accepted["batch"]["base_sequence"], 1)
+        self.assertGreater(accepted["batch"]["producer_id"], 0)
+        self.assertEqual((accepted["record"]["key"], accepted["record"]["value_bytes"],
+                          accepted["record"]["headers"]), ("key-b", 1, 1))
+        self.assertIn("Safe on this disk", run("orders", "0", self.spool, "--offset", "1").stdout)
+        tier.start()
+        agent.wait_drained()
+        for offset in range(3):
+            done = self.one("--offset", str(offset))
+            self.assertEqual(done["fate"], "delivered")
+        self.assertEqual(done["tier_offsets"], {"first": 3, "last": 3})
+        self.assertGreaterEqual(done["passed"]["time_ms"], done["accepted"]["time_ms"])
+        text = run("orders", "0", "--admin", agent.admin, "--tier-offset", "3").stdout
+        self.assertIn("orders/0 offset 2\n", text)
+        self.assertIn("Delivered. The tier has it at offset 3 of orders/0", text)
+        agent.stop()
+        self.assertEqual(self.one("--offset", "2")["fate"], "delivered")
+
+    def test_records_are_found_by_key_and_time(self):
+        agent = self.agent().start()
+        harness.kcat("-P", "-b", agent.address, "-t", "orders", "-p", "0", "-K", ":", "-z", "zstd",
+                     data="".join(f"key{i % 10}:value {i}\n" for i in range(30)))
+        self.send(agent, ["x"])
+        found = self.trace("--key", "key7")
+        self.assertEqual([one["offset"] for one in found], [7, 17, 27])
+        self.assertEqual(found[0]["accepted"]["batch"]["compression"], "zstd")
+        self.assertEqual(self.one("--key", "key-x")["offset"], 30)
+        at = found[0]["accepted"]["time_ms"]
+        self.assertEqual(len(self.trace("--time", f"{at}..{at + 1}", "--limit", "5")), 5)
+        self.assertEqual(len(self.trace("--time", str(at), "--limit", "50")), 31)
+        later = self.one("--time", f"{at + 1}..{at + 60000}")
+        self.assertEqual(later["offset"], 30)
+        iso = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at / 1000 - 1))
+        self.assertEqual(len(self.trace("--time", iso, "--key", "key7")), 3)
+        text = run("orders", "0", self.spool, "--key", "key7", "--limit", "2")
+        self.assertRegex(text.stdout, r"(?m)^offset 7 +\S+Z +waits +key7$")
+        self.assertIn("--limit", text.stderr)
+
+    def test_a_dead_letter_says_where_it_is_and_why(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        self.send(agent, ["first"])
+        agent.wait_drained()
+        admin = AdminClient({"bootstrap.servers": tier.address})
+        lower = ConfigResource(ConfigResource.Type.TOPIC, "orders", {"max.message.bytes": "400"})
+        admin.alter_configs([lower])[lower].result(20)
+        tier.stop()
+        self.send(agent, ["second", "." * 500, "third"])
+        tier.start()
+        agent.wait_drained()
+        dead = self.one("--offset", "2")
+        self.assertEqual(dead["fate"], "dead letter")
+        letter = dead["dead_letter"]
+        self.assertEqual((letter["stream"], letter["offset"], letter["there"], letter["error"]),
+                         ("orders/0/dead-letters", 0, True, "MESSAGE_TOO_LARGE"))
+        self.assertEqual([self.one("--offset", n)["fate"] for n in "013"], ["delivered"] * 3)
+        text = run("orders", "0", self.spool, "--offset", "2").stdout
+        self.assertIn("set aside    to orders/0/dead-letters offset 0", text)
+        self.assertIn("holdfast dlq replay", text)
+        agent.post("/dead-letters/replay?stream=orders/0")
+        wait_for(lambda: not self.one("--offset", "2")["dead_letter"]["there"], 20, "a replay")
+
+    def test_what_is_given_up_says_by_which_rule(self):
+        agent = self.agent(NOWHERE, "--set",
+                           "agent.topic_rules=[{topic: notes, ttl_ms: 300}]").start()
+        self.send(agent, ["old"], topic="notes")
+        wait_for(lambda: agent.metric("holdfast_agent_dropped_records_total") == 1, 20, "a drop")
+        dropped = wait_for(lambda: [one for one in self.trace("--offset", "0", topic="notes")
+                                    if one["fate"] == "dropped"], 20, "the drop on disk")[0]
+        self.assertEqual(dropped["drop"]["cause"], "expired")
+        self.assertIn("ttl_ms", dropped["verdict"])
+        self.send(agent, ["1", "2"])
+        agent.stop()
+        subprocess.run([harness.HOLDFAST, "spool", "drop", self.spool, "orders/0", "--yes"],
+                       check=True, capture_output=True)
+        self.assertEqual(self.one("--offset", "1")["fate"], "thrown away")
+
+    def test_a_local_transaction_is_named_with_its_other_streams(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, "--set",
+                           "agent.transactions=[{pattern: t-*, mode: local}]").start()
+        producer = harness.transactional(agent.address, "t-1")
+        tier.stop()
+        producer.begin_transaction()
+        producer.produce("orders", "a", partition=0)
+        producer.produce("notes", "b", partition=0)
+        producer.commit_transaction(20)
+        waits = self.one("--offset", "0")
+        self.assertEqual(waits["fate"], "waits")
+        self.assertEqual({one["stream"] for one in waits["accepted"]["transaction"]["ranges"]},
+                         {"orders/0", "notes/0"})
+        tier.start()
+        agent.wait_drained()
+        self.assertEqual(self.one("--offset", "0")["fate"], "delivered")
+        self.assertIn("local transaction",
+                      run("notes", "0", self.spool, "--offset", "0").stdout)
+
+    def test_mistakes_are_named(self):
+        agent = self.agent().start()
+        self.send(agent, ["a"])
+        for arguments, code, message in (
+                (["orders"], 2, "PARTITION"),
+                (["orders", "0", self.spool], 2, "which record"),
+                (["orders", "0", "--offset", "0"], 2, "which spool"),
+                (["orders", "0", self.spool, "--offset", "0", "--key", "a"], 2, "excludes"),
+                (["orders", "0", self.spool, "--time", "noon"], 2, "must be a time"),
+                (["order", "0", self.spool, "--offset", "0"], 1, 'did you mean "orders/0"'),
+                (["orders", "0", self.spool, "--offset", "1"], 1, "not there yet"),
+                (["orders", "0", self.spool, "--key", "b"], 1, "no such record"),
+                (["orders", "0", self.spool, "--tier-offset", "7"], 1, "does not know"),
+                (["orders", "0", self.path("nothing"), "--offset", "0"], 1, "no such directory"),
+        ):
+            self.assertIn(message, run(*arguments, code=code).stderr, arguments)
+
+
+if __name__ == "__main__":
+    harness.main()
