@@ -176,6 +176,8 @@ class Parser {
     AddProduce(*Add(Command::kClient, "produce", "Produce records from standard input", ""),
                &client_);
     AddConsume(*Add(Command::kClient, "consume", "Print records of topics", ""), &client_);
+    top::AddTopOptions(
+        *Add(Command::kTop, "top", "Show what is held back, and why, in a terminal", ""), &top_);
     AddPages();
     Add(Command::kVersion, "version", "Print the version", "");
   }
@@ -202,7 +204,8 @@ class Parser {
                      .outbox = std::move(outbox_),
                      .half = std::move(half_),
                      .inject = std::move(inject_),
-                     .client = std::move(client_)};
+                     .client = std::move(client_),
+                     .top = std::move(top_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
@@ -326,6 +329,7 @@ class Parser {
   HalfCommand half_;
   InjectCommand inject_;
   ClientCommand client_;
+  top::TopCommand top_;
   std::map<CLI::App*, Command> commands_;
 };
 

@@ -12,6 +12,7 @@
 #include "cli/inject_command.h"
 #include "cli/outbox_command.h"
 #include "cli/spool_command.h"
+#include "cli/top/command.h"
 #include "cli/trace_command.h"
 #include "config/config.h"
 
@@ -35,6 +36,7 @@ enum class Command : uint8_t {
   kDoctor,
   kInject,
   kClient,  // Of a tier.
+  kTop,
   kVersion
 };
 
@@ -47,6 +49,7 @@ struct CommandLine {
   HalfCommand half;
   InjectCommand inject;
   ClientCommand client;
+  top::TopCommand top;
 };
 
 // Nothing to run: a help text (standard output) or a wrong usage (standard error).

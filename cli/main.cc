@@ -274,6 +274,7 @@ int Run(CommandLine line) {
   const bool drain = line.command == Command::kSpool && line.spool.verb == SpoolVerb::kDrain;
   if (line.command == Command::kSpool && !drain) return RunSpoolCommand(line.spool);
   if (line.command == Command::kOutbox) return RunOutboxCommand(line.outbox);
+  if (line.command == Command::kTop) return top::RunTop(line.top);
   if (line.command == Command::kHalf) return RunHalfCommand(line.half);
   if (line.command == Command::kInject && line.inject.verb != InjectVerb::kServe)
     return RunInjectCommand(line.inject);
