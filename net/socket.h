@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -47,6 +48,11 @@ class Socket {
   TlsSession::Progress Handshake() { return tls_->Handshake(); }
   // Of the peer's certificate, see TlsSession; empty without one.
   [[nodiscard]] std::string PeerSubject() const { return tls_ ? tls_->PeerSubject() : ""; }
+
+  // Of the peer's certificates, see TlsSession; infinity without one.
+  [[nodiscard]] double PeerExpiresAt() const {
+    return tls_ ? tls_->PeerExpiresAt() : std::numeric_limits<double>::infinity();
+  }
 
   // Into, or from, the pieces in turn. Never blocks. A read that gives less than it could has
   // emptied the socket.

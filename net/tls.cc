@@ -72,12 +72,6 @@ base::Result<> LoadCertificate(ssl_ctx_st* context, const TlsOptions& options) {
   return {};
 }
 
-double ExpiryOf(const X509* certificate) {
-  std::tm end{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return 0;
-  return static_cast<double>(timegm(&end));
-}
-
 // Of the certificate and those between it and a CA: without any of them it is worth nothing.
 double FirstExpiry(ssl_ctx_st* context) {
   double first = std::numeric_limits<double>::infinity();

@@ -8,6 +8,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
+#include <limits>
 
 #include "base/check.h"
 #include "base/result.h"
@@ -65,6 +67,12 @@ std::string TlsErrorText() {
     text += reason;
   }
   return text.empty() ? "unknown error" : text;
+}
+
+double ExpiryOf(const x509_st* certificate) {
+  std::tm end{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return 0;
+  return static_cast<double>(timegm(&end));
 }
 
 int RememberVerification(int accepted, x509_store_ctx_st* state) {
@@ -223,6 +231,14 @@ std::string TlsSession::PeerSubject() const {
   std::string subject = NameText(X509_get_subject_name(certificate));
   X509_free(certificate);
   return subject;
+}
+
+double TlsSession::PeerExpiresAt() const {
+  double first = std::numeric_limits<double>::infinity();
+  const STACK_OF(X509)* const shown = SSL_get_peer_cert_chain(ssl_);
+  for (int i = 0; shown != nullptr && i < sk_X509_num(shown); ++i)
+    first = std::min(first, ExpiryOf(sk_X509_value(shown, i)));
+  return first;
 }
 
 }  // namespace holdfast::net

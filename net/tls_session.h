@@ -13,6 +13,7 @@
 #include "net/tls.h"
 
 struct ssl_st;
+struct x509_st;
 struct x509_store_ctx_st;
 
 namespace holdfast::net {
@@ -51,6 +52,9 @@ class TlsSession {
   [[nodiscard]] const std::string& error() const { return error_; }
   // The subject of the peer's certificate as in RFC 2253, "CN=orders,O=Example"; empty without one.
   [[nodiscard]] std::string PeerSubject() const;
+  // When the first of the certificates that the peer shows ends, in seconds since 1970; infinity
+  // without one.
+  [[nodiscard]] double PeerExpiresAt() const;
 
  private:
   friend int RememberVerification(int accepted, x509_store_ctx_st* state);
@@ -70,6 +74,9 @@ class TlsSession {
 
 // OpenSSL's callback for each certificate of a chain; keeps what it says for the error message.
 int RememberVerification(int accepted, x509_store_ctx_st* state);
+
+// When it ends, in seconds since 1970.
+double ExpiryOf(const x509_st* certificate);
 
 // The errors that this thread's OpenSSL calls left behind, which are forgotten.
 std::string TlsErrorText();
