@@ -273,6 +273,16 @@ base::Result<Directory> Directory::OpenEmpty(const std::string& path) {
   return directory;
 }
 
+base::Result<void> Directory::Check(const std::string& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return {};
+  Directory directory(path);
+  HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
+  if (!known) return directory.CheckEmpty();
+  HF_RETURN_IF_ERROR(directory.CheckOwner());
+  return directory.CheckExported();
+}
+
 base::Result<DirectoryView> Directory::Look(const std::string& path) {
   HF_ASSIGN_OR_RETURN(const auto marker, ReadMarkerOf(path));
   if (!marker) return NoSpool(path);

@@ -74,6 +74,9 @@ class Directory {
     return SegmentPath(path_, number);
   }
 
+  // What Open would say of what is there, but for a process that owns it; there may be nothing.
+  // Nothing is changed.
+  static base::Result<void> Check(const std::string& path);
   // From outside; nothing is changed, not even access to it.
   static base::Result<DirectoryView> Look(const std::string& path);
   static std::string SegmentPath(const std::string& path, uint64_t number);
