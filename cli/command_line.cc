@@ -107,11 +107,21 @@ constexpr const char* kHalfFooter =
 `holdfast half VERB --help` says more.)";
 
 constexpr const char* kDoctorFooter =
-    R"(Opens each of agent.outbox as the agent would, and prints everything that is wrong, with what
-to do about it. Exit code 1 if there is anything.
+    R"(Looks at what an agent or broker with these settings would meet, as the user that runs it:
+the settings themselves, the disk (file system, speed of flushes and whether they seem to reach it,
+room, limits), the clock, the tier (names, TLS, login, versions, rights, topics whose settings
+would refuse records), the databases of outbox sources, and the pod. Each finding says what is
+seen, and if that is not good, why it matters and what to do; docs/doctor.md lists them by code.
+
+It changes nothing, and works beside a running agent: in its spool only a file without a name is
+written, to measure flushes.
+
+Exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage, or settings that cannot
+be read.
 
 Example:
-  holdfast doctor --config /etc/holdfast.yaml)";
+  holdfast doctor --config /etc/holdfast/agent.yaml
+  holdfast doctor --upstream kafka-1:9092 --spool /var/spool/holdfast --only disk,upstream --json)";
 
 constexpr const char* kVerbsFooter =
     R"(Works directly and through an agent's listener. docs/commands.md has examples of everything.
@@ -169,8 +179,7 @@ class Parser {
     AddHalfVerbs(*Add(Command::kHalf, "half", "Half messages that their services did not resolve",
                       kHalfFooter),
                  &half_);
-    AddSources(Add(Command::kDoctor, "doctor",
-                   "Say what is wrong with the outbox sources of an agent", kDoctorFooter));
+    AddDoctor();
     AddInject();
     AddTopicVerbs(*Add(Command::kClient, "topic", "Topics of the tier", kVerbsFooter), &client_);
     AddProduce(*Add(Command::kClient, "produce", "Produce records from standard input", ""),
@@ -203,6 +212,7 @@ class Parser {
                      .trace = std::move(trace_),
                      .outbox = std::move(outbox_),
                      .half = std::move(half_),
+                     .doctor = std::move(doctor_),
                      .inject = std::move(inject_),
                      .client = std::move(client_),
                      .top = std::move(top_)};
@@ -286,6 +296,17 @@ class Parser {
     AddInjectVerbs(*inject, &inject_);
   }
 
+  void AddDoctor() {
+    CLI::App* doctor = Add(Command::kDoctor, "doctor",
+                           "Check settings, disk, clock, tier, databases and pod", kDoctorFooter);
+    AddOption(doctor, "--upstream", "agent.upstream.bootstrap", "HOST:PORT[,...]",
+              "Brokers of the tier, as of `holdfast agent`");
+    AddOption(doctor, "--spool", "agent.spool.directory", "DIR", "As of `holdfast agent`");
+    AddOption(doctor, "--listen", "agent.listen", "HOST:PORT", "As of `holdfast agent`");
+    AddDoctorOptions(*doctor, &doctor_);
+    AddSources(doctor);
+  }
+
   void AddOption(CLI::App* command, const std::string& name, const std::string& key,
                  const std::string& type, const std::string& help) {
     const auto note = [this, name, key](const std::string& value) {
@@ -327,6 +348,7 @@ class Parser {
   TraceCommand trace_;
   OutboxCommand outbox_;
   HalfCommand half_;
+  DoctorCommand doctor_;
   InjectCommand inject_;
   ClientCommand client_;
   top::TopCommand top_;

@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "cli/client_command.h"
+#include "cli/doctor.h"
 #include "cli/half_command.h"
 #include "cli/inject_command.h"
 #include "cli/outbox_command.h"
@@ -47,6 +48,7 @@ struct CommandLine {
   TraceCommand trace;
   OutboxCommand outbox;
   HalfCommand half;
+  DoctorCommand doctor;
   InjectCommand inject;
   ClientCommand client;
   top::TopCommand top;

@@ -2,31 +2,251 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "agent/spool_text.h"
+#include "base/log.h"
 #include "cli/command_line.h"
+#include "cli/doctor/clock_check.h"
+#include "cli/doctor/config_check.h"
+#include "cli/doctor/disk_check.h"
+#include "cli/doctor/finding.h"
+#include "cli/doctor/kubernetes_check.h"
+#include "cli/doctor/spool_facts.h"
+#include "cli/doctor/upstream_check.h"
+#include "cli/loops.h"
 #include "cli/outbox_options.h"
+#include "cli/role.h"
+#include "cli/security.h"
 #include "config/holdfast.pb.h"
+#include "net/address.h"
 
 namespace holdfast::cli {
+namespace {
 
-int RunDoctor(const config::Config& config) {
-  const auto sources = OutboxOptionsOf(config.agent());
-  if (!sources) {
-    fmt::print("{}\n", sources.error().message);
-    return kExitFailed;
+using base::Event;
+using doctor::Area;
+using doctor::Findings;
+using doctor::Severity;
+
+// Databases that do not answer are given up one by one; past this no more are asked.
+constexpr std::chrono::seconds kDatabasesMost{20};
+
+class Doctor {
+ public:
+  Doctor(const config::Config& config, const config::Config& written, const std::string& file)
+      : config_(config), written_(written), file_(file), limits_(doctor::ReadCgroup("/")) {
+    if (!config_.has_agent() || !config_.agent().spool().has_directory()) return;
+    const auto options = SpoolOptionsOf(config_.agent().spool());
+    if (!options) return;
+    auto facts = doctor::LookIntoSpool(options->directory, options->encryption_keys);
+    if (facts) spool_ = *std::move(facts);
   }
-  if (sources->empty()) fmt::print("agent.outbox: there are no sources\n");
-  int code = kExitFine;
-  for (const outbox::OutboxOptions& options : *sources) {
-    const auto source = options.make_source([] { return false; });
-    if (const auto opened = source->Open(); opened) {
-      fmt::print("agent.outbox {}: good\n", options.drain.name);
-      source->Close(/*clean=*/true);
-    } else {
-      fmt::print("agent.outbox {}: {}\n", options.drain.name, opened.error().message);
-      code = kExitFailed;
+
+  Findings Look(Area area) {
+    switch (area) {
+      case Area::kConfig:
+        return LookAtConfig();
+      case Area::kDisk:
+        return LookAtDisks();
+      case Area::kClock:
+        return doctor::CheckClock(doctor::ReadClock(), agent::NowMs(),
+                                  spool_ ? spool_->newest_ms : std::nullopt);
+      case Area::kUpstream:
+        return LookAtUpstream();
+      case Area::kDatabases:
+        return LookAtDatabases();
+      case Area::kKubernetes:
+        return doctor::CheckKubernetes(doctor::ReadSurroundings(), DrainTime());
     }
+    return Findings(area);
   }
-  return code;
+
+ private:
+  // What stops a process from starting, besides what is missing.
+  Findings LookAtConfig() {
+    Findings findings = doctor::CheckConfig(
+        {.config = config_, .written = written_, .file = file_, .limits = limits_});
+    const auto check = [&](const base::Result<void>& result) {
+      if (!result) findings.Trouble(Event::kConfigWrong, result.error().message);
+    };
+    const auto drop = [](auto result) -> base::Result<void> {
+      if (!result) return base::Unexpected(std::move(result).error());
+      return {};
+    };
+    for (const auto& [path, storage] : {std::pair("agent.spool", &config_.agent().spool()),
+                                        std::pair("broker.data", &config_.broker().data())}) {
+      if (auto options = SpoolOptionsOf(*storage); !options)
+        check(base::Unexpected(std::move(options).error().Within(path)));
+    }
+    check(drop(AgentSecurityOf(config_.agent())));
+    check(drop(OutboxOptionsOf(config_.agent())));
+    check(drop(HalfMessagesOf(config_.agent())));
+    check(CheckSchedule(config_.agent()));
+    return findings;
+  }
+
+  static doctor::DiskQuestion QuestionOf(std::string key, const config::Storage& storage,
+                                         uint32_t connections_max) {
+    return {.key = std::move(key),
+            .directory = storage.directory(),
+            .segment_bytes = storage.segment_bytes(),
+            .bytes_max = storage.bytes_max(),
+            .free_bytes_min = storage.free_bytes_min(),
+            .connections_max = connections_max};
+  }
+
+  Findings LookAtDisks() {
+    Findings findings(Area::kDisk);
+    findings.Add(doctor::CheckDisk(QuestionOf("agent.spool", config_.agent().spool(),
+                                              config_.agent().limits().connections_max())));
+    findings.Add(doctor::CheckDisk(QuestionOf("broker.data", config_.broker().data(),
+                                              config_.broker().limits().connections_max())));
+    if (findings.all().empty()) findings.Note("no directory is set");
+    return findings;
+  }
+
+  Findings LookAtUpstream() {
+    Findings findings(Area::kUpstream);
+    const config::Agent& agent = config_.agent();
+    doctor::UpstreamQuestion question{.batch_bytes_max = agent.limits().batch_bytes_max(),
+                                      .spool = spool_,
+                                      .now_ms = agent::NowMs()};
+    for (const std::string& address : agent.upstream().bootstrap()) {
+      auto parsed = net::HostPort::Parse(address);
+      if (parsed) question.bootstrap.push_back(*std::move(parsed));
+    }
+    if (question.bootstrap.empty()) {
+      findings.Note("no tier is set (agent.upstream.bootstrap)");
+      return findings;
+    }
+    auto identity = TierIdentityOf(agent.upstream());
+    if (!identity) {
+      findings.Trouble(Event::kConfigWrong, identity.error().message);
+      return findings;
+    }
+    question.identity = *std::move(identity);
+    question.transactional = agent.upstream().delivery() != config::Upstream::idempotent;
+    for (const config::DeclaredTopic& topic : agent.topics())
+      question.topics.push_back({.name = topic.name()});
+    if (agent.ledger().has_topic()) question.topics.push_back({.name = agent.ledger().topic()});
+    if (agent.dead_letters().policy() == config::DeadLetters::topic)
+      question.topics.push_back({.name = agent.dead_letters().topic_name(), .declared = false});
+    return doctor::CheckUpstream(question);
+  }
+
+  Findings LookAtDatabases() {
+    Findings findings(Area::kDatabases);
+    const auto sources = OutboxOptionsOf(config_.agent());
+    if (!sources) {
+      findings.Trouble(Event::kConfigWrong, sources.error().message);
+      return findings;
+    }
+    if (sources->empty()) findings.Note("there are no outbox sources");
+    const auto end = std::chrono::steady_clock::now() + kDatabasesMost;
+    for (const outbox::OutboxOptions& options : *sources) {
+      const std::string name = "agent.outbox " + options.drain.name;
+      if (std::chrono::steady_clock::now() > end) {
+        findings.Trouble(Event::kOutOfTime, name);
+        continue;
+      }
+      LookAtDatabase(name, options, findings);
+    }
+    return findings;
+  }
+
+  static void LookAtDatabase(const std::string& name, const outbox::OutboxOptions& options,
+                             Findings& findings) {
+    const auto source = options.make_source([] { return false; });
+    if (const auto opened = source->Open(); !opened) {
+      findings.Trouble(Event::kOutboxNotUsable,
+                       fmt::format("{}: {}", name, opened.error().message));
+      return;
+    }
+    const auto lag = source->Measure();
+    source->Close(/*clean=*/true);
+    if (!lag) {
+      findings.Good(name + ": good");
+      return;
+    }
+    uint64_t rows = 0;
+    for (const outbox::Source::Lag::Part& part : lag->parts) rows += part.rows;
+    findings.Good(fmt::format("{}: good; {}{} rows wait", name, agent::CountText(rows),
+                              rows >= outbox::Source::Lag::kCountMost ? " or more" : ""));
+    if (lag->quarantined != 0)
+      findings.Trouble(Event::kOutboxQuarantine,
+                       fmt::format("{}: {} rows are in the quarantine", name,
+                                   agent::CountText(lag->quarantined)));
+  }
+
+  [[nodiscard]] std::chrono::milliseconds DrainTime() const {
+    const config::Agent& agent = config_.agent();
+    return std::chrono::milliseconds(config_.has_agent()
+                                         ? agent.drain_timeout_ms() + agent.drain_backlog_ms()
+                                         : config_.broker().drain_timeout_ms());
+  }
+
+  const config::Config& config_;
+  const config::Config& written_;
+  const std::string& file_;
+  const doctor::CgroupLimits limits_;
+  std::optional<doctor::SpoolFacts> spool_;
+};
+
+void Print(const DoctorCommand& command, const std::vector<Findings>& areas) {
+  std::fputs((command.json ? PrintJson(areas) : PrintText(areas)).c_str(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+void AddDoctorOptions(CLI::App& doctor, DoctorCommand* command) {
+  std::vector<std::string> names;
+  for (const Area area : doctor::kAreas) names.emplace_back(AreaName(area));
+  doctor
+      .add_option("--only", command->only,
+                  fmt::format("Look at these areas alone: {}", fmt::join(names, ", ")))
+      ->delimiter(',')
+      ->check(CLI::IsMember(names))
+      ->type_name("AREA[,...]")
+      ->allow_extra_args(false);
+  doctor.add_flag("--json", command->json, "Print one JSON object");
+  doctor.add_flag("--strict", command->strict, "Exit with 1 if there are warnings, too");
+}
+
+int RunDoctor(const DoctorCommand& command, const config::Sources& sources) {
+  // What parts of an agent log in their course says nothing here.
+  base::SetLogLevel(base::LogLevel::kError);
+  const auto config = config::Load(sources);
+  if (!config) {
+    Findings wrong(Area::kConfig);
+    wrong.Trouble(Event::kConfigWrong, config.error().message);
+    Print(command, {wrong});
+    return kExitWrongUsage;
+  }
+  config::Sources as_written = sources;
+  as_written.references = config::References::kKeep;
+  const auto written = config::Load(as_written);
+  Doctor doctor(**config, written ? **written : **config, sources.file);
+  std::vector<Findings> areas;
+  for (const Area area : doctor::kAreas) {
+    if (command.only.empty() ||
+        std::ranges::find(command.only, AreaName(area)) != command.only.end())
+      areas.push_back(doctor.Look(area));
+  }
+  Print(command, areas);
+  const auto any = [&](Severity severity) {
+    return std::ranges::any_of(
+        areas, [&](const Findings& findings) { return findings.CountOf(severity) != 0; });
+  };
+  return any(Severity::kError) || (command.strict && any(Severity::kWarning)) ? kExitFailed
+                                                                              : kExitFine;
 }
 
 }  // namespace holdfast::cli

@@ -1,16 +1,32 @@
-// `holdfast doctor`: what an agent of this configuration would meet. It opens each outbox source,
-// says everything that is wrong with it, and what to do.
+// `holdfast doctor`: looks at the settings, the disk, the clock, the tier, the databases and the
+// pod as an agent or broker with this configuration would meet them, and says what is wrong, why it
+// matters, and what to do. The checks themselves are in cli/doctor/.
 //
-// Output goes to standard output. Threads: main, which may block for a database's timeouts.
+// Output goes to standard output. Threads: main, which blocks: half a minute for a tier that does
+// not answer, and for each database as long as its own timeouts say.
 #pragma once
 
-namespace holdfast::config {
-class Config;
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+
+namespace CLI {
+class App;
 }
 
 namespace holdfast::cli {
 
+struct DoctorCommand {
+  std::vector<std::string> only;  // Names of areas. None: all.
+  bool json = false;
+  bool strict = false;  // Warnings count as errors.
+};
+
+// Adds the options. Parsing fills `command`, which outlives `doctor`.
+void AddDoctorOptions(CLI::App& doctor, DoctorCommand* command);
+
 // Returns the exit code.
-int RunDoctor(const config::Config& config);
+int RunDoctor(const DoctorCommand& command, const config::Sources& sources);
 
 }  // namespace holdfast::cli

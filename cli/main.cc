@@ -286,6 +286,7 @@ int Run(CommandLine line) {
     return RunDlqCommand(std::move(line.spool), std::move(line.sources.environment));
   if (line.command == Command::kTrace) return RunTraceCommand(line.trace, line.sources);
   if (drain) return DrainSpool(line.spool, std::move(line.sources));
+  if (line.command == Command::kDoctor) return RunDoctor(line.doctor, line.sources);
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error().message);
@@ -295,7 +296,6 @@ int Run(CommandLine line) {
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);
   if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
-  if (line.command == Command::kDoctor) return RunDoctor(**config);
   KeepMemoryOfFrames();
   const auto supervisor = base::Supervisor::FromEnvironment();
   if (!supervisor) return Fail(kExitWrongUsage, supervisor.error().message);

@@ -1,0 +1,43 @@
+// What a spool's directory tells from outside, as far as other checks ask for it: to which cluster
+// it was delivered, and what waits for the tier.
+//
+// Threads: one at a time; nothing is changed. It works beside a process that owns the spool.
+// Limits: looks at no more than kEntriesMax entries, and for no longer than kLookFor.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "spool/cipher.h"
+
+namespace holdfast::cli::doctor {
+
+struct SpoolFacts {
+  static constexpr uint64_t kEntriesMax = 1'000'000;
+  static constexpr std::chrono::milliseconds kLookFor = std::chrono::seconds(3);
+
+  struct Waiting {
+    uint64_t records = 0;
+    uint64_t bytes = 0;
+    uint32_t largest_entry = 0;
+    int64_t oldest_ms = 0;            // When it was taken.
+    int64_t oldest_timestamp_ms = 0;  // The least of the newest timestamps of its batches.
+  };
+
+  bool live = false;       // A process owns it,
+  std::string owner;       // with this pid, or it was the last one.
+  std::string cluster_id;  // Empty if the tier was never seen.
+  size_t segments = 0;
+  std::map<std::string, Waiting> waiting;  // By topic.
+  bool all_seen = true;                    // False: there is more than `waiting` tells.
+  std::optional<int64_t> newest_ms;        // Of what waits.
+};
+
+// kNotFound: there is no spool.
+base::Result<SpoolFacts> LookIntoSpool(const std::string& directory, const spool::KeyRing& keys);
+
+}  // namespace holdfast::cli::doctor
