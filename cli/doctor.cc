@@ -46,7 +46,11 @@ class Doctor {
     const auto options = SpoolOptionsOf(config_.agent().spool());
     if (!options) return;
     auto facts = doctor::LookIntoSpool(options->directory, options->encryption_keys);
-    if (facts) spool_ = *std::move(facts);
+    if (facts) {
+      spool_ = *std::move(facts);
+    } else {
+      spool_error_ = std::move(facts).error();
+    }
   }
 
   Findings Look(Area area) {
@@ -109,6 +113,10 @@ class Doctor {
     findings.Add(doctor::CheckDisk(QuestionOf("broker.data", config_.broker().data(),
                                               config_.broker().limits().connections_max())));
     if (findings.all().empty()) findings.Note("no directory is set");
+    // There is one, and what is in it cannot be read: damage, or the wrong key.
+    const bool said = findings.CountOf(Severity::kError) != 0;
+    if (spool_error_ && spool_error_->code != base::Code::kNotFound && !said)
+      findings.Trouble(Event::kSpoolNotUsable, spool_error_->message);
     return findings;
   }
 
@@ -197,6 +205,7 @@ class Doctor {
   const std::string& file_;
   const doctor::CgroupLimits limits_;
   std::optional<doctor::SpoolFacts> spool_;
+  std::optional<base::Error> spool_error_;  // Why there is none.
 };
 
 void Print(const DoctorCommand& command, const std::vector<Findings>& areas) {

@@ -1,6 +1,7 @@
 #include "cli/doctor/upstream_check.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <array>
@@ -35,6 +36,8 @@ using base::Event;
 using Clock = std::chrono::steady_clock;
 using kafka::ErrorCode;
 
+constexpr std::chrono::seconds kPatience{2};
+constexpr int kAskAgainMs = 100;
 constexpr int64_t kSecondsOfDay = 24 * 3600;
 constexpr int64_t kCertificateDays = 14;
 constexpr int16_t kRightsSince = 8;  // Of Metadata.
@@ -291,7 +294,13 @@ class UpstreamCheck {
 
   void CheckProducerRights(BrokerClient& client) {
     if (!client.Version(kafka::InitProducerIdRequest::kApi)) return;
-    const auto answer = client.Call(kafka::InitProducerIdRequest{}, Soon());
+    auto answer = client.Call(kafka::InitProducerIdRequest{}, Soon());
+    // A broker that was just started has none at first.
+    for (const Deadline end = Clock::now() + kPatience;
+         answer && kafka::Retriable(answer->error_code) && Clock::now() < end;) {
+      poll(nullptr, 0, kAskAgainMs);
+      answer = client.Call(kafka::InitProducerIdRequest{}, Soon());
+    }
     if (!answer) {
       findings_.Trouble(Event::kMayNotProduceIdempotently,
                         "no producer id: " + answer.error().message);

@@ -140,6 +140,14 @@ class DiskTest(DoctorCase):
         findings = self.doctor("--only", "disk", code=1)
         self.assertIn("export --undo", self.found("HF9114", findings))
 
+    def test_a_spool_whose_key_is_not_given(self):
+        key = "agent.spool.encryption_keys=[" + "ab" * 32 + "]"
+        agent = self.agent("127.0.0.1:1", "--set", key).start()
+        agent.stop()
+        self.assertEqual(self.problems(self.doctor("--only", "disk", "--set", key)), [])
+        findings = self.doctor("--only", "disk", code=1)
+        self.assertIn("encrypted", self.found("HF9114", findings))
+
     def test_a_path_that_is_a_file(self):
         with open(self.path("file"), "w", encoding="utf-8"):
             pass
