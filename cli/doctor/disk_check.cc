@@ -71,11 +71,8 @@ class DiskCheck {
   void CheckDirectory() {
     std::error_code error;
     if (!fs::exists(question_.directory, error)) {
-      if (error && error != std::errc::no_such_file_or_directory) {
-        findings_.Trouble(Event::kNoRightsOnDirectory,
-                          fmt::format("{}: {}", Named(), error.message()));
-        return;
-      }
+      // What may not be looked for is said by CheckRights.
+      if (error && error != std::errc::no_such_file_or_directory) return;
       findings_.Good(fmt::format("{} is not there yet, and will be made", Named()));
       return;
     }
@@ -100,13 +97,13 @@ class DiskCheck {
                                  Named(), marker.st_uid));
       return;
     }
-    const bool foreign = !view && view.error().code == base::Code::kNotFound;
-    const bool denied = usable.error().code == base::Code::kIo;
-    findings_.Trouble(denied    ? Event::kNoRightsOnDirectory
-                      : foreign ? Event::kNotASpool
-                                : Event::kSpoolNotUsable,
+    foreign_ = !view && view.error().code == base::Code::kNotFound;
+    const bool denied =
+        usable.error().code == base::Code::kIo && fs::is_directory(question_.directory, error);
+    // Then CheckRights says so.
+    if (denied) return;
+    findings_.Trouble(foreign_ ? Event::kNotASpool : Event::kSpoolNotUsable,
                       usable.error().message);
-    foreign_ = foreign;
   }
 
   // The directory, or that in which it will be made.
@@ -163,9 +160,10 @@ class DiskCheck {
   }
 
   void CheckRights() {
-    may_write_ = !foreign_ && eaccess(place_.c_str(), R_OK | W_OK | X_OK) == 0;
+    const bool may = eaccess(place_.c_str(), R_OK | W_OK | X_OK) == 0;
+    may_write_ = may && !foreign_;
     // A read-only file system was named already.
-    if (may_write_ || foreign_ || errno == EROFS) return;
+    if (may || errno == EROFS) return;
     findings_.Trouble(Event::kNoRightsOnDirectory,
                       fmt::format("user {} may not read, write and enter {}", geteuid(), place_));
   }
@@ -238,9 +236,9 @@ class DiskCheck {
     }
   }
 
-  // Those of the process that runs count, and else those of this one.
+  // Those of the process that runs count, where they can be read, and else those of this one.
   [[nodiscard]] uint64_t LimitOf(std::string_view name, int resource) const {
-    std::istringstream in(owner_.empty() ? "" : ReadAll(fmt::format("/proc/{}/limits", owner_)));
+    std::istringstream in(limits_);
     for (std::string line; std::getline(in, line);) {
       if (!line.starts_with(name)) continue;
       uint64_t limit = std::numeric_limits<uint64_t>::max();
@@ -257,8 +255,9 @@ class DiskCheck {
   }
 
   void CheckLimits() {
+    if (!owner_.empty()) limits_ = ReadAll(fmt::format("/proc/{}/limits", owner_));
     const std::string whose =
-        owner_.empty() ? "of this shell" : fmt::format("of the process with pid {}", owner_);
+        limits_.empty() ? "of this shell" : fmt::format("of the process with pid {}", owner_);
     const uint64_t files = LimitOf("Max open files", RLIMIT_NOFILE);
     if (const uint64_t needed = question_.connections_max + kOtherFiles; files < needed) {
       findings_.Trouble(
@@ -287,7 +286,8 @@ class DiskCheck {
 
   const DiskQuestion& question_;
   Findings findings_{Area::kDisk};
-  std::string owner_;  // Its pid, if a process owns the directory.
+  std::string owner_;   // Its pid, if a process owns the directory,
+  std::string limits_;  // and its limits.
   std::string place_;
   std::optional<BlockDevice> device_;
   bool foreign_ = false;

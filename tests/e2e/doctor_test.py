@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import unittest
 
 import harness
 from certificates import Authority, run
@@ -151,7 +152,23 @@ class DiskTest(DoctorCase):
     def test_a_path_that_is_a_file(self):
         with open(self.path("file"), "w", encoding="utf-8"):
             pass
-        self.doctor("--only", "disk", spool=self.path("file"), code=1)
+        findings = self.doctor("--only", "disk", spool=self.path("file"), code=1)
+        self.assertIn("Not a directory", self.found("HF9112", findings))
+
+    @unittest.skipIf(os.geteuid() != 0, "only root can be somebody else")
+    def test_rights_are_those_of_who_asks(self):
+        os.chmod(self.directory, 0o755)
+        for name, mode in (("closed", 0o700), ("shown", 0o755)):
+            os.mkdir(self.path(name), mode)
+        shutil.copy(harness.HOLDFAST, self.path("holdfast"))
+        for name in "closed", "closed/below", "shown":
+            done = subprocess.run(
+                [self.path("holdfast"), "doctor", "--json", "--only", "disk", "--spool",
+                 self.path(name)], capture_output=True, text=True, check=False, timeout=60,
+                user=65534)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("user 65534 may not", self.found("HF9113",
+                                                           json.loads(done.stdout)["findings"]))
 
 
 class TierTest(DoctorCase):
