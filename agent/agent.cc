@@ -497,6 +497,8 @@ class RunningAgent final : public Agent {
                           .upstream = *upstream_,
                           .cache = cache_,
                           .metrics = metrics_,
+                          .orphans = orphans_,
+                          .outboxes = outboxes_,
                           .draining = draining_});
     OpenHalfMessages();
     kept_version_ = cache_.version();

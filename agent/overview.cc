@@ -146,6 +146,47 @@ json DescribePeers(const Situation& situation) {
   return peers;
 }
 
+// Those that are worked on, or cannot go on, first.
+json DescribeOrphans(std::vector<Orphans::Status> spools) {
+  std::ranges::stable_sort(spools, std::ranges::greater(), [](const Orphans::Status& one) {
+    return std::pair(one.state != Orphans::State::kWaiting, one.left_records);
+  });
+  json shown = json::array();
+  int64_t records = 0;
+  for (const Orphans::Status& one : spools) {
+    records += one.left_records;
+    if (shown.size() == Overview::kOrphansShown) continue;
+    shown.push_back({{"name", one.name},
+                     {"state", Orphans::NameOf(one.state)},
+                     {"left_records", one.left_records},
+                     {"why", one.why}});
+  }
+  return {{"total", spools.size()}, {"left_records", records}, {"shown", std::move(shown)}};
+}
+
+json DescribeOutboxes(const std::vector<outbox::Outboxes::Status>& sources) {
+  json described = json::array();
+  for (const auto& [name, drain] : sources) {
+    uint64_t rows = 0;
+    std::optional<int64_t> oldest_ms;
+    for (const outbox::Source::Lag::Part& part : drain.lag.parts) {
+      if (!part.owned) continue;
+      rows += part.rows;
+      if (part.oldest_ms)
+        oldest_ms = std::min(oldest_ms.value_or(*part.oldest_ms), *part.oldest_ms);
+    }
+    described.push_back({{"name", name},
+                         {"connected", drain.connected},
+                         {"waiting_rows", rows},
+                         {"oldest_ms", oldest_ms.value_or(0)},
+                         {"taken_rows", drain.taken_rows},
+                         {"quarantine_rows", drain.lag.quarantined},
+                         {"waiting_for_topics_of", drain.held},
+                         {"trouble", drain.trouble}});
+  }
+  return described;
+}
+
 }  // namespace
 
 Overview::Overview(Context context)
@@ -290,38 +331,40 @@ net::AdminResponse Overview::Get(const net::AdminRequest& request) {
     if (topic.oldest_ms != 0 && (oldest_ms == 0 || topic.oldest_ms < oldest_ms))
       oldest_ms = topic.oldest_ms;
   }
-  const json document{{"role", "agent"},
-                      {"now_ms", situation.now_ms},
-                      {"draining", situation.draining},
-                      {"verdict", Describe(Judge(situation))},
-                      {"rates", net::DescribeRates(rates)},
-                      {"backlog",
-                       {{"records", backlog},
-                        {"oldest_ms", oldest_ms},
-                        {"drain_ms", OrNull(situation.drain_in_ms)},
-                        {"parked_partitions", parked},
-                        {"partitions", ledger->streams.size()}}},
-                      {"topics", DescribeTopics(situation, queries->front())},
-                      {"tier",
-                       {{"away", situation.tier_away},
-                        {"cluster_id", context_.cache.cluster()->id},
-                        {"brokers", DescribePeers(situation)}}},
-                      {"disk",
-                       {{"directory", context_.spool_directory},
-                        {"entry_bytes", situation.spool.entry_bytes},
-                        {"disk_bytes", situation.spool.disk_bytes},
-                        {"room_bytes", situation.room_bytes},
-                        {"bytes_max", situation.spool.bytes_max},
-                        {"full_in_ms", OrNull(situation.full_in_ms)},
-                        {"accepting", situation.spool.accepting},
-                        {"refusing_because", situation.spool.refusing_because},
-                        {"segments", situation.spool.segments}}},
-                      {"ledger",
-                       {{"complete_until_ms", ledger->complete_until_ms},
-                        {"dropped_records", ledger->dropped_records},
-                        {"durable_commit", situation.spool.durable.value()}}},
-                      {"dead_letters", DescribeDeadLetters(situation)},
-                      {"events", net::DescribeRecentLines()}};
+  json document{{"role", "agent"},
+                {"now_ms", situation.now_ms},
+                {"draining", situation.draining},
+                {"verdict", Describe(Judge(situation))},
+                {"rates", net::DescribeRates(rates)},
+                {"backlog",
+                 {{"records", backlog},
+                  {"oldest_ms", oldest_ms},
+                  {"drain_ms", OrNull(situation.drain_in_ms)},
+                  {"parked_partitions", parked},
+                  {"partitions", ledger->streams.size()}}},
+                {"topics", DescribeTopics(situation, queries->front())},
+                {"tier",
+                 {{"away", situation.tier_away},
+                  {"cluster_id", context_.cache.cluster()->id},
+                  {"brokers", DescribePeers(situation)}}},
+                {"disk",
+                 {{"directory", context_.spool_directory},
+                  {"entry_bytes", situation.spool.entry_bytes},
+                  {"disk_bytes", situation.spool.disk_bytes},
+                  {"room_bytes", situation.room_bytes},
+                  {"bytes_max", situation.spool.bytes_max},
+                  {"full_in_ms", OrNull(situation.full_in_ms)},
+                  {"accepting", situation.spool.accepting},
+                  {"refusing_because", situation.spool.refusing_because},
+                  {"segments", situation.spool.segments}}},
+                {"ledger",
+                 {{"complete_until_ms", ledger->complete_until_ms},
+                  {"dropped_records", ledger->dropped_records},
+                  {"durable_commit", situation.spool.durable.value()}}},
+                {"dead_letters", DescribeDeadLetters(situation)},
+                {"events", net::DescribeRecentLines()}};
+  if (context_.orphans) document["orphans"] = DescribeOrphans(context_.orphans->GetStatus());
+  if (context_.outboxes) document["outboxes"] = DescribeOutboxes(context_.outboxes->GetStatus());
   return net::JsonResponse(document);
 }
 

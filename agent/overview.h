@@ -5,22 +5,27 @@
 //
 // Columns: trouble, topic, backlog, oldest, drain. `verdict` says in sentences what is held back,
 // why, and what to do (agent/verdict.h); `topics` is the page that was asked for of those that have
-// a stream here; `rates` the last minutes.
+// a stream here; `rates` the last minutes. `orphans` and `outboxes` are there if the agent looks
+// for orphaned spools, and if it has outboxes.
 //
 // Ownership: what the context names outlives it.
 // Threads: made, started and destroyed on the loop, on which it also takes its samples; Get from
 //   any.
 // Limits: at most net::TableQuery::kLimitMax topics in one answer, kDeadLettersShown streams with
-//   dead letters. One answer costs a pass over the ledger: some milliseconds at 10,000 streams.
+//   dead letters, kOrphansShown orphaned spools. One answer costs a pass over the ledger: some
+//   milliseconds at 10,000 streams.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "agent/forwarder.h"
+#include "agent/orphans.h"
+#include "agent/outbox/outboxes.h"
 #include "agent/verdict.h"
 #include "base/mutex.h"
 #include "metrics/catalogue.h"
@@ -35,6 +40,7 @@ namespace holdfast::agent {
 class Overview {
  public:
   static constexpr size_t kDeadLettersShown = 20;
+  static constexpr size_t kOrphansShown = 20;
 
   struct Context {
     base::Executor& loop;  // The upstream's.
@@ -46,6 +52,9 @@ class Overview {
     proxy::Upstream& upstream;
     proxy::MetadataCache& cache;
     metrics::AgentMetrics& metrics;
+    // Null if there are none, and until the agent has started.
+    const std::unique_ptr<Orphans>& orphans;
+    const std::unique_ptr<outbox::Outboxes>& outboxes;
     const std::atomic<bool>& draining;
   };
 

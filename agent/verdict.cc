@@ -38,6 +38,9 @@ constexpr Remedy kAwayRemedies[] = {
 constexpr std::string_view kAwayOtherwise =
     "Check that the broker runs, and that this host reaches its address: name, port, firewall.";
 
+// How a partition says that nobody at the tier answers for it; not a refusal.
+constexpr std::string_view kNoLeader = "no leader";
+
 constexpr Remedy kTopicRemedies[] = {
     {"TOPIC_AUTHORIZATION_FAILED",
      "Grant the user of this agent Write and Describe on it at the tier: `kafka-acls "
@@ -47,7 +50,7 @@ constexpr Remedy kTopicRemedies[] = {
      "Grant the user of this agent IdempotentWrite on the cluster at the tier."},
     {"TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
      "Grant the user of this agent Write and Describe on its transactional ids at the tier."},
-    {"no leader",
+    {kNoLeader,
      "Make the topic at the tier with as many partitions, or see why its partition has no leader: "
      "`kafka-topics --bootstrap-server HOST:PORT --describe --topic TOPIC`."},
     {"UNKNOWN_TOPIC_OR_PARTITION",
@@ -223,13 +226,15 @@ class Judging {
       by_code[CodeIn(why)].Add(topic, why);
     }
     for (const auto& [code, held] : by_code) {
-      const bool many = held.topics.size() > 1;
+      const std::string wait = Count(held.topics.size(), "topic waits", "topics wait");
+      const bool refused = code.find(kNoLeader) == std::string_view::npos;
       Add(Severity::kWaiting,
-          fmt::format("{} {}: the tier refuses {} ({})", CountText(held.topics.size()),
-                      many ? "topics wait" : "topic waits", held.NamesOf(), code),
-          fmt::format("{} kept on this host, for {}. The tier says: {}. Other topics go on.",
+          refused ? fmt::format("{}: the tier refuses {} ({})", wait, held.NamesOf(), code)
+                  : fmt::format("{}: the tier has no leader for {}", wait, held.NamesOf()),
+          fmt::format("{} kept on this host, for {}.{} Other topics go on.",
                       Count(held.records, "record is", "records are"),
-                      Age(held.oldest_ms, s_.now_ms), held.why),
+                      Age(held.oldest_ms, s_.now_ms),
+                      refused ? fmt::format(" The tier says: {}.", held.why) : ""),
           fmt::format("{} The agent tries again every half a minute; `curl -X POST "
                       "http://ADMIN/resume` on this host tries at once.",
                       TopicTodo(held.why, held.topics.front()->topic)));

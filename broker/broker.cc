@@ -131,7 +131,8 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
     parts->coordinator->Recover(std::move(recovered));
     parts->transactions->Start();
     parts->retention->Start();
-    parts->overview = std::make_unique<Overview>(context, *parts->coordinator, loop);
+    parts->overview =
+        std::make_unique<Overview>(context, *parts->coordinator, loop, parts->executors.writer);
   });
   if (base::Executor* const executor = parts->executors.cleaner) {
     parts->cleaner = std::make_unique<Cleaner>(context, *executor);

@@ -107,6 +107,30 @@ json DescribeGroups(const std::vector<Coordinator::Summary>& groups, const net::
           {"shown", std::move(shown)}};
 }
 
+json DescribeTransactions(const Transactions::Summary& summary, size_t open, const Topics& topics) {
+  json states = json::object();
+  for (const auto& [state, count] : summary.states)
+    states[std::string(TransactionStateName(state))] = count;
+  json oldest = json::array();
+  for (const Transactions::Summary::Open& one : summary.oldest) {
+    json partitions = json::array();
+    for (const TopicPartition& partition : one.partitions) {
+      const Topic* const topic = topics.Find(partition.topic);
+      if (topic != nullptr)
+        partitions.push_back(topic->name + "/" + std::to_string(partition.partition));
+    }
+    oldest.push_back({{"id", one.id},
+                      {"producer_id", one.producer.id},
+                      {"producer_epoch", one.producer.epoch},
+                      {"start_ms", one.start_ms},
+                      {"timeout_ms", one.timeout_ms},
+                      {"partitions", std::move(partitions)},
+                      {"partition_count", one.partition_count},
+                      {"group_count", one.group_count}});
+  }
+  return {{"open", open}, {"states", std::move(states)}, {"oldest", std::move(oldest)}};
+}
+
 json JudgeBroker(const spool::Status& spool, const std::vector<Coordinator::Summary>& groups) {
   json remarks = json::array();
   if (!spool.accepting) {
@@ -135,10 +159,12 @@ json JudgeBroker(const spool::Status& spool, const std::vector<Coordinator::Summ
 
 }  // namespace
 
-Overview::Overview(Context& context, const Coordinator& coordinator, base::Executor& loop)
+Overview::Overview(Context& context, const Coordinator& coordinator, base::Executor& loop,
+                   base::Executor& writer)
     : context_(context),
       coordinator_(coordinator),
       loop_(loop),
+      writer_(writer),
       history_({{"in_records", &context_.metrics.produced_records},
                 {"in_bytes", &context_.metrics.produced_bytes},
                 {"out_bytes", &context_.metrics.fetched_bytes}}) {
@@ -147,6 +173,15 @@ Overview::Overview(Context& context, const Coordinator& coordinator, base::Execu
 
 void Overview::Sample() {
   history_.Sample(loop_.WallClockMs());
+  // One question at a time, however long the writer is busy.
+  if (!told_->asked.exchange(true)) {
+    writer_.Post([told = told_, &log = *context_.log] {
+      Transactions::Summary summary = log.transactions().Summarize(kTransactionsShown);
+      const base::MutexLock lock(told->mutex);
+      told->transactions = std::move(summary);
+      told->asked = false;
+    });
+  }
   timer_ = loop_.After(metrics::History::kSampleEvery, [this] { Sample(); });
 }
 
@@ -162,27 +197,34 @@ net::AdminResponse Overview::Get(const net::AdminRequest& request) {
     groups = coordinator_.Summarize(*topics);
     now_ms = loop_.WallClockMs();
   });
+  Transactions::Summary transactions;
+  {
+    const base::MutexLock lock(told_->mutex);
+    transactions = told_->transactions;
+  }
   const spool::Status spool = context_.log->spool().GetStatus();
   json rates = net::DescribeRates(history_.Get());
-  return net::JsonResponse({{"role", "broker"},
-                            {"now_ms", now_ms},
-                            {"cluster_id", context_.cluster_id},
-                            {"node_id", context_.options.node_id},
-                            {"verdict", JudgeBroker(spool, groups)},
-                            {"rates", std::move(rates)},
-                            {"topics", topics->size()},
-                            {"partitions", DescribePartitions(RowsOf(*topics), (*queries)[0])},
-                            {"groups", DescribeGroups(groups, (*queries)[1])},
-                            {"transactions", {{"open", context_.log->transactions().ongoing()}}},
-                            {"disk",
-                             {{"entry_bytes", spool.entry_bytes},
-                              {"disk_bytes", spool.disk_bytes},
-                              {"bytes_max", spool.bytes_max},
-                              {"accepting", spool.accepting},
-                              {"refusing_because", spool.refusing_because},
-                              {"segments", spool.segments},
-                              {"durable_commit", spool.durable.value()}}},
-                            {"events", net::DescribeRecentLines()}});
+  return net::JsonResponse(
+      {{"role", "broker"},
+       {"now_ms", now_ms},
+       {"cluster_id", context_.cluster_id},
+       {"node_id", context_.options.node_id},
+       {"verdict", JudgeBroker(spool, groups)},
+       {"rates", std::move(rates)},
+       {"topics", topics->size()},
+       {"partitions", DescribePartitions(RowsOf(*topics), (*queries)[0])},
+       {"groups", DescribeGroups(groups, (*queries)[1])},
+       {"transactions",
+        DescribeTransactions(transactions, context_.log->transactions().ongoing(), *topics)},
+       {"disk",
+        {{"entry_bytes", spool.entry_bytes},
+         {"disk_bytes", spool.disk_bytes},
+         {"bytes_max", spool.bytes_max},
+         {"accepting", spool.accepting},
+         {"refusing_because", spool.refusing_because},
+         {"segments", spool.segments},
+         {"durable_commit", spool.durable.value()}}},
+       {"events", net::DescribeRecentLines()}});
 }
 
 }  // namespace holdfast::broker

@@ -1,6 +1,9 @@
 #include "broker/transactions.h"
 
+#include <algorithm>
+#include <functional>
 #include <limits>
+#include <span>
 #include <unordered_map>
 #include <utility>
 
@@ -172,6 +175,31 @@ void Transactions::CountOngoing() {
   size_t count = 0;
   for (const auto& [id, one] : all_) count += one.state == TransactionState::kOngoing ? 1 : 0;
   ongoing_.store(count, std::memory_order_relaxed);
+}
+
+Transactions::Summary Transactions::Summarize(size_t most) const {
+  Summary summary;
+  std::vector<const Transaction*> open;
+  for (const auto& [id, one] : all_) {
+    ++summary.states[one.state];
+    if (one.state == TransactionState::kOngoing) open.push_back(&one);
+  }
+  const auto end = open.begin() + static_cast<ptrdiff_t>(std::min(most, open.size()));
+  std::ranges::partial_sort(open, end, {}, &Transaction::start_ms);
+  for (const Transaction* const one : std::span(open.begin(), end)) {
+    Summary::Open& told = summary.oldest.emplace_back();
+    told = {.id = one->id,
+            .producer = one->producer,
+            .start_ms = one->start_ms,
+            .timeout_ms = one->timeout_ms,
+            .partition_count = one->partitions.size(),
+            .group_count = one->groups.size()};
+    for (const auto& [name, partition] : one->partitions) {
+      if (told.partitions.size() == Summary::kPartitionsNamed) break;
+      told.partitions.push_back(name);
+    }
+  }
+  return summary;
 }
 
 const Transaction* Transactions::Find(std::string_view id) const {

@@ -173,6 +173,22 @@ class Transactions {
   // Null if there is none.
   [[nodiscard]] const Transaction* Find(std::string_view id) const;
   [[nodiscard]] const std::map<std::string, Transaction, std::less<>>& all() const { return all_; }
+  // For people: how many there are in each state, and the `most` that have been open for longest.
+  struct Summary {
+    struct Open {
+      std::string id;
+      ProducerIdentity producer;
+      int64_t start_ms = 0;
+      int32_t timeout_ms = 0;
+      std::vector<TopicPartition> partitions;  // At most kPartitionsNamed of them.
+      size_t partition_count = 0;
+      size_t group_count = 0;
+    };
+    static constexpr size_t kPartitionsNamed = 5;
+    std::map<TransactionState, size_t> states;
+    std::vector<Open> oldest;  // First.
+  };
+  [[nodiscard]] Summary Summarize(size_t most) const;
   // How many are. From any thread.
   [[nodiscard]] size_t ongoing() const { return ongoing_.load(std::memory_order_relaxed); }
 

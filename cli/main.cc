@@ -175,7 +175,7 @@ int RunAgent(const config::Config& config, const config::Sources& sources, const
 int RunBroker(const config::Config& config, const Process& process) {
   if (auto complete = config::CheckComplete(config, "broker"); !complete)
     return Fail(kExitWrongUsage, complete.error().message);
-  auto broker = StartBroker(config.broker());
+  auto broker = StartBroker(config.broker(), ControlsOf(process.reloader));
   if (!broker) return Fail(kExitFailed, broker.error().message);
   PrintListeners(**broker);
   Roles roles;
@@ -203,7 +203,7 @@ int RunDev(config::Config config, const Process& process) {
   config::Storage& data = *config.mutable_broker()->mutable_data();
   if (!data.has_directory()) data.set_directory(directory + "/broker");
 
-  auto broker = StartBroker(config.broker());
+  auto broker = StartBroker(config.broker(), ControlsOf(process.reloader));
   if (!broker) return Fail(kExitFailed, broker.error().message);
   config.mutable_agent()->mutable_upstream()->clear_bootstrap();
   config.mutable_agent()->clear_orphans();  // A child would not know the address of this tier.

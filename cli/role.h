@@ -61,7 +61,7 @@ struct Controls {
 base::Result<void> CheckSchedule(const config::Agent& config);
 
 base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls);
-base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config);
+base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config, Controls controls);
 // `config_file`: where the configuration is from, for it may change without a signal. Then `reload`
 // is called, and says whether what the files say is in use.
 base::Result<std::unique_ptr<Role>> StartInject(const config::Inject& config,

@@ -88,11 +88,7 @@ class AgentRole final : public Role {
     using net::AdminResponse;
     std::vector<net::AdminRoute> routes = agent_->AdminRoutes();
     routes.push_back(StatusPageRoute());
-    routes.push_back({net::HttpMethod::kGet, "/config", "the settings in effect, without secrets",
-                      [this](const AdminRequest&) {
-                        return AdminResponse{.content_type = "application/json",
-                                             .body = controls_.print_config()};
-                      }});
+    routes.push_back(ConfigRoute(controls_));
     routes.push_back({net::HttpMethod::kPost, "/reload", "reads the configuration anew, as SIGHUP",
                       [this](const AdminRequest&) {
                         const auto done = controls_.reload();

@@ -195,8 +195,9 @@ base::Result<std::vector<ConfiguredListener>> ListenersOf(const config::Broker& 
 
 class BrokerRole final : public Role {
  public:
-  explicit BrokerRole(const config::Broker& config)
-      : drain_timeout_(config.drain_timeout_ms()),
+  BrokerRole(const config::Broker& config, Controls controls)
+      : controls_(std::move(controls)),
+        drain_timeout_(config.drain_timeout_ms()),
         net_metrics_(registry_),
         budget_(config.limits().memory_in_flight_bytes_max(), net_metrics_) {}
 
@@ -271,6 +272,7 @@ class BrokerRole final : public Role {
   std::vector<net::AdminRoute> Routes() {
     std::vector<net::AdminRoute> routes = broker_->AdminRoutes();
     routes.push_back(StatusPageRoute());
+    routes.push_back(ConfigRoute(controls_));
     return routes;
   }
 
@@ -305,6 +307,7 @@ class BrokerRole final : public Role {
     });
   }
 
+  const Controls controls_;
   const milliseconds drain_timeout_;
   metrics::Registry registry_;
   metrics::NetMetrics net_metrics_;
@@ -322,8 +325,8 @@ class BrokerRole final : public Role {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config) {
-  auto role = std::make_unique<BrokerRole>(config);
+base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config, Controls controls) {
+  auto role = std::make_unique<BrokerRole>(config, std::move(controls));
   HF_RETURN_IF_ERROR(role->Start(config));
   return role;
 }

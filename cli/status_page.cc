@@ -21,4 +21,12 @@ net::AdminRoute StatusPageRoute() {
           }};
 }
 
+net::AdminRoute ConfigRoute(const Controls& controls) {
+  return {net::HttpMethod::kGet, "/config", "the settings in effect, without secrets",
+          [&controls](const net::AdminRequest&) {
+            return net::AdminResponse{.content_type = "application/json",
+                                      .body = controls.print_config()};
+          }};
+}
+
 }  // namespace holdfast::cli

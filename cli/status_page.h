@@ -10,11 +10,14 @@
 
 #include <string_view>
 
+#include "cli/role.h"
 #include "net/admin_server.h"
 
 namespace holdfast::cli {
 
 net::AdminRoute StatusPageRoute();
+// The settings that the page shows. `controls` outlive it.
+net::AdminRoute ConfigRoute(const Controls& controls);
 
 // Made at build time; for StatusPageRoute. Hashes as a Content-Security-Policy has them.
 struct StatusPageText {

@@ -11,8 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-json Describe(const Drain& drain) {
-  const Drain::Status status = drain.GetStatus();
+json Describe(const Outboxes::Status& source) {
+  const Drain::Status& status = source.drain;
   json parts = json::array();
   for (const Source::Lag::Part& part : status.lag.parts) {
     parts.push_back({{"partition", part.partition},
@@ -20,7 +20,7 @@ json Describe(const Drain& drain) {
                      {"rows", part.rows},
                      {"oldest_ms", part.oldest_ms ? json(*part.oldest_ms) : json()}});
   }
-  return {{"name", drain.name()},
+  return {{"name", source.name},
           {"connected", status.connected},
           {"trouble", status.trouble},
           {"taken_rows", status.taken_rows},
@@ -73,6 +73,13 @@ void Outboxes::Close(bool clean) {
   for (const One& one : all_) one.loop.RunAndWait([&one, clean] { one.drain->Close(clean); });
 }
 
+std::vector<Outboxes::Status> Outboxes::GetStatus() const {
+  std::vector<Status> all;
+  for (const One& one : all_)
+    all.push_back({.name = one.drain->name(), .drain = one.drain->GetStatus()});
+  return all;
+}
+
 std::vector<net::AdminRoute> Outboxes::Routes() {
   using net::AdminRequest;
   using net::AdminResponse;
@@ -80,7 +87,7 @@ std::vector<net::AdminRoute> Outboxes::Routes() {
   routes.push_back({net::HttpMethod::kGet, "/outbox",
                     "the outbox sources and how they are, as JSON", [this](const AdminRequest&) {
                       json sources = json::array();
-                      for (const One& one : all_) sources.push_back(Describe(*one.drain));
+                      for (const Status& source : GetStatus()) sources.push_back(Describe(source));
                       return AdminResponse{.content_type = "application/json",
                                            .body = json{{"sources", sources}}.dump(2) + "\n"};
                     }});

@@ -52,6 +52,12 @@ class Outboxes {
   void Pause();
   void Close(bool clean);
 
+  struct Status {
+    std::string name;
+    Drain::Status drain;
+  };
+  // From any thread.
+  [[nodiscard]] std::vector<Status> GetStatus() const;
   [[nodiscard]] std::vector<net::AdminRoute> Routes();
 
  private:

@@ -105,8 +105,9 @@ const state = (name, text) =>
 // A table whose rows are given to `show`. If it is `paged`, the server sorts, filters and pages by
 // what `query` says; else all rows are there.
 class Table {
-  constructor({ id, title, columns, paged, empty, sort, order }) {
-    Object.assign(this, { id, title, columns, paged, empty });
+  // One that is `rare` is shown only while it has rows.
+  constructor({ id, title, columns, paged, empty, sort, order, rare }) {
+    Object.assign(this, { id, title, columns, paged, empty, rare });
     this.wish = { filter: "", sort: sort ?? "", order: order ?? "asc", offset: 0 };
     this.about = make("span", { class: "quiet" });
     this.body = make("tbody");
@@ -168,6 +169,7 @@ class Table {
     // What somebody is marking to copy it stays.
     const selection = document.getSelection();
     if (selection && !selection.isCollapsed && this.body.contains(selection.anchorNode)) return;
+    this.section.hidden = Boolean(this.rare) && rows.length === 0;
     this.about.textContent = note ?? "";
     this.heads.forEach((head, i) => {
       const sorted = this.paged && this.columns[i].sort === this.wish.sort;
@@ -258,6 +260,29 @@ const roles = {
           { title: "Why", kind: "long", cell: (row) => [row.error, row.message].filter(Boolean)
             .join(": ") },
         ] }),
+      orphans: new Table({
+        id: "orphans", title: "Orphaned spools", rare: true, empty: "None.",
+        columns: [
+          { title: "Spool", cell: (row) => row.name },
+          { title: "State", cell: (row) => state(row.state === "kept" ? "held" : row.state,
+            row.state) },
+          { title: "Records left", number: true, cell: (row) => count(row.left_records) },
+          { title: "Why", kind: "long", cell: (row) => row.why || null },
+        ] }),
+      outboxes: new Table({
+        id: "outboxes", title: "Outboxes", rare: true, empty: "None.",
+        columns: [
+          { title: "Source", cell: (row) => row.name },
+          { title: "State", cell: (row) => (row.trouble ? state("error", "in trouble")
+            : row.connected ? state("delivered", "connected") : state("waiting", "connecting")) },
+          { title: "Rows waiting", number: true, cell: (row) => count(row.waiting_rows) },
+          { title: "Oldest", number: true, cell: (row) => since(row.oldest_ms, now) },
+          { title: "Taken", number: true, cell: (row) => count(row.taken_rows) },
+          { title: "In quarantine", number: true, cell: (row) => count(row.quarantine_rows) },
+          { title: "Why", kind: "long", cell: (row) => row.trouble ||
+            (row.waiting_for_topics_of.length
+              ? `no topic is known for ${row.waiting_for_topics_of.join(", ")}` : null) },
+        ] }),
       events: new Table(kEvents),
     }),
     tiles(it) {
@@ -282,6 +307,10 @@ const roles = {
       tables.brokers.show(it.tier.brokers, it.tier.cluster_id && `cluster ${it.tier.cluster_id}`);
       tables.dead.show(it.dead_letters.streams,
         it.dead_letters.records ? counted(it.dead_letters.records, "record", "records") : "");
+      const orphans = it.orphans ?? { shown: [], total: 0, left_records: 0 };
+      tables.orphans.show(orphans.shown, `${counted(orphans.total, "spool", "spools")}, ` +
+        `${counted(orphans.left_records, "record", "records")} left`);
+      tables.outboxes.show(it.outboxes ?? []);
       tables.events.show(it.events.toReversed());
     },
   },
@@ -311,6 +340,18 @@ const roles = {
           { title: "Committed offsets", number: true,
             cell: (row) => count(row.committed_offsets) },
         ] }),
+      transactions: new Table({
+        id: "transactions", title: "Transactions", empty: "None is open.",
+        columns: [
+          { title: "Transactional id", cell: (row) => row.id },
+          { title: "Open for", number: true, cell: (row) => since(row.start_ms, now) },
+          { title: "Timeout", number: true, cell: (row) => duration(row.timeout_ms) },
+          { title: "Producer", number: true,
+            cell: (row) => `${row.producer_id}, epoch ${row.producer_epoch}` },
+          { title: "Partitions", kind: "long", cell: (row) => row.partitions.join(", ") +
+            (row.partition_count > row.partitions.length
+              ? ` and ${count(row.partition_count - row.partitions.length)} more` : "") },
+        ] }),
       events: new Table(kEvents),
     }),
     tiles(it) {
@@ -332,6 +373,8 @@ const roles = {
     show(it, tables) {
       tables.partitions.showPage(it.partitions, "partition", "partitions");
       tables.groups.showPage(it.groups, "group", "groups");
+      tables.transactions.show(it.transactions.oldest, Object.entries(it.transactions.states)
+        .map(([name, number]) => `${count(number)} ${name}`).join(", "));
       tables.events.show(it.events.toReversed());
     },
     // Commit sizes and sync times are histograms of /metrics.
@@ -399,7 +442,7 @@ function show(it) {
     byId("tables").replaceChildren();
     tables = roles[role].tables();
     byId("role").textContent = `${role} at ${location.host}`;
-    byId("config-section").hidden = role !== "agent";
+    byId("config-section").hidden = false;
   }
   showVerdict(it.verdict);
   byId("tiles").replaceChildren(...roles[role].tiles(it));

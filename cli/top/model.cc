@@ -69,6 +69,15 @@ const json& List(const json& from, const char* name) {
   return at.is_array() ? at : kNone;
 }
 
+// Of a list of texts, with commas between them.
+std::string Texts(const json& from, const char* name) {
+  std::string all;
+  for (const json& one : List(from, name)) {
+    if (one.is_string()) all += (all.empty() ? "" : ", ") + one.get<std::string>();
+  }
+  return all;
+}
+
 // --- As people read it.
 
 std::string Count(const json& from, const char* name) {
@@ -307,6 +316,57 @@ Table DeadLetters(const json& dead, int64_t now_ms) {
   return Whole(std::move(table));
 }
 
+Table OrphanedSpools(const json& orphans) {
+  Table table{.name = "Orphans",
+              .one = "spool",
+              .more = "spools",
+              .empty = "None.",
+              .columns = {{.title = "Spool"},
+                          {.title = "State"},
+                          {.title = "Records left", .number = true},
+                          {.title = "Why", .wide = true}}};
+  for (const json& row : List(orphans, "shown")) {
+    const std::string state = Text(row, "state");
+    table.rows.push_back({Plain(Text(row, "name")),
+                          {.text = state, .tone = state == "kept" ? Tone::kFailing : Tone::kPlain},
+                          Plain(Count(row, "left_records")),
+                          Plain(Text(row, "why"))});
+  }
+  return Whole(std::move(table));
+}
+
+Cell StateOfOutbox(const json& row) {
+  if (!Text(row, "trouble").empty()) return {.text = "in trouble", .tone = Tone::kFailing};
+  if (Flag(row, "connected")) return {.text = "connected", .tone = Tone::kFine};
+  return {.text = "connecting", .tone = Tone::kWaiting};
+}
+
+Table Outboxes(const json& sources, int64_t now_ms) {
+  Table table{.name = "Outboxes",
+              .one = "source",
+              .more = "sources",
+              .empty = "None.",
+              .columns = {{.title = "Source"},
+                          {.title = "State"},
+                          {.title = "Rows waiting", .number = true},
+                          {.title = "Oldest", .number = true, .rank = 1},
+                          {.title = "Taken", .number = true, .rank = 3},
+                          {.title = "In quarantine", .number = true, .rank = 2},
+                          {.title = "Why", .wide = true}}};
+  for (const json& row : sources) {
+    std::string why = Text(row, "trouble");
+    if (why.empty()) {
+      const std::string routes = Texts(row, "waiting_for_topics_of");
+      if (!routes.empty()) why = "no topic is known for " + routes;
+    }
+    table.rows.push_back(
+        {Plain(Text(row, "name")), StateOfOutbox(row), Plain(Count(row, "waiting_rows")),
+         Plain(Since(Whole(row, "oldest_ms"), now_ms)), Plain(Count(row, "taken_rows")),
+         Plain(Count(row, "quarantine_rows")), Plain(std::move(why))});
+  }
+  return Whole(std::move(table));
+}
+
 void ReadAgent(const json& answer, Model& model) {
   const json& dead = At(answer, "dead_letters");
   model.facts = {Flow("In", answer, "in_records", "in_bytes"),
@@ -324,9 +384,49 @@ void ReadAgent(const json& answer, Model& model) {
   model.tables.push_back(Brokers(At(answer, "tier")));
   model.tables.push_back(DeadLetters(dead, model.now_ms));
   model.tables.push_back(Events(answer));
+  // Few have them.
+  Table orphans = OrphanedSpools(At(answer, "orphans"));
+  if (!orphans.rows.empty()) model.tables.push_back(std::move(orphans));
+  Table outboxes = Outboxes(List(answer, "outboxes"), model.now_ms);
+  if (!outboxes.rows.empty()) model.tables.push_back(std::move(outboxes));
 }
 
 // --- A broker.
+
+Table OpenTransactions(const json& transactions, int64_t now_ms) {
+  Table table{.name = "Transactions",
+              .one = "transaction",
+              .more = "transactions",
+              .empty = "No transaction is open.",
+              .columns = {{.title = "Transactional id"},
+                          {.title = "Open for", .number = true},
+                          {.title = "Timeout", .number = true, .rank = 2},
+                          {.title = "Producer", .number = true},
+                          {.title = "Epoch", .number = true, .rank = 1},
+                          {.title = "Partitions", .wide = true}}};
+  for (const json& row : List(transactions, "oldest")) {
+    std::string partitions = Texts(row, "partitions");
+    const uint64_t named = List(row, "partitions").size();
+    const uint64_t count = Amount(row, "partition_count");
+    if (count > named) partitions += fmt::format(" and {} more", agent::CountText(count - named));
+    table.rows.push_back(
+        {Plain(Text(row, "id")), Plain(Since(Whole(row, "start_ms"), now_ms)),
+         Plain(AgeText(Whole(row, "timeout_ms"))), Plain(std::to_string(Whole(row, "producer_id"))),
+         Plain(std::to_string(Whole(row, "producer_epoch"))), Plain(std::move(partitions))});
+  }
+  return Whole(std::move(table));
+}
+
+// How many there are, open and otherwise.
+std::string TransactionsText(const json& transactions) {
+  std::string text = Count(transactions, "open") + " open";
+  const json& states = At(transactions, "states");
+  if (!states.is_object()) return text;
+  for (const auto& [name, count] : states.items()) {
+    if (name != "Ongoing") text += fmt::format(", {} {}", Count(states, name.c_str()), name);
+  }
+  return text;
+}
 
 Table Partitions(const json& page) {
   Table table{
@@ -392,18 +492,19 @@ Fact BrokersDisk(const json& disk) {
 
 void ReadBroker(const json& answer, Model& model) {
   const json& groups = At(answer, "groups");
-  model.facts = {
-      Flow("In", answer, "in_records", "in_bytes"),
-      Flow("Out", answer, nullptr, "out_bytes"),
-      {.label = "Serving",
-       .text = fmt::format(
-           "{}, {}, {}", Counted(Amount(answer, "topics"), "topic", "topics"),
-           Counted(Amount(At(answer, "partitions"), "total"), "partition", "partitions"),
-           Counted(Amount(groups, "total"), "group", "groups"))},
-      {.label = "Transactions", .text = Count(At(answer, "transactions"), "open") + " open"},
-      BrokersDisk(At(answer, "disk"))};
+  const json& transactions = At(answer, "transactions");
+  model.facts = {Flow("In", answer, "in_records", "in_bytes"),
+                 Flow("Out", answer, nullptr, "out_bytes"),
+                 {.label = "Serving",
+                  .text = fmt::format(
+                      "{}, {}, {}", Counted(Amount(answer, "topics"), "topic", "topics"),
+                      Counted(Amount(At(answer, "partitions"), "total"), "partition", "partitions"),
+                      Counted(Amount(groups, "total"), "group", "groups"))},
+                 {.label = "Transactions", .text = TransactionsText(transactions)},
+                 BrokersDisk(At(answer, "disk"))};
   model.tables.push_back(Partitions(At(answer, "partitions")));
   model.tables.push_back(Groups(groups));
+  model.tables.push_back(OpenTransactions(transactions, model.now_ms));
   model.tables.push_back(Events(answer));
 }
 

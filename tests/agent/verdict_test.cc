@@ -52,6 +52,16 @@ TEST(VerdictTest, ABacklogThatShrinksIsNoTrouble) {
   EXPECT_THAT(verdict.headline, HasSubstr("Catching up: 30,000 records behind"));
 }
 
+TEST(VerdictTest, APartitionWithoutALeaderIsNotARefusal) {
+  Situation situation = Well();
+  situation.topics = {
+      Topic("orders", 5, 60000, "the tier has no leader for this partition, or not the partition")};
+  const Verdict verdict = Judge(situation);
+  EXPECT_EQ(verdict.headline, "1 topic waits: the tier has no leader for orders");
+  EXPECT_THAT(verdict.remarks[0].why, Not(HasSubstr("The tier says")));
+  EXPECT_THAT(verdict.remarks[0].todo, HasSubstr("--describe --topic orders`"));
+}
+
 TEST(VerdictTest, ATierThatIsAwaySaysWhyAndWhatWaits) {
   Situation situation = Well();
   situation.tier_away = true;

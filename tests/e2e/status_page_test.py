@@ -4,12 +4,14 @@ back, and why? HOLDFAST_SCREENSHOTS=DIRECTORY keeps what the browser showed."""
 
 import os
 import re
+import subprocess
 import time
 
 import harness
 import webdriver
-from faults import LINES, Denied, DiskNearlyFull, Poison, TierDown, WrongCertificate, make_topic
-from harness import Case, free_port, produce, wait_for
+from faults import (LINES, TOPICS, Denied, DiskNearlyFull, Poison, TierDown, WrongCertificate,
+                    make_topic)
+from harness import Case, Process, free_port, produce, transactional, wait_for
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -88,6 +90,9 @@ class StatusPageTest(Case):
         self.see("connected to", "#events")
         self.assertEqual(self.browser.run(
             "return document.getElementById('verdict').dataset.severity"), "fine")
+        self.assertTrue(self.browser.run(
+            "return document.getElementById('orphans').hidden && "
+            "document.getElementById('outboxes').hidden"))
         # Settings, and no secret of them.
         self.browser.run("document.querySelector('#config summary').click()")
         self.see("bootstrap", "#config pre")
@@ -220,8 +225,32 @@ class StatusPageTest(Case):
         self.assertLess(len(agent.get("/overview")), 60_000)
         self.check_page()
 
+    def test_orphaned_spools_and_outboxes_where_there_are_some(self):
+        tier = f"127.0.0.1:{free_port()}"
+        spool = self.path("pods/shop_web-1_00000000-0000-0000-0000-000000000001/spool")
+        os.makedirs(os.path.dirname(spool))
+        gone = Process("agent", self.directory, "--spool", spool, "--upstream", tier, "--set",
+                       TOPICS)
+        self.processes.append(gone)
+        gone.start()
+        produce(gone.address, "orders", LINES)
+        gone.kill()
+        agent = self.agent(
+            tier, "--set", f"agent.orphans={{directory: {self.path('pods')}, after_ms: 1s}}",
+            "--set", "agent.outbox=[{name: shop, topic: orders, sqlite: {file: "
+                     f"{self.path('nowhere/shop.db')}}}}}]").start()
+        self.open(agent)
+        self.see("shop_web-1_00000000.*waiting", "#orphans")
+        self.see("shop.*in trouble.*nowhere", "#outboxes")
+        self.check_page()
+        shown = subprocess.run([harness.HOLDFAST, "top", "--admin", agent.admin, "--once"],
+                               capture_output=True, text=True, timeout=20).stdout
+        self.assertRegex(shown, r"Orphans: 1 spool\n.*\nshop_web-1")
+        self.assertRegex(shown, r"Outboxes: 1 source\n.*\nshop +in trouble .*nowhere")
+
     def test_a_broker(self):
-        tier = self.broker().start()
+        tier = self.broker("--set", "broker.users=[{name: alice, password: secret-of-alice}]")
+        tier.start()
         make_topic(tier.address, "orders", 3)
         for n in range(3):
             produce(tier.address, "orders", LINES[:10 * (n + 1)], "-p", str(n))
@@ -240,7 +269,22 @@ class StatusPageTest(Case):
         self.assertEqual(self.row("groups", "billing")[3], "18")
         produce(tier.address, "orders", ["a"])
         self.see(r"Sync\s+[\d.]+ ms", "#tiles")
+        self.see("None is open", "#transactions")
         self.keep("status-broker")
+        # An open transaction: whose, for how long, and in which partitions.
+        producer = transactional(tier.address, "billing-1")
+        producer.begin_transaction()
+        producer.produce("orders", b"pending", partition=1)
+        producer.flush(20)
+        self.see(r"billing-1\s+\d+ s\s+1 min\s+\d+, epoch \d\s+orders/1", "#transactions")
+        self.see("1 Ongoing", "#transactions")
+        self.see(r"Transactions\s+1\s+open now", "#tiles")
+        producer.commit_transaction(20)
+        self.see("1 CompleteCommit.*None is open", "#transactions")
+        # Settings, and no secret of them.
+        self.browser.run("document.querySelector('#config summary').click()")
+        self.see("initial_rebalance_delay_ms", "#config pre")
+        self.assertNotIn("of-alice", self.browser.text("#config pre"))
         self.check_page()
 
 

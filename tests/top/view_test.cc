@@ -83,6 +83,8 @@ TEST_F(ViewTest, ABroker) {
   Compare("broker_80x16", Screen(view, {80, 16}));
   view.Press({Key::kTab});
   Compare("broker_80x16_groups", Screen(view, {80, 16}));
+  view.Press({Key::kTab});
+  Compare("broker_80x16_transactions", Screen(view, {80, 16}));
 }
 
 TEST_F(ViewTest, ItIsPrintedWhole) { Compare("agent_printed", Make({20, 5}).Print()); }
@@ -168,11 +170,11 @@ TEST_F(ViewTest, ABrokersGroupsHaveTheirOwnWishes) {
 }
 
 TEST_F(ViewTest, TablesThatAreAllHereAreFilteredHere) {
-  View view = Make({80, 24});
+  View view = Make({120, 24});
   Type(view, "2/refused");
   view.Press({Key::kEnter});
-  const std::string screen = Screen(view, {80, 24});
-  EXPECT_THAT(screen, HasSubstr("1 broker matching, 2 in all, /…"));
+  const std::string screen = Screen(view, {120, 24});
+  EXPECT_THAT(screen, HasSubstr("1 broker matching, 2 in all, /refused"));
   EXPECT_THAT(screen, HasSubstr("kafka-2:9092"));
   EXPECT_THAT(screen, Not(HasSubstr("kafka-1:9092")));
 }
