@@ -98,10 +98,10 @@ class DiskCheck {
       return;
     }
     foreign_ = !view && view.error().code == base::Code::kNotFound;
-    const bool denied =
-        usable.error().code == base::Code::kIo && fs::is_directory(question_.directory, error);
-    // Then CheckRights says so.
-    if (denied) return;
+    if (usable.error().code == base::Code::kIo && fs::is_directory(question_.directory, error)) {
+      denied_ = usable.error().message;
+      return;
+    }
     findings_.Trouble(foreign_ ? Event::kNotASpool : Event::kSpoolNotUsable,
                       usable.error().message);
   }
@@ -161,7 +161,8 @@ class DiskCheck {
 
   void CheckRights() {
     const bool may = eaccess(place_.c_str(), R_OK | W_OK | X_OK) == 0;
-    may_write_ = may && !foreign_;
+    may_write_ = may && !foreign_ && denied_.empty();
+    if (may && !denied_.empty()) findings_.Trouble(Event::kNoRightsOnDirectory, denied_);
     // A read-only file system was named already.
     if (may || errno == EROFS) return;
     findings_.Trouble(Event::kNoRightsOnDirectory,
@@ -290,6 +291,7 @@ class DiskCheck {
   std::string limits_;  // and its limits.
   std::string place_;
   std::optional<BlockDevice> device_;
+  std::string denied_;  // What could not be read in the directory, and why.
   bool foreign_ = false;
   bool keeps_ = true;
   bool may_write_ = false;

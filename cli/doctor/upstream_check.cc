@@ -157,16 +157,19 @@ class UpstreamCheck {
     }
     auto sockets = ConnectAll(addresses, Soon());
     for (size_t i = 0; i < sockets.size(); ++i) {
+      if (Reached& one = all[whose[i]]; sockets[i] && !one.client)
+        one.client = std::make_shared<BrokerClient>(*std::move(sockets[i]));
+    }
+    for (size_t i = 0; i < sockets.size(); ++i) {
       Reached& one = all[whose[i]];
-      if (!sockets[i]) {
+      // That localhost is two addresses, of which one serves, is no trouble.
+      if (!sockets[i] && !(one.client && addresses[i].IsLoopback())) {
         one.troubles.emplace_back(
             Event::kBrokerUnreachable,
             addresses[i].ToString() == one.name.ToString()
                 ? fmt::format("{}: {}", one.name.ToString(), sockets[i].error().message)
                 : fmt::format("{} ({}): {}", one.name.ToString(), addresses[i].ToString(),
                               sockets[i].error().message));
-      } else if (!one.client) {
-        one.client = std::make_shared<BrokerClient>(*std::move(sockets[i]));
       }
     }
     for (Reached& one : all) {

@@ -176,10 +176,12 @@ class TierTest(DoctorCase):
         findings = self.upstream("--upstream", "nowhere.invalid:9092,127.0.0.1:1")
         self.assertIn("cannot resolve 'nowhere.invalid'", self.found("HF9301", findings))
         self.assertIn("127.0.0.1:1: connect: Connection refused", self.found("HF9302", findings))
-        # While another one answers, it is a warning.
+        # While another one answers, it is a warning. An agent tries all addresses of a name.
         tier = self.broker().start()
         findings = self.upstream("--upstream", f"127.0.0.1:1,{tier.address}", code=0)
         self.assertEqual(self.problems(findings), ["HF9302"])
+        named = tier.address.replace("127.0.0.1", "localhost")
+        self.assertEqual(self.problems(self.upstream("--upstream", named, code=0)), [])
 
     def test_one_that_takes_connections_and_says_nothing(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
