@@ -114,7 +114,10 @@ class Doctor {
                                               config_.broker().limits().connections_max())));
     if (findings.all().empty()) findings.Note("no directory is set");
     // There is one, and what is in it cannot be read: damage, or the wrong key.
-    const bool said = findings.CountOf(Severity::kError) != 0;
+    const bool said = std::ranges::any_of(findings.all(), [](const doctor::Finding& finding) {
+      return finding.problem == Event::kSpoolNotUsable || finding.problem == Event::kNotASpool ||
+             finding.problem == Event::kNoRightsOnDirectory;
+    });
     if (spool_error_ && spool_error_->code != base::Code::kNotFound && !said)
       findings.Trouble(Event::kSpoolNotUsable, spool_error_->message);
     return findings;
@@ -218,9 +221,7 @@ void Print(const DoctorCommand& command, const std::vector<Findings>& areas) {
 void AddDoctorOptions(CLI::App& doctor, DoctorCommand* command) {
   std::vector<std::string> names;
   for (const Area area : doctor::kAreas) names.emplace_back(AreaName(area));
-  doctor
-      .add_option("--only", command->only,
-                  fmt::format("Look at these areas alone: {}", fmt::join(names, ", ")))
+  doctor.add_option("--only", command->only, "Look at these areas alone")
       ->delimiter(',')
       ->check(CLI::IsMember(names))
       ->type_name("AREA[,...]")
