@@ -1,6 +1,7 @@
 #include "cli/doctor/cgroup.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,7 +13,10 @@ namespace fs = std::filesystem;
 
 class CgroupTest : public testing::Test {
  protected:
-  CgroupTest() : root_(fs::path(testing::TempDir()) / "holdfast-cgroup") { fs::remove_all(root_); }
+  CgroupTest()
+      : root_(fs::path(testing::TempDir()) / ("holdfast-cgroup-" + std::to_string(getpid()))) {
+    fs::remove_all(root_);
+  }
   ~CgroupTest() override { fs::remove_all(root_); }
 
   void Write(const std::string& file, const std::string& text) {

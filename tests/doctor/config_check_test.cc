@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -22,7 +23,9 @@ using Problems = std::vector<Event>;
 
 class ConfigCheckTest : public testing::Test {
  protected:
-  ConfigCheckTest() : directory_(std::filesystem::path(testing::TempDir()) / "holdfast-config") {
+  ConfigCheckTest()
+      : directory_(std::filesystem::path(testing::TempDir()) /
+                   ("holdfast-config-" + std::to_string(getpid()))) {
     std::filesystem::create_directories(directory_);
   }
   ~ConfigCheckTest() override { std::filesystem::remove_all(directory_); }

@@ -1,6 +1,7 @@
 #include "cli/doctor/file_system.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -55,7 +56,8 @@ TEST(MountTest, FileSystemsKeepWhatTheyAreGivenOrDoNot) {
 // /sys as the kernel lays it out: dev/block has links to devices, partitions are below their disks.
 class BlockDeviceTest : public testing::Test {
  protected:
-  BlockDeviceTest() : sys_(fs::path(testing::TempDir()) / "holdfast-sys") {
+  BlockDeviceTest()
+      : sys_(fs::path(testing::TempDir()) / ("holdfast-sys-" + std::to_string(getpid()))) {
     fs::remove_all(sys_);
     fs::create_directories(sys_ / "dev/block");
   }

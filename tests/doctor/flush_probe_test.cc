@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -71,8 +72,8 @@ TEST(FlushVerdictTest, BeneathAVirtualDiskNothingCanBeSeen) {
 }
 
 TEST(FlushProbeTest, MeasuresAndLeavesNothingBehind) {
-  const std::filesystem::path directory =
-      std::filesystem::path(testing::TempDir()) / "holdfast-flush-probe";
+  const std::filesystem::path directory = std::filesystem::path(testing::TempDir()) /
+                                          ("holdfast-flush-probe-" + std::to_string(getpid()));
   std::filesystem::create_directories(directory);
   const auto samples = MeasureFlushes(directory.string());
   ASSERT_TRUE(samples) << samples.error().message;
