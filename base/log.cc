@@ -33,10 +33,12 @@ class Levels {
   Levels() { Set(LogLevel::kInfo); }
 
   void Set(LogLevel level) {
+    const MutexLock lock(mutex_);
     for (std::atomic<LogLevel>& one : of_part_) one = level;
     lowest_ = level;
   }
   void Set(size_t part, LogLevel level) {
+    const MutexLock lock(mutex_);
     of_part_[part] = level;
     lowest_ =
         std::ranges::min_element(of_part_, {}, [](const auto& one) { return one.load(); })->load();
@@ -53,6 +55,7 @@ class Levels {
  private:
   std::array<std::atomic<LogLevel>, kParts.size() + 1> of_part_;  // The last: of any other.
   std::atomic<LogLevel> lowest_;
+  Mutex mutex_;  // Of those who set them; it keeps lowest_ right.
 };
 
 // Never destroyed, as the logger.

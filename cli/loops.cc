@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "config/holdfast.pb.h"
+#include "net/logging_routes.h"
 
 namespace holdfast::cli {
 namespace {
@@ -73,6 +74,7 @@ base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,
                                                             std::vector<net::AdminRoute> routes) {
   if (address.empty()) return nullptr;
   HF_ASSIGN_OR_RETURN(const net::HostPort listen, net::HostPort::Parse(address));
+  net::AddLoggingRoutes(&routes);
   return net::AdminServer::Listen(
       loops.admin(), {.listen = listen, .body_bytes_max = size_t{1} << 20}, std::move(routes));
 }

@@ -3,8 +3,10 @@
 #include <future>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "inject/review.h"
+#include "net/logging_routes.h"
 
 namespace holdfast::inject {
 namespace {
@@ -23,9 +25,9 @@ constexpr int kUnavailable = 503;
 
 void Log(const Answer& answer) {
   if (answer.outcome == Outcome::kRefused) {
-    base::Log(LogLevel::kInfo, kPart, "refused pod {}: {}", answer.pod, answer.note);
+    base::Log(base::Event::kPodRefused, {kPart, answer.pod}, "refused: {}", answer.note);
   } else if (answer.outcome == Outcome::kMalformed) {
-    base::Log(LogLevel::kWarn, kPart, "a request that is no review: {}", answer.note);
+    base::Log(base::Event::kNotAReview, kPart, "a request that is no review: {}", answer.note);
   } else {
     base::Log(LogLevel::kDebug, kPart, "{} pod {}", OutcomeName(answer.outcome), answer.pod);
   }
@@ -85,7 +87,8 @@ base::Result<void> Injector::Listen(const config::Inject& config) {
 base::Result<void> Injector::Reload(const config::Inject& config) {
   HF_ASSIGN_OR_RETURN(auto policy, Policy::Load(config));
   if (!policy->unfit_cluster().empty())
-    base::Log(LogLevel::kError, kPart, "all pods are refused: {}", policy->unfit_cluster());
+    base::Log(base::Event::kAllPodsRefused, kPart, "all pods are refused: {}",
+              policy->unfit_cluster());
   const base::MutexLock lock(mutex_);
   policy_ = std::move(policy);
   metrics_.configuration_refused.Set(0);
@@ -123,6 +126,7 @@ std::vector<net::AdminRoute> Injector::AdminRoutes() {
                           .content_type = "text/plain; version=0.0.4; charset=utf-8",
                           .body = context_.registry.Expose()};
                     }});
+  net::AddLoggingRoutes(&routes);
   return routes;
 }
 
@@ -140,7 +144,7 @@ void Injector::LookAtFilesLater() {
 void Injector::LookAtFiles() {
   const base::Result<bool> refreshed = tls_->Refresh();
   if (!refreshed) {
-    base::Log(LogLevel::kError, kPart,
+    base::Log(base::Event::kTlsFilesNotTaken, kPart,
               "a changed certificate is not used, the one read before is: {}",
               refreshed.error().message);
   } else if (*refreshed) {

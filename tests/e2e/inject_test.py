@@ -129,12 +129,13 @@ class InjectTest(harness.Case):
             self.assertEqual(response["uid"], review(name)["request"]["uid"])
         self.assertEqual(self.webhook.get("/live"), "ok\n")
         self.assertEqual(self.webhook.get("/ready"), "ready\n")
+        self.assertIn("inject: info\n", self.webhook.get("/logging"))
         metrics = self.webhook.get("/metrics")
         for line in ('holdfast_inject_reviews_total{outcome="injected"} 2',
                      'holdfast_inject_reviews_total{outcome="refused"} 1',
                      "holdfast_inject_review_seconds_count 3"):
             self.assertIn(line, metrics)
-        self.assertIn("refused pod shop/orders-7d9c5b8f64-*: it has hostNetwork",
+        self.assertIn("HF8002 inject: shop/orders-7d9c5b8f64-*: refused: it has hostNetwork",
                       self.webhook.log())
 
     def test_what_is_no_review_gets_an_answer_and_harms_nobody(self):
