@@ -5,6 +5,7 @@
 
 #include "agent/dead_letter.h"
 #include "agent/dead_letter_replay.h"
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::agent {
@@ -124,16 +125,16 @@ net::AdminResponse Replay(const AdminSubjects& subjects, const net::AdminRequest
   if (!dead || subjects.spool.Range(*dead).start == subjects.spool.Range(*dead).end) {
     return {.status = 404, .body = "no dead letters; say which with ?stream=TOPIC/PARTITION\n"};
   }
-  DeadLetterReplay::Start(
-      subjects.spool, subjects.upstream, stream, [stream](base::Result<uint64_t> records) {
-        if (records) {
-          base::Log(base::LogLevel::kInfo, "forward", "{}: {} dead letters are delivered again",
-                    stream, *records);
-        } else {
-          base::Log(base::LogLevel::kError, "forward", "{}: dead letters not replayed: {}", stream,
-                    records.error().message);
-        }
-      });
+  DeadLetterReplay::Start(subjects.spool, subjects.upstream, stream,
+                          [stream](base::Result<uint64_t> records) {
+                            if (records) {
+                              base::Log(base::LogLevel::kInfo, {"forward", stream},
+                                        "{} dead letters are delivered again", *records);
+                            } else {
+                              base::Log(base::Event::kDeadLettersNotReplayed, {"forward", stream},
+                                        "dead letters not replayed: {}", records.error().message);
+                            }
+                          });
   return {.status = 202, .body = "replaying\n"};
 }
 

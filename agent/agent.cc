@@ -18,6 +18,7 @@
 #include "agent/overview.h"
 #include "agent/record_log.h"
 #include "agent/waiting_acks.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 #include "net/url_fetch.h"
@@ -171,7 +172,7 @@ class RunningAgent final : public Agent {
     if (const std::string& kept = log_.kept().cluster; !kept.empty()) {
       // What was learned can be learned again; the records are what counts.
       if (const Result<> loaded = cache_.Load(kept); !loaded) {
-        base::Log(base::LogLevel::kWarn, "agent", "{}", loaded.error().message);
+        base::Log(base::Event::kKeptTierDamaged, "agent", "{}", loaded.error().message);
       }
     }
     loops_.upstream->RunAndWait([this] { BeginForwarding(); });
@@ -256,16 +257,16 @@ class RunningAgent final : public Agent {
       forwarder_->Flush([flushed] { flushed->set_value(); });
     });
     if (waiting.wait_until(flushed_by) != std::future_status::ready) {
-      base::Log(base::LogLevel::kWarn, "agent", "draining took longer than {} ms",
+      base::Log(base::Event::kDrainOverdue, "agent", "draining took longer than {} ms",
                 deadline.count());
     }
     const Left left = WhatIsLeft();
     if (left.none()) {
       base::Log(base::LogLevel::kInfo, "agent", "drained: nothing is left to deliver");
     } else {
-      base::Log(base::LogLevel::kWarn, "agent", "drained; left in {} until the next start: {}{}{}",
-                options_.spool.directory, left.Text(), left.trouble.empty() ? "" : "; ",
-                left.trouble);
+      base::Log(base::Event::kRecordsLeft, "agent",
+                "drained; left in {} until the next start: {}{}{}", options_.spool.directory,
+                left.Text(), left.trouble.empty() ? "" : "; ", left.trouble);
     }
   }
 
@@ -521,7 +522,7 @@ class RunningAgent final : public Agent {
   static void RefreshTls(net::TlsCredentials& credentials) {
     const Result<bool> refreshed = credentials.Refresh();
     if (!refreshed) {
-      base::Log(base::LogLevel::kError, "agent",
+      base::Log(base::Event::kTlsFilesNotTaken, "agent",
                 "changed TLS files are not used, those read before are: {}",
                 refreshed.error().message);
     } else if (*refreshed) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/forwarder.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/record_batch.h"
 
@@ -226,8 +227,8 @@ void Forwarder::ReportDrops() {
   if (unreported_drops_.empty() || now_ms - drops_reported_ms_ < kReportEveryMs) return;
   drops_reported_ms_ = now_ms;
   for (const auto& [cause, records] : std::exchange(unreported_drops_, {})) {
-    base::Log(base::LogLevel::kWarn, "forward", "{} records dropped ({}); /ledger lists them",
-              records, DropCauseName(cause));
+    base::Log(base::Event::kRecordsDropped, "forward",
+              "{} records dropped ({}); /ledger lists them", records, DropCauseName(cause));
   }
 }
 

@@ -1,6 +1,7 @@
 #include "agent/forward_log.h"
 
 #include "agent/record_log.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/record_batch.h"
 
@@ -36,8 +37,8 @@ class ForwardLog::WriteOperation final : public spool::Operation {
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) {
-      base::Log(base::LogLevel::kWarn, "forward", "progress not recorded, trying again: {}",
-                result.error().message);
+      base::Log(base::Event::kProgressNotRecorded, "forward",
+                "progress not recorded, trying again: {}", result.error().message);
     } else if (records_ != nullptr) {
       records_->OnRoom();
     }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "agent/forwarder.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "proxy/backoff.h"
 
@@ -40,9 +41,8 @@ void Forwarder::Recover(Stream& stream) {
     return f.outcome == Outcome::kDelivered;
   });
   if (overtaken) {
-    base::Log(base::LogLevel::kError, "forward",
-              "{}/{}: the tier took a batch while the one before it failed", stream.topic,
-              stream.partition);
+    base::Log(base::Event::kBatchOvertaken, {"forward", StreamName(stream.topic, stream.partition)},
+              "the tier took a batch while the one before it failed");
     context_.metrics.forward_errors.With("overtaken").Add();
     stream.read_back = true;
   }
@@ -97,8 +97,12 @@ void Forwarder::Renew(Stream& stream) {
 
 void Forwarder::Backoff(Stream& stream, std::string trouble) {
   // What passes by itself is not worth a line for each of thousands of streams.
-  base::Log(stream.attempts == kAttemptsUntilWarning ? LogLevel::kWarn : LogLevel::kDebug,
-            "forward", "{}/{}: {}", stream.topic, stream.partition, trouble);
+  if (stream.attempts == kAttemptsUntilWarning)
+    base::Log(base::Event::kStreamDelayed, {"forward", StreamName(stream.topic, stream.partition)},
+              "{}", trouble);
+  else
+    base::Log(LogLevel::kDebug, {"forward", StreamName(stream.topic, stream.partition)}, "{}",
+              trouble);
   stream.trouble = std::move(trouble);
   stream.phase = Phase::kBackoff;
   stream.no_leader = false;
@@ -111,8 +115,8 @@ void Forwarder::Backoff(Stream& stream, std::string trouble) {
 }
 
 void Forwarder::Park(Stream& stream, std::string trouble) {
-  base::Log(LogLevel::kError, "forward", "{}/{} is held, its records wait in the spool: {}",
-            stream.topic, stream.partition, trouble);
+  base::Log(base::Event::kStreamHeld, {"forward", StreamName(stream.topic, stream.partition)},
+            "held, its records wait in the spool: {}", trouble);
   stream.trouble = std::move(trouble);
   stream.phase = Phase::kParked;
   stream.timer = context_.loop.After(options_.park_retry, [this, &stream] {
@@ -154,12 +158,10 @@ void Forwarder::TakeTopicId(Stream& stream) {
   const proxy::Topic* topic = CurrentCluster().FindTopic(stream.topic);
   if (topic == nullptr || topic->id.IsZero() || topic->id == stream.record.topic_id) return;
   if (MadeAnew(stream)) {
-    base::Log(
-        LogLevel::kWarn, "forward",
-        "{}/{}: the topic was deleted at the tier and made anew; the records below {} went to "
-        "the old one ({}), the rest goes to the new one ({})",
-        stream.topic, stream.partition, stream.record.confirmed, stream.record.topic_id.ToString(),
-        topic->id.ToString());
+    base::Log(base::Event::kTopicMadeAnew, {"forward", StreamName(stream.topic, stream.partition)},
+              "the topic was deleted at the tier and made anew; the records below {} went to "
+              "the old one ({}), the rest goes to the new one ({})",
+              stream.record.confirmed, stream.record.topic_id.ToString(), topic->id.ToString());
     context_.metrics.forward_errors.With("topic made anew").Add();
     stream.record.tier_offset = -1;
     stream.read_back = stream.doubt;
@@ -178,9 +180,6 @@ void Forwarder::Reconcile(Stream& stream) {
 
 void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
   const int64_t confirmed = stream.record.confirmed;
-  const auto log_error = [&](std::string_view what) {
-    base::Log(LogLevel::kError, "forward", "{}/{}: {}", stream.topic, stream.partition, what);
-  };
   switch (finding.kind) {
     case Finding::Kind::kRemembered:
       // It knows this epoch, and takes no more of it: what arrived is read, then comes the next.
@@ -203,7 +202,9 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       break;
     case Finding::Kind::kLost:
       if (!stream.gap) {
-        log_error("the tier has lost records that it had confirmed; going on behind them");
+        base::Log(base::Event::kTierLostRecords,
+                  {"forward", StreamName(stream.topic, stream.partition)},
+                  "the tier has lost records that it had confirmed; going on behind them");
         context_.metrics.forward_errors.With("tier lost records").Add();
       }
       stream.doubt = false;
@@ -211,19 +212,19 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       stream.record.tier_offset = -1;
       break;
     case Finding::Kind::kFenced:
-      log_error(
-          "somebody else writes with this agent's producer id (a copied spool directory?); "
-          "taking a new one");
+      base::Log(base::Event::kFenced, {"forward", StreamName(stream.topic, stream.partition)},
+                "somebody else writes with this agent's producer id (a copied spool directory?); "
+                "taking a new one");
       context_.metrics.forward_errors.With("fenced").Add();
       stream.read_back = true;
       stream.new_epoch = true;
       if (producer_.id == stream.record.identity.producer_id) producer_.id = kafka::kNoProducerId;
       break;
     case Finding::Kind::kUnknowable:
-      log_error(
-          fmt::format("the tier does not tell what arrived ({}); sending again may "
-                      "duplicate records",
-                      kafka::ErrorName(finding.error)));
+      base::Log(base::Event::kArrivalUnknown,
+                {"forward", StreamName(stream.topic, stream.partition)},
+                "the tier does not tell what arrived ({}); sending again may duplicate records",
+                kafka::ErrorName(finding.error));
       context_.metrics.forward_errors.With("unknowable").Add();
       stream.doubt = false;
       break;
@@ -248,8 +249,9 @@ void Forwarder::ResumeAt(Stream& stream, int64_t end) {
   if (!last) return Park(stream, last.error().message);
   const spool::EntryInfo& info = last->entries().front().info;
   if (info.end_offset() != end) {
-    base::Log(LogLevel::kError, "forward", "{}/{}: the tier's last sequence is no batch's end",
-              stream.topic, stream.partition);
+    base::Log(base::Event::kTierSequenceUnknown,
+              {"forward", StreamName(stream.topic, stream.partition)},
+              "the tier's last sequence is no batch's end");
     stream.doubt = stream.read_back = true;
     return;
   }

@@ -6,6 +6,7 @@
 
 #include "agent/dead_letter.h"
 #include "agent/forwarder.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/record_batch.h"
 
@@ -185,10 +186,10 @@ std::string Forwarder::DeadLetterStream(const Stream& stream) {
 }
 
 void Forwarder::CountDeadLetters(const Stream& stream, int64_t begin, const Piece& piece) {
-  base::Log(LogLevel::kError, "forward",
-            "{}/{}: the tier refuses records {} to {} for good ({}{}{}); they are dead letters now",
-            stream.topic, stream.partition, begin, piece.end - 1, kafka::ErrorName(piece.error),
-            piece.message.empty() ? "" : ": ", piece.message);
+  base::Log(base::Event::kRecordsRefused, {"forward", StreamName(stream.topic, stream.partition)},
+            "the tier refuses records {} to {} for good ({}{}{}); they are dead letters now", begin,
+            piece.end - 1, kafka::ErrorName(piece.error), piece.message.empty() ? "" : ": ",
+            piece.message);
   context_.metrics.dead_letter_records.With(kafka::ErrorName(piece.error))
       .Add(static_cast<uint64_t>(piece.end - begin));
 }

@@ -6,6 +6,7 @@
 #include "agent/dead_letter.h"
 #include "agent/forwarder.h"
 #include "agent/produce_request.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/produce.h"
 
@@ -204,7 +205,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
   }
   gathered.clear();  // The bytes are in the frame now.
   if (!frame) {
-    base::Log(base::LogLevel::kError, "forward", "{}", frame.error().message);
+    base::Log(base::Event::kRequestNotBuilt, "forward", "{}", frame.error().message);
     for (const Sent& one : sent) {
       Settle(*one.stream, one.base, {.error = ErrorCode::kUnsupportedVersion});
     }

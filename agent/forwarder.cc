@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/init_producer_id.h"
 #include "proxy/backoff.h"
@@ -155,9 +156,8 @@ void Forwarder::Step(Stream& stream) {
   if (!HaveProducer()) return AskProducer();
   if (stream.record.identity.known() &&
       stream.record.identity.cluster_tag != producer_.cluster_tag) {
-    base::Log(LogLevel::kWarn, "forward",
-              "{}/{}: the tier is another cluster now; what it got before is not asked about",
-              stream.topic, stream.partition);
+    base::Log(base::Event::kOtherCluster, {"forward", StreamName(stream.topic, stream.partition)},
+              "the tier is another cluster now; what it got before is not asked about");
     stream.record = {.confirmed = stream.record.confirmed};
     stream.doubt = stream.read_back = stream.new_epoch = false;
   }
@@ -201,8 +201,11 @@ void Forwarder::AskProducer() {
 }
 
 void Forwarder::AskProducerLater(std::string_view why) {
-  base::Log(producer_attempts_ == kAttemptsUntilWarning ? LogLevel::kWarn : LogLevel::kDebug,
-            "forward", "no producer id from the tier, so nothing is delivered: {}", why);
+  if (producer_attempts_ == kAttemptsUntilWarning)
+    base::Log(base::Event::kNoProducerId, "forward",
+              "no producer id from the tier, so nothing is delivered: {}", why);
+  else
+    base::Log(LogLevel::kDebug, "forward", "no producer id from the tier: {}", why);
   const base::Duration wait =
       proxy::Backoff(options_.backoff_min, options_.backoff_max, producer_attempts_++, random_);
   producer_timer_ = context_.loop.After(wait, [this] {

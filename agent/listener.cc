@@ -4,6 +4,7 @@
 
 #include "agent/forward_state.h"
 #include "agent/port_state.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "proxy/session.h"
 
@@ -80,7 +81,7 @@ base::Result<uint16_t> Listener::OpenBrokerPort(int32_t node, uint16_t port) {
   net::HostPort address{.host = options_.addresses.front().host, .port = port};
   auto server = Listen(address, node);
   if (!server && port != 0) {
-    base::Log(base::LogLevel::kWarn, "agent", "{}; broker {} gets another port",
+    base::Log(base::Event::kBrokerPortMoved, "agent", "{}; broker {} gets another port",
               server.error().message, node);
     address.port = 0;
     server = Listen(address, node);

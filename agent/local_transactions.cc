@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "agent/forward_state.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/record_batch.h"
 
@@ -122,8 +123,8 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
 
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) {
-      base::Log(base::LogLevel::kWarn, "transaction", "{}: not recorded: {}", transactional_id_,
-                result.error().message);
+      base::Log(base::Event::kTransactionNotRecorded, {"transaction", transactional_id_},
+                "not recorded: {}", result.error().message);
       TakeRoomAgain(result.error());
     }
     loop_.Post([owner = owner_, id = std::move(transactional_id_), ok = result.has_value(),
@@ -190,8 +191,8 @@ LocalTransactions::LocalTransactions(const Context& context, Options options,
     producer->record = record;
     producer->lost = producer->open();
     if (producer->lost) {
-      base::Log(base::LogLevel::kWarn, "transaction",
-                "{}: its open transaction is lost, as the agent was restarted", id);
+      base::Log(base::Event::kTransactionLost, {"transaction", id},
+                "its open transaction is lost, as the agent was restarted");
       context_.metrics.local_transactions.With("lost").Add();
     }
     producers_[id] = std::move(producer);
@@ -277,9 +278,8 @@ void LocalTransactions::InitProducer(std::string transactional_id, int32_t timeo
 void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Producer known,
                                OnProducer done) {
   if (TransactionsOf(*context_.cache.cluster()) == TierTransactions::kNone) {
-    base::Log(base::LogLevel::kError, "transaction",
-              "{}: refused, since the tier has no transactions to deliver it in",
-              producer.transactional_id);
+    base::Log(base::Event::kTierWithoutTransactions, {"transaction", producer.transactional_id},
+              "refused, since the tier has no transactions to deliver it in");
     return done(ErrorCode::kUnsupportedVersion, {});
   }
   if (timeout_ms <= 0 || timeout_ms > kTimeoutMaxMs) {
@@ -292,8 +292,8 @@ void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Produc
   next.last_epoch = kafka::kNoProducerEpoch;
   const bool fresh = producer.record.id == kafka::kNoProducerId;
   if (fresh && producers_.size() > kProducersMax) {
-    base::Log(base::LogLevel::kError, "transaction", "{}: refused, {} transactional ids are in use",
-              producer.transactional_id, kProducersMax);
+    base::Log(base::Event::kTransactionalIdsTooMany, {"transaction", producer.transactional_id},
+              "refused, {} transactional ids are in use", kProducersMax);
     return done(ErrorCode::kCoordinatorNotAvailable, {});
   }
   if (!fresh && known.id != kafka::kNoProducerId && known != ProducerOf(producer.record) &&
@@ -562,8 +562,8 @@ void LocalTransactions::DoEnd(Coordinated& producer, const Producer& who, bool c
 // As Kafka's coordinator: aborted, and the producer that left it open is fenced.
 void LocalTransactions::TimeOut(Coordinated& producer) {
   if (!producer.open() || producer.lost) return;
-  base::Log(base::LogLevel::kWarn, "transaction", "{}: aborted, it was open for longer than {} ms",
-            producer.transactional_id, producer.record.timeout_ms);
+  base::Log(base::Event::kTransactionTimedOut, {"transaction", producer.transactional_id},
+            "aborted, it was open for longer than {} ms", producer.record.timeout_ms);
   LocalProducerRecord next = producer.record;
   next.state = State::kAborted;
   next.last_id = kafka::kNoProducerId;

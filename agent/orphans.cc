@@ -16,6 +16,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "spool/directory.h"
 
@@ -205,7 +206,7 @@ void Orphans::Warn(std::string_view about, const std::string& message) {
   const std::string mark = fmt::format("[{}]", about);
   if (warned_.find(mark) != std::string::npos) return;
   warned_ += mark;
-  base::Log(LogLevel::kWarn, "orphans", "{}", message);
+  base::Log(base::Event::kOrphansNotSeen, "orphans", "{}", message);
 }
 
 // The one that has waited longest.
@@ -247,8 +248,8 @@ void Orphans::Begin(const std::string& name) {
   Orphan& orphan = orphans_[name];
   orphan.state = State::kDraining;
   orphan.why.clear();
-  base::Log(LogLevel::kInfo, "orphans", "{}: its agent is gone; process {} delivers what waits",
-            PathOf(name), pid);
+  base::Log(LogLevel::kInfo, {"orphans", PathOf(name)},
+            "its agent is gone; process {} delivers what waits", pid);
   watch_timer_ = loop_.After(kWatchEvery, [this] { Watch(); });
 }
 
@@ -289,17 +290,17 @@ void Orphans::OnEnd(int status) {
   };
   if (report.done && report.removed) {
     metrics_.removed.Add();
-    base::Log(LogLevel::kInfo, "orphans", "{}: {}; removed", path, moved());
+    base::Log(LogLevel::kInfo, {"orphans", path}, "{}; removed", moved());
     orphans_.erase(child.name);
     // If its pod is back, it is not empty; if it cannot go yet, Look tries later.
     rmdir((options_.directory + "/" + child.name).c_str());
   } else if (report.done && report.wanted) {
-    base::Log(LogLevel::kInfo, "orphans", "{}: {}; its agent is back and has it", path, moved());
+    base::Log(LogLevel::kInfo, {"orphans", path}, "{}; its agent is back and has it", moved());
     orphans_.erase(child.name);
   } else if (report.done && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
     orphan.state = State::kKept;
     orphan.why = report.kept;
-    base::Log(LogLevel::kWarn, "orphans", "{}: {}; kept: {}", path, moved(), report.kept);
+    base::Log(base::Event::kOrphanKept, {"orphans", path}, "{}; kept: {}", moved(), report.kept);
   } else {
     orphan.state = State::kLeft;
     orphan.why = report.done ? report.why
@@ -310,7 +311,7 @@ void Orphans::OnEnd(int status) {
     orphan.backoff =
         progress ? base::Duration{} : std::clamp(orphan.backoff * 2, kBackoffMin, kBackoffMax);
     orphan.not_before = loop_.Now() + orphan.backoff;
-    base::Log(LogLevel::kWarn, "orphans", "{}: {}; {} are left: {}", path, moved(),
+    base::Log(base::Event::kOrphanLeft, {"orphans", path}, "{}; {} are left: {}", moved(),
               report.left_records, orphan.why);
   }
   // It had the spool itself: what is seen next is no news.

@@ -262,7 +262,7 @@ void Reconciler::BeginReadBack(Question question) {
     read_back_queue_.push_back(std::move(question));
     return;
   }
-  base::Log(base::LogLevel::kInfo, "forward", "reading back the tail of {}/{} at the tier",
+  base::Log(base::LogLevel::kDebug, "forward", "reading back the tail of {}/{} at the tier",
             question.doubt.topic, question.doubt.partition);
   const uint64_t id = next_read_back_++;
   auto& read_back = read_backs_[id];

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/delivery_outcome.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/record_batch.h"
@@ -503,8 +504,11 @@ void TransactionLane::Backoff() {
 }
 
 void TransactionLane::Trouble(Member& member, std::string text) {
-  base::Log(attempts_ == kAttemptsUntilWarning ? base::LogLevel::kWarn : base::LogLevel::kDebug,
-            "transaction", "{}/{}: {}", member.topic, member.partition, text);
+  const std::string name = StreamName(member.topic, member.partition);
+  if (attempts_ == kAttemptsUntilWarning)
+    base::Log(base::Event::kTransactionDelayed, {"transaction", name}, "{}", text);
+  else
+    base::Log(base::LogLevel::kDebug, {"transaction", name}, "{}", text);
   member.troubled = true;
   host_->OnLaneTrouble(member.stream, std::move(text));
 }

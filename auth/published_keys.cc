@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::auth {
@@ -69,7 +70,7 @@ void PublishedKeys::ReadAndGoOn() {
   }
   if (stopped_) return;
   if (retry_ == kRetryFirst) {
-    base::Log(LogLevel::kError, "sasl", "keys for tokens cannot be read, {}: {}",
+    base::Log(base::Event::kTokenKeysUnreadable, "sasl", "keys for tokens cannot be read, {}: {}",
               Get() ? "those read before stay" : "and until they can nobody logs in with one",
               read.error().message);
   }

@@ -1,5 +1,6 @@
 #include "broker/broker.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/cleaner.h"
 #include "broker/context.h"
@@ -86,8 +87,8 @@ struct Broker::Parts {
         },
         [](const auto& result) {
           if (result) return;
-          base::Log(base::LogLevel::kError, "broker", "cannot record the cluster's name: {}",
-                    result.error().message);
+          base::Log(base::Event::kClusterNameNotRecorded, "broker",
+                    "cannot record the cluster's name: {}", result.error().message);
         }));
   }
 };

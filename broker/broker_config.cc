@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::broker {
@@ -159,8 +160,8 @@ int64_t BrokerConfig::producer_id_expiration_ms(int64_t otherwise) const {
 void ReadConfig(BrokerScope scope, const ConfigsRecord& record, BrokerConfig* config) {
   for (const auto& stored : record.configs) {
     if (const auto set = config->Set(scope, stored.name, stored.value); !set) {
-      base::Log(base::LogLevel::kWarn, "broker", "a setting of the broker is left out: {}",
-                set.error().message);
+      base::Log(base::Event::kBrokerSettingLeftOut, "broker",
+                "a setting of the broker is left out: {}", set.error().message);
     }
   }
 }

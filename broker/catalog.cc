@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -49,7 +50,7 @@ TopicConfig ReadConfig(const TopicRecord& record) {
   TopicConfig read;
   for (const auto& config : record.configs) {
     if (const auto set = read.Set(config.name, config.value); !set) {
-      base::Log(base::LogLevel::kWarn, "broker", "topic {}: left out: {}", record.name,
+      base::Log(base::Event::kTopicSettingLeftOut, {"broker", record.name}, "left out: {}",
                 set.error().message);
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/cleaner_round.h"
 #include "broker/entries.h"
@@ -147,7 +148,7 @@ void Cleaner::Compact(std::vector<Due> due) {
   const auto report = round.Run();
   if (!report) {
     if (report.error().code == base::Code::kClosed) return;
-    base::Log(base::LogLevel::kError, "broker", "cannot compact, and will try again: {}",
+    base::Log(base::Event::kNotCompacted, "broker", "cannot compact, and will try again: {}",
               report.error().message);
     context_.metrics.compactions.With("failed").Add();
     return;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/consumer_protocol.h"
 
@@ -268,7 +269,7 @@ const std::vector<kafka::Uuid>& ConsumerGroup::Resolve(const std::string& patter
     auto parsed = NamePattern::Parse(pattern);
     if (!parsed) {
       // The coordinator refuses those; another version of the library may have taken it.
-      base::Log(base::LogLevel::kWarn, "groups", "group {}: a pattern of topics fits none: {}", id_,
+      base::Log(base::Event::kBadTopicPattern, {"groups", id_}, "a pattern of topics fits none: {}",
                 parsed.error().message);
       parsed = NamePattern::Parse("[^\\x{0}-\\x{10FFFF}]");
       HF_CHECK(parsed.has_value());
@@ -439,7 +440,7 @@ ConsumerGroup::Member* ConsumerGroup::FindNumber(uint64_t number) {
 void ConsumerGroup::FenceByTimer(uint64_t number, std::string_view why) {
   Member* const member = FindNumber(number);
   if (member == nullptr) return;
-  base::Log(base::LogLevel::kInfo, "groups", "group {}: member {} {}", id_, member->member_id, why);
+  base::Log(base::Event::kMemberLost, {"groups", id_}, "member {} {}", member->member_id, why);
   // If it cannot be written, the next change writes all of the group.
   Fence({member}, [](ErrorCode) {});
 }

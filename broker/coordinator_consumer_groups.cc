@@ -2,6 +2,7 @@
 // the other.
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/consumer_protocol.h"
 #include "broker/coordinator.h"
@@ -245,7 +246,7 @@ void Coordinator::MakeClassic(const std::string& group_id, Entry& entry) {
       },
       [](const auto& result) {
         if (result) return;
-        base::Log(base::LogLevel::kError, "groups",
+        base::Log(base::Event::kGroupNotRecorded, "groups",
                   "cannot record that a group has become a classic one: {}",
                   result.error().message);
       }));

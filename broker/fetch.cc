@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/isolation_level.h"
 #include "kafka/error_map.h"
@@ -435,8 +436,11 @@ base::Result<spool::Lease> FetchHandler::ReadFrom(const Partition& partition, in
   auto lease = spool.Read(partition.stream, offset, bytes_max);
   if (lease || lease.error().code != base::Code::kCorrupt) return lease;
   HF_ASSIGN_OR_RETURN(const int64_t next, spool.NextReadable(partition.stream, offset));
-  base::Log(base::LogLevel::kError, "broker", "offsets {} to {} are damaged and left out: {}",
-            offset, next, lease.error().message);
+  const Topic* const topic = catalog_.topics().Find(partition.id.topic);
+  const std::string name =
+      fmt::format("{}-{}", topic == nullptr ? "?" : topic->name, partition.id.partition);
+  base::Log(base::Event::kRecordsDamaged, {"broker", name},
+            "offsets {} to {} are damaged and left out: {}", offset, next, lease.error().message);
   return spool.Read(partition.stream, next, bytes_max);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::broker {
@@ -299,7 +300,7 @@ void Group::OnSessionTimer(const std::string& member_id) {
     member.session =
         host_.loop().After(member.session_timeout - silence, [this, id] { OnSessionTimer(id); });
   } else {
-    base::Log(base::LogLevel::kInfo, "groups", "group {}: member {} was silent for too long", id_,
+    base::Log(base::Event::kMemberLost, {"groups", id_}, "member {} was silent for too long",
               member.id);
     RemoveMember(found);
     PrepareOrGoOn();

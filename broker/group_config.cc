@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/config_values.h"
 #include "broker/milliseconds.h"
@@ -113,7 +114,7 @@ GroupConfig ReadConfig(std::string_view group, const ConfigsRecord& record) {
   GroupConfig config;
   for (const auto& stored : record.configs) {
     if (auto set = config.Set(stored.name, stored.value); !set) {
-      base::Log(base::LogLevel::kWarn, "groups", "group {}: left out: {}", group,
+      base::Log(base::Event::kGroupSettingLeftOut, {"groups", group}, "left out: {}",
                 set.error().message);
     }
   }

@@ -1,6 +1,7 @@
 // The way of a group from one generation to the next.
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/group.h"
 
@@ -66,7 +67,7 @@ void Group::CompleteJoin() {
   for (auto member = members_.begin(); member != members_.end();) {
     const auto here = member++;
     if (here->second.join_reply || here->second.instance_id) continue;
-    base::Log(base::LogLevel::kInfo, "groups", "group {}: member {} did not rejoin in time", id_,
+    base::Log(base::Event::kMemberLost, {"groups", id_}, "member {} did not rejoin in time",
               here->first);
     RemoveMember(here);
   }
@@ -197,7 +198,7 @@ void Group::OnSyncDeadline() {
   for (auto member = members_.begin(); member != members_.end();) {
     const auto here = member++;
     if (here->second.sync_reply) continue;
-    base::Log(base::LogLevel::kInfo, "groups", "group {}: member {} did not sync in time", id_,
+    base::Log(base::Event::kMemberLost, {"groups", id_}, "member {} did not sync in time",
               here->first);
     RemoveMember(here);
     removed = true;

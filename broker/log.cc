@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::broker {
@@ -153,7 +154,7 @@ void Log::ExpireProducers(int64_t last_seen_before_ms) {
 Result<> Log::Load(const spool::StateView& state) {
   const bool again = std::exchange(loaded_, true);
   if (again) {
-    base::Log(base::LogLevel::kWarn, "broker",
+    base::Log(base::Event::kProducersReadAgain, "broker",
               "a commit failed: reading the producers' state again from the last good one");
     for (Partition& partition : partitions_) {
       partition.transactions.Rewind(partition.high_watermark.load());

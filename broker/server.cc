@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/worker.h"
 #include "kafka/codec.h"
@@ -92,16 +93,16 @@ class ClientSession final : public net::Session {
 
   void OnFrame(base::Buffer frame, net::Reply reply) override {
     if (nameless_) {
-      base::Log(base::LogLevel::kInfo, "broker", "{}: no rule names its certificate",
-                connection_.peer().ToString());
+      base::Log(base::Event::kCertificateOfNobody, {"broker", connection_.peer().host()},
+                "no rule names its certificate");
       return reply.Close("no rule names the client's certificate");
     }
     if (!policy().mechanisms.empty() && ServesLogin(frame, reply)) return;
     auto served = worker_.Serve(peer_, std::move(frame),
                                 Answerer(std::move(reply), connection_.loop(), self_));
     if (served) return;
-    base::Log(base::LogLevel::kInfo, "broker", "closing the connection of {}: {}", peer_->address,
-              served.error().message);
+    base::Log(base::Event::kBadRequest, {"broker", connection_.peer().host()},
+              "closing its connection: {}", served.error().message);
   }
 
  private:
@@ -242,8 +243,8 @@ class ClientSession final : public net::Session {
   // Guessing is slowed down, as Kafka does it (connection.failed.authentication.delay.ms).
   void Refuse(std::string_view reason, base::Task tell) {
     listener_->broker.CountFailedLogin();
-    base::Log(base::LogLevel::kInfo, "broker", "{}: SASL authentication failed: {}",
-              connection_.peer().ToString(), reason);
+    base::Log(base::Event::kLoginRefused, {"broker", connection_.peer().host()},
+              "SASL authentication failed: {}", reason);
     refused_ = true;
     connection_.Pause();
     refusal_ = connection_.loop().After(listener_->options.failed_login_delay, std::move(tell));

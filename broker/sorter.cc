@@ -1,5 +1,6 @@
 #include "broker/sorter.h"
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::broker {
@@ -26,7 +27,7 @@ void Sorter::Run() {
   if (report.error().code == base::Code::kClosed) return;
   // Without space the spool itself makes room of what is trimmed, and says when it is full.
   if (report.error().code != base::Code::kFull) {
-    base::Log(base::LogLevel::kError, "broker",
+    base::Log(base::Event::kNotSorted, "broker",
               "cannot order a segment by partition, and will try again: {}",
               report.error().message);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/milliseconds.h"
 #include "kafka/error_map.h"
@@ -326,9 +327,9 @@ void TransactionCoordinator::AbortOverdue() {
       /*bytes=*/0,
       [this, found](const Outcome&) {
         for (const Transactions::Overdue& one : *found) {
-          base::Log(base::LogLevel::kInfo, "broker",
-                    "transaction of '{}' (producer {}, epoch {}) has taken too long: aborting it",
-                    one.id, one.producer.id, one.producer.epoch);
+          base::Log(base::Event::kTransactionOverdue, {"transaction", one.id},
+                    "the transaction (producer {}, epoch {}) has taken too long: aborting it",
+                    one.producer.id, one.producer.epoch);
           Submit(
               [this, one](Work& work) {
                 transactions().AbortOverdue(work, one);

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "config/changes.h"
 #include "config/holdfast.pb.h"
@@ -23,7 +24,7 @@ base::Result<std::string> Reloader::Reload() {
   if (done) {
     base::Log(base::LogLevel::kInfo, "config", "reloaded: {}", *done);
   } else {
-    base::Log(base::LogLevel::kError, "config", "not reloaded, nothing is changed: {}",
+    base::Log(base::Event::kNotReloaded, "config", "not reloaded, nothing is changed: {}",
               done.error().message);
   }
   return done;

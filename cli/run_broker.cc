@@ -11,6 +11,7 @@
 
 #include "auth/access_tokens.h"
 #include "auth/published_keys.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "broker/broker.h"
 #include "broker/server.h"
@@ -110,7 +111,7 @@ base::Result<ConfiguredTokens> TokensOf(const config::OauthBearer& config,
   const std::string& url = config.jwks_endpoint_url();
   if (config.unsecured()) {
     if (!url.empty()) return wrong("has both unsecured and jwks_endpoint_url");
-    base::Log(base::LogLevel::kWarn, "broker",
+    base::Log(base::Event::kUnsignedTokens, "broker",
               "INSECURE: {}.unsecured takes tokens without a signature: whoever reaches {} can log "
               "in as anybody, as a super user, too. This is for tests only",
               where, listen.ToString());
@@ -125,7 +126,7 @@ base::Result<ConfiguredTokens> TokensOf(const config::OauthBearer& config,
   if (!config.jwks_endpoint_ca().empty() && !url.starts_with("https://"))
     return wrong("has jwks_endpoint_ca, but its jwks_endpoint_url is not one of https");
   if (url.starts_with("http://")) {
-    base::Log(base::LogLevel::kWarn, "broker",
+    base::Log(base::Event::kKeysOverHttp, "broker",
               "{}.jwks_endpoint_url is not one of https: who can change what comes from {} can log "
               "in as anybody",
               where, url);
@@ -296,7 +297,7 @@ class BrokerRole final : public Role {
       for (const auto& credentials : tls_) {
         const base::Result<bool> refreshed = credentials->Refresh();
         if (!refreshed) {
-          base::Log(base::LogLevel::kError, "broker",
+          base::Log(base::Event::kTlsFilesNotTaken, "broker",
                     "changed TLS files are not used, those read before are: {}",
                     refreshed.error().message);
         } else if (*refreshed) {

@@ -16,6 +16,7 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::net {
@@ -25,10 +26,10 @@ constexpr base::Duration kSlowTurn = std::chrono::milliseconds(50);
 constexpr base::Duration kStatisticsWindow = std::chrono::seconds(30);
 
 void LogLibevent(int severity, const char* message) {
-  const auto level = severity >= EVENT_LOG_ERR    ? base::LogLevel::kError
-                     : severity >= EVENT_LOG_WARN ? base::LogLevel::kWarn
-                                                  : base::LogLevel::kDebug;
-  base::Log(level, "net", "libevent: {}", message);
+  if (severity >= EVENT_LOG_WARN)
+    base::Log(base::Event::kEventLoop, "net", "libevent: {}", message);
+  else
+    base::Log(base::LogLevel::kDebug, "net", "libevent: {}", message);
 }
 
 void PrepareProcess() {

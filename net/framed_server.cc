@@ -4,8 +4,10 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "net/server_worker.h"
 #include "net/socket.h"
@@ -16,7 +18,6 @@ namespace {
 constexpr int kAcceptsPerTurn = 64;
 // After a failed accept: descriptors or memory may be there again.
 constexpr base::Duration kAcceptRetry = std::chrono::milliseconds(100);
-constexpr base::Duration kWarningInterval = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -96,8 +97,9 @@ class FramedServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
     const SocketAddress address(reinterpret_cast<const sockaddr*>(&peer), size);
     if (shared_->open.fetch_add(1) >= shared_->options.connections_max) {
       shared_->NoteClosed(CloseCause::kTooMany);
-      Warn("closed a new connection of " + address.ToString() + ": " +
-           std::to_string(shared_->options.connections_max) + " are open, which is the limit");
+      base::Log(base::Event::kConnectionsTooMany, {"net", address.host()},
+                "closed a new connection to {}: {} are open, which is the limit",
+                address_.ToString(), shared_->options.connections_max);
       return true;
     }
     socket.SetOptions(address);
@@ -113,7 +115,8 @@ class FramedServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
     // The client gave up before its turn came.
     if (error == ECONNABORTED || error == EINTR || error == EPROTO) return true;
     shared_->metrics.accept_errors.Add();
-    Warn(base::ErrnoError("cannot accept on " + address_.ToString(), error).message);
+    base::Log(base::Event::kAcceptFailed, {"net", address_.ToString()}, "cannot accept: {}",
+              std::strerror(error));
     event_del(event_);
     retry_ = loop_.After(kAcceptRetry, [this] { event_add(event_, nullptr); });
     return false;
@@ -123,12 +126,6 @@ class FramedServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
     if (--undrained_workers_ > 0) return;
     drain_limit_.Cancel();
     if (drained_) std::exchange(drained_, base::Task())();
-  }
-
-  void Warn(const std::string& message) {
-    if (loop_.Now() - last_warning_ < kWarningInterval) return;
-    last_warning_ = loop_.Now();
-    base::Log(base::LogLevel::kWarn, "net", "{}", message);
   }
 
   EventLoop& loop_;
@@ -143,7 +140,6 @@ class FramedServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
   base::Timer drain_limit_;
   base::Task drained_;
   size_t undrained_workers_ = 0;
-  base::TimePoint last_warning_;
 };
 
 base::Result<std::unique_ptr<FramedServer>> FramedServer::Listen(Options options, Loops loops,

@@ -93,10 +93,12 @@ json DescribeRates(const metrics::History::Rates& rates) {
 json DescribeRecentLines() {
   json lines = json::array();
   for (const base::RecentLine& line : base::RecentLines()) {
-    lines.push_back({{"time_ms", line.time_ms},
-                     {"level", base::LogLevelName(line.level)},
-                     {"part", line.part},
-                     {"message", line.message}});
+    lines.push_back(
+        {{"time_ms", line.time_ms},
+         {"level", base::LogLevelName(line.level)},
+         {"code", line.event == base::Event{} ? std::string() : base::EventCode(line.event)},
+         {"part", line.part},
+         {"message", line.message}});
   }
   return lines;
 }

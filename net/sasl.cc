@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "net/scram.h"
 
@@ -167,7 +168,7 @@ class OauthBearerServer final : public SaslServer {
                                .count();
     auto bearer = tokens_->Check(parsed->token, now_ms);
     if (!bearer) {
-      base::Log(base::LogLevel::kInfo, "sasl", "refused a token: {}", bearer.error().message);
+      base::Log(base::Event::kTokenRefused, "sasl", "refused a token: {}", bearer.error().message);
       refused_ = true;
       return Step{std::string(kRefusal), false};
     }

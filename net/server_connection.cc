@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::net {
@@ -123,8 +124,8 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
   if (finishing_) return;
   HF_CHECK(request >= first_request_ && request < next_request_ && !SlotOf(request).done);
   if (answer.kind == Answer::Kind::kLost) {
-    base::Log(base::LogLevel::kError, "net",
-              "{}: a request was given up without an answer; this is a bug", peer_.ToString());
+    base::Log(base::Event::kReplyLost, {"net", peer_.ToString()},
+              "a request was given up without an answer; this is a bug");
     return CloseFor(CloseCause::kLostReply, "a request was given up without an answer");
   }
   Slot& slot = SlotOf(request);
@@ -249,8 +250,9 @@ void ServerConnection::OnOutputEmpty() {
 
 void ServerConnection::OnEnd(FrameStream::End end, std::string reason) {
   if (end == FrameStream::End::kBadLength)
-    worker_.WarnSometimes(peer_.ToString() + ": " + reason + "; closed");
-  if (end == FrameStream::End::kHandshake) worker_.WarnSometimes(peer_.ToString() + ": " + reason);
+    base::Log(base::Event::kBadClient, {"net", peer_.host()}, "{}; closed", reason);
+  if (end == FrameStream::End::kHandshake)
+    base::Log(base::Event::kHandshakeFailed, {"net", peer_.host()}, "{}", reason);
   CloseCause cause = CauseOf(end);
   if (finishing_) cause = draining_ ? CloseCause::kShutdown : CloseCause::kSession;
   CloseFor(cause, reason);

@@ -9,8 +9,6 @@
 namespace holdfast::net {
 namespace {
 
-constexpr base::Duration kWarningInterval = std::chrono::seconds(1);
-
 std::string_view CauseName(CloseCause cause) {
   switch (cause) {
     case CloseCause::kPeer:
@@ -139,17 +137,6 @@ void ServerWorker::Retire(uint64_t connection) {
 void ServerWorker::Sweep() {
   for (ServerConnection* connection : All()) connection->CloseIfIdle(loop_.Now());
   Start();
-}
-
-void ServerWorker::WarnSometimes(const std::string& message) {
-  if (loop_.Now() - last_warning_ < kWarningInterval) {
-    ++warnings_left_out_;
-    return;
-  }
-  last_warning_ = loop_.Now();
-  const uint64_t left_out = std::exchange(warnings_left_out_, 0);
-  base::Log(base::LogLevel::kWarn, "net", "{}{}", message,
-            left_out == 0 ? "" : fmt::format(" ({} such lines were left out)", left_out));
 }
 
 ServerConnection* ServerWorker::Find(uint64_t connection) {

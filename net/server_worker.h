@@ -70,8 +70,6 @@ class ServerWorker final : public ReplySink {
   // For its connections.
   void OnMemory(uint64_t connection, Reservation memory);
   void Retire(uint64_t connection);
-  // At most one line in a second; says how many were left out.
-  void WarnSometimes(const std::string& message);
   [[nodiscard]] EventLoop& loop() { return loop_; }
   [[nodiscard]] ServerShared& shared() { return *shared_; }
 
@@ -95,8 +93,6 @@ class ServerWorker final : public ReplySink {
   base::Task drained_;
   bool draining_ = false;
   bool shut_down_ = false;
-  base::TimePoint last_warning_;
-  uint64_t warnings_left_out_ = 0;
   std::vector<Completion> delivering_;
 
   base::Mutex mutex_;

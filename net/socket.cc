@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "base/event.h"
 namespace holdfast::net {
 namespace {
 
@@ -34,15 +35,20 @@ Socket::Outcome ToOutcome(ssize_t result) {
   return {Socket::Outcome::Kind::kFailed, 0, errno};
 }
 
+base::Error CannotListen(const char* call) {
+  base::Error error = base::ErrnoError(call, errno);
+  error.event = errno == EADDRINUSE ? base::Event::kPortTaken : base::Event::kCannotListen;
+  return error;
+}
+
 base::Result<Socket> ListenAt(const SocketAddress& address, Socket::BufferBytes buffers) {
   Socket socket(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket.fd() < 0) return base::Unexpected(base::ErrnoError("socket", errno));
   SetInt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);
   SetBuffers(socket.fd(), buffers);
   if (bind(socket.fd(), address.get(), address.size()) != 0)
-    return base::Unexpected(base::ErrnoError("bind", errno));
-  if (listen(socket.fd(), kBacklog) != 0)
-    return base::Unexpected(base::ErrnoError("listen", errno));
+    return base::Unexpected(CannotListen("bind"));
+  if (listen(socket.fd(), kBacklog) != 0) return base::Unexpected(CannotListen("listen"));
   return socket;
 }
 

@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "net/tls_session.h"
 
 namespace holdfast::net {
@@ -19,7 +20,7 @@ namespace {
 using base::Code;
 
 base::Error Wrong(const std::string& what) {
-  return {Code::kInvalid, what + ": " + TlsErrorText()};
+  return {Code::kInvalid, what + ": " + TlsErrorText(), base::Event::kBadTlsFile};
 }
 
 // Without one OpenSSL would ask the terminal.
@@ -33,7 +34,9 @@ int GivePassword(char* into, int size, int /*writing*/, void* password) {
 base::Result<> CheckReadable(const std::string& file) {
   struct stat found {};
   if (stat(file.c_str(), &found) == 0) return {};
-  return base::Unexpected(base::ErrnoError("cannot read " + file, errno));
+  base::Error error = base::ErrnoError("cannot read " + file, errno);
+  error.event = base::Event::kBadTlsFile;
+  return base::Unexpected(std::move(error));
 }
 
 base::Result<> LoadTrusted(ssl_ctx_st* context, const std::string& location) {
@@ -54,7 +57,8 @@ base::Result<> LoadCertificate(ssl_ctx_st* context, const TlsOptions& options) {
   const std::string& certificate = options.certificate_location;
   if (certificate.empty()) {
     if (options.key_location.empty() && !options.server) return {};
-    return base::Unexpected(Code::kInvalid, "TLS: a certificate is needed, and none is given");
+    return base::Unexpected(Code::kInvalid, "TLS: a certificate is needed, and none is given",
+                            base::Event::kBadTlsFile);
   }
   const std::string& key = options.key_location.empty() ? certificate : options.key_location;
   HF_RETURN_IF_ERROR(CheckReadable(certificate));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/produce.h"
 #include "kafka/codec.h"
@@ -63,8 +64,8 @@ ApiVersionsResponse LocalApiVersions(const Cluster& cluster) {
                                                                     Cluster::kKeptApiVersions)) {
     response = *std::move(kept);
   } else {
-    base::Log(base::LogLevel::kError, "metadata", "the kept ApiVersions answer is damaged: {}",
-              kept.error().message);
+    base::Log(base::Event::kKeptTierDamaged, "metadata",
+              "the kept ApiVersions answer is damaged: {}", kept.error().message);
     response = Unseen();
   }
   response.error_code = kafka::ErrorCode::kNone;

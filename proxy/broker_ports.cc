@@ -1,5 +1,6 @@
 #include "proxy/broker_ports.h"
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::proxy {
@@ -54,15 +55,15 @@ void BrokerPorts::Add(int32_t node, uint16_t wanted) {
     next[node] = 0;
   } else {
     if (next.size() >= kBrokersMax) {
-      base::Log(base::LogLevel::kError, "proxy",
+      base::Log(base::Event::kBrokersTooMany, "proxy",
                 "the tier has more than {} brokers: broker {} cannot be reached through this agent",
                 kBrokersMax, node);
       return;
     }
     const base::Result<uint16_t> port = open_(node, wanted);
     if (!port) {
-      base::Log(base::LogLevel::kError, "proxy", "no listener for broker {} of the tier: {}", node,
-                port.error().message);
+      base::Log(base::Event::kNoBrokerPort, "proxy", "no listener for broker {} of the tier: {}",
+                node, port.error().message);
       return;
     }
     next[node] = *port;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
@@ -190,8 +191,8 @@ void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, 
       return;
     case auth::SaslSession::Outcome::kRefused:
       front_.metrics.local_login_failures.Add();
-      base::Log(base::LogLevel::kInfo, "proxy", "{}: SASL authentication failed: {}",
-                connection_.peer().ToString(), response.error_message.value_or(""));
+      base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
+                "SASL authentication failed: {}", response.error_message.value_or(""));
       return;
   }
 }

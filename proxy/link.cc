@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "proxy/backoff.h"
 
@@ -20,6 +21,11 @@ constexpr size_t kCorrelationIdAt = 8;
 std::string_view CauseOf(Code code) {
   if (code == Code::kInvalid) return "security";
   return code == Code::kTimeout ? "connect timeout" : "disconnected";
+}
+
+base::Event WhyLost(const base::Error& error) {
+  if (error.event != base::Event::kNone) return error.event;
+  return error.code == Code::kInvalid ? base::Event::kTierTls : base::Event::kTierUnreachable;
 }
 
 }  // namespace
@@ -43,7 +49,7 @@ void Link::Connect() {
   callbacks.on_connected = [this] { AskVersions(kafka::ApiVersionsRequest::kApi.newest); };
   callbacks.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
   callbacks.on_closed = [this](const base::Error& error) {
-    Lose(CauseOf(error.code), error.message);
+    Lose(CauseOf(error.code), error.message, WhyLost(error));
   };
   client_ = std::make_unique<TierConnection>(
       TierConnection::Context{context_.loop, context_.resolver, context_.net_metrics},
@@ -58,7 +64,7 @@ void Link::AskVersions(int16_t version) {
   const kafka::ApiVersionsRequest request{.client_software_name = "holdfast",
                                           .client_software_version = "1"};
   auto frame = kafka::EncodeRequest(request, version, /*correlation_id=*/0, kClientId);
-  if (!frame) return Lose("protocol", frame.error().message);
+  if (!frame) return Lose("protocol", frame.error().message, base::Event::kTierProtocol);
   SendRaw(*std::move(frame), [this, version](base::Result<std::string_view> answer) {
     OnVersions(std::move(answer), version);
   });
@@ -69,7 +75,7 @@ void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
   versions_frame_ = base::Buffer::Copy(*frame);
   auto versions =
       kafka::DecodeResponse<kafka::ApiVersionsResponse>(versions_frame_.view(), version);
-  if (!versions) return Lose("protocol", versions.error().message);
+  if (!versions) return Lose("protocol", versions.error().message, base::Event::kTierProtocol);
   if (versions->error_code == kafka::ErrorCode::kUnsupportedVersion && version > 0) {
     // The tier is older than this agent: it names what it knows, or nothing.
     const auto named = std::ranges::find(versions->api_keys, kafka::ApiVersionsRequest::kApi.key,
@@ -78,8 +84,10 @@ void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
     return AskVersions(usable ? std::max<int16_t>(named->max_version, 0) : int16_t{0});
   }
   if (versions->error_code != kafka::ErrorCode::kNone) {
-    return Lose("protocol", fmt::format("{} answers ApiVersions with {}", peer_.ToString(),
-                                        kafka::ErrorName(versions->error_code)));
+    return Lose("protocol",
+                fmt::format("{} answers ApiVersions with {}", peer_.ToString(),
+                            kafka::ErrorName(versions->error_code)),
+                base::Event::kTierProtocol);
   }
   versions_ = *std::move(versions);
   ready_ = true;
@@ -107,7 +115,8 @@ void Link::OnFrame(base::Buffer frame) {
   const base::Result<int32_t> correlation_id = kafka::ReadCorrelationId(frame.view());
   if (!correlation_id || pending_.empty() || pending_.front().correlation_id != *correlation_id) {
     return Lose("protocol",
-                fmt::format("{} sent an answer that belongs to no request", peer_.ToString()));
+                fmt::format("{} sent an answer that belongs to no request", peer_.ToString()),
+                base::Event::kTierProtocol);
   }
   Tier::OnAnswer on_answer = std::move(pending_.front().on_answer);
   pending_.pop_front();
@@ -125,11 +134,12 @@ void Link::WatchDeadline() {
     Lose("request timeout",
          fmt::format("{} did not answer within {} ms", peer_.ToString(),
                      std::chrono::duration_cast<std::chrono::milliseconds>(options_.request_timeout)
-                         .count()));
+                         .count()),
+         base::Event::kTierUnreachable);
   });
 }
 
-void Link::Lose(std::string_view cause, std::string_view message) {
+void Link::Lose(std::string_view cause, std::string_view message, base::Event event) {
   client_.reset();
   context_.metrics.upstream_connections.Sub();
   context_.metrics.upstream_errors.With(cause).Add();
@@ -139,8 +149,11 @@ void Link::Lose(std::string_view cause, std::string_view message) {
   // One line for each reason, not for each attempt.
   const bool news = was_ready || attempts_ == 0 || message != last_trouble_;
   last_trouble_ = message;
-  base::Log(news ? LogLevel::kWarn : LogLevel::kDebug, "upstream", "{}; next attempt in {} ms",
-            message, std::chrono::duration_cast<std::chrono::milliseconds>(wait).count());
+  const auto wait_ms = std::chrono::duration_cast<std::chrono::milliseconds>(wait).count();
+  if (news)
+    base::Log(event, "upstream", "{}; next attempt in {} ms", message, wait_ms);
+  else
+    base::Log(LogLevel::kDebug, "upstream", "{}; next attempt in {} ms", message, wait_ms);
   ++attempts_;
   deadline_timer_.Cancel();
   watching_ = false;

@@ -6,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/describe_configs.h"
@@ -190,8 +191,8 @@ void MetadataCache::Learn(const kafka::MetadataResponse& response, int64_t now_m
       next.brokers == cluster_->brokers && SameTopics(next.topics, cluster_->topics))
     return;
   if (!cluster_->id.empty() && next.id != cluster_->id) {
-    base::Log(base::LogLevel::kWarn, "metadata", "the tier's cluster id changed from {} to {}",
-              cluster_->id, next.id);
+    base::Log(base::Event::kClusterChanged, "metadata",
+              "the tier's cluster id changed from {} to {}", cluster_->id, next.id);
   }
   Replace(std::move(next));
 }

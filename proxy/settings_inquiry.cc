@@ -1,5 +1,6 @@
 #include "proxy/settings_inquiry.h"
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::proxy {
@@ -101,10 +102,10 @@ void SettingsInquiry::TellsNothing(std::string_view topic, std::string_view why)
   if (known == nullptr || known->settings) return;
   if (!std::exchange(complained_, true)) {
     base::Log(
-        LogLevel::kWarn, "upstream",
-        "the tier does not tell the settings of topic {} (and perhaps of others): {}. Records "
+        base::Event::kSettingsNotTold, {"upstream", topic},
+        "the tier does not tell the settings of this topic (and perhaps of others): {}. Records "
         "are held to the agent's own limits; grant DescribeConfigs on the topics for more",
-        topic, why);
+        why);
   }
   cache_.LearnSettings(topic, TopicSettings());
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "kafka/codec.h"
 
 namespace holdfast::proxy {
@@ -138,7 +139,8 @@ void TierConnection::OnReady() {
 }
 
 void TierConnection::Distrust(const base::Error& why) {
-  Fail({base::Code::kInvalid, client_->peer().ToString() + ": " + why.message});
+  Fail({base::Code::kInvalid, client_->peer().ToString() + ": " + why.message,
+        base::Event::kTierLogin});
 }
 
 // The owner usually destroys this from inside the callback, so nothing follows it.

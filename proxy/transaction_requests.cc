@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
@@ -45,10 +46,10 @@ ErrorCode ForVersion(ErrorCode error, int16_t version, const KnownCodes& known) 
 }
 
 void Warn(std::string_view transactional_id, std::string_view group) {
-  base::Log(base::LogLevel::kWarn, "transaction",
-            "{}: positions of group {} cannot be part of a local transaction, since whether its "
+  base::Log(base::Event::kOffsetsInLocalTransaction, {"transaction", transactional_id},
+            "positions of group {} cannot be part of a local transaction, since whether its "
             "member is fenced is known at the tier only; take this id out of agent.transactions",
-            transactional_id, group);
+            group);
 }
 
 // One request that has been decoded, with all that its answer needs.

@@ -1,7 +1,12 @@
 #include "proxy/upstream.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/metadata.h"
@@ -17,6 +22,8 @@ constexpr base::Duration kRefreshGap = std::chrono::milliseconds(100);
 constexpr base::Duration kRetryRefresh = std::chrono::milliseconds(500);
 constexpr int32_t kBootstrapNode = -2;
 constexpr int32_t kCreateTimeoutMs = 10'000;
+// In one line of the log.
+constexpr size_t kTopicsNamed = 5;
 // Metadata tells what its asker may do since then, in bits by Kafka's codes of operations.
 constexpr int16_t kRightsSince = 8;
 constexpr int32_t kMayWrite = 1 << 4;
@@ -197,7 +204,7 @@ void Upstream::AskMetadata() {
   Call(kAnyNode, request, [this](base::Result<kafka::MetadataResponse> response) {
     asking_ = false;
     if (!response) {
-      base::Log(LogLevel::kWarn, "upstream", "no metadata: {}", response.error().message);
+      base::Log(base::Event::kNoMetadata, "upstream", "no metadata: {}", response.error().message);
       PlanRefresh(kRetryRefresh);
       return;
     }
@@ -289,17 +296,25 @@ void Upstream::CreateDeclared(const std::vector<std::string>& topics) {
   }
   Call(kAnyNode, request, [](base::Result<kafka::CreateTopicsResponse> response) {
     if (!response) {
-      base::Log(LogLevel::kWarn, "upstream", "topics not created: {}", response.error().message);
+      base::Log(base::Event::kTopicsNotCreated, "upstream", "topics not created: {}",
+                response.error().message);
       return;
     }
+    std::vector<std::string_view> created;
     for (const auto& topic : response->topics) {
       if (topic.error_code == ErrorCode::kNone) {
-        base::Log(LogLevel::kInfo, "upstream", "created topic {} at the tier", topic.name);
+        created.push_back(topic.name);
       } else if (topic.error_code != ErrorCode::kTopicAlreadyExists) {
-        base::Log(LogLevel::kError, "upstream", "the tier refuses to create topic {}: {} {}",
-                  topic.name, kafka::ErrorName(topic.error_code), topic.error_message.value_or(""));
+        base::Log(base::Event::kTopicRefused, {"upstream", topic.name},
+                  "the tier refuses to create the topic: {} {}", kafka::ErrorName(topic.error_code),
+                  topic.error_message.value_or(""));
       }
     }
+    if (created.empty()) return;
+    const size_t named = std::min(created.size(), kTopicsNamed);
+    base::Log(LogLevel::kInfo, "upstream", "created {} topics at the tier: {}{}", created.size(),
+              fmt::join(created.begin(), created.begin() + static_cast<ptrdiff_t>(named), ", "),
+              named < created.size() ? ", ..." : "");
   });
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/endian.h"
+#include "base/event.h"
 
 namespace holdfast::spool {
 namespace {
@@ -129,7 +130,8 @@ base::Result<KeyRing> KeyRing::Parse(std::span<const std::string> keys) {
       return base::Unexpected(base::Code::kInvalid,
                               "encryption key " + std::to_string(i + 1) +
                                   ": must be 32 bytes as 64 hexadecimal digits or in Base64; make "
-                                  "one with `openssl rand -base64 32`");
+                                  "one with `openssl rand -base64 32`",
+                              base::Event::kBadConfiguration);
     std::string named(kKeyIdContext);
     named += key.bytes;
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -183,7 +185,8 @@ base::Result<std::shared_ptr<SegmentKey>> SegmentKey::Unwrap(const KeyRing& ring
     return base::Unexpected(base::Code::kInvalid,
                             "encrypted with the key of id " + ToHex(id) + ", but " +
                                 (given.empty() ? "no key is given" : "given is " + given) +
-                                "; add it to the spool's encryption_keys");
+                                "; add it to the spool's encryption_keys",
+                            base::Event::kWrongKey);
   }
   const char* const nonce = wrapped.data() + sizeof(KeyRing::KeyId);
   std::string key(kKeyBytes, '\0');

@@ -1,5 +1,6 @@
 #include "spool/damage.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 
@@ -13,10 +14,10 @@ void DamageLog::OnDamage(uint64_t segment, std::optional<CommitNumber> commit,
   }
   (commit ? metrics_.damaged_frames : metrics_.damaged_segments).Add();
   if (commit) {
-    base::Log(base::LogLevel::kError, "spool", "commit {} is lost, the rest is not: {}",
+    base::Log(base::Event::kCommitLost, "spool", "commit {} is lost, the rest is not: {}",
               commit->value(), error.message);
   } else {
-    base::Log(base::LogLevel::kError, "spool", "{}", error.message);
+    base::Log(base::Event::kSegmentDamaged, "spool", "{}", error.message);
   }
 }
 

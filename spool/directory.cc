@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -131,14 +132,17 @@ base::Result<std::optional<Marker>> ReadMarkerOf(const std::string& directory) {
   std::getline(file, what);
   file >> word >> marker.format >> word >> id;
   if (what != "holdfast spool" || marker.format == 0)
-    return base::Unexpected(base::Code::kInvalid, path +
-                                                      ": does not say \"holdfast spool\"; choose "
-                                                      "another directory for the spool");
+    return base::Unexpected(base::Code::kInvalid,
+                            path +
+                                ": does not say \"holdfast spool\"; choose "
+                                "another directory for the spool",
+                            base::Event::kForeignDirectory);
   if (marker.format > kFormatVersion)
     return base::Unexpected(base::Code::kInvalid,
                             path + ": the spool has format " + std::to_string(marker.format) +
                                 ", this program knows " + std::to_string(kFormatVersion) +
-                                "; use the Holdfast that wrote it, or a newer one");
+                                "; use the Holdfast that wrote it, or a newer one",
+                            base::Event::kSpoolOfNewerVersion);
   if (!FromHex(id, &marker.id))
     return base::Unexpected(base::Code::kCorrupt,
                             path + ": has no valid id; restore the file from a backup");
@@ -192,6 +196,7 @@ bool IsEmpty(const std::string& path) {
 tl::unexpected<base::Error> NoSpool(const std::string& path) {
   std::error_code error;
   std::string message = path;
+  base::Event event = base::Event::kNoSpool;
   if (!fs::exists(path, error)) {
     message += ": there is no such directory";
   } else if (!fs::is_directory(path, error)) {
@@ -200,10 +205,11 @@ tl::unexpected<base::Error> NoSpool(const std::string& path) {
     message += ": is empty; there was never a spool here, or it was dropped";
   } else if (fs::exists(PathOf(path, kImporting), error)) {
     message += ": an import was cut off here; run it again";
+    event = base::Event::kImportCutOff;
   } else {
     message += ": is not a spool: it has no file HOLDFAST";
   }
-  return base::Unexpected(base::Code::kNotFound, std::move(message));
+  return base::Unexpected(base::Code::kNotFound, std::move(message), event);
 }
 
 }  // namespace
@@ -321,13 +327,15 @@ base::Result<void> Directory::CheckEmpty() const {
   std::error_code error;
   if (fs::exists(PathOf(path_, kImporting), error))
     return base::Unexpected(base::Code::kInvalid,
-                            path_ + ": an import was cut off here; run it again");
+                            path_ + ": an import was cut off here; run it again",
+                            base::Event::kImportCutOff);
   for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
     const std::string name = entry.path().filename().string();
     if (CountsAsEmpty(name)) continue;
     return base::Unexpected(base::Code::kInvalid,
                             path_ + ": is not a spool, and not empty (" + name +
-                                "); choose an empty directory for a new spool");
+                                "); choose an empty directory for a new spool",
+                            base::Event::kForeignDirectory);
   }
   if (error) return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
   return {};
@@ -343,7 +351,8 @@ base::Result<void> Directory::Lock(Tenure tenure) {
     if (!locked) {
       return base::Unexpected(base::Code::kUnavailable,
                               path_ + ": the process with pid " + LastOwner(lock_) +
-                                  " uses this spool; stop it, or choose another directory");
+                                  " uses this spool; stop it, or choose another directory",
+                              base::Event::kSpoolInUse);
     }
     // Whoever had it may have removed the directory, and this file with it.
     struct stat ours {};
@@ -400,7 +409,8 @@ base::Result<void> Directory::CheckOwner() const {
   return base::Unexpected(base::Code::kInvalid,
                           path_ + ": the spool belongs to user " + std::to_string(info.st_uid) +
                               ", and this process runs as " + std::to_string(geteuid()) +
-                              "; run it as that user, or give it the whole directory (chown -R)");
+                              "; run it as that user, or give it the whole directory (chown -R)",
+                          base::Event::kSpoolOfOtherUser);
 }
 
 base::Result<void> Directory::CheckExported() const {
@@ -411,7 +421,8 @@ base::Result<void> Directory::CheckExported() const {
       path_ + ": " + *exported_to +
           ". Whoever took it delivers it; from here it would be delivered twice. To take it back: "
           "holdfast spool export --undo " +
-          path_ + "; to remove it: holdfast spool drop --all " + path_);
+          path_ + "; to remove it: holdfast spool drop --all " + path_,
+      base::Event::kSpoolHandedOver);
 }
 
 std::optional<std::string> Directory::exported() const {

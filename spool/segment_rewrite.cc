@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 #include "spool/segment_sorter.h"
@@ -186,7 +187,7 @@ void SegmentStore::Reclaim() {
     segment->reclaim_after = now + kReclaimInterval;
     const base::Result<bool> rewritten = ReclaimOne(segment);
     if (!rewritten) {
-      base::Log(base::LogLevel::kError, "spool", "cannot free space in a segment: {}",
+      base::Log(base::Event::kSpaceNotFreed, "spool", "cannot free space in a segment: {}",
                 rewritten.error().message);
       metrics_.errors.With("reclaim").Add();
     } else if (*rewritten) {

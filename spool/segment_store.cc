@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 
@@ -32,7 +33,7 @@ uint64_t SegmentBytes(const Options& options) {
 std::string MiB(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 void LogError(const base::Error& error, std::string_view doing) {
-  base::Log(base::LogLevel::kError, "spool", "{}: {}", doing, error.message);
+  base::Log(base::Event::kSegmentWorkFailed, "spool", "{}: {}", doing, error.message);
 }
 
 }  // namespace
@@ -99,13 +100,15 @@ base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t 
                             directory_.path() + ": the spool is full (" + MiB(disk_bytes_) +
                                 " used of at most " + MiB(bytes_max_) +
                                 "); it takes entries again when older ones have been delivered, or "
-                                "with a larger limit");
+                                "with a larger limit",
+                            base::Event::kSpoolFull);
   HF_ASSIGN_OR_RETURN(const uint64_t free, directory_.FreeBytes());
   if (free < bytes + free_bytes_min_)
     return base::Unexpected(base::Code::kFull,
                             directory_.path() + ": the file system is nearly full (" + MiB(free) +
                                 " left); free some space: " + MiB(bytes) + " for a segment and " +
-                                MiB(free_bytes_min_) + " to spare");
+                                MiB(free_bytes_min_) + " to spare",
+                            base::Event::kSpoolFull);
   return {};
 }
 

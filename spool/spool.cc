@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/event.h"
 #include "metrics/catalogue.h"
 #include "spool/catalog.h"
 #include "spool/directory.h"
@@ -108,7 +109,8 @@ base::Result<std::unique_ptr<Spool>> Spool::Open(const Options& options, Owner& 
     return base::Unexpected(base::Code::kInvalid,
                             options.directory + ": a limit of " +
                                 std::to_string(options.bytes_max) +
-                                " bytes is too small for a spool; give it at least 4 MiB");
+                                " bytes is too small for a spool; give it at least 4 MiB",
+                            base::Event::kBadConfiguration);
   HF_ASSIGN_OR_RETURN(Directory directory,
                       options.yields
                           ? Directory::OpenExisting(options.directory, Directory::Tenure::kYields)

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 #include "spool/staging.h"
@@ -45,7 +46,7 @@ void Writer::SealSoon() {
     if (self->segment_error_)
       return self->Fail(std::nullopt, *std::exchange(self->segment_error_, std::nullopt));
     if (rolled.error().code == base::Code::kFull) return;  // The open one has room.
-    base::Log(base::LogLevel::kError, "spool", "cannot begin a segment early: {}",
+    base::Log(base::Event::kSegmentNotBegun, "spool", "cannot begin a segment early: {}",
               rolled.error().message);
   });
 }
@@ -99,7 +100,7 @@ std::string Writer::OlderSegments(CommitNumber end) const {
 }
 
 void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
-  base::Log(base::LogLevel::kError, "spool",
+  base::Log(base::Event::kCommitFailed, "spool",
             "a commit failed; its operations are refused and the log goes on in a new segment: {}",
             error.message);
   metrics_.errors.With("commit").Add();
@@ -174,9 +175,10 @@ void Writer::SpaceFreed() {
 }
 
 void Writer::SetMode(Mode mode, base::Error because) {
-  if (mode_ != mode && mode != Mode::kRunning)
-    base::Log(base::LogLevel::kWarn, "spool", "refusing {}: {}",
-              mode == Mode::kFull ? "entries" : "everything", because.message);
+  if (mode_ != mode && mode == Mode::kFull)
+    base::Log(base::Event::kSpoolFull, "spool", "refusing entries: {}", because.message);
+  if (mode_ != mode && mode == Mode::kFailing)
+    base::Log(base::Event::kSpoolFailing, "spool", "refusing everything: {}", because.message);
   if (mode_ != mode && mode == Mode::kRunning)
     base::Log(base::LogLevel::kInfo, "spool", "{}: taking entries again", directory_.path());
   mode_ = mode;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "agent/forward_state.h"
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::outbox {
@@ -49,8 +50,8 @@ Drain::Drain(Context context, Options options, Router router, std::unique_ptr<So
   if (auto note = ParseNote(kept)) {
     note_ = *std::move(note);
   } else {
-    base::Log(LogLevel::kError, kComponent, "{}: {}; rows of the last batch may be sent twice",
-              options_.name, note.error().message);
+    base::Log(base::Event::kOutboxNoteUnreadable, {kComponent, options_.name},
+              "{}; rows of the last batch may be sent twice", note.error().message);
   }
 }
 
@@ -116,7 +117,7 @@ Result<bool> Drain::TakeSome() {
     open_ = true;
     empty_ = false;
     connected_.Set(1);
-    base::Log(LogLevel::kInfo, kComponent, "{}: connected", options_.name);
+    base::Log(LogLevel::kInfo, {kComponent, options_.name}, "connected");
     Say({});
   }
   if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
@@ -202,8 +203,8 @@ Result<void> Drain::RemoveNoted() {
     if (std::ranges::find(note_, row) != note_.end()) positions.push_back(row.position);
   }
   if (!positions.empty()) {
-    base::Log(LogLevel::kInfo, kComponent, "{}: removing {} rows that are in the spool already",
-              options_.name, positions.size());
+    base::Log(LogLevel::kInfo, {kComponent, options_.name},
+              "removing {} rows that are in the spool already", positions.size());
     HF_RETURN_IF_ERROR(Remove(positions, {}));
   }
   note_.clear();
@@ -221,8 +222,9 @@ Result<void> Drain::Remove(std::span<const int64_t> spooled,
 void Drain::OnPoison(std::span<const Source::Poison> poison) {
   if (poison.empty()) return;
   quarantined_rows_.Add(poison.size());
-  base::Log(LogLevel::kWarn, kComponent, "{}: {} rows moved to the quarantine; at {}: {}",
-            options_.name, poison.size(), poison.front().position, poison.front().reason);
+  base::Log(base::Event::kRowsQuarantined, {kComponent, options_.name},
+            "{} rows moved to the quarantine; at {}: {}", poison.size(), poison.front().position,
+            poison.front().reason);
   base::MutexLock lock(mutex_);
   status_.quarantined_rows += poison.size();
 }
@@ -278,7 +280,7 @@ void Drain::Say(std::string trouble) {
   base::MutexLock lock(mutex_);
   status_.connected = open_;
   if (trouble != status_.trouble && !trouble.empty()) {
-    base::Log(LogLevel::kError, kComponent, "{}: {}", options_.name, trouble);
+    base::Log(base::Event::kOutboxTrouble, {kComponent, options_.name}, "{}", trouble);
   }
   status_.trouble = std::move(trouble);
 }

@@ -9,6 +9,7 @@
 
 #include "agent/forward_state.h"
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "kafka/record_batch_builder.h"
@@ -132,7 +133,7 @@ HalfMessages::HalfMessages(Context context, Options options,
     const std::string id = key.substr(agent::kHalfPrefix.size());
     auto message = Decode(value);
     if (!message) {
-      base::Log(LogLevel::kError, "half", "{}: {}", id, message.error().message);
+      base::Log(base::Event::kHalfMessageUnreadable, {"half", id}, "{}", message.error().message);
       continue;
     }
     bytes_ += message->batch.size();
@@ -375,7 +376,7 @@ void HalfMessages::OnAnswer(const std::string& id, const Result<std::string>& an
             : text == "unknown"  ? "unknown"
                                  : "none")
       .Add();
-  if (!answer) base::Log(LogLevel::kDebug, "half", "{}: {}", id, answer.error().message);
+  if (!answer) base::Log(LogLevel::kDebug, {"half", id}, "{}", answer.error().message);
   ++message.checks;
   Schedule(message);
   if (commit || text == "rollback") {
@@ -396,10 +397,10 @@ void HalfMessages::Park(const std::string& id) {
     parked.busy = false;
     parked.parked = result.has_value();
     if (parked.parked) {
-      base::Log(LogLevel::kWarn, "half",
-                "{}, for topic {}: after {} questions {} has not said what it is; commit it or "
+      base::Log(base::Event::kHalfMessageParked, {"half", id},
+                "for topic {}: after {} questions {} has not said what it is; commit it or "
                 "roll it back with `holdfast half`",
-                id, parked.topic, parked.checks, parked.check_url);
+                parked.topic, parked.checks, parked.check_url);
       context_.metrics.outcomes.With("parked").Add();
     }
     ShowCounts();

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::outbox {
@@ -95,8 +96,8 @@ Result<void> PostgresOwnership::Renew(PostgresConnection& connection) {
   std::set<int32_t> still;
   for (int i = 0; i < kept.count(); ++i) still.insert(static_cast<int32_t>(kept.Integer(i, 0)));
   if (still.size() < owned_.size()) {
-    base::Log(LogLevel::kWarn, "outbox",
-              "{}: {} of {} leases ran out, and other agents took the parts", table_.name,
+    base::Log(base::Event::kLeasesLost, {"outbox", table_.name},
+              "{} of {} leases ran out, and other agents took the parts",
               owned_.size() - still.size(), owned_.size());
   }
   owned_ = std::move(still);
@@ -234,10 +235,10 @@ Result<void> PostgresOwnership::Take(PostgresConnection& connection, std::vector
     owned_.insert(part);
     std::erase(not_for_us, part);
     if (const auto seen = free_.find(part); seen != free_.end()) {
-      base::Log(LogLevel::kWarn, "outbox",
-                "{}: part {} is taken over from `{}`, which did not come back; what that one took "
+      base::Log(base::Event::kPartTakenOver, {"outbox", table_.name},
+                "part {} is taken over from `{}`, which did not come back; what that one took "
                 "and did not deliver will be late, and some of it may come twice",
-                table_.name, part, seen->second.agent);
+                part, seen->second.agent);
       free_.erase(seen);
     }
   }
@@ -259,9 +260,9 @@ void PostgresOwnership::SayWaiting() {
                   "then be late, behind newer ones of the same keys, and some might come twice",
                   std::chrono::duration_cast<std::chrono::seconds>(options_.takeover_after)
                       .count());
-    base::Log(LogLevel::kWarn, "outbox",
-              "{}: `{}` left {} parts of {} before all that it took was delivered: {}", table_.name,
-              agent, parts.size(), options_.parts, what);
+    base::Log(base::Event::kPartsLeft, {"outbox", table_.name},
+              "`{}` left {} parts of {} before all that it took was delivered: {}", agent,
+              parts.size(), options_.parts, what);
   }
 }
 
@@ -283,7 +284,7 @@ Result<void> PostgresOwnership::GiveUpExcess(PostgresConnection& connection) {
   if (options_.mode == Ownership::kAdvisoryLock) {
     HF_RETURN_IF_ERROR(Unlock(connection, std::vector<int32_t>(leaving_.begin(), leaving_.end())));
   }
-  base::Log(LogLevel::kInfo, "outbox", "{}: gave up {} of {} parts, for {} agents", table_.name,
+  base::Log(LogLevel::kInfo, {"outbox", table_.name}, "gave up {} of {} parts, for {} agents",
             leaving_.size(), owned_.size(), agents_);
   for (const int32_t left : leaving_) owned_.erase(left);
   leaving_.clear();
