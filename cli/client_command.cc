@@ -4,9 +4,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <map>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
@@ -179,19 +181,12 @@ int RunClientCommand(const ClientCommand& command, std::vector<std::string> envi
   // What goes wrong is in what the command says at its end.
   base::SetLogLevel(base::LogLevel::kError);
   const auto access = AccessOf(command, std::move(environment));
-  if (!access) {
-    Complain(access.error().message);
-    return kExitWrongUsage;
-  }
+  if (!access) return Fail(kExitWrongUsage, access.error());
   const auto code = command.run(*access);
-  if (!code) {
-    Complain(code.error().message);
-    return code.error().code == Code::kInvalid ? kExitWrongUsage : kExitFailed;
-  }
-  if (std::fflush(stdout) != 0) {
-    Complain("cannot write to standard output");
-    return kExitFailed;
-  }
+  if (!code)
+    return Fail(code.error().code == Code::kInvalid ? kExitWrongUsage : kExitFailed, code.error());
+  if (std::fflush(stdout) != 0)
+    return Fail(kExitFailed, base::ErrnoError("cannot write to standard output", errno));
   return *code;
 }
 
@@ -248,6 +243,10 @@ std::string RefusalText(const Refusal& refusal) {
     text += fmt::format("; {}", remedy);
   }
   return text;
+}
+
+base::Error RefusalError(const Refusal& refusal) {
+  return {Code::kUnavailable, RefusalText(refusal), base::Event::kRefusedByTier};
 }
 
 }  // namespace holdfast::cli

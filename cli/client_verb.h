@@ -77,5 +77,6 @@ struct Refusal {
   std::string needs = {};  // "--operation create --topic orders": the rule that would allow it.
 };
 std::string RefusalText(const Refusal& refusal);
+base::Error RefusalError(const Refusal& refusal);
 
 }  // namespace holdfast::cli

@@ -58,6 +58,12 @@ Example, in another terminal:
   echo hello | kcat -P -b 127.0.0.1:9092 -t greetings
   kcat -C -b 127.0.0.1:9092 -t greetings -e)";
 
+constexpr const char* kExplainFooter =
+    R"(Lines of the log and errors of commands begin with a code; docs/errors.md has the same texts.
+
+Example:
+  holdfast explain HF2101)";
+
 constexpr const char* kValidateFooter =
     R"(Prints what is wrong, one line per mistake with file, line and column, and exits with 2; or
 says that the file is good. Parts that are in the file (agent, broker, inject) must be
@@ -187,6 +193,7 @@ class Parser {
     AddConsume(*Add(Command::kClient, "consume", "Print records of topics", ""), &client_);
     top::AddTopOptions(
         *Add(Command::kTop, "top", "Show what is held back, and why, in a terminal", ""), &top_);
+    AddExplain();
     AddPages();
     Add(Command::kVersion, "version", "Print the version", "");
   }
@@ -215,12 +222,13 @@ class Parser {
                      .doctor = std::move(doctor_),
                      .inject = std::move(inject_),
                      .client = std::move(client_),
-                     .top = std::move(top_)};
+                     .top = std::move(top_),
+                     .explain = std::move(explain_)};
     line.sources.file = settings_.file;
     for (const std::string& set : settings_.sets) {
       const size_t equals = set.find('=');
       if (equals == std::string::npos)
-        return Exit{kExitWrongUsage, "holdfast: --set " + set +
+        return Exit{kExitWrongUsage, "holdfast: HF0009: --set " + set +
                                          ": write KEY=VALUE, such as --set log.level=debug\n"};
       line.sources.sets.push_back({set.substr(0, equals), set.substr(equals + 1), "--set"});
     }
@@ -289,6 +297,13 @@ class Parser {
     manual_->add_option("DATE", manual_date_, "Of the release")->required();
   }
 
+  void AddExplain() {
+    Add(Command::kExplain, "explain", "Say what the code of an error means, and what to do",
+        kExplainFooter)
+        ->add_option("CODE", explain_, "Such as HF2101; without one all are listed")
+        ->type_name("");
+  }
+
   void AddInject() {
     CLI::App* inject = Add(Command::kInject, "inject", "Give Kubernetes pods an agent of their own",
                            kInjectFooter);
@@ -334,7 +349,7 @@ class Parser {
     std::ostringstream err;
     const int code = app_.exit(error, out, err);
     if (code == 0) return {kExitFine, out.str()};
-    return {kExitWrongUsage, "holdfast: " + err.str()};
+    return {kExitWrongUsage, "holdfast: HF0009: " + err.str()};
   }
 
   CLI::App app_{kDescription, "holdfast"};
@@ -352,6 +367,7 @@ class Parser {
   InjectCommand inject_;
   ClientCommand client_;
   top::TopCommand top_;
+  std::string explain_;
   std::map<CLI::App*, Command> commands_;
 };
 

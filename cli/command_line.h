@@ -38,6 +38,7 @@ enum class Command : uint8_t {
   kInject,
   kClient,  // Of a tier.
   kTop,
+  kExplain,
   kVersion
 };
 
@@ -52,6 +53,7 @@ struct CommandLine {
   InjectCommand inject;
   ClientCommand client;
   top::TopCommand top;
+  std::string explain;  // A code, or nothing for all.
 };
 
 // Nothing to run: a help text (standard output) or a wrong usage (standard error).

@@ -99,7 +99,7 @@ class Run {
     bool fine = true;
     const auto refuse = [&fine](const std::string& subject, ErrorCode code,
                                 const std::string& topic) {
-      Complain(RefusalText(
+      Complain(RefusalError(
           {.subject = subject, .code = code, .needs = "--operation read --topic " + topic}));
       fine = false;
     };

@@ -9,6 +9,7 @@
 
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
+#include "cli/complain.h"
 #include "net/url_fetch.h"
 
 namespace holdfast::cli {
@@ -22,16 +23,12 @@ Example:
   holdfast half ls 127.0.0.1:9090
   holdfast half commit 127.0.0.1:9090 3f0c1a5e7b8d49626d0f4f0a8a1c2e3b)";
 
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "holdfast: %s\n", message.c_str());
-  return kExitFailed;
-}
-
 int List(const std::string& base) {
   const auto page = net::FetchUrl(base, {.bytes_max = size_t{64} << 20});
-  if (!page) return Fail(page.error().message);
+  if (!page) return Fail(kExitFailed, page.error());
   const json listed = json::parse(*page, nullptr, /*allow_exceptions=*/false);
-  if (!listed.is_object()) return Fail(base + ": not the page of an agent");
+  if (!listed.is_object())
+    return Fail(kExitFailed, {base::Code::kInvalid, base + ": not the page of an agent"});
   fmt::print("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", "ID", "TOPIC", "PREPARED", "CHECKS",
              "PARKED", "CHECK URL");
   for (const json& message : listed.value("messages", json::array())) {
@@ -74,7 +71,7 @@ int RunHalfCommand(const HalfCommand& command) {
     if (done) {
       fmt::print("{} {}\n", id, commit ? "sent" : "forgotten");
     } else {
-      code = Fail(done.error().message);
+      code = Fail(kExitFailed, done.error());
     }
   }
   return code;

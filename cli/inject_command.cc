@@ -7,6 +7,7 @@
 
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
+#include "cli/complain.h"
 #include "config/value.h"
 #include "inject/node_directory.h"
 
@@ -156,8 +157,7 @@ int RunInjectCommand(const InjectCommand& command) {
     fmt::print("{}\n", *done);
     return kExitFine;
   }
-  fmt::print(stderr, "holdfast: {}\n", done.error().message);
-  return done.error().code == Code::kInvalid ? kExitWrongUsage : kExitFailed;
+  return Fail(done.error().code == Code::kInvalid ? kExitWrongUsage : kExitFailed, done.error());
 }
 
 }  // namespace holdfast::cli

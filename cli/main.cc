@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "agent/watch.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "base/supervisor.h"
 #include "cli/command_line.h"
+#include "cli/complain.h"
 #include "cli/doctor.h"
 #include "cli/loops.h"
 #include "cli/outbox_options.h"
@@ -39,11 +41,6 @@ struct Process {
   Reloader& reloader;
   const base::Supervisor& supervisor;
 };
-
-int Fail(int code, const std::string& message) {
-  std::fprintf(stderr, "%sholdfast: %s\n", base::LogsToJournal() ? "<3>" : "", message.c_str());
-  return code;
-}
 
 void Print(const std::string& text) {
   std::fputs(text.c_str(), stdout);
@@ -119,7 +116,7 @@ int Serve(const Roles& roles, const Process& process) {
   std::unique_ptr<WatchThread> watch;
   if (supervisor.present()) {
     auto started = WatchThread::Start(roles, supervisor);
-    if (!started) return Fail(kExitFailed, started.error().message);
+    if (!started) return Fail(kExitFailed, started.error());
     watch = *std::move(started);
     supervisor.Ready(Summary(roles));
   }
@@ -161,11 +158,11 @@ Controls ControlsOf(Reloader& reloader) {
 
 int RunAgent(const config::Config& config, const config::Sources& sources, const Process& process) {
   if (auto complete = config::CheckComplete(config, "agent"); !complete)
-    return Fail(kExitWrongUsage, complete.error().message);
+    return Fail(kExitWrongUsage, complete.error());
   Controls controls = ControlsOf(process.reloader);
   controls.settings = SettingsOf(sources);
   auto agent = StartAgent(config.agent(), std::move(controls));
-  if (!agent) return Fail(kExitFailed, agent.error().message);
+  if (!agent) return Fail(kExitFailed, agent.error());
   PrintListeners(**agent);
   Roles roles;
   roles.push_back(*std::move(agent));
@@ -174,9 +171,9 @@ int RunAgent(const config::Config& config, const config::Sources& sources, const
 
 int RunBroker(const config::Config& config, const Process& process) {
   if (auto complete = config::CheckComplete(config, "broker"); !complete)
-    return Fail(kExitWrongUsage, complete.error().message);
+    return Fail(kExitWrongUsage, complete.error());
   auto broker = StartBroker(config.broker(), ControlsOf(process.reloader));
-  if (!broker) return Fail(kExitFailed, broker.error().message);
+  if (!broker) return Fail(kExitFailed, broker.error());
   PrintListeners(**broker);
   Roles roles;
   roles.push_back(*std::move(broker));
@@ -185,11 +182,11 @@ int RunBroker(const config::Config& config, const Process& process) {
 
 int RunInject(const config::Config& config, const std::string& file, const Process& process) {
   if (auto complete = config::CheckComplete(config, "inject"); !complete)
-    return Fail(kExitWrongUsage, complete.error().message);
+    return Fail(kExitWrongUsage, complete.error());
   auto inject = StartInject(config.inject(), file, [&reloader = process.reloader] {
     return reloader.Reload().has_value();
   });
-  if (!inject) return Fail(kExitFailed, inject.error().message);
+  if (!inject) return Fail(kExitFailed, inject.error());
   PrintListeners(**inject);
   Roles roles;
   roles.push_back(*std::move(inject));
@@ -204,13 +201,13 @@ int RunDev(config::Config config, const Process& process) {
   if (!data.has_directory()) data.set_directory(directory + "/broker");
 
   auto broker = StartBroker(config.broker(), ControlsOf(process.reloader));
-  if (!broker) return Fail(kExitFailed, broker.error().message);
+  if (!broker) return Fail(kExitFailed, broker.error());
   config.mutable_agent()->mutable_upstream()->clear_bootstrap();
   config.mutable_agent()->clear_orphans();  // A child would not know the address of this tier.
   for (const std::string& address : (*broker)->ListenAddresses())
     config.mutable_agent()->mutable_upstream()->add_bootstrap(address);
   auto agent = StartAgent(config.agent(), ControlsOf(process.reloader));
-  if (!agent) return Fail(kExitFailed, agent.error().message);
+  if (!agent) return Fail(kExitFailed, agent.error());
 
   PrintListeners(**agent);
   PrintListeners(**broker);
@@ -237,7 +234,7 @@ int Validate(const config::Config& config, const std::string& file) {
         std::pair("inject", config.has_inject())}) {
     if (!present) continue;
     if (auto complete = config::CheckComplete(config, part); !complete)
-      return Fail(kExitWrongUsage, file + ": " + complete.error().message);
+      return Fail(kExitWrongUsage, std::move(complete).error().Within(file));
     parts += parts.empty() ? part : std::string(" and ") + part;
   }
   Print(file + ": good" + (parts.empty() ? "" : " for " + parts) + "\n");
@@ -276,6 +273,7 @@ int Run(CommandLine line) {
   if (line.command == Command::kOutbox) return RunOutboxCommand(line.outbox);
   if (line.command == Command::kTop) return top::RunTop(line.top);
   if (line.command == Command::kHalf) return RunHalfCommand(line.half);
+  if (line.command == Command::kExplain) return Explain(line.explain);
   if (line.command == Command::kInject && line.inject.verb != InjectVerb::kServe)
     return RunInjectCommand(line.inject);
   for (char** variable = environ; *variable != nullptr; ++variable)
@@ -289,16 +287,19 @@ int Run(CommandLine line) {
   if (line.command == Command::kDoctor) return RunDoctor(line.doctor, line.sources);
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
-  if (!config) return Fail(kExitWrongUsage, config.error().message);
-  if (const auto keys = CheckKeys(**config); !keys)
-    return Fail(kExitWrongUsage, keys.error().message);
+  if (!config) return Fail(kExitWrongUsage, config.error());
+  if (auto keys = CheckKeys(**config); !keys) {
+    base::Error error = std::move(keys).error();
+    if (error.event == base::Event::kNone) error.event = base::Event::kBadConfiguration;
+    return Fail(kExitWrongUsage, error);
+  }
   base::SetLogLevel(static_cast<base::LogLevel>((*config)->log().level()));
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);
   if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
   KeepMemoryOfFrames();
   const auto supervisor = base::Supervisor::FromEnvironment();
-  if (!supervisor) return Fail(kExitWrongUsage, supervisor.error().message);
+  if (!supervisor) return Fail(kExitWrongUsage, supervisor.error());
   Signals signals;
   Reloader reloader(line.sources, *config, *supervisor);
   const Process process{.signals = signals, .reloader = reloader, .supervisor = *supervisor};

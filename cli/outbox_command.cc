@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <map>
 
+#include "base/event.h"
 #include "cli/command_line.h"
+#include "cli/complain.h"
 
 namespace holdfast::cli {
 namespace {
@@ -19,11 +21,6 @@ Example:
   holdfast outbox sql --dialect sqlite | sqlite3 service.db
   holdfast outbox sql --preset eventuate
   holdfast outbox sql --table shop.events --property table.field.event.key=customer_id)";
-
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "holdfast: %s\n", message.c_str());
-  return kExitWrongUsage;
-}
 
 }  // namespace
 
@@ -54,11 +51,14 @@ int RunOutboxCommand(const OutboxCommand& command) {
   std::map<std::string, std::string> properties;
   for (const std::string& property : command.properties) {
     const size_t equals = property.find('=');
-    if (equals == std::string::npos) return Fail("--property " + property + ": write NAME=VALUE");
+    if (equals == std::string::npos)
+      return Fail(kExitWrongUsage,
+                  {base::Code::kInvalid, "--property " + property + ": write NAME=VALUE",
+                   base::Event::kWrongUsage});
     properties[property.substr(0, equals)] = property.substr(equals + 1);
   }
   auto mapping = outbox::TableMapping::Of(command.preset, properties);
-  if (!mapping) return Fail(mapping.error().message);
+  if (!mapping) return Fail(kExitWrongUsage, mapping.error());
   if (!command.table.empty()) mapping->table = command.table;
   std::fputs(outbox::OutboxSql(command.preset, *mapping, command.dialect).c_str(), stdout);
   return kExitFine;

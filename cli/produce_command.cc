@@ -131,10 +131,10 @@ class Run {
     const std::string subject =
         fmt::format("record {} was not delivered to {}", delivery.number, delivery.topic);
     if (delivery.code == 0) return Complain(subject + ": " + delivery.error);
-    Complain(RefusalText({.subject = subject,
-                          .code = static_cast<kafka::ErrorCode>(delivery.code),
-                          .message = delivery.error,
-                          .needs = "--operation write --topic " + delivery.topic}));
+    Complain(RefusalError({.subject = subject,
+                           .code = static_cast<kafka::ErrorCode>(delivery.code),
+                           .message = delivery.error,
+                           .needs = "--operation write --topic " + delivery.topic}));
   }
 
   // 0: not known before.

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/event.h"
 #include "config/holdfast.pb.h"
 #include "net/address.h"
 
@@ -22,7 +23,8 @@ using net::SaslMechanism;
 constexpr std::string_view kFileUrl = "file://";
 
 base::Error Wrong(std::string_view property, std::string_view what) {
-  return {Code::kInvalid, fmt::format("agent.upstream.properties.{} {}", property, what)};
+  return {Code::kInvalid, fmt::format("agent.upstream.properties.{} {}", property, what),
+          base::Event::kBadConfiguration};
 }
 
 std::string Upper(std::string text) {
@@ -210,7 +212,7 @@ base::Result<client::Connection::Options> ConnectionOf(const config::Upstream& u
 namespace {
 
 base::Error WrongKey(std::string_view key, std::string_view what) {
-  return {Code::kInvalid, fmt::format("agent.{} {}", key, what)};
+  return {Code::kInvalid, fmt::format("agent.{} {}", key, what), base::Event::kBadConfiguration};
 }
 
 // Of what is not an address in figures, only this name is certain.

@@ -15,7 +15,7 @@ namespace {
 // Async-signal-safe: nothing but write and _exit.
 void OnOverdue(int) {
   constexpr std::string_view kMessage =
-      "holdfast: did not drain in time, exiting; what was acknowledged is on disk\n";
+      "holdfast: HF4201: did not drain in time, exiting; what was acknowledged is on disk\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage.data(), kMessage.size());
   _exit(kExitFailed);
 }

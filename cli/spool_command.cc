@@ -1,5 +1,6 @@
 #include "cli/spool_command.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -7,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/event.h"
 #include "cli/command_line.h"
 #include "cli/spool_verbs.h"
 #include "config/config.h"
@@ -53,14 +55,9 @@ const char* WrongUsage(const SpoolCommand& command) {
 }
 
 int Finish(const base::Result<int>& code) {
-  if (!code) {
-    Complain(code.error().message);
-    return kExitFailed;
-  }
-  if (std::fflush(stdout) != 0) {
-    Complain("cannot write to standard output");
-    return kExitFailed;
-  }
+  if (!code) return Fail(kExitFailed, code.error());
+  if (std::fflush(stdout) != 0)
+    return Fail(kExitFailed, base::ErrnoError("cannot write to standard output", errno));
   return *code;
 }
 
@@ -83,15 +80,9 @@ base::Result<std::unique_ptr<spool::OfflineView>> OpenView(const SpoolCommand& c
   return spool::OfflineView::Open(command.directory, keys);
 }
 
-void Complain(std::string_view message) {
-  std::fprintf(stderr, "holdfast: %.*s\n", static_cast<int>(message.size()), message.data());
-}
-
 int RunSpoolCommand(const SpoolCommand& command) {
-  if (const char* wrong = WrongUsage(command)) {
-    Complain(wrong);
-    return kExitWrongUsage;
-  }
+  if (const char* wrong = WrongUsage(command))
+    return Fail(kExitWrongUsage, {base::Code::kInvalid, wrong, base::Event::kWrongUsage});
   return Finish(Run(command));
 }
 
@@ -100,10 +91,7 @@ int RunDlqCommand(SpoolCommand command, std::vector<std::string> environment) {
   const auto config =
       config::Load({.file = command.directory, .environment = std::move(environment)});
   const auto usable = config ? config::CheckComplete(**config, "agent") : base::Result<>();
-  if (!config || !usable) {
-    Complain((config ? usable.error() : config.error()).message);
-    return kExitWrongUsage;
-  }
+  if (!config || !usable) return Fail(kExitWrongUsage, config ? usable.error() : config.error());
   const config::Agent& agent = (*config)->agent();
   if (agent.dead_letters().policy() == config::DeadLetters::topic)
     return Finish(RunOverTopic(command, agent));

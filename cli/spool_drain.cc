@@ -13,6 +13,7 @@
 #include "agent/drain_report.h"
 #include "agent/forward_state.h"
 #include "agent/spool_text.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "cli/agent_options.h"
 #include "cli/command_line.h"
@@ -233,10 +234,7 @@ int DrainSpool(const SpoolCommand& command, config::Sources sources) {
   const auto config = config::Load(sources);
   const auto usable =
       config ? config::CheckComplete(**config, "agent.upstream") : base::Result<void>();
-  if (!config || !usable) {
-    Complain((config ? usable.error() : config.error()).message);
-    return kExitWrongUsage;
-  }
+  if (!config || !usable) return Fail(kExitWrongUsage, config ? usable.error() : config.error());
   // What an agent logs in its normal course says nothing here.
   base::SetLogLevel(
       std::max(static_cast<base::LogLevel>((*config)->log().level()), base::LogLevel::kWarn));
@@ -244,7 +242,7 @@ int DrainSpool(const SpoolCommand& command, config::Sources sources) {
                                                                     : base::LogFormat::kText);
   auto report = Drain(command, (*config)->agent());
   if (!report) {
-    Complain(report.error().message);
+    Complain(report.error());
     if (!command.json) return kExitFailed;
     report = agent::DrainReport{.why = report.error().message};
     report->done = true;
@@ -259,8 +257,8 @@ int DrainSpool(const SpoolCommand& command, config::Sources sources) {
   }
   std::fflush(stdout);
   if (report->left_records == 0) return kExitFine;
-  Complain(command.directory + ": " + report->why);
-  return kExitFailed;
+  return Fail(kExitFailed, {base::Code::kUnavailable, command.directory + ": " + report->why,
+                            base::Event::kRecordsLeft});
 }
 
 }  // namespace holdfast::cli

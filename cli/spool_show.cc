@@ -104,7 +104,7 @@ base::Result<std::vector<Backlog>> MeasureBacklogs(const OfflineView& view, bool
       },
       [&](const base::Error& error) {
         *damaged = true;
-        Complain(error.message);
+        Complain(error);
       },
       [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
   return backlogs;

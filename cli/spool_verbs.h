@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "cli/complain.h"
 #include "cli/spool_command.h"
 #include "spool/offline.h"
 
@@ -39,8 +40,5 @@ base::Result<std::unique_ptr<spool::OfflineView>> OpenView(const SpoolCommand& c
 base::Result<void> CheckIdle(const std::string& directory);
 // kExitFine if the command line says --yes, or a person at the terminal does.
 int Confirm(bool yes, const std::string& question);
-
-// A line on standard error, as the process says it of itself.
-void Complain(std::string_view message);
 
 }  // namespace holdfast::cli

@@ -153,10 +153,10 @@ base::Result<int> Create(const CreateOptions& options, const TierAccess& tier) {
     } else if (there && options.if_not_exists) {
       PrintText(fmt::format("{} is there already\n", topic.name));
     } else {
-      Complain(RefusalText({.subject = fmt::format("topic {}", topic.name),
-                            .code = topic.error_code,
-                            .message = topic.error_message,
-                            .needs = TopicNeeds("create", topic.name)}));
+      Complain(RefusalError({.subject = fmt::format("topic {}", topic.name),
+                             .code = topic.error_code,
+                             .message = topic.error_message,
+                             .needs = TopicNeeds("create", topic.name)}));
       code = kExitFailed;
     }
   }
@@ -224,9 +224,9 @@ base::Result<int> Describe(const DescribeOptions& options, const TierAccess& tie
   bool first = true;
   for (const client::Topic& topic : topics) {
     if (topic.error != ErrorCode::kNone) {
-      Complain(RefusalText({.subject = "topic " + topic.name,
-                            .code = topic.error,
-                            .needs = TopicNeeds("describe", topic.name)}));
+      Complain(RefusalError({.subject = "topic " + topic.name,
+                             .code = topic.error,
+                             .needs = TopicNeeds("describe", topic.name)}));
       code = kExitFailed;
       continue;
     }
@@ -264,9 +264,9 @@ base::Result<int> AddPartitions(const AddPartitionsOptions& options, const TierA
   std::map<std::string_view, int32_t> counts;
   for (const client::Topic& topic : topics) {
     if (topic.error != ErrorCode::kNone) {
-      Complain(RefusalText({.subject = "topic " + topic.name,
-                            .code = topic.error,
-                            .needs = TopicNeeds("alter", topic.name)}));
+      Complain(RefusalError({.subject = "topic " + topic.name,
+                             .code = topic.error,
+                             .needs = TopicNeeds("alter", topic.name)}));
       code = kExitFailed;
       continue;
     }
@@ -282,10 +282,10 @@ base::Result<int> AddPartitions(const AddPartitionsOptions& options, const TierA
       PrintText(fmt::format("{} has {} partitions now\n", result.name, counts[result.name]));
       continue;
     }
-    Complain(RefusalText({.subject = fmt::format("topic {}", result.name),
-                          .code = result.error_code,
-                          .message = result.error_message,
-                          .needs = TopicNeeds("alter", result.name)}));
+    Complain(RefusalError({.subject = fmt::format("topic {}", result.name),
+                           .code = result.error_code,
+                           .message = result.error_message,
+                           .needs = TopicNeeds("alter", result.name)}));
     code = kExitFailed;
   }
   return code;
@@ -307,10 +307,10 @@ base::Result<int> Delete(const DeleteOptions& options, const TierAccess& tier) {
       PrintText(fmt::format("deleted {}\n", name));
       continue;
     }
-    Complain(RefusalText({.subject = fmt::format("topic {}", name),
-                          .code = topic.error_code,
-                          .message = topic.error_message,
-                          .needs = TopicNeeds("delete", name)}));
+    Complain(RefusalError({.subject = fmt::format("topic {}", name),
+                           .code = topic.error_code,
+                           .message = topic.error_message,
+                           .needs = TopicNeeds("delete", name)}));
     code = kExitFailed;
   }
   return code;
@@ -325,7 +325,7 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
                         .needs = TopicNeeds("delete", options.topic)};
   client::Topic& topic = topics.front();
   if (topic.error != ErrorCode::kNone) {
-    Complain(RefusalText({refusal.subject, topic.error, {}, refusal.needs}));
+    Complain(RefusalError({refusal.subject, topic.error, {}, refusal.needs}));
     return kExitFailed;
   }
   if (!options.partitions.empty()) {
@@ -345,10 +345,10 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
     const client::PartitionName name{topic.name, partition.index};
     const auto& at = located.at(name);
     if (at.error != ErrorCode::kNone) {
-      Complain(RefusalText({fmt::format("{}/{}", topic.name, partition.index),
-                            at.error,
-                            {},
-                            TopicNeeds("describe", topic.name)}));
+      Complain(RefusalError({fmt::format("{}/{}", topic.name, partition.index),
+                             at.error,
+                             {},
+                             TopicNeeds("describe", topic.name)}));
       code = kExitFailed;
       continue;
     }
@@ -369,10 +369,10 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
     for (const auto& told : answer->topics) {
       for (const auto& partition : told.partitions) {
         if (partition.error_code != ErrorCode::kNone) {
-          Complain(RefusalText({fmt::format("{}/{}", told.name, partition.partition_index),
-                                partition.error_code,
-                                {},
-                                refusal.needs}));
+          Complain(RefusalError({fmt::format("{}/{}", told.name, partition.partition_index),
+                                 partition.error_code,
+                                 {},
+                                 refusal.needs}));
           code = kExitFailed;
           continue;
         }

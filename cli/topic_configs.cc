@@ -75,11 +75,10 @@ base::Result<std::vector<Json>> DescribeConfigs(client::Cluster& cluster, Config
   std::vector<Json> configs;
   for (const auto& result : answer->results) {
     if (result.error_code != ErrorCode::kNone)
-      return base::Unexpected(Code::kUnavailable,
-                              RefusalText({.subject = "settings of " + SubjectOf(kind, name),
-                                           .code = result.error_code,
-                                           .message = result.error_message,
-                                           .needs = NeedsOf(kind, name, "describe-configs")}));
+      return base::Unexpected(RefusalError({.subject = "settings of " + SubjectOf(kind, name),
+                                            .code = result.error_code,
+                                            .message = result.error_message,
+                                            .needs = NeedsOf(kind, name, "describe-configs")}));
     for (const auto& config : result.configs) {
       configs.push_back({{"name", config.name},
                          {"value", config.value ? Json(*config.value) : Json()},
@@ -135,10 +134,10 @@ base::Result<int> AlterConfigs(const AlterOptions& options, const TierAccess& ti
         continue;
       }
       Complain(
-          RefusalText({.subject = subject,
-                       .code = response.error_code,
-                       .message = response.error_message,
-                       .needs = NeedsOf(options.kind, response.resource_name, "alter-configs")}));
+          RefusalError({.subject = subject,
+                        .code = response.error_code,
+                        .message = response.error_message,
+                        .needs = NeedsOf(options.kind, response.resource_name, "alter-configs")}));
       code = kExitFailed;
     }
   }

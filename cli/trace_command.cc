@@ -9,6 +9,7 @@
 
 #include "agent/record_trace.h"
 #include "agent/spool_text.h"
+#include "base/event.h"
 #include "cli/command_line.h"
 #include "cli/spool_verbs.h"
 #include "cli/stream_names.h"
@@ -75,7 +76,7 @@ class Trace {
     return {.damaged =
                 [this](const base::Error& error) {
                   damaged_ = true;
-                  Complain(error.message);
+                  Complain(error);
                 },
             .progress = [this](uint64_t done, uint64_t total) { bar_->Show(done, total); }};
   }
@@ -210,18 +211,14 @@ void AddTraceOptions(CLI::App& trace, TraceCommand* command) {
 }
 
 int RunTraceCommand(const TraceCommand& command, const config::Sources& sources) {
-  if (!command.offset && !command.tier_offset && !command.key && !command.from_ms) {
-    Complain("which record? Give --offset, --tier-offset, --key or --time");
-    return kExitWrongUsage;
-  }
+  if (!command.offset && !command.tier_offset && !command.key && !command.from_ms)
+    return Fail(kExitWrongUsage, {base::Code::kInvalid,
+                                  "which record? Give --offset, --tier-offset, --key or --time",
+                                  base::Event::kWrongUsage});
   const auto spool = SpoolOf(command, sources);
-  if (!spool) {
-    Complain(spool.error().message);
-    return kExitWrongUsage;
-  }
+  if (!spool) return Fail(kExitWrongUsage, spool.error());
   const auto code = Run(command, *spool);
-  if (!code) Complain(code.error().message);
-  return code ? *code : kExitFailed;
+  return code ? *code : Fail(kExitFailed, code.error());
 }
 
 }  // namespace holdfast::cli

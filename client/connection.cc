@@ -6,6 +6,7 @@
 #include <list>
 #include <utility>
 
+#include "base/event.h"
 #include "base/mutex.h"
 
 namespace holdfast::client {
@@ -140,7 +141,7 @@ base::Error Connection::Failed(std::string_view what, std::string_view how) cons
     message += "; librdkafka " + RdKafka::version_str() +
                " cannot log in to Kafka 4 by SCRAM, 2.6.1 can: use another mechanism for this "
                "command";
-  return {base::Code::kUnavailable, std::move(message)};
+  return {base::Code::kUnavailable, std::move(message), base::Event::kTierUnreachable};
 }
 
 }  // namespace holdfast::client

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "base/event.h"
 #include "config/holdfast.pb.h"
 #include "config/loader.h"
 
@@ -16,9 +17,10 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-base::Result<void> AllOf(const std::vector<std::string>& mistakes) {
+base::Result<void> AllOf(const std::vector<std::string>& mistakes, base::Event event) {
   if (mistakes.empty()) return {};
-  return base::Unexpected(base::Code::kInvalid, fmt::format("{}", fmt::join(mistakes, "\n")));
+  return base::Unexpected(base::Code::kInvalid, fmt::format("{}", fmt::join(mistakes, "\n")),
+                          event);
 }
 
 // HOLDFAST__AGENT__SPOOL__DIRECTORY=dir is agent.spool.directory.
@@ -154,7 +156,7 @@ base::Result<std::shared_ptr<const Config>> Load(const Sources& sources) {
     loader.ReadSetting(setting.key, setting.value, setting.origin);
   std::vector<std::string> mistakes = loader.mistakes();
   if (mistakes.empty()) CheckTogether(*config, mistakes);
-  HF_RETURN_IF_ERROR(AllOf(mistakes));
+  HF_RETURN_IF_ERROR(AllOf(mistakes, loader.event()));
   return config;
 }
 
@@ -172,7 +174,7 @@ base::Result<void> CheckComplete(const Config& config, std::string_view part) {
     begin = end + 1;
   }
   FindMissing(*message, std::string(part), flag, mistakes);
-  return AllOf(mistakes);
+  return AllOf(mistakes, base::Event::kConfigurationIncomplete);
 }
 
 }  // namespace holdfast::config

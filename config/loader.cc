@@ -164,6 +164,7 @@ void Loader::ReadFile(const std::string& file) {
   const auto text = ReadWhole(file);
   if (!text) {
     mistakes_.push_back(text.error().message);
+    event_ = base::Event::kConfigurationUnreadable;
     return;
   }
   try {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/event.h"
 #include "config/config.h"
 #include "config/holdfast.pb.h"
 
@@ -25,6 +26,8 @@ class Loader {
   void ReadSetting(const std::string& key, const std::string& value, const std::string& origin);
 
   [[nodiscard]] const std::vector<std::string>& mistakes() const { return mistakes_; }
+  // What they are together.
+  [[nodiscard]] base::Event event() const { return event_; }
 
  private:
   using Message = google::protobuf::Message;
@@ -66,6 +69,7 @@ class Loader {
   std::string directory_;   // Of the file, with a slash at its end: {file: PATH} begins there.
   bool has_lines_ = false;  // The origin is a file.
   std::vector<std::string> mistakes_;
+  base::Event event_ = base::Event::kBadConfiguration;
 };
 
 }  // namespace holdfast::config

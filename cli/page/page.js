@@ -207,6 +207,7 @@ class Table {
 const kEventColumns = [
   { title: "When", kind: "nowrap", cell: (row) => clock(row.time_ms) },
   { title: "Kind", cell: (row) => state(row.level) },
+  { title: "Code", cell: (row) => row.code },
   { title: "Part", cell: (row) => row.part },
   { title: "What happened", kind: "long", cell: (row) => row.message },
 ];

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cli/command_line.h"
 #include "cli/top/tty.h"
@@ -42,7 +43,9 @@ std::string_view Environment(const char* name) {
 
 int Fail(int code, std::string_view message) {
   const Charset charset = Charset::kAscii;
-  std::fprintf(stderr, "holdfast: %s\n", Shown(message, charset).c_str());
+  const auto event = code == kExitWrongUsage ? base::Event::kWrongUsage : base::Event::kUnavailable;
+  std::fprintf(stderr, "holdfast: %s: %s\n", base::EventCode(event).c_str(),
+               Shown(message, charset).c_str());
   return code;
 }
 

@@ -58,7 +58,7 @@ class ClientCommandsTest(Case):
                 ["created notes (partitions 3, replicas 1)",
                  "created orders (partitions 3, replicas 1)"])
             there = self.run("topic", "create", "orders", code=1).stderr
-            self.assertIn("holdfast: topic orders: TOPIC_ALREADY_EXISTS", there)
+            self.assertIn("holdfast: HF3014: topic orders: TOPIC_ALREADY_EXISTS", there)
             self.assertEqual(self.lines("topic", "create", "orders", "--if-not-exists"),
                              ["orders is there already"])
             self.run("topic", "create", "never", "--dry-run")

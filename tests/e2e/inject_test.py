@@ -129,7 +129,7 @@ class InjectTest(harness.Case):
             self.assertEqual(response["uid"], review(name)["request"]["uid"])
         self.assertEqual(self.webhook.get("/live"), "ok\n")
         self.assertEqual(self.webhook.get("/ready"), "ready\n")
-        self.assertIn("inject: info\n", self.webhook.get("/logging"))
+        self.assertIn("inject: debug\n", self.webhook.get("/logging"))
         metrics = self.webhook.get("/metrics")
         for line in ('holdfast_inject_reviews_total{outcome="injected"} 2',
                      'holdfast_inject_reviews_total{outcome="refused"} 1',
