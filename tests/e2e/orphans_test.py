@@ -174,7 +174,7 @@ class OrphansTest(Case):
             for _ in range(3):
                 time.sleep(moments.uniform(0, 0.6))
                 victim = moments.choice(("node", "child", "child", "tier"))
-                kills[victim] += self.kill(victim, node, tier)
+                kills[victim] += self.kill_one(victim, node, tier)
         wait_for(lambda: self.names() == [], 180, "no orphans")
         for number, records in expected.items():
             self.assertEqual(consume(tier.address, f"pod{number}"), records, f"pod {number}")
@@ -182,7 +182,7 @@ class OrphansTest(Case):
               flush=True)
         self.assertGreater(kills["child"], 0)
 
-    def kill(self, victim, node, tier):
+    def kill_one(self, victim, node, tier):
         if victim == "child":
             child = wait_for(lambda: self.child(node) or not self.names() and -1, 20, "a drain")
             if child < 0:
