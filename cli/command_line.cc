@@ -117,7 +117,7 @@ constexpr const char* kDoctorFooter =
 the settings themselves, the disk (file system, speed of flushes and whether they seem to reach it,
 room, limits), the clock, the tier (names, TLS, login, versions, rights, topics whose settings
 would refuse records), the databases of outbox sources, and the pod. Each finding says what is
-seen, and if that is not good, why it matters and what to do; docs/doctor.md lists them by code.
+seen, and if that is not good, why it matters and what to do; docs/doctor.md says more.
 
 It changes nothing, and works beside a running agent: in its spool only a file without a name is
 written, to measure flushes.
