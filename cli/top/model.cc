@@ -501,6 +501,7 @@ void ReadBroker(const json& answer, Model& model) {
                       Counted(Amount(At(answer, "partitions"), "total"), "partition", "partitions"),
                       Counted(Amount(groups, "total"), "group", "groups"))},
                  {.label = "Transactions", .text = TransactionsText(transactions)},
+      {.label = "Commits", .text = Count(At(answer, "disk"), "durable_commit") + " are durable"},
                  BrokersDisk(At(answer, "disk"))};
   model.tables.push_back(Partitions(At(answer, "partitions")));
   model.tables.push_back(Groups(groups));
