@@ -493,16 +493,17 @@ Fact BrokersDisk(const json& disk) {
 void ReadBroker(const json& answer, Model& model) {
   const json& groups = At(answer, "groups");
   const json& transactions = At(answer, "transactions");
-  model.facts = {Flow("In", answer, "in_records", "in_bytes"),
-                 Flow("Out", answer, nullptr, "out_bytes"),
-                 {.label = "Serving",
-                  .text = fmt::format(
-                      "{}, {}, {}", Counted(Amount(answer, "topics"), "topic", "topics"),
-                      Counted(Amount(At(answer, "partitions"), "total"), "partition", "partitions"),
-                      Counted(Amount(groups, "total"), "group", "groups"))},
-                 {.label = "Transactions", .text = TransactionsText(transactions)},
+  model.facts = {
+      Flow("In", answer, "in_records", "in_bytes"),
+      Flow("Out", answer, nullptr, "out_bytes"),
+      {.label = "Serving",
+       .text = fmt::format(
+           "{}, {}, {}", Counted(Amount(answer, "topics"), "topic", "topics"),
+           Counted(Amount(At(answer, "partitions"), "total"), "partition", "partitions"),
+           Counted(Amount(groups, "total"), "group", "groups"))},
+      {.label = "Transactions", .text = TransactionsText(transactions)},
       {.label = "Commits", .text = Count(At(answer, "disk"), "durable_commit") + " are durable"},
-                 BrokersDisk(At(answer, "disk"))};
+      BrokersDisk(At(answer, "disk"))};
   model.tables.push_back(Partitions(At(answer, "partitions")));
   model.tables.push_back(Groups(groups));
   model.tables.push_back(OpenTransactions(transactions, model.now_ms));
