@@ -30,6 +30,9 @@ struct ClientCommand {
 
 // Add the verbs and options below their commands. Parsing fills `command`, which outlives them.
 void AddTopicVerbs(CLI::App& topic, ClientCommand* command);
+void AddGroupVerbs(CLI::App& group, ClientCommand* command);
+void AddAclVerbs(CLI::App& acl, ClientCommand* command);
+void AddConfigVerbs(CLI::App& config, ClientCommand* command);
 void AddProduce(CLI::App& produce, ClientCommand* command);
 void AddConsume(CLI::App& consume, ClientCommand* command);
 

@@ -188,6 +188,12 @@ class Parser {
     AddDoctor();
     AddInject();
     AddTopicVerbs(*Add(Command::kClient, "topic", "Topics of the tier", kVerbsFooter), &client_);
+    AddGroupVerbs(*Add(Command::kClient, "group", "Consumer groups of the tier", kVerbsFooter),
+                  &client_);
+    AddAclVerbs(*Add(Command::kClient, "acl", "Access rules of the tier", kVerbsFooter), &client_);
+    AddConfigVerbs(
+        *Add(Command::kClient, "config", "Settings of the tier's topics and brokers", kVerbsFooter),
+        &client_);
     AddProduce(*Add(Command::kClient, "produce", "Produce records from standard input", ""),
                &client_);
     AddConsume(*Add(Command::kClient, "consume", "Print records of topics", ""), &client_);

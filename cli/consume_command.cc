@@ -156,11 +156,11 @@ class Run {
     if (isatty(STDOUT_FILENO) == 0) bar.emplace("consuming", ProgressBar::Unit::kRecords);
     bool idle = true;
     while (count < options_.number && !(options_.exit && consumer.at_end())) {
-      HF_ASSIGN_OR_RETURN(const auto message,
-                          consumer.Next(idle ? kWait : std::chrono::milliseconds(0)));
-      idle = message == nullptr;
-      if (message) {
-        Show(client::View(*message));
+      const auto message = consumer.Next(idle ? kWait : std::chrono::milliseconds(0));
+      if (!message) return Refused(consumer, message.error());
+      idle = *message == nullptr;
+      if (!idle) {
+        Show(client::View(**message));
         ++count;
         if (bar) bar->Show(count, limited ? options_.number : 0);
       } else {
@@ -177,6 +177,20 @@ class Run {
     }
     HF_RETURN_IF_ERROR(consumer.Commit());
     return kExitFine;
+  }
+
+  base::Result<int> Refused(const Consumer& consumer, const base::Error& error) const {
+    const auto& [number, topic] = consumer.refusal();
+    const auto code = static_cast<ErrorCode>(number);
+    if (code == ErrorCode::kNone) return base::Unexpected(error);
+    const bool of_group = code == ErrorCode::kGroupAuthorizationFailed;
+    const std::string& name = topic.empty() ? options_.topics.front() : topic;
+    Complain(RefusalError({.subject = of_group ? "group " + options_.group : "topic " + name,
+                           .code = code,
+                           .message = error.message,
+                           .needs = of_group ? "--operation read --group " + options_.group
+                                             : "--operation read --topic " + name}));
+    return kExitFailed;
   }
 
   void Show(const client::Message& message) {

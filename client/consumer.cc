@@ -103,7 +103,10 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
       next_[{message->topic_name(), message->partition()}] = message->offset() + 1;
       return message;
     default:
-      return base::Unexpected(connection_.Failed("reading", message->errstr()));
+      if (message->err() < 0)
+        return base::Unexpected(connection_.Failed("reading", message->errstr()));
+      refusal_ = {.code = static_cast<int16_t>(message->err()), .topic = message->topic_name()};
+      return base::Unexpected(base::Code::kUnavailable, message->errstr());
   }
 }
 

@@ -58,10 +58,15 @@ class Consumer {
   Consumer(const Consumer&) = delete;
   Consumer& operator=(const Consumer&) = delete;
 
-  // Null: nothing within `wait`.
+  // Null: nothing within `wait`. After an error `refusal` says more.
   base::Result<std::unique_ptr<RdKafka::Message>> Next(std::chrono::milliseconds wait);
   // Every partition that this member has was read to its end.
   [[nodiscard]] bool at_end() const { return assigned_ && open_.empty(); }
+  struct Refusal {
+    int16_t code = 0;   // Kafka's. 0: it was not the tier that refused.
+    std::string topic;  // Empty: not of one topic.
+  };
+  [[nodiscard]] const Refusal& refusal() const { return refusal_; }
   // Of a group: what was given out is done.
   base::Result<> Commit();
 
@@ -81,6 +86,7 @@ class Consumer {
   std::set<Partition> open_;           // Whose end was not seen.
   std::map<Partition, int64_t> next_;  // Given out up to here, and not committed.
   Clock::time_point heard_ = Clock::now();
+  Refusal refusal_;
   std::unique_ptr<RdKafka::KafkaConsumer> consumer_;
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""`holdfast topic`, `produce` and `consume` against the project's own tier, directly and through an
-agent."""
+"""`holdfast topic`, `group`, `acl`, `config`, `produce` and `consume` against the project's own
+tier, directly and through an agent."""
 
 import base64
 import json
@@ -11,6 +11,8 @@ import subprocess
 
 import harness
 from harness import Case, wait_for
+
+from confluent_kafka import Consumer
 
 NOWHERE = "127.0.0.1:1"
 
@@ -283,6 +285,207 @@ class ClientCommandsTest(Case):
         self.assertEqual(self.lines("consume", "t", "-e"), ["a"])
         self.at = ("-X", "bootstrap.servers=" + self.tier.address)
         self.assertEqual(self.lines("consume", "t", "-e"), ["a"])
+
+    def groups(self):
+        return {one["name"]: one["state"] for one in self.json("group", "list")}
+
+    def offsets(self, *arguments):
+        """What a seek says: partition -> (before, after)."""
+        return {one["partition"]: (one["before"], one["after"])
+                for one in self.json("group", "seek", "g", *arguments)}
+
+    def test_groups_are_shown_moved_and_deleted(self):
+        agent = self.agent(self.tier.address).start()
+        self.run("topic", "create", "t", "u", "-p", "2")
+        self.run("produce", "t", "-f", "%p %d %v\\n", data="".join(
+            f"{i % 2} {1000000000000 + i * 1000} v{i}\n" for i in range(20)))
+        self.assertEqual(self.groups(), {})
+        self.assertIn("group g: GROUP_ID_NOT_FOUND",
+                      self.run("group", "describe", "g", code=1).stderr)
+        self.run("consume", "t", "-g", "g", "-n", "6")
+        self.assertEqual(self.groups(), {"g": "Empty"})
+
+        # A member, of both protocols where the client library knows them.
+        consumer = Consumer({"bootstrap.servers": self.tier.address, "group.id": "g",
+                             "client.id": "someone", "enable.auto.commit": False})
+        consumer.subscribe(["t"])
+
+        def joined():
+            consumer.poll(0.1)
+            return len(consumer.assignment()) == 2
+
+        wait_for(joined, 30, "partitions")
+        for address in (self.tier.address, agent.address):
+            self.at = ("-b", address)
+            described = self.json("group", "describe", "g")[0]
+            self.assertEqual((described["state"], described["type"], described["members"]),
+                             ("Stable", "classic", 1))
+            self.assertEqual(described["lag"], 14)
+            self.assertEqual([one["client"] for one in described["partitions"]], ["someone"] * 2)
+            shown = self.run("group", "describe", "g").stdout
+            self.assertIn("g\nstate Stable, classic with range, members 1", shown)
+            self.assertRegex(shown, r"t +1 +\d+ +10 +\d+ +\S+ +someone")
+            refused = self.run("group", "seek", "g", "--to", "start", code=1).stderr
+            self.assertIn("group g is Stable with 1 members: stop its consumers first", refused)
+            self.assertIn("NON_EMPTY_GROUP",
+                          self.run("group", "delete", "g", "--yes", code=1).stderr)
+        consumer.close()
+        wait_for(lambda: self.groups() == {"g": "Empty"}, 30, "the member to be gone")
+
+        before = {one["partition"]: one["committed"]
+                  for one in self.json("group", "describe", "g")[0]["partitions"]}
+        self.assertEqual(sum(before.values()), 6)
+        self.assertEqual(self.offsets("--to", "start", "--dry-run"),
+                         {one: (before[one], 0) for one in before})
+        first = self.offsets("--to", "4", "--topics", "t")
+        self.assertEqual({one: after for one, (_, after) in first.items()}, {0: 4, 1: 4})
+        for to, after in (("+3", 7), ("-1", 6), ("end", 10), ("+5", 10), ("-99", 0), ("99", 10),
+                          ("@1000000004000", 2), ("@2020-01-01", 10), ("start", 0)):
+            moved = self.offsets("--to", to)
+            self.assertEqual({one: now for one, (_, now) in moved.items()}, {0: after, 1: after},
+                             to)
+        self.assertEqual(self.offsets("--to", "3", "--partitions", "1"), {1: (0, 3)})
+        read = self.lines("consume", "t", "-g", "g", "-n", "17", "-f", "%p\\n")
+        self.assertEqual(read.count("1"), 7)
+        self.assertIn("UNKNOWN_TOPIC_OR_PARTITION", self.run(
+            "group", "reset", "g", "--to", "end", "--topics", "t,nothing", code=1).stderr)
+        self.assertIn("--topics says which", self.run("group", "seek", "new", "--to", "end",
+                                                      code=1).stderr)
+        self.run("group", "seek", "new", "--to", "end", "--topics", "u")
+        self.assertEqual(self.groups(), {"g": "Empty", "new": "Empty"})
+
+        deleted = self.lines("group", "offset-delete", "g", "-t", "t", "-p", "0")
+        self.assertEqual(deleted, ["deleted the offset of t/0"])
+        self.assertEqual([one["partition"] for one in
+                          self.json("group", "describe", "g")[0]["partitions"]], [1])
+        self.assertIn("--yes", self.run("group", "delete", "g", code=2).stderr)
+        gone = self.run("group", "delete", "g", "nobody", "--yes", code=1)
+        self.assertEqual(gone.stdout, "deleted g\n")
+        self.assertIn("group nobody: GROUP_ID_NOT_FOUND", gone.stderr)
+        self.assertEqual(self.groups(), {"new": "Empty"})
+
+    def test_settings_are_shown_and_changed(self):
+        self.run("topic", "create", "t", "-p", "1")
+        self.run("config", "alter", "topic", "t", "--set", "retention.ms=1234", "--set",
+                 "cleanup.policy=compact,delete")
+        settings = {one["name"]: one for one in self.json("config", "describe", "topic", "t")}
+        self.assertEqual((settings["retention.ms"]["value"], settings["retention.ms"]["source"],
+                          settings["retention.ms"]["default"]), ("1234", "topic", False))
+        self.assertEqual(settings["cleanup.policy"]["value"], "compact,delete")
+        self.assertTrue(settings["segment.bytes"]["default"])
+        self.run("config", "alter", "topic", "t", "--delete", "retention.ms", "--dry-run")
+        self.assertRegex(self.run("config", "describe", "topic", "t").stdout,
+                         r"\nretention\.ms +1234 +topic\n")
+        self.run("config", "alter", "broker", "0", "--set", "log.retention.ms=5000")
+        told = self.json("config", "describe", "broker", "0")
+        self.assertEqual([one["value"] for one in told if one["name"] == "log.retention.ms"],
+                         ["5000"])
+        for code, arguments, message in (
+                (1, ["describe", "topic", "nothing"], "UNKNOWN_TOPIC_OR_PARTITION"),
+                (1, ["describe", "broker", "7"], "no broker 7"),
+                (2, ["describe", "broker", "seven"], "brokers have numbers, such as 0"),
+                (2, ["describe", "cluster", "x"], "KIND"),
+                (1, ["alter", "topic", "t", "--set", "no.such=1"], "topic t: INVALID_CONFIG"),
+        ):
+            self.assertIn(message, self.run("config", *arguments, code=code).stderr)
+
+
+class AccessTest(Case):
+    """Who may not do something is told which rule would allow it, and that rule does."""
+
+    def test_rules_are_made_shown_and_deleted(self):
+        path = self.path("broker.json")
+        with open(path, "w", encoding="utf-8") as out:
+            json.dump({"broker": {
+                "authorizer": {"enabled": True, "super_users": ["User:admin"]},
+                "users": [{"name": name, "password": "secret"} for name in ("admin", "orders")],
+                "sasl": {"mechanisms": ["SCRAM-SHA-512"]}}}, out)
+        tier = self.broker("--config", path).start()
+
+        def as_user(user, *arguments, **options):
+            return run(*arguments, "-b", tier.address, "-X", "security.protocol=SASL_PLAINTEXT",
+                       "-X", "sasl.mechanism=SCRAM-SHA-512", "-X", f"sasl.username={user}", "-X",
+                       "sasl.password={env: PASSWORD}", **options)
+
+        os.environ["PASSWORD"] = "wrong"
+        self.assertIn("cannot reach the tier",
+                      as_user("admin", "topic", "list", code=1).stderr)
+        os.environ["PASSWORD"] = "secret"
+        self.addCleanup(os.environ.pop, "PASSWORD")
+
+        def rules(*arguments):
+            return json.loads(as_user("admin", "acl", "list", "--format", "json",
+                                      *arguments).stdout)
+
+        def allow_what_is_missing(message, operation):
+            self.assertIn("holdfast acl create --allow-principal User:NAME", message)
+            advised = message.split("User:NAME ")[1].splitlines()[0].split()
+            self.assertEqual(advised[:2], ["--operation", operation])
+            as_user("admin", "acl", "create", "--allow-principal", "User:orders", *advised)
+
+        as_user("admin", "topic", "create", "t", "-p", "1")
+        self.assertEqual(rules(), [])
+        refused = as_user("orders", "topic", "create", "mine", code=1).stderr
+        self.assertIn("TOPIC_AUTHORIZATION_FAILED", refused)
+        allow_what_is_missing(refused, "create")
+        as_user("orders", "topic", "create", "mine")
+        refused = as_user("orders", "produce", "t", data="a\n", code=1).stderr
+        self.assertIn("record 1 was not delivered to t: TOPIC_AUTHORIZATION_FAILED", refused)
+        allow_what_is_missing(refused, "write")
+        as_user("orders", "produce", "t", data="a\n")
+        refused = as_user("orders", "consume", "t", "-g", "readers", "-n", "1", code=1).stderr
+        self.assertIn("AUTHORIZATION_FAILED", refused)
+        allow_what_is_missing(refused, "read")
+        refused = as_user("orders", "consume", "t", "-g", "readers", "-n", "1", code=1).stderr
+        allow_what_is_missing(refused, "read")
+        self.assertEqual(as_user("orders", "consume", "t", "-g", "readers", "-n", "1").stdout,
+                         "a\n")
+        self.assertIn("--operation describe --cluster",
+                      as_user("orders", "acl", "list", code=1).stderr)
+        self.assertIn("--operation alter --cluster",
+                      as_user("orders", "acl", "create", "--allow-principal", "User:x",
+                              "--operation", "all", "--topic", "t", code=1).stderr)
+
+        made = as_user("admin", "acl", "create", "--allow-principal", "User:CN=a,OU=b",
+                       "--deny-principal", "User:*", "--host", "10.0.0.7", "--operation",
+                       "DescribeConfigs,alter_configs", "--topic", "pre-", "--cluster",
+                       "--transactional-id", "tx", "--resource-pattern-type", "prefixed")
+        self.assertEqual(len(made.stdout.splitlines()), 1 + 2 * 2 * 3)
+        self.assertEqual(len(rules("--allow-principal", "User:CN=a,OU=b")), 6)
+        self.assertEqual(rules("--deny-principal", "User:*", "--cluster", "--operation",
+                               "alter-configs"),
+                         [{"principal": "User:*", "permission": "deny",
+                           "operation": "alter-configs", "resource": "cluster",
+                           "name": "kafka-cluster", "pattern": "literal", "host": "10.0.0.7"}])
+        self.assertEqual(len(rules("--topic", "pre-fixed", "--resource-pattern-type", "match")), 4)
+        self.assertEqual(rules("--topic", "pre-fixed"), [])
+
+        def deletion(*arguments, **options):
+            return as_user("admin", "acl", "delete", *arguments, **options)
+
+        self.assertIn("--yes", deletion("--host", "10.0.0.7", code=2).stderr)
+        self.assertIn("deleted 12 rules", deletion("--host", "10.0.0.7", "--yes").stdout)
+        self.assertIn("no such rules", deletion("--host", "10.0.0.7", "--yes", code=1).stderr)
+        self.assertEqual({one["principal"] for one in rules()}, {"User:orders"})
+        for arguments, message in (
+                (["create"], "--allow-principal"),
+                (["create", "--allow-principal", "User:x"], "--operation"),
+                (["create", "--allow-principal", "User:x", "--operation", "read"], "--topic"),
+                (["create", "--allow-principal", "x", "--operation", "read", "--topic", "t"],
+                 "write User:x"),
+                (["create", "--allow-principal", "User:x", "--operation", "fly", "--topic", "t"],
+                 "one of any, all, read"),
+                (["list", "--resource-pattern-type", "regex"], "one of any, match"),
+        ):
+            self.assertIn(message, as_user("admin", "acl", *arguments, code=2).stderr)
+
+    def test_a_tier_without_rules_says_so(self):
+        tier = self.broker().start()
+        for arguments in (["list"], ["create", "--allow-principal", "User:x", "--operation", "all",
+                                     "--topic", "t"]):
+            done = run("acl", *arguments, "-b", tier.address, code=1)
+            self.assertIn("SECURITY_DISABLED", done.stderr)
+            self.assertIn("broker.authorizer.enabled", done.stderr)
 
 
 if __name__ == "__main__":
