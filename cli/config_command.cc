@@ -61,10 +61,11 @@ base::Result<int> Alter(const Options& options, const TierAccess& tier) {
 }
 
 void AddSubject(CLI::App& verb, Options* options) {
+  const std::map<std::string, ConfigKind> kinds{{"topic", ConfigKind::kTopic},
+                                                {"broker", ConfigKind::kBroker}};
   verb.add_option("KIND", options->alter.kind, "topic or broker")
       ->required()
-      ->transform(CLI::CheckedTransformer(std::map<std::string, ConfigKind>{
-          {"topic", ConfigKind::kTopic}, {"broker", ConfigKind::kBroker}}))
+      ->transform(CLI::CheckedTransformer(kinds).description(""))
       ->type_name("");
   verb.add_option("NAME", options->name, "Which")->required()->type_name("");
 }

@@ -28,16 +28,17 @@ void AddOutboxVerbs(CLI::App& outbox, OutboxCommand* command) {
   outbox.require_subcommand(0, 1);
   CLI::App* sql = outbox.add_subcommand("sql", "Print the tables of an outbox, and who needs what");
   sql->footer(kSqlFooter);
+  // Without their description, which has the values as characters, of which 0 ends the text.
   const std::map<std::string, Preset> presets{{"debezium", Preset::kDebezium},
                                               {"eventuate", Preset::kEventuate},
                                               {"modulith", Preset::kModulith}};
   sql->add_option("--preset", command->preset, "debezium, eventuate or modulith")
-      ->transform(CLI::CheckedTransformer(presets))
+      ->transform(CLI::CheckedTransformer(presets).description(""))
       ->type_name("NAME");
   const std::map<std::string, SqlDialect> dialects{{"postgres", SqlDialect::kPostgres},
                                                    {"sqlite", SqlDialect::kSqlite}};
   sql->add_option("--dialect", command->dialect, "postgres or sqlite")
-      ->transform(CLI::CheckedTransformer(dialects))
+      ->transform(CLI::CheckedTransformer(dialects).description(""))
       ->type_name("NAME");
   sql->add_option("--table", command->table, "The table, in place of the preset's")
       ->type_name("NAME");

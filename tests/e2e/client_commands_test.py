@@ -134,6 +134,9 @@ class ClientCommandsTest(Case):
             self.assertIn(message, done.stderr, arguments)
             self.assertEqual(done.stdout, "", arguments)
         self.assertIn("VERB", run("topic", code=2).stderr)
+        manual = run("manual", "2026-01-01").stdout  # Whole.
+        self.assertIn(".SS holdfast consume [OPTIONS] TOPIC", manual)
+        self.assertTrue(manual.endswith(".SH SEE ALSO\n.BR holdfast.yaml (5)\n"), manual[-200:])
         self.at = ("-b", NOWHERE)
         for arguments in (["topic", "list"], ["consume", "t"]):
             self.assertIn("cannot reach the tier: 127.0.0.1:1: connect: Connection refused",
