@@ -81,18 +81,21 @@ proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
 
 Forwarder::Options ForwardOptions(const Agent::Options& options,
                                   std::optional<uint32_t> cluster_tag) {
-  return {.request_bytes_max = options.forward_request_bytes_max,
-          .requests_in_flight_max = options.forward_requests_in_flight,
-          // The tier gives up waiting for replicas before we give up waiting for the tier.
-          .produce_timeout = options.upstream_timeout / 2,
-          .backoff_min = options.backoff_min,
-          .backoff_max = options.backoff_max,
-          .dead_letters = options.dead_letters,
-          .dead_letter_topic = options.dead_letter_topic,
-          .cluster_tag = cluster_tag,
-          .bytes_per_second_max = options.forward_bytes_per_second_max,
-          .schedule = options.forward_schedule,
-          .high_priority_always = options.high_priority_always};
+  return {
+      .request_bytes_max = options.forward_request_bytes_max,
+      .requests_in_flight_max = options.forward_requests_in_flight,
+      // The tier gives up waiting for replicas before we give up waiting for the tier.
+      .produce_timeout = options.upstream_timeout / 2,
+      .backoff_min = options.backoff_min,
+      .backoff_max = options.backoff_max,
+      .dead_letters = options.dead_letters,
+      .dead_letter_topic = options.dead_letter_topic,
+      .cluster_tag = cluster_tag,
+      .bytes_per_second_max = options.forward_bytes_per_second_max,
+      .schedule = options.forward_schedule,
+      .high_priority_always = options.high_priority_always,
+      // A segment begins with all of it, twice.
+      .journal_bytes_max = std::min<size_t>(size_t{256} << 10, options.spool.segment_bytes / 256)};
 }
 
 TransactionLane::Options LaneOptions(const Agent::Options& options) {
@@ -254,6 +257,7 @@ class RunningAgent final : public Agent {
     auto waiting = flushed->get_future();
     loops_.upstream->Post([this, flushed] {
       KeepCluster();
+      forwarder_->CloseJournal();
       forwarder_->Flush([flushed] { flushed->set_value(); });
     });
     if (waiting.wait_until(flushed_by) != std::future_status::ready) {

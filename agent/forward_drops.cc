@@ -204,6 +204,7 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
     stream.new_epoch = true;
   }
   PassLeftOut(stream, end);
+  stream.ahead = {};
   stream.record.confirmed = end;
   stream.next = std::max(stream.next, end);
   stream.rewind = std::max(stream.rewind, end);

@@ -56,6 +56,11 @@ void Forwarder::Recover(Stream& stream) {
   stream.read_back |= denied;
   stream.doubt |= denied || unsure || overtaken || first.outcome == Outcome::kReconcile ||
                   first.outcome == Outcome::kNewEpoch;
+  if (stream.ahead.attempts++ == 0) {
+    stream.ahead.since_ms = context_.loop.WallClockMs();
+    stream.ahead.first_error = first.error;
+  }
+  stream.ahead.last_error = first.error;
   const std::string trouble =
       fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
                   kafka::ErrorName(first.error), OutcomeName(first.outcome));
@@ -104,6 +109,7 @@ void Forwarder::Backoff(Stream& stream, std::string trouble) {
     base::Log(LogLevel::kDebug, {"forward", StreamName(stream.topic, stream.partition)}, "{}",
               trouble);
   stream.trouble = std::move(trouble);
+  if (stream.attempts >= kAttemptsUntilWarning) NoteTrouble(stream, /*parked=*/false);
   stream.phase = Phase::kBackoff;
   stream.no_leader = false;
   const base::Duration wait =
@@ -118,11 +124,22 @@ void Forwarder::Park(Stream& stream, std::string trouble) {
   base::Log(base::Event::kStreamHeld, {"forward", StreamName(stream.topic, stream.partition)},
             "held, its records wait in the spool: {}", trouble);
   stream.trouble = std::move(trouble);
+  NoteTrouble(stream, /*parked=*/true);
   stream.phase = Phase::kParked;
   stream.timer = context_.loop.After(options_.park_retry, [this, &stream] {
     stream.phase = Phase::kReady;
     Step(stream);
   });
+}
+
+// For who looks at the spool from outside; once for each trouble.
+void Forwarder::NoteTrouble(Stream& stream, bool parked) {
+  if (std::exchange(stream.trouble_noted, stream.trouble) == stream.trouble) return;
+  log_.Note(StreamKey(kTroublePrefix, stream.id), Trouble{.cursor = stream.record.confirmed,
+                                                          .since_ms = context_.loop.WallClockMs(),
+                                                          .parked = parked,
+                                                          .text = stream.trouble}
+                                                      .Serialize());
 }
 
 Doubt Forwarder::DoubtOf(const Stream& stream) {
@@ -188,6 +205,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
         break;
       }
       stream.doubt = false;
+      if (finding.end > confirmed) stream.ahead.proof = DeliveryProof::kRecognised;
       stream.at_leader = finding.end;
       stream.tried = finding.end;
       ResumeAt(stream, finding.end);

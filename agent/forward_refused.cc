@@ -199,6 +199,7 @@ void Forwarder::OnSetAside(Stream& stream, const Piece& piece, const ForwardReco
   if (context_.acks != nullptr) {
     context_.acks->OnGone(stream.id, piece.end, piece.error, kDeadLetterNow);
   }
+  stream.ahead = {};
   stream.record = after;
   stream.next = stream.rewind = after.confirmed;
   stream.new_epoch = !after.identity.known();

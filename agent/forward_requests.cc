@@ -189,6 +189,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
   if (version) frame = Encode(*version, gathered);
   std::vector<Sent> sent;
   size_t bytes = 0;
+  const int64_t now_ms = context_.loop.WallClockMs();
   for (const Outgoing& one : gathered) {
     const spool::EntryInfo& info = one.entry().info;
     one.stream->flights.push_back({.base = one.base,
@@ -197,6 +198,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
                                    .owner = OwnerOfTag(info.tag),
                                    .whole = one.part.empty(),
                                    .commit_ms = info.commit_time_ms,
+                                   .sent_ms = now_ms,
                                    .max_timestamp_ms = info.max_timestamp_ms});
     one.stream->next = one.end;
     one.stream->tried = std::max(one.stream->tried, one.end);

@@ -127,11 +127,17 @@ void Forwarder::MeasureLedger() {
   ledger_ = std::move(ledger);
 }
 
+void Forwarder::WriteJournal(bool all) {
+  for (auto& [key, value] : journal_.Take(context_.loop.WallClockMs(), all))
+    log_.Note(std::move(key), std::move(value));
+}
+
 void Forwarder::Measure() {
   if (schedule_.At(context_.loop.WallClockMs()) != scheduled_) FollowSchedule();
   DropExpired();
   ReportDrops();
   MeasureLedger();
+  WriteJournal(/*all=*/false);
   Status status{.streams = streams_.size(),
                 .schedule = scheduled_,
                 .schedule_changes_ms = schedule_changes_ms_};

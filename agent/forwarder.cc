@@ -30,6 +30,7 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
       producer_(kept.upstream),
       random_(seed),
       log_(context.spool, context.loop, context.records, options.record_interval),
+      journal_(kept.journal, options.journal_bytes_max),
       reconciler_(context.tier),
       self_(std::make_shared<Forwarder*>(this)) {
   if (context_.lane != nullptr) context_.lane->SetHost(this);
@@ -233,6 +234,22 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
   } else {
     release = ReleaseOf(context_.spool, stream.id, stream.record.confirmed, end);
   }
+  Delivery delivery = std::exchange(stream.ahead, {});
+  delivery.stream = stream.id;
+  delivery.begin = stream.record.confirmed;
+  delivery.end = end;
+  delivery.node = stream.node;
+  delivery.confirmed_ms = delivery.last_ms = delivery.sent_ms = context_.loop.WallClockMs();
+  if (flight != nullptr) {
+    // Others may have written between this batch and what the tier had before.
+    if (tier_offset >= 0 && flight->base == delivery.begin)
+      delivery.tier_begin = tier_offset - (end - delivery.begin);
+    delivery.sent_ms = flight->sent_ms;
+  } else {
+    delivery.proof =
+        stream.phase == Phase::kInLane ? DeliveryProof::kTransaction : DeliveryProof::kReadBack;
+  }
+  journal_.Add(delivery);
   const int64_t left_out = PassLeftOut(stream, end);
   context_.metrics.forwarded_records.Add(
       static_cast<uint64_t>(end - stream.record.confirmed - left_out));

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "agent/dead_letter.h"
+#include "agent/delivery_journal.h"
 #include "agent/delivery_outcome.h"
 #include "agent/drain_order.h"
 #include "agent/forward_log.h"
@@ -74,6 +75,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     bool high_priority_always = false;  // Whatever the schedule says.
     // The tier may forget the producer of records that are twice as old as this.
     std::chrono::milliseconds fresh_for = std::chrono::hours(12);
+    size_t journal_bytes_max = size_t{256} << 10;  // See agent/delivery_journal.h.
   };
   struct Context {
     base::Executor& loop;
@@ -124,6 +126,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   int64_t Backlog();
   // The same with all that is known of them here: all but bytes.
   Left WhatIsLeft();
+  // All that the journal has goes with the next Flush: the last one is near.
+  void CloseJournal() { WriteJournal(/*all=*/true); }
   // Writes down how far delivery has come, then runs `done`.
   void Flush(base::Task done) override { log_.Flush(std::move(done)); }
   // Up to a second old. From any thread.
@@ -166,6 +170,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     OwnerId owner = 0;
     bool whole = false;  // An entry as it is, rather than a piece of one.
     int64_t commit_ms = 0;
+    int64_t sent_ms = 0;
     int64_t max_timestamp_ms = -1;
     bool answered = false;
     Outcome outcome = Outcome::kDelivered;
@@ -212,6 +217,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     uint32_t attempts = 0;       // In a row, without progress.
     int64_t fresh_until_ms = 0;  // The tier remembers the producer at least until then.
     std::string trouble;
+    Delivery ahead;             // What went wrong since the last progress.
+    std::string trouble_noted;  // In the spool's state.
     TopicPolicy policy;
     Drops drops;
     base::Timer timer;
@@ -282,6 +289,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Renew(Stream& stream);
   void Backoff(Stream& stream, std::string trouble);
   void Park(Stream& stream, std::string trouble);
+  void NoteTrouble(Stream& stream, bool parked);
   void Reconcile(Stream& stream);
   void OnFinding(Stream& stream, const Finding& finding);
   void ResumeAt(Stream& stream, int64_t end);
@@ -320,6 +328,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Measure();
   void ResumeParked(const std::string& name);
   void MeasureLedger();
+  void WriteJournal(bool all);
 
   const Context context_;
   const Options options_;
@@ -342,6 +351,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   uint32_t producer_attempts_ = 0;  // In a row, in vain.
   base::Random random_;
   ForwardLog log_;
+  DeliveryJournal journal_;
   Reconciler reconciler_;
   bool stopped_ = false;
   bool tier_is_known_ = false;  // As that of Options::cluster_tag.

@@ -6,6 +6,7 @@
 #include <future>
 #include <utility>
 
+#include "agent/delivery_journal.h"
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -472,6 +473,9 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
   });
   state.ForEach(kHalfPrefix, [&](std::string_view key, std::string_view value) {
     kept_.half.emplace(key, value);
+  });
+  state.ForEach(kJournalPrefix, [&](std::string_view key, std::string_view value) {
+    kept_.journal.emplace(key, value);
   });
   state.ForEach(kPortsKey, [&](std::string_view key, std::string_view value) {
     kept_.ports.emplace(key, value);

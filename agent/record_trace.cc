@@ -74,7 +74,11 @@ class Tracer {
     HF_RETURN_IF_ERROR(WalkCommits());
     Judge(known);
     if (trace_.fate == RecordTrace::Fate::kDeadLetter) HF_RETURN_IF_ERROR(FindDeadLetter());
-    if (trace_.fate == RecordTrace::Fate::kDelivered) PlaceAtTier();
+    if (trace_.fate == RecordTrace::Fate::kDelivered) {
+      FindDelivery();
+      PlaceAtTier();
+    }
+    if (trace_.fate == RecordTrace::Fate::kWaits) FindTrouble();
     return std::move(trace_);
   }
 
@@ -260,8 +264,27 @@ class Tracer {
     return view_.ReadAlsoTrimmed(stream, from, visit, sinks_.damaged);
   }
 
-  // From the cursors before and behind it. Others may have written to the partition in between.
+  void FindDelivery() {
+    for (const Delivery& delivery : ReadJournal(view_.state())) {
+      if (delivery.stream == stream_ && delivery.begin <= trace_.offset &&
+          trace_.offset < delivery.end)
+        trace_.delivery = delivery;
+    }
+  }
+
+  void FindTrouble() {
+    auto trouble = StateOf<Trouble>(view_, kTroublePrefix, stream_, &Trouble::Parse);
+    if (trouble && trouble->cursor == trace_.cursor.confirmed) trace_.trouble = std::move(trouble);
+  }
+
+  // From the journal, or from the cursors before and behind it: others may have written to the
+  // partition in between.
   void PlaceAtTier() {
+    if (trace_.delivery && trace_.delivery->tier_begin >= 0) {
+      const int64_t at = trace_.delivery->tier_begin + (trace_.offset - trace_.delivery->begin);
+      trace_.tier_offsets = {.first = at, .last = at};
+      return;
+    }
     if (!after_ || after_->tier_offset < 0 || trace_.passed->at_latest) return;
     const int64_t last = after_->tier_offset - (after_->confirmed - trace_.offset);
     if (after_->confirmed == trace_.offset + 1) {
@@ -318,6 +341,12 @@ base::Result<RecordTrace> TraceRecord(const OfflineView& view, StreamId stream, 
 
 base::Result<int64_t> OffsetAtTier(const OfflineView& view, StreamId stream, int64_t tier_offset,
                                    const TraceSinks& sinks) {
+  for (const Delivery& delivery : ReadJournal(view.state())) {
+    const int64_t records = delivery.end - delivery.begin;
+    if (delivery.stream == stream && delivery.tier_begin >= 0 &&
+        delivery.tier_begin <= tier_offset && tier_offset - delivery.tier_begin < records)
+      return delivery.begin + (tier_offset - delivery.tier_begin);
+  }
   const std::string key = StreamKey(kForwardPrefix, stream);
   std::optional<ForwardRecord> before;
   std::optional<int64_t> offset;

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/delivery_journal.h"
 #include "agent/forward_state.h"
 #include "agent/ledger.h"
 #include "agent/transaction_state.h"
@@ -89,6 +90,8 @@ struct RecordTrace {
   Fate fate = Fate::kWaits;
   std::optional<Acceptance> accepted;
   std::optional<Passing> passed;
+  std::optional<Delivery> delivery;  // As the journal has it.
+  std::optional<Trouble> trouble;    // Why it waits.
   std::optional<TierOffsets> tier_offsets;
   std::optional<DropRange> drop;
   std::optional<DeadLetter> dead_letter;

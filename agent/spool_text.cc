@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <ctime>
 
 namespace holdfast::agent {
@@ -63,26 +62,6 @@ std::string TimeText(int64_t time_ms) {
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900,
                      parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
                      time_ms % 1000);
-}
-
-std::optional<int64_t> ParseTime(const std::string& text) {
-  int64_t milliseconds = 0;
-  const char* const end = text.data() + text.size();
-  if (const auto [rest, error] = std::from_chars(text.data(), end, milliseconds);
-      error == std::errc() && rest == end)
-    return milliseconds;
-  tm parts{};
-  const char* at = strptime(text.c_str(), "%Y-%m-%dT%H:%M", &parts);
-  if (at == nullptr) return std::nullopt;
-  if (*at == ':') at = strptime(at, ":%S", &parts);
-  if (at == nullptr) return std::nullopt;
-  milliseconds = int64_t{timegm(&parts)} * 1000;
-  if (*at == '.') {
-    int64_t scale = 100;
-    for (++at; *at >= '0' && *at <= '9'; ++at, scale /= 10) milliseconds += (*at - '0') * scale;
-  }
-  if (*at == 'Z') ++at;
-  return at == end ? std::optional(milliseconds) : std::nullopt;
 }
 
 std::string AgeText(int64_t milliseconds) {

@@ -10,12 +10,10 @@
 
 namespace holdfast::agent {
 
-int64_t NowMs();                        // Wall clock.
-std::string CountText(uint64_t count);  // "1,234,567"
-std::string BytesText(uint64_t bytes);  // "1.2 GiB"
-std::string TimeText(int64_t time_ms);  // "2026-01-01T00:00:00.123Z"
-// "2026-01-01T00:00:00.123Z", with or without what follows the minutes and the Z, or milliseconds.
-std::optional<int64_t> ParseTime(const std::string& text);
+int64_t NowMs();                            // Wall clock.
+std::string CountText(uint64_t count);      // "1,234,567"
+std::string BytesText(uint64_t bytes);      // "1.2 GiB"
+std::string TimeText(int64_t time_ms);      // "2026-01-01T00:00:00.123Z"
 std::string AgeText(int64_t milliseconds);  // "3 h 12 min"
 bool IsUtf8(std::string_view bytes);        // Whole and well-formed.
 // For one line of text: \t, \n, \r, \\ and \xNN; nothing is "\N".

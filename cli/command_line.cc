@@ -102,7 +102,7 @@ is none, or if what should be there is damaged.
 Example:
   holdfast trace orders 0 /var/spool/holdfast --offset 4711
   holdfast trace orders 0 --config /etc/holdfast.yaml --key customer-7
-  holdfast trace orders 0 --admin 127.0.0.1:9090 --time 2026-01-31T03:00Z..2026-01-31T03:10Z)";
+  holdfast trace orders 0 --admin 127.0.0.1:9090 --time -2h..-90m)";
 
 constexpr const char* kOutboxFooter =
     R"(docs/outbox.md says what an outbox is, and which one to take.

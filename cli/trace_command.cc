@@ -15,6 +15,7 @@
 #include "cli/stream_names.h"
 #include "cli/terminal.h"
 #include "cli/trace_text.h"
+#include "client/position.h"
 #include "config/holdfast.pb.h"
 #include "net/url_fetch.h"
 
@@ -153,12 +154,16 @@ struct Period {
 };
 
 std::optional<Period> ParsePeriod(const std::string& text) {
+  const auto parse = [](const std::string& time) {
+    return client::ParsePosition("@" + time, agent::NowMs());
+  };
   const size_t dots = text.find("..");
-  const auto from = agent::ParseTime(text.substr(0, dots));
+  const auto from = parse(text.substr(0, dots));
   if (!from) return std::nullopt;
-  if (dots == std::string::npos) return Period{*from, *from + kMinuteMs};
-  const auto to = agent::ParseTime(text.substr(dots + 2));
-  return to && *to >= *from ? std::optional(Period{*from, *to}) : std::nullopt;
+  if (dots == std::string::npos) return Period{from->value, from->value + kMinuteMs};
+  const auto to = parse(text.substr(dots + 2));
+  if (!to || to->value < from->value) return std::nullopt;
+  return Period{from->value, to->value};
 }
 
 }  // namespace
@@ -183,7 +188,7 @@ void AddTraceOptions(CLI::App& trace, TraceCommand* command) {
       ->excludes(offset)
       ->excludes(tier);
   const auto check_time = [](const std::string& text) -> std::string {
-    return ParsePeriod(text) ? "" : "must be a time such as 2026-01-31T03:00:00Z, or T..T";
+    return ParsePeriod(text) ? "" : "must be a time such as 2026-01-31T03:00:00Z or -90m, or T..T";
   };
   const auto set_time = [command](const std::string& text) {
     const auto period = ParsePeriod(text);

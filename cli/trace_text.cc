@@ -7,6 +7,7 @@
 
 #include "agent/spool_text.h"
 #include "kafka/compression.h"
+#include "kafka/error_code.h"
 
 namespace holdfast::cli {
 namespace {
@@ -98,6 +99,46 @@ std::string AcceptedText(const RecordTrace& trace, const spool::State& state) {
   return text;
 }
 
+std::string_view ProofText(agent::DeliveryProof proof) {
+  switch (proof) {
+    case agent::DeliveryProof::kAnswer:
+      return "by its answer";
+    case agent::DeliveryProof::kReadBack:
+      return "found in its log, read back after an answer was lost";
+    case agent::DeliveryProof::kTransaction:
+      return "by the commit of a transaction";
+    case agent::DeliveryProof::kRecognised:
+      return "asked what arrived: it had it, and recognised a repeat";
+  }
+  return "";
+}
+
+std::string DeliveryText(const RecordTrace& trace) {
+  if (!trace.delivery) return {};
+  const agent::Delivery& delivery = *trace.delivery;
+  const bool one_moment = delivery.last_ms == delivery.confirmed_ms;
+  std::string text;
+  if (delivery.attempts > 0)
+    text += Line(
+        delivery.since_ms, "failed",
+        fmt::format("first with {}; {} attempts in all, the last with {}",
+                    kafka::ErrorName(delivery.first_error), agent::CountText(delivery.attempts),
+                    kafka::ErrorName(delivery.last_error)));
+  // Of several that were confirmed within a minute the first time is no more than a bound.
+  if (delivery.proof == agent::DeliveryProof::kAnswer)
+    text += Line(delivery.sent_ms, "sent", one_moment ? "" : "or within the minute after");
+  text += Line(delivery.last_ms, "confirmed",
+               fmt::format("by broker {}, {}{}", delivery.node, ProofText(delivery.proof),
+                           one_moment ? "" : ", at the latest"));
+  return text;
+}
+
+std::string TroubleText(const RecordTrace& trace) {
+  if (!trace.trouble) return {};
+  return Line(trace.trouble->since_ms, trace.trouble->parked ? "parked" : "in trouble",
+              trace.trouble->text);
+}
+
 std::string PassedText(const RecordTrace& trace) {
   if (!trace.passed) return {};
   const RecordTrace::Passing& passed = *trace.passed;
@@ -140,6 +181,20 @@ std::string FateText(const RecordTrace& trace) {
       return Line({}, "damaged", "it should be here, and cannot be read");
   }
   return {};
+}
+
+std::string_view ProofName(agent::DeliveryProof proof) {
+  switch (proof) {
+    case agent::DeliveryProof::kAnswer:
+      return "answer";
+    case agent::DeliveryProof::kReadBack:
+      return "read back";
+    case agent::DeliveryProof::kTransaction:
+      return "transaction";
+    case agent::DeliveryProof::kRecognised:
+      return "recognised";
+  }
+  return "unknown";
 }
 
 template <class T>
@@ -234,6 +289,11 @@ std::string VerdictOf(const RecordTrace& trace) {
       return "Thrown away by a person before the tier had it; produce it again if it is still "
              "wanted.";
     case Fate::kWaits:
+      if (trace.trouble)
+        return fmt::format(
+            "Safe on this disk, and not at the tier yet: {} since {}: {}.",
+            trace.trouble->parked ? "its stream is held" : "its stream is tried again",
+            TimeText(trace.trouble->since_ms), trace.trouble->text);
       return "Safe on this disk, and not at the tier yet. `/status` of the agent says what its "
              "stream waits for.";
     case Fate::kDamaged:
@@ -245,7 +305,8 @@ std::string VerdictOf(const RecordTrace& trace) {
 
 std::string TextOf(const RecordTrace& trace, const spool::State& state) {
   return fmt::format("{} offset {}\n", trace.stream, trace.offset) + AcceptedText(trace, state) +
-         FateText(trace) + PassedText(trace) + "\n" + VerdictOf(trace) + "\n";
+         DeliveryText(trace) + FateText(trace) + TroubleText(trace) + PassedText(trace) + "\n" +
+         VerdictOf(trace) + "\n";
 }
 
 Json JsonOf(const RecordTrace& trace, const spool::State& state) {
@@ -259,6 +320,26 @@ Json JsonOf(const RecordTrace& trace, const spool::State& state) {
     json["passed"] = {{"time_ms", trace.passed->time_ms},
                       {"at_latest", trace.passed->at_latest},
                       {"frame", trace.passed->commit.value()}};
+  if (trace.delivery) {
+    const agent::Delivery& delivery = *trace.delivery;
+    json["delivery"] = {{"begin", delivery.begin},
+                        {"end", delivery.end},
+                        {"broker", delivery.node},
+                        {"sent_ms", delivery.sent_ms},
+                        {"confirmed_ms", delivery.confirmed_ms},
+                        {"last_confirmed_ms", delivery.last_ms},
+                        {"proof", ProofName(delivery.proof)},
+                        {"failed_attempts", delivery.attempts}};
+    if (delivery.attempts > 0) {
+      json["delivery"]["failed_since_ms"] = delivery.since_ms;
+      json["delivery"]["first_error"] = kafka::ErrorName(delivery.first_error);
+      json["delivery"]["last_error"] = kafka::ErrorName(delivery.last_error);
+    }
+  }
+  if (trace.trouble)
+    json["trouble"] = {{"since_ms", trace.trouble->since_ms},
+                       {"parked", trace.trouble->parked},
+                       {"text", trace.trouble->text}};
   if (trace.tier_offsets)
     json["tier_offsets"] = {{"first", trace.tier_offsets->first},
                             {"last", trace.tier_offsets->last}};

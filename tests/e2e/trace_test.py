@@ -2,6 +2,8 @@
 """`holdfast trace`: what happened to a record, in each of the ways in which it can go."""
 
 import json
+import os
+import shutil
 import subprocess
 import time
 import unittest
@@ -47,6 +49,13 @@ class TraceTest(Case):
             producer.flush(20)
         self.assertEqual(failed, [])
 
+    def limit(self, tier, size):
+        """A limit of the topic that the agent has not heard of yet."""
+        admin = AdminClient({"bootstrap.servers": tier.address})
+        change = ConfigResource(ConfigResource.Type.TOPIC, "orders",
+                                {"max.message.bytes": str(size)})
+        admin.alter_configs([change])[change].result(20)
+
     def trace(self, *arguments, topic="orders", code=0):
         done = run(topic, "0", self.spool, "--json", *arguments, code=code)
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -86,6 +95,76 @@ class TraceTest(Case):
         agent.stop()
         self.assertEqual(self.one("--offset", "2")["fate"], "delivered")
 
+    def test_how_it_was_delivered_is_remembered_when_its_segment_is_gone(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, "--set", "agent.spool.segment_bytes=1MiB").start()
+        self.send(agent, ["a", "b"])
+        agent.wait_drained()
+        agent.stop()  # Which closes the journal.
+        done = self.one("--offset", "1")
+        self.assertEqual((done["delivery"]["proof"], done["delivery"]["failed_attempts"]),
+                         ("answer", 0))
+        self.assertGreaterEqual(done["delivery"]["last_confirmed_ms"],
+                                done["accepted"]["time_ms"])
+        self.assertEqual(done["tier_offsets"], {"first": 1, "last": 1})
+        agent.start()
+        for value in range(4):
+            harness.kcat("-P", "-b", agent.address, "-t", "notes",
+                         data="".join(f"{value} {'x' * 1000}\n" for _ in range(800)))
+            agent.wait_drained()
+        later = wait_for(lambda: [one for one in self.trace("--offset", "1")
+                                  if one["accepted"] is None], 20, "a segment to be retired")[0]
+        self.assertEqual((later["fate"], later["tier_offsets"]),
+                         ("delivered", {"first": 1, "last": 1}))
+        self.assertEqual(later["delivery"]["last_confirmed_ms"],
+                         done["delivery"]["last_confirmed_ms"])
+        self.assertIn("its segment is gone", run("orders", "0", self.spool, "--offset", "1").stdout)
+        self.assertEqual(self.one("--tier-offset", "0")["offset"], 0)
+
+    def test_what_the_tier_had_when_it_was_asked_says_so(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address).start()
+        self.send(agent, ["first"])
+        agent.wait_drained()
+        tier.kill()
+        self.send(agent, ["second", "third"])
+        agent.kill()
+        shutil.copytree(self.spool, self.path("copy"))
+        tier.start()
+        agent.start()
+        agent.wait_drained()
+        agent.kill()
+        # As if it had died before a cursor was written.
+        shutil.rmtree(self.spool)
+        os.rename(self.path("copy"), self.spool)
+        agent.start()
+        agent.wait_drained()
+        done = wait_for(lambda: [one for one in self.trace("--offset", "2") if "delivery" in one],
+                        20, "the journal")[0]
+        self.assertEqual(done["delivery"]["proof"], "recognised")
+        self.assertEqual(self.one("--offset", "1")["delivery"]["begin"], 1)
+        self.assertEqual(len(harness.consume(tier.address, "orders", "-p", "0")), 3)
+
+    def test_a_record_that_is_held_says_why(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, "--set", "agent.dead_letters.policy=park").start()
+        self.send(agent, ["first"])
+        agent.wait_drained()
+        self.limit(tier, 400)
+        self.send(agent, ["." * 500])
+        held = wait_for(lambda: [one for one in self.trace("--offset", "1") if "trouble" in one],
+                        20, "the stream to be held")[0]
+        self.assertTrue(held["trouble"]["parked"])
+        self.assertIn("MESSAGE_TOO_LARGE", held["verdict"])
+        self.limit(tier, 4000)
+        agent.post("/resume")
+        agent.wait_drained()
+        done = wait_for(lambda: [one for one in self.trace("--offset", "1") if "delivery" in one],
+                        20, "the journal")[0]
+        self.assertEqual((done["delivery"]["failed_attempts"], done["delivery"]["first_error"]),
+                         (1, "MESSAGE_TOO_LARGE"))
+        self.assertNotIn("trouble", done)
+
     def test_records_are_found_by_key_and_time(self):
         agent = self.agent().start()
         harness.kcat("-P", "-b", agent.address, "-t", "orders", "-p", "0", "-K", ":", "-z", "zstd",
@@ -111,9 +190,7 @@ class TraceTest(Case):
         agent = self.agent(tier.address).start()
         self.send(agent, ["first"])
         agent.wait_drained()
-        admin = AdminClient({"bootstrap.servers": tier.address})
-        lower = ConfigResource(ConfigResource.Type.TOPIC, "orders", {"max.message.bytes": "400"})
-        admin.alter_configs([lower])[lower].result(20)
+        self.limit(tier, 400)
         tier.stop()
         self.send(agent, ["second", "." * 500, "third"])
         tier.start()
