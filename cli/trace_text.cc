@@ -102,13 +102,13 @@ std::string AcceptedText(const RecordTrace& trace, const spool::State& state) {
 std::string_view ProofText(agent::DeliveryProof proof) {
   switch (proof) {
     case agent::DeliveryProof::kAnswer:
-      return "by its answer";
+      return "by the answer";
     case agent::DeliveryProof::kReadBack:
-      return "found in its log, read back after an answer was lost";
+      return "found in the log of the tier, read back after an answer was lost";
     case agent::DeliveryProof::kTransaction:
       return "by the commit of a transaction";
     case agent::DeliveryProof::kRecognised:
-      return "asked what arrived: it had it, and recognised a repeat";
+      return "the tier was asked what arrived: it had it, and recognised a repeat";
   }
   return "";
 }
@@ -121,15 +121,16 @@ std::string DeliveryText(const RecordTrace& trace) {
   if (delivery.attempts > 0)
     text += Line(
         delivery.since_ms, "failed",
-        fmt::format("first with {}; {} attempts in all, the last with {}",
+        fmt::format("first with {}; {} attempts failed, the last with {}",
                     kafka::ErrorName(delivery.first_error), agent::CountText(delivery.attempts),
                     kafka::ErrorName(delivery.last_error)));
-  // Of several that were confirmed within a minute the first time is no more than a bound.
+  // Of several that were confirmed within a minute these are bounds.
   if (delivery.proof == agent::DeliveryProof::kAnswer)
-    text += Line(delivery.sent_ms, "sent", one_moment ? "" : "or within the minute after");
+    text += Line(delivery.sent_ms, "sent",
+                 fmt::format("to broker {}{}", delivery.node,
+                             one_moment ? "" : ", or within the minute after"));
   text += Line(delivery.last_ms, "confirmed",
-               fmt::format("by broker {}, {}{}", delivery.node, ProofText(delivery.proof),
-                           one_moment ? "" : ", at the latest"));
+               fmt::format("{}{}", ProofText(delivery.proof), one_moment ? "" : ", at the latest"));
   return text;
 }
 

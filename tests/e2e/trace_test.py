@@ -123,6 +123,7 @@ class TraceTest(Case):
 
     def test_what_the_tier_had_when_it_was_asked_says_so(self):
         tier = self.broker().start()
+        harness.produce(tier.address, "orders", ["theirs"] * 2, "-p", "0")
         agent = self.agent(tier.address).start()
         self.send(agent, ["first"])
         agent.wait_drained()
@@ -132,7 +133,8 @@ class TraceTest(Case):
         shutil.copytree(self.spool, self.path("copy"))
         tier.start()
         agent.start()
-        agent.wait_drained()
+        wait_for(lambda: len(harness.consume(tier.address, "orders", "-p", "0")) == 5, 20,
+                 "delivery")
         agent.kill()
         # As if it had died before a cursor was written.
         shutil.rmtree(self.spool)
@@ -143,7 +145,7 @@ class TraceTest(Case):
                         20, "the journal")[0]
         self.assertEqual(done["delivery"]["proof"], "recognised")
         self.assertEqual(self.one("--offset", "1")["delivery"]["begin"], 1)
-        self.assertEqual(len(harness.consume(tier.address, "orders", "-p", "0")), 3)
+        self.assertEqual(len(harness.consume(tier.address, "orders", "-p", "0")), 5)
 
     def test_a_record_that_is_held_says_why(self):
         tier = self.broker().start()

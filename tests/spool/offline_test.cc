@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/log.h"
+#include "spool/change.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -64,6 +65,51 @@ class OfflineTest : public testing::Test {
   std::vector<std::string> damage_;
   size_t most_ = SIZE_MAX;
 };
+
+TEST_F(OfflineTest, ReadsWhatIsTrimmedWhileItsSegmentIsThere) {
+  Fill(120);
+  ASSERT_TRUE(spool_.TrimNow("even", 180));
+  spool_.Close();
+  const auto view = Look();
+  const StreamId even = *view->state().FindStream("even");
+  ASSERT_EQ(view->state().stream(even).start, 180);
+  std::vector<int64_t> offsets;
+  ASSERT_TRUE(view->ReadAlsoTrimmed(
+      even, 31,
+      [&](const EntryInfo& info, std::string_view bytes) {
+        EXPECT_EQ(bytes, Text(static_cast<int>(info.base_offset / 3 * 2)));
+        offsets.push_back(info.base_offset);
+        return offsets.size() < 3;
+      },
+      [&](const base::Error& error) { damage_.push_back(error.message); }));
+  EXPECT_THAT(offsets, ElementsAre(30, 33, 36));
+  EXPECT_THAT(damage_, IsEmpty());
+}
+
+TEST_F(OfflineTest, WalksCommitsWithWhatTheyChanged) {
+  Fill(120);
+  ASSERT_TRUE(spool_.TrimNow("even", 30));
+  spool_.Close();
+  const auto view = Look();
+  ASSERT_GT(view->segments().size(), 2U);
+  const CommitNumber from = view->segments()[1].first_commit.next();
+  std::vector<uint64_t> commits;
+  int64_t trimmed = 0;
+  ASSERT_TRUE(view->WalkCommits(
+      from,
+      [&](const FrameView& frame, std::string_view changes) {
+        commits.push_back(frame.commit().value());
+        ChangeReader reader(changes);
+        for (Change change; reader.Next(&change);)
+          if (change.kind == ChangeKind::kTrim) trimmed = change.start;
+        return true;
+      },
+      [&](const base::Error& error) { damage_.push_back(error.message); }, nullptr));
+  EXPECT_THAT(damage_, IsEmpty());
+  EXPECT_EQ(trimmed, 30);
+  ASSERT_EQ(commits.size(), view->newest_commit().value() - from.value() + 1);
+  for (size_t i = 0; i < commits.size(); ++i) EXPECT_EQ(commits[i], from.value() + i);
+}
 
 TEST_F(OfflineTest, ShowsWhatTheSpoolItselfShows) {
   Fill(120);
