@@ -153,7 +153,9 @@ class TraceTest(Case):
         self.send(agent, ["first"])
         agent.wait_drained()
         self.limit(tier, 400)
+        tier.stop()  # Before the agent hears of it.
         self.send(agent, ["." * 500])
+        tier.start()
         held = wait_for(lambda: [one for one in self.trace("--offset", "1") if "trouble" in one],
                         20, "the stream to be held")[0]
         self.assertTrue(held["trouble"]["parked"])
