@@ -163,28 +163,33 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
   return doubt;
 }
 
-bool Forwarder::MadeAnew(const Stream& stream) {
+// Zero: the tier has not said it.
+kafka::Uuid Forwarder::TierId(const Stream& stream) {
   const proxy::Topic* topic = CurrentCluster().FindTopic(stream.topic);
-  return topic != nullptr && !topic->id.IsZero() && !stream.record.topic_id.IsZero() &&
-         topic->id != stream.record.topic_id;
+  return topic == nullptr ? kafka::Uuid() : proxy::TierIdOf(stream.topic, *topic);
+}
+
+bool Forwarder::MadeAnew(const Stream& stream) {
+  const kafka::Uuid id = TierId(stream);
+  return !id.IsZero() && !stream.record.topic_id.IsZero() && id != stream.record.topic_id;
 }
 
 // A topic that was deleted and made anew is another log: old offsets mean nothing there. A batch in
 // doubt may be in it nevertheless, if it was sent before we knew.
 void Forwarder::TakeTopicId(Stream& stream) {
-  const proxy::Topic* topic = CurrentCluster().FindTopic(stream.topic);
-  if (topic == nullptr || topic->id.IsZero() || topic->id == stream.record.topic_id) return;
+  const kafka::Uuid id = TierId(stream);
+  if (id.IsZero() || id == stream.record.topic_id) return;
   if (MadeAnew(stream)) {
     base::Log(base::Event::kTopicMadeAnew, {"forward", StreamName(stream.topic, stream.partition)},
               "the topic was deleted at the tier and made anew; the records below {} went to "
               "the old one ({}), the rest goes to the new one ({})",
-              stream.record.confirmed, stream.record.topic_id.ToString(), topic->id.ToString());
+              stream.record.confirmed, stream.record.topic_id.ToString(), id.ToString());
     context_.metrics.forward_errors.With("topic made anew").Add();
     stream.record.tier_offset = -1;
     stream.read_back = stream.doubt;
     stream.new_epoch = true;
   }
-  stream.record.topic_id = topic->id;
+  stream.record.topic_id = id;
 }
 
 void Forwarder::Reconcile(Stream& stream) {

@@ -295,6 +295,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void ResumeAt(Stream& stream, int64_t end);
   [[nodiscard]] Doubt DoubtOf(const Stream& stream);
   [[nodiscard]] bool MadeAnew(const Stream& stream);
+  [[nodiscard]] kafka::Uuid TierId(const Stream& stream);
   void TakeTopicId(Stream& stream);
 
   // forward_refused.cc: what is refused for good.

@@ -122,6 +122,10 @@ kafka::Uuid ProvisionalId(std::string_view topic) {
   return id;
 }
 
+kafka::Uuid TierIdOf(std::string_view name, const Topic& topic) {
+  return topic.at_tier && topic.id != ProvisionalId(name) ? topic.id : kafka::Uuid();
+}
+
 int32_t Cluster::LeaderOf(std::string_view topic, int32_t partition) const {
   const Topic* found = FindTopic(topic);
   if (found == nullptr || !found->at_tier || partition < 0 ||

@@ -46,7 +46,7 @@ struct Broker {
 };
 
 struct Topic {
-  kafka::Uuid id;
+  kafka::Uuid id;  // Perhaps provisional, if TierIdOf is zero.
   bool internal = false;
   bool at_tier = false;          // False: known from the configuration only.
   std::vector<int32_t> leaders;  // Of each partition the last known, or kNoNode.
@@ -93,6 +93,9 @@ using ClusterPtr = std::shared_ptr<const Cluster>;
 // The id under which a declared topic is shown until the tier has made it and given it one of its
 // own, since newer clients produce by id. Follows from the name, so that it never changes.
 kafka::Uuid ProvisionalId(std::string_view topic);
+// The id that the tier gave the topic. Zero if it has not said it: the topic is not there, or was
+// only asked for in versions of Metadata that have none.
+kafka::Uuid TierIdOf(std::string_view name, const Topic& topic);
 
 class MetadataCache {
  public:

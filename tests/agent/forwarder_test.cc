@@ -76,7 +76,7 @@ class ForwarderTest : public AgentFixture {
   }
 
   test::ManualExecutor loop_{clock_};
-  proxy::MetadataCache cache_{{}};
+  proxy::MetadataCache cache_{{{"declared", 1}}};
   ScriptedTier tier_{loop_, cache_};
   Forwarder::Options options_;
   std::unique_ptr<Forwarder> forwarder_;
@@ -470,6 +470,24 @@ TEST_F(ForwarderTest, ATierThatTellsNoTopicIdsIsServedAsWell) {
   Reconnect();
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("c", 0), Numbers(0, 4));
+}
+
+// A declared topic's provisional id stays in the cache until an answer has the tier's own.
+TEST_F(ForwarderTest, AnIdThatTheTierTellsLateIsNotANewTopic) {
+  tier_.topic_ids = false;
+  tier_.AddTopic("declared", 1);
+  tier_.Connect();
+  ProduceNumbers("declared", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(Backlog(), 0);
+  tier_.topic_ids = true;
+  tier_.Disconnect();
+  ProduceNumbers("declared", 0, 3, 5);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("declared", 0), Numbers(0, 5));
+  EXPECT_EQ(metrics_.forward_errors.With("topic made anew").Value(), 0);
+  EXPECT_EQ(tier_.seen.back().epoch, 0);
 }
 
 TEST_F(ForwarderTest, PartitionsThatAreAddedAreDeliveredTo) {
