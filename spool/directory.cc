@@ -86,18 +86,27 @@ base::Result<void> SyncParent(const fs::path& path) {
   if (!above.has_filename()) above = above.parent_path();
   above = above.parent_path();
   if (access(above.c_str(), R_OK) != 0) return {};
-  return SyncPath(above.string(), O_RDONLY | O_DIRECTORY);
+  auto synced = SyncPath(above.string(), O_RDONLY | O_DIRECTORY);
+  // Removed meanwhile: see below.
+  if (!synced && access(above.c_str(), F_OK) != 0) return {};
+  return synced;
 }
+
+// Who drains an orphaned spool removes its empty directories, perhaps between two steps of ours
+// (docs/adr/0018-orphaned-spools-are-drained-by-a-child.md): they are made again, so often at most.
+constexpr int kMakeAttempts = 100;
 
 base::Result<void> MakeDirectories(const fs::path& path) {
   std::error_code error;
   if (path.empty() || fs::is_directory(path, error)) return {};
-  HF_RETURN_IF_ERROR(MakeDirectories(path.parent_path()));
-  fs::create_directory(path, error);
-  if (error)
-    return base::Unexpected(
-        base::ErrnoError(path.string() + ": cannot make the directory", error.value()));
-  return SyncParent(path);
+  for (int attempt = 1;; ++attempt) {
+    HF_RETURN_IF_ERROR(MakeDirectories(path.parent_path()));
+    fs::create_directory(path, error);
+    if (!error) return SyncParent(path);
+    if (error != std::errc::no_such_file_or_directory || attempt == kMakeAttempts)
+      return base::Unexpected(
+          base::ErrnoError(path.string() + ": cannot make the directory", error.value()));
+  }
 }
 
 std::string PathOf(const std::string& directory, std::string_view name) {
@@ -337,15 +346,22 @@ base::Result<void> Directory::CheckEmpty() const {
                                 "); choose an empty directory for a new spool",
                             base::Event::kForeignDirectory);
   }
-  if (error) return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
+  if (error && error != std::errc::no_such_file_or_directory)
+    return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
   return {};
 }
 
 base::Result<void> Directory::Lock(Tenure tenure) {
   const std::string file = PathOf(path_, kLock);
-  while (true) {
+  for (int attempt = 1;; ++attempt) {
     lock_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (lock_ < 0) return base::Unexpected(base::ErrnoError(file + ": cannot open", errno));
+    if (lock_ < 0) {
+      const int error = errno;
+      if (error != ENOENT || tenure != Tenure::kOwner || attempt == kMakeAttempts)
+        return base::Unexpected(base::ErrnoError(file + ": cannot open", error));
+      HF_RETURN_IF_ERROR(MakeDirectories(path_));
+      continue;
+    }
     HF_ASSIGN_OR_RETURN(bool locked, TryLock(tenure));
     if (!locked && tenure == Tenure::kOwner) locked = AwaitYielding();
     if (!locked) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <thread>
 
+#include "spool/directory.h"
 #include "tests/spool/spool_fixture.h"
 #include "tests/support/thread_executor.h"
 
@@ -157,6 +158,29 @@ TEST_F(ThreadsTest, CloseWorksWhenTheExecutorsHaveStopped) {
   Append("a", 1, done);
   spool_.reset();
   EXPECT_EQ(done, 1);
+}
+
+// As when the node's agent removes what an orphaned spool leaves while the pod comes back.
+TEST(DirectoryThreadsTest, DirectoriesThatAreRemovedMeanwhileAreMadeAgain) {
+  const TemporaryDirectory root;
+  const std::string pod = root.path() + "/pod";
+  const std::string path = pod + "/spool";
+  std::atomic<bool> done = false;
+  std::thread remover([&] {
+    while (!done) {
+      rmdir(path.c_str());
+      rmdir(pod.c_str());
+      std::this_thread::yield();
+    }
+  });
+  for (int i = 0; i < 300; ++i) {
+    const auto opened = Directory::Open(path);
+    EXPECT_TRUE(opened) << opened.error().message;
+    if (!opened) break;
+    std::filesystem::remove_all(path);
+  }
+  done = true;
+  remover.join();
 }
 
 }  // namespace
