@@ -16,6 +16,9 @@ find_package(Snappy REQUIRED)
 pkg_check_modules(libevent REQUIRED IMPORTED_TARGET libevent_core>=2.1 libevent_extra>=2.1
   libevent_openssl>=2.1 libevent_pthreads>=2.1)
 pkg_check_modules(lmdb REQUIRED IMPORTED_TARGET lmdb>=0.9.24)
+# The binary has the static LMDB, and no second one: no further shared object to install, and tests can put
+# themselves between it and the kernel (-Wl,--wrap).
+find_library(LMDB_STATIC NAMES liblmdb.a REQUIRED)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd>=1.5)
 pkg_check_modules(rdkafka REQUIRED IMPORTED_TARGET rdkafka++>=2.0)
 pkg_check_modules(lz4 REQUIRED IMPORTED_TARGET liblz4>=1.9)
