@@ -32,12 +32,15 @@ base::Error Wrong(std::string message) { return {base::Code::kInvalid, std::move
 
 // Where the agent has its spool, as it says itself.
 base::Result<std::string> AskDirectory(const std::string& admin) {
-  HF_ASSIGN_OR_RETURN(const std::string page, net::FetchUrl("http://" + admin + "/config", {}));
-  const Json config = Json::parse(page, nullptr, /*allow_exceptions=*/false);
-  const Json::json_pointer at("/agent/spool/directory");
-  if (!config.is_object() || !config.contains(at) || !config[at].is_string())
+  HF_ASSIGN_OR_RETURN(const std::string page,
+                      net::FetchUrl("http://" + admin + "/overview?limit=1", {}));
+  const Json overview = Json::parse(page, nullptr, /*allow_exceptions=*/false);
+  const Json::json_pointer role("/role");
+  const Json::json_pointer at("/disk/directory");
+  if (!overview.is_object() || !overview.contains(role) || overview[role] != "agent" ||
+      !overview.contains(at) || !overview[at].is_string())
     return base::Unexpected(base::Code::kInvalid, admin + ": not the admin address of an agent");
-  return config[at].get<std::string>();
+  return overview[at].get<std::string>();
 }
 
 base::Result<SpoolCommand> SpoolOf(const TraceCommand& command, const config::Sources& sources) {

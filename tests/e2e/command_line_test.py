@@ -114,6 +114,11 @@ class CommandLineTest(Case):
         self.assertIn(f"kcat -P -b {address}", text)
         harness.produce(address, "greetings", ["hello"])
         wait_for(lambda: harness.consume(address, "greetings") == ["hello"], what="the greeting")
+        # What looks at an agent finds this one as well.
+        admin = re.search(r"^agent admin on (\S+)$", text, re.M).group(1)
+        traced = subprocess.run([harness.HOLDFAST, "trace", "greetings", "0", "--offset", "0",
+                                 "--admin", admin], capture_output=True, text=True, timeout=30)
+        self.assertIn("accepted", traced.stdout, traced.stderr)
         child.send_signal(signal.SIGINT)
         self.assertEqual(child.wait(20), 0)
 

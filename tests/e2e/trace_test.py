@@ -247,6 +247,7 @@ class TraceTest(Case):
                       run("notes", "0", self.spool, "--offset", "0").stdout)
 
     def test_mistakes_are_named(self):
+        tier = self.broker().start()
         agent = self.agent().start()
         self.send(agent, ["a"])
         for arguments, code, message in (
@@ -260,6 +261,7 @@ class TraceTest(Case):
                 (["orders", "0", self.spool, "--key", "b"], 1, "no such record"),
                 (["orders", "0", self.spool, "--tier-offset", "7"], 1, "does not know"),
                 (["orders", "0", self.path("nothing"), "--offset", "0"], 1, "no such directory"),
+                (["orders", "0", "--admin", tier.admin, "--offset", "0"], 2, "not the admin"),
         ):
             self.assertIn(message, run(*arguments, code=code).stderr, arguments)
 
