@@ -161,7 +161,7 @@ class TraceTest(Case):
         self.assertTrue(held["trouble"]["parked"])
         self.assertIn("MESSAGE_TOO_LARGE", held["verdict"])
         self.limit(tier, 4000)
-        agent.post("/resume")
+        wait_for(lambda: agent.post("/resume")[0] == 202, what="the status to know of it")
         agent.wait_drained()
         done = wait_for(lambda: [one for one in self.trace("--offset", "1") if "delivery" in one],
                         20, "the journal")[0]
