@@ -112,6 +112,7 @@ void Link::SendRaw(base::Buffer frame, Tier::OnAnswer on_answer) {
 }
 
 void Link::OnFrame(base::Buffer frame) {
+  if (abandoned_) return;
   const base::Result<int32_t> correlation_id = kafka::ReadCorrelationId(frame.view());
   if (!correlation_id || pending_.empty() || pending_.front().correlation_id != *correlation_id) {
     return Lose("protocol",
@@ -120,7 +121,7 @@ void Link::OnFrame(base::Buffer frame) {
   }
   Tier::OnAnswer on_answer = std::move(pending_.front().on_answer);
   pending_.pop_front();
-  if (!abandoned_) on_answer(frame.view());
+  on_answer(frame.view());
 }
 
 // One timer for all: it looks at the oldest request when that of an earlier one would have been
@@ -142,6 +143,7 @@ void Link::WatchDeadline() {
 void Link::Lose(std::string_view cause, std::string_view message, base::Event event) {
   client_.reset();
   context_.metrics.upstream_connections.Sub();
+  if (abandoned_) return;
   context_.metrics.upstream_errors.With(cause).Add();
   const bool was_ready = std::exchange(ready_, false);
   const base::Duration wait =
@@ -158,20 +160,19 @@ void Link::Lose(std::string_view cause, std::string_view message, base::Event ev
   deadline_timer_.Cancel();
   watching_ = false;
   retry_timer_ = context_.loop.After(wait, [this] { Connect(); });
-  if (abandoned_) return;
-  FailPending(message);
+  FailPending(Code::kUnavailable, message);
   callbacks_.on_lost();
 }
 
-void Link::FailPending(std::string_view message) {
+void Link::FailPending(Code code, std::string_view message) {
   for (Pending& pending : std::exchange(pending_, {})) {
-    pending.on_answer(base::Unexpected(Code::kUnavailable, std::string(message)));
+    pending.on_answer(base::Unexpected(code, std::string(message)));
   }
 }
 
 void Link::Abandon() {
   if (std::exchange(abandoned_, true)) return;
-  FailPending("the connection is not needed any more");
+  FailPending(Code::kClosed, "the connection is not needed any more");
 }
 
 }  // namespace holdfast::proxy

@@ -75,7 +75,7 @@ class Link {
   void OnVersions(base::Result<std::string_view> frame, int16_t version);
   void OnFrame(base::Buffer frame);
   void Lose(std::string_view cause, std::string_view message, base::Event event);
-  void FailPending(std::string_view message);
+  void FailPending(base::Code code, std::string_view message);
   void WatchDeadline();
   void SendRaw(base::Buffer frame, Tier::OnAnswer on_answer);
 

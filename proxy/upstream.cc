@@ -296,6 +296,8 @@ void Upstream::CreateDeclared(const std::vector<std::string>& topics) {
   }
   Call(kAnyNode, request, [](base::Result<kafka::CreateTopicsResponse> response) {
     if (!response) {
+      // They are asked for again. The first connection is let go once it has told of the brokers.
+      if (response.error().code == base::Code::kClosed) return;
       base::Log(base::Event::kTopicsNotCreated, "upstream", "topics not created: {}",
                 response.error().message);
       return;

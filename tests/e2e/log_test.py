@@ -43,6 +43,17 @@ class LogTest(Case):
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
             self.assertEqual(client.recv(100), b"")
 
+    def test_nothing_is_said_to_go_wrong_when_all_is_well(self):
+        tier = self.broker().start()
+        agent = self.agent(tier.address, "--set",
+                           "agent.topics=[{name: orders, partitions: 2}]").start()
+        harness.produce(agent.address, "orders", ["one"])
+        agent.wait_drained()
+        self.assertEqual(agent.stop(), 0)
+        self.assertEqual(tier.stop(), 0)
+        for process in (agent, tier):
+            self.assertEqual([line for line in whole_log(process) if "HF" in line], [])
+
     def test_levels_are_listed_and_changed_while_it_runs(self):
         config = self.write("holdfast.yaml", "log: {level: warn}\n")
         tier = self.broker("--config", config).start()
