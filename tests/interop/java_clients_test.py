@@ -199,15 +199,16 @@ class JavaClientsTest(apache_kafka.Case):
         kafka_tool("TopicCommand", *admin, "--create", "--topic", "other")
 
         orders = properties("orders", "orders-secret")
-        lines = [f"{n} " + "x" * 1000 for n in range(250)]
+        lines = [f"{n} " + "x" * 1000 for n in range(350)]
         begun = time.monotonic()
         kafka_tool("ConsoleProducer", "--bootstrap-server", secure, "--topic", "orders-1",
                    "--command-config", orders, "--command-property", "batch.size=10000",
                    data="\n".join(lines) + "\n")
-        # 250 kB, where 200 kB may come in ten seconds.
+        # 350 kB, where 200 kB may come in ten seconds. The producer waits for no throttle behind
+        # its last five batches of 10 kB: half a second for each of the ten before.
         self.assertGreater(time.monotonic() - begun, 2)
         out = kafka_tool("consumer.ConsoleConsumer", "--bootstrap-server", secure, "--topic",
-                         "orders-1", "--from-beginning", "--max-messages", "250", "--timeout-ms",
+                         "orders-1", "--from-beginning", "--max-messages", "350", "--timeout-ms",
                          "30000", "--command-config", orders, "--group", "readers-1")
         self.assertEqual([line for line in out.splitlines() if line], lines)
         # What is not allowed is not even seen.
