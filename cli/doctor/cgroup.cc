@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/doctor/kernel_file.h"
+
 namespace holdfast::cli::doctor {
 namespace {
 
@@ -15,13 +17,6 @@ namespace fs = std::filesystem;
 
 // Version 1 writes no limit as a number that no host has.
 constexpr uint64_t kNoLimitV1 = uint64_t{1} << 62;
-
-std::string ReadLine(const fs::path& file) {
-  std::ifstream in(file);
-  std::string line;
-  std::getline(in, line);
-  return line;
-}
 
 std::optional<uint64_t> NumberOf(std::string_view text) {
   uint64_t number = 0;

@@ -6,9 +6,10 @@
 #include <array>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 #include <utility>
+
+#include "cli/doctor/kernel_file.h"
 
 namespace holdfast::cli::doctor {
 namespace {
@@ -63,13 +64,6 @@ std::optional<Mount> ParseMount(const std::string& line) {
 bool IsBelow(std::string_view path, std::string_view point) {
   if (point == "/") return true;
   return path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/');
-}
-
-std::string ReadLine(const fs::path& file) {
-  std::ifstream in(file);
-  std::string line;
-  std::getline(in, line);
-  return line;
 }
 
 // The first of the files that there are below `directory`: SCSI names a device there.

@@ -104,7 +104,7 @@ class Denied(Fault):
     runbook = "HoldfastStreamsParked"
 
     def prepare(self):
-        """Until apply(), the tier is away."""
+        """Produced while the tier is away; it comes back with the rules in force."""
         self.lonely_agent()
         self.rules = self.tier_at("--set", "broker.authorizer.enabled=true", "--set",
                                   "broker.authorizer.super_users=[\"User:ANONYMOUS\"]").start()
