@@ -84,10 +84,7 @@ uint64_t SegmentStore::BytesFor(Purpose purpose, uint64_t bytes_min) const {
 }
 
 base::Result<void> SegmentStore::CheckSpace() const {
-  {
-    const base::MutexLock lock(files_mutex_);
-    if (prepared_ && prepared_->bytes >= segment_bytes_) return {};
-  }
+  if (prepared_bytes_ >= segment_bytes_) return {};
   return CheckSpaceForOneMore(Purpose::kEntries, 0);
 }
 
@@ -117,8 +114,7 @@ uint64_t SegmentStore::RoomBytes() const {
   const base::Result<uint64_t> free = directory_.FreeBytes();
   uint64_t room = free ? beyond(*free, free_bytes_min_) : 0;
   if (bytes_max_ != 0) room = std::min(room, beyond(bytes_max_, disk_bytes_ + SmallBytes()));
-  const base::MutexLock lock(files_mutex_);
-  return room + spares_.size() * segment_bytes_ + (prepared_ ? prepared_->bytes : 0);
+  return room + spare_count_ * segment_bytes_ + prepared_bytes_;
 }
 
 base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t bytes_min) {
@@ -157,14 +153,22 @@ base::Result<SegmentStore::Made> SegmentStore::Place(const std::string& draft, u
   return Made{next_number_++, bytes};
 }
 
+std::optional<SegmentStore::Made> SegmentStore::SetPrepared(std::optional<Made> made) {
+  prepared_bytes_ = made ? made->bytes : 0;
+  return std::exchange(prepared_, made);
+}
+
 base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t bytes_min) {
   const base::MutexLock lock(files_mutex_);
-  if (prepared_ && prepared_->bytes < bytes_min)
-    (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
-  if (!prepared_) {
-    HF_ASSIGN_OR_RETURN(prepared_, Make(purpose, bytes_min));
+  std::optional<Made> taken = SetPrepared(std::nullopt);
+  if (taken && taken->bytes < bytes_min) {
+    (void)Remove(taken->number, taken->bytes);
+    taken.reset();
   }
-  const Made made = *std::exchange(prepared_, std::nullopt);
+  if (!taken) {
+    HF_ASSIGN_OR_RETURN(taken, Make(purpose, bytes_min));
+  }
+  const Made made = *taken;
   Next next{made.number, directory_.SegmentPath(made.number), made.bytes, nullptr};
   auto file = SegmentFile::Open(next.path, {directory_.id(), made.number}, lmdb::Access::kWrite,
                                 keys(), &damage_);
@@ -214,7 +218,7 @@ void SegmentStore::Prepare() {
     if (prepared_) return;
     base::Result<Made> made = Make(Purpose::kEntries, 0);
     if (made) {
-      prepared_ = *made;
+      (void)SetPrepared(*made);
     } else if (made.error().code != base::Code::kFull) {
       // The writer tries again, and tells its operations, when it needs the segment.
       LogError(made.error(), "cannot prepare the next segment");
@@ -430,7 +434,7 @@ void SegmentStore::Close() {
   on_space_freed_ = nullptr;
   files_.Clear();
   const base::MutexLock files_lock(files_mutex_);
-  if (prepared_) (void)Remove(prepared_->number, std::exchange(prepared_, std::nullopt)->bytes);
+  if (const auto left = SetPrepared(std::nullopt)) (void)Remove(left->number, left->bytes);
   for (const Spare& spare : spares_) RemoveSpare(spare);
   spares_.clear();
 }

@@ -119,6 +119,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // Besides the one that is ready.
   [[nodiscard]] base::Result<void> CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const;
   base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(files_mutex_);
+  // Returns what was prepared before.
+  std::optional<Made> SetPrepared(std::optional<Made> made) HF_REQUIRES(files_mutex_);
   base::Result<Made> Place(const std::string& draft, uint64_t bytes) HF_REQUIRES(files_mutex_);
   base::Result<void> Remove(uint64_t number, uint64_t bytes);
   void AddSpare(Spare spare);
@@ -195,6 +197,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
 
   std::atomic<uint64_t> disk_bytes_{0};
   std::atomic<uint64_t> spare_count_{0};
+  std::atomic<uint64_t> prepared_bytes_{0};  // Of prepared_, for who must not wait for its making.
   std::atomic<bool> sweep_posted_{false};
   std::atomic<bool> prepare_posted_{false};
   std::atomic<bool> closing_{false};
@@ -211,7 +214,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   base::TimePoint removed_since_ HF_GUARDED_BY(work_mutex_);
 
   // What the next segment will be. Held while that is made, by Take or in the background.
-  mutable base::Mutex files_mutex_;
+  base::Mutex files_mutex_;
   uint64_t next_number_ HF_GUARDED_BY(files_mutex_) = 1;
   std::optional<Made> prepared_ HF_GUARDED_BY(files_mutex_);
   std::vector<Spare> spares_ HF_GUARDED_BY(files_mutex_);
