@@ -90,10 +90,10 @@ bool Continues(const Delivery& open, const Delivery& next) {
 }  // namespace
 
 DeliveryJournal::DeliveryJournal(const Blocks& kept, size_t bytes_max) : bytes_max_(bytes_max) {
-  for (const auto& [key, value] : kept) {
+  for (const auto& [key, bytes] : kept) {
     const auto number = ParseBlockKey(key);
     if (!number) continue;
-    blocks_.push_back({.number = *number, .bytes = key.size() + value.size()});
+    blocks_.push_back({.number = *number, .bytes = key.size() + bytes});
     bytes_ += blocks_.back().bytes;
     next_ = *number + 1;
   }
@@ -124,20 +124,25 @@ DeliveryJournal::Changes DeliveryJournal::Take(int64_t now_ms, bool all) {
     return due;
   });
   Changes changes;
+  const auto put_block = [&] {
+    std::string key = BlockKey(blocks_.back().number);
+    const size_t bytes = key.size() + last_.size();
+    bytes_ += bytes - std::exchange(blocks_.back().bytes, bytes);
+    changes.emplace_back(std::move(key), last_);
+  };
+  bool changed = false;
   for (const Delivery& delivery : std::exchange(due_, {})) {
     if (last_.empty() || last_.size() >= kBlockBytes) {
+      if (std::exchange(changed, false)) put_block();
       last_.assign(1, kFormat);
       last_time_ms_ = now_ms;
       Put(last_, last_time_ms_);
       blocks_.push_back({.number = next_++, .bytes = 0});
     }
     Encode(delivery, last_time_ms_, &last_);
-    std::string key = BlockKey(blocks_.back().number);
-    const size_t bytes = key.size() + last_.size();
-    bytes_ += bytes - std::exchange(blocks_.back().bytes, bytes);
-    if (!changes.empty() && changes.back().first == key) changes.pop_back();
-    changes.emplace_back(std::move(key), last_);
+    changed = true;
   }
+  if (changed) put_block();
   while (bytes_ > bytes_max_ && blocks_.size() > 1) {
     changes.emplace_back(BlockKey(blocks_.front().number), std::nullopt);
     bytes_ -= blocks_.front().bytes;

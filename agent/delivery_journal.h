@@ -73,7 +73,7 @@ class DeliveryJournal {
   static constexpr int64_t kSpanMs = 60'000;
   static constexpr size_t kBlockBytes = 1024;
 
-  using Blocks = std::map<std::string, std::string, std::less<>>;  // By their keys in the state.
+  using Blocks = std::map<std::string, size_t, std::less<>>;  // Sizes by keys in the state.
   // A value to be put, or the key is to be erased.
   using Changes = std::vector<std::pair<std::string, std::optional<std::string>>>;
 

@@ -105,7 +105,7 @@ void Forwarder::Backoff(Stream& stream, std::string trouble) {
   if (stream.attempts == kAttemptsUntilWarning)
     base::Log(base::Event::kStreamDelayed, {"forward", StreamName(stream.topic, stream.partition)},
               "{}", trouble);
-  else
+  else if (base::LogEnabled(LogLevel::kDebug, "forward"))
     base::Log(LogLevel::kDebug, {"forward", StreamName(stream.topic, stream.partition)}, "{}",
               trouble);
   stream.trouble = std::move(trouble);
@@ -163,10 +163,12 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
   return doubt;
 }
 
-// Zero: the tier has not said it.
+// Zero: the tier has not said it. Looked at before each batch: the usual answer costs a comparison.
 kafka::Uuid Forwarder::TierId(const Stream& stream) {
   const proxy::Topic* topic = CurrentCluster().FindTopic(stream.topic);
-  return topic == nullptr ? kafka::Uuid() : proxy::TierIdOf(stream.topic, *topic);
+  if (topic == nullptr) return {};
+  if (topic->id == stream.record.topic_id) return topic->id;
+  return proxy::TierIdOf(stream.topic, *topic);
 }
 
 bool Forwarder::MadeAnew(const Stream& stream) {
@@ -179,7 +181,7 @@ bool Forwarder::MadeAnew(const Stream& stream) {
 void Forwarder::TakeTopicId(Stream& stream) {
   const kafka::Uuid id = TierId(stream);
   if (id.IsZero() || id == stream.record.topic_id) return;
-  if (MadeAnew(stream)) {
+  if (!stream.record.topic_id.IsZero()) {
     base::Log(base::Event::kTopicMadeAnew, {"forward", StreamName(stream.topic, stream.partition)},
               "the topic was deleted at the tier and made anew; the records below {} went to "
               "the old one ({}), the rest goes to the new one ({})",

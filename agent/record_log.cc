@@ -475,7 +475,7 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
     kept_.half.emplace(key, value);
   });
   state.ForEach(kJournalPrefix, [&](std::string_view key, std::string_view value) {
-    kept_.journal.emplace(key, value);
+    kept_.journal.emplace(key, value.size());
   });
   state.ForEach(kPortsKey, [&](std::string_view key, std::string_view value) {
     kept_.ports.emplace(key, value);

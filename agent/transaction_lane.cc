@@ -504,11 +504,12 @@ void TransactionLane::Backoff() {
 }
 
 void TransactionLane::Trouble(Member& member, std::string text) {
-  const std::string name = StreamName(member.topic, member.partition);
   if (attempts_ == kAttemptsUntilWarning)
-    base::Log(base::Event::kTransactionDelayed, {"transaction", name}, "{}", text);
-  else
-    base::Log(base::LogLevel::kDebug, {"transaction", name}, "{}", text);
+    base::Log(base::Event::kTransactionDelayed,
+              {"transaction", StreamName(member.topic, member.partition)}, "{}", text);
+  else if (base::LogEnabled(base::LogLevel::kDebug, "transaction"))
+    base::Log(base::LogLevel::kDebug, {"transaction", StreamName(member.topic, member.partition)},
+              "{}", text);
   member.troubled = true;
   host_->OnLaneTrouble(member.stream, std::move(text));
 }
