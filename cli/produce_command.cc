@@ -77,7 +77,7 @@ class Run {
                                                 .delivered = [this](const auto& d) { Note(d); }}));
     client::RecordInput input([this](std::span<char> out) { return ReadInput(out); });
     base::Result<> read = Send(format, input, headers);
-    bar_.Show(input.taken(), input_bytes_, sent_);
+    bar_.Show(input.taken(), input_bytes_, producer_->sent());
     HF_RETURN_IF_ERROR(producer_->Finish());
     HF_RETURN_IF_ERROR(read);
     if (failed() == 0) return kExitFine;
@@ -98,10 +98,9 @@ class Run {
       if (options_.key && !record->key) record->key = options_.key;
       if (options_.tombstones && record->value && record->value->empty()) record->value.reset();
       record->headers.insert(record->headers.end(), headers.begin(), headers.end());
-      ++sent_;
-      HF_RETURN_IF_ERROR(producer_->Send(record->topic.value_or(options_.topic),
-                                         record->partition.value_or(options_.partition), *record));
-      bar_.Show(input.taken(), input_bytes_, sent_);
+      producer_->Send(record->topic.value_or(options_.topic),
+                      record->partition.value_or(options_.partition), *record);
+      bar_.Show(input.taken(), input_bytes_, producer_->sent());
     }
     return {};
   }
@@ -150,7 +149,6 @@ class Run {
   const uint64_t input_bytes_ = InputBytes();
   ProgressBar bar_{"producing"};
   std::unique_ptr<Producer> producer_;
-  uint64_t sent_ = 0;
   int shown_ = 0;
 };
 

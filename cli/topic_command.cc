@@ -124,7 +124,7 @@ base::Result<int> Create(const CreateOptions& options, const TierAccess& tier) {
   kafka::CreateTopicsRequest request;
   std::vector<std::pair<std::string, std::string>> configs;
   for (const std::string& config : options.configs) {
-    HF_ASSIGN_OR_RETURN(configs.emplace_back(), SplitPair("--config", config));
+    HF_ASSIGN_OR_RETURN(configs.emplace_back(), SplitPair("--topic-config", config));
   }
   for (const std::string& name : options.names) {
     auto& topic = request.topics.emplace_back();

@@ -75,8 +75,7 @@ base::Result<> Cluster::Bootstrap() {
     for (const auto& broker : metadata->brokers) {
       brokers_.push_back({.id = broker.node_id,
                           .address = {.host = std::string(broker.host),
-                                      .port = static_cast<uint16_t>(broker.port)},
-                          .rack = std::string(broker.rack.value_or(""))});
+                                      .port = static_cast<uint16_t>(broker.port)}});
     }
     controller_ = metadata->controller_id;
     if (brokers_.empty())

@@ -59,7 +59,6 @@ class Cluster {
   struct Broker {
     int32_t id = 0;
     net::HostPort address;
-    std::string rack;  // Empty: none.
   };
 
   // kUnavailable: no broker answers, or trusts this client, or is trusted; the message says of each
@@ -73,7 +72,6 @@ class Cluster {
   [[nodiscard]] const std::vector<Broker>& brokers() const { return brokers_; }
   // Takes what only one broker of a cluster may do, or passes it on to that.
   [[nodiscard]] int32_t controller() const { return controller_; }
-  [[nodiscard]] base::Duration timeout() const { return options_.timeout; }
   [[nodiscard]] int32_t timeout_ms() const;
 
   // Null for all topics. Nothing is created.

@@ -100,7 +100,7 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
       return nullptr;
     case RdKafka::ERR_NO_ERROR:
       heard_ = Clock::now();
-      next_[{message->topic_name(), message->partition()}] = message->offset() + 1;
+      if (in_group_) next_[{message->topic_name(), message->partition()}] = message->offset() + 1;
       return message;
     default:
       if (message->err() < 0)
@@ -111,7 +111,7 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
 }
 
 base::Result<> Consumer::Commit() {
-  if (!in_group_ || next_.empty() || !options_.processed()) return {};
+  if (next_.empty() || !options_.processed()) return {};
   Partitions offsets;
   for (const auto& [partition, offset] : next_)
     offsets.push_back(RdKafka::TopicPartition::create(partition.first, partition.second, offset));

@@ -22,13 +22,10 @@ class Producer::Reports final : public RdKafka::DeliveryReportCb {
       delivery.error = RdKafka::err2str(message.err());
       delivery.code = static_cast<int16_t>(std::max<int>(message.err(), 0));
       ++failed;
-    } else {
-      ++succeeded;
     }
     delivered_(delivery);
   }
 
-  uint64_t succeeded = 0;
   uint64_t failed = 0;
 
  private:
@@ -66,19 +63,18 @@ base::Result<> Producer::Begin() {
   properties.emplace("enable.idempotence", all ? "true" : "false");
   HF_ASSIGN_OR_RETURN(producer_, connection_.MakeProducer(properties, reports_.get()));
   if (options_.transactional_id.empty()) return {};
-  for (auto *const step :
-       {+[](RdKafka::Producer&producer, int timeout_ms) {
-          return producer.init_transactions(timeout_ms);
-        },
-        +[](RdKafka::Producer&producer, int) { return producer.begin_transaction(); }}) {
-    const std::unique_ptr<RdKafka::Error> error(step(*producer_, connection_.timeout_ms()));
-    if (error) return base::Unexpected(connection_.Failed("beginning a transaction", error->str()));
-  }
+  const auto check = [this](RdKafka::Error* failed) -> base::Result<> {
+    const std::unique_ptr<RdKafka::Error> error(failed);
+    if (!error) return {};
+    return base::Unexpected(connection_.Failed("beginning a transaction", error->str()));
+  };
+  HF_RETURN_IF_ERROR(check(producer_->init_transactions(connection_.timeout_ms())));
+  HF_RETURN_IF_ERROR(check(producer_->begin_transaction()));
   open_transaction_ = true;
   return {};
 }
 
-base::Result<> Producer::Send(const std::string& topic, int32_t partition, const Record& record) {
+void Producer::Send(const std::string& topic, int32_t partition, const Record& record) {
   std::unique_ptr<RdKafka::Headers> headers;
   if (!record.headers.empty()) headers = MakeHeaders(record.headers);
   const auto data = [](const std::optional<std::string>& bytes) {
@@ -99,7 +95,7 @@ base::Result<> Producer::Send(const std::string& topic, int32_t partition, const
   } while (error == RdKafka::ERR__QUEUE_FULL);
   if (error == RdKafka::ERR_NO_ERROR) {
     [[maybe_unused]] const auto* taken = headers.release();
-    return {};
+    return;
   }
   ++reports_->failed;
   options_.delivered({.number = sent_,
@@ -107,7 +103,6 @@ base::Result<> Producer::Send(const std::string& topic, int32_t partition, const
                       .partition = partition,
                       .error = RdKafka::err2str(error),
                       .code = static_cast<int16_t>(std::max<int>(error, 0))});
-  return {};
 }
 
 void Producer::Poll(std::chrono::milliseconds wait) {
@@ -115,9 +110,7 @@ void Producer::Poll(std::chrono::milliseconds wait) {
 }
 
 base::Result<> Producer::Finish() {
-  while (producer_->outq_len() > 0) {
-    if (producer_->flush(kPollMs) != RdKafka::ERR_NO_ERROR) continue;
-  }
+  while (producer_->outq_len() > 0) producer_->flush(kPollMs);
   if (!std::exchange(open_transaction_, false)) return {};
   const bool commit = failed() == 0;
   const std::unique_ptr<RdKafka::Error> error(
@@ -128,7 +121,6 @@ base::Result<> Producer::Finish() {
       commit ? "committing the transaction" : "aborting the transaction", error->str()));
 }
 
-uint64_t Producer::delivered() const { return reports_->succeeded; }
 uint64_t Producer::failed() const { return reports_->failed; }
 
 }  // namespace holdfast::client

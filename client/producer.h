@@ -1,7 +1,7 @@
 // Produces records as fast as the tier takes them, and says of each what became of it.
 //
 //   HF_ASSIGN_OR_RETURN(const auto producer, Producer::Open(connection, options));
-//   HF_RETURN_IF_ERROR(producer->Send("orders", Producer::kAnyPartition, record));
+//   producer->Send("orders", Producer::kAnyPartition, record);
 //   HF_RETURN_IF_ERROR(producer->Finish());
 //
 // Ownership: the connection outlives it.
@@ -47,14 +47,14 @@ class Producer {
   Producer(const Producer&) = delete;
   Producer& operator=(const Producer&) = delete;
 
-  base::Result<> Send(const std::string& topic, int32_t partition, const Record& record);
+  void Send(const std::string& topic, int32_t partition, const Record& record);
   // Reports what has been delivered, and waits so long for something.
   void Poll(std::chrono::milliseconds wait);
   // Until everything was delivered or given up; then commits the transaction, or aborts it if
   // anything was given up.
   base::Result<> Finish();
 
-  [[nodiscard]] uint64_t delivered() const;
+  [[nodiscard]] uint64_t sent() const { return sent_; }
   [[nodiscard]] uint64_t failed() const;
 
  private:

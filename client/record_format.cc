@@ -493,8 +493,7 @@ base::Result<std::string_view> RecordInput::Peek(size_t bytes) {
     buffer_.erase(0, at_);
     at_ = 0;
     const size_t had = buffer_.size();
-    // Long records are not looked for in small steps.
-    buffer_.resize(had + std::max(kReadBytes, had));
+    buffer_.resize(had + kReadBytes);
     auto got = source_(std::span(buffer_).subspan(had));
     buffer_.resize(had + got.value_or(0));
     if (!got) return base::Unexpected(std::move(got).error());
