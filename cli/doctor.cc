@@ -41,7 +41,32 @@ constexpr std::chrono::seconds kDatabasesMost{20};
 class Doctor {
  public:
   Doctor(const config::Config& config, const config::Config& written, const std::string& file)
-      : config_(config), written_(written), file_(file), limits_(doctor::ReadCgroup("/")) {
+      : config_(config), written_(written), file_(file), limits_(doctor::ReadCgroup("/")) {}
+
+  Findings Look(Area area) {
+    switch (area) {
+      case Area::kConfig:
+        return LookAtConfig();
+      case Area::kDisk:
+        return LookAtDisks();
+      case Area::kClock:
+        LookIntoSpool();
+        return doctor::CheckClock(doctor::ReadClock(), agent::NowMs(),
+                                  spool_ ? spool_->newest_ms : std::nullopt);
+      case Area::kUpstream:
+        return LookAtUpstream();
+      case Area::kDatabases:
+        return LookAtDatabases();
+      case Area::kKubernetes:
+        return doctor::CheckKubernetes(doctor::ReadSurroundings(limits_), DrainTime());
+    }
+    return Findings(area);
+  }
+
+ private:
+  // Once, for the areas that ask for it: it reads what waits.
+  void LookIntoSpool() {
+    if (std::exchange(looked_, true)) return;
     if (!config_.has_agent() || !config_.agent().spool().has_directory()) return;
     const auto options = SpoolOptionsOf(config_.agent().spool());
     if (!options) return;
@@ -53,26 +78,6 @@ class Doctor {
     }
   }
 
-  Findings Look(Area area) {
-    switch (area) {
-      case Area::kConfig:
-        return LookAtConfig();
-      case Area::kDisk:
-        return LookAtDisks();
-      case Area::kClock:
-        return doctor::CheckClock(doctor::ReadClock(), agent::NowMs(),
-                                  spool_ ? spool_->newest_ms : std::nullopt);
-      case Area::kUpstream:
-        return LookAtUpstream();
-      case Area::kDatabases:
-        return LookAtDatabases();
-      case Area::kKubernetes:
-        return doctor::CheckKubernetes(doctor::ReadSurroundings(), DrainTime());
-    }
-    return Findings(area);
-  }
-
- private:
   // What stops a process from starting, besides what is missing.
   Findings LookAtConfig() {
     Findings findings = doctor::CheckConfig(
@@ -107,6 +112,7 @@ class Doctor {
   }
 
   Findings LookAtDisks() {
+    LookIntoSpool();
     Findings findings(Area::kDisk);
     findings.Add(doctor::CheckDisk(QuestionOf("agent.spool", config_.agent().spool(),
                                               config_.agent().limits().connections_max())));
@@ -124,6 +130,7 @@ class Doctor {
   }
 
   Findings LookAtUpstream() {
+    LookIntoSpool();
     Findings findings(Area::kUpstream);
     const config::Agent& agent = config_.agent();
     doctor::UpstreamQuestion question{.batch_bytes_max = agent.limits().batch_bytes_max(),
@@ -207,6 +214,7 @@ class Doctor {
   const config::Config& written_;
   const std::string& file_;
   const doctor::CgroupLimits limits_;
+  bool looked_ = false;  // Into the spool.
   std::optional<doctor::SpoolFacts> spool_;
   std::optional<base::Error> spool_error_;  // Why there is none.
 };

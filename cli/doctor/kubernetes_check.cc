@@ -22,14 +22,14 @@ constexpr std::chrono::seconds kReserve{3};
 
 }  // namespace
 
-Surroundings ReadSurroundings() {
+Surroundings ReadSurroundings(const CgroupLimits& limits) {
   struct statvfs root {};
   return {.in_kubernetes =
               std::getenv("KUBERNETES_SERVICE_HOST") != nullptr || access(kToken, F_OK) == 0,
           .user = geteuid(),
           .root_read_only = statvfs("/", &root) == 0 && (root.f_flag & ST_RDONLY) != 0,
           .token_mounted = access(kToken, F_OK) == 0,
-          .limits = ReadCgroup("/")};
+          .limits = limits};
 }
 
 Findings CheckKubernetes(const Surroundings& surroundings, std::chrono::milliseconds drain) {

@@ -19,7 +19,7 @@ struct Surroundings {
   bool token_mounted = false;
   CgroupLimits limits;
 };
-Surroundings ReadSurroundings();
+Surroundings ReadSurroundings(const CgroupLimits& limits);
 
 // `drain`: how long the agent may take to end.
 Findings CheckKubernetes(const Surroundings& surroundings, std::chrono::milliseconds drain);

@@ -26,28 +26,20 @@ std::string ClusterOf(const spool::State& state) {
 
 base::Result<SpoolFacts> LookIntoSpool(const std::string& directory, const spool::KeyRing& keys) {
   HF_ASSIGN_OR_RETURN(const auto view, spool::OfflineView::Open(directory, keys));
-  SpoolFacts facts{.live = view->directory().live,
-                   .owner = view->directory().owner,
-                   .cluster_id = ClusterOf(view->state()),
-                   .segments = view->segments().size()};
+  SpoolFacts facts{.cluster_id = ClusterOf(view->state())};
   const Clock::time_point end = Clock::now() + SpoolFacts::kLookFor;
   uint64_t seen = 0;
   HF_RETURN_IF_ERROR(view->WalkEntries(
       [&](const spool::EntryInfo& info) {
-        if (++seen > SpoolFacts::kEntriesMax || (seen % 1024 == 0 && Clock::now() > end)) {
-          facts.all_seen = false;
+        if (++seen > SpoolFacts::kEntriesMax || (seen % 1024 == 0 && Clock::now() > end))
           return false;
-        }
         const spool::StreamState& stream = view->state().stream(info.stream);
         const auto name = agent::ParseStreamName(stream.name);
         // Dead letters do not go to the tier.
         if (!name || agent::ParseDeadLetterStreamName(stream.name)) return true;
         facts.newest_ms = std::max(facts.newest_ms.value_or(0), info.commit_time_ms);
         SpoolFacts::Waiting& waiting = facts.waiting[name->first];
-        if (waiting.records == 0) {
-          waiting.oldest_ms = info.commit_time_ms;
-          waiting.oldest_timestamp_ms = std::numeric_limits<int64_t>::max();
-        }
+        if (waiting.records == 0) waiting.oldest_timestamp_ms = std::numeric_limits<int64_t>::max();
         waiting.records +=
             static_cast<uint64_t>(info.end_offset() - std::max(stream.start, info.base_offset));
         waiting.bytes += info.bytes;

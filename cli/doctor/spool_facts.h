@@ -24,16 +24,11 @@ struct SpoolFacts {
     uint64_t records = 0;
     uint64_t bytes = 0;
     uint32_t largest_entry = 0;
-    int64_t oldest_ms = 0;            // When it was taken.
     int64_t oldest_timestamp_ms = 0;  // The least of the newest timestamps of its batches.
   };
 
-  bool live = false;       // A process owns it,
-  std::string owner;       // with this pid, or it was the last one.
-  std::string cluster_id;  // Empty if the tier was never seen.
-  size_t segments = 0;
+  std::string cluster_id;                  // Empty if the tier was never seen.
   std::map<std::string, Waiting> waiting;  // By topic.
-  bool all_seen = true;                    // False: there is more than `waiting` tells.
   std::optional<int64_t> newest_ms;        // Of what waits.
 };
 

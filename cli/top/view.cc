@@ -525,10 +525,13 @@ std::vector<Line> View::DrawTop() const {
   return lines;
 }
 
-size_t View::RoomForRows() const {
-  const size_t above = DrawTop().size() + 2;
+// Rows of a table below so many lines, its head and the names of tables, and above the keys.
+size_t View::RoomBelow(size_t top) const {
+  const size_t above = top + 2;
   return size_.rows - std::min(size_.rows, above + 1);
 }
+
+size_t View::RoomForRows() const { return RoomBelow(DrawTop().size()); }
 
 std::string View::RangeText(const Table& table, size_t shown) const {
   const Wish wish = WishFor(table);
@@ -544,7 +547,7 @@ std::string View::RangeText(const Table& table, size_t shown) const {
   return text;
 }
 
-Line View::DrawTabs() const {
+Line View::DrawTabs(size_t room) const {
   Line line = NewLine();
   if (!model_) return line;
   size_t number = 0;
@@ -554,7 +557,6 @@ Line View::DrawTabs() const {
     line.Add(name, {.bold = &table == Shown(), .reverse = &table == Shown()});
   }
   const Table& table = *Shown();
-  const size_t room = RoomForRows();
   std::string range = RangeText(table, std::min(room, Matching(table)));
   const Wish wish = WishFor(table);
   if (!wish.filter.empty() && !editing_) range += ", /" + wish.filter;
@@ -582,10 +584,11 @@ Line View::DrawFooter() const {
   return line;
 }
 
-void View::DrawTable(std::vector<Line>& lines) const {
+void View::DrawTable(size_t room, std::vector<Line>& lines) const {
   const Table& table = *Shown();
   const Wish wish = WishFor(table);
   const std::vector<const std::vector<Cell>*> rows = RowsOf(table);
+  const size_t matching = table.served ? table.matching : rows.size();
   const std::vector<size_t> widths = WidthsOf(table, rows, size_.columns, charset_);
   const auto draw = [&](auto text_of, auto style_of, Style gap) {
     Line line = NewLine();
@@ -604,14 +607,13 @@ void View::DrawTable(std::vector<Line>& lines) const {
         return title;
       },
       [](size_t) { return kBold; }, kBold));
-  if (Matching(table) == 0) {
+  if (matching == 0) {
     lines.push_back(NewLine());
     lines.back().AddCut(wish.filter.empty() ? table.empty : "Nothing matches.", size_.columns,
                         kQuiet);
     return;
   }
-  const size_t room = RoomForRows();
-  for (size_t at = wish.first; at < wish.first + room && at < Matching(table); ++at) {
+  for (size_t at = wish.first; at < wish.first + room && at < matching; ++at) {
     if (at < table.offset || at - table.offset >= rows.size()) {
       lines.push_back(NewLine());  // Its answer is on the way.
       continue;
@@ -658,8 +660,9 @@ std::vector<Line> View::Draw() const {
   } else {
     lines = DrawTop();
     if (model_ && !model_->tables.empty()) {
-      lines.push_back(DrawTabs());
-      DrawTable(lines);
+      const size_t room = RoomBelow(lines.size());
+      lines.push_back(DrawTabs(room));
+      DrawTable(room, lines);
     }
   }
   lines.resize(size_.rows - std::min<size_t>(size_.rows, 1), NewLine());

@@ -74,6 +74,7 @@ class View {
   [[nodiscard]] std::vector<const std::vector<Cell>*> RowsOf(const Table& table) const;
   [[nodiscard]] size_t Matching(const Table& table) const;
   void KeepInSight();
+  [[nodiscard]] size_t RoomBelow(size_t top) const;
   [[nodiscard]] size_t RoomForRows() const;
 
   Deed Move(int64_t by);
@@ -91,10 +92,10 @@ class View {
   [[nodiscard]] std::vector<Line> DrawHeadline() const;
   [[nodiscard]] std::vector<Line> DrawRemarks() const;
   [[nodiscard]] std::vector<Line> DrawFacts(bool curves) const;
-  [[nodiscard]] Line DrawTabs() const;
+  [[nodiscard]] Line DrawTabs(size_t room) const;
   [[nodiscard]] Line DrawFooter() const;
   [[nodiscard]] std::vector<Line> DrawTop() const;  // All above the table.
-  void DrawTable(std::vector<Line>& lines) const;
+  void DrawTable(size_t room, std::vector<Line>& lines) const;
   void DrawPage(std::vector<Line>& lines) const;
   [[nodiscard]] std::string RangeText(const Table& table, size_t shown) const;
 

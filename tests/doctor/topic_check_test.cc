@@ -34,11 +34,8 @@ class TopicCheckTest : public testing::Test {
     configs_.configs.push_back({.name = name, .value = value});
   }
   void Waits(int64_t age_ms, uint32_t largest = 100) {
-    question_.waiting = SpoolFacts::Waiting{.records = 5,
-                                            .bytes = 500,
-                                            .largest_entry = largest,
-                                            .oldest_ms = kNow - age_ms,
-                                            .oldest_timestamp_ms = kNow - age_ms};
+    question_.waiting = SpoolFacts::Waiting{
+        .records = 5, .bytes = 500, .largest_entry = largest, .oldest_timestamp_ms = kNow - age_ms};
   }
   Findings Check() { return CheckTopic(question_, topic_, &configs_); }
 
