@@ -67,14 +67,14 @@ class Run {
       HF_ASSIGN_OR_RETURN(auto pair, SplitPair("--header", text));
       headers.push_back({std::move(pair.first), std::move(pair.second)});
     }
-    HF_ASSIGN_OR_RETURN(const auto connection, tier_.MakeConnection());
+    HF_ASSIGN_OR_RETURN(connection_, tier_.MakeConnection());
     client::Connection::Properties properties = tier_.further();
     properties.emplace("compression.codec", options_.compression);
     properties.emplace("acks", options_.acks);
     HF_ASSIGN_OR_RETURN(
-        producer_, Producer::Open(*connection, {.properties = std::move(properties),
-                                                .transactional_id = options_.transactional_id,
-                                                .delivered = [this](const auto& d) { Note(d); }}));
+        producer_, Producer::Open(*connection_, {.properties = std::move(properties),
+                                                 .transactional_id = options_.transactional_id,
+                                                 .delivered = [this](const auto& d) { Note(d); }}));
     client::RecordInput input([this](std::span<char> out) { return ReadInput(out); });
     base::Result<> read = Send(format, input, headers);
     bar_.Show(input.taken(), input_bytes_, producer_->sent());
@@ -148,8 +148,9 @@ class Run {
   const TierAccess& tier_;
   const uint64_t input_bytes_ = InputBytes();
   ProgressBar bar_{"producing"};
-  std::unique_ptr<Producer> producer_;
   int shown_ = 0;
+  std::unique_ptr<client::Connection> connection_;  // Outlives the producer, which logs to it.
+  std::unique_ptr<Producer> producer_;
 };
 
 }  // namespace
