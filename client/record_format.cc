@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/base64.h"
+#include "base/hex.h"
 
 namespace holdfast::client {
 namespace {
@@ -18,40 +19,11 @@ using Item = RecordFormat::Item;
 using Use = RecordFormat::Use;
 
 constexpr size_t kReadBytes = size_t{64} << 10;
-constexpr std::string_view kDigits = "0123456789abcdef";
 
 base::Error Wrong(std::string message) { return {base::Code::kInvalid, std::move(message)}; }
 
 bool IsText(Field field) {
   return field == Field::kKey || field == Field::kValue || field == Field::kTopic;
-}
-
-std::optional<unsigned> HexDigit(char digit) {
-  unsigned value = 0;
-  const auto [rest, error] = std::from_chars(&digit, &digit + 1, value, 16);
-  if (error != std::errc() || rest == &digit) return std::nullopt;
-  return value;
-}
-
-std::string ToHex(std::string_view bytes) {
-  std::string text;
-  for (const char byte : bytes) {
-    text += kDigits[static_cast<unsigned char>(byte) >> 4];
-    text += kDigits[static_cast<unsigned char>(byte) & 15];
-  }
-  return text;
-}
-
-std::optional<std::string> FromHex(std::string_view text) {
-  if (text.size() % 2 != 0) return std::nullopt;
-  std::string bytes;
-  for (size_t i = 0; i < text.size(); i += 2) {
-    const auto high = HexDigit(text[i]);
-    const auto low = HexDigit(text[i + 1]);
-    if (!high || !low) return std::nullopt;
-    bytes += static_cast<char>(*high << 4 | *low);
-  }
-  return bytes;
 }
 
 // From the text of a format to its items.
@@ -169,7 +141,7 @@ class Parser {
       case '\\':
         return '\\';
       case 'x': {
-        const auto byte = FromHex(text_.substr(at_, std::min<size_t>(2, text_.size() - at_)));
+        const auto byte = base::FromHex(text_.substr(at_, std::min<size_t>(2, text_.size() - at_)));
         if (!byte || byte->empty())
           return base::Unexpected(Failed("has \\x without two digits after it"));
         at_ += 2;
@@ -236,7 +208,7 @@ class Parser {
 void PutText(const Item& item, const Bytes& bytes, std::string& out) {
   if (!bytes) return;
   if (item.encoding == Encoding::kHex) {
-    out += ToHex(*bytes);
+    out += base::ToHex(*bytes);
   } else if (item.encoding == Encoding::kBase64) {
     out += base::ToBase64(*bytes);
   } else {
@@ -253,7 +225,7 @@ void PutNumber(const Item& item, int64_t number, std::string& out) {
   for (size_t i = 0; i < item.bytes; ++i)
     bytes += static_cast<char>(static_cast<uint64_t>(number) >> (8 * i));
   if (item.encoding != Encoding::kLittle) std::ranges::reverse(bytes);
-  out += item.encoding == Encoding::kHex ? ToHex(bytes) : bytes;
+  out += item.encoding == Encoding::kHex ? base::ToHex(bytes) : bytes;
 }
 
 int64_t SizeOf(const Bytes& bytes) { return static_cast<int64_t>(bytes.value_or("").size()); }
@@ -397,7 +369,7 @@ class Reading {
       HF_ASSIGN_OR_RETURN(text, Until(next == nullptr ? "" : next->literal, last));
     }
     if (item.encoding == Encoding::kPlain) return text;
-    auto decoded = item.encoding == Encoding::kHex ? FromHex(text) : base::FromBase64(text);
+    auto decoded = item.encoding == Encoding::kHex ? base::FromHex(text) : base::FromBase64(text);
     if (!decoded)
       return base::Unexpected(Failed(fmt::format(
           "\"{}\" is not {}", Shown(text), item.encoding == Encoding::kHex ? "hex" : "base64")));
@@ -435,7 +407,7 @@ class Reading {
     const size_t size = item.encoding == Encoding::kHex ? item.bytes * 2 : item.bytes;
     HF_ASSIGN_OR_RETURN(const std::string_view there, Peek(size));
     std::optional<std::string> bytes(there.substr(0, size));
-    if (item.encoding == Encoding::kHex) bytes = FromHex(*bytes);
+    if (item.encoding == Encoding::kHex) bytes = base::FromHex(*bytes);
     if (!bytes || bytes->size() != item.bytes)
       return base::Unexpected(Failed("there is no number"));
     if (item.encoding == Encoding::kLittle) std::ranges::reverse(*bytes);

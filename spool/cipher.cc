@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/endian.h"
 #include "base/event.h"
+#include "base/hex.h"
 
 namespace holdfast::spool {
 namespace {
@@ -74,43 +75,17 @@ class Nonce {
   std::array<char, kNonceBytes> bytes_;
 };
 
-int HexValue(char digit) {
-  if (digit >= '0' && digit <= '9') return digit - '0';
-  if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
-  if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
-  return -1;
-}
-
 // Empty if it is not a key.
 std::string ParseKey(std::string_view text) {
   const size_t end = text.find_last_not_of(" \t\r\n");
   text = text.substr(0, end == std::string_view::npos ? 0 : end + 1);
-  std::string key(kKeyBytes, '\0');
-  if (text.size() == kHexDigits) {
-    for (size_t i = 0; i < kKeyBytes; ++i) {
-      const int high = HexValue(text[2 * i]);
-      const int low = HexValue(text[2 * i + 1]);
-      if (high < 0 || low < 0) return {};
-      key[i] = static_cast<char>(high * 16 + low);
-    }
-    return key;
-  }
+  if (text.size() == kHexDigits) return base::FromHex(text).value_or("");
   if (text.size() != kBase64Digits || text.back() != '=' || text[text.size() - 2] == '=') return {};
   std::string decoded(kBase64Digits / 4 * 3, '\0');  // One byte of padding behind the key.
   if (EVP_DecodeBlock(Bytes(decoded.data()), Bytes(text), Size(text)) != Size(decoded)) return {};
-  std::copy_n(decoded.begin(), kKeyBytes, key.begin());
+  std::string key = decoded.substr(0, kKeyBytes);
   OPENSSL_cleanse(decoded.data(), decoded.size());
   return key;
-}
-
-std::string ToHex(std::string_view bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (const char byte : bytes) {
-    text += kDigits[static_cast<unsigned char>(byte) >> 4];
-    text += kDigits[static_cast<unsigned char>(byte) & 15];
-  }
-  return text;
 }
 
 }  // namespace
@@ -181,9 +156,9 @@ base::Result<std::shared_ptr<SegmentKey>> SegmentKey::Unwrap(const KeyRing& ring
   if (master == ring.keys_.end()) {
     std::string given;
     for (const auto& key : ring.keys_)
-      given += (given.empty() ? "" : ", ") + ToHex({key.id.data(), key.id.size()});
+      given += (given.empty() ? "" : ", ") + base::ToHex({key.id.data(), key.id.size()});
     return base::Unexpected(base::Code::kInvalid,
-                            "encrypted with the key of id " + ToHex(id) + ", but " +
+                            "encrypted with the key of id " + base::ToHex(id) + ", but " +
                                 (given.empty() ? "no key is given" : "given is " + given) +
                                 "; add it to the spool's encryption_keys",
                             base::Event::kWrongKey);

@@ -19,6 +19,7 @@
 
 #include "base/endian.h"
 #include "base/event.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -53,12 +54,9 @@ std::optional<uint64_t> ParseSegmentName(std::string_view name) {
 }
 
 bool FromHex(std::string_view hex, SpoolId* id) {
-  if (hex.size() != id->size() * 2) return false;
-  for (size_t i = 0; i < id->size(); ++i) {
-    unsigned byte = 0;
-    if (std::sscanf(std::string(hex.substr(i * 2, 2)).c_str(), "%2x", &byte) != 1) return false;
-    (*id)[i] = static_cast<char>(byte);
-  }
+  const std::optional<std::string> bytes = base::FromHex(hex);
+  if (!bytes || bytes->size() != id->size()) return false;
+  std::copy(bytes->begin(), bytes->end(), id->begin());
   return true;
 }
 
@@ -223,15 +221,7 @@ tl::unexpected<base::Error> NoSpool(const std::string& path) {
 
 }  // namespace
 
-std::string ToText(const SpoolId& id) {
-  std::string hex;
-  char digits[3];
-  for (const char byte : id) {
-    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(byte));
-    hex.append(digits);
-  }
-  return hex;
-}
+std::string ToText(const SpoolId& id) { return base::ToHex({id.data(), id.size()}); }
 
 base::Result<Directory> Directory::Open(const std::string& path) {
   Directory directory(path);
