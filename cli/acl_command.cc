@@ -266,13 +266,12 @@ std::string RulesText(const std::set<Acl>& rules) {
                  rows);
 }
 
-int Refuse(std::string subject, ErrorCode code, std::optional<std::string_view> message,
-           std::string_view operation) {
-  Complain(RefusalError({.subject = std::move(subject),
-                         .code = code,
-                         .message = message,
-                         .needs = fmt::format("--operation {} --cluster", operation)}));
-  return kExitFailed;
+int RefuseAcl(std::string subject, ErrorCode code, std::optional<std::string_view> message,
+              std::string_view operation) {
+  return Refuse({.subject = std::move(subject),
+                 .code = code,
+                 .message = message,
+                 .needs = fmt::format("--operation {} --cluster", operation)});
 }
 
 base::Result<int> Create(const Options& options, const TierAccess& tier) {
@@ -296,8 +295,8 @@ base::Result<int> Create(const Options& options, const TierAccess& tier) {
     if (result.error_code == ErrorCode::kNone) {
       made.insert(rules[i]);
     } else {
-      code = Refuse("a rule for " + rules[i].principal, result.error_code, result.error_message,
-                    "alter");
+      code = RefuseAcl("a rule for " + rules[i].principal, result.error_code, result.error_message,
+                       "alter");
     }
   }
   if (!made.empty()) PrintText(RulesText(made));
@@ -317,7 +316,7 @@ base::Result<std::optional<std::set<Acl>>> Find(client::Cluster& cluster,
                                        .permission_type = static_cast<int8_t>(filter.permission)};
     HF_ASSIGN_OR_RETURN(const auto answer, cluster.Ask(cluster.controller(), request));
     if (answer->error_code != ErrorCode::kNone) {
-      Refuse("access rules", answer->error_code, answer->error_message, "describe");
+      RefuseAcl("access rules", answer->error_code, answer->error_message, "describe");
       return std::nullopt;
     }
     for (const auto& resource : answer->resources) {
@@ -376,13 +375,13 @@ base::Result<int> Delete(const Options& options, const TierAccess& tier) {
   int code = kExitFine;
   for (const auto& result : answer->filter_results) {
     if (result.error_code != ErrorCode::kNone)
-      code = Refuse("a rule", result.error_code, result.error_message, "alter");
+      code = RefuseAcl("a rule", result.error_code, result.error_message, "alter");
     for (const auto& acl : result.matching_acls) {
       if (acl.error_code == ErrorCode::kNone) {
         ++deleted;
       } else {
-        code = Refuse(fmt::format("a rule for {}", acl.principal), acl.error_code,
-                      acl.error_message, "alter");
+        code = RefuseAcl(fmt::format("a rule for {}", acl.principal), acl.error_code,
+                         acl.error_message, "alter");
       }
     }
   }

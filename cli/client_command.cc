@@ -249,4 +249,9 @@ base::Error RefusalError(const Refusal& refusal) {
   return {Code::kUnavailable, RefusalText(refusal), base::Event::kRefusedByTier};
 }
 
+int Refuse(const Refusal& refusal) {
+  Complain(RefusalError(refusal));
+  return kExitFailed;
+}
+
 }  // namespace holdfast::cli

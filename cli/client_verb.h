@@ -78,5 +78,7 @@ struct Refusal {
 };
 std::string RefusalText(const Refusal& refusal);
 base::Error RefusalError(const Refusal& refusal);
+// Complains of it; returns kExitFailed.
+int Refuse(const Refusal& refusal);
 
 }  // namespace holdfast::cli

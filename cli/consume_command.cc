@@ -185,12 +185,11 @@ class Run {
     if (code == ErrorCode::kNone) return base::Unexpected(error);
     const bool of_group = code == ErrorCode::kGroupAuthorizationFailed;
     const std::string& name = topic.empty() ? options_.topics.front() : topic;
-    Complain(RefusalError({.subject = of_group ? "group " + options_.group : "topic " + name,
-                           .code = code,
-                           .message = error.message,
-                           .needs = of_group ? "--operation read --group " + options_.group
-                                             : "--operation read --topic " + name}));
-    return kExitFailed;
+    return Refuse({.subject = of_group ? "group " + options_.group : "topic " + name,
+                   .code = code,
+                   .message = error.message,
+                   .needs = of_group ? "--operation read --group " + options_.group
+                                     : "--operation read --topic " + name});
   }
 
   void Show(const client::Message& message) {

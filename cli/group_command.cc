@@ -80,11 +80,6 @@ std::string GroupNeeds(std::string_view operation, std::string_view group) {
   return fmt::format("--operation {} --group {}", operation, group);
 }
 
-int Refuse(const Refusal& refusal) {
-  Complain(RefusalError(refusal));
-  return kExitFailed;
-}
-
 base::Result<int> List(const Options& options, const TierAccess& tier) {
   HF_ASSIGN_OR_RETURN(const auto cluster, tier.Connect());
   std::vector<Json> rows;

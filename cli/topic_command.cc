@@ -153,11 +153,10 @@ base::Result<int> Create(const CreateOptions& options, const TierAccess& tier) {
     } else if (there && options.if_not_exists) {
       PrintText(fmt::format("{} is there already\n", topic.name));
     } else {
-      Complain(RefusalError({.subject = fmt::format("topic {}", topic.name),
-                             .code = topic.error_code,
-                             .message = topic.error_message,
-                             .needs = TopicNeeds("create", topic.name)}));
-      code = kExitFailed;
+      code = Refuse({.subject = fmt::format("topic {}", topic.name),
+                     .code = topic.error_code,
+                     .message = topic.error_message,
+                     .needs = TopicNeeds("create", topic.name)});
     }
   }
   return code;
@@ -224,10 +223,9 @@ base::Result<int> Describe(const DescribeOptions& options, const TierAccess& tie
   bool first = true;
   for (const client::Topic& topic : topics) {
     if (topic.error != ErrorCode::kNone) {
-      Complain(RefusalError({.subject = "topic " + topic.name,
-                             .code = topic.error,
-                             .needs = TopicNeeds("describe", topic.name)}));
-      code = kExitFailed;
+      code = Refuse({.subject = "topic " + topic.name,
+                     .code = topic.error,
+                     .needs = TopicNeeds("describe", topic.name)});
       continue;
     }
     std::vector<Json> partitions;
@@ -264,10 +262,9 @@ base::Result<int> AddPartitions(const AddPartitionsOptions& options, const TierA
   std::map<std::string_view, int32_t> counts;
   for (const client::Topic& topic : topics) {
     if (topic.error != ErrorCode::kNone) {
-      Complain(RefusalError({.subject = "topic " + topic.name,
-                             .code = topic.error,
-                             .needs = TopicNeeds("alter", topic.name)}));
-      code = kExitFailed;
+      code = Refuse({.subject = "topic " + topic.name,
+                     .code = topic.error,
+                     .needs = TopicNeeds("alter", topic.name)});
       continue;
     }
     auto& wanted = request.topics.emplace_back();
@@ -282,11 +279,10 @@ base::Result<int> AddPartitions(const AddPartitionsOptions& options, const TierA
       PrintText(fmt::format("{} has {} partitions now\n", result.name, counts[result.name]));
       continue;
     }
-    Complain(RefusalError({.subject = fmt::format("topic {}", result.name),
-                           .code = result.error_code,
-                           .message = result.error_message,
-                           .needs = TopicNeeds("alter", result.name)}));
-    code = kExitFailed;
+    code = Refuse({.subject = fmt::format("topic {}", result.name),
+                   .code = result.error_code,
+                   .message = result.error_message,
+                   .needs = TopicNeeds("alter", result.name)});
   }
   return code;
 }
@@ -307,11 +303,10 @@ base::Result<int> Delete(const DeleteOptions& options, const TierAccess& tier) {
       PrintText(fmt::format("deleted {}\n", name));
       continue;
     }
-    Complain(RefusalError({.subject = fmt::format("topic {}", name),
-                           .code = topic.error_code,
-                           .message = topic.error_message,
-                           .needs = TopicNeeds("delete", name)}));
-    code = kExitFailed;
+    code = Refuse({.subject = fmt::format("topic {}", name),
+                   .code = topic.error_code,
+                   .message = topic.error_message,
+                   .needs = TopicNeeds("delete", name)});
   }
   return code;
 }
@@ -325,8 +320,7 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
                         .needs = TopicNeeds("delete", options.topic)};
   client::Topic& topic = topics.front();
   if (topic.error != ErrorCode::kNone) {
-    Complain(RefusalError({refusal.subject, topic.error, {}, refusal.needs}));
-    return kExitFailed;
+    return Refuse({refusal.subject, topic.error, {}, refusal.needs});
   }
   if (!options.partitions.empty()) {
     std::erase_if(topic.partitions, [&](const client::Partition& partition) {
@@ -345,11 +339,10 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
     const client::PartitionName name{topic.name, partition.index};
     const auto& at = located.at(name);
     if (at.error != ErrorCode::kNone) {
-      Complain(RefusalError({fmt::format("{}/{}", topic.name, partition.index),
-                             at.error,
-                             {},
-                             TopicNeeds("describe", topic.name)}));
-      code = kExitFailed;
+      code = Refuse({fmt::format("{}/{}", topic.name, partition.index),
+                     at.error,
+                     {},
+                     TopicNeeds("describe", topic.name)});
       continue;
     }
     records += at.offset - starts.at(name).offset;
@@ -369,11 +362,10 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
     for (const auto& told : answer->topics) {
       for (const auto& partition : told.partitions) {
         if (partition.error_code != ErrorCode::kNone) {
-          Complain(RefusalError({fmt::format("{}/{}", told.name, partition.partition_index),
-                                 partition.error_code,
-                                 {},
-                                 refusal.needs}));
-          code = kExitFailed;
+          code = Refuse({fmt::format("{}/{}", told.name, partition.partition_index),
+                         partition.error_code,
+                         {},
+                         refusal.needs});
           continue;
         }
         rows.push_back({{"partition", partition.partition_index},

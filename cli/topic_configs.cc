@@ -133,12 +133,10 @@ base::Result<int> AlterConfigs(const AlterOptions& options, const TierAccess& ti
         PrintText(fmt::format("{} {}\n", options.dry_run ? "could change" : "changed", subject));
         continue;
       }
-      Complain(
-          RefusalError({.subject = subject,
-                        .code = response.error_code,
-                        .message = response.error_message,
-                        .needs = NeedsOf(options.kind, response.resource_name, "alter-configs")}));
-      code = kExitFailed;
+      code = Refuse({.subject = subject,
+                     .code = response.error_code,
+                     .message = response.error_message,
+                     .needs = NeedsOf(options.kind, response.resource_name, "alter-configs")});
     }
   }
   return code;
