@@ -66,7 +66,7 @@ class SetupTest(DoctorCase):
         agent = self.agent(tier.address, *topics).start()
         produce(agent.address, "orders", ["one", "two"])
         agent.wait_drained()
-        before = sorted(os.listdir(self.path("agent")))
+        before = self.files_of_the_agent()
         self.doctor("--upstream", tier.address, "--only", "config,upstream,databases", *topics)
         findings = self.doctor("--upstream", tier.address, *topics, code=None)
         self.assertEqual(self.problems(findings), [])
@@ -77,10 +77,14 @@ class SetupTest(DoctorCase):
                      "topic later: 1 partition", "there are no outbox sources"):
             self.assertIn(part, said)
         # The agent is not disturbed.
-        self.assertEqual(sorted(os.listdir(self.path("agent"))), before)
+        self.assertEqual(self.files_of_the_agent(), before)
         produce(agent.address, "orders", ["three"])
         agent.wait_drained()
         self.assertEqual(len(harness.records(tier.address, "orders")), 3)
+
+    def files_of_the_agent(self):
+        """But segments, of which it makes some ahead of time when it likes to."""
+        return {name for name in os.listdir(self.path("agent")) if ".segment" not in name}
 
     def test_its_json_and_its_text_say_the_same(self):
         findings = self.doctor("--only", "disk,clock", "--set",

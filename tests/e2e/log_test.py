@@ -90,6 +90,8 @@ class LogTest(Case):
         tier = self.broker().start()
         for _ in range(40):
             self.knock(tier.address)
+        # The line comes after the end that the client sees, from one of several threads.
+        wait_for(lambda: tier.metric("holdfast_net_closed_total") == 40, what="all to be closed")
         self.knock(tier.address, source="127.0.0.2")
         lines = wait_for(lambda: [line for line in whole_log(tier) if "127.0.0.2" in line] and
                          [line for line in whole_log(tier) if "HF5003" in line],

@@ -154,6 +154,11 @@ class Program:
     def kill(self, number=signal.SIGTERM):
         self.child.send_signal(number)
 
+    def stopped(self):
+        """By job control, until SIGCONT; one that comes before that does nothing."""
+        with open(f"/proc/{self.child.pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+
     def left_as_it_was(self):
         return (not self.screen.other and not self.screen.cursor_hidden
                 and not self.screen.wraps_not and termios.tcgetattr(self.slave) == self.before)

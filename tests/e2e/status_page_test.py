@@ -85,7 +85,8 @@ class StatusPageTest(Case):
         agent.wait_drained()
         self.see("orders", "#topics")
         wait_for(lambda: self.state_of("orders") == "delivered", what="delivered")
-        self.see("500|2[0-9]{2}/s", "#tiles")
+        # On average since it was started: how much depends on when it is looked at.
+        self.see(r"Records in\s+[1-9]\d*/s\s.*Records out\s+[1-9]\d*/s\s", "#tiles")
         self.see(f"{tier.address}.*connected", "#brokers")
         self.see("connected to", "#events")
         self.assertEqual(self.browser.run(

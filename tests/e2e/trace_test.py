@@ -65,6 +65,16 @@ class TraceTest(Case):
         self.assertEqual(len(traces), 1, traces)
         return traces[0]
 
+    def wait_written(self, agent):
+        """Until all is delivered, and the spool says so too: cursors are written a little later."""
+        agent.wait_drained()
+
+        def written():
+            one = self.one("--offset", "0")
+            return one["confirmed"] == one["end"]
+
+        wait_for(written, what="the cursor in the spool")
+
     def test_a_record_that_waits_and_is_delivered(self):
         tier = self.broker().start()
         harness.produce(tier.address, "orders", ["theirs"], "-p", "0")
@@ -83,7 +93,7 @@ class TraceTest(Case):
                           accepted["record"]["headers"]), ("key-b", 1, 1))
         self.assertIn("Safe on this disk", run("orders", "0", self.spool, "--offset", "1").stdout)
         tier.start()
-        agent.wait_drained()
+        self.wait_written(agent)
         for offset in range(3):
             done = self.one("--offset", str(offset))
             self.assertEqual(done["fate"], "delivered")
@@ -126,7 +136,7 @@ class TraceTest(Case):
         harness.produce(tier.address, "orders", ["theirs"] * 2, "-p", "0")
         agent = self.agent(tier.address).start()
         self.send(agent, ["first"])
-        agent.wait_drained()
+        self.wait_written(agent)
         tier.kill()
         self.send(agent, ["second", "third"])
         agent.kill()
@@ -171,7 +181,9 @@ class TraceTest(Case):
 
     def test_records_are_found_by_key_and_time(self):
         agent = self.agent().start()
+        # In one batch: it waits for the end of the input.
         harness.kcat("-P", "-b", agent.address, "-t", "orders", "-p", "0", "-K", ":", "-z", "zstd",
+                     "-X", "linger.ms=10000",
                      data="".join(f"key{i % 10}:value {i}\n" for i in range(30)))
         self.send(agent, ["x"])
         found = self.trace("--key", "key7")
@@ -198,7 +210,7 @@ class TraceTest(Case):
         tier.stop()
         self.send(agent, ["second", "." * 500, "third"])
         tier.start()
-        agent.wait_drained()
+        self.wait_written(agent)
         dead = self.one("--offset", "2")
         self.assertEqual(dead["fate"], "dead letter")
         letter = dead["dead_letter"]
@@ -241,7 +253,7 @@ class TraceTest(Case):
         self.assertEqual({one["stream"] for one in waits["accepted"]["transaction"]["ranges"]},
                          {"orders/0", "notes/0"})
         tier.start()
-        agent.wait_drained()
+        self.wait_written(agent)
         self.assertEqual(self.one("--offset", "0")["fate"], "delivered")
         self.assertIn("local transaction",
                       run("notes", "0", self.spool, "--offset", "0").stdout)

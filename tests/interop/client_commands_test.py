@@ -24,6 +24,17 @@ class ClientCommandsTest(apache_kafka.Case):
     def json(self, *arguments):
         return json.loads(self.holdfast(*arguments, "--format", "json"))
 
+    def until(self, told, expected):
+        """A broker of Kafka learns a little later what its controller has acknowledged."""
+        wait_for(lambda: told() == expected, 30, expected)
+
+    def topics(self):
+        return [(one["name"], one["partitions"]) for one in self.json("topic", "list")]
+
+    def configs(self, *entity):
+        return {one["name"]: (one["value"], one["source"])
+                for one in self.json("config", "describe", *entity)}
+
     def kafkas(self, tool, *arguments):
         return java(tool, "--bootstrap-server", self.kafka_.address, *arguments)
 
@@ -33,16 +44,18 @@ class ClientCommandsTest(apache_kafka.Case):
             "super.users": "User:ANONYMOUS"}).start()
 
         self.holdfast("topic", "create", "t", "-p", "2", "-c", "retention.ms=100000000")
+        self.until(self.topics, [("t", 2)])
         self.assertIn("TOPIC_ALREADY_EXISTS", self.holdfast("topic", "create", "t", code=1))
         self.assertIn("INVALID_REPLICATION_FACTOR",
                       self.holdfast("topic", "create", "u", "-r", "3", code=1))
-        self.assertEqual([one["name"] for one in self.json("topic", "list")], ["t"])
+        self.assertEqual(self.topics(), [("t", 2)])
         self.holdfast("topic", "add-partitions", "t", "--num", "1")
+        self.until(self.topics, [("t", 3)])
         self.holdfast("topic", "alter-config", "t", "--set", "max.message.bytes=50000", "--delete",
                       "retention.ms")
-        configs = self.json("topic", "describe", "t")[0]["configs"]
-        self.assertEqual([(one["name"], one["value"]) for one in configs
-                          if one["source"] == "topic"], [("max.message.bytes", "50000")])
+        self.until(lambda: [(one["name"], one["value"])
+                            for one in self.json("topic", "describe", "t")[0]["configs"]
+                            if one["source"] == "topic"], [("max.message.bytes", "50000")])
         self.assertIn("max.message.bytes=50000",
                       self.kafkas(TOOLS + "TopicCommand", "--describe", "--topic", "t"))
 
@@ -51,11 +64,9 @@ class ClientCommandsTest(apache_kafka.Case):
                                                       "retention.ms=x", code=1))
         self.holdfast("config", "alter", "broker", "1", "--set", "log.cleaner.threads=2")
         self.holdfast("config", "alter", "broker", "default", "--set", "log.retention.ms=99999999")
-        told = {one["name"]: one for one in self.json("config", "describe", "broker", "1")}
-        self.assertEqual(told["log.cleaner.threads"]["value"], "2")
-        self.assertEqual([told[name]["source"] for name in ("log.cleaner.threads",
-                                                            "log.retention.ms", "node.id")],
-                         ["broker", "all brokers", "broker's file"])
+        names = ("log.cleaner.threads", "log.retention.ms", "node.id")
+        self.until(lambda: [self.configs("broker", "1")[name] for name in names],
+                   [("2", "broker"), ("99999999", "all brokers"), ("1", "broker's file")])
 
         offsets = self.holdfast("produce", "t", "-p", "1", "--offsets", "-f", "%k:%v\\n",
                                 "-H", "h=x", "-z", "zstd", data="a:1\nb:2\nc:3\nd:4\n")
@@ -98,7 +109,7 @@ class ClientCommandsTest(apache_kafka.Case):
                       "--topic", "t", "--group", "g", "--resource-pattern-type", "prefixed")
         self.holdfast("acl", "create", "--deny-principal", "User:*", "--host", "10.0.0.7",
                       "--operation", "describe", "--transactional-id", "tx", "--cluster")
-        self.assertEqual(len(self.json("acl", "list")), 4)
+        self.until(lambda: len(self.json("acl", "list")), 4)
         listed = self.kafkas(TOOLS + "AclCommand", "--list")
         self.assertIn("resourceType=TRANSACTIONAL_ID, name=tx, patternType=LITERAL", listed)
         self.assertIn("resourceType=GROUP, name=g, patternType=PREFIXED", listed)

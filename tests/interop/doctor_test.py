@@ -8,6 +8,7 @@ import subprocess
 import apache_kafka
 import harness
 from certificates import Authority
+from harness import wait_for
 from raw_kafka import Connection, text
 
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -26,6 +27,13 @@ class DoctorTest(apache_kafka.Case):
                         + bytes([operation, ALLOW]))
             answer = client.receive()
         self.assertEqual(answer[8:10], b"\0\0", answer)
+
+    @staticmethod
+    def rules(kafka):
+        """How many."""
+        done = subprocess.run([harness.HOLDFAST, "acl", "list", "-b", kafka.address, "--format",
+                               "json"], capture_output=True, text=True, timeout=60, check=True)
+        return len(json.loads(done.stdout))
 
     def doctor(self, kafka, *arguments, code, password="right"):
         properties = {"security.protocol": "SASL_SSL", "ssl.ca.location": self.authority.ca,
@@ -65,6 +73,10 @@ class DoctorTest(apache_kafka.Case):
             for operation in READ, WRITE, DESCRIBE_CONFIGS:
                 self.allow(kafka, TOPIC, topic, operation)
         self.allow(kafka, CLUSTER, "kafka-cluster", DESCRIBE_CONFIGS)
+        # Its controller has acknowledged all of it; a broker knows a little later.
+        wait_for(lambda: self.rules(kafka) == 7 and
+                 {"open", "closed", "small"} <= set(admin.list_topics(timeout=20).topics),
+                 what="topics and rules")
         named = ("--set", "agent.topics=[{name: open}, {name: closed}, {name: small}]",
                  "--set", "agent.upstream.delivery=transactional")
         findings = self.doctor(kafka, *named, code=1)
