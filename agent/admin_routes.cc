@@ -174,6 +174,12 @@ std::vector<net::AdminRoute> MakeAdminRoutes(AdminSubjects subjects) {
          return AdminResponse{.content_type = "application/json",
                               .body = subjects.forwarder.GetLedger()->Print()};
        }},
+      {HttpMethod::kGet, "/deliveries",
+       "how records were delivered, as far as the spool does not have it yet; for `holdfast trace`",
+       [subjects](const AdminRequest&) {
+         return AdminResponse{.content_type = "application/octet-stream",
+                              .body = subjects.forwarder.UnwrittenDeliveries()};
+       }},
       {HttpMethod::kGet, "/status", "spool, tier and delivery, as JSON",
        [subjects](const AdminRequest&) { return StatusPage(subjects); }},
       {HttpMethod::kGet, "/overview",

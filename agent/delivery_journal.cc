@@ -1,7 +1,9 @@
 #include "agent/delivery_journal.h"
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <iterator>
 
 #include "base/endian.h"
 #include "kafka/varint.h"
@@ -30,6 +32,12 @@ void Put(std::string& to, int64_t value) {
   std::array<char, sizeof(value)> bytes;
   base::StoreLittle(bytes.data(), value);
   to.append(bytes.data(), bytes.size());
+}
+
+std::string EmptyBlock(int64_t time_ms) {
+  std::string block(1, kFormat);
+  Put(block, time_ms);
+  return block;
 }
 
 void Encode(const Delivery& delivery, int64_t time_ms, std::string* out) {
@@ -100,6 +108,7 @@ DeliveryJournal::DeliveryJournal(const Blocks& kept, size_t bytes_max) : bytes_m
 }
 
 void DeliveryJournal::Add(const Delivery& delivery) {
+  const base::MutexLock lock(mutex_);
   const auto open = open_.find(delivery.stream.value());
   if (open != open_.end() && Continues(open->second, delivery)) {
     open->second.end = delivery.end;
@@ -118,13 +127,14 @@ void DeliveryJournal::Add(const Delivery& delivery) {
 }
 
 DeliveryJournal::Changes DeliveryJournal::Take(int64_t now_ms, bool all) {
-  std::erase_if(open_, [&](const auto& open) {
+  const base::MutexLock lock(mutex_);
+  std::erase_if(open_, [&](const auto& open) HF_REQUIRES(mutex_) {
     const bool due = all || now_ms - open.second.confirmed_ms >= kSpanMs;
     if (due) due_.push_back(open.second);
     return due;
   });
   Changes changes;
-  const auto put_block = [&] {
+  const auto put_block = [&]() HF_REQUIRES(mutex_) {
     std::string key = BlockKey(blocks_.back().number);
     const size_t bytes = key.size() + last_.size();
     bytes_ += bytes - std::exchange(blocks_.back().bytes, bytes);
@@ -134,9 +144,8 @@ DeliveryJournal::Changes DeliveryJournal::Take(int64_t now_ms, bool all) {
   for (const Delivery& delivery : std::exchange(due_, {})) {
     if (last_.empty() || last_.size() >= kBlockBytes) {
       if (std::exchange(changed, false)) put_block();
-      last_.assign(1, kFormat);
       last_time_ms_ = now_ms;
-      Put(last_, last_time_ms_);
+      last_ = EmptyBlock(last_time_ms_);
       blocks_.push_back({.number = next_++, .bytes = 0});
     }
     Encode(delivery, last_time_ms_, &last_);
@@ -151,17 +160,31 @@ DeliveryJournal::Changes DeliveryJournal::Take(int64_t now_ms, bool all) {
   return changes;
 }
 
+std::string DeliveryJournal::Unwritten() const {
+  const base::MutexLock lock(mutex_);
+  std::string block = last_.empty() ? EmptyBlock(last_time_ms_) : last_;
+  for (const Delivery& delivery : due_) Encode(delivery, last_time_ms_, &block);
+  for (const auto& [stream, delivery] : open_) Encode(delivery, last_time_ms_, &block);
+  return block;
+}
+
+std::vector<Delivery> ParseBlock(std::string_view block) {
+  std::vector<Delivery> deliveries;
+  if (block.size() < kHeadSize || block.front() != kFormat) return deliveries;
+  const auto time_ms = base::LoadLittle<int64_t>(block.data() + 1);
+  block.remove_prefix(kHeadSize);
+  while (!block.empty()) {
+    const auto delivery = Decode(&block, time_ms);
+    if (!delivery) break;
+    deliveries.push_back(*delivery);
+  }
+  return deliveries;
+}
+
 std::vector<Delivery> ReadJournal(const spool::StateView& state) {
   std::vector<Delivery> deliveries;
   state.ForEach(kJournalPrefix, [&](std::string_view, std::string_view value) {
-    if (value.size() < kHeadSize || value.front() != kFormat) return;
-    const auto time_ms = base::LoadLittle<int64_t>(value.data() + 1);
-    value.remove_prefix(kHeadSize);
-    while (!value.empty()) {
-      const auto delivery = Decode(&value, time_ms);
-      if (!delivery) return;
-      deliveries.push_back(*delivery);
-    }
+    std::ranges::move(ParseBlock(value), std::back_inserter(deliveries));
   });
   return deliveries;
 }

@@ -9,6 +9,7 @@
 //
 //   journal.Add(delivery);                           // Of each confirmed batch.
 //   for (auto& [key, value] : journal.Take(now_ms, false)) log.Note(key, value);
+//   ParseBlock(journal.Unwritten());                 // What the state does not have yet.
 //
 // In the spool's state: agent/journal/<u64, big-endian> = u8 format, i64 time (ms, little-endian),
 // then per delivery varints (kafka/varint.h):
@@ -16,7 +17,7 @@
 //   confirmed_ms - sent_ms, proof, attempts, and if there were attempts: confirmed_ms - since_ms,
 //   first_error, last_error
 //
-// Threads: the forwarder's loop; ReadJournal any.
+// Threads: any, one short lock; Add and Take are called on the forwarder's loop.
 // Limits: bytes_max of blocks, the oldest go first; and one open delivery per stream.
 #pragma once
 
@@ -30,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/result.h"
 #include "kafka/error_code.h"
 #include "spool/spool.h"
@@ -83,6 +85,9 @@ class DeliveryJournal {
   void Add(const Delivery& delivery);
   // What became due; or, before the end, everything.
   [[nodiscard]] Changes Take(int64_t now_ms, bool all);
+  // As a block, all that was not taken; what was taken last is there once more, since it may still
+  // be on its way to the disk.
+  [[nodiscard]] std::string Unwritten() const;
 
  private:
   struct Block {
@@ -91,16 +96,19 @@ class DeliveryJournal {
   };
 
   const size_t bytes_max_;
-  std::unordered_map<uint32_t, Delivery> open_;  // By stream id.
-  std::vector<Delivery> due_;
-  std::deque<Block> blocks_;
-  size_t bytes_ = 0;  // Of all blocks.
-  uint64_t next_ = 0;
-  std::string last_;  // The newest block's value, while it has room.
-  int64_t last_time_ms_ = 0;
+  mutable base::Mutex mutex_;
+  std::unordered_map<uint32_t, Delivery> open_ HF_GUARDED_BY(mutex_);  // By stream id.
+  std::vector<Delivery> due_ HF_GUARDED_BY(mutex_);
+  std::deque<Block> blocks_ HF_GUARDED_BY(mutex_);
+  size_t bytes_ HF_GUARDED_BY(mutex_) = 0;  // Of all blocks.
+  uint64_t next_ HF_GUARDED_BY(mutex_) = 0;
+  std::string last_ HF_GUARDED_BY(mutex_);  // The newest block's value, while it has room.
+  int64_t last_time_ms_ HF_GUARDED_BY(mutex_) = 0;
 };
 
-// All deliveries that the state has, oldest first. A block that cannot be read is left out.
+// Up to what cannot be read.
+std::vector<Delivery> ParseBlock(std::string_view block);
+// All deliveries that the state has, oldest first.
 std::vector<Delivery> ReadJournal(const spool::StateView& state);
 
 // Why a stream does not go on.

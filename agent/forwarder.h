@@ -136,6 +136,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   // of GetStatus. From any thread.
   bool Resume(const std::string& name);
   [[nodiscard]] std::shared_ptr<const Ledger> GetLedger();
+  // Deliveries that are not in the spool yet, as a block of the journal. From any thread.
+  [[nodiscard]] std::string UnwrittenDeliveries() const { return journal_.Unwritten(); }
   // From any thread.
   void SetPolicies(PoliciesPtr policies);
   void SetRate(uint64_t bytes_per_second_max);

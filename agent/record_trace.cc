@@ -46,12 +46,23 @@ std::optional<Parsed> StateOf(const OfflineView& view, std::string_view prefix, 
   return parsed ? std::optional(*std::move(parsed)) : std::nullopt;
 }
 
+// Of the stream, what the state has and what it will have.
+std::vector<Delivery> DeliveriesOf(const OfflineView& view, StreamId stream,
+                                   const std::vector<Delivery>& recent) {
+  std::vector<Delivery> deliveries = ReadJournal(view.state());
+  deliveries.insert(deliveries.end(), recent.begin(), recent.end());
+  std::erase_if(deliveries, [stream](const Delivery& one) { return one.stream != stream; });
+  return deliveries;
+}
+
 // Reads one record's trace.
 class Tracer {
  public:
-  Tracer(const OfflineView& view, StreamId stream, int64_t offset, const TraceSinks& sinks)
+  Tracer(const OfflineView& view, StreamId stream, int64_t offset,
+         const std::vector<Delivery>& recent, const TraceSinks& sinks)
       : view_(view),
         stream_(stream),
+        recent_(recent),
         sinks_(sinks),
         cursor_key_(StreamKey(kForwardPrefix, stream)),
         drops_key_(StreamKey(kDropsPrefix, stream)) {
@@ -265,9 +276,8 @@ class Tracer {
   }
 
   void FindDelivery() {
-    for (const Delivery& delivery : ReadJournal(view_.state())) {
-      if (delivery.stream == stream_ && delivery.begin <= trace_.offset &&
-          trace_.offset < delivery.end)
+    for (const Delivery& delivery : DeliveriesOf(view_, stream_, recent_)) {
+      if (delivery.begin <= trace_.offset && trace_.offset < delivery.end)
         trace_.delivery = delivery;
     }
   }
@@ -297,6 +307,7 @@ class Tracer {
 
   const OfflineView& view_;
   const StreamId stream_;
+  const std::vector<Delivery>& recent_;
   const TraceSinks& sinks_;
   const std::string cursor_key_;
   const std::string drops_key_;
@@ -335,16 +346,17 @@ bool MayHold(const kafka::RecordBatchView& batch, const std::optional<std::strin
 }  // namespace
 
 base::Result<RecordTrace> TraceRecord(const OfflineView& view, StreamId stream, int64_t offset,
+                                      const std::vector<Delivery>& recent,
                                       const TraceSinks& sinks) {
-  return Tracer(view, stream, offset, sinks).Run();
+  return Tracer(view, stream, offset, recent, sinks).Run();
 }
 
 base::Result<int64_t> OffsetAtTier(const OfflineView& view, StreamId stream, int64_t tier_offset,
-                                   const TraceSinks& sinks) {
-  for (const Delivery& delivery : ReadJournal(view.state())) {
+                                   const std::vector<Delivery>& recent, const TraceSinks& sinks) {
+  for (const Delivery& delivery : DeliveriesOf(view, stream, recent)) {
     const int64_t records = delivery.end - delivery.begin;
-    if (delivery.stream == stream && delivery.tier_begin >= 0 &&
-        delivery.tier_begin <= tier_offset && tier_offset - delivery.tier_begin < records)
+    if (delivery.tier_begin >= 0 && delivery.tier_begin <= tier_offset &&
+        tier_offset - delivery.tier_begin < records)
       return delivery.begin + (tier_offset - delivery.tier_begin);
   }
   const std::string key = StreamKey(kForwardPrefix, stream);

@@ -2,11 +2,12 @@
 // file still holds its bytes; from the commits behind it, which changed cursors and lists (ADR 1);
 // and from what the state keeps when these are gone.
 //
-//   HF_ASSIGN_OR_RETURN(const RecordTrace trace, TraceRecord(*view, stream, offset, sinks));
+//   HF_ASSIGN_OR_RETURN(const RecordTrace trace, TraceRecord(*view, stream, offset, {}, sinks));
 //   switch (trace.fate) ...
 //
 // Nothing is guessed: what is not known any more is not set, and a time that is only an upper bound
-// is named so. All of it is as of the view's opening.
+// is named so. All of it is as of the view's opening, but `recent`: deliveries that a running agent
+// has not written yet.
 //
 // Threads: one at a time; it blocks on the disk.
 // Limits: time grows with the commits between a record's acceptance and its end; memory with the
@@ -110,12 +111,14 @@ struct TraceSinks {
 
 // kNotFound: the stream never had that offset.
 base::Result<RecordTrace> TraceRecord(const spool::OfflineView& view, spool::StreamId stream,
-                                      int64_t offset, const TraceSinks& sinks);
+                                      int64_t offset, const std::vector<Delivery>& recent,
+                                      const TraceSinks& sinks);
 
 // The offset in the stream of what the tier has at `tier_offset`. kNotFound: the commits that would
 // tell are gone, or somebody else wrote it.
 base::Result<int64_t> OffsetAtTier(const spool::OfflineView& view, spool::StreamId stream,
-                                   int64_t tier_offset, const TraceSinks& sinks);
+                                   int64_t tier_offset, const std::vector<Delivery>& recent,
+                                   const TraceSinks& sinks);
 
 struct RecordFilter {
   std::optional<std::string> key;

@@ -43,6 +43,13 @@ base::Result<std::string> AskDirectory(const std::string& admin) {
   return overview[at].get<std::string>();
 }
 
+// What that agent has not written into its spool yet. One of before does not tell.
+std::vector<agent::Delivery> AskDeliveries(const std::string& admin) {
+  if (admin.empty()) return {};
+  const auto block = net::FetchUrl("http://" + admin + "/deliveries", {});
+  return agent::ParseBlock(block.value_or(""));
+}
+
 base::Result<SpoolCommand> SpoolOf(const TraceCommand& command, const config::Sources& sources) {
   SpoolCommand spool{.directory = command.directory, .key_files = command.key_files};
   if (!command.admin.empty()) {
@@ -62,14 +69,16 @@ base::Result<SpoolCommand> SpoolOf(const TraceCommand& command, const config::So
 
 class Trace {
  public:
-  Trace(const TraceCommand& command, const spool::OfflineView& view, spool::StreamId stream)
-      : command_(command), view_(view), stream_(stream) {}
+  Trace(const TraceCommand& command, const spool::OfflineView& view, spool::StreamId stream,
+        const std::vector<agent::Delivery>& recent)
+      : command_(command), view_(view), stream_(stream), recent_(recent) {}
 
   base::Result<int> Run() {
     if (command_.offset) return Show(*command_.offset);
     if (command_.tier_offset) {
-      HF_ASSIGN_OR_RETURN(const int64_t offset,
-                          agent::OffsetAtTier(view_, stream_, *command_.tier_offset, Sinks()));
+      HF_ASSIGN_OR_RETURN(
+          const int64_t offset,
+          agent::OffsetAtTier(view_, stream_, *command_.tier_offset, recent_, Sinks()));
       return Show(offset);
     }
     return Find();
@@ -88,7 +97,7 @@ class Trace {
 
   base::Result<int> Show(int64_t offset) {
     HF_ASSIGN_OR_RETURN(const RecordTrace trace,
-                        agent::TraceRecord(view_, stream_, offset, Sinks()));
+                        agent::TraceRecord(view_, stream_, offset, recent_, Sinks()));
     bar_.reset();
     const std::string text =
         command_.json ? JsonOf(trace, view_.state()).dump(-1, ' ', false, kReplace) + "\n"
@@ -122,7 +131,7 @@ class Trace {
 
   base::Result<> ShowShort(int64_t offset) {
     HF_ASSIGN_OR_RETURN(const RecordTrace trace,
-                        agent::TraceRecord(view_, stream_, offset, Sinks()));
+                        agent::TraceRecord(view_, stream_, offset, recent_, Sinks()));
     const RecordTrace::Acceptance& accepted = *trace.accepted;
     const std::string text =
         command_.json
@@ -139,16 +148,19 @@ class Trace {
   const TraceCommand& command_;
   const spool::OfflineView& view_;
   const spool::StreamId stream_;
+  const std::vector<agent::Delivery>& recent_;
   std::optional<ProgressBar> bar_{std::in_place, "looking"};
   bool damaged_ = false;
 };
 
 base::Result<int> Run(const TraceCommand& command, const SpoolCommand& spool) {
+  // In this order, or what is written in between would be in neither.
+  const std::vector<agent::Delivery> recent = AskDeliveries(command.admin);
   HF_ASSIGN_OR_RETURN(const auto view, OpenView(spool));
   HF_ASSIGN_OR_RETURN(
       const spool::StreamId stream,
       StreamNames(view->state()).Find(agent::StreamName(command.topic, command.partition)));
-  return Trace(command, *view, stream).Run();
+  return Trace(command, *view, stream, recent).Run();
 }
 
 struct Period {

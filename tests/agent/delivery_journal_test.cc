@@ -100,6 +100,24 @@ TEST_F(DeliveryJournalTest, WritesTroubleAtOnceAndAlone) {
   EXPECT_THAT(ReadJournal(state_), ElementsAre(Make(0, 10, 1000), trouble, recognised));
 }
 
+TEST_F(DeliveryJournalTest, TellsWhatIsNotWrittenYet) {
+  DeliveryJournal journal({}, kPlenty);
+  EXPECT_THAT(ParseBlock(journal.Unwritten()), IsEmpty());
+  journal.Add(Make(0, 10, 1000));
+  EXPECT_THAT(ParseBlock(journal.Unwritten()), ElementsAre(Make(0, 10, 1000)));
+  Delivery trouble = Make(10, 20, 2000);
+  trouble.attempts = 1;
+  trouble.since_ms = 1500;
+  journal.Add(trouble);
+  journal.Add(Make(20, 30, 3000));
+  EXPECT_THAT(ParseBlock(journal.Unwritten()),
+              ElementsAre(Make(0, 10, 1000), trouble, Make(20, 30, 3000)));
+  // What was taken may not be on the disk yet.
+  EXPECT_THAT(journal.Take(3000, /*all=*/false), SizeIs(1));
+  EXPECT_THAT(ParseBlock(journal.Unwritten()),
+              ElementsAre(Make(0, 10, 1000), trouble, Make(20, 30, 3000)));
+}
+
 TEST_F(DeliveryJournalTest, GoesOnAfterARestartAndLosesNoMoreThanWhatWasOpen) {
   {
     DeliveryJournal journal({}, kPlenty);

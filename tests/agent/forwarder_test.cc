@@ -2,11 +2,15 @@
 // arrives whole, in order and once.
 #include "agent/forwarder.h"
 
+#include <gmock/gmock.h>
+
+#include <algorithm>
 #include <map>
 #include <numeric>
 
 #include "agent/dead_letter.h"
 #include "agent/dead_letter_replay.h"
+#include "spool/offline.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
 
@@ -655,6 +659,136 @@ TEST_F(ForwarderTest, AnotherClusterGetsTheRest) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(3, 5));
   EXPECT_EQ(tier_.seen.back().id, 501);
   EXPECT_EQ(tier_.seen.back().epoch, 0);
+}
+
+// What the journal says of deliveries that it was told of.
+class ForwarderJournalTest : public ForwarderTest {
+ protected:
+  // One is delivered, and the next ones are not joined with it.
+  void DeliverTheFirst() {
+    tier_.Connect();
+    ProduceNumbers("a", 0, 0, 1);
+    clock_.Advance(std::chrono::milliseconds(DeliveryJournal::kSpanMs + 2000));
+  }
+  // Those that begin at `from` or later, in order.
+  std::vector<Delivery> Deliveries(int64_t from) const {
+    std::vector<Delivery> deliveries = ParseBlock(forwarder_->UnwrittenDeliveries());
+    std::erase_if(deliveries, [from](const Delivery& one) { return one.begin < from; });
+    std::ranges::sort(deliveries, {}, &Delivery::begin);
+    return deliveries;
+  }
+  void CloseJournal() {
+    forwarder_->CloseJournal();
+    forwarder_->Flush([] {});
+    clock_.RunUntilIdle();
+  }
+};
+
+TEST_F(ForwarderJournalTest, SaysWhenAndWhereRecordsWere) {
+  tier_.logs[{"a", 0}].end = 70;  // Of others.
+  DeliverTheFirst();
+  tier_.held = true;
+  const int64_t sent = clock_.wall_clock_ms();
+  ASSERT_EQ(Produce("a", 0, {"1", "2", "3"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::milliseconds(40));
+  tier_.Release();
+  clock_.RunUntilIdle();
+  EXPECT_THAT(Deliveries(1), testing::ElementsAre(Delivery{.stream = *spool_->FindStream("a/0"),
+                                                           .begin = 1,
+                                                           .end = 4,
+                                                           .tier_begin = 71,
+                                                           .node = ScriptedTier::kNode,
+                                                           .sent_ms = sent,
+                                                           .confirmed_ms = sent + 40,
+                                                           .last_ms = sent + 40}));
+}
+
+TEST_F(ForwarderJournalTest, CountsWhatFailedBefore) {
+  DeliverTheFirst();
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kNotEnoughReplicas},
+                  {Fault::kRefuse, ErrorCode::kNotLeaderOrFollower}};
+  const int64_t since = clock_.wall_clock_ms();
+  ProduceNumbers("a", 0, 1, 2);
+  clock_.Advance(std::chrono::seconds(5));
+  ProduceNumbers("a", 0, 2, 3);
+  EXPECT_EQ(Backlog(), 0);
+  const std::vector<Delivery> deliveries = Deliveries(1);
+  ASSERT_EQ(deliveries.size(), 2);
+  EXPECT_EQ(deliveries[0].attempts, 2);
+  EXPECT_EQ(deliveries[0].first_error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(deliveries[0].last_error, ErrorCode::kNotLeaderOrFollower);
+  EXPECT_EQ(deliveries[0].since_ms, since);
+  EXPECT_GT(deliveries[0].sent_ms, since) << "the last time";
+  EXPECT_EQ(deliveries[0].proof, DeliveryProof::kAnswer);
+  EXPECT_EQ(deliveries[1].attempts, 0);
+}
+
+TEST_F(ForwarderJournalTest, ALostAnswerIsAnErrorOfTheNetwork) {
+  DeliverTheFirst();
+  tier_.faults = {{.kind = Fault::kLoseRequest}};
+  ProduceNumbers("a", 0, 1, 2);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  ASSERT_EQ(Deliveries(1).size(), 1);
+  EXPECT_EQ(Deliveries(1)[0].attempts, 1);
+  EXPECT_EQ(Deliveries(1)[0].first_error, ErrorCode::kNetworkException);
+  EXPECT_EQ(Deliveries(1)[0].proof, DeliveryProof::kAnswer) << "the tier did not have it";
+}
+
+TEST_F(ForwarderJournalTest, WhatTheTierHadWhenItWasAskedIsToldApart) {
+  DeliverTheFirst();
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("a", 0, 1, 2);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  ASSERT_EQ(Deliveries(1).size(), 1);
+  EXPECT_EQ(Deliveries(1)[0].proof, DeliveryProof::kRecognised);
+
+  tier_.held = true;
+  ProduceNumbers("a", 0, 2, 3);
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  tier_.Release();
+  clock_.RunUntilIdle();
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  ASSERT_EQ(Deliveries(2).size(), 1);
+  EXPECT_EQ(Deliveries(2)[0].proof, DeliveryProof::kReadBack);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
+TEST_F(ForwarderJournalTest, GoesOnAfterARestart) {
+  for (int64_t round = 0; round < 2; ++round) {
+    tier_.Connect();
+    ProduceNumbers("a", 0, static_cast<int>(2 * round), static_cast<int>(2 * round + 2));
+    EXPECT_EQ(Backlog(), 0);
+    CloseJournal();
+    CrashAndRestart();
+    EXPECT_EQ(log_->kept().journal.size(), round + 1);
+  }
+  End();
+  spool_.reset();
+  clock_.RunUntilIdle();
+  const auto view = spool::OfflineView::Open(directory_);
+  ASSERT_TRUE(view);
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  for (const Delivery& one : ReadJournal((*view)->state())) ranges.emplace_back(one.begin, one.end);
+  EXPECT_THAT(ranges, testing::ElementsAre(std::pair(0, 2), std::pair(2, 4)));
+}
+
+TEST_F(ForwarderJournalTest, KeepsToItsLimit) {
+  End();
+  options_.journal_bytes_max = 1;
+  for (int round = 0; round < 3; ++round) {
+    Begin();
+    tier_.Connect();
+    ProduceNumbers("a", 0, round, round + 1);
+    EXPECT_EQ(Backlog(), 0);
+    CloseJournal();
+    End();
+    ReopenSpool();
+    EXPECT_EQ(log_->kept().journal.size(), 1) << "the newest";
+  }
 }
 
 class DeadLetterTest : public ForwarderTest {

@@ -47,6 +47,9 @@ TEST_P(TransactionLaneTest, ATransactionIsOneAtTheTierToo) {
   ExpectOnce({"x"});
   EXPECT_EQ(transactions_.commits, 1);
   EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+  const std::vector<Delivery> deliveries = ParseBlock(forwarder_->UnwrittenDeliveries());
+  ASSERT_EQ(deliveries.size(), 3) << "of three streams";
+  for (const Delivery& one : deliveries) EXPECT_EQ(one.proof, DeliveryProof::kTransaction);
   PutTransaction("y");
   EXPECT_EQ(Backlog(), 0);
   ExpectOnce({"x", "y"});

@@ -99,6 +99,12 @@ class TraceTest(Case):
             self.assertEqual(done["fate"], "delivered")
         self.assertEqual(done["tier_offsets"], {"first": 3, "last": 3})
         self.assertGreaterEqual(done["passed"]["time_ms"], done["accepted"]["time_ms"])
+        # How, the spool says a minute later, the agent at once.
+        told = json.loads(run("orders", "0", "--admin", agent.admin, "--offset", "2",
+                              "--json").stdout)
+        self.assertEqual((told["delivery"]["proof"], told["delivery"]["end"]), ("answer", 3))
+        self.assertGreaterEqual(told["delivery"]["sent_ms"], done["accepted"]["time_ms"])
+        self.assertGreaterEqual(told["delivery"]["confirmed_ms"], told["delivery"]["sent_ms"])
         text = run("orders", "0", "--admin", agent.admin, "--tier-offset", "3").stdout
         self.assertIn("orders/0 offset 2\n", text)
         self.assertIn("Delivered. The tier has it at offset 3 of orders/0", text)
