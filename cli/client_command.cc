@@ -35,7 +35,9 @@ bool IsBootstrap(std::string_view name) {
 
 base::Result<TierAccess> AccessOf(const ClientCommand& command,
                                   std::vector<std::string> environment) {
-  config::Sources sources{.file = command.config_file, .environment = std::move(environment)};
+  config::Sources sources{.defaults = {{"agent.upstream.bootstrap", kHere, "--brokers"}},
+                          .file = command.config_file,
+                          .environment = std::move(environment)};
   std::string brokers;
   for (const std::string& some : command.brokers) brokers += (brokers.empty() ? "" : ",") + some;
   client::Connection::Properties further;
@@ -52,10 +54,6 @@ base::Result<TierAccess> AccessOf(const ClientCommand& command,
   }
   if (!brokers.empty()) sources.sets.push_back({"agent.upstream.bootstrap", brokers, "--brokers"});
   HF_ASSIGN_OR_RETURN(auto config, config::Load(sources));
-  if (config->agent().upstream().bootstrap().empty()) {
-    sources.sets.push_back({"agent.upstream.bootstrap", kHere, "--brokers"});
-    HF_ASSIGN_OR_RETURN(config, config::Load(sources));
-  }
   return TierAccess(std::move(config), std::move(further));
 }
 

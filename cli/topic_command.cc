@@ -329,7 +329,6 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
   }
   if (topic.partitions.empty())
     return base::Unexpected(Code::kInvalid, options.topic + " has none of these partitions");
-  HF_ASSIGN_OR_RETURN(const auto starts, client::FindOffsets(*cluster, topics, client::kStartTime));
   HF_ASSIGN_OR_RETURN(const auto located, client::Locate(*cluster, topics, position));
 
   int64_t records = 0;
@@ -345,7 +344,7 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
                      TopicNeeds("describe", topic.name)});
       continue;
     }
-    records += at.offset - starts.at(name).offset;
+    records += at.offset - at.start;
     kafka::DeleteRecordsRequest& request = requests[partition.leader];
     request.timeout_ms = cluster->timeout_ms();
     if (request.topics.empty()) request.topics.emplace_back().name = topic.name;
@@ -369,7 +368,7 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
           continue;
         }
         rows.push_back({{"partition", partition.partition_index},
-                        {"before", starts.at({topic.name, partition.partition_index}).offset},
+                        {"before", located.at({topic.name, partition.partition_index}).start},
                         {"start", partition.low_watermark}});
       }
     }

@@ -61,9 +61,9 @@ base::Result<Offsets> FindOffsets(Cluster& cluster, std::span<const Topic> topic
 base::Result<Offsets> Locate(Cluster& cluster, std::span<const Topic> topics, Position position,
                              const std::map<PartitionName, int64_t>& from, bool committed) {
   HF_ASSIGN_OR_RETURN(Offsets starts, FindOffsets(cluster, topics, kStartTime, committed));
+  for (auto& [name, start] : starts) start.start = start.offset;
   if (position.kind == Position::Kind::kStart) return starts;
-  HF_ASSIGN_OR_RETURN(Offsets ends, FindOffsets(cluster, topics, kEndTime, committed));
-  if (position.kind == Position::Kind::kEnd) return ends;
+  HF_ASSIGN_OR_RETURN(const Offsets ends, FindOffsets(cluster, topics, kEndTime, committed));
   Offsets located;
   if (position.kind == Position::Kind::kTime) {
     HF_ASSIGN_OR_RETURN(located, FindOffsets(cluster, topics, position.value, committed));
@@ -71,6 +71,7 @@ base::Result<Offsets> Locate(Cluster& cluster, std::span<const Topic> topics, Po
   for (const auto& [name, end] : ends) {
     const FoundOffset& start = starts[name];
     FoundOffset& at = located[name];
+    at.start = start.offset;
     for (const FoundOffset& bound : {start, end}) {
       if (bound.error != ErrorCode::kNone) at.error = bound.error;
     }
@@ -81,7 +82,7 @@ base::Result<Offsets> Locate(Cluster& cluster, std::span<const Topic> topics, Po
       const auto base = from.find(name);
       const int64_t otherwise = position.value < 0 ? end.offset : start.offset;
       at.offset = (base == from.end() ? otherwise : base->second) + position.value;
-    } else if (at.offset < 0) {
+    } else if (position.kind == Position::Kind::kEnd || at.offset < 0) {
       at.offset = end.offset;  // Nothing is so young.
     }
     at.offset = std::clamp(at.offset, start.offset, std::max(start.offset, end.offset));

@@ -42,6 +42,7 @@ using PartitionName = std::pair<std::string, int32_t>;  // Topic and index.
 struct FoundOffset {
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
   int64_t offset = 0;
+  int64_t start = 0;  // Of Locate: where the partition begins.
 };
 using Offsets = std::map<PartitionName, FoundOffset>;
 
