@@ -379,7 +379,8 @@ class Reading {
   // Takes what is before `end`, or everything if that is empty, or `last` and not there.
   base::Result<std::string> Until(std::string_view end, bool last) {
     size_t seen = 0;
-    size_t wanted = end.size() + 1;
+    // No more than it needs: a person types a line, and waits for what becomes of it.
+    size_t wanted = std::max<size_t>(end.size(), 1);
     while (true) {
       HF_ASSIGN_OR_RETURN(const std::string_view there, Peek(wanted));
       const size_t found = end.empty() ? std::string_view::npos : there.find(end, seen);

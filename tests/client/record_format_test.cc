@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace holdfast::client {
 namespace {
@@ -21,6 +22,15 @@ RecordInput InputOf(std::string text, size_t step = 3) {
     std::memcpy(out.data(), text.data() + at, size);
     at += size;
     return size;
+  });
+}
+
+// A person who has typed this, and thinks: nothing more comes.
+RecordInput TypedSoFar(std::string text) {
+  return RecordInput([text = std::move(text)](std::span<char> out) mutable -> base::Result<size_t> {
+    if (text.empty()) return base::Unexpected(base::Code::kUnavailable, "it waits for more");
+    std::memcpy(out.data(), text.data(), text.size());
+    return std::exchange(text, "").size();
   });
 }
 
@@ -55,6 +65,15 @@ std::string Printed(const std::string& format, const Message& message) {
   std::string out;
   if (parsed) parsed->Print(message, out);
   return out;
+}
+
+TEST(RecordFormat, ALineIsReadWhenItIsTyped) {
+  for (const std::string line : {"text\n", "\n"}) {
+    RecordInput input = TypedSoFar(line);
+    const auto record = RecordFormat::Parse("%v\\n", Use::kRead)->Read(input);
+    ASSERT_TRUE(record) << record.error().message;
+    EXPECT_EQ((*record)->value, line.substr(0, line.size() - 1));
+  }
 }
 
 const Message kMessage{.topic = "orders",
