@@ -197,9 +197,10 @@ class Run {
     if (format_) {
       format_->Print(message, line_);
     } else {
-      nlohmann::ordered_json json{{"topic", message.topic}, {"partition", message.partition}};
-      json.update(JsonOf(RecordOf(message), message.offset, message.timestamp_ms));
-      line_ = json.dump() + "\n";
+      line_ = JsonOf(RecordOf(message), message.offset, message.timestamp_ms,
+                     {{"topic", message.topic}, {"partition", message.partition}})
+                  .dump() +
+              "\n";
     }
     PrintText(line_);
   }

@@ -10,6 +10,7 @@
 
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
+#include "cli/record_text.h"
 #include "cli/spool_verbs.h"
 #include "cli/terminal.h"
 #include "client/producer.h"
@@ -29,6 +30,8 @@ constexpr const char* kFooter =
   %K %V %T      the size of what comes later, so that it may hold anything
   {hex} {base64} behind %k, %v, %t; {big32} and so on (big, little, hex; 8 to 64) behind a number
   \n \t \r \0 \\ \xNN, %%
+  json          one object a line, as `consume -f json` prints them; TOPIC and --partition, if
+                given, count instead of what a line says, and its offset does not
 What is neither in the format nor given as an option is null. A record with a key goes where Java's
 client would put it.
 
@@ -38,16 +41,18 @@ In a transaction (--transactional-id) all records are there, or none.
 Example:
   echo hello | holdfast produce greetings
   holdfast produce orders -f '%k\t%v\n' -z zstd < orders.tsv
-  echo | holdfast produce users -k 4711 -Z)";
+  echo | holdfast produce users -k 4711 -Z
+  holdfast consume orders -e -f json | holdfast produce -f json -b other:9092)";
 
 constexpr int kFailuresShown = 5;
+constexpr const char* kLine = "%v\\n";
 
 struct Options {
   std::string topic;
   std::optional<std::string> key;
   std::vector<std::string> headers;
   int32_t partition = Producer::kAnyPartition;
-  std::string format = "%v\\n";
+  std::string format = kLine;
   std::string compression = "none";
   std::string acks = "all";
   bool tombstones = false;
@@ -60,8 +65,11 @@ class Run {
   Run(const Options& options, const TierAccess& tier) : options_(options), tier_(tier) {}
 
   base::Result<int> Go() {
-    HF_ASSIGN_OR_RETURN(const auto format, client::RecordFormat::Parse(
-                                               options_.format, client::RecordFormat::Use::kRead));
+    if (options_.topic.empty() && !json())
+      return base::Unexpected(Code::kInvalid, "which TOPIC? Lines of --format json may say it");
+    HF_ASSIGN_OR_RETURN(const auto format,
+                        client::RecordFormat::Parse(json() ? kLine : options_.format,
+                                                    client::RecordFormat::Use::kRead));
     std::vector<client::Header> headers;
     for (const std::string& text : options_.headers) {
       HF_ASSIGN_OR_RETURN(auto pair, SplitPair("--header", text));
@@ -89,12 +97,14 @@ class Run {
 
  private:
   [[nodiscard]] uint64_t failed() const { return producer_->failed(); }
+  [[nodiscard]] bool json() const { return options_.format == "json"; }
 
   base::Result<> Send(const client::RecordFormat& format, client::RecordInput& input,
                       const std::vector<client::Header>& headers) {
-    while (failed() == 0) {
+    for (uint64_t line = 1; failed() == 0; ++line) {
       HF_ASSIGN_OR_RETURN(auto record, format.Read(input));
       if (!record) break;
+      if (json()) HF_RETURN_IF_ERROR(FromJson(line, *record));
       if (options_.key && !record->key) record->key = options_.key;
       if (options_.tombstones && record->value && record->value->empty()) record->value.reset();
       record->headers.insert(record->headers.end(), headers.begin(), headers.end());
@@ -102,6 +112,20 @@ class Run {
                       record->partition.value_or(options_.partition), *record);
       bar_.Show(input.taken(), input_bytes_, producer_->sent());
     }
+    return {};
+  }
+
+  // What the record is of which the line is read.
+  base::Result<> FromJson(uint64_t line, Record& record) const {
+    auto parsed = ParseJson(record.value.value_or(""));
+    if (parsed && !parsed->topic && options_.topic.empty())
+      parsed = base::Unexpected(Code::kInvalid, "no topic, and no TOPIC is given");
+    if (!parsed)
+      return base::Unexpected(Code::kInvalid,
+                              fmt::format("line {}: {}", line, parsed.error().message));
+    record = *std::move(parsed);
+    if (!options_.topic.empty()) record.topic = options_.topic;
+    if (options_.partition != Producer::kAnyPartition) record.partition = options_.partition;
     return {};
   }
 
@@ -129,6 +153,7 @@ class Run {
     if (++shown_ > kFailuresShown) return;
     const std::string subject =
         fmt::format("record {} was not delivered to {}", delivery.number, delivery.topic);
+    if (delivery.timed_out) return Complain(connection_->Failed(subject, delivery.error));
     if (delivery.code == 0) return Complain(subject + ": " + delivery.error);
     Complain(RefusalError({.subject = subject,
                            .code = static_cast<kafka::ErrorCode>(delivery.code),
@@ -160,8 +185,9 @@ void AddProduce(CLI::App& produce, ClientCommand* command) {
   produce.footer(kFooter);
   MakeClientVerb(produce, command,
                  [options](const TierAccess& tier) { return Run(*options, tier).Go(); });
-  produce.add_option("TOPIC", options->topic, "Where to, unless the format has %t")
-      ->required()
+  produce
+      .add_option("TOPIC", options->topic,
+                  "Where to, unless the format has %t; --format json need not have it")
       ->type_name("");
   produce.add_option("-k,--key", options->key, "The key of records whose format has none")
       ->type_name("KEY");

@@ -21,6 +21,7 @@ class Producer::Reports final : public RdKafka::DeliveryReportCb {
     if (message.err() != RdKafka::ERR_NO_ERROR) {
       delivery.error = RdKafka::err2str(message.err());
       delivery.code = static_cast<int16_t>(std::max<int>(message.err(), 0));
+      delivery.timed_out = message.err() == RdKafka::ERR__MSG_TIMED_OUT;
       ++failed;
     }
     delivered_(delivery);

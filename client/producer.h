@@ -34,6 +34,7 @@ class Producer {
     int64_t offset = 0;
     std::string error = {};  // Empty: delivered.
     int16_t code = 0;        // Kafka's, or 0 if it was not the tier that refused.
+    bool timed_out = false;  // The connection may know why: Connection::Failed.
   };
   struct Options {
     Connection::Properties properties;  // By librdkafka's names; they win.

@@ -10,6 +10,7 @@ import signal
 import subprocess
 
 import harness
+from certificates import Authority
 from harness import Case, wait_for
 
 from confluent_kafka import Consumer
@@ -183,6 +184,57 @@ class ClientCommandsTest(Case):
         self.assertEqual(self.lines("consume", "bytes", "-o", "-1", "-e", "-f", "%d %v\\n"),
                          ["1767225600123 elsewhere"])
 
+    def test_json_is_copied_from_topic_to_topic(self):
+        self.run("topic", "create", "t", "copy", "-p", "3")
+        run("produce", "t", "-f", "%p %d %K{big16}%k %V{big16}%v\\n", "-H", "all=\u00fc", *self.at,
+            text=False, data=b"0 1767225600001 \0\1k \0\4\xff\0\n\x80\n"
+                             b"2 1767225600002 \0\2\xfe\xff \0\0\n")
+        self.run("produce", "t", "-k", "k", "-Z", "-p", "1", data="\n")
+        there = self.run("consume", "t", "-e", "-f", "json").stdout
+        self.assertEqual(there.count("\n"), 3)
+        self.assertIn("value_base64", there)
+        self.assertIn("key_base64", there)
+
+        def sorted_lines(topic):
+            return sorted(self.lines("consume", topic, "-e", "-f", "json"))
+
+        self.run("produce", "copy", "-f", "json", data=there)
+        self.assertEqual([line.replace('"topic":"copy"', '"topic":"t"')
+                          for line in sorted_lines("copy")], sorted(there.splitlines()))
+        # Where to is in the lines if it is not said; of a partition, only what is said.
+        self.run("produce", "-f", "json", data=there)
+        self.assertEqual(len(sorted_lines("t")), 6)
+        self.run("produce", "copy", "-f", "json", "-p", "1", "-k", "by default",
+                 data='{"value": "here", "partition": 0}\r\n{"key": "own"}')
+        self.assertEqual([(one["partition"], one["key"], one["value"])
+                          for one in self.consumed("copy", "-p", "1", "-o", "-2")],
+                         [(1, "by default", "here"), (1, "own", None)])
+        good = '{"value": "good"}\n'
+        for line, message in (
+                ("nonsense", "not an object of JSON"),
+                ("[1]", "not an object of JSON"),
+                ("", "not an object of JSON"),
+                ('{"value": "\xff"}'.encode("latin-1"), "not an object of JSON"),
+                ('{"vlaue": "x"}', '"vlaue" is none of topic'),
+                ('{"value": 7}', "value is neither text nor null"),
+                ('{"value_base64": "%"}', "value_base64 is not Base64"),
+                ('{"value": "a", "value_base64": "YQ=="}', "has both"),
+                ('{"partition": 4294967296}', "partition is not a number"),
+                ('{"partition": 1.5}', "partition is not a number"),
+                ('{"timestamp": "now"}', "timestamp is not a number"),
+                ('{"headers": {"a": "b"}}', "headers is not a list"),
+                ('{"headers": [{"value": "b"}]}', "a header has no key"),
+                ('{"headers": ["b"]}', "a header is not an object")):
+            line = line.encode() if isinstance(line, str) else line
+            failed = run("produce", "t", "-f", "json", *self.at, text=False, code=2,
+                         data=good.encode() + line + b"\n" + good.encode()).stderr.decode()
+            self.assertIn("line 2: ", failed)
+            self.assertIn(message, failed)
+        self.assertEqual([one.get("value") for one in self.consumed("t")].count("good"), 14)
+        self.assertIn("line 1: no topic", self.run("produce", "-f", "json", data=good,
+                                                   code=2).stderr)
+        self.assertIn("which TOPIC?", self.run("produce", data=good, code=2).stderr)
+
     def test_reading_begins_and_ends_where_it_is_told(self):
         self.run("topic", "create", "t", "-p", "1")
         self.run("produce", "t", "-f", "%d %v\\n",
@@ -264,8 +316,8 @@ class ClientCommandsTest(Case):
         self.run("topic", "create", "t", "-p", "1")
         child = subprocess.Popen([harness.HOLDFAST, "produce", "t", "--offsets", *self.at],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for i in range(3):
-            child.stdin.write(f"line {i}\n")
+        for i, line in enumerate(("line 0", "line 1", "", "line 3")):
+            child.stdin.write(line + "\n")
             child.stdin.flush()
             self.assertEqual(child.stdout.readline(), f"0@{i}\n")
         child.stdin.close()
@@ -273,8 +325,8 @@ class ClientCommandsTest(Case):
         child.stdout.close()
         reader = subprocess.Popen([harness.HOLDFAST, "consume", "t", *self.at],
                                   stdout=subprocess.PIPE, text=True)
-        self.assertEqual([reader.stdout.readline() for _ in range(3)],
-                         ["line 0\n", "line 1\n", "line 2\n"])
+        self.assertEqual([reader.stdout.readline() for _ in range(4)],
+                         ["line 0\n", "line 1\n", "\n", "line 3\n"])
         reader.stdout.close()
         self.run("produce", "t", data="nobody reads this\n")
         wait_for(lambda: reader.poll() is not None, 20, "the end of who writes to nobody")
@@ -489,6 +541,53 @@ class AccessTest(Case):
                 (["list", "--resource-pattern-type", "regex"], "one of any, match"),
         ):
             self.assertIn(message, as_user("admin", "acl", *arguments, code=2).stderr)
+
+    def test_every_verb_goes_over_tls_with_a_login(self):
+        authority = Authority(self.directory)
+        certificate, key, _ = authority.issue("tier")
+        with open(self.path("broker.json"), "w", encoding="utf-8") as out:
+            json.dump({"broker": {
+                "authorizer": {"enabled": True, "super_users": ["User:admin"]},
+                "users": [{"name": "admin", "password": "secret"}],
+                "sasl": {"mechanisms": ["SCRAM-SHA-256"]},
+                "tls": {"certificate": certificate, "key": key}}}, out)
+        tier = self.broker("--config", self.path("broker.json")).start()
+
+        def secured(*arguments, ca=authority.ca, password="secret", **options):
+            return run(*arguments, "-b", tier.address, "-X", "security.protocol=SASL_SSL",
+                       "-X", "sasl.mechanism=SCRAM-SHA-256", "-X", "sasl.username=admin",
+                       "-X", f"sasl.password={password}", "-X", f"ssl.ca.location={ca}", **options)
+
+        secured("topic", "create", "t", "-p", "1")
+        secured("produce", "t", data="a\nb\n")
+        secured("produce", "t", "--transactional-id", "x", data="c\n")
+        self.assertEqual(secured("consume", "t", "-g", "g", "-e").stdout, "a\nb\nc\n")
+        there = secured("consume", "t", "-e", "-f", "json").stdout
+        secured("produce", "-f", "json", data=there)
+        self.assertIn("g", secured("group", "list").stdout)
+        secured("group", "seek", "g", "--to", "start")
+        secured("topic", "trim", "t", "-o", "3", "--yes")
+        self.assertEqual(secured("consume", "t", "-e").stdout, "a\nb\nc\n")
+        secured("config", "alter", "topic", "t", "--set", "retention.ms=1234")
+        self.assertIn("1234", secured("topic", "describe", "t").stdout)
+        secured("acl", "create", "--allow-principal", "User:x", "--operation", "read", "--topic",
+                "t")
+        self.assertIn("User:x", secured("acl", "list").stdout)
+        secured("group", "delete", "g", "--yes")
+        secured("topic", "delete", "t", "--yes")
+
+        other = Authority(self.directory, "other").ca
+        for verb, options, message in (
+                (["topic", "list"], {"ca": other}, "certificate"),
+                (["topic", "list"], {"password": "wrong"}, "SASL_AUTHENTICATION_FAILED"),
+                (["consume", "t", "-e"], {"ca": other}, "certificate"),
+                (["consume", "t", "-e"], {"password": "wrong"}, "SASL_AUTHENTICATION_FAILED")):
+            self.assertIn(message, secured(*verb, code=1, **options).stderr)
+        # librdkafka goes on trying, until the record's time is over.
+        for options, message in (({"ca": other}, "certificate verify failed"),
+                                 ({"password": "wrong"}, "authentication error")):
+            self.assertIn(message, secured("produce", "t", "-X", "message.timeout.ms=1000", code=1,
+                                           data="a\n", **options).stderr)
 
     def test_a_tier_without_rules_says_so(self):
         tier = self.broker().start()
