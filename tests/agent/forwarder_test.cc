@@ -847,6 +847,10 @@ TEST_F(DeadLetterTest, ARefusedRecordIsSetAsideAndItsStreamGoesOn) {
                                                          {"holdfast.dlq.error", "INVALID_RECORD"},
                                                          {"holdfast.dlq.message", "no good"}}));
   EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 1);
+  const std::vector<Delivery> deliveries = ParseBlock(forwarder_->UnwrittenDeliveries());
+  const auto next = std::ranges::find(deliveries, 4, &Delivery::begin);
+  ASSERT_NE(next, deliveries.end());
+  EXPECT_EQ(next->attempts, 0) << "those were of the one before";
 }
 
 TEST_F(DeadLetterTest, OnlyTheRecordsThatTheTierNamesAreSetAside) {

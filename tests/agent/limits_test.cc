@@ -291,6 +291,24 @@ TEST_F(DropsTest, ATierThatKnowsTheProducerTakesWhatFollowsADrop) {
   EXPECT_EQ(metrics_.dropped_records.With("expired").Value(), 3);
 }
 
+TEST_F(DropsTest, WhatFailedBeforeADropIsNotSaidOfWhatFollows) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1);
+  clock_.Advance(seconds(1));
+  tier_.faults.assign(1000, Fault{Fault::kRefuse, ErrorCode::kNotEnoughReplicas});
+  ProduceNumbers("a", 1, 2);
+  clock_.Advance(seconds(10));
+  EXPECT_EQ(DropsOf("a/0").records(), 1);
+  tier_.faults.clear();
+  ProduceNumbers("a", 2, 3);
+  clock_.Advance(seconds(2));
+  const std::vector<Delivery> deliveries = ParseBlock(forwarder_->UnwrittenDeliveries());
+  const auto next = std::ranges::find(deliveries, 2, &Delivery::begin);
+  ASSERT_NE(next, deliveries.end());
+  EXPECT_EQ(next->attempts, 0);
+}
+
 // The answer was lost: what was dropped may have arrived, and so may what follows.
 TEST_F(DropsTest, WhatWasInDoubtIsDroppedWithoutDoublingOrLosingWhatFollows) {
   for (const bool arrived : {true, false}) {

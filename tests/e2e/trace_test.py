@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """`holdfast trace`: what happened to a record, in each of the ways in which it can go."""
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
 import unittest
@@ -136,6 +138,11 @@ class TraceTest(Case):
                          done["delivery"]["last_confirmed_ms"])
         self.assertIn("its segment is gone", run("orders", "0", self.spool, "--offset", "1").stdout)
         self.assertEqual(self.one("--tier-offset", "0")["offset"], 0)
+        # The commit that wrote it down is gone, too: the next one of its stream is a bound.
+        self.assertFalse(done["passed"]["at_latest"])
+        self.send(agent, ["c"])
+        self.wait_written(agent)
+        self.assertTrue(self.one("--offset", "1")["passed"]["at_latest"])
 
     def test_what_the_tier_had_when_it_was_asked_says_so(self):
         tier = self.broker().start()
@@ -263,6 +270,26 @@ class TraceTest(Case):
         self.assertEqual(self.one("--offset", "0")["fate"], "delivered")
         self.assertIn("local transaction",
                       run("notes", "0", self.spool, "--offset", "0").stdout)
+
+    def test_an_event_of_an_outbox_names_its_source(self):
+        with contextlib.closing(sqlite3.connect(self.path("shop.db"))) as database:
+            database.executescript(subprocess.run(
+                [harness.HOLDFAST, "outbox", "sql", "--dialect", "sqlite"], check=True, text=True,
+                capture_output=True).stdout)
+            database.execute("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) "
+                             "VALUES ('e1', 'any', 'key', 'Changed', 'x')")
+            database.commit()
+        agent = self.agent(NOWHERE, "--set", "agent.outbox=[{name: shop, topic: orders, sqlite: "
+                           f"{{file: {self.path('shop.db')}}}}}]").start()
+        self.send(agent, ["of a client"], topic="notes")
+        event = wait_for(lambda: [stream for stream in ("0", "1") if subprocess.run(
+            [harness.HOLDFAST, "trace", "orders", stream, self.spool, "--offset", "0"],
+            capture_output=True).returncode == 0], 20, "the event")[0]
+        done = json.loads(run("orders", event, self.spool, "--offset", "0", "--json").stdout)
+        self.assertEqual(done["accepted"]["outboxes"], ["shop"])
+        self.assertIn("rows of outbox shop", run("orders", event, self.spool, "--offset",
+                                                 "0").stdout)
+        self.assertNotIn("outboxes", self.one("--offset", "0", topic="notes")["accepted"])
 
     def test_mistakes_are_named(self):
         tier = self.broker().start()

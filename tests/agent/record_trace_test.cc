@@ -1,0 +1,173 @@
+// What a spool tells of one record, when it tells nothing, and that it mixes up none.
+#include "agent/record_trace.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/agent/transactions_fixture.h"
+
+namespace holdfast::agent {
+namespace {
+
+using kafka::ErrorCode;
+using std::chrono::milliseconds;
+using Fault = test::ScriptedTier::Fault;
+using Fate = RecordTrace::Fate;
+
+class RecordTraceTest : public TransactionsFixture {
+ protected:
+  RecordTraceTest() : TransactionsFixture(/*second=*/true) { Begin(); }
+
+  void ProduceMany(const std::string& topic, int32_t partition, int records) {
+    for (int i = 0; i < records; ++i)
+      ASSERT_EQ(Produce(topic, partition, {"value"}).error, ErrorCode::kNone);
+  }
+  // From here on the spool is looked at, as a crash leaves it or a stop.
+  void Look(bool stopped = true) {
+    if (stopped) {
+      forwarder_->CloseJournal();
+      forwarder_->Flush([] {});
+      clock_.RunUntilIdle();
+    }
+    End();
+    spool_.reset();
+    clock_.RunUntilIdle();
+    auto opened = spool::OfflineView::Open(directory_);
+    ASSERT_TRUE(opened) << opened.error().message;
+    view_ = *std::move(opened);
+  }
+  [[nodiscard]] spool::StreamId Stream(const std::string& name) const {
+    return *view_->state().FindStream(name);
+  }
+  RecordTrace Trace(const std::string& stream, int64_t offset) {
+    auto trace = TraceRecord(*view_, Stream(stream), offset, {}, sinks_);
+    EXPECT_TRUE(trace) << (trace ? "" : trace.error().message);
+    return trace ? *std::move(trace) : RecordTrace();
+  }
+  std::vector<int64_t> Find(const RecordFilter& filter) {
+    std::vector<int64_t> offsets;
+    EXPECT_TRUE(FindRecords(
+        *view_, Stream("a/0"), filter,
+        [&](const spool::EntryInfo&, const kafka::Record&, int64_t offset) {
+          offsets.push_back(offset);
+          return true;
+        },
+        sinks_));
+    return offsets;
+  }
+
+  const TraceSinks sinks_{
+      .damaged = [](const base::Error& error) { ADD_FAILURE() << error.message; }, .progress = {}};
+  std::unique_ptr<spool::OfflineView> view_;
+};
+
+TEST_F(RecordTraceTest, TheDeliveryIsThatOfTheRecord) {
+  tier_.logs[{"a", 1}].end = 50;  // Of others.
+  tier_.Connect();
+  ProduceMany("a", 0, 2);
+  ProduceMany("a", 1, 4);
+  clock_.Advance(milliseconds(DeliveryJournal::kSpanMs + 2000));
+  ProduceMany("a", 0, 2);
+  EXPECT_EQ(Backlog(), 0);
+  Look();
+  for (const int64_t offset : {0, 1, 2, 3}) {
+    const RecordTrace trace = Trace("a/0", offset);
+    EXPECT_EQ(trace.fate, Fate::kDelivered);
+    ASSERT_TRUE(trace.delivery && trace.tier_offsets);
+    EXPECT_EQ(trace.delivery->begin, offset < 2 ? 0 : 2);
+    EXPECT_EQ(trace.tier_offsets->first, offset);
+    EXPECT_EQ(trace.tier_offsets->last, offset);
+  }
+  EXPECT_EQ(Trace("a/1", 3).tier_offsets->first, 53);
+  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/1"), 52, {}, sinks_), 2);
+  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/0"), 3, {}, sinks_), 3);
+  EXPECT_FALSE(OffsetAtTier(*view_, Stream("a/1"), 3, {}, sinks_));
+}
+
+TEST_F(RecordTraceTest, WhatTheJournalLostTheCursorsTellWithinBounds) {
+  tier_.Connect();
+  ProduceMany("a", 0, 3);
+  clock_.Advance(std::chrono::seconds(2));
+  tier_.logs[{"a", 0}].end += 5;  // Of others: 3 to 7.
+  ProduceMany("a", 0, 4);         // 8 to 11.
+  clock_.Advance(std::chrono::seconds(2));
+  Look(/*stopped=*/false);
+  EXPECT_FALSE(Trace("a/0", 4).delivery);
+  const auto between = Trace("a/0", 4).tier_offsets;
+  ASSERT_TRUE(between);
+  EXPECT_EQ(between->first, 4) << "if the others came behind it";
+  EXPECT_EQ(between->last, 9);
+  EXPECT_EQ(Trace("a/0", 6).tier_offsets->first, 11) << "where the cursor stood then";
+  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/0"), 9, {}, sinks_), 4);
+  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/0"), 11, {}, sinks_), 6);
+}
+
+TEST_F(RecordTraceTest, ItIsOnTheDiskForCertainWithTheSecondCommitBehindIt) {
+  std::vector<int64_t> times;
+  for (int i = 0; i < 4; ++i) {
+    times.push_back(clock_.wall_clock_ms());
+    ProduceMany("a", 0, 1);
+    clock_.Advance(milliseconds(10));
+  }
+  Look(/*stopped=*/false);
+  EXPECT_EQ(Trace("a/0", 0).accepted->entry.commit_time_ms, times[0]);
+  EXPECT_EQ(Trace("a/0", 0).accepted->on_disk_by_ms, times[2]);
+  EXPECT_EQ(Trace("a/0", 1).accepted->on_disk_by_ms, times[3]);
+  EXPECT_EQ(Trace("a/0", 3).accepted->on_disk_by_ms, std::nullopt) << "nothing says so";
+  EXPECT_EQ(Trace("a/0", 3).ahead, 3);
+  EXPECT_FALSE(TraceRecord(*view_, Stream("a/0"), 4, {}, sinks_));
+  // Of times, the first counts and the last does not.
+  EXPECT_THAT(Find({.from_ms = times[1], .to_ms = times[3]}), testing::ElementsAre(1, 2));
+  EXPECT_THAT(Find({.to_ms = times[1]}), testing::ElementsAre(0));
+  EXPECT_THAT(Find({.from_ms = times[3]}), testing::ElementsAre(3));
+}
+
+TEST_F(RecordTraceTest, TroubleThatIsOverIsNotSaidOfTheNext) {
+  tier_.Connect();
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed}};
+  ProduceMany("a", 0, 1);
+  clock_.Advance(std::chrono::minutes(1));
+  tier_.Disconnect();
+  ProduceMany("a", 0, 1);
+  clock_.Advance(std::chrono::seconds(2));
+  Look();
+  EXPECT_EQ(Trace("a/0", 0).fate, Fate::kDelivered);
+  EXPECT_EQ(Trace("a/0", 0).delivery->first_error, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(Trace("a/0", 1).fate, Fate::kWaits);
+  EXPECT_FALSE(Trace("a/0", 1).trouble);
+}
+
+TEST_F(RecordTraceTest, TroubleIsSaidOfWhatWaitsForIt) {
+  tier_.Connect();
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed}};
+  ProduceMany("a", 0, 2);
+  clock_.Advance(std::chrono::seconds(2));
+  Look();
+  for (const int64_t offset : {0, 1}) {
+    ASSERT_TRUE(Trace("a/0", offset).trouble);
+    EXPECT_TRUE(Trace("a/0", offset).trouble->parked);
+  }
+}
+
+TEST_F(RecordTraceTest, TheTransactionIsThatOfTheRecord) {
+  Init();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_EQ(Put("a", 0, {"1", "2"}), ErrorCode::kNone);
+    ASSERT_EQ(Put("b", 0, {"3"}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+  }
+  ProduceMany("a", 0, 1);
+  Look();
+  for (const int64_t offset : {0, 1, 2, 3}) {
+    const auto transaction = Trace("a/0", offset).accepted->transaction;
+    ASSERT_TRUE(transaction);
+    const int64_t begin = offset < 2 ? 0 : 2;
+    EXPECT_THAT(transaction->ranges,
+                testing::UnorderedElementsAre(
+                    CommittedTransaction::Range{Stream("a/0"), begin, begin + 2},
+                    CommittedTransaction::Range{Stream("b/0"), begin / 2, begin / 2 + 1}));
+  }
+  EXPECT_FALSE(Trace("a/0", 4).accepted->transaction);
+}
+
+}  // namespace
+}  // namespace holdfast::agent
