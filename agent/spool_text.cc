@@ -7,30 +7,6 @@
 #include <ctime>
 
 namespace holdfast::agent {
-namespace {
-
-// The length of the well-formed sequence that `bytes` begins with, or 0. RFC 3629.
-size_t Utf8Length(std::string_view bytes) {
-  const auto at = [&](size_t i) { return static_cast<uint8_t>(i < bytes.size() ? bytes[i] : 0); };
-  const auto continues = [&](size_t i) { return (at(i) & 0xc0) == 0x80; };
-  const uint8_t first = at(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first < 0xe0) return continues(1) ? 2 : 0;
-  if (first >= 0xe0 && first < 0xf0) {
-    const bool overlong = first == 0xe0 && at(1) < 0xa0;
-    const bool surrogate = first == 0xed && at(1) >= 0xa0;
-    return !overlong && !surrogate && continues(1) && continues(2) ? 3 : 0;
-  }
-  if (first >= 0xf0 && first < 0xf5) {
-    const bool overlong = first == 0xf0 && at(1) < 0x90;
-    const bool too_high = first == 0xf4 && at(1) >= 0x90;
-    return !overlong && !too_high && continues(1) && continues(2) && continues(3) ? 4 : 0;
-  }
-  return 0;
-}
-
-}  // namespace
-
 int64_t NowMs() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
@@ -70,6 +46,26 @@ std::string AgeText(int64_t milliseconds) {
   if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
   if (seconds < 86400) return fmt::format("{} h {} min", seconds / 3600, seconds % 3600 / 60);
   return fmt::format("{} d {} h", seconds / 86400, seconds % 86400 / 3600);
+}
+
+// RFC 3629.
+size_t Utf8Length(std::string_view bytes) {
+  const auto at = [&](size_t i) { return static_cast<uint8_t>(i < bytes.size() ? bytes[i] : 0); };
+  const auto continues = [&](size_t i) { return (at(i) & 0xc0) == 0x80; };
+  const uint8_t first = at(0);
+  if (first < 0x80) return 1;
+  if (first >= 0xc2 && first < 0xe0) return continues(1) ? 2 : 0;
+  if (first >= 0xe0 && first < 0xf0) {
+    const bool overlong = first == 0xe0 && at(1) < 0xa0;
+    const bool surrogate = first == 0xed && at(1) >= 0xa0;
+    return !overlong && !surrogate && continues(1) && continues(2) ? 3 : 0;
+  }
+  if (first >= 0xf0 && first < 0xf5) {
+    const bool overlong = first == 0xf0 && at(1) < 0x90;
+    const bool too_high = first == 0xf4 && at(1) >= 0x90;
+    return !overlong && !too_high && continues(1) && continues(2) && continues(3) ? 4 : 0;
+  }
+  return 0;
 }
 
 bool IsUtf8(std::string_view bytes) {

@@ -1,6 +1,7 @@
 #include "cli/top/command.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <atomic>
@@ -15,6 +16,7 @@
 #include "base/event.h"
 #include "base/log.h"
 #include "cli/command_line.h"
+#include "cli/complain.h"
 #include "cli/top/tty.h"
 #include "cli/top/view.h"
 #include "config/value.h"
@@ -41,12 +43,12 @@ std::string_view Environment(const char* name) {
   return value == nullptr ? std::string_view() : std::string_view(value);
 }
 
+// What others said is in it.
 int Fail(int code, std::string_view message) {
-  const Charset charset = Charset::kAscii;
-  const auto event = code == kExitWrongUsage ? base::Event::kWrongUsage : base::Event::kUnavailable;
-  std::fprintf(stderr, "holdfast: %s: %s\n", base::EventCode(event).c_str(),
-               Shown(message, charset).c_str());
-  return code;
+  return cli::Fail(code, {.code = base::Code::kUnavailable,
+                          .message = Shown(message, Charset::kAscii),
+                          .event = code == kExitWrongUsage ? base::Event::kWrongUsage
+                                                           : base::Event::kUnavailable});
 }
 
 class Top {
@@ -131,6 +133,7 @@ class Top {
   void Heard(base::Result<net::Fetched> answer) {
     waiting_ = false;
     const auto taken = Take(std::move(answer));
+    malloc_trim(0);  // Of what the answer took.
     if (!taken) return Lost(taken.error().message);
     heard_ = loop_.Now();
     if (!std::exchange(chosen_, true)) {
@@ -235,6 +238,7 @@ int Run(const TopCommand& command) {
   if (const auto address = net::HostPort::Parse(command.admin); !address)
     return Fail(kExitWrongUsage, "--admin " + address.error().message);
   base::SetLogLevel(base::LogLevel::kError);  // The screen is not the log's.
+  mallopt(M_ARENA_MAX, 1);                    // Two threads that take turns need no two.
   auto loop = net::EventLoop::Create({.name = "top"});
   if (!loop) return Fail(kExitFailed, loop.error().message);
   auto asking = net::LoopThread::Start({.name = "asking"});

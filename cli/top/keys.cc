@@ -1,5 +1,6 @@
 #include "cli/top/keys.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -53,11 +54,6 @@ std::optional<Key::Kind> ControlKey(char byte) {
   }
 }
 
-size_t LengthOfUtf8(char byte) {
-  const auto first = static_cast<uint8_t>(byte);
-  return first < 0xc0 || first >= 0xf8 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-}
-
 }  // namespace
 
 std::vector<Key> KeyReader::Take(std::string_view bytes) {
@@ -82,15 +78,14 @@ std::vector<Key> KeyReader::TakeKeys(bool whole) {
       rest.remove_prefix(1 + length);
       continue;
     }
-    const size_t length = LengthOfUtf8(rest[0]);
-    if (rest.size() < length && !whole) break;
-    const std::string_view text = rest.substr(0, length);
+    const size_t length = agent::Utf8Length(rest);
+    if (length == 0 && rest.size() < agent::kUtf8LengthMax && !whole) break;
     if (const auto control = ControlKey(rest[0])) {
       keys.push_back({*control});
-    } else if (agent::IsUtf8(text) && static_cast<uint8_t>(rest[0]) >= 0x20) {
-      keys.push_back({Key::kText, std::string(text)});
+    } else if (length > 0 && static_cast<uint8_t>(rest[0]) >= 0x20) {
+      keys.push_back({Key::kText, std::string(rest.substr(0, length))});
     }
-    rest.remove_prefix(text.size());
+    rest.remove_prefix(std::max<size_t>(length, 1));
   }
   pending_ = rest;
   return keys;

@@ -70,14 +70,14 @@ constexpr Spelling kSpellings[] = {
 
 // The code point that `rest` begins with, taken off it; 0xfffd if the bytes are none.
 char32_t TakeCodePoint(std::string_view& rest) {
-  const auto first = static_cast<uint8_t>(rest.front());
-  const size_t length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  const std::string_view bytes = rest.substr(0, length);
-  if (bytes.size() < length || !agent::IsUtf8(bytes)) {
+  const size_t length = agent::Utf8Length(rest);
+  if (length == 0) {
     rest.remove_prefix(1);
     return 0xfffd;
   }
+  const std::string_view bytes = rest.substr(0, length);
   rest.remove_prefix(length);
+  const auto first = static_cast<uint8_t>(bytes.front());
   if (length == 1) return first;
   char32_t c = first & (0x7fU >> length);
   for (const char byte : bytes.substr(1)) c = c << 6 | (static_cast<uint8_t>(byte) & 0x3fU);
