@@ -54,6 +54,13 @@ std::optional<Key::Kind> ControlKey(char byte) {
   }
 }
 
+// With the bytes that are still to come.
+bool MayBecomeText(std::string_view bytes) {
+  return static_cast<uint8_t>(bytes[0]) >= 0xc2 && bytes.size() < agent::kUtf8LengthMax &&
+         std::ranges::all_of(bytes.substr(1),
+                             [](char byte) { return (static_cast<uint8_t>(byte) & 0xc0) == 0x80; });
+}
+
 }  // namespace
 
 std::vector<Key> KeyReader::Take(std::string_view bytes) {
@@ -79,7 +86,7 @@ std::vector<Key> KeyReader::TakeKeys(bool whole) {
       continue;
     }
     const size_t length = agent::Utf8Length(rest);
-    if (length == 0 && rest.size() < agent::kUtf8LengthMax && !whole) break;
+    if (length == 0 && !whole && MayBecomeText(rest)) break;
     if (const auto control = ControlKey(rest[0])) {
       keys.push_back({*control});
     } else if (length > 0 && static_cast<uint8_t>(rest[0]) >= 0x20) {

@@ -36,6 +36,16 @@ TEST(KeysTest, AKeyMayComeInPieces) {
   EXPECT_THAT(keys.Take("\xb6"), ElementsAre(Typed("ö")));
 }
 
+TEST(KeysTest, HalfACharacterTakesNothingWithIt) {
+  KeyReader keys;
+  EXPECT_THAT(keys.Take("\xe2\x82"), IsEmpty());
+  EXPECT_TRUE(keys.waits());
+  EXPECT_THAT(keys.Take("(x"), ElementsAre(Typed("("), Typed("x")));
+  EXPECT_THAT(keys.Take("\xe2\x82"), IsEmpty());
+  EXPECT_THAT(keys.TakeRest(), IsEmpty());
+  EXPECT_FALSE(keys.waits());
+}
+
 TEST(KeysTest, NothingBehindEscapeIsEscape) {
   KeyReader keys;
   EXPECT_THAT(keys.Take("\x1b"), IsEmpty());
