@@ -586,7 +586,7 @@ class AccessTest(Case):
         # librdkafka goes on trying, until the record's time is over.
         for options, message in (({"ca": other}, "certificate verify failed"),
                                  ({"password": "wrong"}, "authentication error")):
-            self.assertIn(message, secured("produce", "t", "-X", "message.timeout.ms=1000", code=1,
+            self.assertIn(message, secured("produce", "t", "-X", "message.timeout.ms=3000", code=1,
                                            data="a\n", **options).stderr)
 
     def test_a_tier_without_rules_says_so(self):
