@@ -151,6 +151,20 @@ class Process:
 
         wait_for(drained, timeout, "an empty spool")
 
+    def wait_written(self):
+        """The same, and its spool says so, which a kill leaves behind: cursors are written a little
+        later. Dead letters may be there."""
+        self.wait_drained()
+        spool = self.arguments[self.arguments.index("--spool") + 1]
+
+        def written():
+            listed = subprocess.run([HOLDFAST, "spool", "ls", spool, "--json"], check=True,
+                                    capture_output=True, text=True, timeout=20).stdout
+            return all(stream["records"] == 0 for stream in map(json.loads, listed.splitlines())
+                       if not stream["stream"].endswith("/dead-letters"))
+
+        wait_for(written, what="cursors in the spool")
+
     def log(self):
         with contextlib.suppress(FileNotFoundError):
             with open(self.log_path, encoding="utf-8", errors="replace") as log:

@@ -148,7 +148,7 @@ class SpoolDrainTest(Case):
         tier.start()
         agent.start()
         produce(agent.address, "orders", ["first"], "-p", "0")
-        agent.wait_drained()
+        agent.wait_written()
         tier.kill()
         produce(agent.address, "orders", [str(n) for n in range(records)], "-p", "0")
         agent.kill()

@@ -67,16 +67,6 @@ class TraceTest(Case):
         self.assertEqual(len(traces), 1, traces)
         return traces[0]
 
-    def wait_written(self, agent):
-        """Until all is delivered, and the spool says so too: cursors are written a little later."""
-        agent.wait_drained()
-
-        def written():
-            one = self.one("--offset", "0")
-            return one["confirmed"] == one["end"]
-
-        wait_for(written, what="the cursor in the spool")
-
     def test_a_record_that_waits_and_is_delivered(self):
         tier = self.broker().start()
         harness.produce(tier.address, "orders", ["theirs"], "-p", "0")
@@ -95,7 +85,7 @@ class TraceTest(Case):
                           accepted["record"]["headers"]), ("key-b", 1, 1))
         self.assertIn("Safe on this disk", run("orders", "0", self.spool, "--offset", "1").stdout)
         tier.start()
-        self.wait_written(agent)
+        agent.wait_written()
         for offset in range(3):
             done = self.one("--offset", str(offset))
             self.assertEqual(done["fate"], "delivered")
@@ -141,7 +131,7 @@ class TraceTest(Case):
         # The commit that wrote it down is gone, too: the next one of its stream is a bound.
         self.assertFalse(done["passed"]["at_latest"])
         self.send(agent, ["c"])
-        self.wait_written(agent)
+        agent.wait_written()
         self.assertTrue(self.one("--offset", "1")["passed"]["at_latest"])
 
     def test_what_the_tier_had_when_it_was_asked_says_so(self):
@@ -149,7 +139,7 @@ class TraceTest(Case):
         harness.produce(tier.address, "orders", ["theirs"] * 2, "-p", "0")
         agent = self.agent(tier.address).start()
         self.send(agent, ["first"])
-        self.wait_written(agent)
+        agent.wait_written()
         tier.kill()
         self.send(agent, ["second", "third"])
         agent.kill()
@@ -223,7 +213,7 @@ class TraceTest(Case):
         tier.stop()
         self.send(agent, ["second", "." * 500, "third"])
         tier.start()
-        self.wait_written(agent)
+        agent.wait_written()
         dead = self.one("--offset", "2")
         self.assertEqual(dead["fate"], "dead letter")
         letter = dead["dead_letter"]
@@ -266,7 +256,7 @@ class TraceTest(Case):
         self.assertEqual({one["stream"] for one in waits["accepted"]["transaction"]["ranges"]},
                          {"orders/0", "notes/0"})
         tier.start()
-        self.wait_written(agent)
+        agent.wait_written()
         self.assertEqual(self.one("--offset", "0")["fate"], "delivered")
         self.assertIn("local transaction",
                       run("notes", "0", self.spool, "--offset", "0").stdout)
