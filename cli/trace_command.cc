@@ -27,6 +27,8 @@ using Json = nlohmann::ordered_json;
 
 // A time alone means the minute that begins there.
 constexpr int64_t kMinuteMs = 60'000;
+// Some ten bytes a stream.
+constexpr size_t kDeliveriesBytesMax = size_t{64} << 20;
 
 base::Error Wrong(std::string message) { return {base::Code::kInvalid, std::move(message)}; }
 
@@ -43,11 +45,14 @@ base::Result<std::string> AskDirectory(const std::string& admin) {
   return overview[at].get<std::string>();
 }
 
-// What that agent has not written into its spool yet. One of before does not tell.
+// What that agent has not written into its spool yet.
 std::vector<agent::Delivery> AskDeliveries(const std::string& admin) {
   if (admin.empty()) return {};
-  const auto block = net::FetchUrl("http://" + admin + "/deliveries", {});
-  return agent::ParseBlock(block.value_or(""));
+  const auto block =
+      net::FetchUrl("http://" + admin + "/deliveries", {.bytes_max = kDeliveriesBytesMax});
+  if (block) return agent::ParseBlock(*block);
+  Complain("how records were delivered in the last minute is left out: " + block.error().message);
+  return {};
 }
 
 base::Result<SpoolCommand> SpoolOf(const TraceCommand& command, const config::Sources& sources) {

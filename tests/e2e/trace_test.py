@@ -2,11 +2,13 @@
 """`holdfast trace`: what happened to a record, in each of the ways in which it can go."""
 
 import contextlib
+import http.server
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 import unittest
 
@@ -102,6 +104,30 @@ class TraceTest(Case):
         self.assertIn("Delivered. The tier has it at offset 3 of orders/0", text)
         agent.stop()
         self.assertEqual(self.one("--offset", "2")["fate"], "delivered")
+
+    def test_an_agent_that_does_not_tell_its_deliveries(self):
+        """One of before: its spool is shown, and what is missing is said."""
+        agent = self.agent().start()
+        self.send(agent, ["a"])
+        overview = json.dumps({"role": "agent", "disk": {"directory": self.spool}}).encode()
+
+        class OlderAgent(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                known = self.path.startswith("/overview")
+                self.send_response(200 if known else 404)
+                self.end_headers()
+                self.wfile.write(overview if known else b"")
+
+            def log_message(self, *_):
+                pass
+
+        with http.server.HTTPServer(("127.0.0.1", 0), OlderAgent) as older:
+            threading.Thread(target=older.serve_forever, daemon=True).start()
+            done = run("orders", "0", "--admin", f"127.0.0.1:{older.server_address[1]}",
+                       "--offset", "0")
+            older.shutdown()
+        self.assertIn("Safe on this disk", done.stdout)
+        self.assertRegex(done.stderr, "delivered in the last minute is left out: .*404")
 
     def test_how_it_was_delivered_is_remembered_when_its_segment_is_gone(self):
         tier = self.broker().start()
