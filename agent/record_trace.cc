@@ -46,23 +46,14 @@ std::optional<Parsed> StateOf(const OfflineView& view, std::string_view prefix, 
   return parsed ? std::optional(*std::move(parsed)) : std::nullopt;
 }
 
-// Of the stream, what the state has and what it will have.
-std::vector<Delivery> DeliveriesOf(const OfflineView& view, StreamId stream,
-                                   const std::vector<Delivery>& recent) {
-  std::vector<Delivery> deliveries = ReadJournal(view.state());
-  deliveries.insert(deliveries.end(), recent.begin(), recent.end());
-  std::erase_if(deliveries, [stream](const Delivery& one) { return one.stream != stream; });
-  return deliveries;
-}
-
 // Reads one record's trace.
 class Tracer {
  public:
   Tracer(const OfflineView& view, StreamId stream, int64_t offset,
-         const std::vector<Delivery>& recent, const TraceSinks& sinks)
+         const std::vector<Delivery>& deliveries, const TraceSinks& sinks)
       : view_(view),
         stream_(stream),
-        recent_(recent),
+        deliveries_(deliveries),
         sinks_(sinks),
         cursor_key_(StreamKey(kForwardPrefix, stream)),
         drops_key_(StreamKey(kDropsPrefix, stream)) {
@@ -276,7 +267,7 @@ class Tracer {
   }
 
   void FindDelivery() {
-    for (const Delivery& delivery : DeliveriesOf(view_, stream_, recent_)) {
+    for (const Delivery& delivery : deliveries_) {
       if (delivery.begin <= trace_.offset && trace_.offset < delivery.end)
         trace_.delivery = delivery;
     }
@@ -307,7 +298,7 @@ class Tracer {
 
   const OfflineView& view_;
   const StreamId stream_;
-  const std::vector<Delivery>& recent_;
+  const std::vector<Delivery>& deliveries_;
   const TraceSinks& sinks_;
   const std::string cursor_key_;
   const std::string drops_key_;
@@ -345,15 +336,24 @@ bool MayHold(const kafka::RecordBatchView& batch, const std::optional<std::strin
 
 }  // namespace
 
+std::vector<Delivery> DeliveriesOf(const OfflineView& view, StreamId stream,
+                                   const std::vector<Delivery>& recent) {
+  std::vector<Delivery> deliveries = ReadJournal(view.state());
+  deliveries.insert(deliveries.end(), recent.begin(), recent.end());
+  std::erase_if(deliveries, [stream](const Delivery& one) { return one.stream != stream; });
+  return deliveries;
+}
+
 base::Result<RecordTrace> TraceRecord(const OfflineView& view, StreamId stream, int64_t offset,
-                                      const std::vector<Delivery>& recent,
+                                      const std::vector<Delivery>& deliveries,
                                       const TraceSinks& sinks) {
-  return Tracer(view, stream, offset, recent, sinks).Run();
+  return Tracer(view, stream, offset, deliveries, sinks).Run();
 }
 
 base::Result<int64_t> OffsetAtTier(const OfflineView& view, StreamId stream, int64_t tier_offset,
-                                   const std::vector<Delivery>& recent, const TraceSinks& sinks) {
-  for (const Delivery& delivery : DeliveriesOf(view, stream, recent)) {
+                                   const std::vector<Delivery>& deliveries,
+                                   const TraceSinks& sinks) {
+  for (const Delivery& delivery : deliveries) {
     const int64_t records = delivery.end - delivery.begin;
     if (delivery.tier_begin >= 0 && delivery.tier_begin <= tier_offset &&
         tier_offset - delivery.tier_begin < records)

@@ -2,12 +2,14 @@
 // file still holds its bytes; from the commits behind it, which changed cursors and lists (ADR 1);
 // and from what the state keeps when these are gone.
 //
-//   HF_ASSIGN_OR_RETURN(const RecordTrace trace, TraceRecord(*view, stream, offset, {}, sinks));
+//   const auto deliveries = DeliveriesOf(*view, stream, recent);
+//   HF_ASSIGN_OR_RETURN(const RecordTrace trace,
+//                       TraceRecord(*view, stream, offset, deliveries, sinks));
 //   switch (trace.fate) ...
 //
 // Nothing is guessed: what is not known any more is not set, and a time that is only an upper bound
-// is named so. All of it is as of the view's opening, but `recent`: deliveries that a running agent
-// has not written yet.
+// is named so. All of it is as of the view's opening, but deliveries that a running agent has not
+// written yet.
 //
 // Threads: one at a time; it blocks on the disk.
 // Limits: time grows with the commits between a record's acceptance and its end; memory with the
@@ -109,15 +111,19 @@ struct TraceSinks {
   spool::ProgressCallback progress;  // May be empty.
 };
 
-// kNotFound: the stream never had that offset.
+// Of the stream, oldest first: what the state has, and of `recent` what it will have.
+std::vector<Delivery> DeliveriesOf(const spool::OfflineView& view, spool::StreamId stream,
+                                   const std::vector<Delivery>& recent);
+
+// `deliveries` are those of the stream. kNotFound: the stream never had that offset.
 base::Result<RecordTrace> TraceRecord(const spool::OfflineView& view, spool::StreamId stream,
-                                      int64_t offset, const std::vector<Delivery>& recent,
+                                      int64_t offset, const std::vector<Delivery>& deliveries,
                                       const TraceSinks& sinks);
 
 // The offset in the stream of what the tier has at `tier_offset`. kNotFound: the commits that would
 // tell are gone, or somebody else wrote it.
 base::Result<int64_t> OffsetAtTier(const spool::OfflineView& view, spool::StreamId stream,
-                                   int64_t tier_offset, const std::vector<Delivery>& recent,
+                                   int64_t tier_offset, const std::vector<Delivery>& deliveries,
                                    const TraceSinks& sinks);
 
 struct RecordFilter {

@@ -76,14 +76,17 @@ class Trace {
  public:
   Trace(const TraceCommand& command, const spool::OfflineView& view, spool::StreamId stream,
         const std::vector<agent::Delivery>& recent)
-      : command_(command), view_(view), stream_(stream), recent_(recent) {}
+      : command_(command),
+        view_(view),
+        stream_(stream),
+        deliveries_(agent::DeliveriesOf(view, stream, recent)) {}
 
   base::Result<int> Run() {
     if (command_.offset) return Show(*command_.offset);
     if (command_.tier_offset) {
       HF_ASSIGN_OR_RETURN(
           const int64_t offset,
-          agent::OffsetAtTier(view_, stream_, *command_.tier_offset, recent_, Sinks()));
+          agent::OffsetAtTier(view_, stream_, *command_.tier_offset, deliveries_, Sinks()));
       return Show(offset);
     }
     return Find();
@@ -102,7 +105,7 @@ class Trace {
 
   base::Result<int> Show(int64_t offset) {
     HF_ASSIGN_OR_RETURN(const RecordTrace trace,
-                        agent::TraceRecord(view_, stream_, offset, recent_, Sinks()));
+                        agent::TraceRecord(view_, stream_, offset, deliveries_, Sinks()));
     bar_.reset();
     const std::string text =
         command_.json ? JsonOf(trace, view_.state()).dump(-1, ' ', false, kReplace) + "\n"
@@ -136,7 +139,7 @@ class Trace {
 
   base::Result<> ShowShort(int64_t offset) {
     HF_ASSIGN_OR_RETURN(const RecordTrace trace,
-                        agent::TraceRecord(view_, stream_, offset, recent_, Sinks()));
+                        agent::TraceRecord(view_, stream_, offset, deliveries_, Sinks()));
     const RecordTrace::Acceptance& accepted = *trace.accepted;
     const std::string text =
         command_.json
@@ -153,7 +156,7 @@ class Trace {
   const TraceCommand& command_;
   const spool::OfflineView& view_;
   const spool::StreamId stream_;
-  const std::vector<agent::Delivery>& recent_;
+  const std::vector<agent::Delivery> deliveries_;
   std::optional<ProgressBar> bar_{std::in_place, "looking"};
   bool damaged_ = false;
 };

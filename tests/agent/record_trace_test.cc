@@ -38,8 +38,14 @@ class RecordTraceTest : public TransactionsFixture {
   [[nodiscard]] spool::StreamId Stream(const std::string& name) const {
     return *view_->state().FindStream(name);
   }
+  [[nodiscard]] std::vector<Delivery> Deliveries(const std::string& stream) const {
+    return DeliveriesOf(*view_, Stream(stream), {});
+  }
+  base::Result<int64_t> OffsetOf(const std::string& stream, int64_t tier_offset) {
+    return OffsetAtTier(*view_, Stream(stream), tier_offset, Deliveries(stream), sinks_);
+  }
   RecordTrace Trace(const std::string& stream, int64_t offset) {
-    auto trace = TraceRecord(*view_, Stream(stream), offset, {}, sinks_);
+    auto trace = TraceRecord(*view_, Stream(stream), offset, Deliveries(stream), sinks_);
     EXPECT_TRUE(trace) << (trace ? "" : trace.error().message);
     return trace ? *std::move(trace) : RecordTrace();
   }
@@ -78,9 +84,9 @@ TEST_F(RecordTraceTest, TheDeliveryIsThatOfTheRecord) {
     EXPECT_EQ(trace.tier_offsets->last, offset);
   }
   EXPECT_EQ(Trace("a/1", 3).tier_offsets->first, 53);
-  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/1"), 52, {}, sinks_), 2);
-  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/0"), 3, {}, sinks_), 3);
-  EXPECT_FALSE(OffsetAtTier(*view_, Stream("a/1"), 3, {}, sinks_));
+  EXPECT_EQ(*OffsetOf("a/1", 52), 2);
+  EXPECT_EQ(*OffsetOf("a/0", 3), 3);
+  EXPECT_FALSE(OffsetOf("a/1", 3));
 }
 
 TEST_F(RecordTraceTest, WhatTheJournalLostTheCursorsTellWithinBounds) {
@@ -97,8 +103,8 @@ TEST_F(RecordTraceTest, WhatTheJournalLostTheCursorsTellWithinBounds) {
   EXPECT_EQ(between->first, 4) << "if the others came behind it";
   EXPECT_EQ(between->last, 9);
   EXPECT_EQ(Trace("a/0", 6).tier_offsets->first, 11) << "where the cursor stood then";
-  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/0"), 9, {}, sinks_), 4);
-  EXPECT_EQ(*OffsetAtTier(*view_, Stream("a/0"), 11, {}, sinks_), 6);
+  EXPECT_EQ(*OffsetOf("a/0", 9), 4);
+  EXPECT_EQ(*OffsetOf("a/0", 11), 6);
 }
 
 TEST_F(RecordTraceTest, ItIsOnTheDiskForCertainWithTheSecondCommitBehindIt) {
@@ -114,7 +120,7 @@ TEST_F(RecordTraceTest, ItIsOnTheDiskForCertainWithTheSecondCommitBehindIt) {
   EXPECT_EQ(Trace("a/0", 1).accepted->on_disk_by_ms, times[3]);
   EXPECT_EQ(Trace("a/0", 3).accepted->on_disk_by_ms, std::nullopt) << "nothing says so";
   EXPECT_EQ(Trace("a/0", 3).ahead, 3);
-  EXPECT_FALSE(TraceRecord(*view_, Stream("a/0"), 4, {}, sinks_));
+  EXPECT_FALSE(TraceRecord(*view_, Stream("a/0"), 4, Deliveries("a/0"), sinks_));
   // Of times, the first counts and the last does not.
   EXPECT_THAT(Find({.from_ms = times[1], .to_ms = times[3]}), testing::ElementsAre(1, 2));
   EXPECT_THAT(Find({.to_ms = times[1]}), testing::ElementsAre(0));
