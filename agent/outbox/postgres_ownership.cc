@@ -145,13 +145,14 @@ Result<void> PostgresOwnership::TakeFree(PostgresConnection& connection) {
                       by_lease, table_.owners),
           {table_.name}));
   std::set<int32_t> taken = owned_;
-  std::vector<int32_t> own;
+  std::vector<int32_t> left;  // With events in this agent's spool, which come before newer ones.
+  std::vector<int32_t> before;
   std::map<int32_t, std::string> waited_for;
   for (int i = 0; i < owners.count(); ++i) {
     const auto part = static_cast<int32_t>(owners.Integer(i, 0));
     if (part < 0 || part >= options_.parts || owned_.contains(part)) continue;
     if (owners.Text(i, 1) == options_.agent) {
-      own.push_back(part);
+      (owners.True(i, 2) ? before : left).push_back(part);
     } else if (owners.True(i, 3)) {
       taken.insert(part);
     } else if (!owners.True(i, 2)) {
@@ -191,11 +192,16 @@ Result<void> PostgresOwnership::TakeFree(PostgresConnection& connection) {
   const auto want = [&](int32_t part) {
     if (taken.insert(part).second) wanted.push_back(part);
   };
-  std::ranges::for_each(own, want);
+  const auto want_within_share = [&](int32_t part) {
+    if (owned_.size() + wanted.size() < Share()) want(part);
+  };
+  std::ranges::for_each(left, want);
+  std::ranges::for_each(before, want_within_share);
   for (int32_t part = 0; part < options_.parts; ++part) {
-    if (owned_.size() + wanted.size() >= Share()) break;
     const auto waiting = waited_for.find(part);
-    if (waiting == waited_for.end() || std::ranges::binary_search(overdue, part)) want(part);
+    if (waiting == waited_for.end() || std::ranges::binary_search(overdue, part)) {
+      want_within_share(part);
+    }
   }
   if (wanted.empty()) return {};
   return Take(connection, std::move(wanted), overdue);

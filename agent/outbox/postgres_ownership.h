@@ -13,10 +13,11 @@
 // the same keys would overtake them: it is only taken when it was seen free for takeover_after.
 //
 // Sharing: an agent shows that it is alive by a row in `holdfast_outbox_agent`, which says into how
-// many parts it divides the table, too: it is an error if that differs. It takes what was
-// its own, and of the rest until it has its share, parts/agents rounded up. Who has more gives some
-// up, once all that it has taken is delivered: it stops taking from them, and for kPause in
-// kPauseEvery from all, so that this happens under load, too.
+// many parts it divides the table, too: it is an error if that differs. It takes all parts that it
+// left with undelivered events, and of the rest, its own first, until it has its share,
+// parts/agents rounded up. Who has more gives some up, once all that it has taken is delivered: it
+// stops taking from them, and for kPause in kPauseEvery from all, so that this happens under load,
+// too. Those are then for others, though their rows still name it.
 //
 // Threads: the source's.
 #pragma once

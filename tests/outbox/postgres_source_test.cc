@@ -714,6 +714,50 @@ TEST_P(InBothModes, TwoAgentsShareTheParts) {
   EXPECT_THAT(Read(*one), SizeIs(40));
 }
 
+// An agent that is alive, and has not come to take anything yet.
+std::string AliveAndIdle(const std::string& agent, uint32_t parts) {
+  return fmt::format(
+      "INSERT INTO holdfast_outbox_agent (source_table, agent, parts, seen_at) VALUES "
+      "('\"public\".\"outbox\"', '{}', {}, 'infinity')",
+      agent, parts);
+}
+
+// However late the others come: who takes them again meanwhile may do so each time.
+TEST_P(InBothModes, WhatAnAgentGaveUpIsLeftToOthers) {
+  parts_ = 5;
+  MakeTables();
+  const auto one = Opened("one");
+  EXPECT_EQ(Owned(*one), 5U);
+  client_->Run(AliveAndIdle("two", parts_));
+  EXPECT_TRUE(Eventually([&] { return Owned(*one) == 3; }));
+  for (const auto end = steady_clock::now() + 2 * lease_; steady_clock::now() < end;
+       std::this_thread::sleep_for(5ms)) {
+    ASSERT_EQ(Owned(*one), 3U);
+  }
+  const auto two = Opened("two");
+  EXPECT_EQ(Owned(*two), 2U);
+  two->Close(/*clean=*/true);
+  EXPECT_TRUE(Eventually([&] { return Owned(*one) == 5; }));
+}
+
+TEST_P(InBothModes, AnAgentThatComesBackTakesAllThatItLeftUndelivered) {
+  parts_ = 5;
+  MakeTables();
+  auto one = Opened("one");
+  EXPECT_EQ(Owned(*one), 5U);
+  one->Close(/*clean=*/false);
+  client_->Run(AliveAndIdle("two", parts_));
+  delivered_ = false;
+  one = Opened("one");
+  EXPECT_EQ(Owned(*one), 5U);
+  delivered_ = true;
+  EXPECT_TRUE(Eventually([&] { return Owned(*one) == 3; }));
+  // In good order it comes back to its share alone.
+  one->Close(/*clean=*/true);
+  one = Opened("one");
+  EXPECT_EQ(Owned(*one), 3U);
+}
+
 TEST_P(InBothModes, WaitsForAnAgentThatCrashedAndThenTakesOver) {
   takeover_after_ = 2s;
   MakeTables();
