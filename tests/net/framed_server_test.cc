@@ -211,12 +211,16 @@ TEST_F(FramedServerTest, APeerThatDoesNotReadItsAnswersIsNotReadFurther) {
 
 TEST_F(FramedServerTest, AnIdleConnectionIsClosedAndABusyOneIsNot) {
   const auto server = ServeWitnessed({.idle_timeout = milliseconds(100)});
+  // What is written is there before any of them is accepted, and so in time.
+  std::promise<void> written;
+  acceptor_->loop().Post([done = written.get_future()] { done.wait(); });
   TestPeer busy(server->local_address());
   busy.Write(Framed("take your time"));
-  auto request = witness_.Take();
   TestPeer idle(server->local_address());
   TestPeer half(server->local_address());
   half.Write(Framed("never complete").substr(0, 6));
+  written.set_value();
+  auto request = witness_.Take();
   EXPECT_TRUE(idle.AtEnd());
   EXPECT_TRUE(half.AtEnd());
   EXPECT_EQ(Closed("idle"), 1U);
