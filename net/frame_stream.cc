@@ -148,7 +148,9 @@ void FrameStream::Read() {
   for (int i = 0; i < kReadsPerTurn && !closed_ && stops_ == 0 && ahead_.empty(); ++i) {
     const bool may_read_ahead = owner_.MayReadAhead();
     if (closed_ || (!may_read_ahead && !in_body_)) return;
-    if (!ReadOnce(may_read_ahead ? space : std::span<char>())) return;
+    // What belongs to the frame goes to its place, a piece with each read.
+    const bool ends_in_piece = !in_pieces_ || left_ == frame_.size();
+    if (!ReadOnce(may_read_ahead && ends_in_piece ? space : std::span<char>())) return;
   }
   if (!closed_ && socket_.HoldsBytes()) Arrange();
 }

@@ -38,7 +38,8 @@ namespace holdfast::proxy {
 class PassThrough {
  public:
   static constexpr size_t kQueueHigh = size_t{1} << 20;
-  static constexpr size_t kPieceBytes = size_t{1} << 20;
+  // Few enough to stay in a core's cache, and for the client to get the first while the tier sends.
+  static constexpr size_t kPieceBytes = size_t{256} << 10;
 
   // `node`: the broker that the client's listener stands for, or kNoNode for the bootstrap
   // listener.

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <random>
 #include <string>
+#include <utility>
 
 #include "net/socket.h"
 #include "tests/net/loopback.h"
@@ -13,6 +15,14 @@ namespace holdfast::net {
 namespace {
 
 using ::testing::HasSubstr;
+
+// No two stretches of it are the same.
+std::string Noise(size_t bytes) {
+  std::mt19937 random;
+  std::string noise(bytes, '\0');
+  for (char& byte : noise) byte = static_cast<char>(random());
+  return noise;
+}
 
 // A client on a loop, used by the test's thread.
 class FramedClientTest : public LoopbackTest {
@@ -37,6 +47,14 @@ class FramedClientTest : public LoopbackTest {
                   [this](base::Buffer frame) {
                     witness_.Add({0, std::string(frame.view()), Reply()});
                   },
+              .takes_pieces = [](size_t, std::string_view) { return true; },
+              .on_piece =
+                  [this](base::Buffer piece, size_t left) {
+                    EXPECT_LE(piece.size(), kPieceBytes);
+                    in_pieces_ += piece.view();
+                    if (left == 0)
+                      witness_.Add({0, std::exchange(in_pieces_, std::string()), Reply()});
+                  },
               .on_closed = [this](base::Error error) { closed_.set_value(std::move(error)); },
               .on_output_low = [this] { witness_.Note("low"); }});
       if (paused) client_->Pause();
@@ -55,9 +73,11 @@ class FramedClientTest : public LoopbackTest {
   }
   base::Error WaitForClosed() { return closed_.get_future().get(); }
 
+  static constexpr size_t kPieceBytes = 65536;
   Socket listener_;
   Resolver resolver_;
   std::unique_ptr<FramedClient> client_;
+  std::string in_pieces_;  // Of the frame that is coming.
   std::promise<void> connected_;
   std::promise<base::Error> closed_;
 };
@@ -80,6 +100,20 @@ TEST_F(FramedClientTest, SendsAndReceivesFrames) {
     EXPECT_EQ(client_->local().host(), "127.0.0.1");
   });
   EXPECT_EQ(peer.ReadFrame(), "in pieces");
+}
+
+TEST_F(FramedClientTest, TakesLongFramesInPieces) {
+  Connect({.peer = Here(), .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  // The last piece of the first ends where a piece does; that of the second is a single byte.
+  const std::string first = Noise(16384 + 3 * kPieceBytes);
+  const std::string second = Noise(16384 + kPieceBytes + 1);
+  peer.Write(Framed(first) + Framed("short") + Framed(second) + Framed("shorter"));
+  EXPECT_TRUE(witness_.Take().body == first);
+  EXPECT_EQ(witness_.Take().body, "short");
+  EXPECT_TRUE(witness_.Take().body == second);
+  EXPECT_EQ(witness_.Take().body, "shorter");
 }
 
 TEST_F(FramedClientTest, TellsWhenItIsRefused) {
