@@ -153,8 +153,8 @@ class Tracer {
     const bool gap = last_commit_ && commit != last_commit_->next();
     last_commit_ = commit;
     const CommitNumber accepted = trace_.accepted ? trace_.accepted->entry.commit : CommitNumber();
-    // It was on the disk with the flush of the commit behind it.
-    if (trace_.accepted && !trace_.accepted->on_disk_by_ms && commit > accepted.next())
+    // A commit is flushed before the next one is begun.
+    if (trace_.accepted && !trace_.accepted->on_disk_by_ms && commit > accepted)
       trace_.accepted->on_disk_by_ms = frame.commit_time_ms();
     std::optional<ForwardRecord> cursor;
     int64_t start = 0;

@@ -48,7 +48,7 @@ struct RecordTrace {
     spool::EntryInfo entry;
     uint64_t segment = 0;
     kafka::BatchHeader batch;
-    // A later commit was begun then, by which time this one was on the disk for certain.
+    // The next commit was begun then, by which time this one was on the disk for certain.
     std::optional<int64_t> on_disk_by_ms;
     // Empty if the batch cannot be read; `unreadable` then says why.
     struct Record {

@@ -85,10 +85,10 @@ Samples SpoolLoad::Run(double seconds, uint64_t bytes) {
   samples_ = {};
   last_commit_ = spool::CommitNumber();
   const auto begun = Clock::now();
-  // Four commits' worth: one written that waits for the next flush, one being written, and two
-  // queued, so that the next is full however late this thread wakes. With less the commits would be
-  // smaller than what stands beside them, or the writer would find nothing to do.
-  const size_t depth = 4 * settings_.commit_bytes / payload_.size();
+  // Three commits' worth: one being written, and two queued, so that the next is full however late
+  // this thread wakes. With less the commits would be smaller than what stands beside them, or the
+  // writer would find nothing to do.
+  const size_t depth = 3 * settings_.commit_bytes / payload_.size();
   std::unique_lock lock(mutex_);
   while (Seconds(Clock::now() - begun) < seconds && samples_.bytes < bytes) {
     while (in_flight_ < depth) {

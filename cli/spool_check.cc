@@ -52,6 +52,7 @@ Json ReportJson(const spool::VerifyReport& report) {
   json["frames"] = report.frames;
   json["entries"] = report.entries;
   json["entry_bytes"] = report.entry_bytes;
+  json["torn_segment"] = report.torn_segment ? Json(*report.torn_segment) : Json();
   json["damages"] = Json::array();
   for (const spool::Damage& damage : report.damages) {
     Json one;
@@ -70,6 +71,12 @@ Json ReportJson(const spool::VerifyReport& report) {
 void PrintReport(const spool::VerifyReport& report) {
   for (const spool::Damage& damage : report.damages)
     std::fputs((DamageText(damage) + "\n").c_str(), stdout);
+  if (report.torn_segment)
+    std::fputs(fmt::format("segment {}: its newest commit was torn while it was written, and had "
+                           "not been acknowledged (HF2109)\n",
+                           *report.torn_segment)
+                   .c_str(),
+               stdout);
   std::fputs(fmt::format("{} segments, {} commits, {} entries, {}: {}\n",
                          agent::CountText(report.segments), agent::CountText(report.frames),
                          agent::CountText(report.entries), agent::BytesText(report.entry_bytes),

@@ -91,7 +91,7 @@ std::string AcceptedText(const RecordTrace& trace, const spool::State& state) {
       {}, "committed",
       fmt::format("in frame {} of segment {}", accepted.entry.commit.value(), accepted.segment));
   if (accepted.on_disk_by_ms)
-    text += Line(accepted.on_disk_by_ms, "on disk", "for certain; a later commit was begun");
+    text += Line(accepted.on_disk_by_ms, "on disk", "for certain; the next commit was begun");
   if (accepted.transaction)
     text += Line({}, "transaction", TransactionText(*accepted.transaction, state));
   if (accepted.half_message || !accepted.outboxes.empty())

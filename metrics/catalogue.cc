@@ -72,10 +72,9 @@ SpoolMetrics::SpoolMetrics(Registry& registry)
           {.name = "holdfast_spool_commit_seconds",
            .help = "From the start of a group commit until its data is durable."},
           kSeconds)),
-      sync_seconds(
-          registry.AddHistogram({.name = "holdfast_spool_sync_seconds",
-                                 .help = "Writing and flushing a commit, or a flush alone."},
-                                kSeconds)),
+      sync_seconds(registry.AddHistogram(
+          {.name = "holdfast_spool_sync_seconds", .help = "Writing and flushing a commit."},
+          kSeconds)),
       segments(registry.AddGauge(
           {.name = "holdfast_spool_segments", .help = "Segments that hold entries."})),
       free_segments(

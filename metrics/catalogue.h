@@ -37,7 +37,7 @@ struct SpoolMetrics {
   Histogram& commit_bytes;    // Bytes of one group commit.
   Histogram& commit_entries;  // Batches of one group commit.
   Histogram& commit_seconds;  // From taking the first batch to its acknowledgement.
-  Histogram& sync_seconds;    // Writing and flushing a commit, or a flush alone.
+  Histogram& sync_seconds;    // Writing and flushing a commit.
   Gauge& segments;
   Gauge& free_segments;  // Retired or prepared, waiting to be used.
   Gauge& disk_bytes;

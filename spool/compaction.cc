@@ -37,8 +37,9 @@ base::Result<Owned> Own(const std::string& path, const KeyRing& keys) {
 
 base::Result<std::shared_ptr<SegmentFile>> OpenSealed(const Owned& spool, uint64_t number) {
   const std::string path = spool.directory.SegmentPath(number);
-  HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, {spool.directory.id(), number},
-                                                   lmdb::Access::kRead, spool.keys, nullptr));
+  HF_ASSIGN_OR_RETURN(auto file,
+                      SegmentFile::Open(path, {spool.directory.id(), number}, lmdb::Access::kRead,
+                                        spool.keys, nullptr, spool.view->EndOf(number)));
   if (!file->header())
     return base::Unexpected(base::Code::kCorrupt, path + ": the segment has no header");
   return file;
@@ -124,13 +125,15 @@ base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> str
   const std::string path = spool.directory.SegmentPath(newest.number);
   HF_ASSIGN_OR_RETURN(auto file, SegmentFile::Open(path, {spool.directory.id(), newest.number},
                                                    lmdb::Access::kWrite, spool.keys, nullptr));
-  if (file->salvaged()) return base::Unexpected(base::Code::kCorrupt, path + ": is damaged");
+  if (file->salvaged() && !file->torn())
+    return base::Unexpected(base::Code::kCorrupt, path + ": is damaged");
   HF_RETURN_IF_ERROR(file->SyncInherited());
-  if (trims.FrameBytes() <= file->RoomBytes(spool.view->open_index())) {
+  if (!file->salvaged() && trims.FrameBytes() <= file->RoomBytes(spool.view->open_index())) {
     HF_RETURN_IF_ERROR(file->Append(trims));
     return file->Sync();
   }
-  // The segment is full. Only its owner can begin another, so this one becomes larger.
+  // The segment is full, or must not be written to. Only its owner can begin another, so this one
+  // is written anew, with more room.
   const std::string draft = path + ".new";
   HF_ASSIGN_OR_RETURN(const SegmentCheckpoint checkpoint, SegmentCheckpoint::Read(*file));
   HF_ASSIGN_OR_RETURN(SegmentPlan plan, SegmentPlan::Make(*file, newest.end_commit, nullptr));

@@ -44,9 +44,9 @@ class Exporter {
   base::Result<void> WriteSegment(const Directory& directory,
                                   const OfflineView::SegmentInfo& segment) {
     const std::string path = directory.SegmentPath(segment.number);
-    HF_ASSIGN_OR_RETURN(const auto file,
-                        SegmentFile::Open(path, {directory.id(), segment.number},
-                                          lmdb::Access::kRead, options_.keys, nullptr));
+    HF_ASSIGN_OR_RETURN(const auto file, SegmentFile::Open(path, {directory.id(), segment.number},
+                                                           lmdb::Access::kRead, options_.keys,
+                                                           nullptr, view_.EndOf(segment.number)));
     if (!file->header())
       return base::Unexpected(base::Code::kCorrupt, path + ": the segment has no header");
     ExportedSegment head{.number = segment.number,

@@ -39,8 +39,10 @@ constexpr uint16_t kSealedFlag = 1;
 constexpr uint16_t kWholeFlag = 2;  // The checksum covers the entries, too.
 constexpr uint16_t kTableFlag = 4;  // There are no entries in it.
 // A frame that lies among others in a page of LMDB's tree leaves copies behind, and parts of them.
-// What is so small costs nothing to sum.
+// Of a larger one damage to an entry costs only that; its entries have a checksum of their own,
+// behind the last one, that is looked at where a power cut may have torn it.
 constexpr size_t kWholeBytesMax = size_t{16} << 10;
+constexpr size_t kEntriesChecksumBytes = sizeof(uint32_t);
 constexpr uint32_t kChangesPiece = UINT32_MAX;  // An entry's piece is its line's number.
 
 // What an entry is bound to: the commit, and all that its line says.
@@ -56,6 +58,11 @@ EntryContext ContextOf(const char* header, const char* line) {
 std::string_view View(const EntryContext& context) { return {context.data(), context.size()}; }
 
 uint64_t StoredBytes(uint64_t bytes, bool sealed) { return bytes + (sealed ? kSealBytes : 0); }
+
+// What a frame of so many bytes takes for the checksum of its entries.
+uint64_t EntriesChecksumBytes(uint64_t frame_bytes, uint64_t entry_bytes) {
+  return frame_bytes > kWholeBytesMax && entry_bytes != 0 ? kEntriesChecksumBytes : 0;
+}
 
 uint32_t Checksum(uint32_t seed, std::string_view bytes, size_t covered) {
   const uint32_t crc = base::Crc32c(bytes.substr(0, kChecksum), seed);
@@ -143,9 +150,10 @@ uint64_t FrameDraft::EntryBytes() const {
 }
 
 uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_bytes, bool sealed) {
-  uint64_t bytes = kFrameHeaderBytes + entries * kTableLineBytes + entry_bytes + changes_bytes;
-  if (sealed) bytes += kSaltBytes + entries * kSealBytes + (changes_bytes != 0 ? kSealBytes : 0);
-  return bytes;
+  const uint64_t stored_bytes = entry_bytes + (sealed ? entries * kSealBytes : 0);
+  uint64_t bytes = kFrameHeaderBytes + entries * kTableLineBytes + stored_bytes + changes_bytes;
+  if (sealed) bytes += kSaltBytes + (changes_bytes != 0 ? kSealBytes : 0);
+  return bytes + EntriesChecksumBytes(bytes, stored_bytes);
 }
 
 uint64_t FrameDraft::FrameBytes() const {
@@ -154,9 +162,10 @@ uint64_t FrameDraft::FrameBytes() const {
 
 uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
   const bool sealed = draft.key != nullptr;
-  const uint64_t entry_bytes =
+  const uint64_t stored_bytes =
       draft.EntryBytes() + (sealed ? draft.entries.size() * kSealBytes : 0);
   HF_CHECK(out.size() == draft.FrameBytes() && out.size() <= UINT32_MAX);
+  const uint64_t entry_bytes = stored_bytes + EntriesChecksumBytes(out.size(), stored_bytes);
   const Salt salt = sealed ? NewSalt() : Salt{};
   FrameWriter frame({.seed = draft.seed,
                      .previous = draft.previous,
@@ -187,7 +196,10 @@ uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
     }
     position += StoredBytes(bytes.size(), sealed);
   }
-  return frame.Finish();
+  const uint32_t checksum = frame.Finish();
+  if (entry_bytes != stored_bytes)
+    base::StoreLittle(payload + position, base::Crc32c({payload, position}, checksum));
+  return checksum;
 }
 
 uint64_t TableDraft::TableBytes() const {
@@ -246,6 +258,17 @@ base::Result<void> FrameView::Verify(uint32_t seed, CommitNumber expected) const
         entry_bytes)
       return Corrupt("an entry lies outside");
   }
+  return {};
+}
+
+base::Result<void> FrameView::VerifyEntries() const {
+  uint64_t stored = 0;
+  for (uint32_t line = 0; !table_ && line < entry_count_; ++line) stored += stored_bytes(line);
+  const std::string_view payload = bytes_.substr(PayloadBegin());
+  if (payload.size() != stored + kEntriesChecksumBytes) return {};
+  if (base::LoadLittle<uint32_t>(payload.data() + stored) !=
+      base::Crc32c(payload.substr(0, stored), checksum()))
+    return Corrupt("wrong checksum of the entries");
   return {};
 }
 

@@ -2,8 +2,10 @@
 // per entry, changes of state, then the entries' bytes in the order of the table. Pure: no I/O.
 //
 // The header's CRC-32C covers header, table and changes, and where the frame belongs. The entries'
-// bytes are not covered unless the frame is small: record batches bring a checksum of their own, so
-// hardly a byte is summed twice.
+// bytes are not covered unless the frame is small: record batches bring a checksum of their own,
+// and damage to one costs only that. In a larger frame they have a checksum behind the last one,
+// which tells a commit that reached the disk whole from one that a power cut tore
+// (spool/segment_file.h).
 // Each frame names the checksum of the one before it in its segment, so that frames can be put in
 // order again without the B-tree. docs/spool-format.md has the grammar.
 //
@@ -93,6 +95,9 @@ class FrameView {
   static base::Result<FrameView> Parse(std::string_view bytes);
   // Checksum, version, commit number, and that every entry lies inside. kCorrupt otherwise.
   [[nodiscard]] base::Result<void> Verify(uint32_t seed, CommitNumber expected) const;
+  // Of one that was verified: that its entries are as they were written, so far as it can tell; a
+  // large one of an older version cannot. kCorrupt otherwise.
+  [[nodiscard]] base::Result<void> VerifyEntries() const;
 
   [[nodiscard]] CommitNumber commit() const;
   [[nodiscard]] int64_t commit_time_ms() const;

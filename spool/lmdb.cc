@@ -11,6 +11,8 @@ namespace {
 constexpr unsigned kReadersMax = 1024;
 constexpr unsigned kDatabasesMax = 8;
 constexpr unsigned kFileMode = 0640;
+constexpr size_t kMetaPages = 2;
+constexpr size_t kPagesAtOnce = 64;
 
 MDB_val ToVal(std::string_view bytes) {
   return {bytes.size(), const_cast<char*>(bytes.data())};  // LMDB does not write through it.
@@ -54,7 +56,7 @@ base::Result<std::unique_ptr<Environment>> Environment::Open(std::string path, A
   unsigned flags = MDB_NOSUBDIR | MDB_NOTLS;
   const bool reads = access == Access::kRead || access == Access::kObserve;
   flags |= reads ? MDB_RDONLY : MDB_NOMETASYNC;
-  if (access == Access::kBuild) flags |= MDB_NOSYNC;
+  if (access == Access::kWrite || access == Access::kBuild) flags |= MDB_NOSYNC;
   if (access != Access::kWrite && access != Access::kObserve) flags |= MDB_NOLOCK;
   if (const int rc = mdb_env_open(env, environment->path_.c_str(), flags, kFileMode); rc != 0)
     return base::Unexpected(LmdbError(environment->path_, "cannot open", rc));
@@ -77,16 +79,29 @@ base::Result<void> Environment::Sync() {
   return {};
 }
 
-base::Result<void> Environment::SyncInherited() {
-  std::string metas(2 * page_bytes_, '\0');
-  const int fd = file_descriptor();
-  ssize_t moved = pread(fd, metas.data(), metas.size(), 0);
-  if (moved == static_cast<ssize_t>(metas.size()))
-    moved = pwrite(fd, metas.data(), metas.size(), 0);
-  if (moved != static_cast<ssize_t>(metas.size()))
-    return base::Unexpected(
-        LmdbError(path_, "cannot write its meta pages again", moved < 0 ? errno : EIO));
+base::Result<void> Environment::SyncInherited(std::span<const uint64_t> pages) {
+  HF_RETURN_IF_ERROR(WriteAgain(0, kMetaPages));
+  for (size_t i = 0; i < pages.size();) {
+    size_t count = 1;
+    while (i + count < pages.size() && count < kPagesAtOnce && pages[i + count] == pages[i] + count)
+      ++count;
+    HF_RETURN_IF_ERROR(WriteAgain(pages[i], count));
+    i += count;
+  }
   return Sync();
+}
+
+base::Result<void> Environment::WriteAgain(uint64_t first_page, size_t count) {
+  std::string bytes(count * page_bytes_, '\0');
+  const int fd = file_descriptor();
+  const auto at = static_cast<off_t>(first_page * page_bytes_);
+  ssize_t moved = pread(fd, bytes.data(), bytes.size(), at);
+  if (moved == static_cast<ssize_t>(bytes.size()))
+    moved = pwrite(fd, bytes.data(), bytes.size(), at);
+  if (moved != static_cast<ssize_t>(bytes.size()))
+    return base::Unexpected(
+        LmdbError(path_, "cannot write its newest pages again", moved < 0 ? errno : EIO));
+  return {};
 }
 
 uint64_t Environment::used_pages() const {
@@ -190,6 +205,17 @@ base::Result<void> WriteTransaction::Commit() {
   if (const int rc = mdb_txn_commit(std::exchange(txn_, nullptr)); rc != 0)
     return base::Unexpected(ErrorOf("cannot commit", rc));
   return {};
+}
+
+base::Result<void> WriteTransaction::CommitOrdered() {
+  // LMDB looks at this flag when it commits; who reads looks at others.
+  MDB_env* const env = environment_->get();
+  unsigned flags = 0;
+  mdb_env_get_flags(env, &flags);
+  mdb_env_set_flags(env, MDB_NOSYNC, 0);
+  base::Result<void> committed = Commit();
+  mdb_env_set_flags(env, flags & MDB_NOSYNC, 1);
+  return committed;
 }
 
 base::Result<Cursor> Cursor::Open(const ReadTransaction& transaction, Database database) {

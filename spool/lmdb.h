@@ -15,8 +15,11 @@
 // - A value's bytes are valid until its transaction ends; in a write transaction until the next
 //   write.
 // - A cursor of a write transaction dies with it; our cursors belong to read transactions only.
-// - MDB_NOMETASYNC: a commit survives a crash once the *next* commit or Sync has returned. Until
-//   then the file stays consistent, without it.
+// - MDB_NOSYNC: a commit flushes nothing; it survives a power cut once Sync has returned. If that
+//   comes first, the disk may have any part of it, the meta page included. LMDB uses no page again
+//   that the commit before needs, so with at most one commit between two Syncs that one is whole.
+//   Telling which of the two there is, is for the caller (spool/segment_file.h). CommitOrdered is
+//   for commits that must not tear.
 // - After a failed write of a meta page every call answers MDB_PANIC until the environment is
 //   opened anew; after a failed flush the kernel may have dropped what it could not write and
 //   forget about it. We never write to an environment again after either (see spool/writer.h).
@@ -50,12 +53,11 @@ struct Database {
 
 enum class Access : uint8_t {
   kCreate,  // Makes the file; without a lock file, since nobody else knows it yet.
-  kWrite,   // With a lock file beside it.
+  kWrite,   // With a lock file beside it. Flushes nothing before Sync, but for CommitOrdered.
   kRead,    // Without; nobody may be writing.
   // Reads what another process may be writing: with its lock file, which has to be there.
   kObserve,
-  // As kWrite without a lock file, for one that nobody knows yet; flushes nothing before Sync.
-  kBuild,
+  kBuild,  // As kWrite without a lock file, for one that nobody knows yet.
 };
 
 class Environment {
@@ -70,9 +72,9 @@ class Environment {
   // Flushes file and meta page. A failure means that nothing since the last success may be trusted.
   base::Result<void> Sync();
   // As Sync, for what another process has left. If a flush failed there, the kernel takes pages for
-  // written that are not, and flushes no more of them. LMDB writes a meta page when all that it
-  // leads to is flushed, so only the meta pages are in doubt, and these are written again.
-  base::Result<void> SyncInherited();
+  // written that are not, and flushes no more of them. So those in doubt are written again: the
+  // meta pages, and `pages`, in rising order.
+  base::Result<void> SyncInherited(std::span<const uint64_t> pages);
   [[nodiscard]] uint64_t page_bytes() const { return page_bytes_; }
   [[nodiscard]] uint64_t map_pages() const { return map_pages_; }
   // Pages that the newest commit uses or has used: the file's high-water mark.
@@ -83,6 +85,7 @@ class Environment {
 
  private:
   Environment(MDB_env* env, std::string path) : env_(env), path_(std::move(path)) {}
+  base::Result<void> WriteAgain(uint64_t first_page, size_t count);
 
   MDB_env* env_;
   std::string path_;
@@ -136,6 +139,9 @@ class WriteTransaction : public Transaction {
   // The key must be greater than all that are there. The bytes are for the caller to fill at once.
   base::Result<std::span<char>> Append(Database database, std::string_view key, size_t size);
   base::Result<void> Commit();
+  // The meta page is written when all else is on the disk, so that a power cut leaves all of it or
+  // nothing. Durable, as ever, after Sync.
+  base::Result<void> CommitOrdered();
 
  private:
   WriteTransaction(const Environment& environment, MDB_txn* txn) : Transaction(&environment, txn) {}

@@ -120,13 +120,20 @@ base::Result<void> OfflineView::LoadState(SegmentFile& file) {
 
 base::Result<std::shared_ptr<SegmentFile>> OfflineView::OpenSegment(
     const SegmentInfo& segment) const {
-  auto file = SegmentFile::Observe(Directory::SegmentPath(path_, segment.number),
-                                   {directory_.id, segment.number}, keys_);
+  auto file =
+      SegmentFile::Observe(Directory::SegmentPath(path_, segment.number),
+                           {directory_.id, segment.number}, keys_, nullptr, EndOf(segment.number));
   if (!file && file.error().code == base::Code::kNotFound) return nullptr;
   if (!file) return file;
   // A file that was used again lost its header.
   if (!(*file)->header()) return nullptr;
   return file;
+}
+
+std::optional<CommitNumber> OfflineView::EndOf(uint64_t segment) const {
+  for (size_t i = 0; i + 1 < segments_.size(); ++i)
+    if (segments_[i].number == segment) return segments_[i].end_commit;
+  return std::nullopt;
 }
 
 base::Result<void> OfflineView::Read(StreamId stream, int64_t from, const EntryVisitor& visit,

@@ -25,6 +25,7 @@ constexpr size_t kPageHeaderBytes = 16;
 static_assert(sizeof(PageHeader) == kPageHeaderBytes);
 constexpr uint16_t kBranch = 0x01;
 constexpr uint16_t kLeaf = 0x02;
+constexpr uint16_t kOverflow = 0x04;
 constexpr uint16_t kMeta = 0x08;
 
 struct NodeHeader {
@@ -104,6 +105,14 @@ class Checker {
  public:
   Checker(std::string_view file, std::optional<uint64_t> observed)
       : file_(file), observed_(observed) {}
+  // Notes where frames are, but for those in pages that `but`, if any, uses, too. Before Run.
+  void NoteFrames(const Checker* but) {
+    note_frames_ = true;
+    but_ = but;
+  }
+
+  // The one that is the newest, if the two meta pages are of two in turn.
+  base::Result<uint64_t> NewestTransaction();
 
   base::Result<void> Run() {
     HF_RETURN_IF_ERROR(CheckMetas());
@@ -125,7 +134,21 @@ class Checker {
     return observed_ ? base::Result<void>{} : CheckOther();
   }
 
+  // As far as Run has come: nothing if it has not met the database.
+  [[nodiscard]] uint64_t EntriesOf(std::string_view database) const {
+    const auto found = databases_.find(database);
+    return found == databases_.end() ? 0 : found->second.entries;
+  }
+  [[nodiscard]] uint64_t frames_end() const { return frames_end_; }
+  [[nodiscard]] const FramePlaces& frames() const { return frames_; }
+  [[nodiscard]] uint64_t end_page() const { return used_.size(); }
+  // By the tree, not as a free one.
+  [[nodiscard]] bool Uses(uint64_t page) const {
+    return page < used_.size() && used_[page] == Use::kTree;
+  }
+
  private:
+  enum class Use : uint8_t { kNone, kTree, kFree };
   enum class Holds : uint8_t { kValues, kFrames, kDatabases, kFreePages };
   struct Node {
     uint64_t child = 0;
@@ -146,6 +169,7 @@ class Checker {
   };
 
   base::Result<Meta> ReadMeta(uint64_t page);
+  base::Result<void> ReadMetas(Meta* even, Meta* odd);
   base::Result<void> CheckMetas();
   base::Result<void> CheckOther();
   base::Result<void> CheckTree(const Tree& tree, uint16_t flags, Holds holds);
@@ -155,7 +179,7 @@ class Checker {
   base::Result<void> TakeFreePages(uint64_t number, const Node& node, std::string_view value);
   base::Result<std::vector<Node>> ReadNodes(uint64_t number, bool leaf) const;
   base::Result<void> CheckKey(uint64_t number, std::string_view key, Walk* walk);
-  base::Result<void> Mark(uint64_t first, uint64_t count);
+  base::Result<void> Mark(uint64_t first, uint64_t count, Use use = Use::kTree);
   [[nodiscard]] std::string_view Page(uint64_t number) const {
     return file_.substr(number * page_bytes_, page_bytes_);
   }
@@ -171,13 +195,16 @@ class Checker {
 
   const std::string_view file_;
   const std::optional<uint64_t> observed_;
+  bool note_frames_ = false;
+  const Checker* but_ = nullptr;
   size_t page_bytes_ = 0;
   Meta meta_{};   // The newest.
   Meta other_{};  // The one before it.
   uint64_t used_pages_ = 0;
   std::optional<uint64_t> frames_begin_;
   uint64_t frames_end_ = 0;
-  std::vector<bool> used_;
+  FramePlaces frames_;  // Those to be noted.
+  std::vector<Use> used_;
   std::map<std::string_view, Tree> databases_;
 };
 
@@ -191,27 +218,43 @@ base::Result<Meta> Checker::ReadMeta(uint64_t page) {
   return meta;
 }
 
-base::Result<void> Checker::CheckMetas() {
+base::Result<void> Checker::ReadMetas(Meta* even, Meta* odd) {
   // Where the second one stands follows from the first; either must say the same.
   if (file_.size() < 2 * kPageBytesMin) return Damaged("the file is cut off");
   page_bytes_ = Load<Meta>(file_, kPageHeaderBytes).free.pad;
   if (page_bytes_ < kPageBytesMin || page_bytes_ > kPageBytesMax ||
       (page_bytes_ & (page_bytes_ - 1)) != 0 || file_.size() < kMetaPages * page_bytes_)
     return DamagedPage(0, "damaged meta page");
-  HF_ASSIGN_OR_RETURN(const Meta even, ReadMeta(0));
-  HF_ASSIGN_OR_RETURN(const Meta odd, ReadMeta(1));
+  HF_ASSIGN_OR_RETURN(*even, ReadMeta(0));
+  HF_ASSIGN_OR_RETURN(*odd, ReadMeta(1));
+  return {};
+}
+
+// A transaction writes the meta page of its parity.
+base::Result<uint64_t> Checker::NewestTransaction() {
+  Meta even;
+  Meta odd;
+  HF_RETURN_IF_ERROR(ReadMetas(&even, &odd));
+  const uint64_t newest = std::max(even.transaction, odd.transaction);
+  if (even.transaction % 2 != 0 || odd.transaction % 2 != 1 ||
+      newest != std::min(even.transaction, odd.transaction) + 1)
+    return Damaged("its meta pages are not of two transactions in turn");
+  return newest;
+}
+
+base::Result<void> Checker::CheckMetas() {
+  Meta even;
+  Meta odd;
+  HF_RETURN_IF_ERROR(ReadMetas(&even, &odd));
   if (even.map_bytes != odd.map_bytes || even.free.flags != odd.free.flags)
     return Damaged("its meta pages do not agree");
   if (observed_) {
     meta_ = *observed_ % 2 == 0 ? even : odd;
     if (meta_.transaction != *observed_) return Damaged("its meta pages change too fast");
   } else {
-    // A transaction writes the one of its parity, and waits until the one before is on the disk.
+    HF_RETURN_IF_ERROR(NewestTransaction());
     meta_ = even.transaction > odd.transaction ? even : odd;
     other_ = even.transaction > odd.transaction ? odd : even;
-    if (even.transaction % 2 != 0 || odd.transaction % 2 != 1 ||
-        meta_.transaction != other_.transaction + 1)
-      return Damaged("its meta pages are not of two transactions in turn");
   }
   const uint64_t pages = meta_.map_bytes / page_bytes_;
   if (meta_.map_bytes % page_bytes_ != 0 || meta_.main.flags != 0 || meta_.main.pad != 0 ||
@@ -311,11 +354,20 @@ base::Result<void> Checker::WalkLeafNode(uint64_t number, const Node& node, Walk
     const uint64_t pages = OverflowPages(node.value_bytes);
     HF_RETURN_IF_ERROR(Mark(node.value_page, pages));
     walk->seen.overflow_pages += pages;
+    // LMDB goes by its header when it frees such a value, and only these are ever freed.
+    const auto header = Load<PageHeader>(Page(node.value_page), 0);
+    if (walk->holds == Holds::kFreePages &&
+        (header.number != node.value_page || header.flags != kOverflow ||
+         (header.lower | uint64_t{header.upper} << 16) != pages))
+      return DamagedPage(node.value_page, "not the page it should be");
     value = file_.substr(node.value_page * page_bytes_ + kPageHeaderBytes, node.value_bytes);
   }
   if (walk->holds == Holds::kFrames) {
     frames_end_ = Load<uint64_t>(node.key, 0) + 1;
     if (!frames_begin_) frames_begin_ = frames_end_ - 1;
+    const uint64_t at = value.data() - file_.data();
+    if (note_frames_ && !value.empty() && (but_ == nullptr || !but_->Uses(at / page_bytes_)))
+      frames_.emplace_hint(frames_.end(), frames_end_ - 1, at);
   }
   if (database) return TakeDatabase(number, node);
   if (walk->holds == Holds::kFreePages) return TakeFreePages(number, node, value);
@@ -346,7 +398,7 @@ base::Result<void> Checker::TakeFreePages(uint64_t number, const Node& node,
   for (uint64_t i = 1; i <= Load<uint64_t>(value, 0); ++i) {
     const auto page = Load<uint64_t>(value, i * kNumberBytes);
     if (page >= last) return DamagedPage(number, "free pages out of order");
-    HF_RETURN_IF_ERROR(Mark(page, 1));
+    HF_RETURN_IF_ERROR(Mark(page, 1, Use::kFree));
     last = page;
   }
   return {};
@@ -399,12 +451,12 @@ base::Result<std::vector<Checker::Node>> Checker::ReadNodes(uint64_t number, boo
   return nodes;
 }
 
-base::Result<void> Checker::Mark(uint64_t first, uint64_t count) {
+base::Result<void> Checker::Mark(uint64_t first, uint64_t count, Use use) {
   if (first < kMetaPages || first > meta_.last_page || count > meta_.last_page - first + 1)
     return DamagedPage(first, "outside the file");
   for (uint64_t page = first; page < first + count; ++page) {
-    if (used_[page]) return DamagedPage(page, "used twice");
-    used_[page] = true;
+    if (used_[page] != Use::kNone) return DamagedPage(page, "used twice");
+    used_[page] = use;
   }
   used_pages_ += count;
   return {};
@@ -412,8 +464,44 @@ base::Result<void> Checker::Mark(uint64_t first, uint64_t count) {
 
 }  // namespace
 
-base::Result<void> CheckPages(std::string_view file, std::optional<uint64_t> observed) {
-  return Checker(file, observed).Run();
+base::Result<uint64_t> CheckPages(std::string_view file, std::optional<uint64_t> observed) {
+  Checker checker(file, observed);
+  HF_RETURN_IF_ERROR(checker.Run());
+  return checker.frames_end();
+}
+
+FramePlaces FramesWrittenByCommit(std::string_view file, uint64_t transaction) {
+  Checker before(file, transaction - 1);
+  Checker with(file, transaction);
+  with.NoteFrames(&before);
+  if (!before.Run() || !with.Run()) return {};
+  return with.frames();
+}
+
+std::optional<FramePlaces> FramesBeforeNewestCommit(std::string_view file) {
+  const base::Result<uint64_t> newest = Checker(file, {}).NewestTransaction();
+  if (!newest) return std::nullopt;
+  Checker before(file, *newest - 1);
+  before.NoteFrames(nullptr);
+  if (!before.Run()) return std::nullopt;
+  // With its header, and not sealed; nor, as far as can be told, is that what the newest did.
+  Checker torn(file, *newest);
+  (void)torn.Run();
+  if (before.EntriesOf("meta") != 1 || torn.EntriesOf("meta") > 1 || torn.EntriesOf("streams") != 0)
+    return std::nullopt;
+  return before.frames();
+}
+
+std::vector<uint64_t> PagesOfNewestCommit(std::string_view file) {
+  std::vector<uint64_t> pages;
+  const base::Result<uint64_t> newest = Checker(file, {}).NewestTransaction();
+  Checker with(file, newest ? *newest : 0);
+  if (!newest || !with.Run()) return pages;
+  Checker before(file, *newest - 1);
+  const bool known = before.Run().has_value();
+  for (uint64_t page = kMetaPages; page < with.end_page(); ++page)
+    if (with.Uses(page) && !(known && before.Uses(page))) pages.push_back(page);
+  return pages;
 }
 
 }  // namespace holdfast::spool

@@ -16,15 +16,37 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
 namespace holdfast::spool {
 
-// kCorrupt says what is wrong and where. `observed` is the id of a reading transaction of ours
-// while somebody else writes: what that sees is checked, and nothing about the newest.
-base::Result<void> CheckPages(std::string_view file, std::optional<uint64_t> observed = {});
+// Returns one more than the last frame's key, or 0; kCorrupt says what is wrong and where.
+// `observed` is the id of a reading transaction of ours while somebody else writes: what that sees
+// is checked, and nothing about the newest.
+base::Result<uint64_t> CheckPages(std::string_view file, std::optional<uint64_t> observed = {});
+
+// Where frames begin in a file, by their keys.
+using FramePlaces = std::map<uint64_t, uint64_t>;
+
+// Of a file whose newest commit is not whole, or does not count: the frames of the commit before,
+// if a power cut that tore the newest one, or a flush of it that failed, explains it. Then that
+// before is whole, and the newest one added a frame, since all others reach the disk in order
+// (spool/lmdb.h). Damage to pages that only the newest commit uses looks the same.
+std::optional<FramePlaces> FramesBeforeNewestCommit(std::string_view file);
+
+// Of a file that CheckPages accepts, or of the transaction that it was asked about: the frames in
+// the pages that this commit wrote, see below: its own, and others in a page of the tree that it
+// copied. None if the commit before cannot be read: then somebody writes after it.
+FramePlaces FramesWrittenByCommit(std::string_view file, uint64_t transaction);
+
+// Of a file that CheckPages accepts: the pages that the newest commit wrote, in rising order,
+// without the meta page: those that it uses and the one before does not. All that it uses, if that
+// one cannot be read.
+std::vector<uint64_t> PagesOfNewestCommit(std::string_view file);
 
 }  // namespace holdfast::spool

@@ -40,8 +40,9 @@ struct Salvage::Candidates {
   }
 };
 
-base::Result<std::unique_ptr<Salvage>> Salvage::Scan(const std::string& path,
-                                                     const Origin& origin) {
+base::Result<std::unique_ptr<Salvage>> Salvage::Scan(const std::string& path, const Origin& origin,
+                                                     const std::optional<FramePlaces>& known,
+                                                     bool whole) {
   HF_ASSIGN_OR_RETURN(MappedFile map, MappedFile::Open(path));
   std::unique_ptr<Salvage> salvage(new Salvage(std::move(map)));
   salvage->header_ = {.origin = origin, .state_pieces = 1};
@@ -73,24 +74,35 @@ base::Result<std::unique_ptr<Salvage>> Salvage::Scan(const std::string& path,
   if (salvage->pieces_.empty() && candidates.frames.empty())
     return base::Unexpected(base::Code::kCorrupt, path + ": nothing of the segment is left in it");
   if (salvage->pieces_.empty()) salvage->header_.first_commit = candidates.frames.begin()->first;
-  salvage->Choose(candidates);
+  for (const auto& [commit, offset] : known.value_or(FramePlaces())) {
+    const auto frame = IntactFrame(seed, file.substr(offset));
+    if (frame && frame->commit().value() == commit)
+      salvage->frames_.emplace(frame->commit(), frame->bytes());
+  }
+  salvage->Choose(candidates, known && whole);
+  if (!salvage->frames_.empty()) salvage->last_ = salvage->frames_.rbegin()->first;
+  if (known && !known->empty())
+    salvage->last_ =
+        std::max(salvage->last_.value_or(CommitNumber()), CommitNumber(known->rbegin()->first));
   return salvage;
 }
 
-void Salvage::Choose(const Candidates& candidates) {
-  std::optional<FrameView> last;
+// `whole`: entries and all. Where the tree is known that concerns but the frames that it did not
+// lead to.
+void Salvage::Choose(const Candidates& candidates, bool whole) {
   for (const auto& [commit, twins] : candidates.frames) {
-    if (commit < header_.first_commit) continue;
-    const bool follows = last && last->commit().next() == commit;
+    if (commit < header_.first_commit || frames_.contains(commit)) continue;
+    const auto before = frames_.find(CommitNumber(commit.value() - 1));
+    const base::Result<FrameView> parent =
+        FrameView::Parse(before == frames_.end() ? std::string_view() : before->second);
     const FrameView* chosen = nullptr;
     for (const FrameView& frame : twins) {
-      if (follows && frame.previous() != 0 && frame.previous() != last->checksum()) continue;
+      if (parent && frame.previous() != 0 && frame.previous() != parent->checksum()) continue;
+      if (whole && !frame.VerifyEntries()) continue;
       // Twins of one parent: the crash came between them.
       if (chosen == nullptr || frame.commit_time_ms() > chosen->commit_time_ms()) chosen = &frame;
     }
-    if (chosen == nullptr) continue;
-    frames_.emplace(commit, chosen->bytes());
-    last = *chosen;
+    if (chosen != nullptr) frames_.emplace(commit, chosen->bytes());
   }
 }
 

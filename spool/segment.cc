@@ -66,8 +66,10 @@ base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(Segment& segment) {
   }
   base::Error lost{base::Code::kCorrupt, segment.path + ": the segment is lost"};
   if (segment.lost) return base::Unexpected(std::move(lost));
+  std::optional<CommitNumber> end = CommitNumber(segment.end_commit);
+  if (*end == kAllCommits) end.reset();
   auto file = SegmentFile::Open(segment.path, {spool_, segment.number}, lmdb::Access::kRead, keys_,
-                                &observer_);
+                                &observer_, end);
   const bool none = !file && (file.error().code == base::Code::kCorrupt ||
                               file.error().code == base::Code::kNotFound);
   if (!file && !none) return file;
@@ -78,7 +80,7 @@ base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(Segment& segment) {
     observer_.OnDamage(segment.number, std::nullopt, lost);
     return base::Unexpected(std::move(lost));
   }
-  if ((*file)->salvaged()) segment.damaged = true;
+  if ((*file)->salvaged() && !(*file)->torn()) segment.damaged = true;
   files_.emplace_front(segment.number, *std::move(file));
   if (files_.size() > files_max_) files_.pop_back();
   return files_.front().second;

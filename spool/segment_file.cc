@@ -14,7 +14,6 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "spool/mapped_file.h"
-#include "spool/page_check.h"
 
 namespace holdfast::spool {
 namespace {
@@ -103,6 +102,8 @@ base::Result<std::string> EmptyPages(const std::string& scratch, uint64_t bytes)
   return pages;
 }
 
+base::Error NewestFailed() { return {base::Code::kCorrupt, "its newest commit failed"}; }
+
 class FileDescriptor {
  public:
   explicit FileDescriptor(int fd) : fd_(fd) {}
@@ -177,12 +178,10 @@ base::Result<bool> SegmentFile::WriteBlocks(const std::string& path,
   return true;
 }
 
-base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& path,
-                                                             const Origin& origin,
-                                                             lmdb::Access access,
-                                                             const KeyRing& keys,
-                                                             DamageObserver* observer) {
-  std::shared_ptr<SegmentFile> file(new SegmentFile(path, origin, observer));
+base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(
+    const std::string& path, const Origin& origin, lmdb::Access access, const KeyRing& keys,
+    DamageObserver* observer, std::optional<CommitNumber> end) {
+  std::shared_ptr<SegmentFile> file(new SegmentFile(path, origin, observer, end));
   base::Result<void> opened = file->OpenEnvironment(access);
   if (opened) opened = file->ReadHeader();
   if (!opened && opened.error().code != base::Code::kCorrupt)
@@ -203,8 +202,9 @@ base::Result<void> SegmentFile::OpenEnvironment(lmdb::Access access) {
     HF_RETURN_IF_ERROR(CheckObserved());
   } else {
     HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));
-    if (const auto checked = CheckPages(map.bytes()); !checked)
-      return base::Unexpected(Within(checked.error()));
+    const auto checked = CheckPages(map.bytes());
+    if (!checked) return NewestNotWhole(checked.error());
+    if (end_ && *checked > end_->value()) return NewestNotWhole(NewestFailed());
     HF_ASSIGN_OR_RETURN(environment_, lmdb::Environment::Open(path_, access, 0));
   }
   return OpenDatabases();
@@ -215,18 +215,29 @@ base::Result<void> SegmentFile::CheckObserved() {
   for (int attempt = 1;; ++attempt) {
     HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
     const auto checked = CheckPages(map.bytes(), transaction.id());
+    if (checked && end_ && *checked > end_->value()) return NewestNotWhole(NewestFailed());
     if (checked) return {};
     // A writer may be in the middle of a meta page.
-    if (attempt == kObserveAttempts) return base::Unexpected(Within(checked.error()));
+    if (attempt == kObserveAttempts) return NewestNotWhole(checked.error());
   }
+}
+
+tl::unexpected<base::Error> SegmentFile::NewestNotWhole(base::Error error) {
+  if (const auto map = MappedFile::Open(path_); map)
+    before_newest_ = FramesBeforeNewestCommit(map->bytes());
+  return base::Unexpected(Within(std::move(error)));
 }
 
 base::Result<void> SegmentFile::OpenSalvage(const base::Error& damage) {
   sealed_ = false;
   header_.reset();
   environment_.reset();
-  HF_ASSIGN_OR_RETURN(salvage_, Salvage::Scan(path_, origin_));
+  torn_ = before_newest_.has_value();
+  HF_ASSIGN_OR_RETURN(salvage_,
+                      Salvage::Scan(path_, origin_, std::exchange(before_newest_, std::nullopt),
+                                    /*whole=*/!end_));
   header_ = salvage_->header();
+  if (torn_) return {};
   Report(std::nullopt,
          {damage.code, damage.message + "; what is intact is read without LMDB: " +
                            std::to_string(salvage_->frames().size()) + " commits from " +
@@ -237,7 +248,8 @@ base::Result<void> SegmentFile::OpenSalvage(const base::Error& damage) {
 base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::string& path,
                                                                 const Origin& origin,
                                                                 const KeyRing& keys,
-                                                                DamageObserver* observer) {
+                                                                DamageObserver* observer,
+                                                                std::optional<CommitNumber> end) {
   const auto gone = [&] {
     return base::Unexpected(base::Code::kNotFound, path + ": the segment was retired just now");
   };
@@ -259,8 +271,8 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::strin
   const std::string lock_path = path + "-lock";
   for (;;) {
     const bool locked = access(lock_path.c_str(), F_OK) == 0;
-    auto file =
-        Open(path, origin, locked ? lmdb::Access::kObserve : lmdb::Access::kRead, keys, observer);
+    auto file = Open(path, origin, locked ? lmdb::Access::kObserve : lmdb::Access::kRead, keys,
+                     observer, end);
     if (!still_there()) {
       if (locked) (void)unlink(lock_path.c_str());  // LMDB may have made it anew.
       return gone();
@@ -317,15 +329,43 @@ base::Result<void> SegmentFile::ReadHeader() {
   HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, frames_));
   HF_ASSIGN_OR_RETURN(const bool any, cursor.First());
   if (any && base::LoadLittle<uint64_t>(cursor.key().data()) != header->first_commit.value())
-    return base::Unexpected(
-        Within({base::Code::kCorrupt, "its frames do not begin with its first commit"}));
+    return NewestNotWhole({base::Code::kCorrupt, "its frames do not begin with its first commit"});
   if (any) {
     HF_RETURN_IF_ERROR(cursor.Last());
     const base::Result<FrameView> last = FrameView::Parse(WholePages(cursor.value()));
     last_checksum_ = last ? last->checksum() : 0;
   }
+  if (const auto newest = CheckNewest(transaction); !newest) return NewestNotWhole(newest.error());
   header_ = *std::move(header);
   return {};
+}
+
+// Whether the pages that the newest commit wrote hold frames as they should. What else is in them
+// has been checked (spool/page_check.h). A frame that is no better where the commit before had it
+// is damaged, not torn, and costs only itself.
+base::Result<void> SegmentFile::CheckNewest(const lmdb::ReadTransaction& transaction) const {
+  if (sealed_ || runs_) return {};  // These were flushed before anything led to them.
+  HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));
+  const FramePlaces written = FramesWrittenByCommit(map.bytes(), transaction.id());
+  std::optional<FramePlaces> before;
+  for (const auto& [number, offset] : written) {
+    // Of one that counts, damage to an entry costs no other.
+    const base::Result<void> whole = VerifyAt(map.bytes(), offset, number, /*entries=*/!end_);
+    if (whole) continue;
+    if (!before) before = FramesBeforeNewestCommit(map.bytes()).value_or(FramePlaces());
+    const auto old = before->find(number);
+    if (old != before->end() && !VerifyAt(map.bytes(), old->second, number, /*entries=*/!end_))
+      continue;
+    return base::Unexpected(base::Error(whole.error()).Within("commit " + std::to_string(number)));
+  }
+  return {};
+}
+
+base::Result<void> SegmentFile::VerifyAt(std::string_view file, uint64_t offset, uint64_t commit,
+                                         bool entries) const {
+  HF_ASSIGN_OR_RETURN(const FrameView frame, FrameView::Parse(file.substr(offset)));
+  HF_RETURN_IF_ERROR(frame.Verify(seed_, CommitNumber(commit)));
+  return entries ? frame.VerifyEntries() : base::Result<void>{};
 }
 
 base::Result<void> SegmentFile::Begin(CommitNumber first_commit, const State& state,
@@ -352,7 +392,7 @@ base::Result<void> SegmentFile::Begin(CommitNumber first_commit, const State& st
   HF_RETURN_IF_ERROR(transaction.Put(meta_, kHeaderKey, EncodeHeader(header)));
   // Again, with the pages of the other databases between, so that no two copies are neighbours.
   HF_RETURN_IF_ERROR(AppendAll(transaction, state_, pieces.size(), pieces));
-  HF_RETURN_IF_ERROR(transaction.Commit());
+  HF_RETURN_IF_ERROR(transaction.CommitOrdered());
   HF_RETURN_IF_ERROR(Sync());
   header_ = std::move(header);
   key_ = std::move(key);
@@ -425,8 +465,21 @@ base::Result<void> SegmentFile::KeepContiguous(uint64_t frame_bytes) {
 base::Result<void> SegmentFile::Sync() { return environment_->Sync(); }
 
 base::Result<void> SegmentFile::SyncInherited() {
-  if (!salvage_) return environment_->SyncInherited();
-  const FileDescriptor file(open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!salvage_) {
+    HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));
+    return environment_->SyncInherited(PagesOfNewestCommit(map.bytes()));
+  }
+  const FileDescriptor file(open(path_.c_str(), (torn_ ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+  if (file.get() >= 0 && torn_ && !salvage_->frames().empty()) {
+    // That it is seen whole does not say that the disk has it, see Environment::SyncInherited.
+    const std::string frame(salvage_->frames().rbegin()->second);
+    errno = EIO;  // What a short write means.
+    if (pwrite(file.get(), frame.data(), frame.size(),
+               salvage_->OffsetOf(salvage_->frames().rbegin()->second)) !=
+        static_cast<ssize_t>(frame.size()))
+      return base::Unexpected(
+          base::ErrnoError(path_ + ": cannot write its newest frame again", errno));
+  }
   if (file.get() < 0 || fdatasync(file.get()) != 0)
     return base::Unexpected(base::ErrnoError(path_ + ": cannot flush to the disk", errno));
   return {};
@@ -448,7 +501,7 @@ base::Result<void> SegmentFile::Seal(const MemoryIndex& index) {
   };
   HF_RETURN_IF_ERROR(index.ForEach(write));
   HF_RETURN_IF_ERROR(transaction.Put(meta_, kSealedKey, std::to_string(index.entries())));
-  HF_RETURN_IF_ERROR(transaction.Commit());
+  HF_RETURN_IF_ERROR(transaction.CommitOrdered());
   return Sync();
 }
 

@@ -19,9 +19,18 @@
 //   be written to. A damaged index or end of a stream is made anew in memory, from frames and
 //   checkpoint. So only damaged frames are lost, and what both copies of the checkpoint have lost.
 //
-// Durability: Begin has synced when it returns. A frame is durable when the *next* Append or Sync
-//   has returned successfully (see spool/lmdb.h). After a failure of Append or Sync the file must
-//   not be written to any more.
+// Durability: Begin and Seal have synced when they return. A frame is durable when Sync has
+//   returned, and has to be before the next is appended, so that a power cut can tear but the
+//   newest. After a failure of Append or Sync the file must not be written to any more.
+//
+// A torn commit: what it wrote goes to the disk with one flush, pages and meta page in any order.
+//   If the newest one turns out not to be whole, by its pages or by the checksums of frames in
+//   them, nothing was acknowledged of it, and the one before is whole (spool/lmdb.h). Then the file
+//   is `salvaged` as well, and `torn`, which is no damage: what counts ends with the commit before;
+//   or with the newest, if its frame is found whole. The same holds for one more commit than the
+//   next segment says there are, whose flush failed: the kernel may forget any of its pages later.
+//   If the next segment says that the newest commit counts, its entries are not asked.
+//
 // Threads: writing calls belong to one thread at a time; reading calls come from any.
 #pragma once
 
@@ -43,6 +52,7 @@
 #include "spool/frame.h"
 #include "spool/index.h"
 #include "spool/lmdb.h"
+#include "spool/page_check.h"
 #include "spool/salvage.h"
 #include "spool/segment_pieces.h"
 #include "spool/state.h"
@@ -71,18 +81,21 @@ class SegmentFile {
   static base::Result<bool> Recycle(const std::string& path, uint64_t bytes);
   // kInvalid if it is encrypted and its key is not among `keys`, or if it belongs elsewhere;
   // kNotFound if there is no such file, kCorrupt if nothing of it can be read. `observer`, if any,
-  // is told of what is damaged, as it is met.
+  // is told of what is damaged, as it is met. `end`, of a segment that another follows: one
+  // behind the last commit that counts, see above.
   static base::Result<std::shared_ptr<SegmentFile>> Open(const std::string& path,
                                                          const Origin& origin, lmdb::Access access,
                                                          const KeyRing& keys,
-                                                         DamageObserver* observer);
+                                                         DamageObserver* observer,
+                                                         std::optional<CommitNumber> end = {});
   // For reading, in a spool that another process may own. While it is open the file is not used
   // again for another segment, and its pages stay in place while a transaction is. kNotFound if the
   // segment was retired meanwhile.
   static base::Result<std::shared_ptr<SegmentFile>> Observe(const std::string& path,
                                                             const Origin& origin,
                                                             const KeyRing& keys,
-                                                            DamageObserver* observer = nullptr);
+                                                            DamageObserver* observer = nullptr,
+                                                            std::optional<CommitNumber> end = {});
 
   // Writes the header and all of `state`; `segments` are the AppendSegment changes of the older
   // segments. With a key the segment is encrypted.
@@ -96,7 +109,7 @@ class SegmentFile {
   // In place of a frame that was lost: numbers have no gaps.
   base::Result<void> AppendLost(CommitNumber commit);
   base::Result<void> Sync();
-  // Of one that another process has written to.
+  // Of one that another process has written to. Before anything is appended.
   base::Result<void> SyncInherited();
   base::Result<void> Seal(const MemoryIndex& index);
   // Ends the file behind what is used, and flushes. Nothing may be added any more.
@@ -112,8 +125,9 @@ class SegmentFile {
   // Of an encrypted segment.
   [[nodiscard]] const SegmentKey* key() const { return key_.get(); }
   [[nodiscard]] SegmentKey* key() { return key_.get(); }
-  // Its pages are damaged; see above.
+  // Its pages are damaged, or its newest commit is torn; see above.
   [[nodiscard]] bool salvaged() const { return salvage_ != nullptr; }
+  [[nodiscard]] bool torn() const { return torn_; }
   // kCorrupt if a piece is lost, unless only what is left is asked for.
   enum class Pieces : uint8_t { kAll, kIntact };
   using ChangeVisitor = std::function<base::Result<void>(const Change&)>;
@@ -145,13 +159,23 @@ class SegmentFile {
   void Prefetch(uint64_t begin, uint64_t bytes) const;
 
  private:
-  SegmentFile(std::string path, const Origin& origin, DamageObserver* observer)
-      : path_(std::move(path)), origin_(origin), seed_(origin.Seed()), observer_(observer) {}
+  SegmentFile(std::string path, const Origin& origin, DamageObserver* observer,
+              std::optional<CommitNumber> end)
+      : path_(std::move(path)),
+        origin_(origin),
+        seed_(origin.Seed()),
+        observer_(observer),
+        end_(end) {}
   base::Result<void> OpenEnvironment(lmdb::Access access);
   base::Result<void> CheckObserved();
   base::Result<void> OpenDatabases();
   base::Result<void> OpenSalvage(const base::Error& damage);
+  // Notes whether the newest commit explains what was found, and returns that.
+  [[nodiscard]] tl::unexpected<base::Error> NewestNotWhole(base::Error error);
   base::Result<void> ReadHeader();
+  base::Result<void> CheckNewest(const lmdb::ReadTransaction& transaction) const;
+  base::Result<void> VerifyAt(std::string_view file, uint64_t offset, uint64_t commit,
+                              bool entries) const;
   // As stored.
   base::Result<std::string_view> FindPiece(const lmdb::ReadTransaction& transaction,
                                            uint32_t index) const;
@@ -179,6 +203,7 @@ class SegmentFile {
   const Origin origin_;
   const uint32_t seed_;
   DamageObserver* const observer_;
+  const std::optional<CommitNumber> end_;  // Known from the next segment.
 
   // Constant after Open or Begin.
   std::shared_ptr<const void> hold_;  // What keeps the file from being used again, see Observe.
@@ -193,6 +218,8 @@ class SegmentFile {
   std::optional<SegmentHeader> header_;
   std::shared_ptr<SegmentKey> key_;
   bool sealed_ = false;
+  std::optional<FramePlaces> before_newest_;  // While it is opened, if the newest does not count.
+  bool torn_ = false;
 
   uint32_t last_checksum_ = 0;  // Of the last frame, for the writing thread.
   std::optional<lmdb::ReadTransaction> oldest_reader_;  // Likewise.

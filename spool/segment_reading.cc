@@ -106,7 +106,7 @@ base::Result<lmdb::ReadTransaction> SegmentFile::BeginRead() const {
 
 base::Result<CommitNumber> SegmentFile::LastCommit(const lmdb::ReadTransaction& transaction) const {
   const CommitNumber none(header_->first_commit.value() - 1);
-  if (salvage_) return salvage_->frames().empty() ? none : salvage_->frames().rbegin()->first;
+  if (salvage_) return salvage_->last().value_or(none);
   HF_ASSIGN_OR_RETURN(auto cursor, lmdb::Cursor::Open(transaction, frames_));
   HF_ASSIGN_OR_RETURN(const bool any, cursor.Last());
   if (!any) return none;

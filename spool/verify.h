@@ -49,6 +49,9 @@ struct VerifyReport {
   uint64_t entries = 0;
   uint64_t entry_bytes = 0;
   std::vector<Damage> damages;
+  // The newest, if its newest commit is torn (spool/segment_file.h). No damage: nothing that was
+  // acknowledged was in it, unless the disk damaged it later.
+  std::optional<uint64_t> torn_segment;
 };
 
 // Bytes of files, done and in all.

@@ -86,7 +86,7 @@ void Writer::Turn() {
   TakeTurn();
   {
     const base::MutexLock lock(mutex_);
-    turn_posted_ = !queue_.empty() || !backlog_.empty() || pending_;
+    turn_posted_ = !queue_.empty() || !backlog_.empty();
     if (!turn_posted_) return;
   }
   // One commit a turn, so that other work of this executor gets its time.
@@ -95,23 +95,18 @@ void Writer::Turn() {
 
 void Writer::TakeTurn() {
   if (mode_ == Mode::kFailing) return RefuseBacklog(refusal_);
-  if (RefillBacklog()) {
-    Commit commit;
-    commit.begun = SteadyClock::now();
-    commit.entries.reserve(entries_expected_);
-    commit.news.entries.reserve(entries_expected_);
-    commit.time_ms = executor_.WallClockMs();
-    Stage(commit);
-    if (segment_error_) {
-      const base::Error error = *std::exchange(segment_error_, std::nullopt);
-      return Fail(std::move(commit), error);
-    }
-    if (!commit.operations.empty()) Write(std::move(commit));
+  if (!RefillBacklog()) return;
+  Commit commit;
+  commit.begun = SteadyClock::now();
+  commit.entries.reserve(entries_expected_);
+  commit.news.entries.reserve(entries_expected_);
+  commit.time_ms = executor_.WallClockMs();
+  Stage(commit);
+  if (segment_error_) {
+    const base::Error error = *std::exchange(segment_error_, std::nullopt);
+    return Fail(std::move(commit), error);
   }
-  // Nothing follows whose commit would carry the pending one to the disk.
-  if (pending_ && !RefillBacklog()) {
-    if (const auto flushed = FlushPending(); !flushed) Fail(std::nullopt, flushed.error());
-  }
+  if (!commit.operations.empty()) Write(std::move(commit));
 }
 
 // Says whether there is anything to do.
@@ -172,17 +167,8 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
 }
 
 void Writer::Write(Commit commit) {
-  if (commit.empty()) {
-    // What these operations found may still be on its way to the disk.
-    if (pending_) {
-      std::move(commit.operations.begin(), commit.operations.end(),
-                std::back_inserter(pending_->operations));
-    } else {
-      Answer(commit, durable_);
-    }
-    return;
-  }
-  commit.number = pending_ ? pending_->number.next() : durable_.next();
+  if (commit.empty()) return Answer(commit, durable_);
+  commit.number = durable_.next();
   commit.news.commit = commit.number;
   commit.news.entry_bytes = commit.entry_bytes;
   entries_expected_ = commit.entries.size();
@@ -195,38 +181,26 @@ void Writer::Write(Commit commit) {
     // Operations changed more state than anybody could foresee. They are asked to come again, and
     // find a segment that is large enough.
     segment_bytes_min_ = 2 * frame_bytes;
-    const auto flushed = FlushPending();
-    Fail(std::move(commit),
-         flushed ? base::Error{base::Code::kUnavailable,
-                               directory_.path() + ": a commit of " + std::to_string(frame_bytes) +
-                                   " bytes does not fit into the segment; try again"}
-                 : flushed.error());
+    Fail(std::move(commit), {base::Code::kUnavailable,
+                             directory_.path() + ": a commit of " + std::to_string(frame_bytes) +
+                                 " bytes does not fit into the segment; try again"});
     return;
   }
-  if (const auto written = file_->Append({.commit = commit.number,
-                                          .commit_time_ms = commit.time_ms,
-                                          .entries = commit.entries,
-                                          .changes = commit.changes});
-      !written) {
+  base::Result<void> written = file_->Append({.commit = commit.number,
+                                              .commit_time_ms = commit.time_ms,
+                                              .entries = commit.entries,
+                                              .changes = commit.changes});
+  if (written) written = file_->Sync();
+  if (!written) {
     Fail(std::move(commit), written.error());
     return;
   }
   metrics_.sync_seconds.Observe(SteadyClock::now() - begun);
-  std::optional<Commit> previous = std::exchange(pending_, std::move(commit));
-  if (previous) Complete(*std::move(previous));
   if (!next_prepared_ && file_->RoomBytes(*index_) < file_->map_bytes() / 2) {
     next_prepared_ = true;
     store_->PrepareSoon();
   }
-}
-
-base::Result<void> Writer::FlushPending() {
-  if (!pending_) return {};
-  const auto begun = SteadyClock::now();
-  HF_RETURN_IF_ERROR(file_->Sync());
-  metrics_.sync_seconds.Observe(SteadyClock::now() - begun);
-  Complete(*std::exchange(pending_, std::nullopt));
-  return {};
+  Complete(std::move(commit));
 }
 
 void Writer::Complete(Commit commit) {
@@ -314,7 +288,7 @@ void Writer::Close() {
 }
 
 void Writer::CloseOnExecutor() {
-  while (RefillBacklog() || pending_) TakeTurn();
+  while (RefillBacklog()) TakeTurn();
   stopped_ = true;
   retry_timer_.Cancel();
   removal_timer_.Cancel();

@@ -1,15 +1,14 @@
 // The one writer: takes operations from the queue, makes group commits of them, and answers when
 // they are durable.
 //
-// A turn makes one commit. While operations keep coming, commit N is answered after commit N+1 has
-// synced its data, for that covers N whole (see spool/lmdb.h): one flush per commit. When the queue
-// is empty after a commit, it is flushed at once and answered.
+// A turn makes one commit, flushes it and answers it: one flush per commit, so an operation waits
+// for at most two, the one under way and its own.
 //
-// When a commit or a flush fails, what the disk holds of the commits that are not durable is
-// unknown, and a second flush that succeeds would prove nothing: the kernel may have dropped the
-// pages. So these commits fail, the segment is never written to again, and the log goes on in a new
-// one, which says where the old one ends. Until that works (tried again and again, more and more
-// rarely) nothing is taken. Nothing that was acknowledged is touched by any of this.
+// When a commit or its flush fails, what the disk holds of it is unknown, and a second flush that
+// succeeds would prove nothing: the kernel may have dropped the pages. So the commit fails, the
+// segment is never written to again, and the log goes on in a new one, which says where the old one
+// ends. Until that works (tried again and again, more and more rarely) nothing is taken. Nothing
+// that was acknowledged is touched by any of this.
 //
 // Threads: Submit and the getters from any thread; Turn and what it calls on the writer's executor.
 // Shutdown: Close; see spool/spool.h.
@@ -77,6 +76,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   };
   base::Result<void> OpenNewest(std::vector<Directory::File>& files);
   base::Result<std::vector<Directory::File>> LoadNewest(const std::vector<Directory::File>& files);
+  void ReportTorn() const;
   base::Result<void> LeaveNewest();
   base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number);
   base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
@@ -99,7 +99,6 @@ class Writer : public std::enable_shared_from_this<Writer> {
   void Stage(Commit& commit);
   base::Result<bool> MakeRoom(const Commit& staged, size_t bytes);
   void Write(Commit commit);
-  base::Result<void> FlushPending();
   void Complete(Commit commit);
   void Answer(Commit& commit, const base::Result<CommitNumber>& result);
 
@@ -139,7 +138,6 @@ class Writer : public std::enable_shared_from_this<Writer> {
   bool reload_needed_ = false;
   // Why the open segment cannot be written to any more, found amid staging, on its way to Fail.
   std::optional<base::Error> segment_error_;
-  std::optional<Commit> pending_;  // Written, not durable yet.
   std::deque<Taken> backlog_;
   size_t entries_expected_ = 0;  // As many as the commit before had.
   bool next_prepared_ = false;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 #include "spool/writer.h"
@@ -55,6 +56,7 @@ base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
       // What is seen now may only be in memory still; from here on it is on the disk.
       HF_RETURN_IF_ERROR((*file)->SyncInherited());
       file_ = *std::move(file);
+      if (file_->torn()) ReportTorn();
       return {};
     } else {
       file->reset();
@@ -63,6 +65,16 @@ base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
     files.pop_back();
   }
   return {};
+}
+
+void Writer::ReportTorn() const {
+  const auto transaction = file_->BeginRead();
+  if (!transaction) return;
+  const auto last = file_->LastCommit(*transaction);
+  if (!last) return;
+  base::Log(base::Event::kCommitTorn, "spool",
+            "{}: its newest commit was torn while it was written; all up to commit {} is there",
+            directory_.SegmentPath(file_->header()->origin.segment), last->value());
 }
 
 // Of a segment that must not be written to: the log goes on in another one.

@@ -22,12 +22,6 @@ base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
   const uint64_t holds =
       std::max(bytes_min, segment_bytes_min_) + 3 * state_.CheckpointBytes() + kSegmentOverhead;
   HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, holds));
-  if (auto flushed = FlushPending(); !flushed) {
-    next.file.reset();
-    (void)store_->Discard(next);
-    segment_error_ = flushed.error();
-    return flushed;
-  }
   return BeginSegment(std::move(next), purpose);
 }
 
@@ -104,7 +98,6 @@ void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
             "a commit failed; its operations are refused and the log goes on in a new segment: {}",
             error.message);
   metrics_.errors.With("commit").Add();
-  std::optional<Commit> pending = std::exchange(pending_, std::nullopt);
   // The file is left as it is. From here on it is read without its lock file, and only up to what
   // is durable.
   segment_->end_commit = durable_.next().value();
@@ -115,7 +108,6 @@ void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
   SetMode(Mode::kFailing, {base::Code::kIo, error.message});
   Retry();
   // The owner has forgotten these by now, so it may look at itself in Done.
-  if (pending) Answer(*pending, base::Unexpected(error));
   if (staged) Answer(*staged, base::Unexpected(error));
   RefuseBacklog(error);
 }

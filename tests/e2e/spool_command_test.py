@@ -286,6 +286,7 @@ class SpoolCommandTest(Case):
         self.produce(agent, 10)
         harness.produce(agent.address, "notes", ["a note"])
         harness.produce(agent.address, "notes", ["a note to be damaged"])
+        harness.produce(agent.address, "notes", ["the newest note"])
         self.assertIn("all sound", run("verify", self.spool).stdout)
         agent.stop()
         self.assertIn("all sound", run("verify", self.spool).stdout)
@@ -298,10 +299,29 @@ class SpoolCommandTest(Case):
         self.assertEqual(len(lines("cat", self.spool, "orders/1")), 10)
         agent.start()
 
+    def test_a_torn_newest_commit_is_said_and_is_no_damage(self):
+        agent = self.agent().start()
+        for note in ("one", "two", "three, which the power cut tears"):
+            harness.produce(agent.address, "notes", [note])
+        agent.stop()
+        self.damage(b"three, which")
+        found = run("verify", self.spool).stdout
+        self.assertIn("torn", found)
+        self.assertIn("all sound", found)
+        self.assertIsNotNone(json.loads(run("verify", "--json", self.spool).stdout)["torn_segment"])
+        agent.start()
+        wait_for(lambda: "HF2109" in agent.log(), what="word of the torn commit")
+        harness.produce(agent.address, "notes", ["four"])
+        agent.stop()
+        self.assertEqual([line.split("\t")[1] for line in lines("cat", self.spool, "notes/0")],
+                         ["one", "two", "four"])
+        self.assertNotIn("torn", run("verify", self.spool).stdout)
+
     def test_verify_checks_the_batches_own_checksums(self):
         agent = self.agent().start()
         # Larger than what the spool sums itself.
         harness.produce(agent.address, "notes", ["a note to be damaged" + "." * 30000])
+        harness.produce(agent.address, "notes", ["the newest note"])
         agent.stop()
         self.damage(b"a note to be damaged")
         found = run("verify", self.spool, code=1).stdout

@@ -38,7 +38,7 @@ class Script {
   Workload& workload_;
 };
 
-// One after the other, each waiting for its answer: two flushes each.
+// One after the other, each waiting for its answer.
 void Single(Script& script, Workload&) {
   for (uint32_t i = 0; i < 14; ++i) {
     script.Append(i % 2, 40 + 100 * i, 1 + i % 4);
@@ -56,7 +56,7 @@ void Groups(Script& script, Workload&) {
   }
 }
 
-// A commit for each of many that wait: each is answered by the flush of the next.
+// A commit for each of many that wait.
 void Pipeline(Script& script, Workload& workload) {
   workload.commit_bytes_max = 1;
   for (uint32_t round = 0; round < 4; ++round) {

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "base/crc32c.h"
+#include "base/endian.h"
 #include "base/random.h"
 #include "spool/change.h"
 #include "spool/index.h"
@@ -113,6 +115,36 @@ TEST(FrameTest, ATableSaysWhereItsEntriesAre) {
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
     EXPECT_FALSE(Accepted(flipped)) << "bit " << bit;
   }
+}
+
+TEST(FrameTest, EntriesOfALargeFrameHaveAChecksumOfTheirOwn) {
+  const std::string large(20'000, 'x');
+  const DraftEntry entries[] = {{{.stream = StreamId(1), .bytes = large, .record_count = 1}, 41},
+                                {{.stream = StreamId(2), .bytes = "second", .record_count = 1}, 7}};
+  const FrameDraft draft{.seed = kSeed, .commit = kCommit, .entries = entries, .changes = "c"};
+  std::string bytes(draft.FrameBytes(), '\0');
+  EncodeFrame(draft, bytes);
+  const auto whole = [](std::string_view frame) {
+    return Accepted(frame) && FrameView::Parse(frame)->VerifyEntries();
+  };
+  EXPECT_TRUE(whole(bytes));
+  EXPECT_EQ(FrameView::Parse(bytes)->entry(1, nullptr, nullptr)->bytes, "second");
+  const size_t payload = bytes.find("xxxx");
+  for (size_t at = payload; at < bytes.size(); at += at < bytes.size() - 20 ? 997 : 1) {
+    std::string damaged = bytes;
+    damaged[at] ^= 16;
+    EXPECT_TRUE(Accepted(damaged)) << "it costs no other entry";
+    EXPECT_FALSE(whole(damaged)) << at;
+  }
+  // As versions before wrote it: the lines add up to what there is.
+  std::string older = bytes.substr(0, bytes.size() - sizeof(uint32_t));
+  base::StoreLittle(older.data() + 32, static_cast<uint32_t>(older.size() - payload));
+  const std::string_view covered = std::string_view(older).substr(0, payload);
+  base::StoreLittle(older.data() + 40,
+                    base::Crc32c(covered.substr(44), base::Crc32c(covered.substr(0, 40), kSeed)));
+  EXPECT_TRUE(whole(older));
+  older.back() ^= 1;
+  EXPECT_TRUE(whole(older)) << "nothing tells";
 }
 
 TEST(FrameTest, EveryTruncationIsNoticed) {
