@@ -170,9 +170,13 @@ void Upstream::RequestSettings(std::string topic) {
 void Upstream::PlanRefresh(base::Duration delay) {
   const base::TimePoint now = context_.loop.Now();
   const base::TimePoint due = std::max(now + delay, last_asked_ + kRefreshGap);
-  if (refresh_due_ > now && refresh_due_ <= due) return;
+  // Also one that is due and has not run yet, in the turn in which an answer came.
+  if (refresh_due_ <= due) return;
   refresh_due_ = due;
-  refresh_timer_ = context_.loop.After(due - now, [this] { AskMetadata(); });
+  refresh_timer_ = context_.loop.After(due - now, [this] {
+    refresh_due_ = base::TimePoint::max();
+    AskMetadata();
+  });
 }
 
 // A link may not be destroyed from inside its own callbacks.

@@ -102,7 +102,7 @@ class Upstream final : public Tier {
   bool ask_again_ = false;
   base::TimePoint last_asked_;
   base::Timer refresh_timer_;
-  base::TimePoint refresh_due_;
+  base::TimePoint refresh_due_ = base::TimePoint::max();  // max(): none is planned.
   base::Timer bootstrap_timer_;
   base::Timer first_contact_timer_;
   SettingsInquiry settings_;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <future>
+#include <thread>
 
 #include "kafka/api/create_topics.h"
 #include "kafka/api/init_producer_id.h"
@@ -262,6 +263,31 @@ TEST_F(UpstreamTest, AWantedTopicIsMadeOnceAndNotAgainAfterItWasDeleted) {
     EXPECT_FALSE(remade);
     Reply(gone, denying);
   }
+}
+
+TEST_F(UpstreamTest, ARefreshThatIsDueWhenAnAnswerComesIsNotForgotten) {
+  auto tier = net::FramedServer::Listen(
+      {.listen = {"127.0.0.1", 0}}, {.acceptor = acceptor_->loop(), .workers = {&second_->loop()}},
+      budget_, metrics_, [this](net::Connection& connection) {
+        return std::make_unique<net::WitnessedSession>(connection, witness_);
+      });
+  ASSERT_TRUE(tier);
+  tier_ = *std::move(tier);
+  Start();
+  Settle();
+  first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
+  auto asked = Expect(kafka::MetadataRequest::kApi.key);
+  // The loop stands still until both the answer is there and the next refresh is due.
+  std::promise<void> both;
+  first_->loop().Post([&] {
+    upstream_->RefreshMetadata("");
+    both.get_future().wait();
+  });
+  Reply(asked, Metadata());
+  for (int i = 0; i < 4; ++i) second_->loop().RunAndWait([] {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  both.set_value();
+  EXPECT_NE(Expect(kafka::MetadataRequest::kApi.key).body, "");
 }
 
 TEST_F(UpstreamTest, SaysThatTheTierIsAway) {
