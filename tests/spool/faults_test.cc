@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "metrics/registry.h"
 #include "tests/spool/faulty_disk.h"
 #include "tests/spool/spool_fixture.h"
 #include "tests/support/sanitizers.h"
@@ -97,7 +98,9 @@ class Workload {
 // The spool in `directory` holds what `account` says was acknowledged. Beyond that it may hold what
 // was submitted next in each stream, if `more_allowed`.
 void ExpectHolds(const std::string& directory, const Account& account, bool more_allowed) {
+  metrics::Registry registry;  // Outlives the spool.
   TestSpool spool(directory);
+  spool.options.metrics = &registry;
   const auto opened = spool.Open();
   ASSERT_TRUE(opened) << opened.error().message;
   for (const auto& [name, stream] : account.streams) {
@@ -120,6 +123,10 @@ void ExpectHolds(const std::string& directory, const Account& account, bool more
               std::to_string(range.end))
         << name;
   }
+  // Nobody damaged anything.
+  for (const char* const line :
+       {"holdfast_spool_damaged_segments_total 0\n", "holdfast_spool_damaged_frames_total 0\n"})
+    EXPECT_NE(registry.Expose().find(line), std::string::npos) << line;
 }
 
 class FaultsTest : public testing::Test {
