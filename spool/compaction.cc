@@ -128,7 +128,8 @@ base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> str
   if (file->salvaged() && !file->torn())
     return base::Unexpected(base::Code::kCorrupt, path + ": is damaged");
   HF_RETURN_IF_ERROR(file->SyncInherited());
-  if (!file->salvaged() && trims.FrameBytes() <= file->RoomBytes(spool.view->open_index())) {
+  if (!file->salvaged() && !file->sealed() &&
+      trims.FrameBytes() <= file->RoomBytes(spool.view->open_index())) {
     HF_RETURN_IF_ERROR(file->Append(trims));
     return file->Sync();
   }

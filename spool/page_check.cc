@@ -125,9 +125,7 @@ class Checker {
     HF_RETURN_IF_ERROR(CheckTree(meta_.free, kIntegerKeys, Holds::kFreePages));
     if (used_pages_ != meta_.last_page + 1 - kMetaPages)
       return Damaged("some pages are neither used nor free");
-    uint64_t transaction = 1;
-    for (const std::string_view name : kCounted) transaction += databases_[name].entries;
-    if (meta_.transaction != transaction)
+    if (meta_.transaction != CountTransactions())
       return Damaged("its transaction is not the one of its contents");
     if (frames_begin_ && frames_end_ - *frames_begin_ != databases_["frames"].entries)
       return Damaged("some frames are missing");
@@ -138,6 +136,12 @@ class Checker {
   [[nodiscard]] uint64_t EntriesOf(std::string_view database) const {
     const auto found = databases_.find(database);
     return found == databases_.end() ? 0 : found->second.entries;
+  }
+  // That there have been, by what the databases hold.
+  [[nodiscard]] uint64_t CountTransactions() const {
+    uint64_t count = 1;
+    for (const std::string_view name : kCounted) count += EntriesOf(name);
+    return count;
   }
   [[nodiscard]] uint64_t frames_end() const { return frames_end_; }
   [[nodiscard]] const FramePlaces& frames() const { return frames_; }
@@ -365,8 +369,8 @@ base::Result<void> Checker::WalkLeafNode(uint64_t number, const Node& node, Walk
   if (walk->holds == Holds::kFrames) {
     frames_end_ = Load<uint64_t>(node.key, 0) + 1;
     if (!frames_begin_) frames_begin_ = frames_end_ - 1;
-    const uint64_t at = value.data() - file_.data();
-    if (note_frames_ && !value.empty() && (but_ == nullptr || !but_->Uses(at / page_bytes_)))
+    const uint64_t at = value.empty() ? 0 : value.data() - file_.data();
+    if (note_frames_ && (but_ == nullptr || (at != 0 && !but_->Uses(at / page_bytes_))))
       frames_.emplace_hint(frames_.end(), frames_end_ - 1, at);
   }
   if (database) return TakeDatabase(number, node);
@@ -484,10 +488,13 @@ std::optional<FramePlaces> FramesBeforeNewestCommit(std::string_view file) {
   Checker before(file, *newest - 1);
   before.NoteFrames(nullptr);
   if (!before.Run()) return std::nullopt;
-  // With its header, and not sealed; nor, as far as can be told, is that what the newest did.
+  // With its header, and not sealed; nor is that what the newest did, as far as its databases tell.
+  // What stands in their place of the file's earlier life does not fit its number.
   Checker torn(file, *newest);
   (void)torn.Run();
-  if (before.EntriesOf("meta") != 1 || torn.EntriesOf("meta") > 1 || torn.EntriesOf("streams") != 0)
+  const bool told = torn.CountTransactions() == *newest;
+  if (before.EntriesOf("meta") != 1 ||
+      (told && (torn.EntriesOf("meta") > 1 || torn.EntriesOf("streams") != 0)))
     return std::nullopt;
   return before.frames();
 }

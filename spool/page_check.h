@@ -30,7 +30,7 @@ namespace holdfast::spool {
 // is checked, and nothing about the newest.
 base::Result<uint64_t> CheckPages(std::string_view file, std::optional<uint64_t> observed = {});
 
-// Where frames begin in a file, by their keys.
+// Where frames begin in a file, by their keys; 0 of those that were lost and left an empty value.
 using FramePlaces = std::map<uint64_t, uint64_t>;
 
 // Of a file whose newest commit is not whole, or does not count: the frames of the commit before,

@@ -75,6 +75,10 @@ base::Result<std::unique_ptr<Salvage>> Salvage::Scan(const std::string& path, co
     return base::Unexpected(base::Code::kCorrupt, path + ": nothing of the segment is left in it");
   if (salvage->pieces_.empty()) salvage->header_.first_commit = candidates.frames.begin()->first;
   for (const auto& [commit, offset] : known.value_or(FramePlaces())) {
+    if (offset == 0) {
+      salvage->lost_.emplace(commit);
+      continue;
+    }
     const auto frame = IntactFrame(seed, file.substr(offset));
     if (frame && frame->commit().value() == commit)
       salvage->frames_.emplace(frame->commit(), frame->bytes());
@@ -91,7 +95,7 @@ base::Result<std::unique_ptr<Salvage>> Salvage::Scan(const std::string& path, co
 // lead to.
 void Salvage::Choose(const Candidates& candidates, bool whole) {
   for (const auto& [commit, twins] : candidates.frames) {
-    if (commit < header_.first_commit || frames_.contains(commit)) continue;
+    if (commit < header_.first_commit || frames_.contains(commit) || LostBefore(commit)) continue;
     const auto before = frames_.find(CommitNumber(commit.value() - 1));
     const base::Result<FrameView> parent =
         FrameView::Parse(before == frames_.end() ? std::string_view() : before->second);

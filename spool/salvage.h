@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,8 @@ class Salvage {
   [[nodiscard]] const std::map<uint32_t, std::string_view>& pieces() const { return pieces_; }
   // The frame begins where the view does, and ends somewhere in it.
   [[nodiscard]] const std::map<CommitNumber, std::string_view>& frames() const { return frames_; }
+  // A commit that was lost before: its number stands for nothing.
+  [[nodiscard]] bool LostBefore(CommitNumber commit) const { return lost_.contains(commit); }
   // The last commit that is there, or is known to have been.
   [[nodiscard]] std::optional<CommitNumber> last() const { return last_; }
   // Where it stands in the file.
@@ -62,6 +65,7 @@ class Salvage {
   SegmentHeader header_;
   std::map<uint32_t, std::string_view> pieces_;
   std::map<CommitNumber, std::string_view> frames_;
+  std::set<CommitNumber> lost_;
   std::optional<CommitNumber> last_;
   std::map<uint32_t, Run> runs_;
 };

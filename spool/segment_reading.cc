@@ -264,6 +264,8 @@ base::Result<FrameView> SegmentFile::ParseFrame(const lmdb::ReadTransaction& tra
                                                 CommitNumber commit) const {
   std::optional<std::string_view> bytes;
   if (salvage_) {
+    if (salvage_->LostBefore(commit))
+      return base::Unexpected(base::Code::kNotFound, "missing frame");
     const auto found = salvage_->frames().find(commit);
     if (found == salvage_->frames().end())
       return base::Unexpected(base::Code::kCorrupt, "the frame is lost");

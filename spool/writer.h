@@ -78,7 +78,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   base::Result<std::vector<Directory::File>> LoadNewest(const std::vector<Directory::File>& files);
   void ReportTorn() const;
   base::Result<void> LeaveNewest();
-  base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number);
+  base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number, CommitNumber end);
   base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
   base::Result<std::vector<Source>> FindSources(const std::vector<Change>& known);
   void ReportMissing(const std::vector<Change>& known, const Catalog::Segments& segments);

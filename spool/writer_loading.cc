@@ -148,7 +148,7 @@ base::Result<std::vector<Change>> Writer::FindSegments(const std::vector<Directo
   std::vector<Change> known;
   CommitNumber end = file_->header()->first_commit;
   for (size_t i = files.size() - 1; i-- > 0;) {
-    const auto file = OpenOlder(files[i].number);
+    const auto file = OpenOlder(files[i].number, end);
     if (!file) {
       store_->damage().OnDamage(files[i].number, std::nullopt, file.error());
       continue;
@@ -178,7 +178,7 @@ base::Result<std::vector<Writer::Source>> Writer::FindSources(const std::vector<
   bool whole = false;
   CommitNumber next = file_->header()->first_commit;
   for (auto older = known.rbegin(); older != known.rend() && !whole; ++older) {
-    HF_ASSIGN_OR_RETURN(auto file, OpenOlder(older->segment));
+    HF_ASSIGN_OR_RETURN(auto file, OpenOlder(older->segment, older->end_commit));
     HF_ASSIGN_OR_RETURN(const auto transaction, file->BeginRead());
     HF_ASSIGN_OR_RETURN(const CommitNumber last, file->LastCommit(transaction));
     whole = file->ReadCheckpoint(ignore, Pieces::kAll).has_value();
@@ -194,9 +194,9 @@ base::Result<std::vector<Writer::Source>> Writer::FindSources(const std::vector<
   return sources;
 }
 
-base::Result<std::shared_ptr<SegmentFile>> Writer::OpenOlder(uint64_t number) {
+base::Result<std::shared_ptr<SegmentFile>> Writer::OpenOlder(uint64_t number, CommitNumber end) {
   return SegmentFile::Open(directory_.SegmentPath(number), {directory_.id(), number},
-                           lmdb::Access::kRead, store_->keys(), &store_->damage());
+                           lmdb::Access::kRead, store_->keys(), &store_->damage(), end);
 }
 
 // Segments that were there when the newest began may have been retired since. They are missed if
@@ -209,7 +209,7 @@ void Writer::ReportMissing(const std::vector<Change>& known, const Catalog::Segm
   if (missing == known.rend()) return;
   const auto file = first.number == segments.back()->number
                         ? base::Result<std::shared_ptr<SegmentFile>>(file_)
-                        : OpenOlder(first.number);
+                        : OpenOlder(first.number, CommitNumber(first.end_commit));
   if (!file) return;  // That is said when somebody reads.
   const auto transaction = (*file)->BeginRead();
   if (!transaction) return;

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "spool/directory.h"
+#include "spool/segment_file.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -36,6 +37,27 @@ class CompactionTest : public testing::Test {
   TemporaryDirectory directory_;
   TestSpool spool_{directory_.path()};
 };
+
+// As a lost newest one leaves it. Nobody writes to a sealed segment, so it is written anew.
+TEST_F(CompactionTest, ABacklogIsDroppedIfTheNewestSegmentIsSealed) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.spool->SealSoon();
+  spool_.clock.RunUntilIdle();
+  spool_.Close();
+  std::filesystem::remove(Directory::SegmentPath(directory_.path(), 2));
+  const auto sealed = [&] {
+    const Origin origin{Directory::Look(directory_.path())->id, 1};
+    return (*SegmentFile::Open(Directory::SegmentPath(directory_.path(), 1), origin,
+                               lmdb::Access::kRead, {}, nullptr))
+        ->sealed();
+  };
+  ASSERT_TRUE(sealed());
+  ASSERT_TRUE(DropBacklogs(directory_.path(), {}, std::vector{StreamId(0)}, {}, 1));
+  EXPECT_FALSE(sealed());
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(spool_.spool->Range(StreamId(0)).start, 1);
+}
 
 TEST_F(CompactionTest, ASegmentKeepsOnlyWhatIsStillNeeded) {
   Fill();

@@ -196,6 +196,37 @@ TEST_P(TornCommitTest, ItsFileIsUsedAgain) {
   EXPECT_TRUE(Says(registry, "holdfast_spool_free_segments 1"));
 }
 
+// What was lost before, and said then, is not lost once more.
+TEST_P(TornCommitTest, WhatARepairLeftOutIsNoNewDamage) {
+  Cut({});
+  std::string bytes = ReadFile(Directory::SegmentPath(image_, 1));
+  const std::string lost = Entry(40'000);
+  const size_t frame = bytes.rfind("HFF1", bytes.find(lost));
+  bytes[frame + 36] ^= 1;  // Of the checksum before, which is under its own.
+  std::ofstream(Directory::SegmentPath(image_, 1), std::ios::binary)
+      .write(bytes.data(), std::ssize(bytes));
+  const auto repaired = Repair(image_, {}, {});
+  ASSERT_TRUE(repaired) << repaired.error().message;
+  ASSERT_THAT(repaired->damages, testing::SizeIs(1));
+  const std::string before = ReadFile(Directory::SegmentPath(image_, 1));
+  std::string after;
+  {
+    TestSpool spool(image_);
+    ASSERT_TRUE(spool.Open());
+    ASSERT_TRUE(spool.AppendNow("a", Entry(GetParam())));
+    after = ReadFile(Directory::SegmentPath(image_, 1));
+  }
+  for (size_t sector = 2 * 4096 / kSectorBytes; sector < after.size() / kSectorBytes; ++sector)
+    Sector(before, sector).copy(after.data() + sector * kSectorBytes, kSectorBytes);
+  std::ofstream(Directory::SegmentPath(image_, 1), std::ios::binary)
+      .write(after.data(), std::ssize(after));
+  const auto verified = Verify(image_, {});
+  ASSERT_TRUE(verified) << verified.error().message;
+  EXPECT_TRUE(verified->torn_segment);
+  EXPECT_THAT(verified->damages, IsEmpty());
+  EXPECT_EQ(verified->entries, with_newest_.size() - 1);
+}
+
 TEST_P(TornCommitTest, AllThatACommitWroteIsWrittenAgain) {
   const std::vector<uint64_t> pages = PagesOfNewestCommit(after_);
   EXPECT_TRUE(std::is_sorted(pages.begin(), pages.end()));
