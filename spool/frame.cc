@@ -112,7 +112,7 @@ class FrameWriter {
     if (sealed && changes_bytes != 0) {
       draft.key->Seal(draft.salt, kChangesPiece, {header_ + kCommit, sizeof(uint64_t)},
                       draft.changes, {changes, changes_bytes});
-    } else {
+    } else if (!draft.changes.empty()) {
       std::memcpy(changes, draft.changes.data(), draft.changes.size());
     }
   }
