@@ -131,7 +131,7 @@ class TornCommitTest : public TornTest, public testing::WithParamInterface<size_
 TEST_P(TornCommitTest, WhicheverSectorIsMissing) {
   size_t kept = 0;
   size_t left_out = 0;
-  for (size_t i = 0; i < written_.size() && !HasFailure(); i += test::kEveryOf) {
+  for (size_t i = 0; i < written_.size() && !HasFailure(); ++i) {
     Cut({written_[i]});
     ++(ExpectWhole() ? kept : left_out);
   }
