@@ -130,10 +130,10 @@ base::Result<std::shared_ptr<SegmentFile>> OfflineView::OpenSegment(
   return file;
 }
 
-std::optional<CommitNumber> OfflineView::EndOf(uint64_t segment) const {
+CommitNumber OfflineView::EndOf(uint64_t segment) const {
   for (size_t i = 0; i + 1 < segments_.size(); ++i)
     if (segments_[i].number == segment) return segments_[i].end_commit;
-  return std::nullopt;
+  return kAllCommits;
 }
 
 base::Result<void> OfflineView::Read(StreamId stream, int64_t from, const EntryVisitor& visit,

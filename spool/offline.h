@@ -87,8 +87,8 @@ class OfflineView {
 
   // A commit, what it changed (see spool/change.h), and the table of its entries. The visitor is to
   // be quick, and says whether to go on.
-  // Of a segment that another follows: one behind its last commit that counts.
-  [[nodiscard]] std::optional<CommitNumber> EndOf(uint64_t segment) const;
+  // Of a segment that another follows: one behind its last commit that counts. Of others all.
+  [[nodiscard]] CommitNumber EndOf(uint64_t segment) const;
 
   using CommitVisitor = std::function<bool(const FrameView& frame, std::string_view changes)>;
   // Those from `from` on that are still there, in order.

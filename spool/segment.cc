@@ -66,10 +66,8 @@ base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(Segment& segment) {
   }
   base::Error lost{base::Code::kCorrupt, segment.path + ": the segment is lost"};
   if (segment.lost) return base::Unexpected(std::move(lost));
-  std::optional<CommitNumber> end = CommitNumber(segment.end_commit);
-  if (*end == kAllCommits) end.reset();
   auto file = SegmentFile::Open(segment.path, {spool_, segment.number}, lmdb::Access::kRead, keys_,
-                                &observer_, end);
+                                &observer_, CommitNumber(segment.end_commit));
   const bool none = !file && (file.error().code == base::Code::kCorrupt ||
                               file.error().code == base::Code::kNotFound);
   if (!file && !none) return file;

@@ -180,7 +180,7 @@ base::Result<bool> SegmentFile::WriteBlocks(const std::string& path,
 
 base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(
     const std::string& path, const Origin& origin, lmdb::Access access, const KeyRing& keys,
-    DamageObserver* observer, std::optional<CommitNumber> end) {
+    DamageObserver* observer, CommitNumber end) {
   std::shared_ptr<SegmentFile> file(new SegmentFile(path, origin, observer, end));
   base::Result<void> opened = file->OpenEnvironment(access);
   if (opened) opened = file->ReadHeader();
@@ -204,7 +204,7 @@ base::Result<void> SegmentFile::OpenEnvironment(lmdb::Access access) {
     HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));
     const auto checked = CheckPages(map.bytes());
     if (!checked) return NewestNotWhole(checked.error());
-    if (end_ && *checked > end_->value()) return NewestNotWhole(NewestFailed());
+    if (*checked > end_.value()) return NewestNotWhole(NewestFailed());
     HF_ASSIGN_OR_RETURN(environment_, lmdb::Environment::Open(path_, access, 0));
   }
   return OpenDatabases();
@@ -215,7 +215,7 @@ base::Result<void> SegmentFile::CheckObserved() {
   for (int attempt = 1;; ++attempt) {
     HF_ASSIGN_OR_RETURN(const auto transaction, BeginRead());
     const auto checked = CheckPages(map.bytes(), transaction.id());
-    if (checked && end_ && *checked > end_->value()) return NewestNotWhole(NewestFailed());
+    if (checked && *checked > end_.value()) return NewestNotWhole(NewestFailed());
     if (checked) return {};
     // A writer may be in the middle of a meta page.
     if (attempt == kObserveAttempts) return NewestNotWhole(checked.error());
@@ -235,7 +235,7 @@ base::Result<void> SegmentFile::OpenSalvage(const base::Error& damage) {
   torn_ = before_newest_.has_value();
   HF_ASSIGN_OR_RETURN(salvage_,
                       Salvage::Scan(path_, origin_, std::exchange(before_newest_, std::nullopt),
-                                    /*whole=*/!end_));
+                                    /*whole=*/end_ == kAllCommits));
   header_ = salvage_->header();
   if (torn_) return {};
   Report(std::nullopt,
@@ -249,7 +249,7 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::strin
                                                                 const Origin& origin,
                                                                 const KeyRing& keys,
                                                                 DamageObserver* observer,
-                                                                std::optional<CommitNumber> end) {
+                                                                CommitNumber end) {
   const auto gone = [&] {
     return base::Unexpected(base::Code::kNotFound, path + ": the segment was retired just now");
   };
@@ -347,15 +347,14 @@ base::Result<void> SegmentFile::CheckNewest(const lmdb::ReadTransaction& transac
   if (sealed_ || runs_) return {};  // These were flushed before anything led to them.
   HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));
   const FramePlaces written = FramesWrittenByCommit(map.bytes(), transaction.id());
+  const bool entries = end_ == kAllCommits;  // Of one that counts, damage to one costs no other.
   std::optional<FramePlaces> before;
   for (const auto& [number, offset] : written) {
-    // Of one that counts, damage to an entry costs no other.
-    const base::Result<void> whole = VerifyAt(map.bytes(), offset, number, /*entries=*/!end_);
+    const base::Result<void> whole = VerifyAt(map.bytes(), offset, number, entries);
     if (whole) continue;
     if (!before) before = FramesBeforeNewestCommit(map.bytes()).value_or(FramePlaces());
     const auto old = before->find(number);
-    if (old != before->end() && !VerifyAt(map.bytes(), old->second, number, /*entries=*/!end_))
-      continue;
+    if (old != before->end() && !VerifyAt(map.bytes(), old->second, number, entries)) continue;
     return base::Unexpected(base::Error(whole.error()).Within("commit " + std::to_string(number)));
   }
   return {};

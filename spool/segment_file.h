@@ -87,7 +87,7 @@ class SegmentFile {
                                                          const Origin& origin, lmdb::Access access,
                                                          const KeyRing& keys,
                                                          DamageObserver* observer,
-                                                         std::optional<CommitNumber> end = {});
+                                                         CommitNumber end = kAllCommits);
   // For reading, in a spool that another process may own. While it is open the file is not used
   // again for another segment, and its pages stay in place while a transaction is. kNotFound if the
   // segment was retired meanwhile.
@@ -95,7 +95,7 @@ class SegmentFile {
                                                             const Origin& origin,
                                                             const KeyRing& keys,
                                                             DamageObserver* observer = nullptr,
-                                                            std::optional<CommitNumber> end = {});
+                                                            CommitNumber end = kAllCommits);
 
   // Writes the header and all of `state`; `segments` are the AppendSegment changes of the older
   // segments. With a key the segment is encrypted.
@@ -159,8 +159,7 @@ class SegmentFile {
   void Prefetch(uint64_t begin, uint64_t bytes) const;
 
  private:
-  SegmentFile(std::string path, const Origin& origin, DamageObserver* observer,
-              std::optional<CommitNumber> end)
+  SegmentFile(std::string path, const Origin& origin, DamageObserver* observer, CommitNumber end)
       : path_(std::move(path)),
         origin_(origin),
         seed_(origin.Seed()),
@@ -203,7 +202,7 @@ class SegmentFile {
   const Origin origin_;
   const uint32_t seed_;
   DamageObserver* const observer_;
-  const std::optional<CommitNumber> end_;  // Known from the next segment.
+  const CommitNumber end_;  // As the next segment says; all commits if there is none.
 
   // Constant after Open or Begin.
   std::shared_ptr<const void> hold_;  // What keeps the file from being used again, see Observe.

@@ -85,7 +85,7 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
   ReportProgress(0);
   const std::string path = Directory::SegmentPath(path_, listed.number);
   const Origin origin{view_->directory().id, listed.number};
-  const std::optional<CommitNumber> known_end = view_->EndOf(listed.number);
+  const CommitNumber known_end = view_->EndOf(listed.number);
   const auto file = options_.live
                         ? SegmentFile::Observe(path, origin, options_.keys, &findings_, known_end)
                         : SegmentFile::Open(path, origin, lmdb::Access::kRead, options_.keys,
@@ -99,7 +99,7 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
   }
   if (!(*file)->header()) return {};  // Only prepared.
   ++report_.segments;
-  if ((*file)->torn() && !known_end) report_.torn_segment = listed.number;
+  if ((*file)->torn() && known_end == kAllCommits) report_.torn_segment = listed.number;
   const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
   if (const auto read = (*file)->ReadCheckpoint(ignore, SegmentFile::Pieces::kAll); !read)
     findings_.OnDamage(listed.number, std::nullopt, read.error());
@@ -257,10 +257,8 @@ class Repairer {
 base::Result<void> Repairer::RepairSegment(const Directory::File& listed, CommitNumber end,
                                            bool newest, bool damaged) {
   const Origin origin{directory_.id(), listed.number};
-  std::optional<CommitNumber> known_end;
-  if (end != kAllCommits) known_end = end;
   const auto file = SegmentFile::Open(directory_.SegmentPath(listed.number), origin,
-                                      lmdb::Access::kRead, keys_, nullptr, known_end);
+                                      lmdb::Access::kRead, keys_, nullptr, end);
   if (!file && file.error().code == base::Code::kCorrupt) {
     HF_RETURN_IF_ERROR(directory_.KeepDamaged(listed.number));
     return {};
