@@ -26,6 +26,7 @@
 #include "base/mutex.h"
 #include "base/result.h"
 #include "metrics/catalogue.h"
+#include "net/pipe.h"
 
 struct event_base;
 struct event;
@@ -76,6 +77,7 @@ class EventLoop final : public base::Executor {
 
   // For net/ alone. A callback from libevent calls BeginTurn first.
   [[nodiscard]] event_base* base() { return base_; }
+  [[nodiscard]] PipePool& pipes() { return pipes_; }
   void BeginTurn();
 
  private:
@@ -108,6 +110,7 @@ class EventLoop final : public base::Executor {
   static void OnWatched(int fd, short what, void* watched) noexcept;
 
   const Options options_;
+  PipePool pipes_;
   event_base* const base_;
   const int wake_fd_;
   event* const wake_event_;

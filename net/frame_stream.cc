@@ -20,6 +20,8 @@ constexpr size_t kOpeningBytes = 16384;
 constexpr int kReadsPerTurn = 4;
 constexpr size_t kWriteBytesPerTurn = size_t{4} << 20;
 constexpr size_t kPiecesPerWrite = 64;
+// Less than that is read faster than it is moved: a pipe takes calls of its own.
+constexpr size_t kPipedMin = 65536;
 
 // Of the loop's thread: only one stream at a time reads.
 std::span<char> ReadAheadSpace() {
@@ -69,6 +71,12 @@ void FrameStream::SendBody(base::Buffer body) {
   Arrange();
 }
 
+void FrameStream::Send(Piped piped) {
+  if (closed_ || output_ended_) return;
+  output_.Push(std::move(piped));
+  Arrange();
+}
+
 void FrameStream::StopReading(Stop why) {
   stops_ = static_cast<uint8_t>(stops_ | why);
   Arrange();
@@ -96,6 +104,7 @@ void FrameStream::Close() {
   reading_ = writing_ = false;
   socket_.Close();
   output_.Clear();
+  pipe_.reset();
   frame_ = base::Buffer();
   ahead_ = std::string();
 }
@@ -103,6 +112,7 @@ void FrameStream::Close() {
 void FrameStream::Finish() {
   if (closed_ || std::exchange(finishing_, true)) return;
   frame_ = base::Buffer();
+  pipe_.reset();
   ahead_ = std::string();
   in_body_ = in_pieces_ = false;
   stops_ = 0;
@@ -148,11 +158,59 @@ void FrameStream::Read() {
   for (int i = 0; i < kReadsPerTurn && !closed_ && stops_ == 0 && ahead_.empty(); ++i) {
     const bool may_read_ahead = owner_.MayReadAhead();
     if (closed_ || (!may_read_ahead && !in_body_)) return;
+    if (const std::optional<bool> more = ReadPiped(i == 0)) {
+      if (*more) continue;
+      break;
+    }
+    TakePiece();
     // What belongs to the frame goes to its place, a piece with each read.
     const bool ends_in_piece = !in_pieces_ || left_ == frame_.size();
     if (!ReadOnce(may_read_ahead && ends_in_piece ? space : std::span<char>())) return;
   }
   if (!closed_ && socket_.HoldsBytes()) Arrange();
+}
+
+// How many of the bytes behind those in frame_ are to go through pipe_.
+size_t FrameStream::PipedNext() {
+  if (!in_pieces_ || socket_.secure()) return 0;
+  const size_t opaque = std::min(owner_.OpaqueBytes(), left_ - 1);
+  if (opaque < filled_ + kPipedMin) return 0;
+  if (pipe_ == nullptr) pipe_ = loop_.pipes().Take();
+  return pipe_ == nullptr ? 0 : opaque - filled_;
+}
+
+// Moves what nobody looks at into the pipe. None: it is to be read, if the stream goes on. False:
+// there is no more for now, or the pipe is to be emptied first.
+std::optional<bool> FrameStream::ReadPiped(bool first) {
+  size_t bytes = PipedNext();
+  if (bytes == 0) return std::nullopt;
+  if (filled_ > 0) {
+    FinishPiece();
+    if (closed_ || stops_ != 0) return false;
+  }
+  bytes = std::min(bytes, pipe_->room());
+  Socket::Outcome outcome{Socket::Outcome::Kind::kBlocked};
+  if (bytes > 0) outcome = socket_.ReadInto(*pipe_, bytes);
+  if (outcome.kind != Socket::Outcome::Kind::kDone) {
+    // In the turn's first read nothing has come, or it is the peer at the other end who is slow to
+    // take what is in the pipe: reading tells, as it does of an end or an error.
+    if (first || outcome.kind != Socket::Outcome::Kind::kBlocked) return std::nullopt;
+    return false;
+  }
+  metrics_.received_bytes.Add(outcome.bytes);
+  last_read_ = loop_.Now();
+  left_ -= outcome.bytes;
+  owner_.OnPiped({.pipe = pipe_, .bytes = outcome.bytes}, left_);
+  return outcome.bytes == bytes;
+}
+
+// Memory for the next piece, if it has none. Between pipes it is short.
+void FrameStream::TakePiece() {
+  if (!in_pieces_ || !frame_.empty()) return;
+  PipedNext();
+  const size_t bytes =
+      pipe_ == nullptr ? options_.piece_bytes : std::min(options_.piece_bytes, kReadAheadBytes);
+  frame_ = base::Buffer(std::min(left_, bytes));
 }
 
 // False if the socket has no more for now.
@@ -208,6 +266,7 @@ void FrameStream::Consume(std::string_view bytes) {
       return;
     }
     if (in_body_) {
+      TakePiece();
       const size_t taken = std::min(frame_.size() - filled_, bytes.size());
       std::memcpy(frame_.data() + filled_, bytes.data(), taken);
       bytes.remove_prefix(taken);
@@ -258,12 +317,14 @@ void FrameStream::FinishFrame() {
   owner_.OnFrame(std::move(frame_));
 }
 
+// Hands on as much of the piece as there is.
 void FrameStream::FinishPiece() {
-  left_ -= frame_.size();
-  base::Buffer piece = std::exchange(frame_, base::Buffer(std::min(left_, options_.piece_bytes)));
-  filled_ = 0;
+  frame_.Truncate(filled_);
+  left_ -= std::exchange(filled_, 0);
+  base::Buffer piece = std::exchange(frame_, base::Buffer());
   if (left_ == 0) {
     in_body_ = in_pieces_ = false;
+    pipe_.reset();
     metrics_.received_frames.Add();
   }
   owner_.OnPiece(std::move(piece), left_);
@@ -273,8 +334,12 @@ void FrameStream::Flush() {
   size_t budget = kWriteBytesPerTurn;
   std::array<iovec, kPiecesPerWrite> pieces;
   while (!closed_ && !handshaking_ && !output_.empty() && !write_blocked_ && budget > 0) {
-    const size_t count = output_.Peek(pieces);
-    const Socket::Outcome outcome = socket_.Write({pieces.data(), count});
+    Socket::Outcome outcome{};
+    if (const Piped piped = output_.PeekPiped(); piped.pipe != nullptr) {
+      outcome = socket_.WriteFrom(*piped.pipe, piped.bytes, output_.bytes() > piped.bytes);
+    } else {
+      outcome = socket_.Write({pieces.data(), output_.Peek(pieces)});
+    }
     if (outcome.kind == Socket::Outcome::Kind::kBlocked) {
       write_blocked_ = true;
     } else if (outcome.kind == Socket::Outcome::Kind::kDone) {

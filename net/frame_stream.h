@@ -9,13 +9,17 @@
 //   follows, or noise that reads as one, takes nothing from others. Small frames are read many at
 //   a time through 64 KiB that the loop's streams share; the body of a larger one goes from the
 //   socket to its place. An owner that takes long frames in pieces never has more than a piece of
-//   them. What was read ahead when the stream had to stop is kept, up to those 64 KiB. What is sent
-//   in one turn leaves in one call, at the turn's end.
+//   them. Stretches of more than 64 KiB that it need not see stay in the kernel if the socket is in
+//   the clear and a pipe is to be had, one for each frame; what a pipe does not take is read. What
+//   was read ahead when the stream had to stop is kept, up to those 64 KiB. What is sent in one
+//   turn leaves at the turn's end, in one call for what is in memory before, between and behind
+//   parts in pipes, and one for each of those.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +30,7 @@
 #include "metrics/catalogue.h"
 #include "net/event_loop.h"
 #include "net/output_queue.h"
+#include "net/pipe.h"
 #include "net/socket.h"
 
 namespace holdfast::net {
@@ -49,6 +54,10 @@ class FrameStream {
     virtual bool TakesPieces(size_t /*bytes*/, std::string_view /*opening*/) { return false; }
     // `left` bytes of the frame come in further pieces.
     virtual void OnPiece(base::Buffer /*piece*/, size_t /*left*/) {}
+    // How many bytes behind the last piece nobody needs to see: some may come with OnPiped.
+    [[nodiscard]] virtual size_t OpaqueBytes() { return 0; }
+    // The same for a piece that lies in a pipe, which is never the last one.
+    virtual void OnPiped(Piped /*piped*/, size_t /*left*/) {}
     // After writing, more than output_bytes_high is left; less than half of it is left again.
     virtual void OnOutputHigh() = 0;
     virtual void OnOutputLow() = 0;
@@ -82,6 +91,8 @@ class FrameStream {
 
   void Send(base::Buffer bytes);
   void SendBody(base::Buffer body);
+  // Not through TLS.
+  void Send(Piped piped);
 
   void StopReading(Stop why);
   void GoOnReading(Stop why);
@@ -112,6 +123,9 @@ class FrameStream {
   void Handshake();
   void Read();
   bool ReadOnce(std::span<char> ahead);
+  size_t PipedNext();
+  std::optional<bool> ReadPiped(bool first);
+  void TakePiece();
   void Discard(std::span<char> into);
   void Consume(std::string_view bytes);
   void BeginFrame();
@@ -154,8 +168,9 @@ class FrameStream {
   size_t filled_ = 0;
   base::Buffer frame_;  // As much of it as memory was taken for.
   bool in_pieces_ = false;
-  size_t left_ = 0;    // Of a frame in pieces: what is still to come, frame_ included.
-  std::string ahead_;  // Read, and not yet taken apart.
+  size_t left_ = 0;             // Of a frame in pieces: what is still to come, frame_ included.
+  std::shared_ptr<Pipe> pipe_;  // Through which some of it goes.
+  std::string ahead_;           // Read, and not yet taken apart.
 
   OutputQueue output_;
   base::TimePoint last_read_;

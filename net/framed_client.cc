@@ -181,6 +181,8 @@ class FramedClient::Core final : public FrameStream::Owner,
   void OnPiece(base::Buffer piece, size_t left) override {
     callbacks_.on_piece(std::move(piece), left);
   }
+  size_t OpaqueBytes() override { return callbacks_.opaque_bytes ? callbacks_.opaque_bytes() : 0; }
+  void OnPiped(Piped piped, size_t left) override { callbacks_.on_piped(std::move(piped), left); }
   void OnOutputHigh() override {}
   void OnOutputLow() override {
     if (callbacks_.on_output_low) callbacks_.on_output_low();

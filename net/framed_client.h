@@ -27,6 +27,7 @@
 #include "metrics/catalogue.h"
 #include "net/address.h"
 #include "net/event_loop.h"
+#include "net/pipe.h"
 #include "net/tls.h"
 
 namespace holdfast::net {
@@ -54,6 +55,10 @@ class FramedClient {
     // with the number of bytes that are still to come, and on_frame does not. Optional.
     base::UniqueFunction<bool(size_t, std::string_view)> takes_pieces = {};
     base::UniqueFunction<void(base::Buffer, size_t)> on_piece = {};
+    // How many bytes of such a frame behind the last piece nobody needs to see: some may come with
+    // on_piped, which never has the last of the frame. Optional.
+    base::UniqueFunction<size_t()> opaque_bytes = {};
+    base::UniqueFunction<void(Piped, size_t)> on_piped = {};
     // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer,
     // broken framing, or no agreement in TLS (kInvalid). The message names the peer.
     base::UniqueFunction<void(base::Error)> on_closed = {};

@@ -56,6 +56,8 @@ class Connection {
   // The subject of the certificate that the peer showed and that was accepted, as in RFC 2253;
   // empty if there is none.
   [[nodiscard]] virtual std::string peer_subject() const { return {}; }
+  // Whether parts of answers may lie in pipes: not in TLS.
+  [[nodiscard]] virtual bool sends_piped() const { return false; }
   [[nodiscard]] virtual size_t requests_in_flight() const = 0;
   [[nodiscard]] virtual size_t bytes_queued() const = 0;  // Answers not yet taken by the kernel.
 

@@ -14,6 +14,11 @@ void OutputQueue::Push(base::Buffer bytes) {
   pieces_.push_back({.bytes = std::move(bytes), .header = {}});
 }
 
+void OutputQueue::Push(Piped piped) {
+  bytes_ += piped.bytes;
+  pieces_.push_back({.piped = std::move(piped), .header = {}});
+}
+
 void OutputQueue::PushBody(base::Buffer body) {
   Piece& piece = pieces_.emplace_back();
   piece.has_header = true;
@@ -21,6 +26,12 @@ void OutputQueue::PushBody(base::Buffer body) {
   base::StoreBig(piece.header, static_cast<int32_t>(body.size()));
   piece.bytes = std::move(body);
   bytes_ += piece.size();
+}
+
+Piped OutputQueue::PeekPiped() const {
+  if (first_ == pieces_.size() || pieces_[first_].piped.pipe == nullptr) return {};
+  const Piped& piped = pieces_[first_].piped;
+  return {.pipe = piped.pipe, .bytes = piped.bytes - first_sent_};
 }
 
 size_t OutputQueue::Peek(std::span<iovec> into) {
@@ -36,6 +47,7 @@ size_t OutputQueue::Peek(std::span<iovec> into) {
   // A piece takes two elements at most.
   for (size_t i = first_; i < pieces_.size() && used + 2 <= into.size(); ++i) {
     const Piece& piece = pieces_[i];
+    if (piece.piped.pipe != nullptr) break;
     if (piece.has_header) add(piece.header, kFrameHeaderBytes);
     add(piece.bytes.data(), piece.bytes.size());
   }
@@ -49,6 +61,7 @@ void OutputQueue::Pop(size_t bytes) {
   while (first_ < pieces_.size() && first_sent_ >= pieces_[first_].size()) {
     first_sent_ -= pieces_[first_].size();
     pieces_[first_].bytes = base::Buffer();
+    pieces_[first_].piped.pipe.reset();
     ++first_;
   }
   if (first_ == pieces_.size()) {

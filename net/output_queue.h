@@ -1,4 +1,5 @@
-// Bytes on their way into a socket, in pieces; copied only if they are lent and have to wait.
+// Bytes on their way into a socket, in pieces, of which some may lie in pipes; copied only if they
+// are lent and have to wait.
 #pragma once
 
 #include <sys/uio.h>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "net/pipe.h"
 
 namespace holdfast::net {
 
@@ -18,7 +20,11 @@ class OutputQueue {
   void Push(base::Buffer bytes);
   // With the 4 bytes of its length before it.
   void PushBody(base::Buffer body);
-  // Points `into` at the first bytes of the queue; returns how many of its elements it used.
+  void Push(Piped piped);
+  // What lies in a pipe at the front of the queue, if the next bytes do.
+  [[nodiscard]] Piped PeekPiped() const;
+  // Points `into` at the first bytes of the queue that lie in memory; returns how many of its
+  // elements it used.
   [[nodiscard]] size_t Peek(std::span<iovec> into);
   // The first bytes have left.
   void Pop(size_t bytes);
@@ -32,11 +38,12 @@ class OutputQueue {
  private:
   struct Piece {
     base::Buffer bytes;
+    Piped piped;
     char header[kFrameHeaderBytes];
     bool has_header = false;
 
     [[nodiscard]] size_t size() const {
-      return bytes.size() + (has_header ? kFrameHeaderBytes : 0);
+      return bytes.size() + piped.bytes + (has_header ? kFrameHeaderBytes : 0);
     }
   };
   std::vector<Piece> pieces_;

@@ -35,10 +35,12 @@ void Reply::SendBody(base::Buffer body) {
   Complete({.kind = Answer::Kind::kBody, .first = std::move(body)});
 }
 
-void Reply::SendPart(std::vector<base::Buffer> pieces) {
+void Reply::SendPart(std::vector<base::Buffer> pieces, Piped piped) {
   HF_CHECK(sink_ != nullptr);
   memory_.Release();
-  sink_->Complete(connection_, request_, {.kind = Answer::Kind::kPart, .rest = std::move(pieces)});
+  sink_->Complete(
+      connection_, request_,
+      {.kind = Answer::Kind::kPart, .rest = std::move(pieces), .piped = std::move(piped)});
 }
 
 void Reply::SendNothing() { Complete({.kind = Answer::Kind::kNothing}); }

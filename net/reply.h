@@ -20,6 +20,7 @@
 
 #include "base/buffer.h"
 #include "net/memory_budget.h"
+#include "net/pipe.h"
 
 namespace holdfast::net {
 
@@ -36,6 +37,7 @@ struct Answer {
   Kind kind = Kind::kNothing;
   base::Buffer first = {};
   std::vector<base::Buffer> rest = {};  // After `first`; usually empty.
+  Piped piped = {};                     // After `rest`; of kPart only.
   std::string reason = {};              // Of kClose, for the log.
 };
 
@@ -68,9 +70,10 @@ class Reply {
   void Send(base::Buffer first, std::vector<base::Buffer> rest);
   // A frame without its length, which is put before it.
   void SendBody(base::Buffer body);
-  // The next pieces of a frame that Send ends. The holder watches how much of it waits: see
+  // The next pieces of a frame that Send ends, and behind them, on a connection that sends_piped
+  // and from its loop's thread, what lies in a pipe. The holder watches how much of it waits: see
   // net::Session::OnOutputHigh.
-  void SendPart(std::vector<base::Buffer> pieces);
+  void SendPart(std::vector<base::Buffer> pieces, Piped piped = {});
   void SendNothing();
   // A whole frame, and the end of the connection once it has left.
   void SendLast(base::Buffer frame);

@@ -1,7 +1,6 @@
 #include "net/server_connection.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "base/check.h"
 #include "base/event.h"
@@ -17,7 +16,7 @@ constexpr base::Duration kLinger = std::chrono::seconds(2);
 constexpr size_t kSlotsAtFirst = 4;
 
 size_t BytesOf(const Answer& answer) {
-  size_t bytes = answer.first.size();
+  size_t bytes = answer.first.size() + answer.piped.bytes;
   for (const base::Buffer& piece : answer.rest) bytes += piece.size();
   return bytes;
 }
@@ -135,7 +134,7 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
     for (base::Buffer& piece : answer.rest) piece.Own();
   }
   if (answer.kind == Answer::Kind::kPart) {
-    std::move(answer.rest.begin(), answer.rest.end(), std::back_inserter(slot.parts));
+    slot.parts.push_back(std::move(answer));
   } else {
     slot.answer = std::move(answer);
     slot.done = true;
@@ -186,7 +185,10 @@ void ServerConnection::Release(Answer answer) {
 
 void ServerConnection::ReleaseParts(Slot& slot) {
   held_bytes_ -= std::exchange(slot.held_bytes, 0);
-  for (base::Buffer& piece : std::exchange(slot.parts, {})) stream_.Send(std::move(piece));
+  for (Answer& part : std::exchange(slot.parts, {})) {
+    for (base::Buffer& piece : part.rest) stream_.Send(std::move(piece));
+    if (part.piped.pipe != nullptr) stream_.Send(std::move(part.piped));
+  }
 }
 
 void ServerConnection::Hold(Slot& slot, size_t bytes) {

@@ -35,6 +35,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   const SocketAddress& peer() const override { return peer_; }
   const SocketAddress& local() const override { return local_; }
   std::string peer_subject() const override { return stream_.socket().PeerSubject(); }
+  bool sends_piped() const override { return !stream_.socket().secure(); }
   size_t requests_in_flight() const override {
     return static_cast<size_t>(next_request_ - first_request_);
   }
@@ -47,7 +48,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
  private:
   struct Slot {
     Answer answer;
-    std::vector<base::Buffer> parts;  // Of a frame that `answer` ends.
+    std::vector<Answer> parts;  // Of a frame that `answer` ends.
     size_t held_bytes = 0;
     bool done = false;
   };

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "net/address.h"
+#include "net/pipe.h"
 #include "net/tls_session.h"
 
 namespace holdfast::net {
@@ -58,6 +59,11 @@ class Socket {
   // emptied the socket.
   Outcome Read(std::span<iovec> pieces);
   Outcome Write(std::span<iovec> pieces);
+  // The same with a pipe, see there; not in TLS.
+  Outcome ReadInto(Pipe& pipe, size_t bytes) { return pipe.Fill(fd_, bytes); }
+  Outcome WriteFrom(Pipe& pipe, size_t bytes, bool more_follow) {
+    return pipe.Drain(fd_, bytes, more_follow);
+  }
   // The kernel will not tell of these: they were read from it already.
   [[nodiscard]] bool HoldsBytes() const { return tls_ && tls_->HoldsBytes(); }
   // In words what failed.

@@ -2,27 +2,21 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <future>
-#include <random>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "net/socket.h"
 #include "tests/net/loopback.h"
+#include "tests/net/noise.h"
 
 namespace holdfast::net {
 namespace {
 
 using ::testing::HasSubstr;
-
-// No two stretches of it are the same.
-std::string Noise(size_t bytes) {
-  std::mt19937 random;
-  std::string noise(bytes, '\0');
-  for (char& byte : noise) byte = static_cast<char>(random());
-  return noise;
-}
 
 // A client on a loop, used by the test's thread.
 class FramedClientTest : public LoopbackTest {
@@ -55,6 +49,15 @@ class FramedClientTest : public LoopbackTest {
                     if (left == 0)
                       witness_.Add({0, std::exchange(in_pieces_, std::string()), Reply()});
                   },
+              .opaque_bytes = [this] { return OpaqueBytes(); },
+              .on_piped =
+                  [this](Piped piped, size_t left) {
+                    EXPECT_GT(left, 0U);
+                    EXPECT_LE(piped.bytes, OpaqueBytes());
+                    EXPECT_EQ(client_->last_heard(), loop().Now());
+                    in_pipes_ += piped.bytes;
+                    in_pieces_ += Drain(piped);
+                  },
               .on_closed = [this](base::Error error) { closed_.set_value(std::move(error)); },
               .on_output_low = [this] { witness_.Note("low"); }});
       if (paused) client_->Pause();
@@ -68,6 +71,30 @@ class FramedClientTest : public LoopbackTest {
     } while (fd < 0);
     return TestPeer(fd);
   }
+  // Of the frame that is coming, in stretches that begin at `first` and end at `second`.
+  size_t OpaqueBytes() {
+    for (const auto& [first, second] : opaque_) {
+      if (in_pieces_.size() >= first && in_pieces_.size() < second)
+        return second - in_pieces_.size();
+    }
+    return 0;
+  }
+  std::string Drain(const Piped& piped) {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    std::string bytes(piped.bytes, '\0');
+    size_t left = piped.bytes;
+    for (size_t got = 0; got < bytes.size();) {
+      if (left > 0) left -= piped.pipe->Drain(ends[0], left, false).bytes;
+      const ssize_t more = recv(ends[1], bytes.data() + got, bytes.size() - got, 0);
+      EXPECT_GT(more, 0);
+      if (more <= 0) break;
+      got += static_cast<size_t>(more);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    return bytes;
+  }
   void Send(std::string_view body) {
     loop().RunAndWait([&] { client_->SendBody(base::Buffer::Copy(body)); });
   }
@@ -78,6 +105,8 @@ class FramedClientTest : public LoopbackTest {
   Resolver resolver_;
   std::unique_ptr<FramedClient> client_;
   std::string in_pieces_;  // Of the frame that is coming.
+  size_t in_pipes_ = 0;    // Of all frames.
+  std::vector<std::pair<size_t, size_t>> opaque_;
   std::promise<void> connected_;
   std::promise<base::Error> closed_;
 };
@@ -114,6 +143,74 @@ TEST_F(FramedClientTest, TakesLongFramesInPieces) {
   EXPECT_EQ(witness_.Take().body, "short");
   EXPECT_TRUE(witness_.Take().body == second);
   EXPECT_EQ(witness_.Take().body, "shorter");
+}
+
+// Long stretches and short ones, with something to be seen between them and at the end.
+TEST_F(FramedClientTest, WhatNeedNotBeSeenComesThroughPipes) {
+  opaque_ = {{16, 300000}, {300010, 310000}, {310001, 900000}};
+  Connect({.peer = Here(), .piece_bytes = 4 * kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string first = Noise(900003);
+  const std::string second = Noise(700000);  // The last stretch is longer than the frame.
+  std::jthread writer(
+      [&] { peer.Write(Framed(first) + Framed("short") + Framed(second) + Framed("shorter")); });
+  EXPECT_TRUE(witness_.Take().body == first);
+  EXPECT_EQ(witness_.Take().body, "short");
+  EXPECT_TRUE(witness_.Take().body == second);
+  EXPECT_EQ(witness_.Take().body, "shorter");
+  loop().RunAndWait([&] {
+    EXPECT_GT(in_pipes_, 0U);
+    EXPECT_EQ(loop().pipes().idle(), 1U) << "one after the other";
+  });
+  EXPECT_EQ(metrics_.received_frames.Value(), 4U);
+  EXPECT_EQ(metrics_.received_bytes.Value(), first.size() + second.size() + 12 + 4 * 4);
+}
+
+TEST_F(FramedClientTest, ShortStretchesAreRead) {
+  opaque_ = {{100, 60000}, {60001, 120000}, {120001, 180000}};
+  Connect({.peer = Here(), .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string frame = Noise(180003);
+  std::jthread writer([&] { peer.Write(Framed(frame)); });
+  EXPECT_TRUE(witness_.Take().body == frame);
+  loop().RunAndWait([&] { EXPECT_EQ(in_pipes_, 0U); });
+}
+
+TEST_F(FramedClientTest, WithoutPipesAllOfItIsRead) {
+  opaque_ = {{16, 900000}};
+  Connect({.peer = Here(), .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string frame = Noise(900003);
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int next = dup(0);
+  close(next);
+  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::jthread writer([&] { peer.Write(Framed(frame)); });
+  const auto request = witness_.Take();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_TRUE(request.body == frame);
+  loop().RunAndWait([&] { EXPECT_EQ(in_pipes_, 0U); });
+}
+
+TEST_F(FramedClientTest, TellsOfAnEndBehindWhatWentThroughAPipe) {
+  opaque_ = {{16, 900000}};
+  Connect({.peer = Here(), .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string frame = Noise(900003);
+  peer.Write(Framed(frame).substr(0, 500000));
+  peer.Close();
+  EXPECT_THAT(WaitForClosed().message, HasSubstr("closed by the peer"));
+  loop().RunAndWait([&] {
+    EXPECT_GT(in_pipes_, 0U);
+    EXPECT_TRUE(in_pieces_ == frame.substr(0, in_pieces_.size()));
+    EXPECT_EQ(loop().pipes().idle(), 1U);
+  });
 }
 
 TEST_F(FramedClientTest, TellsWhenItIsRefused) {

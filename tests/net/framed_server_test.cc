@@ -11,6 +11,7 @@
 
 #include "base/random.h"
 #include "tests/net/loopback.h"
+#include "tests/net/noise.h"
 
 namespace holdfast::net {
 namespace {
@@ -19,6 +20,53 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 using FramedServerTest = LoopbackTest;
+
+// Answers with `noise` in parts, of which some lie in a pipe; and, to "wait", nothing yet.
+class PipingSession final : public Session {
+ public:
+  PipingSession(Connection& connection, const std::string& noise, Witness& witness)
+      : connection_(connection), noise_(noise), witness_(witness) {}
+
+  void OnFrame(base::Buffer frame, Reply reply) override {
+    if (frame.view() == "wait") {
+      return witness_.Add({connection_.id(), std::string(frame.view()), std::move(reply)});
+    }
+    EXPECT_TRUE(connection_.sends_piped());
+    const std::shared_ptr<Pipe> pipe = connection_.loop().pipes().Take();
+    ASSERT_NE(pipe, nullptr);
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    std::string_view left(noise_);
+    std::string head = Framed(noise_).substr(0, 4);
+    while (left.size() > 2 * kPartBytes) {
+      head += left.substr(0, kPartBytes);
+      left.remove_prefix(kPartBytes);
+      EXPECT_EQ(send(ends[0], left.data(), kPartBytes, 0), static_cast<ssize_t>(kPartBytes));
+      size_t piped = 0;
+      while (piped < kPartBytes) {
+        const IoOutcome filled = pipe->Fill(ends[1], kPartBytes - piped);
+        ASSERT_EQ(filled.kind, IoOutcome::Kind::kDone);
+        piped += filled.bytes;
+      }
+      left.remove_prefix(kPartBytes);
+      std::vector<base::Buffer> part;
+      part.push_back(base::Buffer::Copy(std::exchange(head, std::string())));
+      reply.SendPart(std::move(part), {.pipe = pipe, .bytes = kPartBytes});
+    }
+    reply.Send(base::Buffer::Copy(left));
+    close(ends[0]);
+    close(ends[1]);
+    witness_.Note("answered");
+  }
+  void OnClosed() override { witness_.Note("closed"); }
+
+  static constexpr size_t kPartBytes = 10000;
+
+ private:
+  Connection& connection_;
+  const std::string& noise_;
+  Witness& witness_;
+};
 
 TEST_F(FramedServerTest, EchoesFramesOfManyConnections) {
   const auto server = ServeEcho();
@@ -207,6 +255,46 @@ TEST_F(FramedServerTest, APeerThatDoesNotReadItsAnswersIsNotReadFurther) {
   witness_.WaitForEvent("low");
   witness_.Take().reply.SendBody(base::Buffer::Copy("two"));
   EXPECT_EQ(peer.ReadFrame(), "two");
+}
+
+// A peer that takes little at a time.
+TEST_F(FramedServerTest, PartsInPipesLeaveInTheirPlaces) {
+  const std::string noise = Noise(205000);
+  const auto server = Serve({.send_buffer_bytes = 8192}, [&](Connection& connection) {
+    return std::make_unique<PipingSession>(connection, noise, witness_);
+  });
+  TestPeer peer(server->local_address(), 8192);
+  peer.Write(Framed("1") + Framed("wait") + Framed("2") + Framed("3"));
+  auto held = witness_.Take();
+  EXPECT_TRUE(peer.ReadFrame() == noise);
+  LetLoopsTurn();
+  held.reply.SendBody(base::Buffer::Copy("waited"));
+  EXPECT_EQ(peer.ReadFrame(), "waited");
+  EXPECT_TRUE(peer.ReadFrame() == noise);
+  EXPECT_TRUE(peer.ReadFrame() == noise);
+  LetLoopsTurn();
+  EXPECT_EQ(metrics_.sent_frames.Value(), 4U);
+  EXPECT_EQ(metrics_.sent_bytes.Value(), 3 * noise.size() + 6 + 4 * 4);
+  EXPECT_GT(IdlePipes(), 0U);
+}
+
+TEST_F(FramedServerTest, APipeWithWhatAPeerLeftInItIsNotUsedAgain) {
+  const std::string noise = Noise(205000);
+  const auto server = Serve({.send_buffer_bytes = 8192}, [&](Connection& connection) {
+    return std::make_unique<PipingSession>(connection, noise, witness_);
+  });
+  {
+    TestPeer peer(server->local_address(), 8192);
+    peer.Write(Framed("1"));
+    EXPECT_TRUE(peer.Read(30000) == Framed(noise).substr(0, 30000));
+    peer.Reset();
+  }
+  witness_.WaitForEvent("closed");
+  LetLoopsTurn();
+  EXPECT_EQ(IdlePipes(), 0U);
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1"));
+  EXPECT_TRUE(peer.ReadFrame() == noise);
 }
 
 TEST_F(FramedServerTest, AnIdleConnectionIsClosedAndABusyOneIsNot) {

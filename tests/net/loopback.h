@@ -213,6 +213,12 @@ class LoopbackTest : public ::testing::Test {
         thread->loop().RunAndWait([] {});
     }
   }
+  size_t IdlePipes() {
+    size_t idle = 0;
+    for (LoopThread* thread : {first_.get(), second_.get()})
+      thread->loop().RunAndWait([&] { idle += thread->loop().pipes().idle(); });
+    return idle;
+  }
   uint64_t Closed(std::string_view cause) {
     LetLoopsTurn();
     return metrics_.closed.With(cause).Value();

@@ -87,6 +87,38 @@ TEST(OutputQueueTest, WhatIsSharedMayWait) {
   EXPECT_EQ(owner.use_count(), 1);
 }
 
+TEST(OutputQueueTest, WhatLiesInAPipeKeepsItsPlace) {
+  OutputQueue queue;
+  PipePool pool;
+  const std::shared_ptr<Pipe> pipe = pool.Take();
+  ASSERT_NE(pipe, nullptr);
+  queue.Push(base::Buffer::Copy("before"));
+  queue.Push(Piped{.pipe = pipe, .bytes = 5});
+  queue.Push(Piped{.pipe = pipe, .bytes = 2});
+  queue.Push(base::Buffer::Copy("behind"));
+  EXPECT_EQ(queue.bytes(), 19U);
+  EXPECT_EQ(Peeked(queue, 8), "before");
+  EXPECT_EQ(queue.PeekPiped().pipe, nullptr);
+  queue.Pop(6);
+  EXPECT_EQ(queue.PeekPiped().pipe, pipe);
+  EXPECT_EQ(queue.PeekPiped().bytes, 5U);
+  queue.Own();
+  queue.Pop(3);
+  EXPECT_EQ(queue.PeekPiped().bytes, 2U);
+  EXPECT_EQ(pipe.use_count(), 3);
+  queue.Pop(2);
+  EXPECT_EQ(pipe.use_count(), 2);
+  EXPECT_EQ(queue.PeekPiped().bytes, 2U);
+  queue.Pop(2);
+  EXPECT_EQ(pipe.use_count(), 1);
+  EXPECT_EQ(queue.PeekPiped().pipe, nullptr);
+  EXPECT_EQ(Peeked(queue, 8), "behind");
+  queue.Push(Piped{.pipe = pipe, .bytes = 2});
+  queue.Clear();
+  EXPECT_TRUE(queue.empty());
+  EXPECT_EQ(pipe.use_count(), 1);
+}
+
 TEST(OutputQueueTest, TheOwnerOfWhatHasLeftIsLetGo) {
   OutputQueue queue;
   const auto owner = std::make_shared<std::string>("lent");

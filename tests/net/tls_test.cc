@@ -163,6 +163,7 @@ TEST_F(TlsTest, TheServerKnowsTheSubjectOfAClientsCertificate) {
   std::promise<std::string> subject;
   const auto server =
       Serve({.tls = ServerSide(TlsOptions::ClientAuth::kRequired)}, [&](Connection& connection) {
+        EXPECT_FALSE(connection.sends_piped());
         subject.set_value(connection.peer_subject());
         return std::make_unique<EchoSession>();
       });
