@@ -139,6 +139,12 @@ base::Result<size_t> EndpointTailFinder::Pass(std::string_view piece) {
   return at;
 }
 
+void EndpointTailFinder::PassOpaque(size_t bytes) {
+  HF_CHECK(bytes <= skip_);
+  skip_ -= bytes;
+  passed_ += bytes;
+}
+
 base::Result<EndpointTail> EndpointTailFinder::Decode(std::string_view bytes) const {
   Reader reader(bytes, version_, /*flexible=*/true);
   EndpointTail tail{.api_key = api_key_, .begin = passed_};

@@ -73,6 +73,10 @@ class EndpointTailFinder {
   // How many bytes of the answer's next piece stand before the tail: all the others, and all
   // pieces that follow, are the tail. kInvalid if it is not what the version says.
   base::Result<size_t> Pass(std::string_view piece);
+  // How many of the bytes that follow are records, which need not be given to Pass: some of them
+  // may be passed over instead.
+  [[nodiscard]] size_t opaque() const { return skip_; }
+  void PassOpaque(size_t bytes);
   // `bytes`: the tail, to the answer's end.
   [[nodiscard]] base::Result<EndpointTail> Decode(std::string_view bytes) const;
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/endian.h"
 #include "base/log.h"
@@ -243,6 +244,10 @@ void PassThrough::Connect() {
     return TakesPieces(bytes, opening);
   };
   callbacks.on_piece = [this](base::Buffer piece, size_t left) { OnPiece(std::move(piece), left); };
+  if (connection_.sends_piped()) {
+    callbacks.opaque_bytes = [this] { return OpaqueBytes(); };
+    callbacks.on_piped = [this](net::Piped piped, size_t) { OnPiped(std::move(piped)); };
+  }
   callbacks.on_closed = [this](const base::Error& error) { Lose(error.message); };
   callbacks.on_output_low = [this] {
     if (std::exchange(client_paused_, false)) connection_.Resume();
@@ -296,10 +301,25 @@ bool PassThrough::TakesPieces(size_t bytes, std::string_view opening) {
   return true;
 }
 
-void PassThrough::OnPiece(base::Buffer piece, size_t left) {
+// The answer's length, for its first piece.
+std::vector<base::Buffer> PassThrough::PassingBegin() {
   std::vector<base::Buffer> pieces;
   if (const size_t bytes = std::exchange(passing_->bytes, 0); bytes > 0)
     pieces.push_back(LengthPrefix(bytes));
+  return pieces;
+}
+
+size_t PassThrough::OpaqueBytes() const {
+  return passing_->finder ? passing_->finder->opaque() : std::numeric_limits<size_t>::max();
+}
+
+void PassThrough::OnPiped(net::Piped piped) {
+  if (passing_->finder) passing_->finder->PassOpaque(piped.bytes);
+  pending_.front().reply.SendPart(PassingBegin(), std::move(piped));
+}
+
+void PassThrough::OnPiece(base::Buffer piece, size_t left) {
+  std::vector<base::Buffer> pieces = PassingBegin();
   if (passing_->finder) {
     const base::Result<size_t> before = passing_->finder->Pass(piece.view());
     if (!before) return Lose(before.error().message);

@@ -10,7 +10,8 @@
 // Threads: the connection's loop.
 // Limits: while more than kQueueHigh bytes wait for the tier the client is not read, and while
 //   answers wait for the client the tier is not read. Answers of more than kPieceBytes pass while
-//   they still come, so that a client that fetches 50 MB at a time costs a few pieces of memory;
+//   they still come, so that a client that fetches 50 MB at a time costs a few pieces of memory,
+//   and long stretches of records without being copied where neither side is in TLS;
 //   only those that are made anew with other addresses (metadata, coordinators) are taken whole. A
 //   question that the cache can answer waits FrontDoorOptions::local_answer_after at most; for
 //   other answers the tier may keep silent for answer_within, and for as long as the request itself
@@ -85,6 +86,9 @@ class PassThrough {
   void OnFrame(base::Buffer frame);
   bool TakesPieces(size_t bytes, std::string_view opening);
   void OnPiece(base::Buffer piece, size_t left);
+  [[nodiscard]] size_t OpaqueBytes() const;
+  void OnPiped(net::Piped piped);
+  std::vector<base::Buffer> PassingBegin();
   void FinishPassing(std::vector<base::Buffer> pieces);
   void Lose(const std::string& why);
   void Await(Pending pending);

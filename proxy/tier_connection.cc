@@ -39,6 +39,12 @@ TierConnection::TierConnection(Context context, std::shared_ptr<const TierIdenti
       return unanswered_ > 0 && callbacks_->takes_pieces(bytes, opening);
     };
     own.on_piece = [this](base::Buffer piece, size_t left) { OnPiece(std::move(piece), left); };
+    if (callbacks_->opaque_bytes) {
+      own.opaque_bytes = [this] { return callbacks_->opaque_bytes(); };
+      own.on_piped = [this](net::Piped piped, size_t left) {
+        callbacks_->on_piped(std::move(piped), left);
+      };
+    }
   }
   own.on_closed = [this](base::Error error) { Fail(std::move(error)); };
   own.on_output_low = [this] {

@@ -27,8 +27,8 @@ class TierConnection {
   };
 
   // `identity`: null for none, in the clear. The options' tls is set from it. Of the callbacks,
-  // on_frame and on_piece get only answers to what Send was given, and on_closed kInvalid if the
-  // two sides did not come to trust each other.
+  // on_frame, on_piece and on_piped get only answers to what Send was given, and on_closed kInvalid
+  // if the two sides did not come to trust each other.
   TierConnection(Context context, std::shared_ptr<const TierIdentity> identity,
                  net::FramedClient::Options options, net::FramedClient::Callbacks callbacks);
   ~TierConnection();

@@ -14,6 +14,7 @@
 #include "kafka/record_batch_builder.h"
 #include "proxy/local_answers.h"
 #include "tests/net/loopback.h"
+#include "tests/net/noise.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -475,6 +476,66 @@ TEST_F(SessionTest, ALongAnswerPassesWhileItStillComes) {
   request = witness_.Take();
   request.reply.Send(kafka::EncodeResponse(kafka::HeartbeatResponse(), 3, 2));
   EXPECT_EQ(Read<kafka::HeartbeatResponse>(3).correlation_id, 2);
+}
+
+// Large sets of records go through pipes, small ones and what is between them do not.
+TEST_F(SessionTest, RecordsOfManySizesPassInOrder) {
+  std::promise<void> mapped;
+  ports_.Request({8}, [&] { mapped.set_value(); });
+  mapped.get_future().wait();
+  const std::string noise = net::Noise(3 * PassThrough::kPieceBytes);
+  const std::string_view bytes(noise);
+  kafka::FetchResponse fetched{.session_id = 5};
+  size_t from = 0;
+  for (const size_t first : {3, 700000, 64, 300000}) {
+    auto& topic = fetched.responses.emplace_back();
+    for (const size_t size : {first, size_t{0}, size_t{70000}, size_t{200}, size_t{500000}}) {
+      topic.partitions.push_back(
+          {.partition_index = static_cast<int32_t>(size), .records = bytes.substr(from, size)});
+      from = (from + 1001) % 80000;
+    }
+  }
+  fetched.node_endpoints.push_back({.node_id = 8, .host = "secret.example.com", .port = 1});
+  for (const int32_t id : {1, 2, 3}) {
+    Send(kafka::FetchRequest(), 17, id);
+    auto request = witness_.Take();
+    request.reply.Send(kafka::EncodeResponse(fetched, 17, id));
+    const auto answer = Read<kafka::FetchResponse>(17);
+    EXPECT_EQ(answer.correlation_id, id);
+    ASSERT_EQ(answer.response.responses.size(), fetched.responses.size());
+    for (size_t i = 0; i < fetched.responses.size(); ++i) {
+      const auto& sent = fetched.responses[i].partitions;
+      const auto& got = answer.response.responses[i].partitions;
+      ASSERT_EQ(got.size(), sent.size());
+      for (size_t j = 0; j < sent.size(); ++j) EXPECT_TRUE(got[j].records == sent[j].records);
+    }
+    ASSERT_EQ(answer.response.node_endpoints.size(), 1);
+    EXPECT_EQ(answer.response.node_endpoints[0].host, "127.0.0.1");
+    EXPECT_EQ(answer.response.node_endpoints[0].port, 7008);
+  }
+  LetLoopsTurn();
+  EXPECT_GT(IdlePipes(), 0U) << "none was used";
+}
+
+// Several of them at once, to a client that takes little at a time.
+TEST_F(SessionTest, ASlowClientGetsPipelinedAnswersInOrder) {
+  const std::string noise = net::Noise(12 * PassThrough::kPieceBytes);
+  client_ = std::make_unique<TestPeer>(agent_->local_address(), 8192);
+  for (const int32_t id : {1, 2, 3}) Send(kafka::FetchRequest(), 17, id);
+  const std::string_view bytes(noise);
+  for (const int32_t id : {1, 2, 3}) {
+    auto request = witness_.Take();
+    kafka::FetchResponse fetched;
+    fetched.responses.push_back(
+        {.partitions = {{.records = bytes.substr(static_cast<size_t>(id) * 1000)}}});
+    request.reply.Send(kafka::EncodeResponse(fetched, 17, id));
+  }
+  for (const int32_t id : {1, 2, 3}) {
+    const auto answer = Read<kafka::FetchResponse>(17);
+    EXPECT_EQ(answer.correlation_id, id);
+    EXPECT_TRUE(answer.response.responses.at(0).partitions.at(0).records ==
+                bytes.substr(static_cast<size_t>(id) * 1000));
+  }
 }
 
 TEST_F(SessionTest, ALongAnswerWaitsForThoseBeforeIt) {
