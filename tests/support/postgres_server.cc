@@ -38,13 +38,21 @@ std::string Binary(const char* name) {
   return newest;
 }
 
-int FreePort() {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+// Bound to a free port, and nothing more. While it is open nobody else is given that port, and the
+// server, which allows for sharing it, too, can listen there, also after it was started again.
+int BindFreePort() {
+  const int holder = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int shared = 1;
+  EXPECT_EQ(setsockopt(holder, SOL_SOCKET, SO_REUSEADDR, &shared, sizeof shared), 0);
+  const sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  EXPECT_EQ(bind(holder, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return holder;
+}
+
+int PortOf(int bound) {
+  sockaddr_in address{};
   socklen_t size = sizeof address;
-  EXPECT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
-  getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
-  close(listener);
+  EXPECT_EQ(getsockname(bound, reinterpret_cast<sockaddr*>(&address), &size), 0);
   return ntohs(address.sin_port);
 }
 
@@ -64,7 +72,7 @@ std::vector<pid_t> ChildrenOf(pid_t parent) {
 }  // namespace
 
 PostgresServer::PostgresServer(std::vector<std::string> settings)
-    : settings_(std::move(settings)), port_(FreePort()) {
+    : settings_(std::move(settings)), port_holder_(BindFreePort()), port_(PortOf(port_holder_)) {
   directory_ = (std::filesystem::temp_directory_path() / "holdfast-postgres-XXXXXX").string();
   EXPECT_NE(mkdtemp(directory_.data()), nullptr);
   if (geteuid() == 0) {
@@ -83,6 +91,7 @@ PostgresServer::PostgresServer(std::vector<std::string> settings)
 
 PostgresServer::~PostgresServer() {
   Stop();
+  close(port_holder_);
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
 }

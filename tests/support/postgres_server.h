@@ -35,7 +35,8 @@ class PostgresServer {
 
   const std::vector<std::string> settings_;
   std::string directory_;
-  int port_ = 0;
+  const int port_holder_;
+  const int port_;
   pid_t pid_ = -1;
 };
 
