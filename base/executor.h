@@ -14,6 +14,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <vector>
 
 #include "base/thread_annotations.h"
 #include "base/unique_function.h"
@@ -44,6 +45,25 @@ class Timer {
   Task cancel_;
 };
 
+// While one lives, executors that its thread posts to are not woken; they are at its end, once
+// each. For whoever answers many at once: an executor that is woken for the first answer has run
+// out of them, and sleeps again, before the next one is posted.
+//
+// Limits: what is posted meanwhile must not be waited for. One inside another does nothing.
+class WakeBatch {
+ public:
+  WakeBatch();
+  ~WakeBatch();
+  WakeBatch(const WakeBatch&) = delete;
+  WakeBatch& operator=(const WakeBatch&) = delete;
+
+  // For executors: true if the calling thread has a batch, which will wake this one.
+  static bool Take(class Executor* executor);
+
+ private:
+  std::vector<class Executor*> asleep_;
+};
+
 class HF_CAPABILITY("loop") Executor {
  public:
   virtual ~Executor() = default;
@@ -62,6 +82,11 @@ class HF_CAPABILITY("loop") Executor {
 
   // Aborts if called from another thread; tells clang that the loop's state may be touched.
   void AssertInLoop() const HF_ASSERT_CAPABILITY(this) { HF_CHECK(InLoop()); }
+
+ protected:
+  friend class WakeBatch;
+  // Ends its sleep. From any thread.
+  virtual void Wake() {}
 };
 
 }  // namespace holdfast::base

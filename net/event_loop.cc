@@ -143,11 +143,11 @@ bool EventLoop::Enqueue(base::Task& task, size_t limit) {
     mailbox_.push_back(std::move(task));
     wake = std::exchange(polling_, false);
   }
-  if (wake) Wake();
+  if (wake && !base::WakeBatch::Take(this)) Wake();
   return true;
 }
 
-void EventLoop::Wake() const {
+void EventLoop::Wake() {
   const uint64_t one = 1;
   // It fails only when the counter is full, and then the loop is awake.
   [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
@@ -273,7 +273,10 @@ void EventLoop::RunAndWait(base::Task task) {
     task();
     AtTurnEnd([promise = std::move(promise)]() mutable { promise.set_value(); });
   };
-  if (Enqueue(wrapped, std::numeric_limits<size_t>::max())) return done.wait();
+  if (Enqueue(wrapped, std::numeric_limits<size_t>::max())) {
+    Wake();  // Whatever batch the caller may have.
+    return done.wait();
+  }
   ended_.wait(false);
   owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
   task();

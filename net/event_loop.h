@@ -98,7 +98,7 @@ class EventLoop final : public base::Executor {
   void RunTurnEnd();
   void EndTurn();
   [[nodiscard]] bool IsDone();
-  void Wake() const;
+  void Wake() override;
   void RunDueTimers();
   // Has libevent wake the loop for the earliest timer.
   void ArmTimer();

@@ -204,6 +204,7 @@ void Writer::Write(Commit commit) {
 }
 
 void Writer::Complete(Commit commit) {
+  const base::WakeBatch answers;
   durable_ = commit.number;
   const std::vector<StreamId> streams = catalog_.Publish(commit.news);
   metrics_.commits.Add();

@@ -225,6 +225,26 @@ TEST_F(EventLoopTest, RunAndWaitWorksFromOutsideFromInsideAndAfterTheEnd) {
   EXPECT_EQ(ran, 3);
 }
 
+TEST_F(EventLoopTest, ABatchWakesTheLoopAtItsEnd) {
+  const auto thread = Start();
+  std::promise<int> ran;
+  int tasks = 0;
+  {
+    const base::WakeBatch batch;
+    for (int i = 0; i < 3; ++i) thread->loop().Post([&] { ++tasks; });
+    thread->loop().Post([&] { ran.set_value(tasks); });
+  }
+  EXPECT_EQ(ran.get_future().get(), 3);
+}
+
+TEST_F(EventLoopTest, RunAndWaitDoesNotWaitForTheEndOfABatch) {
+  const auto thread = Start();
+  const base::WakeBatch batch;
+  bool ran = false;
+  thread->loop().RunAndWait([&] { ran = true; });
+  EXPECT_TRUE(ran);
+}
+
 TEST_F(EventLoopTest, ASignalRunsItsTaskEachTimeUntilItIsUnwatched) {
   const auto loop = Make();
   int signals = 0;

@@ -124,6 +124,21 @@ TEST_F(SpoolTest, OneCommitTakesWhatIsQueuedAndAnswersInOrder) {
   EXPECT_EQ(spool_.owner.durable.size(), 7u);  // Each stream once.
 }
 
+TEST_F(SpoolTest, AnswersOfACommitWakeOthersTogether) {
+  Open();
+  base::Executor& other = spool_.background;
+  int answers = 0;
+  for (int i = 0; i < 2; ++i) {
+    spool_.Append("a", "entry", [&](const auto&) {
+      EXPECT_TRUE(base::WakeBatch::Take(&other));
+      ++answers;
+    });
+  }
+  spool_.clock.RunUntilIdle();
+  EXPECT_EQ(answers, 2);
+  EXPECT_FALSE(base::WakeBatch::Take(&other));
+}
+
 TEST_F(SpoolTest, LargeCommitsAreSplitAndAnsweredInOrder) {
   spool_.options.commit_bytes_max = 10'000;
   Open();
