@@ -20,6 +20,8 @@ WakeBatch::~WakeBatch() {
   for (Executor* const executor : asleep_) executor->Wake();
 }
 
+bool WakeBatch::Lives() { return current != nullptr; }
+
 bool WakeBatch::Take(Executor* executor) {
   if (current == nullptr) return false;
   if (std::ranges::find(*current, executor) == current->end()) current->push_back(executor);

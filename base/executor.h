@@ -59,6 +59,8 @@ class WakeBatch {
 
   // For executors: true if the calling thread has a batch, which will wake this one.
   static bool Take(class Executor* executor);
+  // Whether the calling thread has one, and so must not wait.
+  [[nodiscard]] static bool Lives();
 
  private:
   std::vector<class Executor*> asleep_;

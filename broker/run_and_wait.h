@@ -6,12 +6,14 @@
 #include <latch>
 #include <memory>
 
+#include "base/check.h"
 #include "base/executor.h"
 
 namespace holdfast::broker {
 
 inline void RunAndWait(base::Executor& loop, base::Task task) {
   if (loop.InLoop()) return task();
+  HF_CHECK(!base::WakeBatch::Lives());
   // Counts down when the posted task is destroyed, whether it ran or not.
   struct Signal {
     explicit Signal(std::latch* latch) : done(latch) {}

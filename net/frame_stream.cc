@@ -175,7 +175,7 @@ size_t FrameStream::PipedNext() {
   if (!in_pieces_ || socket_.secure()) return 0;
   const size_t opaque = std::min(owner_.OpaqueBytes(), left_ - 1);
   if (opaque < filled_ + kPipedMin) return 0;
-  if (pipe_ == nullptr) pipe_ = loop_.pipes().Take();
+  if (!std::exchange(pipe_asked_, true)) pipe_ = loop_.pipes().Take();
   return pipe_ == nullptr ? 0 : opaque - filled_;
 }
 
@@ -184,14 +184,20 @@ size_t FrameStream::PipedNext() {
 std::optional<bool> FrameStream::ReadPiped(bool first) {
   size_t bytes = PipedNext();
   if (bytes == 0) return std::nullopt;
+  // Behind a pipe that waits for the other side the piece is filled first, or what trickles in
+  // would take a piece of memory each.
+  if (filled_ > 0 && pipe_->bytes() > 0) return std::nullopt;
   if (filled_ > 0) {
     FinishPiece();
-    if (closed_ || stops_ != 0) return false;
+    if (closed_ || stops_ != 0 || pipe_ == nullptr) return false;
   }
+  frame_ = base::Buffer();  // An empty one may be longer than what is left behind the pipe.
   bytes = std::min(bytes, pipe_->room());
   Socket::Outcome outcome{Socket::Outcome::Kind::kBlocked};
   if (bytes > 0) outcome = socket_.ReadInto(*pipe_, bytes);
   if (outcome.kind != Socket::Outcome::Kind::kDone) {
+    // What cannot be moved can be read, for all of this frame.
+    if (outcome.kind == Socket::Outcome::Kind::kFailed) pipe_.reset();
     // In the turn's first read nothing has come, or it is the peer at the other end who is slow to
     // take what is in the pipe: reading tells, as it does of an end or an error.
     if (first || outcome.kind != Socket::Outcome::Kind::kBlocked) return std::nullopt;
@@ -217,6 +223,7 @@ void FrameStream::TakePiece() {
 bool FrameStream::ReadOnce(std::span<char> ahead) {
   std::array<iovec, 2> pieces;
   size_t count = 0;
+  HF_CHECK(!in_pieces_ || frame_.size() <= left_);
   const size_t missing = in_body_ ? frame_.size() - filled_ : 0;
   if (missing > 0) pieces[count++] = {.iov_base = frame_.data() + filled_, .iov_len = missing};
   if (!ahead.empty()) pieces[count++] = {.iov_base = ahead.data(), .iov_len = ahead.size()};
@@ -304,6 +311,7 @@ void FrameStream::OnFilled() {
   if (filled_ == length_) return FinishFrame();
   if (length_ > options_.piece_bytes && owner_.TakesPieces(length_, frame_.view())) {
     in_pieces_ = true;
+    pipe_asked_ = false;
     left_ = length_;
     return FinishPiece();
   }

@@ -169,6 +169,7 @@ class FrameStream {
   base::Buffer frame_;  // As much of it as memory was taken for.
   bool in_pieces_ = false;
   size_t left_ = 0;             // Of a frame in pieces: what is still to come, frame_ included.
+  bool pipe_asked_ = false;     // Once for each of these frames.
   std::shared_ptr<Pipe> pipe_;  // Through which some of it goes.
   std::string ahead_;           // Read, and not yet taken apart.
 

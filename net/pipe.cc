@@ -54,18 +54,20 @@ IoOutcome Pipe::Drain(int socket, size_t bytes, bool more_follow) {
 
 std::shared_ptr<Pipe> PipePool::Take() {
   std::unique_ptr<Pipe> pipe;
-  if (idle_.empty()) {
-    pipe = Pipe::Make();
-  } else {
+  if (!idle_.empty()) {
     pipe = std::move(idle_.back());
     idle_.pop_back();
+  } else if (in_use_ < kOpenMax) {
+    pipe = Pipe::Make();
   }
   if (pipe == nullptr) return nullptr;
+  ++in_use_;
   return {pipe.release(), [this](Pipe* back) { Return(std::unique_ptr<Pipe>(back)); }};
 }
 
 void PipePool::Return(std::unique_ptr<Pipe> pipe) {
-  if (pipe->bytes() == 0 && idle_.size() < kIdleMax) idle_.push_back(std::move(pipe));
+  --in_use_;
+  if (pipe->bytes() == 0) idle_.push_back(std::move(pipe));
 }
 
 }  // namespace holdfast::net

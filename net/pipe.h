@@ -11,9 +11,10 @@
 // Ownership: who fills a pipe and the Piped parts in it share it. When the last of them goes, an
 //   empty one returns to its pool, and one with bytes left is closed. The pool outlives them.
 // Threads: the loop's of the pool.
-// Limits: a pipe holds at most kBytes, less if they came in many small segments. The pool keeps
-//   kIdleMax empty ones. None is to be had where the process has no descriptors left, or its user
-//   no pages for pipes (fs.pipe-user-pages-soft); that is no error.
+// Limits: a pipe holds at most kBytes, less if they came in many small segments. A pool has at most
+//   kOpenMax of them, two descriptors each, and keeps those that are idle. None is to be had when
+//   all are in use, where the process has no descriptors left, or its user no pages for pipes
+//   (fs.pipe-user-pages-soft); that is no error.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +60,7 @@ struct Piped {
 
 class PipePool {
  public:
-  static constexpr size_t kIdleMax = 16;
+  static constexpr size_t kOpenMax = 16;
 
   // Empty. Null if there is none.
   [[nodiscard]] std::shared_ptr<Pipe> Take();
@@ -69,6 +70,7 @@ class PipePool {
   void Return(std::unique_ptr<Pipe> pipe);
 
   std::vector<std::unique_ptr<Pipe>> idle_;
+  size_t in_use_ = 0;
 };
 
 }  // namespace holdfast::net

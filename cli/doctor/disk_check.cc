@@ -36,8 +36,10 @@ constexpr uint64_t kSegmentsAtOnce = 3;
 // A spool keeps so many open, see spool/segment_store.cc.
 constexpr uint64_t kOpenSegments = 66;
 constexpr uint64_t kInodesMin = 1000;
-// Segments, loops, listeners, links to the tier, logs.
-constexpr uint64_t kOtherFiles = kOpenSegments + 64;
+// Both ends of each pipe that each of at most eight loops has, see net/pipe.h.
+constexpr uint64_t kPipeEnds = 2 * 16 * 8;
+// Segments, pipes, loops, listeners, links to the tier, logs.
+constexpr uint64_t kOtherFiles = kOpenSegments + kPipeEnds + 64;
 // Of the binary, its libraries and its threads.
 constexpr uint64_t kOtherMaps = 500;
 

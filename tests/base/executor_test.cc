@@ -53,9 +53,11 @@ TEST(WakeBatchTest, TheOuterOneCounts) {
 
 TEST(WakeBatchTest, IsOfOneThread) {
   Sleeper executor;
+  EXPECT_FALSE(WakeBatch::Lives());
   EXPECT_FALSE(WakeBatch::Take(&executor));
   const WakeBatch batch;
-  std::thread([&] { EXPECT_FALSE(WakeBatch::Take(&executor)); }).join();
+  EXPECT_TRUE(WakeBatch::Lives());
+  std::thread([&] { EXPECT_FALSE(WakeBatch::Lives() || WakeBatch::Take(&executor)); }).join();
 }
 
 }  // namespace

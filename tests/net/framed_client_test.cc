@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <chrono>
 #include <future>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "net/socket.h"
 #include "tests/net/loopback.h"
@@ -45,6 +47,7 @@ class FramedClientTest : public LoopbackTest {
               .on_piece =
                   [this](base::Buffer piece, size_t left) {
                     EXPECT_LE(piece.size(), kPieceBytes);
+                    ++pieces_;
                     in_pieces_ += piece.view();
                     if (left == 0)
                       witness_.Add({0, std::exchange(in_pieces_, std::string()), Reply()});
@@ -56,7 +59,12 @@ class FramedClientTest : public LoopbackTest {
                     EXPECT_LE(piped.bytes, OpaqueBytes());
                     EXPECT_EQ(client_->last_heard(), loop().Now());
                     in_pipes_ += piped.bytes;
-                    in_pieces_ += Drain(piped);
+                    if (!hold_) {
+                      in_pieces_ += Drain(piped);
+                    } else {
+                      in_pieces_ += std::string(piped.bytes, '?');
+                      held_.push_back(std::move(piped));
+                    }
                   },
               .on_closed = [this](base::Error error) { closed_.set_value(std::move(error)); },
               .on_output_low = [this] { witness_.Note("low"); }});
@@ -95,6 +103,14 @@ class FramedClientTest : public LoopbackTest {
     close(ends[1]);
     return bytes;
   }
+  // Until the loop has taken what was written so far.
+  void WaitForReceived(size_t bytes) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (metrics_.received_bytes.Value() < bytes && std::chrono::steady_clock::now() < end)
+      std::this_thread::yield();
+    ASSERT_EQ(metrics_.received_bytes.Value(), bytes);
+    loop().RunAndWait([] {});
+  }
   void Send(std::string_view body) {
     loop().RunAndWait([&] { client_->SendBody(base::Buffer::Copy(body)); });
   }
@@ -106,6 +122,9 @@ class FramedClientTest : public LoopbackTest {
   std::unique_ptr<FramedClient> client_;
   std::string in_pieces_;  // Of the frame that is coming.
   size_t in_pipes_ = 0;    // Of all frames.
+  size_t pieces_ = 0;      // Not in pipes.
+  bool hold_ = false;      // What comes in pipes is not taken out.
+  std::vector<Piped> held_;
   std::vector<std::pair<size_t, size_t>> opaque_;
   std::promise<void> connected_;
   std::promise<base::Error> closed_;
@@ -195,6 +214,60 @@ TEST_F(FramedClientTest, WithoutPipesAllOfItIsRead) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
   EXPECT_TRUE(request.body == frame);
   loop().RunAndWait([&] { EXPECT_EQ(in_pipes_, 0U); });
+}
+
+// A pipe that is to be had again in the middle of a frame changes nothing: the frame's end and the
+// next frame are where they were.
+TEST_F(FramedClientTest, AFrameGoesOnAsItBegan) {
+  opaque_ = {{16, 900000}};
+  Connect({.peer = Here(), .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string frame = Noise(900003);
+  const std::string bytes = Framed(frame);
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int next = dup(0);
+  close(next);
+  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
+  // To the end of a piece, wherever the pieces begin, and to that of the opening.
+  for (const size_t end : {4 + 16384 + kPieceBytes, 4 + 16384 + 4 * kPieceBytes}) {
+    const uint64_t before = metrics_.received_bytes.Value();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    peer.Write(bytes.substr(0, 4 + 16384));
+    WaitForReceived(before + 4 + 16384);
+    peer.Write(bytes.substr(4 + 16384, end - 4 - 16384));
+    WaitForReceived(before + end);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    std::jthread writer([&] { peer.Write(bytes.substr(end) + Framed("short")); });
+    EXPECT_TRUE(witness_.Take().body == frame);
+    EXPECT_EQ(witness_.Take().body, "short");
+  }
+}
+
+// Where the other side takes nothing, what trickles in is put together before it is handed on.
+TEST_F(FramedClientTest, BehindAFullPipePiecesAreFull) {
+  constexpr size_t kDrop = 1000;
+  constexpr size_t kDrops = 300;
+  opaque_ = {{16, 900000}};
+  hold_ = true;
+  Connect({.peer = Here(), .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string bytes = Framed(Noise(900003));
+  size_t written = 400000;
+  peer.Write(bytes.substr(0, written));
+  WaitForReceived(written);
+  size_t before = 0;
+  loop().RunAndWait([&] {
+    EXPECT_GT(in_pipes_, 0U);
+    before = pieces_;
+  });
+  for (size_t i = 0; i < kDrops; ++i, written += kDrop) {
+    peer.Write(bytes.substr(written, kDrop));
+    WaitForReceived(written + kDrop);
+  }
+  loop().RunAndWait([&] { EXPECT_LE(pieces_ - before, kDrop * kDrops / kPieceBytes + 1); });
 }
 
 TEST_F(FramedClientTest, TellsOfAnEndBehindWhatWentThroughAPipe) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/net/noise.h"
 
@@ -130,6 +131,20 @@ TEST_F(PipeTest, OnlyAnEmptyPipeIsTakenAgain) {
   EXPECT_EQ(pool_.idle(), 1U);
   pipe = pool_.Take();
   EXPECT_EQ(pool_.idle(), 0U);
+}
+
+TEST_F(PipeTest, APoolHasSoManyAndNoMore) {
+  std::vector<std::shared_ptr<Pipe>> taken;
+  for (size_t i = 0; i < PipePool::kOpenMax; ++i) taken.push_back(pool_.Take());
+  EXPECT_NE(taken.back(), nullptr);
+  EXPECT_EQ(pool_.Take(), nullptr);
+  from_.Put("left over");
+  ASSERT_EQ(taken[0]->Fill(from_.fd(), 100).bytes, 9U);
+  taken[0].reset();  // Closed.
+  taken[0] = pool_.Take();
+  EXPECT_NE(taken[0], nullptr);
+  taken[1].reset();  // Idle.
+  EXPECT_NE(pool_.Take(), nullptr);
 }
 
 TEST_F(PipeTest, WithoutDescriptorsThereIsNone) {
