@@ -97,13 +97,14 @@ base::Result<EndpointTail> FindEndpointTail(int16_t api_key, int16_t version,
 
 base::Buffer EncodeEndpointTail(const EndpointTail& tail) { return Encode(tail); }
 
-base::Buffer EncodeEndpointTail(EndpointTail tail, size_t bytes) {
+base::Result<base::Buffer> EncodeEndpointTail(EndpointTail tail, size_t bytes) {
   std::string space;
-  if (!FillUp(tail, bytes, space)) {
-    tail.node_endpoints.clear();
-    HF_CHECK(FillUp(tail, bytes, space));
-  }
-  return Encode(tail);
+  if (FillUp(tail, bytes, space)) return Encode(tail);
+  tail.node_endpoints.clear();
+  if (FillUp(tail, bytes, space)) return Encode(tail);
+  return base::Unexpected(base::Code::kInvalid,
+                          "the end of an answer, of " + std::to_string(bytes) +
+                              " bytes, cannot be written with other addresses in as many");
 }
 
 base::Result<size_t> EndpointTailFinder::Pass(std::string_view piece) {

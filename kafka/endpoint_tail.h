@@ -62,8 +62,9 @@ base::Buffer EncodeEndpointTail(const EndpointTail& tail);
 // The same in exactly so many bytes, which must be as many as the tail had when it was read, for
 // an answer whose length is told already. What is too short is filled up with a tagged field that
 // nobody knows (KIP-482), and endpoints that do not fit are left out: the client then asks for
-// metadata.
-base::Buffer EncodeEndpointTail(EndpointTail tail, size_t bytes);
+// metadata. kInvalid if that is of no use, as with a tail whose numbers took more bytes than they
+// need.
+base::Result<base::Buffer> EncodeEndpointTail(EndpointTail tail, size_t bytes);
 
 class EndpointTailFinder {
  public:

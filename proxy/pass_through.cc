@@ -336,10 +336,16 @@ void PassThrough::FinishPassing(std::vector<base::Buffer> pieces) {
   if (passing.finder) {
     auto tail = passing.finder->Decode(passing.tail);
     if (!tail) return Lose(tail.error().message);
-    // The client was told the length, so brokers without a port are not waited for.
-    const LocalAddresses local = front_.AddressesFor(connection_);
-    Rewrite(*tail, local);
-    pieces.push_back(kafka::EncodeEndpointTail(*std::move(tail), passing.tail.size()));
+    if (tail->node_endpoints.empty()) {
+      pieces.push_back(base::Buffer::Copy(passing.tail));
+    } else {
+      // The client was told the length, so brokers without a port are not waited for.
+      const LocalAddresses local = front_.AddressesFor(connection_);
+      Rewrite(*tail, local);
+      auto end = kafka::EncodeEndpointTail(*std::move(tail), passing.tail.size());
+      if (!end) return Lose(end.error().message);
+      pieces.push_back(*std::move(end));
+    }
   }
   net::Reply reply = std::move(pending_.front().reply);
   pending_.pop_front();

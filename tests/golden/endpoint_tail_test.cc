@@ -112,9 +112,10 @@ TEST(EndpointTailTest, KeepsItsLengthWhateverTheAddresses) {
       for (size_t shorter = 0; shorter <= host.size(); ++shorter) {
         EndpointTail changed = tail;
         changed.node_endpoints[0].host = std::string_view(host).substr(shorter);
-        const base::Buffer end = EncodeEndpointTail(changed, bytes);
-        ASSERT_EQ(end.size(), bytes) << shorter;
-        const auto back = FindEndpointTail(api_key, 17, HeadOf(api_key) + std::string(end.view()));
+        const auto end = EncodeEndpointTail(changed, bytes);
+        ASSERT_TRUE(end) << shorter << ": " << end.error().message;
+        ASSERT_EQ(end->size(), bytes) << shorter;
+        const auto back = FindEndpointTail(api_key, 17, HeadOf(api_key) + std::string(end->view()));
         ASSERT_TRUE(back) << shorter << ": " << back.error().message;
         // One byte is too little for a tagged field.
         EXPECT_EQ(back->node_endpoints.size(), shorter == 1 ? 0 : endpoints) << shorter;
@@ -122,9 +123,16 @@ TEST(EndpointTailTest, KeepsItsLengthWhateverTheAddresses) {
       }
       EndpointTail longer = tail;
       longer.node_endpoints[0].rack = "a rack that there was no room for";
-      EXPECT_EQ(EncodeEndpointTail(longer, bytes).size(), bytes);
+      EXPECT_EQ(EncodeEndpointTail(longer, bytes)->size(), bytes);
     }
   }
+}
+
+// A number of no tags that takes two bytes can be read, and a tail without any takes one or three.
+TEST(EndpointTailTest, TellsOfALengthThatItCannotHave) {
+  const auto tail = FindEndpointTail(kFetchKey, 17, HeadOf(kFetchKey) + std::string("\x80\0", 2));
+  ASSERT_TRUE(tail) << tail.error().message;
+  EXPECT_FALSE(EncodeEndpointTail(*tail, 2));
 }
 
 TEST(EndpointTailTest, OlderFetchAnswersHaveNone) {

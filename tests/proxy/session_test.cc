@@ -478,6 +478,21 @@ TEST_F(SessionTest, ALongAnswerPassesWhileItStillComes) {
   EXPECT_EQ(Read<kafka::HeartbeatResponse>(3).correlation_id, 2);
 }
 
+// A number of tags that takes a byte more than it needs.
+TEST_F(SessionTest, ALongAnswerWithoutAddressesEndsAsItCame) {
+  const std::string records(5 * PassThrough::kPieceBytes / 2, 'r');
+  Send(kafka::FetchRequest(), 17, 1);
+  auto request = witness_.Take();
+  kafka::FetchResponse fetched;
+  fetched.responses.push_back({.partitions = {{.records = records}}});
+  std::string frame(kafka::EncodeResponse(fetched, 17, 1).view().substr(4));
+  ASSERT_EQ(frame.back(), '\0');
+  frame.back() = '\x80';
+  frame += '\0';
+  request.reply.SendBody(base::Buffer::Copy(frame));
+  EXPECT_TRUE(client_->ReadFrame() == frame);
+}
+
 // Large sets of records go through pipes, small ones and what is between them do not.
 TEST_F(SessionTest, RecordsOfManySizesPassInOrder) {
   std::promise<void> mapped;
