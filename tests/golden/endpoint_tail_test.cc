@@ -115,7 +115,8 @@ TEST(EndpointTailTest, KeepsItsLengthWhateverTheAddresses) {
         const auto end = EncodeEndpointTail(changed, bytes);
         ASSERT_TRUE(end) << shorter << ": " << end.error().message;
         ASSERT_EQ(end->size(), bytes) << shorter;
-        const auto back = FindEndpointTail(api_key, 17, HeadOf(api_key) + std::string(end->view()));
+        const std::string frame = HeadOf(api_key) + std::string(end->view());
+        const auto back = FindEndpointTail(api_key, 17, frame);
         ASSERT_TRUE(back) << shorter << ": " << back.error().message;
         // One byte is too little for a tagged field.
         EXPECT_EQ(back->node_endpoints.size(), shorter == 1 ? 0 : endpoints) << shorter;
@@ -130,7 +131,8 @@ TEST(EndpointTailTest, KeepsItsLengthWhateverTheAddresses) {
 
 // A number of no tags that takes two bytes can be read, and a tail without any takes one or three.
 TEST(EndpointTailTest, TellsOfALengthThatItCannotHave) {
-  const auto tail = FindEndpointTail(kFetchKey, 17, HeadOf(kFetchKey) + std::string("\x80\0", 2));
+  const std::string frame = HeadOf(kFetchKey) + std::string("\x80\0", 2);
+  const auto tail = FindEndpointTail(kFetchKey, 17, frame);
   ASSERT_TRUE(tail) << tail.error().message;
   EXPECT_FALSE(EncodeEndpointTail(*tail, 2));
 }
