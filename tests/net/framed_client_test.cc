@@ -2,10 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <chrono>
 #include <future>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -13,6 +13,7 @@
 
 #include "net/socket.h"
 #include "tests/net/loopback.h"
+#include "tests/net/no_descriptors.h"
 #include "tests/net/noise.h"
 
 namespace holdfast::net {
@@ -203,15 +204,10 @@ TEST_F(FramedClientTest, WithoutPipesAllOfItIsRead) {
   TestPeer peer = Accept();
   connected_.get_future().wait();
   const std::string frame = Noise(900003);
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  const int next = dup(0);
-  close(next);
-  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::optional<NoDescriptors> none(std::in_place);
   std::jthread writer([&] { peer.Write(Framed(frame)); });
   const auto request = witness_.Take();
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  none.reset();
   EXPECT_TRUE(request.body == frame);
   loop().RunAndWait([&] { EXPECT_EQ(in_pipes_, 0U); });
 }
@@ -225,20 +221,15 @@ TEST_F(FramedClientTest, AFrameGoesOnAsItBegan) {
   connected_.get_future().wait();
   const std::string frame = Noise(900003);
   const std::string bytes = Framed(frame);
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  const int next = dup(0);
-  close(next);
-  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
   // To the end of a piece, wherever the pieces begin, and to that of the opening.
   for (const size_t end : {4 + 16384 + kPieceBytes, 4 + 16384 + 4 * kPieceBytes}) {
     const uint64_t before = metrics_.received_bytes.Value();
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    std::optional<NoDescriptors> none(std::in_place);
     peer.Write(bytes.substr(0, 4 + 16384));
     WaitForReceived(before + 4 + 16384);
     peer.Write(bytes.substr(4 + 16384, end - 4 - 16384));
     WaitForReceived(before + end);
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    none.reset();
     std::jthread writer([&] { peer.Write(bytes.substr(end) + Framed("short")); });
     EXPECT_TRUE(witness_.Take().body == frame);
     EXPECT_EQ(witness_.Take().body, "short");

@@ -2,15 +2,16 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <future>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/random.h"
 #include "tests/net/loopback.h"
+#include "tests/net/no_descriptors.h"
 #include "tests/net/noise.h"
 
 namespace holdfast::net {
@@ -337,17 +338,11 @@ TEST_F(FramedServerTest, GoesOnAcceptingWhenDescriptorsAreThereAgain) {
   const SocketAddress to = server->local_address();
   const metrics::Counter& errors = metrics_.accept_errors;
   const int client = socket(AF_INET, SOCK_STREAM, 0);
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  // Room for none but those that are open.
-  const int next = dup(0);
-  close(next);
-  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::optional<NoDescriptors> none(std::in_place);
   // Nothing here may need a descriptor, and UBSan does when it first sees a virtual class.
   const int connected = connect(client, to.get(), to.size());
   while (connected == 0 && errors.Value() == 0) std::this_thread::yield();
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  none.reset();
   ASSERT_EQ(connected, 0);
   TestPeer peer(client);
   peer.Write(Framed("still here"));

@@ -1,15 +1,16 @@
 #include "net/pipe.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tests/net/no_descriptors.h"
 #include "tests/net/noise.h"
 
 namespace holdfast::net {
@@ -148,14 +149,9 @@ TEST_F(PipeTest, APoolHasSoManyAndNoMore) {
 }
 
 TEST_F(PipeTest, WithoutDescriptorsThereIsNone) {
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  const int next = dup(0);
-  close(next);
-  const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = limit.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::optional<NoDescriptors> none(std::in_place);
   const std::shared_ptr<Pipe> pipe = pool_.Take();
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  none.reset();
   EXPECT_EQ(pipe, nullptr);
   EXPECT_NE(pool_.Take(), nullptr);
 }
