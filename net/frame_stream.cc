@@ -184,10 +184,10 @@ size_t FrameStream::PipedNext() {
 std::optional<bool> FrameStream::ReadPiped(bool first) {
   size_t bytes = PipedNext();
   if (bytes == 0) return std::nullopt;
-  // Behind a pipe that waits for the other side the piece is filled first, or what trickles in
-  // would take a piece of memory each.
-  if (filled_ > 0 && pipe_->bytes() > 0) return std::nullopt;
   if (filled_ > 0) {
+    // Behind a pipe that waits for the other side the piece is filled first, or what trickles in
+    // would take a piece of memory each.
+    if (pipe_->bytes() > 0) return std::nullopt;
     FinishPiece();
     if (closed_ || stops_ != 0 || pipe_ == nullptr) return false;
   }

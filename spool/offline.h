@@ -85,11 +85,11 @@ class OfflineView {
   base::Result<void> WalkEntries(const InfoVisitor& visit, const DamageVisitor& damaged,
                                  const ProgressCallback& progress) const;
 
-  // A commit, what it changed (see spool/change.h), and the table of its entries. The visitor is to
-  // be quick, and says whether to go on.
   // Of a segment that another follows: one behind its last commit that counts. Of others all.
   [[nodiscard]] CommitNumber EndOf(uint64_t segment) const;
 
+  // A commit, what it changed (see spool/change.h), and the table of its entries. The visitor is to
+  // be quick, and says whether to go on.
   using CommitVisitor = std::function<bool(const FrameView& frame, std::string_view changes)>;
   // Those from `from` on that are still there, in order.
   base::Result<void> WalkCommits(CommitNumber from, const CommitVisitor& visit,

@@ -20,6 +20,7 @@
 #include "agent/spool_text.h"
 #include "cli/doctor/file_system.h"
 #include "cli/doctor/flush_probe.h"
+#include "net/pipe.h"
 #include "spool/directory.h"
 
 namespace holdfast::cli::doctor {
@@ -36,8 +37,8 @@ constexpr uint64_t kSegmentsAtOnce = 3;
 // A spool keeps so many open, see spool/segment_store.cc.
 constexpr uint64_t kOpenSegments = 66;
 constexpr uint64_t kInodesMin = 1000;
-// Both ends of each pipe that each of at most eight loops has, see net/pipe.h.
-constexpr uint64_t kPipeEnds = 2 * 16 * 8;
+// Both ends of each pipe, with eight loops.
+constexpr uint64_t kPipeEnds = 2 * net::PipePool::kOpenMax * 8;
 // Segments, pipes, loops, listeners, links to the tier, logs.
 constexpr uint64_t kOtherFiles = kOpenSegments + kPipeEnds + 64;
 // Of the binary, its libraries and its threads.
