@@ -1,12 +1,14 @@
 // CRC-32C (Castagnoli, RFC 3720 appendix B.4), as Kafka's record batches and Holdfast's frames
 // carry it.
 //
-// Uses the CPU's instruction where there is one; every path gives the same value.
+// Uses the CPU's instructions where there are such (SSE 4.2, PCLMULQDQ); every path gives the same
+// value.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 namespace holdfast::base {
 
@@ -21,7 +23,12 @@ uint32_t Crc32cCombine(uint32_t crc_a, uint32_t crc_b, size_t length_b);
 uint32_t Crc32cPatch(uint32_t crc, std::string_view before, std::string_view after,
                      size_t tail_length);
 
-// The table-driven path, for CPUs without the instruction and for comparing in tests.
-uint32_t Crc32cPortable(std::string_view bytes, uint32_t crc = 0);
+// One way to do the above. The state of a CRC is its complement.
+struct Crc32cPath {
+  uint32_t (*sum)(const char* data, size_t size, uint32_t state);
+  uint32_t (*append_zeros)(uint32_t state, size_t count);
+};
+// Those that this CPU has, the best one, which is in use, first. For tests.
+std::vector<Crc32cPath> Crc32cPaths();
 
 }  // namespace holdfast::base

@@ -29,7 +29,8 @@ TEST(Crc32cTest, EveryPathGivesTheSameValueAtEveryLength) {
   Random random(1);
   for (size_t size : {0, 1, 7, 8, 9, 63, 4096, 12287, 12288, 12289, 50000}) {
     const std::string bytes = RandomBytes(random, size);
-    EXPECT_EQ(Crc32c(bytes), Crc32cPortable(bytes)) << size;
+    for (const Crc32cPath& path : Crc32cPaths())
+      EXPECT_EQ(~path.sum(bytes.data(), bytes.size(), ~0u), Crc32c(bytes)) << size;
   }
 }
 
@@ -39,6 +40,22 @@ TEST(Crc32cTest, ContinuesAndCombines) {
   const std::string b = RandomBytes(random, 777);
   EXPECT_EQ(Crc32c(b, Crc32c(a)), Crc32c(a + b));
   EXPECT_EQ(Crc32cCombine(Crc32c(a), Crc32c(b), b.size()), Crc32c(a + b));
+}
+
+TEST(Crc32cTest, EveryPathCombinesTheSameAtEveryLength) {
+  Random random(4);
+  const std::string a = RandomBytes(random, 100);
+  for (size_t size : {0, 1, 2, 3, 7, 8, 21, 4095, 4096, 16405, 70000}) {
+    const std::string b = RandomBytes(random, size);
+    EXPECT_EQ(Crc32cCombine(Crc32c(a), Crc32c(b), size), Crc32c(a + b)) << size;
+    for (const Crc32cPath& path : Crc32cPaths())
+      EXPECT_EQ(path.append_zeros(Crc32c(a), size) ^ Crc32c(b), Crc32c(a + b)) << size;
+  }
+  const Crc32cPath portable = Crc32cPaths().back();
+  for (size_t bit = 0; bit < 64; ++bit) {
+    const size_t size = size_t{1} << bit;
+    EXPECT_EQ(Crc32cCombine(0x12345678, 0, size), portable.append_zeros(0x12345678, size)) << bit;
+  }
 }
 
 TEST(Crc32cTest, PatchEqualsASecondLookAtTheWholeMessage) {
