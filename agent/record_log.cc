@@ -344,7 +344,8 @@ void RecordLog::ApplyEntry(spool::Transaction& transaction, AppendJob& job, size
                           .bytes = entry.batch,
                           .record_count = static_cast<uint32_t>(sequenced.record_count),
                           .max_timestamp_ms = header.max_timestamp,
-                          .tag = TagOf(header.producer, owner)});
+                          .tag = TagOf(header.producer, owner),
+                          .summed = {{.begin = kafka::kBatchCrcBegin, .crc = header.crc}}});
   job.entries[at].end = entry.base_offset + sequenced.record_count;
   usage_.Append(stream, owner, entry.batch.size());
   if (table != nullptr) {

@@ -83,12 +83,14 @@ Partition* Log::Find(const TopicPartition& id) const {
 
 void Log::AppendBatch(spool::Transaction& transaction, Partition& partition, std::string_view bytes,
                       const kafka::SequencedBatch& batch, int64_t max_timestamp_ms) {
-  const int64_t base_offset = transaction.Append(
-      {.stream = partition.stream,
-       .bytes = bytes,
-       .record_count = static_cast<uint32_t>(batch.record_count),
-       .max_timestamp_ms = max_timestamp_ms,
-       .tag = MakeTag(batch.producer, batch.transactional ? kTransactional : 0)});
+  const int64_t base_offset =
+      transaction.Append({.stream = partition.stream,
+                          .bytes = bytes,
+                          .record_count = static_cast<uint32_t>(batch.record_count),
+                          .max_timestamp_ms = max_timestamp_ms,
+                          .tag = MakeTag(batch.producer, batch.transactional ? kTransactional : 0),
+                          .summed = {{.begin = kafka::kBatchCrcBegin,
+                                      .crc = kafka::RecordBatchView(bytes).header().crc}}});
   if (batch.producer.id == kafka::kNoProducerId) return;
   // The time of arrival, where Kafka takes the records' own: old records do not make a producer
   // expire, so that a backlog of days is deduplicated like any other.

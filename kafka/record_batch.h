@@ -36,6 +36,8 @@ namespace holdfast::kafka {
 inline constexpr size_t kBatchHeaderSize = 61;
 // Base offset and length; batch_length counts what follows them.
 inline constexpr size_t kBatchPrefixSize = 12;
+// The CRC in the header is that of all bytes from here on.
+inline constexpr size_t kBatchCrcBegin = 21;
 inline constexpr int64_t kNoProducerId = -1;
 inline constexpr int16_t kNoProducerEpoch = -1;
 inline constexpr int32_t kNoSequence = -1;

@@ -43,6 +43,8 @@ constexpr uint16_t kTableFlag = 4;  // There are no entries in it.
 // behind the last one, that is looked at where a power cut may have torn it.
 constexpr size_t kWholeBytesMax = size_t{16} << 10;
 constexpr size_t kEntriesChecksumBytes = sizeof(uint32_t);
+// Summing so few takes no longer than combining two checksums.
+constexpr size_t kWorthCombiningBytes = 1024;
 constexpr uint32_t kChangesPiece = UINT32_MAX;  // An entry's piece is its line's number.
 
 // What an entry is bound to: the commit, and all that its line says.
@@ -141,6 +143,25 @@ class FrameWriter {
   char* payload_ = nullptr;
 };
 
+// Behind what has the checksum `crc`. `stored` are the entries' bytes in the frame.
+uint32_t SumEntries(const FrameDraft& draft, std::string_view stored, uint32_t crc) {
+  if (draft.key != nullptr) return base::Crc32c(stored, crc);
+  for (const DraftEntry& draft_entry : draft.entries) {
+    const NewEntry& entry = draft_entry.entry;
+    std::string_view bytes = stored.substr(0, entry.bytes.size());
+    stored.remove_prefix(bytes.size());
+    if (entry.summed && bytes.size() >= entry.summed->begin + kWorthCombiningBytes) {
+      const std::string_view summed = bytes.substr(entry.summed->begin);
+      HF_DCHECK(base::Crc32c(summed) == entry.summed->crc);
+      crc = base::Crc32c(bytes.substr(0, entry.summed->begin), crc);
+      crc = base::Crc32cCombine(crc, entry.summed->crc, summed.size());
+    } else {
+      crc = base::Crc32c(bytes, crc);
+    }
+  }
+  return crc;
+}
+
 }  // namespace
 
 uint64_t FrameDraft::EntryBytes() const {
@@ -198,7 +219,7 @@ uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out) {
   }
   const uint32_t checksum = frame.Finish();
   if (entry_bytes != stored_bytes)
-    base::StoreLittle(payload + position, base::Crc32c({payload, position}, checksum));
+    base::StoreLittle(payload + position, SumEntries(draft, {payload, position}, checksum));
   return checksum;
 }
 

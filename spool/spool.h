@@ -65,6 +65,14 @@ struct NewEntry {
   uint32_t record_count = 0;
   int64_t max_timestamp_ms = -1;  // Largest record timestamp, for FindByTime.
   Tag tag{};
+  // What the caller knows from a checksum inside, and has seen to be right, so that the spool need
+  // not sum `bytes` again: the CRC-32C of all from `begin` on. If it is wrong, and the commit the
+  // newest one when the spool is opened, that looks torn, and is lost.
+  struct Summed {
+    size_t begin = 0;
+    uint32_t crc = 0;
+  };
+  std::optional<Summed> summed{};
 };
 
 struct EntryInfo {

@@ -244,6 +244,16 @@ TEST_F(ForwarderTest, RestartAsksBeforeItSendsAgain) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 8));
 }
 
+// Of which the spool takes the checksum from their header.
+TEST_F(ForwarderTest, LargeBatchesAreThereAfterARestart) {
+  const Values values(20, std::string(2000, 'v'));
+  EXPECT_EQ(Produce("a", 0, values).error, ErrorCode::kNone);
+  CrashAndRestart();
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(tier_.Values("a", 0), values);
+}
+
 TEST_F(ForwarderTest, CursorsAreWrittenDownAndTrimTheSpool) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 10);

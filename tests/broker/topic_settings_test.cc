@@ -4,6 +4,7 @@
 
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/random.h"
 #include "kafka/api/incremental_alter_configs.h"
 #include "tests/broker/broker_fixture.h"
 
@@ -109,6 +110,30 @@ TEST(TopicSettingsTest, LogAppendTimeIsKeptThroughRecompression) {
   EXPECT_TRUE(stored.header.log_append_time());
   EXPECT_EQ(stored.header.codec(), Codec::kZstd);
   EXPECT_EQ(stored.header.max_timestamp, broker.clock().wall_clock_ms());
+}
+
+// Batches of which the spool takes the checksum from their header.
+TEST(TopicSettingsTest, LargeBatchesThatTheBrokerChangedAreThereAfterARestart) {
+  std::vector<std::string> values(20);
+  base::Random random(7);
+  for (std::string& value : values) {
+    value.resize(2000);
+    for (char& byte : value) byte = static_cast<char>(random());
+  }
+  for (const char* const compression : {"producer", "zstd"}) {
+    for (const char* const timestamps : {"CreateTime", "LogAppendTime"}) {
+      for (const bool crash : {false, true}) {
+        BrokerFixture broker;
+        broker.CreateTopic(
+            "t", 1,
+            {{"compression.type", compression, {}}, {"message.timestamp.type", timestamps, {}}});
+        broker.clock().Advance(seconds(5));
+        EXPECT_EQ(broker.Produce("t", 0, broker.Batch(values)).error_code, ErrorCode::kNone);
+        crash ? broker.CrashAndRestart() : broker.Restart();
+        EXPECT_EQ(broker.Values("t", 0, 0), values) << compression << " " << timestamps;
+      }
+    }
+  }
 }
 
 TEST(TopicSettingsTest, GarbageIsRefusedWhereItWouldHaveToBeCompressedAnew) {

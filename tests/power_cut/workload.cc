@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/random.h"
 
@@ -358,6 +359,7 @@ void Perform(const Workload& workload, size_t operation, spool::Transaction& tra
                               .bytes = workload.contents[operation][i],
                               .record_count = action.records,
                               .max_timestamp_ms = TimestampOf(operation)};
+        if (action.number % 2 == 0) entry.summed = {{.begin = 0, .crc = base::Crc32c(entry.bytes)}};
         base::StoreLittle(entry.tag.data(), static_cast<uint64_t>(operation));
         base::StoreLittle(entry.tag.data() + sizeof(uint64_t), static_cast<uint64_t>(i));
         transaction.Append(entry);

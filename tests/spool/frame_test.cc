@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -145,6 +146,52 @@ TEST(FrameTest, EntriesOfALargeFrameHaveAChecksumOfTheirOwn) {
   EXPECT_TRUE(whole(older));
   older.back() ^= 1;
   EXPECT_TRUE(whole(older)) << "nothing tells";
+}
+
+TEST(FrameTest, WhatACallerKnowsOfAnEntrySumGivesTheSameFrame) {
+  base::Random random(5);
+  std::vector<std::string> bytes;
+  for (const size_t size : {1, 21, 500, 1044, 1045, 1046, 16405, 40000}) {
+    bytes.emplace_back(size, '\0');
+    for (char& byte : bytes.back()) byte = static_cast<char>(random());
+  }
+  const auto encode = [&](const auto& summed) {
+    std::vector<DraftEntry> entries;
+    for (const std::string& entry : bytes) {
+      entries.push_back(
+          {{.stream = StreamId(1), .bytes = entry, .record_count = 1, .summed = summed(entry)},
+           static_cast<int64_t>(entries.size())});
+    }
+    const FrameDraft draft{.seed = kSeed, .commit = kCommit, .entries = entries};
+    std::string frame(draft.FrameBytes(), '\0');
+    EncodeFrame(draft, frame);
+    return frame;
+  };
+  const std::string without =
+      encode([](const std::string&) { return std::optional<NewEntry::Summed>(); });
+  const auto behind = [](size_t begin) {
+    return [begin](const std::string& entry) -> std::optional<NewEntry::Summed> {
+      if (entry.size() < begin) return std::nullopt;
+      return NewEntry::Summed{begin, base::Crc32c(std::string_view(entry).substr(begin))};
+    };
+  };
+  for (const size_t begin : {0, 21, 1000}) EXPECT_EQ(encode(behind(begin)), without) << begin;
+  EXPECT_TRUE(FrameView::Parse(without)->VerifyEntries());
+}
+
+TEST(FrameTest, OfASealedFrameWhatIsStoredIsSummed) {
+  const std::string large(20'000, 'x');
+  const DraftEntry entry{{.stream = StreamId(1),
+                          .bytes = large,
+                          .record_count = 1,
+                          .summed = {{.begin = 0, .crc = base::Crc32c(large)}}},
+                         41};
+  const auto key = SegmentKey::Make(*KeyRing::Parse(std::vector{std::string(64, 'a')}));
+  const FrameDraft draft{
+      .seed = kSeed, .commit = kCommit, .entries = {&entry, 1}, .key = key.get()};
+  std::string bytes(draft.FrameBytes(), '\0');
+  EncodeFrame(draft, bytes);
+  EXPECT_TRUE(FrameView::Parse(bytes)->VerifyEntries());
 }
 
 TEST(FrameTest, EveryTruncationIsNoticed) {
