@@ -82,13 +82,14 @@ class Process:
         self.address = f"127.0.0.1:{free_port()}"
         self.admin = f"127.0.0.1:{free_port()}"
         self.child = None
+        self.prefix = ()  # A command that runs it.
         self.starts = 0
 
     def start(self):
         assert self.child is None, f"{self.role} already runs"
         self.starts += 1
-        command = [HOLDFAST, self.role, "--listen", self.address, "--admin", self.admin,
-                   *self.arguments]
+        command = [*self.prefix, HOLDFAST, self.role, "--listen", self.address, "--admin",
+                   self.admin, *self.arguments]
         with open(self.out_path, "wb") as out, open(self.log_path, "ab") as log:
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log,
                                           env=self.environment)
