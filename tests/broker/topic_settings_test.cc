@@ -4,9 +4,9 @@
 
 #include "base/crc32c.h"
 #include "base/endian.h"
-#include "base/random.h"
 #include "kafka/api/incremental_alter_configs.h"
 #include "tests/broker/broker_fixture.h"
+#include "tests/support/noise.h"
 
 namespace holdfast::broker {
 namespace {
@@ -114,12 +114,9 @@ TEST(TopicSettingsTest, LogAppendTimeIsKeptThroughRecompression) {
 
 // Batches of which the spool takes the checksum from their header.
 TEST(TopicSettingsTest, LargeBatchesThatTheBrokerChangedAreThereAfterARestart) {
-  std::vector<std::string> values(20);
-  base::Random random(7);
-  for (std::string& value : values) {
-    value.resize(2000);
-    for (char& byte : value) byte = static_cast<char>(random());
-  }
+  const std::string noise = test::Noise(20 * 2000);  // So that it stays large when compressed.
+  std::vector<std::string> values;
+  for (size_t at = 0; at < noise.size(); at += 2000) values.push_back(noise.substr(at, 2000));
   for (const char* const compression : {"producer", "zstd"}) {
     for (const char* const timestamps : {"CreateTime", "LogAppendTime"}) {
       for (const bool crash : {false, true}) {

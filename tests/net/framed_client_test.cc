@@ -14,7 +14,7 @@
 #include "net/socket.h"
 #include "tests/net/loopback.h"
 #include "tests/net/no_descriptors.h"
-#include "tests/net/noise.h"
+#include "tests/support/noise.h"
 
 namespace holdfast::net {
 namespace {
@@ -156,8 +156,8 @@ TEST_F(FramedClientTest, TakesLongFramesInPieces) {
   TestPeer peer = Accept();
   connected_.get_future().wait();
   // The last piece of the first ends where a piece does; that of the second is a single byte.
-  const std::string first = Noise(16384 + 3 * kPieceBytes);
-  const std::string second = Noise(16384 + kPieceBytes + 1);
+  const std::string first = test::Noise(16384 + 3 * kPieceBytes);
+  const std::string second = test::Noise(16384 + kPieceBytes + 1);
   peer.Write(Framed(first) + Framed("short") + Framed(second) + Framed("shorter"));
   EXPECT_TRUE(witness_.Take().body == first);
   EXPECT_EQ(witness_.Take().body, "short");
@@ -171,8 +171,8 @@ TEST_F(FramedClientTest, WhatNeedNotBeSeenComesThroughPipes) {
   Connect({.peer = Here(), .piece_bytes = 4 * kPieceBytes});
   TestPeer peer = Accept();
   connected_.get_future().wait();
-  const std::string first = Noise(900003);
-  const std::string second = Noise(700000);  // The last stretch is longer than the frame.
+  const std::string first = test::Noise(900003);
+  const std::string second = test::Noise(700000);  // The last stretch is longer than the frame.
   std::jthread writer(
       [&] { peer.Write(Framed(first) + Framed("short") + Framed(second) + Framed("shorter")); });
   EXPECT_TRUE(witness_.Take().body == first);
@@ -192,7 +192,7 @@ TEST_F(FramedClientTest, ShortStretchesAreRead) {
   Connect({.peer = Here(), .piece_bytes = kPieceBytes});
   TestPeer peer = Accept();
   connected_.get_future().wait();
-  const std::string frame = Noise(180003);
+  const std::string frame = test::Noise(180003);
   std::jthread writer([&] { peer.Write(Framed(frame)); });
   EXPECT_TRUE(witness_.Take().body == frame);
   loop().RunAndWait([&] { EXPECT_EQ(in_pipes_, 0U); });
@@ -203,7 +203,7 @@ TEST_F(FramedClientTest, WithoutPipesAllOfItIsRead) {
   Connect({.peer = Here(), .piece_bytes = kPieceBytes});
   TestPeer peer = Accept();
   connected_.get_future().wait();
-  const std::string frame = Noise(900003);
+  const std::string frame = test::Noise(900003);
   std::optional<NoDescriptors> none(std::in_place);
   std::jthread writer([&] { peer.Write(Framed(frame)); });
   const auto request = witness_.Take();
@@ -219,7 +219,7 @@ TEST_F(FramedClientTest, AFrameGoesOnAsItBegan) {
   Connect({.peer = Here(), .piece_bytes = kPieceBytes});
   TestPeer peer = Accept();
   connected_.get_future().wait();
-  const std::string frame = Noise(900003);
+  const std::string frame = test::Noise(900003);
   const std::string bytes = Framed(frame);
   // To the end of a piece, wherever the pieces begin, and to that of the opening.
   for (const size_t end : {4 + 16384 + kPieceBytes, 4 + 16384 + 4 * kPieceBytes}) {
@@ -245,7 +245,7 @@ TEST_F(FramedClientTest, BehindAFullPipePiecesAreFull) {
   Connect({.peer = Here(), .piece_bytes = kPieceBytes});
   TestPeer peer = Accept();
   connected_.get_future().wait();
-  const std::string bytes = Framed(Noise(900003));
+  const std::string bytes = Framed(test::Noise(900003));
   size_t written = 400000;
   peer.Write(bytes.substr(0, written));
   WaitForReceived(written);
@@ -266,7 +266,7 @@ TEST_F(FramedClientTest, TellsOfAnEndBehindWhatWentThroughAPipe) {
   Connect({.peer = Here(), .piece_bytes = kPieceBytes});
   TestPeer peer = Accept();
   connected_.get_future().wait();
-  const std::string frame = Noise(900003);
+  const std::string frame = test::Noise(900003);
   peer.Write(Framed(frame).substr(0, 500000));
   peer.Close();
   EXPECT_THAT(WaitForClosed().message, HasSubstr("closed by the peer"));

@@ -12,7 +12,7 @@
 #include "base/random.h"
 #include "tests/net/loopback.h"
 #include "tests/net/no_descriptors.h"
-#include "tests/net/noise.h"
+#include "tests/support/noise.h"
 
 namespace holdfast::net {
 namespace {
@@ -260,7 +260,7 @@ TEST_F(FramedServerTest, APeerThatDoesNotReadItsAnswersIsNotReadFurther) {
 
 // A peer that takes little at a time.
 TEST_F(FramedServerTest, PartsInPipesLeaveInTheirPlaces) {
-  const std::string noise = Noise(205000);
+  const std::string noise = test::Noise(205000);
   const auto server = Serve({.send_buffer_bytes = 8192}, [&](Connection& connection) {
     return std::make_unique<PipingSession>(connection, noise, witness_);
   });
@@ -280,7 +280,7 @@ TEST_F(FramedServerTest, PartsInPipesLeaveInTheirPlaces) {
 }
 
 TEST_F(FramedServerTest, APipeWithWhatAPeerLeftInItIsNotUsedAgain) {
-  const std::string noise = Noise(205000);
+  const std::string noise = test::Noise(205000);
   const auto server = Serve({.send_buffer_bytes = 8192}, [&](Connection& connection) {
     return std::make_unique<PipingSession>(connection, noise, witness_);
   });

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tests/net/no_descriptors.h"
-#include "tests/net/noise.h"
+#include "tests/support/noise.h"
 
 namespace holdfast::net {
 namespace {
@@ -73,7 +73,7 @@ TEST_F(PipeTest, BytesLeaveInTheOrderInWhichTheyCame) {
 TEST_F(PipeTest, TakesNoMoreThanItHolds) {
   const std::shared_ptr<Pipe> pipe = pool_.Take();
   ASSERT_NE(pipe, nullptr);
-  const std::string noise = Noise(Pipe::kBytes + 1000);
+  const std::string noise = test::Noise(Pipe::kBytes + 1000);
   std::string left = noise;
   while (pipe->room() > 0) {
     const size_t bytes = std::min<size_t>(left.size(), 4096);

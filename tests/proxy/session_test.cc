@@ -14,7 +14,7 @@
 #include "kafka/record_batch_builder.h"
 #include "proxy/local_answers.h"
 #include "tests/net/loopback.h"
-#include "tests/net/noise.h"
+#include "tests/support/noise.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -498,7 +498,7 @@ TEST_F(SessionTest, RecordsOfManySizesPassInOrder) {
   std::promise<void> mapped;
   ports_.Request({8}, [&] { mapped.set_value(); });
   mapped.get_future().wait();
-  const std::string noise = net::Noise(3 * PassThrough::kPieceBytes);
+  const std::string noise = test::Noise(3 * PassThrough::kPieceBytes);
   const std::string_view bytes(noise);
   kafka::FetchResponse fetched{.session_id = 5};
   size_t from = 0;
@@ -534,7 +534,7 @@ TEST_F(SessionTest, RecordsOfManySizesPassInOrder) {
 
 // Several of them at once, to a client that takes little at a time.
 TEST_F(SessionTest, ASlowClientGetsPipelinedAnswersInOrder) {
-  const std::string noise = net::Noise(12 * PassThrough::kPieceBytes);
+  const std::string noise = test::Noise(12 * PassThrough::kPieceBytes);
   client_ = std::make_unique<TestPeer>(agent_->local_address(), 8192);
   for (const int32_t id : {1, 2, 3}) Send(kafka::FetchRequest(), 17, id);
   const std::string_view bytes(noise);

@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "spool/change.h"
 #include "spool/index.h"
+#include "tests/support/noise.h"
 
 namespace holdfast::spool {
 namespace {
@@ -149,12 +150,9 @@ TEST(FrameTest, EntriesOfALargeFrameHaveAChecksumOfTheirOwn) {
 }
 
 TEST(FrameTest, WhatACallerKnowsOfAnEntrySumGivesTheSameFrame) {
-  base::Random random(5);
   std::vector<std::string> bytes;
-  for (const size_t size : {1, 21, 500, 1044, 1045, 1046, 16405, 40000}) {
-    bytes.emplace_back(size, '\0');
-    for (char& byte : bytes.back()) byte = static_cast<char>(random());
-  }
+  for (const size_t size : {1, 21, 500, 1044, 1045, 1046, 16405, 40000})
+    bytes.push_back(test::Noise(size));
   const auto encode = [&](const auto& summed) {
     std::vector<DraftEntry> entries;
     for (const std::string& entry : bytes) {

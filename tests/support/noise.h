@@ -4,7 +4,7 @@
 #include <random>
 #include <string>
 
-namespace holdfast::net {
+namespace holdfast::test {
 
 inline std::string Noise(size_t bytes) {
   std::mt19937 random;
@@ -13,4 +13,4 @@ inline std::string Noise(size_t bytes) {
   return noise;
 }
 
-}  // namespace holdfast::net
+}  // namespace holdfast::test
