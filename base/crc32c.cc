@@ -16,6 +16,9 @@ namespace {
 
 constexpr uint32_t kPolynomial = 0x82f63b78;  // Reflected.
 
+// A CRC is a polynomial over GF(2), its highest power in bit 0.
+constexpr uint32_t TimesX(uint32_t a) { return (a >> 1) ^ ((a & 1) != 0 ? kPolynomial : 0); }
+
 using Table = std::array<std::array<uint32_t, 256>, 8>;
 
 // Slicing by eight (Kounavis and Berry, 2005): table[k][b] is the CRC of byte b followed by k zero
@@ -24,7 +27,7 @@ constexpr Table MakeTable() {
   Table table{};
   for (uint32_t byte = 0; byte < 256; ++byte) {
     uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? kPolynomial : 0);
+    for (int bit = 0; bit < 8; ++bit) crc = TimesX(crc);
     table[0][byte] = crc;
   }
   for (size_t slice = 1; slice < 8; ++slice) {
@@ -49,11 +52,9 @@ uint32_t Portable(const char* data, size_t size, uint32_t state) {
   return state;
 }
 
-// A CRC is a polynomial over GF(2), its highest power in bit 0, and `count` zero bytes behind a
-// message multiply it by x^(8 count) modulo the CRC's own (Adler, crc32_combine in zlib 1.2.12).
+// `count` zero bytes behind a message multiply its CRC by x^(8 count) modulo the CRC's polynomial
+// (Adler, crc32_combine in zlib 1.2.12).
 constexpr uint32_t kOne = 0x80000000;  // x^0.
-
-constexpr uint32_t TimesX(uint32_t a) { return (a >> 1) ^ ((a & 1) != 0 ? kPolynomial : 0); }
 
 constexpr uint32_t MultiplyPortable(uint32_t a, uint32_t b) {
   uint32_t product = 0;
