@@ -19,15 +19,19 @@
 namespace holdfast::proxy {
 namespace {
 
+// In the versions that the codec knows.
+constexpr ApiPolicy Known(const kafka::Api& api, Way way, Away away) {
+  return {api.key, api.name, way, away, api.newest, api.oldest};
+}
+
 constexpr std::array kPolicies{
-    ApiPolicy{0, "Produce", Way::kHere, Away::kServed, kafka::ProduceRequest::kApi.newest},
-    ApiPolicy{1, "Fetch", Way::kRewritten, Away::kCloses, kafka::FetchRequest::kApi.newest},
+    Known(kafka::ProduceRequest::kApi, Way::kHere, Away::kServed),
+    Known(kafka::FetchRequest::kApi, Way::kRewritten, Away::kCloses),
     ApiPolicy{2, "ListOffsets"},
-    ApiPolicy{3, "Metadata", Way::kRewritten, Away::kCache, kafka::MetadataRequest::kApi.newest},
+    Known(kafka::MetadataRequest::kApi, Way::kRewritten, Away::kCache),
     ApiPolicy{8, "OffsetCommit"},
     ApiPolicy{9, "OffsetFetch"},
-    ApiPolicy{10, "FindCoordinator", Way::kRewritten, Away::kRetry,
-              kafka::FindCoordinatorRequest::kApi.newest},
+    Known(kafka::FindCoordinatorRequest::kApi, Way::kRewritten, Away::kRetry),
     ApiPolicy{11, "JoinGroup"},
     ApiPolicy{12, "Heartbeat"},
     ApiPolicy{13, "LeaveGroup"},
@@ -35,12 +39,11 @@ constexpr std::array kPolicies{
     ApiPolicy{15, "DescribeGroups"},
     ApiPolicy{16, "ListGroups"},
     ApiPolicy{17, "SaslHandshake"},
-    ApiPolicy{18, "ApiVersions", Way::kHere, Away::kServed, kafka::ApiVersionsRequest::kApi.newest},
+    Known(kafka::ApiVersionsRequest::kApi, Way::kHere, Away::kServed),
     ApiPolicy{19, "CreateTopics"},
     ApiPolicy{20, "DeleteTopics"},
     ApiPolicy{21, "DeleteRecords"},
-    ApiPolicy{22, "InitProducerId", Way::kHere, Away::kRetry,
-              kafka::InitProducerIdRequest::kApi.newest},
+    Known(kafka::InitProducerIdRequest::kApi, Way::kHere, Away::kRetry),
     ApiPolicy{23, "OffsetForLeaderEpoch"},
     ApiPolicy{24, "AddPartitionsToTxn"},
     ApiPolicy{25, "AddOffsetsToTxn"},
@@ -72,18 +75,15 @@ constexpr std::array kPolicies{
     ApiPolicy{51, "AlterUserScramCredentials"},
     ApiPolicy{55, "DescribeQuorum"},
     ApiPolicy{57, "UpdateFeatures"},
-    ApiPolicy{60, "DescribeCluster", Way::kRewritten, Away::kCache,
-              kafka::DescribeClusterRequest::kApi.newest},
+    Known(kafka::DescribeClusterRequest::kApi, Way::kRewritten, Away::kCache),
     ApiPolicy{61, "DescribeProducers"},
     ApiPolicy{64, "UnregisterBroker"},
     ApiPolicy{65, "DescribeTransactions"},
     ApiPolicy{66, "ListTransactions"},
     ApiPolicy{68, "ConsumerGroupHeartbeat"},
     ApiPolicy{69, "ConsumerGroupDescribe"},
-    ApiPolicy{71, "GetTelemetrySubscriptions", Way::kPassed, Away::kRetry,
-              kafka::GetTelemetrySubscriptionsRequest::kApi.newest},
-    ApiPolicy{72, "PushTelemetry", Way::kPassed, Away::kRetry,
-              kafka::PushTelemetryRequest::kApi.newest},
+    Known(kafka::GetTelemetrySubscriptionsRequest::kApi, Way::kPassed, Away::kRetry),
+    Known(kafka::PushTelemetryRequest::kApi, Way::kPassed, Away::kRetry),
     ApiPolicy{74, "ListConfigResources"},
     ApiPolicy{75, "DescribeTopicPartitions"},
     ApiPolicy{76, "ShareGroupHeartbeat"},

@@ -36,6 +36,12 @@ struct ApiPolicy {
   Away away = Away::kCloses;
   // The newest version whose addresses are known, or that the agent itself answers.
   int16_t newest = kafka::kNever;
+  // The oldest that the agent itself answers.
+  int16_t oldest = 0;
+
+  [[nodiscard]] constexpr bool Offers(int16_t version) const {
+    return oldest <= version && version <= newest;
+  }
 };
 
 // What brokers of Kafka 4.2 serve, by key. Requests beyond it pass through byte by byte.

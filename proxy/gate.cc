@@ -251,10 +251,6 @@ bool Gate::SpeaksForItself(const RequestHeader& header, net::Reply& reply) {
 
 // Topics that the client may not see do not reach the tier, which could make them.
 bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
-  if (!kafka::MetadataRequest::kApi.Knows(header.api_version)) {
-    reply.Close("a Metadata request of a version that was not offered");
-    return false;
-  }
   auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame.view(), header);
   if (!request) {
     reply.Close(request.error().message);

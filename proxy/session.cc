@@ -1,5 +1,7 @@
 #include "proxy/session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "kafka/api/init_producer_id.h"
@@ -33,6 +35,14 @@ kafka::Reply ToKafkaReply(net::Reply reply) {
   };
 }
 
+// What the agent may have to answer itself it must be able to read. ApiVersions has an answer for
+// versions that nobody knows.
+bool IsServed(const RequestHeader& header) {
+  const ApiPolicy policy = PolicyOf(header.api_key);
+  return policy.away == Away::kCloses || policy.Offers(header.api_version) ||
+         header.api_key == kafka::ApiVersionsRequest::kApi.key;
+}
+
 }  // namespace
 
 Session::Session(FrontDoor& front, net::Connection& connection, int32_t node)
@@ -58,10 +68,16 @@ const Cluster& Session::CurrentCluster() {
 }
 
 void Session::OnFrame(base::Buffer frame, net::Reply reply) {
-  const base::Result<RequestHeader> header = kafka::ReadRequestHeader(frame.view());
+  base::Result<RequestHeader> header = kafka::ReadRequestHeader(frame.view());
   if (!header) return reply.Close(header.error().message);
   front_.CountRequest(header->api_key);
+  if (!IsServed(*header)) {
+    return reply.Close(fmt::format("a request of API {} of version {}, which was not offered",
+                                   header->api_key, header->api_version));
+  }
   if (!gate_.Admit(frame, *header, CurrentCluster(), reply)) return;
+  header = kafka::ReadRequestHeader(frame.view());  // The frame may be another one.
+  HF_CHECK(header);
   if (front_.transactions() != nullptr && AboutTransactions(header->api_key) &&
       TakeTransactional(front_, connection_, node_, frame, *header, reply)) {
     return;
@@ -88,10 +104,6 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
 }
 
 void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
-  if (header.api_version < kafka::ProduceRequest::kApi.oldest ||
-      header.api_version > kafka::ProduceRequest::kApi.newest) {
-    return reply.Close("a Produce request of a version that was not offered");
-  }
   auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
   const bool local = request->transactional_id && front_.transactions() != nullptr &&
@@ -178,9 +190,6 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
 }
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
-  if (!kafka::MetadataRequest::kApi.Knows(header.api_version)) {
-    return reply.Close("a Metadata request of a version that was not offered");
-  }
   if (front_.cache.tier_away()) {
     return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
   }
@@ -211,9 +220,6 @@ void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::R
 }
 
 void Session::OnInitProducerId(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
-  if (!kafka::InitProducerIdRequest::kApi.Knows(header.api_version)) {
-    return reply.Close("an InitProducerId request of a version that was not offered");
-  }
   const auto request = kafka::DecodeRequest<kafka::InitProducerIdRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
   if (request->transactional_id) {

@@ -134,7 +134,10 @@ class Malformed:
         self.assert_closed(frame(header(-1, 0)))
 
     def test_a_version_that_nobody_serves(self):
-        self.assert_closed(frame(header(PRODUCE, 99) + b"\0" * 40))
+        # What an agent answers itself, while its tier is there or away.
+        for api in PRODUCE, 3, 10, 22, 60, 71, 72:
+            self.assert_closed(frame(header(api, 99) + b"\0" * 40))
+            self.assert_closed(frame(header(api, -1) + b"\0" * 40))
 
     def test_an_array_that_says_it_has_two_billion_elements(self):
         body = header(PRODUCE, 3) + struct.pack(">hhi", -1, -1, 1000)

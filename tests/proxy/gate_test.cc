@@ -149,7 +149,7 @@ class GateTest : public net::LoopbackTest {
   std::unique_ptr<net::FramedServer> tier_ = ServeWitnessed();
   metrics::AgentMetrics agent_metrics_{registry_};
   net::Resolver resolver_;
-  MetadataCache cache_{{}};
+  MetadataCache cache_{{{"orders-declared", 3}}};
   TakingSink sink_;
   BrokerPorts ports_{first_->loop(),
                      [](int32_t, uint16_t) -> base::Result<uint16_t> { return uint16_t{7001}; },
@@ -229,6 +229,18 @@ TEST_F(GateTest, RulesBoundWhatAUserProducesAndSees) {
   TierGets<kafka::MetadataRequest>();
   TierAnswers(TierMetadata({{"orders", kRead}, {"audit", kRead}}));
   EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
+}
+
+TEST_F(GateTest, TheClientsIdStaysWhereARequestIsMadeAnew) {
+  Open({.rules = AccessRules(
+            {{.principal = "User:*", .topics = {"orders", "orders-*"}, .produce = true}})});
+  kafka::MetadataRequest request{.allow_auto_topic_creation = true};
+  // One is hidden, and one is not made by the tier's defaults.
+  request.topics = {{.name = "audit"}, {.name = "orders-declared"}};
+  const std::string client_id(100, 'i');
+  client_->Write(kafka::EncodeRequest(request, 9, next_id_++, client_id)->view());
+  EXPECT_EQ(TierGets<kafka::MetadataRequest>().topics->size(), 1U);
+  EXPECT_EQ(header_.client_id, client_id);
 }
 
 TEST_F(GateTest, RulesThatChangeCountOnConnectionsThatStand) {

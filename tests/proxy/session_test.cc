@@ -6,12 +6,15 @@
 #include <condition_variable>
 #include <future>
 
+#include "base/endian.h"
+#include "kafka/api/api_versions.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
 #include "kafka/record_batch_builder.h"
+#include "proxy/api_policy.h"
 #include "proxy/local_answers.h"
 #include "tests/net/loopback.h"
 #include "tests/support/noise.h"
@@ -736,6 +739,24 @@ TEST_F(SessionTest, GarbageCostsTheSenderItsConnection) {
     TestPeer peer(agent_->local_address());
     peer.Write(net::Framed(garbage));
     EXPECT_TRUE(peer.AtEnd());
+  }
+}
+
+TEST_F(SessionTest, AVersionThatWasNotOfferedCostsTheSenderItsConnection) {
+  for (const bool away : {false, true}) {
+    cache_.SetTierAway(away);
+    for (const ApiPolicy& policy : ApiPolicies()) {
+      if (policy.away == Away::kCloses || policy.key == kafka::ApiVersionsRequest::kApi.key)
+        continue;
+      for (const int version : {-1, policy.oldest - 1, policy.newest + 1, 99}) {
+        TestPeer peer(agent_->local_address());
+        std::string frame("\0\0\0\0\0\0\0\1\xff\xff\0", 11);
+        base::StoreBig(frame.data(), policy.key);
+        base::StoreBig(frame.data() + 2, static_cast<int16_t>(version));
+        peer.Write(net::Framed(frame));
+        EXPECT_TRUE(peer.AtEnd()) << policy.name << " v" << version;
+      }
+    }
   }
 }
 
