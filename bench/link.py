@@ -10,13 +10,21 @@ DEVICE = "veth-bench"  # In both.
 
 
 class Place:
-    """`host` is where its processes listen."""
+    """`prefix` runs a command there; `host` is where its processes listen."""
 
     def __init__(self, namespace, address, host):
         self.namespace = namespace
         self.address = address
         self.host = host
         self.prefix = ("ip", "netns", "exec", namespace)
+
+
+class Here:
+    """This host, without a link."""
+
+    namespace = None
+    prefix = ()
+    host = "127.0.0.1"
 
 
 FAR = Place("holdfast-bench-far", "10.99.0.2", "10.99.0.2")
@@ -28,7 +36,11 @@ def run(*command):
 
 
 @contextlib.contextmanager
-def places():
+def places(rates):
+    """Where a broker is to run, and where agent and client; both are this host without `rates`."""
+    if not rates:
+        yield Here, Here
+        return
     made = []
     try:
         for place in FAR, NEAR:
@@ -40,10 +52,19 @@ def places():
             run("ip", "-n", place.namespace, "addr", "add", f"{place.address}/24", "dev", DEVICE)
             for device in "lo", DEVICE:
                 run("ip", "-n", place.namespace, "link", "set", device, "up")
-        yield
+        yield FAR, NEAR
     finally:
         for place in made:
             run("ip", "netns", "del", place.namespace)
+
+
+def at_each(rates):
+    """Words for each of the rates, at which the link then is; once without."""
+    for rate in rates:
+        set_rate(rate)
+        yield f"across a link of {rate}, "
+    if not rates:
+        yield ""
 
 
 def set_rate(rate):

@@ -70,19 +70,20 @@ def free_port():
 
 
 class Process:
-    """One `holdfast` process that may be killed and started again."""
+    """One `holdfast` process that may be killed and started again. `prefix` is a command that runs
+    it, for one in a network namespace."""
 
-    def __init__(self, role, directory, *arguments, environment=None):
+    def __init__(self, role, directory, *arguments, environment=None, host="127.0.0.1", prefix=()):
         self.role = role
         self.directory = directory
         self.arguments = arguments
         self.environment = dict(os.environ, **(environment or {}))
         self.log_path = os.path.join(directory, f"{role}.log")
         self.out_path = os.path.join(directory, f"{role}.out")
-        self.address = f"127.0.0.1:{free_port()}"
-        self.admin = f"127.0.0.1:{free_port()}"
+        self.address = f"{host}:{free_port()}"
+        self.admin = f"{host}:{free_port()}"
+        self.prefix = prefix
         self.child = None
-        self.prefix = ()  # A command that runs it.
         self.starts = 0
 
     def start(self):

@@ -12,6 +12,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -26,7 +27,6 @@ import harness  # noqa: E402
 from harness import free_port, wait_for  # noqa: E402
 from relay import Relay  # noqa: E402
 
-from confluent_kafka import KafkaException  # noqa: E402
 from confluent_kafka.admin import AdminClient  # noqa: E402
 
 VERSION = "4.2.1"
@@ -62,9 +62,9 @@ def main():
     harness.main()
 
 
-def java(tool, *arguments, data=None, timeout=60):
+def java(tool, *arguments, data=None, timeout=60, prefix=()):
     """One of Kafka's command-line tools, run to its end."""
-    done = subprocess.run([*JAVA, "-Xmx256m", tool, *arguments], input=data,
+    done = subprocess.run([*prefix, *JAVA, "-Xmx256m", tool, *arguments], input=data,
                           capture_output=True, text=True, timeout=timeout)
     if done.returncode != 0:
         raise AssertionError(f"{tool} {' '.join(arguments)}: exit {done.returncode}\n"
@@ -79,9 +79,11 @@ class Kafka:
     (named LINK, the other is DIRECT), which a relay may stand in front of. Both are in the metadata
     that their clients get, so that nothing goes around the relay. `options` are server properties
     and override those below; listener.security.protocol.map, for one, gives LINK TLS or SASL.
+    `prefix` is a command that runs it.
     """
 
-    def __init__(self, directory, options=None, *, relay=False, join=None):
+    def __init__(self, directory, options=None, *, relay=False, join=None, host="127.0.0.1",
+                 prefix=()):
         self.role = "kafka"
         self.join = join
         self.node = 1 if join is None else join.root().take_node()
@@ -91,9 +93,10 @@ class Kafka:
         self.log_path = os.path.join(self.directory, "server.log")
         self.properties_path = os.path.join(self.directory, "server.properties")
         ports = [free_port() for _ in range(3)]
-        self.address, link, self.controller = (f"127.0.0.1:{port}" for port in ports)
+        self.address, link, self.controller = (f"{host}:{port}" for port in ports)
         self.relay = Relay(link) if relay else None
         self.upstream = self.relay.address if relay else link
+        self.prefix = prefix
         self.child = None
         with open(self.properties_path, "w", encoding="utf-8") as file:
             for key, value in (self._properties(link) | (options or {})).items():
@@ -140,7 +143,7 @@ class Kafka:
         assert self.child is None, "Kafka already runs"
         with open(self.log_path, "ab") as log:
             self.child = subprocess.Popen(
-                [*JAVA, "-Xmx512m", "kafka.Kafka", self.properties_path],
+                [*self.prefix, *JAVA, "-Xmx512m", "kafka.Kafka", self.properties_path],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if wait:
             self.wait_ready()
@@ -148,15 +151,14 @@ class Kafka:
 
     def wait_ready(self):
         """Until it tells clients of itself."""
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0,
-                             "reconnect.backoff.max.ms": 200})
+        listing = [*self.prefix, "kcat", "-b", self.address, "-L", "-J", "-m", "1"]
 
         def ready():
             if self.child.poll() is not None:
                 raise AssertionError(f"Kafka exited with {self.child.returncode}:\n{self.log()}")
-            with contextlib.suppress(KafkaException):
-                return self.node in admin.list_topics(timeout=1).brokers
-            return False
+            done = subprocess.run(listing, capture_output=True, check=False)
+            return done.returncode == 0 and any(
+                broker["id"] == self.node for broker in json.loads(done.stdout)["brokers"])
 
         wait_for(ready, START_TIMEOUT, "Kafka to answer")
 
