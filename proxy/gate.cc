@@ -365,10 +365,11 @@ void Gate::OnRights(const std::vector<std::string>& asked, std::string_view fram
       for (const auto& topic : response->topics) {
         Right right{.learned = now};
         const int32_t allowed = topic.topic_authorized_operations;
+        // Kafka tells what is allowed of topics that are not there, too.
         if (topic.error_code == ErrorCode::kTopicAuthorizationFailed ||
-            (topic.error_code == ErrorCode::kNone && allowed >= 0 && (allowed & kMayWrite) == 0)) {
+            (allowed >= 0 && (allowed & kMayWrite) == 0)) {
           right.error = ErrorCode::kTopicAuthorizationFailed;
-        } else if (allowed < 0) {
+        } else if (topic.error_code != ErrorCode::kNone || allowed < 0) {
           // It is not there, or has no leader, or is shown from the configuration: not known yet.
           continue;
         }

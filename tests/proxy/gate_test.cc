@@ -364,5 +364,32 @@ TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {
   EXPECT_TRUE(client_->AtEnd());
 }
 
+// As Kafka does, of topics that are not there, too.
+TEST_F(GateTest, OfAMissingTopicTheTierTellsWhatIsForbiddenButNotThatItMayBeProducedTo) {
+  Open(TierDecides());
+  LogInAtTier();
+  SendRecord("audit");
+  TierGets<kafka::MetadataRequest>();
+  kafka::MetadataResponse missing = TierMetadata({{"audit", kRead}});
+  missing.topics[0].error_code = ErrorCode::kUnknownTopicOrPartition;
+  TierAnswers(missing);
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kTopicAuthorizationFailed);
+
+  // Who may is asked to try again, until the topic is there.
+  missing = TierMetadata({{"orders", kWrite}});
+  missing.topics[0].error_code = ErrorCode::kUnknownTopicOrPartition;
+  for (int i = 0; i < 2; ++i) {
+    SendRecord("orders");
+    TierGets<kafka::MetadataRequest>();
+    TierAnswers(missing);
+    EXPECT_EQ(ReadRecordsError(), ErrorCode::kLeaderNotAvailable);
+  }
+  SendRecord("orders");
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kWrite}}));
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(sink_.taken, 1);
+}
+
 }  // namespace
 }  // namespace holdfast::proxy
