@@ -7,6 +7,7 @@
 // Threads: one at a time.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,9 @@
 #include "net/sasl.h"
 
 namespace holdfast::auth {
+
+// Of requests before a login, as Kafka's sasl.server.max.receive.size: enough for any token.
+inline constexpr size_t kLoginBytesMax = 524288;
 
 struct SaslPolicy {
   std::vector<net::SaslMechanism> mechanisms = {};  // None: SASL is not asked for.

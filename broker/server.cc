@@ -14,9 +14,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// As in Kafka; the latter is its sasl.server.max.receive.size.
+// As in Kafka.
 constexpr base::Duration kBeginsAgainEvery = std::chrono::seconds(1);
-constexpr size_t kLoginBytesMax = 524288;
 
 // Carries an answer of the dispatcher to the connection. If the request was not understood, the
 // dispatcher drops it, and the connection is closed in its turn.
@@ -82,6 +81,7 @@ class ClientSession final : public net::Session {
       nameless_ = !name && policy().mechanisms.empty();
     }
     peer_ = std::make_shared<const kafka::Peer>(std::move(peer));
+    if (!policy().mechanisms.empty()) connection_.LimitFrames(auth::kLoginBytesMax);
     if (const auto wait = worker_.RecordConnection(peer_->address); wait > base::Duration::zero()) {
       connection_.Pause();
       refusal_ = connection_.loop().After(
@@ -112,10 +112,6 @@ class ClientSession final : public net::Session {
 
   // True: the request was part of a login, or came without one, and was answered.
   bool ServesLogin(const base::Buffer& frame, net::Reply& reply) {
-    if (!sasl_.authenticated() && frame.size() > kLoginBytesMax) {
-      reply.Close("more bytes than a login takes");
-      return true;
-    }
     if (refused_) {
       reply.Close("a request after a login that failed");
       return true;
@@ -222,6 +218,7 @@ class ClientSession final : public net::Session {
   milliseconds BeginSession() {
     const auto lifetime = SessionLifetime();
     expires_at_ = lifetime ? connection_.loop().Now() + *lifetime : base::TimePoint::max();
+    connection_.LimitFrames(std::nullopt);
     kafka::Peer known = *peer_;
     known.principal = sasl_.principal();
     peer_ = std::make_shared<const kafka::Peer>(std::move(known));

@@ -28,6 +28,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,6 +69,9 @@ class Connection {
   virtual void Resume() = 0;
   // Nor for so long from now on; a longer time that was set before stays.
   virtual void Throttle(base::Duration time) = 0;
+  // A frame of more bytes closes the connection before memory is reserved for it. None: as many as
+  // the server takes.
+  virtual void LimitFrames(std::optional<size_t> bytes) = 0;
 
  protected:
   ~Connection() = default;

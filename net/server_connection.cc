@@ -71,6 +71,11 @@ bool ServerConnection::MayReadAhead() {
 }
 
 bool ServerConnection::AdmitFrame(size_t bytes) {
+  if (frame_limit_ && bytes > *frame_limit_) {
+    OnEnd(FrameStream::End::kBadLength, "a frame of " + std::to_string(bytes) + " bytes, where " +
+                                            std::to_string(*frame_limit_) + " are allowed for now");
+    return false;
+  }
   if (worker_.shared().budget.TryReserve(bytes, &frame_memory_)) return true;
   frame_waits_ = true;
   WaitForMemory(bytes);

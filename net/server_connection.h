@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   void Pause() override { stream_.StopReading(FrameStream::kPaused); }
   void Resume() override { stream_.GoOnReading(FrameStream::kPaused); }
   void Throttle(base::Duration time) override;
+  void LimitFrames(std::optional<size_t> bytes) override { frame_limit_ = bytes; }
 
  private:
   struct Slot {
@@ -88,7 +90,8 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool output_high_ = false;
   bool pressed_ = false;  // The session was told OnOutputHigh.
 
-  Reservation frame_memory_;  // Of the frame that is being read.
+  std::optional<size_t> frame_limit_;  // The session's.
+  Reservation frame_memory_;           // Of the frame that is being read.
   bool waits_for_memory_ = false;
   bool frame_waits_ = false;  // And it waits because a frame has begun.
   bool requests_full_ = false;

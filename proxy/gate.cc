@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 
 #include "base/event.h"
 #include "base/log.h"
@@ -106,6 +107,7 @@ Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
     if (name) principal_ = "User:" + *name;
     nameless_ = !name;
   }
+  LimitFrames();
 }
 
 Gate::~Gate() { *self_ = nullptr; }
@@ -118,11 +120,20 @@ void Gate::TakePolicy() {
   policy_ = policies->policy();
 }
 
+// Whoever may not do anything yet gets no memory for large requests.
+void Gate::LimitFrames() {
+  const bool before_login =
+      (!policy_->sasl.mechanisms.empty() && !sasl_.authenticated()) ||
+      (policy_->tier_decides && policy_->tier_wants_sasl && tier_connection_ == 0);
+  connection_.LimitFrames(before_login ? std::optional(auth::kLoginBytesMax) : std::nullopt);
+}
+
 bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster& cluster,
                  net::Reply& reply) {
   if (front_.options.local_policies != nullptr &&
       front_.options.local_policies->version() != policy_version_) {
     TakePolicy();
+    LimitFrames();
   }
   if (nameless_ && policy_->sasl.mechanisms.empty()) {
     reply.Close("no rule names the client's certificate");
@@ -182,6 +193,7 @@ void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, 
   if (!request) return reply.Close(request.error().message);
   SaslAuthenticateResponse response;
   const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
+  LimitFrames();
   reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
   switch (outcome) {
     case auth::SaslSession::Outcome::kGoesOn:
@@ -229,10 +241,11 @@ void Gate::OnTierSaslAnswer(std::string_view frame, int16_t version) {
   if (!accepted) {
     tier_connection_ = 0;
     rights_.clear();
-    return;
+    return LimitFrames();
   }
   const int rounds = tier_mechanism_.starts_with("SCRAM-") ? 2 : 1;
   if (++tier_rounds_ >= rounds) tier_connection_ = tier_.connects();
+  LimitFrames();
 }
 
 // Whether the tier has let in this client, and still knows it. Records it may produce by what was

@@ -3,7 +3,8 @@
 //
 // Where the agent asks for SASL, the exchange is served here, and nothing but ApiVersions passes
 // before it is done. Where clients speak for themselves at the tier, their SASL passes through, and
-// the gate watches whether the tier let them in. Rules are applied either way.
+// the gate watches whether the tier let them in. Rules are applied either way. Before a login that
+// is asked for, here or there, a request has at most auth::kLoginBytesMax bytes.
 //
 // What a client may produce there is asked of the tier over the client's own connection (Metadata
 // with include_topic_authorized_operations): before the first record for a topic, and again once
@@ -93,6 +94,7 @@ class Gate {
   bool WatchSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
   void OnTierSaslAnswer(std::string_view frame, int16_t version);
   void TakePolicy();
+  void LimitFrames();
   [[nodiscard]] bool SpeaksForItself(const kafka::RequestHeader& header, net::Reply& reply);
   bool FilterMetadata(base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
 

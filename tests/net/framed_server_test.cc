@@ -150,6 +150,40 @@ TEST_F(FramedServerTest, AnImpossibleLengthClosesThatConnectionAndNoOther) {
   EXPECT_EQ(good.ReadFrame(), std::string(1000, 'x'));
 }
 
+TEST_F(FramedServerTest, ASessionMayLimitFramesForAWhile) {
+  class LimitingSession final : public Session {
+   public:
+    explicit LimitingSession(Connection& connection) : connection_(connection) {
+      connection_.LimitFrames(100);
+    }
+    void OnFrame(base::Buffer frame, Reply reply) override {
+      if (frame.view() == "lift") connection_.LimitFrames(std::nullopt);
+      reply.SendBody(std::move(frame));
+    }
+
+   private:
+    Connection& connection_;
+  };
+  const auto server = Serve(
+      {}, [](Connection& connection) { return std::make_unique<LimitingSession>(connection); });
+  for (const size_t size : {size_t{101}, size_t{100000}}) {
+    TestPeer peer(server->local_address());
+    const std::string fits(100, 'x');
+    peer.Write(Framed(fits));
+    EXPECT_EQ(peer.ReadFrame(), fits);
+    // The rest is not waited for.
+    peer.Write(Framed(std::string(size, 'x')).substr(0, 20000));
+    EXPECT_TRUE(peer.AtEnd());
+    EXPECT_EQ(budget_.used(), 0U);
+  }
+  EXPECT_EQ(Closed("bad_length"), 2U);
+  TestPeer peer(server->local_address());
+  const std::string large(100000, 'x');
+  peer.Write(Framed("lift") + Framed(large));
+  EXPECT_EQ(peer.ReadFrame(), "lift");
+  EXPECT_EQ(peer.ReadFrame(), large);
+}
+
 TEST_F(FramedServerTest, NoMoreThanTheLimitOfRequestsIsInFlight) {
   const auto server = ServeWitnessed({.requests_in_flight_max = 4});
   TestPeer peer(server->local_address());

@@ -104,9 +104,9 @@ class GateTest : public net::LoopbackTest {
     request_.reply.Send(
         kafka::EncodeResponse(response, header_.api_version, header_.correlation_id));
   }
-  void SendRecord(std::string_view topic) {
+  void SendRecord(std::string_view topic, std::string_view value = "v") {
     kafka::RecordBatchBuilder builder({});
-    builder.Add({.timestamp = 1'700'000'000'000, .value = "v"});
+    builder.Add({.timestamp = 1'700'000'000'000, .value = value});
     const std::string batch = std::move(builder).Build();
     kafka::ProduceRequest request{.acks = -1};
     request.topic_data.push_back(
@@ -191,6 +191,41 @@ TEST_F(GateTest, WhoProvesToBeAUserMayGoOn) {
   EXPECT_EQ(Authenticate("\0other\0secret"s).error_code, ErrorCode::kSaslAuthenticationFailed);
   SendRecord("orders");
   EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, BeforeALoginThatTheAgentAsksForNoLargeRequestIsRead) {
+  const std::string large(auth::kLoginBytesMax, 'x');
+  Open(Terminating());
+  Send(SaslHandshakeRequest{.mechanism = "PLAIN"}, 1);
+  Read<SaslHandshakeResponse>(1);
+  client_->Write(net::Framed(large + "x").substr(0, 20000));
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(budget_.used(), 0U);
+
+  client_ = std::make_unique<TestPeer>(agent_->local_address());
+  Handshake("PLAIN");
+  EXPECT_EQ(Authenticate("\0orders\0secret"s).error_code, ErrorCode::kNone);
+  SendRecord("orders", large);
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  Handshake("PLAIN");
+  EXPECT_EQ(Authenticate("\0orders\0wrong"s).error_code, ErrorCode::kSaslAuthenticationFailed);
+  client_->Write(net::Framed(large + "x").substr(0, 20000));
+  EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, BeforeALoginAtTheTierNoLargeRequestIsRead) {
+  const std::string large(auth::kLoginBytesMax, 'x');
+  Open(TierDecides());
+  client_->Write(net::Framed(large + "x").substr(0, 20000));
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(budget_.used(), 0U);
+
+  client_ = std::make_unique<TestPeer>(agent_->local_address());
+  LogInAtTier();
+  SendRecord("orders", large);
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kWrite}}));
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
 }
 
 TEST_F(GateTest, AWrongPasswordIsRefusedAndCounted) {
