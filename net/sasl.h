@@ -10,7 +10,7 @@
 //
 // Threads: one at a time; SaslUsers, SaslTokens and SaltedPassword any.
 // Limits: of a server's SCRAM iterations at most kScramIterationsMax are computed, since a loop
-//   waits for them.
+//   waits for them. A SCRAM message of a client has at most 4 KiB, since a server keeps it.
 #pragma once
 
 #include <cstdint>

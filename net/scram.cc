@@ -18,6 +18,8 @@ namespace {
 using base::Code;
 
 constexpr int kScramIterationsMin = 4096;
+// Of a client's message: several copies of the first are kept while the second is waited for.
+constexpr size_t kClientMessageBytesMax = 4096;
 // GS2 header: no channel binding, no other identity. Then in Base64, as the last message has it.
 constexpr std::string_view kHeader = "n,,";
 constexpr std::string_view kHeaderInFinal = "c=biws";
@@ -163,6 +165,7 @@ class ScramServer final : public SaslServer {
       : mechanism_(mechanism), users_(std::move(users)), nonce_(std::move(nonce)) {}
 
   base::Result<Step> Next(std::string_view message) override {
+    if (message.size() > kClientMessageBytesMax) return Malformed();
     return server_first_.empty() ? Challenge(message) : Judge(message);
   }
   [[nodiscard]] const std::string& user() const override { return user_; }

@@ -158,6 +158,18 @@ TEST(ScramTest, AProofIsGoodForOneExchangeOnly) {
 }
 
 // librdkafka before 2.6: its own nonce, and then both.
+TEST(ScramTest, AServerTakesNoLongMessages) {
+  const auto users = SaslUsers::Make({{"orders", "secret"}});
+  const std::string name = "n,,n=orders,r=";
+  const auto first = [&](size_t size) {
+    return MakeScramServer(SaslMechanism::kScramSha256, users, "server")
+        ->Next(name + std::string(size - name.size(), 'x'))
+        .has_value();
+  };
+  EXPECT_TRUE(first(4096));
+  EXPECT_FALSE(first(4097));
+}
+
 TEST(ScramTest, ANonceThatEndsWithTheServersIsTakenAsKafkaTakesIt) {
   const auto users = SaslUsers::Make({{"orders", "secret"}});
   const auto server = MakeScramServer(SaslMechanism::kScramSha256, users, "server");
