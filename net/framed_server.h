@@ -22,8 +22,9 @@
 //   no room is not read until there is some. A connection that has requests_in_flight_max requests
 //   unanswered, or output_bytes_high bytes of answers waiting for its peer, is not read until half
 //   of them are gone. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A
-//   frame that has begun must move within 30 s. With TLS, a session is made when the handshake is
-//   done, for which a peer has handshake_timeout.
+//   frame that has begun must move within 30 s. While others wait for memory, one that has some has
+//   30 s, and a second for each MiB, to be there whole. With TLS, a session is made when the
+//   handshake is done, for which a peer has handshake_timeout.
 #pragma once
 
 #include <functional>

@@ -11,6 +11,8 @@ namespace {
 
 // Memory reserved for a frame whose sender went silent is wanted elsewhere.
 constexpr base::Duration kFrameStall = std::chrono::seconds(30);
+// And so is that of a frame that trickles in: it has the time of a stall, and for its bytes.
+constexpr size_t kFrameBytesPerMs = 1024;
 // How long a peer may take to close after it has been told that no more comes.
 constexpr base::Duration kLinger = std::chrono::seconds(2);
 constexpr size_t kSlotsAtFirst = 4;
@@ -76,6 +78,7 @@ bool ServerConnection::AdmitFrame(size_t bytes) {
                                             std::to_string(*frame_limit_) + " are allowed for now");
     return false;
   }
+  frame_since_ = loop().Now();
   if (worker_.shared().budget.TryReserve(bytes, &frame_memory_)) return true;
   frame_waits_ = true;
   WaitForMemory(bytes);
@@ -99,6 +102,7 @@ void ServerConnection::OnMemory(Reservation memory) {
   stream_.GoOnReading(FrameStream::kAdmission);
   if (!std::exchange(frame_waits_, false)) return;
   frame_memory_ = std::move(memory);
+  frame_since_ = loop().Now();
   stream_.BeginBody();
 }
 
@@ -267,9 +271,17 @@ void ServerConnection::OnEnd(FrameStream::End end, std::string reason) {
 
 void ServerConnection::CloseIfIdle(base::TimePoint now) {
   const base::Duration idle_timeout = worker_.shared().options.idle_timeout;
-  if (stream_.in_frame() && !stream_.stopped() &&
-      now - stream_.last_read() > std::min(idle_timeout, kFrameStall)) {
+  const base::Duration stall = std::min(idle_timeout, kFrameStall);
+  if (stream_.in_frame() && !stream_.stopped() && now - stream_.last_read() > stall) {
     return CloseFor(CloseCause::kStalled, "a frame began and did not go on");
+  }
+  // Unless the peer does not take its answers, it is not its fault that it is not read.
+  if (!worker_.shared().budget.HasWaiters() || (stream_.stopped() && !output_high_)) {
+    frame_since_ = now;
+  } else if (const size_t bytes = frame_memory_.bytes();
+             bytes > 0 &&
+             now - frame_since_ > stall + std::chrono::milliseconds(bytes / kFrameBytesPerMs)) {
+    return CloseFor(CloseCause::kStalled, "a frame takes too long while others wait for memory");
   }
   const bool expected = requests_in_flight() == 0 && !waits_for_memory_;
   if ((expected || stream_.bytes_queued() > 0) &&

@@ -92,6 +92,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
 
   std::optional<size_t> frame_limit_;  // The session's.
   Reservation frame_memory_;           // Of the frame that is being read.
+  base::TimePoint frame_since_;        // Since when others wait for that.
   bool waits_for_memory_ = false;
   bool frame_waits_ = false;  // And it waits because a frame has begun.
   bool requests_full_ = false;

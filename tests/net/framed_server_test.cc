@@ -352,6 +352,19 @@ TEST_F(FramedServerTest, AnIdleConnectionIsClosedAndABusyOneIsNot) {
   EXPECT_EQ(busy.ReadFrame(), "ok");
 }
 
+TEST_F(FramedServerTest, AFrameThatTricklesInDoesNotKeepOthersFromMemoryForEver) {
+  const auto server = ServeEcho({.idle_timeout = milliseconds(500)});
+  TestPeer slow(server->local_address());
+  slow.Write(Framed(std::string(200000, 'x')).substr(0, 20000));
+  while (budget_.used() == 0) LetLoopsTurn();
+  TestPeer other(server->local_address());
+  const std::string large(budget_.limit() - 100000, 'y');
+  std::jthread writer([&] { other.Write(Framed(large)); });
+  while (slow.TryWrite('x')) LetLoopsTurn();
+  EXPECT_TRUE(other.ReadFrame() == large);
+  EXPECT_EQ(Closed("stalled"), 1U);
+}
+
 TEST_F(FramedServerTest, ConnectionsPastTheLimitAreClosed) {
   const auto server = ServeEcho({.connections_max = 1});
   TestPeer first(server->local_address());

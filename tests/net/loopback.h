@@ -56,6 +56,8 @@ class TestPeer {
       bytes.remove_prefix(static_cast<size_t>(written));
     }
   }
+  // False once the other side has closed.
+  bool TryWrite(char byte) { return send(fd_, &byte, 1, MSG_NOSIGNAL) == 1; }
   // Fewer bytes only at the end of the stream.
   std::string Read(size_t size) {
     std::string bytes(size, '\0');
