@@ -5,13 +5,17 @@
 #include <event2/bufferevent_ssl.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/util.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <climits>
 #include <optional>
 #include <string_view>
 
@@ -69,10 +73,26 @@ std::string ReadBody(evhttp_request* request) {
   return body;
 }
 
-std::string ContentType(evhttp_request* request) {
-  const char* const type =
-      evhttp_find_header(evhttp_request_get_input_headers(request), "Content-Type");
-  return type == nullptr ? "" : type;
+std::string Header(evhttp_request* request, const char* name) {
+  const char* const value = evhttp_find_header(evhttp_request_get_input_headers(request), name);
+  return value == nullptr ? "" : value;
+}
+
+// Whether a browser sends it for a page that came from elsewhere (RFC 6454, Fetch Metadata).
+bool OfAnotherSite(evhttp_request* request, std::string_view scheme) {
+  const std::string site = Header(request, "Sec-Fetch-Site");
+  if (!site.empty() && site != "none" && site != "same-origin") return true;
+  const std::string origin = Header(request, "Origin");
+  return !origin.empty() && origin != std::string(scheme) + "://" + Header(request, "Host");
+}
+
+std::string ThisHostsName() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+bool SameName(const std::string& a, const std::string& b) {
+  return !a.empty() && evutil_ascii_strcasecmp(a.c_str(), b.c_str()) == 0;
 }
 
 void Respond(evhttp_request* request, const AdminResponse& response) {
@@ -166,11 +186,24 @@ class AdminServer::Core {
     });
   }
 
+  // A page whose own name was made to lead here would be of the same site.
+  [[nodiscard]] bool IsCalled(const std::string& authority) const {
+    const auto with_port = HostPort::Parse(authority);
+    const auto parsed = with_port ? with_port : HostPort::Parse(authority + ":0");
+    if (!parsed) return authority.empty();  // As HTTP/1.0 has it, and no browser.
+    return SocketAddress::FromIp(parsed->host, 0) || SameName(parsed->host, "localhost") ||
+           SameName(parsed->host, options_.listen.host) || SameName(parsed->host, ThisHostsName());
+  }
+
   // None: later.
   std::optional<AdminResponse> Handle(evhttp_request* request) {
     const evhttp_uri* const uri = evhttp_request_get_evhttp_uri(request);
     const char* const path = uri == nullptr ? nullptr : evhttp_uri_get_path(uri);
     const std::string_view wanted = path == nullptr ? "" : path;
+    if (!options_.tls && FromLoopback(request) && !IsCalled(Header(request, "Host"))) {
+      return AdminResponse{.status = kForbidden,
+                           .body = "On this host, use localhost or an address in figures.\n"};
+    }
     const std::optional<HttpMethod> method = MethodOf(request);
     std::string allowed;
     for (const AdminRoute& route : routes_) {
@@ -192,11 +225,15 @@ class AdminServer::Core {
       return AdminResponse{.status = kForbidden,
                            .body = "POST is for this host's loopback address only.\n"};
     }
+    if (route.method == HttpMethod::kPost && !route.for_everybody &&
+        OfAnotherSite(request, options_.tls ? "https" : "http")) {
+      return AdminResponse{.status = kForbidden, .body = "POST is not for pages of other sites.\n"};
+    }
     const AdminRequest asked{.method = route.method,
                              .path = route.path,
                              .query = ParseQuery(evhttp_uri_get_query(uri)),
                              .body = ReadBody(request),
-                             .content_type = ContentType(request)};
+                             .content_type = Header(request, "Content-Type")};
     if (!route.deferred) return route.handler(asked);
     const uint64_t id = ++last_id_;
     waiting_[id] = request;

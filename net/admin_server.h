@@ -10,6 +10,11 @@
 // wrong method 405. What changes something is POST and answered to loopback peers only (403 for
 // others), unless its route is for everybody.
 //
+// A browser on this host is a loopback peer, whatever page it shows. So these POSTs are refused
+// (403) to pages of other sites, which Origin and Sec-Fetch-Site tell. In the clear, so is whatever
+// a loopback peer asks of a name that is neither localhost nor this host's nor Options::listen's:
+// it may be a page's own that was made to lead here.
+//
 // Ownership: the loop outlives it; handlers are kept until the destructor.
 // Threads: handlers run on the loop and must not block it; a reply may come from any thread.
 //   Listen, local_address and the destructor from any thread that the loop does not wait for.

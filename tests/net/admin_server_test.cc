@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <array>
 #include <semaphore>
 #include <string>
 #include <vector>
@@ -14,6 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
+using namespace std::string_literals;
 
 class AdminServerTest : public LoopbackTest {
  protected:
@@ -48,9 +51,10 @@ class AdminServerTest : public LoopbackTest {
     server_ = *std::move(server);
   }
 
-  std::string Ask(const std::string& request_line, const std::string& body = "") {
+  std::string Ask(const std::string& request_line, const std::string& body = "",
+                  const std::string& headers = "Host: localhost\r\n") {
     TestPeer peer(server_->local_address());
-    peer.Write(request_line + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: " +
+    peer.Write(request_line + " HTTP/1.1\r\n" + headers + "Connection: close\r\nContent-Length: " +
                std::to_string(body.size()) + "\r\n\r\n" + body);
     return peer.Read(1 << 20);
   }
@@ -62,7 +66,7 @@ class AdminServerTest : public LoopbackTest {
 
 TEST_F(AdminServerTest, ADeferredAnswerComesFromAnyThread) {
   TestPeer peer(server_->local_address());
-  const std::string request = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
+  const std::string request = "GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n";
   peer.Write(request);
   later_came_.acquire();
   // Others are served meanwhile.
@@ -148,8 +152,45 @@ TEST_F(AdminServerTest, PostIsForLoopbackPeersOnly) {
   const SocketAddress here(reinterpret_cast<const sockaddr*>(&own), routed ? size : 16);
   if (!routed || here.IsLoopback()) GTEST_SKIP() << "this machine has no other address";
   TestPeer peer(*SocketAddress::FromIp(here.host(), (*everywhere)->local_address().port()));
-  peer.Write("POST /drain HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+  peer.Write(
+      "POST /drain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
   EXPECT_THAT(peer.Read(1 << 20), StartsWith("HTTP/1.1 403 "));
+}
+
+TEST_F(AdminServerTest, APageOfAnotherSiteChangesNothing) {
+  const std::string own = server_->local_address().ToString();
+  const std::string host = "Host: " + own + "\r\n";
+  for (const std::string& header :
+       {"Origin: http://evil.example\r\n"s, "Origin: null\r\n"s, "Origin: https://" + own + "\r\n",
+        "Origin: http://" + own + "0\r\n", "Sec-Fetch-Site: cross-site\r\n"s,
+        "Sec-Fetch-Site: same-site\r\n"s}) {
+    EXPECT_THAT(Ask("POST /log", "", host + header), StartsWith("HTTP/1.1 403 ")) << header;
+    EXPECT_THAT(Ask("GET /live", "", host + header), StartsWith("HTTP/1.1 200 ")) << header;
+  }
+  for (const std::string& header :
+       {""s, "Origin: http://" + own + "\r\nSec-Fetch-Site: same-origin\r\n",
+        "Sec-Fetch-Site: none\r\n"s}) {
+    EXPECT_THAT(Ask("POST /log", "", host + header), StartsWith("HTTP/1.1 200 ")) << header;
+  }
+}
+
+TEST_F(AdminServerTest, ANameThatWasMadeToLeadHereIsNotServed) {
+  std::array<char, 256> own{};
+  ASSERT_EQ(gethostname(own.data(), own.size() - 1), 0);
+  for (const std::string& host : {"evil.example"s, "evil.example:9090"s, "localhost.evil.example"s,
+                                  "127.0.0.1.evil.example"s, "[::1"s, ":9090"s}) {
+    EXPECT_THAT(Ask("GET /live", "", "Host: " + host + "\r\n"), StartsWith("HTTP/1.1 403 "))
+        << host;
+    EXPECT_THAT(Ask("POST /log", "", "Host: " + host + "\r\n"), StartsWith("HTTP/1.1 403 "))
+        << host;
+  }
+  for (const std::string& host :
+       {"localhost"s, "LocalHost:9090"s, "127.0.0.1"s, "127.0.0.1:9090"s, "[::1]:9090"s, "[::1]"s,
+        "10.1.2.3:9090"s, std::string(own.data())}) {
+    EXPECT_THAT(Ask("GET /live", "", "Host: " + host + "\r\n"), StartsWith("HTTP/1.1 200 "))
+        << host;
+  }
+  EXPECT_THAT(Ask("GET /live", "", ""), StartsWith("HTTP/1.1 200 ")) << "as probes of old do";
 }
 
 }  // namespace
