@@ -61,7 +61,7 @@ struct Judged {
   const AccessRules& rules;
   const std::string_view principal;
   const Cluster& cluster;
-  const std::string_view frame;
+  base::Buffer& frame;
   const RequestHeader& header;
   net::Reply& reply;
 
@@ -86,17 +86,27 @@ struct Judged {
   template <class Request>
   std::optional<Request> Decode() {
     if (!Request::kApi.Knows(header.api_version)) return std::nullopt;
-    auto request = kafka::DecodeRequest<Request>(frame, header);
+    auto request = kafka::DecodeRequest<Request>(frame.view(), header);
     if (!request) return std::nullopt;
     return *std::move(request);
   }
 };
 
-// In a session of fetches a request names what is new in it, so what is not allowed never gets in.
+// In a session of fetches (KIP-227) a request names only what is new in it, and the tier keeps the
+// session, for whoever knows its number, longer than any rule or connection. So there is none for
+// who may not read everything: as from a broker that has no room for it, he gets a whole answer,
+// and every request names all that it reads.
 bool MayFetch(Judged& judged) {
-  const auto request = judged.Decode<kafka::FetchRequest>();
+  constexpr int32_t kFirstEpoch = 0;
+  constexpr int32_t kNoSession = -1;
+  auto request = judged.Decode<kafka::FetchRequest>();
   if (!request) return judged.Close();
+  if (judged.rules.AllowsAll(judged.principal, Operation::kConsume)) return true;
   kafka::FetchResponse response;
+  if (request->session_epoch != kFirstEpoch && request->session_epoch != kNoSession) {
+    response.error_code = ErrorCode::kFetchSessionIdNotFound;  // It began under other rules.
+    return judged.Refuse(response);
+  }
   for (const auto& topic : request->topics) {
     if (judged.Topic(Operation::kConsume, judged.NameOf(topic))) continue;
     auto& refused = response.responses.emplace_back();
@@ -109,7 +119,15 @@ bool MayFetch(Judged& judged) {
                                     .records = ""});  // Null is more than librdkafka takes.
     }
   }
-  return response.responses.empty() || judged.Refuse(response);
+  if (!response.responses.empty()) return judged.Refuse(response);
+  if (request->session_epoch == kFirstEpoch) {
+    request->session_epoch = kNoSession;
+    const auto changed = kafka::EncodeRequest(
+        *request, judged.header.api_version, judged.header.correlation_id, judged.header.client_id);
+    if (!changed) return judged.Close();
+    judged.frame = base::Buffer::Copy(changed->view().substr(kafka::kLengthPrefixBytes));
+  }
+  return true;
 }
 
 bool MayListOffsets(Judged& judged) {
@@ -278,7 +296,7 @@ bool MayFetchOffsets(Judged& judged) {
 // tagged fields.
 bool MayInNewGroup(Judged& judged) {
   const std::string_view body =
-      judged.frame.substr(std::min(judged.header.size, judged.frame.size()));
+      judged.frame.view().substr(std::min(judged.header.size, judged.frame.size()));
   if (body.size() < 2 || body[0] != 0) return judged.Close();
   const auto length = static_cast<unsigned char>(body[1]);
   // One more than it has; longer names take more than a byte for that.
@@ -427,7 +445,7 @@ bool AccessRules::AllowsGroup(std::string_view principal, std::string_view group
 }
 
 bool MayPass(const AccessRules& rules, std::string_view principal, const Cluster& cluster,
-             std::string_view frame, const RequestHeader& header, net::Reply& reply) {
+             base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
   Judged judged{rules, principal, cluster, frame, header, reply};
   return Judge(judged);
 }

@@ -155,7 +155,7 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
   if (policy_->rules.empty()) return true;
   if (header.api_key == kafka::MetadataRequest::kApi.key)
     return FilterMetadata(frame, header, reply);
-  return MayPass(policy_->rules, principal_, cluster, frame.view(), header, reply);
+  return MayPass(policy_->rules, principal_, cluster, frame, header, reply);
 }
 
 void Gate::Announce(kafka::ApiVersionsResponse& versions) const {

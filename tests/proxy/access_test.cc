@@ -17,6 +17,7 @@ const AccessRules kRules({
     {.principal = "User:orders", .topics = {"orders-*"}, .produce = true},
     {.principal = "User:billing", .topics = {"orders-eu"}, .groups = {"billing"}, .consume = true},
     {.principal = "User:operator", .topics = {"*"}, .groups = {"*"}, .admin = true},
+    {.principal = "User:reader", .topics = {"*"}, .consume = true},
     {.principal = "User:*", .topics = {"public"}, .consume = true},
 });
 
@@ -42,8 +43,9 @@ class AccessTest : public ::testing::Test {
   bool SendFrame(std::string_view principal, std::string_view frame) {
     caught_ = Caught();
     net::Reply reply(&caught_, 1, 1);
+    passed_ = base::Buffer::Copy(frame);
     const auto header = kafka::ReadRequestHeader(frame);
-    const bool passes = MayPass(kRules, principal, cluster_, frame, *header, reply);
+    const bool passes = MayPass(kRules, principal, cluster_, passed_, *header, reply);
     EXPECT_EQ(caught_.answers, passes ? 0 : 1);
     if (passes) reply.SendNothing();
     return passes;
@@ -56,8 +58,16 @@ class AccessTest : public ::testing::Test {
     return response ? *std::move(response) : Response();
   }
 
+  // As the tier gets it.
+  template <class Request>
+  Request Passed() {
+    const auto header = kafka::ReadRequestHeader(passed_.view());
+    return *kafka::DecodeRequest<Request>(passed_.view(), *header);
+  }
+
   Cluster cluster_;
   Caught caught_;
+  base::Buffer passed_;
   std::string frame_;
 };
 
@@ -96,6 +106,26 @@ TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {
   EXPECT_EQ(response.responses[0].partitions[0].partition_index, 5);
   EXPECT_EQ(response.responses[0].partitions[0].error_code, ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(response.responses[0].partitions[0].records, "");
+}
+
+TEST_F(AccessTest, WhoMayNotReadEverythingGetsNoSessionOfFetches) {
+  for (const int16_t version : {int16_t{7}, int16_t{12}}) {
+    kafka::FetchRequest request{.max_wait_ms = 500, .session_id = 7, .session_epoch = 0};
+    request.topics.push_back({.topic = "orders-eu", .partitions = {{.partition = 3}}});
+    EXPECT_TRUE(Send("User:billing", request, version));
+    EXPECT_EQ(Passed<kafka::FetchRequest>().session_epoch, -1);
+    EXPECT_EQ(Passed<kafka::FetchRequest>().session_id, 7) << "so that it ends";
+    EXPECT_EQ(Passed<kafka::FetchRequest>().max_wait_ms, 500);
+    EXPECT_EQ(Passed<kafka::FetchRequest>().topics.at(0).topic, "orders-eu");
+    // It names nothing, and may have begun when the rules were others.
+    request.session_epoch = 4;
+    request.topics.clear();
+    EXPECT_FALSE(Send("User:billing", request, version));
+    EXPECT_EQ(Answered<kafka::FetchResponse>(version).error_code,
+              ErrorCode::kFetchSessionIdNotFound);
+    EXPECT_TRUE(Send("User:reader", request, version));
+    EXPECT_EQ(Passed<kafka::FetchRequest>().session_epoch, 4);
+  }
 }
 
 TEST_F(AccessTest, AFetchByAnIdThatIsNotKnownIsNotAllowed) {
