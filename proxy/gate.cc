@@ -339,8 +339,7 @@ void Gate::BeforeProduce(const std::vector<std::string_view>& topics, base::Task
 }
 
 ErrorCode Gate::MayProduce(std::string_view topic) const {
-  if (!policy_->rules.AllowsTopic(principal_, Operation::kProduce, topic))
-    return ErrorCode::kTopicAuthorizationFailed;
+  if (!RulesAllowProduce(topic)) return ErrorCode::kTopicAuthorizationFailed;
   if (!policy_->tier_decides) return ErrorCode::kNone;
   const auto found = rights_.find(std::string(topic));
   return found == rights_.end() ? ErrorCode::kLeaderNotAvailable : found->second.error;

@@ -116,14 +116,12 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
     }
     return Produce(std::move(frame), header, *std::move(request), std::move(reply));
   }
-  // Those of a client that speaks for itself are judged by the tier.
-  if (!gate_.asks_tier()) {
-    for (const auto& topic : request->topic_data) {
-      const std::string_view name =
-          topic.topic_id.IsZero() ? topic.name : CurrentCluster().NameOf(topic.topic_id);
-      if (gate_.MayProduce(name) != kafka::ErrorCode::kNone)
-        return reply.Close("a transaction with a topic that the client may not produce to");
-    }
+  // The tier is not asked: it judges what passes through.
+  for (const auto& topic : request->topic_data) {
+    const std::string_view name =
+        topic.topic_id.IsZero() ? topic.name : CurrentCluster().NameOf(topic.topic_id);
+    if (!gate_.RulesAllowProduce(name))
+      return reply.Close("a transaction with a topic that the client may not produce to");
   }
   if (request->acks == 0) return tier_.ForwardUnanswered(std::move(frame), std::move(reply));
   tier_.Forward(std::move(frame), header, std::move(reply));

@@ -381,6 +381,23 @@ TEST_F(GateTest, TheTierIsAskedOnceWhatAClientMayProduce) {
   EXPECT_EQ(witness_.received(), 4U);
 }
 
+TEST_F(GateTest, RulesBoundTransactionsThatTheTierJudgesToo) {
+  LocalPolicy policy = TierDecides();
+  policy.rules = AccessRules({{.principal = "User:*", .topics = {"orders"}, .produce = true}});
+  Open(std::move(policy));
+  LogInAtTier();
+  kafka::ProduceRequest request{.transactional_id = "t", .acks = -1};
+  request.topic_data.push_back({.name = "orders", .partition_data = {{.index = 0}}});
+  Send(request, kProduceVersion);
+  EXPECT_EQ(TierGets<kafka::ProduceRequest>().topic_data.at(0).name, "orders");
+  TierAnswers(kafka::ProduceResponse{});
+  Read<kafka::ProduceResponse>(kProduceVersion);
+  request.topic_data.push_back({.name = "audit", .partition_data = {{.index = 0}}});
+  Send(request, kProduceVersion);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(witness_.received(), 3U);
+}
+
 TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {
   Open(TierDecides());
   LogInAtTier();
