@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "kafka/api/add_offsets_to_txn.h"
+#include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/api_versions.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
@@ -12,6 +14,7 @@
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_groups.h"
 #include "kafka/api/describe_topic_partitions.h"
+#include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/get_telemetry_subscriptions.h"
@@ -29,6 +32,7 @@
 #include "kafka/api/produce.h"
 #include "kafka/api/push_telemetry.h"
 #include "kafka/api/sync_group.h"
+#include "kafka/api/txn_offset_commit.h"
 #include "kafka/endpoint_tail.h"
 #include "proxy/metadata_cache.h"
 
@@ -38,11 +42,7 @@ namespace {
 using kafka::ErrorCode;
 using kafka::RequestHeader;
 
-// APIs whose messages the codec does not know.
-constexpr int16_t kAddPartitionsToTxn = 24;
-constexpr int16_t kAddOffsetsToTxn = 25;
-constexpr int16_t kEndTxn = 26;
-constexpr int16_t kTxnOffsetCommit = 28;
+// APIs whose messages are not decoded here.
 constexpr int16_t kConsumerGroupHeartbeat = 68;
 constexpr int16_t kConsumerGroupDescribe = 69;
 constexpr int16_t kShareGroupHeartbeat = 76;
@@ -199,6 +199,30 @@ bool MayInitProducerId(Judged& judged) {
       .producer_epoch = -1});
 }
 
+bool MayAddPartitions(Judged& judged) {
+  constexpr int16_t kOfBrokersSince = 4;
+  if (judged.header.api_version >= kOfBrokersSince)
+    return judged.rules.AllowsAll(judged.principal, Operation::kAdmin) || judged.Close();
+  const auto request = judged.Decode<kafka::AddPartitionsToTxnRequest>();
+  if (!request || !judged.rules.AllowsSome(judged.principal, Operation::kProduce))
+    return judged.Close();
+  bool allowed = true;
+  kafka::AddPartitionsToTxnResponse response;
+  for (const auto& topic : request->v3_and_below_topics) {
+    const bool this_one = judged.Topic(Operation::kProduce, topic.name);
+    allowed = allowed && this_one;
+    auto& result = response.results_by_topic_v3_and_below.emplace_back();
+    result.name = topic.name;
+    for (const int32_t index : topic.partitions) {
+      result.results_by_partition.push_back(
+          {.partition_index = index,
+           .partition_error_code = this_one ? ErrorCode::kOperationNotAttempted
+                                            : ErrorCode::kTopicAuthorizationFailed});
+    }
+  }
+  return allowed || judged.Refuse(response);
+}
+
 bool MayCreateTopics(Judged& judged) {
   const auto request = judged.Decode<kafka::CreateTopicsRequest>();
   if (!request) return judged.Close();
@@ -352,14 +376,14 @@ bool Judge(Judged& judged) {
       return MayFindCoordinator(judged);
     case kafka::InitProducerIdRequest::kApi.key:
       return MayInitProducerId(judged);
-    case kAddPartitionsToTxn:
-    case kEndTxn:
+    case kafka::AddPartitionsToTxnRequest::kApi.key:
+      return MayAddPartitions(judged);
+    case kafka::EndTxnRequest::kApi.key:
       return some_produce();
-    case kAddOffsetsToTxn:
-    case kTxnOffsetCommit:
-      // Which group's is not looked for.
-      return judged.rules.AllowsGroup(judged.principal, kAllNames) ? some_produce()
-                                                                   : judged.Close();
+    case kafka::AddOffsetsToTxnRequest::kApi.key:
+      return MayInGroup<kafka::AddOffsetsToTxnRequest>(judged) && some_produce();
+    case kafka::TxnOffsetCommitRequest::kApi.key:
+      return MayInGroup<kafka::TxnOffsetCommitRequest>(judged) && some_produce();
     case kafka::CreateTopicsRequest::kApi.key:
       return MayCreateTopics(judged);
     case kafka::DeleteTopicsRequest::kApi.key:

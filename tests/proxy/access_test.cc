@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "kafka/api/add_offsets_to_txn.h"
+#include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/metadata.h"
+#include "kafka/api/txn_offset_commit.h"
 #include "proxy/metadata_cache.h"
 
 namespace holdfast::proxy {
@@ -17,6 +20,11 @@ const AccessRules kRules({
     {.principal = "User:orders", .topics = {"orders-*"}, .produce = true},
     {.principal = "User:billing", .topics = {"orders-eu"}, .groups = {"billing"}, .consume = true},
     {.principal = "User:operator", .topics = {"*"}, .groups = {"*"}, .admin = true},
+    {.principal = "User:copier",
+     .topics = {"copies"},
+     .groups = {"billing"},
+     .produce = true,
+     .consume = true},
     {.principal = "User:reader", .topics = {"*"}, .consume = true},
     {.principal = "User:*", .topics = {"public"}, .consume = true},
 });
@@ -134,6 +142,46 @@ TEST_F(AccessTest, AFetchByAnIdThatIsNotKnownIsNotAllowed) {
   EXPECT_FALSE(Send("User:billing", request, 17));
   const auto response = Answered<kafka::FetchResponse>(17);
   EXPECT_EQ(response.responses[0].topic_id.bytes[0], 1);
+}
+
+TEST_F(AccessTest, TheTopicsOfATransactionAreJudgedByTheirNames) {
+  kafka::AddPartitionsToTxnRequest request{.v3_and_below_transactional_id = "t"};
+  request.v3_and_below_topics = {{.name = "orders-eu", .partitions = {0}}};
+  for (const int16_t version : {int16_t{0}, int16_t{3}}) {
+    EXPECT_TRUE(Send("User:orders", request, version));
+    EXPECT_FALSE(Send("User:billing", request, version));
+  }
+  request.v3_and_below_topics.push_back({.name = "audit", .partitions = {1, 2}});
+  EXPECT_FALSE(Send("User:orders", request, 3));
+  const auto response = Answered<kafka::AddPartitionsToTxnResponse>(3);
+  const auto& topics = response.results_by_topic_v3_and_below;
+  ASSERT_EQ(topics.size(), 2U);
+  EXPECT_EQ(topics[0].results_by_partition.at(0).partition_error_code,
+            ErrorCode::kOperationNotAttempted);
+  EXPECT_EQ(topics[1].name, "audit");
+  EXPECT_EQ(topics[1].results_by_partition.at(1).partition_index, 2);
+  EXPECT_EQ(topics[1].results_by_partition.at(1).partition_error_code,
+            ErrorCode::kTopicAuthorizationFailed);
+  // Those of brokers.
+  kafka::AddPartitionsToTxnRequest many;
+  many.transactions.push_back(
+      {.transactional_id = "t", .topics = {{.name = "orders-eu", .partitions = {0}}}});
+  EXPECT_FALSE(Send("User:orders", many, 4));
+  EXPECT_TRUE(Send("User:operator", many, 4));
+}
+
+TEST_F(AccessTest, OffsetsInATransactionAreJudgedByTheirGroup) {
+  kafka::AddOffsetsToTxnRequest begins{.transactional_id = "t", .group_id = "billing"};
+  kafka::TxnOffsetCommitRequest commits{.transactional_id = "t", .group_id = "billing"};
+  EXPECT_TRUE(Send("User:copier", begins, 3));
+  EXPECT_TRUE(Send("User:copier", commits, 3));
+  EXPECT_FALSE(Send("User:billing", begins, 3)) << "it may not produce";
+  EXPECT_FALSE(Send("User:billing", commits, 3));
+  begins.group_id = commits.group_id = "other";
+  EXPECT_FALSE(Send("User:copier", begins, 3));
+  EXPECT_EQ(Answered<kafka::AddOffsetsToTxnResponse>(3).error_code,
+            ErrorCode::kGroupAuthorizationFailed);
+  EXPECT_FALSE(Send("User:copier", commits, 3));
 }
 
 TEST_F(AccessTest, GroupsAreJudgedByTheirNames) {
