@@ -217,34 +217,33 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
       return false;
     }
     const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
-    tier_mechanism_ = request ? std::string(request->mechanism) : "";
-    tier_rounds_ = 0;
+    tier_exchange_ = std::make_shared<TierExchange>();
+    if (request) tier_exchange_->mechanism = request->mechanism;
     return true;
   }
-  reply = Intercepted::Make(std::move(reply),
-                            [self = self_, version = header.api_version](base::Buffer answer) {
-                              if (*self != nullptr)
-                                (*self)->OnTierSaslAnswer(answer.view(), version);
-                              return answer;
-                            });
+  reply = Intercepted::Make(std::move(reply), [self = self_, exchange = tier_exchange_,
+                                               version = header.api_version](base::Buffer answer) {
+    if (*self != nullptr) (*self)->OnTierSaslAnswer(*exchange, answer.view(), version);
+    return answer;
+  });
   return true;
 }
 
-void Gate::OnTierSaslAnswer(std::string_view frame, int16_t version) {
+void Gate::OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int16_t version) {
   const auto response = frame.empty() || !SaslAuthenticateRequest::kApi.Knows(version)
                             ? base::Result<SaslAuthenticateResponse>(base::Unexpected(
                                   base::Code::kUnavailable, "no answer that can be read"))
                             : kafka::DecodeResponse<SaslAuthenticateResponse>(frame, version);
   // Of OAUTHBEARER an answer with content says why the token is refused.
   const bool accepted = response && response->error_code == ErrorCode::kNone &&
-                        !(tier_mechanism_ == "OAUTHBEARER" && !response->auth_bytes.empty());
+                        !(exchange.mechanism == "OAUTHBEARER" && !response->auth_bytes.empty());
   if (!accepted) {
     tier_connection_ = 0;
     rights_.clear();
     return LimitFrames();
   }
-  const int rounds = tier_mechanism_.starts_with("SCRAM-") ? 2 : 1;
-  if (++tier_rounds_ >= rounds) tier_connection_ = tier_.connects();
+  const int rounds = exchange.mechanism.starts_with("SCRAM-") ? 2 : 1;
+  if (++exchange.rounds >= rounds) tier_connection_ = tier_.connects();
   LimitFrames();
 }
 

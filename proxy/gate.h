@@ -89,14 +89,19 @@ class Gate {
     base::TimePoint deadline;
     base::Task then;
   };
-  struct Exchange;
+  // SASL that passes through, from one SaslHandshake to the next, which a client may send before it
+  // has its answers.
+  struct TierExchange {
+    std::string mechanism;
+    int rounds = 0;  // Messages that the tier has accepted.
+  };
 
   bool ServeSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
   void Handshake(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
   void Authenticate(const base::Buffer& frame, const kafka::RequestHeader& header,
                     net::Reply& reply);
   bool WatchSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
-  void OnTierSaslAnswer(std::string_view frame, int16_t version);
+  void OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int16_t version);
   void TakePolicy();
   void LimitFrames();
   [[nodiscard]] bool SpeaksForItself(const kafka::RequestHeader& header, net::Reply& reply);
@@ -119,8 +124,7 @@ class Gate {
   auth::SaslSession sasl_;
 
   // SASL that passes through.
-  std::string tier_mechanism_;
-  int tier_rounds_ = 0;         // Messages that the tier has accepted.
+  std::shared_ptr<TierExchange> tier_exchange_ = std::make_shared<TierExchange>();
   size_t tier_connection_ = 0;  // The one on which it let the client in; 0: none.
 
   std::unordered_map<std::string, Right> rights_;

@@ -360,6 +360,27 @@ TEST_F(GateTest, TheFirstMessageOfScramIsNoLoginYet) {
   EXPECT_TRUE(client_->AtEnd());
 }
 
+TEST_F(GateTest, NorIsItWithTheHandshakeOfAShorterMechanismBehindIt) {
+  Open(TierDecides());
+  Send(SaslHandshakeRequest{.mechanism = "SCRAM-SHA-256"}, 1);
+  Send(SaslAuthenticateRequest{.auth_bytes = "n,,n=a,r=x"}, 2);
+  Send(SaslHandshakeRequest{.mechanism = "PLAIN"}, 1);
+  TierGets<SaslHandshakeRequest>();
+  TierAnswers(SaslHandshakeResponse{});
+  TierGets<SaslAuthenticateRequest>();
+  // So that the last one is on its way before the answer.
+  witness_.WaitForRequests(3);
+  TierAnswers(SaslAuthenticateResponse{.auth_bytes = "r=xy,s=AAAA,i=4096"});
+  Read<SaslHandshakeResponse>(1);
+  Read<SaslAuthenticateResponse>(2);
+  SendRecord("orders");
+  TierGets<SaslHandshakeRequest>();
+  TierAnswers(SaslHandshakeResponse{});
+  Read<SaslHandshakeResponse>(1);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(sink_.taken, 0);
+}
+
 TEST_F(GateTest, TheTierIsAskedOnceWhatAClientMayProduce) {
   Open(TierDecides());
   LogInAtTier();
