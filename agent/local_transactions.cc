@@ -149,6 +149,7 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
       owner.context_.lane.Add(std::move(committed));
     }
     owner.Written(producer, ok);
+    owner.ForgetUnknown(id);
   }
   std::vector<Batch> TakeBack() { return std::move(batches_); }
 
@@ -218,7 +219,16 @@ void LocalTransactions::Post(std::string transactional_id, Step step) {
       producer->transactional_id = id;
     }
     (*alive)->Enqueue(*producer, std::move(step));
+    (*alive)->ForgetUnknown(id);
   });
+}
+
+void LocalTransactions::ForgetUnknown(const std::string& transactional_id) {
+  const auto found = producers_.find(transactional_id);
+  if (found == producers_.end()) return;
+  const Coordinated& producer = *found->second;
+  if (producer.record.id == kafka::kNoProducerId && !producer.writing && producer.waiting.empty())
+    producers_.erase(found);
 }
 
 void LocalTransactions::Enqueue(Coordinated& producer, Step step) {
@@ -330,10 +340,12 @@ void LocalTransactions::NewProducer(Coordinated& producer, LocalProducerRecord n
           if (fresh) {
             next.id = *fresh;
             next.epoch = 0;
-            return (*alive)->Write(asked, next, /*commit=*/false, std::move(written));
+            (*alive)->Write(asked, next, /*commit=*/false, std::move(written));
+          } else {
+            written(false);
+            (*alive)->RunWaiting(asked);
           }
-          written(false);
-          (*alive)->RunWaiting(asked);
+          (*alive)->ForgetUnknown(id);
         });
       });
 }

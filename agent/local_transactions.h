@@ -22,7 +22,8 @@
 //   not at all.
 // Limits: Options names each. Past transaction_bytes_max a batch is refused for good
 //   (RECORD_LIST_TOO_LARGE), past memory_max for now. A transactional id that was not used for
-//   kForgetAfterMs is forgotten at a start, and past kProducersMax no new one is taken.
+//   kForgetAfterMs is forgotten at a start, and past kProducersMax no new one is taken. One that no
+//   producer was made for is kept only while it is asked about.
 #pragma once
 
 #include <cstdint>
@@ -94,6 +95,8 @@ class LocalTransactions final : public proxy::LocalTransactions {
   // Runs the step on the loop, when nothing of this id is being written.
   void Post(std::string transactional_id, Step step);
   void Enqueue(Coordinated& producer, Step step);
+  // An id for which no producer was made, if it was only asked about.
+  void ForgetUnknown(const std::string& transactional_id);
   void RunWaiting(Coordinated& producer);
   // Writes `next`, and the batches as a committed transaction if `commit`; `then` runs with whether
   // it is durable. Only then is `next` in force.

@@ -231,6 +231,22 @@ TEST_P(LocalTransactionsTest, AFullSpoolIsRefusedWhenABatchComesAndACommitIsTrie
   EXPECT_EQ(tier_.Values("b", 0), Values{std::string(200000, '.')});
 }
 
+TEST_P(LocalTransactionsTest, IdsThatNobodyMayUseTakeNoPlaces) {
+  for (size_t i = 0; i <= LocalTransactions::kProducersMax; ++i) {
+    const std::string id = "local-" + std::to_string(i);
+    if (i % 2 == 0) {
+      ASSERT_EQ(EndTransaction(true, Producer{.id = 7, .epoch = 0}, id).error,
+                ErrorCode::kInvalidProducerIdMapping);
+    } else {
+      ASSERT_EQ(Init(id, 0).error, ErrorCode::kInvalidTransactionTimeout);
+    }
+  }
+  EXPECT_EQ(Put("a", 0, {"1"}, "local-new"), ErrorCode::kInvalidProducerIdMapping);
+  EXPECT_EQ(Init("local-new").error, ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 0, {"1"}, "local-new"), ErrorCode::kNone);
+  EXPECT_EQ(EndTransaction(true, {}, "local-new").error, ErrorCode::kNone);
+}
+
 TEST_P(LocalTransactionsTest, ATierWithoutTransactionsIsNamedAtOnce) {
   kafka::ApiVersionsResponse none;
   none.api_keys.push_back({.api_key = 0, .min_version = 0, .max_version = 12});
