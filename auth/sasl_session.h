@@ -7,6 +7,7 @@
 // Threads: one at a time.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/executor.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
 #include "net/sasl.h"
@@ -22,6 +24,9 @@ namespace holdfast::auth {
 
 // Of requests before a login, as Kafka's sasl.server.max.receive.size: enough for any token.
 inline constexpr size_t kLoginBytesMax = 524288;
+// Who fails hears of it so late, as with Kafka's connection.failed.authentication.delay.ms, so that
+// guessing is slow.
+inline constexpr base::Duration kFailedLoginDelay = std::chrono::milliseconds(100);
 
 struct SaslPolicy {
   std::vector<net::SaslMechanism> mechanisms = {};  // None: SASL is not asked for.

@@ -31,7 +31,7 @@ struct ListenerOptions {
   auth::SaslPolicy sasl;
   // Clients have to log in again after this long, and when their token ends; 0: only then.
   base::Duration session_lifetime{};
-  base::Duration failed_login_delay = std::chrono::milliseconds(100);
+  base::Duration failed_login_delay = auth::kFailedLoginDelay;
 };
 
 // loops.workers are the broker's workers, in the same order.

@@ -139,6 +139,10 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
     reply.Close("no rule names the client's certificate");
     return false;
   }
+  if (refused_) {
+    reply.Close("a request after a login that failed");
+    return false;
+  }
   if (header.api_key == kafka::ApiVersionsRequest::kApi.key) return true;
   if (header.api_key == SaslHandshakeRequest::kApi.key ||
       header.api_key == SaslAuthenticateRequest::kApi.key) {
@@ -194,19 +198,17 @@ void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, 
   SaslAuthenticateResponse response;
   const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
   LimitFrames();
-  reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
-  switch (outcome) {
-    case auth::SaslSession::Outcome::kGoesOn:
-      return;
-    case auth::SaslSession::Outcome::kAuthenticated:
-      principal_ = sasl_.principal();
-      return;
-    case auth::SaslSession::Outcome::kRefused:
-      front_.metrics.local_login_failures.Add();
-      base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
-                "SASL authentication failed: {}", response.error_message.value_or(""));
-      return;
-  }
+  base::Buffer answer = kafka::EncodeResponse(response, header.api_version, header.correlation_id);
+  if (outcome == auth::SaslSession::Outcome::kAuthenticated) principal_ = sasl_.principal();
+  if (outcome != auth::SaslSession::Outcome::kRefused) return reply.Send(std::move(answer));
+  front_.metrics.local_login_failures.Add();
+  base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
+            "SASL authentication failed: {}", response.error_message.value_or(""));
+  refused_ = true;
+  refusal_ = connection_.loop().After(
+      auth::kFailedLoginDelay, [answer = std::move(answer), reply = std::move(reply)]() mutable {
+        reply.SendLast(std::move(answer));
+      });
 }
 
 // The tier serves the exchange.

@@ -2,9 +2,10 @@
 // with a request.
 //
 // Where the agent asks for SASL, the exchange is served here, and nothing but ApiVersions passes
-// before it is done. Where clients speak for themselves at the tier, their SASL passes through, and
-// the gate watches whether the tier let them in. Rules are applied either way. Before a login that
-// is asked for, here or there, a request has at most auth::kLoginBytesMax bytes.
+// before it is done; who fails is told after auth::kFailedLoginDelay, and disconnected. Where
+// clients speak for themselves at the tier, their SASL passes through, and the gate watches whether
+// the tier let them in. Rules are applied either way. Before a login that is asked for, here or
+// there, a request has at most auth::kLoginBytesMax bytes.
 //
 // What a client may produce there is asked of the tier over the client's own connection (Metadata
 // with include_topic_authorized_operations): before the first record for a topic, and again once
@@ -122,6 +123,8 @@ class Gate {
 
   // SASL served here.
   auth::SaslSession sasl_;
+  bool refused_ = false;
+  base::Timer refusal_;
 
   // SASL that passes through.
   std::shared_ptr<TierExchange> tier_exchange_ = std::make_shared<TierExchange>();
