@@ -53,7 +53,6 @@ class FramedClient::Core final : public FrameStream::Owner,
   void Send(base::Buffer bytes, bool body) {
     if (closed_) return;
     if (stream_ == nullptr) {
-      waiting_bytes_ += bytes.size() + (body ? OutputQueue::kFrameHeaderBytes : 0);
       waiting_.push_back({std::move(bytes), body});
     } else if (body) {
       stream_->SendBody(std::move(bytes));
@@ -77,7 +76,6 @@ class FramedClient::Core final : public FrameStream::Owner,
     timeout_.Cancel();
     EndAttempt();
     waiting_.clear();
-    waiting_bytes_ = 0;
     if (stream_ != nullptr) stream_->Close();
     // A callback of this object may be running.
     loop_.AtTurnEnd([self = shared_from_this()] {});
@@ -87,9 +85,6 @@ class FramedClient::Core final : public FrameStream::Owner,
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] bool connected() const {
     return stream_ != nullptr && !closed_ && !stream_->handshaking();
-  }
-  [[nodiscard]] size_t bytes_queued() const {
-    return stream_ == nullptr ? waiting_bytes_ : stream_->bytes_queued();
   }
   [[nodiscard]] base::TimePoint last_heard() const {
     return stream_ == nullptr ? last_heard_ : stream_->last_read();
@@ -183,7 +178,9 @@ class FramedClient::Core final : public FrameStream::Owner,
   }
   size_t OpaqueBytes() override { return callbacks_.opaque_bytes ? callbacks_.opaque_bytes() : 0; }
   void OnPiped(Piped piped, size_t left) override { callbacks_.on_piped(std::move(piped), left); }
-  void OnOutputHigh() override {}
+  void OnOutputHigh() override {
+    if (callbacks_.on_output_high) callbacks_.on_output_high();
+  }
   void OnOutputLow() override {
     if (callbacks_.on_output_low) callbacks_.on_output_low();
   }
@@ -204,7 +201,6 @@ class FramedClient::Core final : public FrameStream::Owner,
   event* connect_event_ = nullptr;
   std::string last_failure_;
   std::vector<Waiting> waiting_;
-  size_t waiting_bytes_ = 0;
   base::TimePoint last_heard_;
 
   std::unique_ptr<FrameStream> stream_;
@@ -244,7 +240,6 @@ void FramedClient::Pause() { core_->Pause(); }
 void FramedClient::Resume() { core_->Resume(); }
 void FramedClient::Close() { core_->Close(); }
 bool FramedClient::connected() const { return core_->connected(); }
-size_t FramedClient::bytes_queued() const { return core_->bytes_queued(); }
 base::TimePoint FramedClient::last_heard() const { return core_->last_heard(); }
 const HostPort& FramedClient::peer() const { return core_->options().peer; }
 SocketAddress FramedClient::local() const { return core_->local(); }

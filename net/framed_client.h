@@ -12,7 +12,7 @@
 //   the callbacks themselves are destroyed at the end of the turn. After its loop has ended, it may
 //   be destroyed from any thread.
 // Limits: an answer longer than frame_bytes_max closes the connection. Send always takes the frame:
-//   the owner watches bytes_queued and waits for on_output_low.
+//   the owner stops at on_output_high and goes on at on_output_low.
 #pragma once
 
 #include <limits>
@@ -62,7 +62,9 @@ class FramedClient {
     // Once, and nothing after it: not resolved, refused, timed out, reset, closed by the peer,
     // broken framing, or no agreement in TLS (kInvalid). The message names the peer.
     base::UniqueFunction<void(base::Error)> on_closed = {};
-    // bytes_queued was above output_bytes_high and has fallen to half of it. Optional.
+    // After writing, more than output_bytes_high is left; no more than half of it is left again.
+    // In turns, and never before the connection stands. Optional.
+    base::UniqueFunction<void()> on_output_high = {};
     base::UniqueFunction<void()> on_output_low = {};
   };
 
@@ -86,7 +88,6 @@ class FramedClient {
   void Close();
 
   [[nodiscard]] bool connected() const;
-  [[nodiscard]] size_t bytes_queued() const;
   // When the last byte came, or the connection was made. An owner that waits for an answer and
   // hears nothing for too long closes: packets may be dropped without a reset.
   [[nodiscard]] base::TimePoint last_heard() const;

@@ -227,9 +227,6 @@ void PassThrough::Send(base::Buffer frame, bool answered) {
   if (!client_) Connect();
   if (!client_) return Lose("the broker behind this port is not known");
   client_->SendBody(std::move(frame), answered);
-  if (client_->bytes_queued() > kQueueHigh && !std::exchange(client_paused_, true)) {
-    connection_.Pause();
-  }
 }
 
 void PassThrough::Connect() {
@@ -249,8 +246,13 @@ void PassThrough::Connect() {
     callbacks.on_piped = [this](net::Piped piped, size_t) { OnPiped(std::move(piped)); };
   }
   callbacks.on_closed = [this](const base::Error& error) { Lose(error.message); };
+  callbacks.on_output_high = [this] {
+    client_paused_ = true;
+    connection_.Pause();
+  };
   callbacks.on_output_low = [this] {
-    if (std::exchange(client_paused_, false)) connection_.Resume();
+    client_paused_ = false;
+    connection_.Resume();
   };
   const TierSecurity* const security = front_.options.tier_security;
   ++connects_;

@@ -30,6 +30,7 @@ TierConnection::TierConnection(Context context, std::shared_ptr<const TierIdenti
     : context_(context),
       identity_(std::move(identity)),
       login_timeout_(options.connect_timeout),
+      output_bytes_high_(options.output_bytes_high),
       callbacks_(std::make_shared<net::FramedClient::Callbacks>(std::move(callbacks))) {
   net::FramedClient::Callbacks own;
   own.on_connected = [this] { OnConnected(); };
@@ -47,8 +48,13 @@ TierConnection::TierConnection(Context context, std::shared_ptr<const TierIdenti
     }
   }
   own.on_closed = [this](base::Error error) { Fail(std::move(error)); };
+  own.on_output_high = [this] {
+    output_high_ = true;
+    NotePressure();
+  };
   own.on_output_low = [this] {
-    if (ready_ && callbacks_->on_output_low) callbacks_->on_output_low();
+    output_high_ = false;
+    NotePressure();
   };
   client_ = std::make_unique<net::FramedClient>(context_.loop, context_.resolver, context_.metrics,
                                                 WithTls(std::move(options), identity_.get()),
@@ -82,7 +88,7 @@ void TierConnection::Put(Waiting waiting) {
   if (!ready_) {
     waiting_bytes_ += waiting.bytes.size();
     waiting_.push_back(std::move(waiting));
-    return;
+    return NotePressure();
   }
   if (waiting.answered) ++unanswered_;
   if (waiting.body) {
@@ -137,11 +143,15 @@ void TierConnection::OnReady() {
   ready_ = true;
   waiting_bytes_ = 0;
   for (Waiting& waiting : std::exchange(waiting_, {})) Put(std::move(waiting));
-  if (std::exchange(announced_, true)) {
-    if (callbacks_->on_output_low) callbacks_->on_output_low();
-    return;
-  }
-  if (callbacks_->on_connected) callbacks_->on_connected();
+  NotePressure();
+  if (!std::exchange(announced_, true) && callbacks_->on_connected) callbacks_->on_connected();
+}
+
+void TierConnection::NotePressure() {
+  const bool pressed = output_high_ || waiting_bytes_ > output_bytes_high_;
+  if (pressed == std::exchange(pressed_, pressed)) return;
+  auto& tell = pressed ? callbacks_->on_output_high : callbacks_->on_output_low;
+  if (tell) tell();
 }
 
 void TierConnection::Distrust(const base::Error& why) {

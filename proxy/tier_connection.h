@@ -28,7 +28,8 @@ class TierConnection {
 
   // `identity`: null for none, in the clear. The options' tls is set from it. Of the callbacks,
   // on_frame, on_piece and on_piped get only answers to what Send was given, and on_closed kInvalid
-  // if the two sides did not come to trust each other.
+  // if the two sides did not come to trust each other. on_output_high and on_output_low count what
+  // waits until the connection may be used, too, and may come from inside Send.
   TierConnection(Context context, std::shared_ptr<const TierIdentity> identity,
                  net::FramedClient::Options options, net::FramedClient::Callbacks callbacks);
   ~TierConnection();
@@ -45,8 +46,6 @@ class TierConnection {
   void Resume() { client_->Resume(); }
   [[nodiscard]] bool connected() const { return client_->connected(); }
   [[nodiscard]] base::TimePoint last_heard() const { return client_->last_heard(); }
-  // What waits included.
-  [[nodiscard]] size_t bytes_queued() const { return client_->bytes_queued() + waiting_bytes_; }
 
  private:
   struct Waiting {
@@ -62,12 +61,14 @@ class TierConnection {
   void OnLoginAnswer(std::string_view frame);
   void OnReady();
   void Put(Waiting waiting);
+  void NotePressure();
   void Distrust(const base::Error& why);
   void Fail(base::Error error);
 
   const Context context_;
   const std::shared_ptr<const TierIdentity> identity_;
   const base::Duration login_timeout_;
+  const size_t output_bytes_high_;
   std::shared_ptr<net::FramedClient::Callbacks> callbacks_;
   Login login_;
   bool ready_ = false;
@@ -77,6 +78,8 @@ class TierConnection {
   bool logging_in_ = false;
   std::vector<Waiting> waiting_;
   size_t waiting_bytes_ = 0;
+  bool output_high_ = false;  // Of what was sent.
+  bool pressed_ = false;      // The owner was told on_output_high.
   base::Timer login_limit_;
   base::Timer login_again_;
   std::unique_ptr<net::FramedClient> client_;

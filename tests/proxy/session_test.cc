@@ -588,6 +588,37 @@ TEST_F(SessionTest, ALongAnswerThatBreaksOffCostsTheClientItsConnection) {
   EXPECT_TRUE(client_->AtEnd());
 }
 
+// More than may wait for the tier, and it all leaves at once: first with the connection that is
+// made for it, then over the same.
+TEST_F(SessionTest, AClientIsReadAgainAfterALongRequest) {
+  // The agent's side of the request leaves no room in the budget of the others.
+  net::MemoryBudget budget(size_t{4} << 20, metrics_);
+  auto roomy = net::FramedServer::Listen(
+      {.listen = {"127.0.0.1", 0}}, {.acceptor = acceptor_->loop(), .workers = {&first_->loop()}},
+      budget, metrics_, [this](net::Connection& connection) {
+        return std::make_unique<net::WitnessedSession>(connection, witness_);
+      });
+  ASSERT_TRUE(roomy);
+  const std::unique_ptr<net::FramedServer> tier = *std::move(roomy);
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.brokers[0].port = tier->local_address().port();
+  cache_.Learn(metadata, 2);
+  for (const int32_t id : {1, 3}) {
+    const base::Buffer heartbeat =
+        *kafka::EncodeRequest(kafka::HeartbeatRequest{.group_id = "g"}, 3, id, "test");
+    std::string longer(heartbeat.view().substr(4));
+    longer.append(PassThrough::kQueueHigh, 'x');
+    client_->Write(net::Framed(longer));
+    auto request = witness_.Take();
+    EXPECT_TRUE(request.body == longer);
+    request.reply.Send(kafka::EncodeResponse(kafka::HeartbeatResponse(), 3, id));
+    EXPECT_EQ(Read<kafka::HeartbeatResponse>(3).correlation_id, id);
+    Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, id + 1);
+    witness_.Take().reply.Send(kafka::EncodeResponse(kafka::HeartbeatResponse(), 3, id + 1));
+    EXPECT_EQ(Read<kafka::HeartbeatResponse>(3).correlation_id, id + 1);
+  }
+}
+
 TEST_F(ImpatientSessionTest, ASilentTierCostsTheClientItsConnectionInTime) {
   Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, 1);
   auto ignored = witness_.Take();
