@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/metadata.h"
+#include "proxy/backoff.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -86,13 +87,16 @@ std::vector<Upstream::Peer> Upstream::Peers() const {
   std::vector<Peer> peers;
   for (const auto& [node, link] : links_)
     peers.push_back({node, link->peer(), link->ready(), link->trouble()});
-  if (!bootstrap_) return peers;
+  if (!bootstrap_ && !bootstrap_planned_) return peers;
   for (size_t i = 0; i < options_.bootstrap.size(); ++i) {
-    const bool current = i == (next_bootstrap_ - 1) % options_.bootstrap.size();
-    peers.push_back({kAnyNode, options_.bootstrap[i], current && bootstrap_->ready(),
-                     current && bootstrap_->ready() ? "" : bootstrap_troubles_[i]});
+    const bool ready = bootstrap_ && bootstrap_->ready() && i == BootstrapIndex();
+    peers.push_back({kAnyNode, options_.bootstrap[i], ready, ready ? "" : bootstrap_troubles_[i]});
   }
   return peers;
+}
+
+size_t Upstream::BootstrapIndex() const {
+  return (next_bootstrap_ - 1) % options_.bootstrap.size();
 }
 
 void Upstream::Bootstrap() {
@@ -103,16 +107,30 @@ void Upstream::Bootstrap() {
   bootstrap_ = std::make_unique<Link>(context_, options_.link, peer, std::move(callbacks));
 }
 
+// Each address is tried as often as a link would try it alone.
+void Upstream::PlanBootstrap() {
+  const auto round = bootstrap_attempts_++ / static_cast<uint32_t>(options_.bootstrap.size());
+  const base::Duration wait =
+      Backoff(options_.link.backoff_min, options_.link.backoff_max, round, context_.random);
+  bootstrap_planned_ = true;
+  bootstrap_timer_ = context_.loop.After(wait, [this] {
+    bootstrap_planned_ = false;
+    Bootstrap();
+  });
+}
+
 void Upstream::OnLinkReady(int32_t node) {
   cache_.SetTierAway(false);
   context_.metrics.upstream_connected.Set(1);
   Link* link = node == kBootstrapNode ? bootstrap_.get() : links_.at(node).get();
   cache_.Learn(link->versions());
+  bootstrap_attempts_ = 0;
   if (node == kBootstrapNode) {
     AskMetadata();
     return;
   }
   // Not needed any more, but an answer may be on its way.
+  if (std::exchange(bootstrap_planned_, false)) bootstrap_timer_.Cancel();
   if (bootstrap_ && !asking_) {
     Retire(std::move(bootstrap_));
     PlanRefresh(options_.metadata_refresh);
@@ -122,11 +140,11 @@ void Upstream::OnLinkReady(int32_t node) {
 
 void Upstream::OnLinkLost(int32_t node) {
   if (node == kBootstrapNode) {
-    bootstrap_troubles_[(next_bootstrap_ - 1) % options_.bootstrap.size()] = bootstrap_->trouble();
-    // The next attempt goes to the next address, when this link would have tried again.
+    bootstrap_troubles_[BootstrapIndex()] = bootstrap_->trouble();
+    // The next attempt goes to the next address.
     if (options_.bootstrap.size() > 1) {
       Retire(std::move(bootstrap_));
-      bootstrap_timer_ = context_.loop.After(options_.link.backoff_min, [this] { Bootstrap(); });
+      PlanBootstrap();
     }
     NoteAway();
     return;
@@ -140,7 +158,7 @@ void Upstream::NoteAway() {
   if (FindReady(kAnyNode) != nullptr) return;
   cache_.SetTierAway(true);
   context_.metrics.upstream_connected.Set(0);
-  if (!bootstrap_) Bootstrap();
+  if (!bootstrap_ && !bootstrap_planned_) Bootstrap();
 }
 
 void Upstream::RefreshMetadata(std::string_view topic) {

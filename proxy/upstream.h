@@ -1,9 +1,9 @@
 // The agent's own client of the tier: finds the brokers from a list of addresses, keeps one
 // connection to each that is asked for, and what it learns goes into the metadata cache.
 //
-// As long as no broker answers, the addresses are tried in turn. Once a broker does, the list is
-// left alone until all are lost. A tier of which nothing was heard for kFirstContact counts as
-// away.
+// As long as no broker answers, the addresses are tried in turn, with a backoff that grows with
+// each round. Once a broker does, the list is left alone until all are lost. A tier of which
+// nothing was heard for kFirstContact counts as away.
 //
 // Ownership: what the context names outlives it.
 // Threads: everything on the loop, but RequestRefresh and RequestSettings.
@@ -73,6 +73,8 @@ class Upstream final : public Tier {
  private:
   [[nodiscard]] Link* FindReady(int32_t node);
   void Bootstrap();
+  void PlanBootstrap();
+  [[nodiscard]] size_t BootstrapIndex() const;  // Of the address that was tried last.
   void OnLinkReady(int32_t node);
   void OnLinkLost(int32_t node);
   void NoteAway();
@@ -94,6 +96,8 @@ class Upstream final : public Tier {
   std::unique_ptr<Link> bootstrap_;
   size_t next_bootstrap_ = 0;
   std::vector<std::string> bootstrap_troubles_;  // Of each address of the list.
+  uint32_t bootstrap_attempts_ = 0;              // In a row, without one becoming ready.
+  bool bootstrap_planned_ = false;               // bootstrap_timer_ is set.
   std::map<int32_t, std::unique_ptr<Link>> links_;
 
   std::set<std::string, std::less<>> wanted_;      // With records to deliver, until they are there.

@@ -124,6 +124,26 @@ TEST_F(UpstreamTest, GoesOnToTheNextAddressWhenOneIsRefused) {
   EXPECT_GE(agent_metrics_.upstream_errors.With("disconnected").Value(), 1);
 }
 
+TEST_F(UpstreamTest, ClosedAddressesAreTriedInTurnWithABackoff) {
+  std::vector<net::HostPort> closed;
+  {
+    const auto first = ServeEcho();
+    const auto second = ServeEcho();
+    closed = {{"127.0.0.1", first->local_address().port()},
+              {"127.0.0.1", second->local_address().port()}};
+  }
+  const auto began = std::chrono::steady_clock::now();
+  Start(closed);
+  while (agent_metrics_.upstream_connects.Value() < 10) LetLoopsTurn();
+  // Rounds of two with 5, 10 and then 20 ms after each attempt, of which a half is sure.
+  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(60));
+  first_->loop().RunAndWait([&] {
+    const std::vector<Upstream::Peer> peers = upstream_->Peers();
+    ASSERT_EQ(peers.size(), 2U) << "also between two attempts";
+    for (const Upstream::Peer& peer : peers) EXPECT_NE(peer.trouble, "");
+  });
+}
+
 TEST_F(UpstreamTest, AsksAgainInAVersionThatAnOlderTierKnows) {
   Start();
   auto request = witness_.Take();
