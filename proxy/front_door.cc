@@ -1,5 +1,7 @@
 #include "proxy/front_door.h"
 
+#include <algorithm>
+
 #include "kafka/api/api_versions.h"
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/fetch.h"
@@ -59,26 +61,34 @@ LocalAddresses FrontDoor::AddressesFor(net::Connection& connection) const {
       .ports = ports.Snapshot()};
 }
 
-std::optional<net::HostPort> FrontDoor::TierAddress(int32_t node, base::TimePoint now) const {
+std::optional<FrontDoor::Way> FrontDoor::WayToTier(int32_t node, base::TimePoint now) const {
   const int32_t wanted = node == kNoNode ? ports.BootstrapNode() : node;
   const ClusterPtr cluster = cache.cluster();
   const bool avoided = node == kNoNode && bootstrap_avoided_until_.load() > now;
   if (const auto broker = cluster->brokers.find(wanted);
       broker != cluster->brokers.end() && !avoided) {
-    return broker->second.address;
+    return Way{.to = broker->second.address};
   }
   if (node != kNoNode) return std::nullopt;
   std::vector<net::HostPort> others = options.bootstrap;
   for (const auto& [id, broker] : cluster->brokers) {
     if (id != wanted) others.push_back(broker.address);
   }
-  return others[bootstrap_turn_.load() % others.size()];
+  return Way{.to = others[bootstrap_turn_.load() % others.size()], .detour = true};
 }
 
-void FrontDoor::NoteUnreachable(int32_t node, base::TimePoint now) {
+void FrontDoor::NoteReached(int32_t node, const Way& way) {
+  if (node == kNoNode && !way.detour) bootstrap_avoid_next_.store(kAvoidMin);
+}
+
+void FrontDoor::NoteUnreachable(int32_t node, const Way& way, base::TimePoint now) {
   if (node != kNoNode) return;
   bootstrap_turn_.fetch_add(1);
-  bootstrap_avoided_until_.store(now + kAvoidUnreachable);
+  // Of several who fail together the first one counts.
+  if (way.detour || bootstrap_avoided_until_.load() > now) return;
+  const base::Duration avoid = bootstrap_avoid_next_.load();
+  bootstrap_avoid_next_.store(std::min(2 * avoid, kAvoidMax));
+  bootstrap_avoided_until_.store(now + avoid);
 }
 
 void FrontDoor::CountRequest(int16_t api_key) {

@@ -66,11 +66,17 @@ class FrontDoor {
   [[nodiscard]] LocalTransactions* transactions() const { return transactions_; }
   // As the client of this connection should see the brokers.
   [[nodiscard]] LocalAddresses AddressesFor(net::Connection& connection) const;
+  struct Way {
+    net::HostPort to;
+    bool detour = false;  // Not to the listener's own broker.
+  };
   // Where to connect for a listener's broker (kNoNode: the bootstrap listener's). None if the
   // broker is gone. The bootstrap listener goes on to other brokers while its own is gone, or was
-  // not to be reached a moment ago: any of them can tell a client where to go.
-  [[nodiscard]] std::optional<net::HostPort> TierAddress(int32_t node, base::TimePoint now) const;
-  void NoteUnreachable(int32_t node, base::TimePoint now);
+  // not to be reached a moment ago: any of them can tell a client where to go. The client takes
+  // them for the listener's own, and should come again once that is there.
+  [[nodiscard]] std::optional<Way> WayToTier(int32_t node, base::TimePoint now) const;
+  void NoteReached(int32_t node, const Way& way);
+  void NoteUnreachable(int32_t node, const Way& way, base::TimePoint now);
 
   void CountRequest(int16_t api_key);
 
@@ -86,10 +92,13 @@ class FrontDoor {
 
  private:
   static constexpr size_t kCountedApis = 96;
-  static constexpr base::Duration kAvoidUnreachable = std::chrono::seconds(2);
+  // Doubled while the broker is not to be reached: each attempt costs a client its connection.
+  static constexpr base::Duration kAvoidMin = std::chrono::seconds(2);
+  static constexpr base::Duration kAvoidMax = std::chrono::minutes(1);
   std::atomic<uint16_t> bootstrap_port_{0};
   std::atomic<size_t> bootstrap_turn_{0};
   std::atomic<base::TimePoint> bootstrap_avoided_until_{base::TimePoint()};
+  std::atomic<base::Duration> bootstrap_avoid_next_{kAvoidMin};
   LocalTransactions* transactions_ = nullptr;
   std::array<metrics::Counter*, kCountedApis> requests_{};
   metrics::Counter& other_requests_;

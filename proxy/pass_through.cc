@@ -8,6 +8,8 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "kafka/api/produce.h"
+#include "kafka/api/sasl_authenticate.h"
+#include "kafka/api/sasl_handshake.h"
 #include "kafka/endpoint_tail.h"
 #include "proxy/local_answers.h"
 #include "proxy/patience.h"
@@ -130,6 +132,23 @@ void SendRewritten(Rewriting work) {
   }
 }
 
+constexpr const char* kComeAgain = "the broker behind this port can be reached again";
+
+// Some are answered by any broker, among them the gate's own Metadata; and a login is not to look
+// refused.
+bool NeedsTheBroker(const RequestHeader& header) {
+  switch (header.api_key) {
+    case kafka::MetadataRequest::kApi.key:
+    case kafka::FindCoordinatorRequest::kApi.key:
+    case kafka::DescribeClusterRequest::kApi.key:
+    case kafka::SaslHandshakeRequest::kApi.key:
+    case kafka::SaslAuthenticateRequest::kApi.key:
+      return false;
+    default:
+      return true;
+  }
+}
+
 // Whether answers are taken apart and made anew with our addresses.
 bool IsMadeAnew(const RequestHeader& header) {
   switch (header.api_key) {
@@ -192,6 +211,7 @@ PassThrough::~PassThrough() {
 }
 
 void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
+  if (NeedsTheBroker(header) && OwnBrokerIsBack()) return reply.Close(kComeAgain);
   Await({.header = WithoutClientId(header),
          .reply = std::move(reply),
          .own_wait = WaitOf(frame.view(), header)});
@@ -199,12 +219,14 @@ void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::
 }
 
 void PassThrough::ForwardUnanswered(base::Buffer frame, net::Reply reply) {
+  if (OwnBrokerIsBack()) return reply.Close(kComeAgain);
   reply.SendNothing();
   Send(std::move(frame), /*answered=*/false);
 }
 
 void PassThrough::ForwardOrAnswer(base::Buffer frame, const RequestHeader& header,
                                   net::Reply reply) {
+  if (NeedsTheBroker(header) && OwnBrokerIsBack()) return reply.Close(kComeAgain);
   Await({.header = header,
          .reply = std::move(reply),
          .question = base::Buffer::Copy(frame.view()),
@@ -230,12 +252,16 @@ void PassThrough::Send(base::Buffer frame, bool answered) {
 }
 
 void PassThrough::Connect() {
-  const std::optional<net::HostPort> peer = front_.TierAddress(node_, connection_.loop().Now());
-  if (!peer) return;
+  std::optional<FrontDoor::Way> way = front_.WayToTier(node_, connection_.loop().Now());
+  if (!way) return;
+  way_ = *std::move(way);
   reached_ = false;
   front_.metrics.proxied_connections.Add();
   net::FramedClient::Callbacks callbacks;
-  callbacks.on_connected = [this] { reached_ = true; };
+  callbacks.on_connected = [this] {
+    reached_ = true;
+    front_.NoteReached(node_, way_);
+  };
   callbacks.on_frame = [this](base::Buffer frame) { OnFrame(std::move(frame)); };
   callbacks.takes_pieces = [this](size_t bytes, std::string_view opening) {
     return TakesPieces(bytes, opening);
@@ -259,13 +285,22 @@ void PassThrough::Connect() {
   client_ = std::make_unique<TierConnection>(
       TierConnection::Context{connection_.loop(), front_.resolver, front_.net_metrics},
       security ? security->identity() : nullptr,
-      net::FramedClient::Options{.peer = *peer,
+      net::FramedClient::Options{.peer = way_.to,
                                  .frame_bytes_max = front_.options.frame_bytes_max,
                                  .output_bytes_high = kQueueHigh,
                                  .connect_timeout = front_.options.connect_timeout,
                                  .piece_bytes = kPieceBytes},
       std::move(callbacks));
   if (tier_paused_) client_->Pause();
+}
+
+bool PassThrough::OwnBrokerIsBack() {
+  if (!client_ || !way_.detour) return false;
+  const std::optional<FrontDoor::Way> way = front_.WayToTier(node_, connection_.loop().Now());
+  if (!way || way->detour) return false;
+  // An address of the list may be that of the right broker.
+  way_.detour = way->to != way_.to;
+  return way_.detour;
 }
 
 bool PassThrough::AnswersTheNext(std::string_view frame) const {
@@ -359,7 +394,7 @@ void PassThrough::Lose(const std::string& why) {
   passing_.reset();
   if (client_) {
     front_.metrics.proxied_connections.Sub();
-    if (!reached_) front_.NoteUnreachable(node_, connection_.loop().Now());
+    if (!reached_) front_.NoteUnreachable(node_, way_, connection_.loop().Now());
   }
   client_.reset();
   base::Log(base::LogLevel::kDebug, "proxy", "lost the way to the tier for {}: {}",

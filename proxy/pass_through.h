@@ -4,7 +4,9 @@
 //
 // It is made with the first request and again after it was lost. When it is lost, requests that the
 // cache can answer are answered from there, and others close the client's connection, for the
-// client to ask again.
+// client to ask again. So does one that leads to another broker than the client takes it for
+// (FrontDoor::Way::detour) once the right one is there, behind the answers that are due, and not in
+// the middle of SASL.
 //
 // Ownership: belongs to a session, and goes with it; the connection outlives it.
 // Threads: the connection's loop.
@@ -82,6 +84,7 @@ class PassThrough {
 
   void Send(base::Buffer frame, bool answered = true);
   void Connect();
+  [[nodiscard]] bool OwnBrokerIsBack();
   [[nodiscard]] bool AnswersTheNext(std::string_view frame) const;
   void OnFrame(base::Buffer frame);
   bool TakesPieces(size_t bytes, std::string_view opening);
@@ -102,6 +105,7 @@ class PassThrough {
   const int32_t node_;
 
   std::unique_ptr<TierConnection> client_;
+  FrontDoor::Way way_;  // That client_ takes.
   size_t connects_ = 0;
   bool reached_ = false;            // client_ was connected.
   std::deque<Pending> pending_;     // In the order in which they were sent.

@@ -13,6 +13,7 @@
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
+#include "kafka/api/sasl_handshake.h"
 #include "kafka/record_batch_builder.h"
 #include "proxy/api_policy.h"
 #include "proxy/local_answers.h"
@@ -377,6 +378,66 @@ TEST_F(SessionTest, TheBootstrapListenerGoesOnToOtherBrokersWhileItsOwnIsDown) {
     if (!peer.AtEnd()) return;
   }
   FAIL() << "never reached the broker that is up";
+}
+
+// Clients take the bootstrap address for the first broker, and keep a connection to it.
+TEST_F(SessionTest, AClientOnADetourComesAgainWhenTheRightBrokerIsThere) {
+  const auto other =
+      Serve({}, [](net::Connection&) { return std::make_unique<ObligingSession>(); });
+  kafka::MetadataResponse metadata = TierMetadata();
+  const auto right =
+      std::exchange(metadata.brokers,
+                    {{.node_id = 2, .host = "127.0.0.1", .port = other->local_address().port()}});
+  cache_.Learn(metadata, 2);
+  FrontDoor front(
+      {.bootstrap = {{"127.0.0.1", other->local_address().port()}}}, cache_, ports_, sink_,
+      [](const std::string&) {}, [](const std::string&) {}, resolver_, metrics_, agent_metrics_);
+  const auto agent = Serve({}, [&front](net::Connection& connection) {
+    return std::make_unique<Session>(front, connection, kNoNode);
+  });
+  client_ = std::make_unique<TestPeer>(agent->local_address());
+  const auto answered = [this](int32_t id) {
+    return *kafka::ReadCorrelationId(client_->ReadFrame()) == id;
+  };
+  Send(kafka::FetchRequest(), 11, 1);
+  EXPECT_TRUE(answered(1));
+  metadata.brokers.push_back(right.at(0));
+  cache_.Learn(metadata, 3);
+  // A login on the way is not cut off; nothing that is due is lost.
+  Send(kafka::SaslHandshakeRequest{.mechanism = "PLAIN"}, 1, 2);
+  EXPECT_TRUE(answered(2));
+  Send(Produce(Batch()), 9, 3);
+  Send(kafka::FetchRequest(), 11, 4);
+  sink_.Complete(5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+  EXPECT_TRUE(client_->AtEnd());
+
+  client_ = std::make_unique<TestPeer>(agent->local_address());
+  Send(kafka::FetchRequest(), 11, 5);
+  witness_.Take().reply.SendBody(base::Buffer::Copy(std::string_view("\0\0\0\5x", 5)));
+  EXPECT_TRUE(answered(5));
+  Send(kafka::FetchRequest(), 11, 6);
+  witness_.Take().reply.SendBody(base::Buffer::Copy(std::string_view("\0\0\0\6x", 5)));
+  EXPECT_TRUE(answered(6));
+}
+
+TEST_F(SessionTest, ABrokerThatStaysUnreachableIsTriedLessAndLessOften) {
+  using std::chrono::seconds;
+  base::TimePoint now = base::TimePoint() + seconds(1);
+  const auto way = [&](base::Duration later) { return *front_->WayToTier(kNoNode, now + later); };
+  const FrontDoor::Way own = way({});
+  EXPECT_FALSE(own.detour);
+  for (const int avoided : {2, 4, 8, 16, 32, 60, 60}) {
+    front_->NoteUnreachable(kNoNode, own, now);
+    front_->NoteUnreachable(kNoNode, own, now + seconds(1));
+    front_->NoteUnreachable(kNoNode, {.to = own.to, .detour = true}, now + seconds(1));
+    EXPECT_TRUE(way(seconds(avoided - 1)).detour);
+    EXPECT_FALSE(way(seconds(avoided)).detour);
+    now += seconds(avoided);
+  }
+  front_->NoteReached(kNoNode, own);
+  front_->NoteUnreachable(kNoNode, own, now);
+  EXPECT_FALSE(way(seconds(2)).detour);
 }
 
 TEST_F(SessionTest, ABrokerThatIsGoneClosesItsClients) {
