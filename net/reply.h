@@ -75,8 +75,9 @@ class Reply {
   // net::Session::OnOutputHigh.
   void SendPart(std::vector<base::Buffer> pieces, Piped piped = {});
   void SendNothing();
-  // A whole frame, and the end of the connection once it has left.
+  // A whole frame, and the end of the connection once it has left. Nothing more is read.
   void SendLast(base::Buffer frame);
+  // The end of the connection once the answers before this one have left. Nothing more is read.
   void Close(std::string reason);
 
   // False once it was answered or moved from.

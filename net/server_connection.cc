@@ -136,6 +136,9 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
               "a request was given up without an answer; this is a bug");
     return CloseFor(CloseCause::kLostReply, "a request was given up without an answer");
   }
+  // Who asks after that gets no answer, so it is not to be done either.
+  if (answer.kind == Answer::Kind::kClose || answer.kind == Answer::Kind::kLast)
+    stream_.StopReading(FrameStream::kEnding);
   Slot& slot = SlotOf(request);
   if (request > first_request_) {
     Hold(slot, BytesOf(answer));

@@ -447,6 +447,21 @@ TEST_F(FramedServerTest, AReplyMayCloseAfterTheAnswersBeforeIt) {
   EXPECT_TRUE(peer.AtEnd());
 }
 
+TEST_F(FramedServerTest, WhatComesBehindTheEndIsNotTaken) {
+  const auto server = ServeWitnessed();
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1") + Framed("2"));
+  auto first = witness_.Take();
+  witness_.Take().reply.Close("enough");
+  LetLoopsTurn();
+  peer.Write(Framed("3"));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 2U);
+  first.reply.SendBody(base::Buffer::Copy("one"));
+  EXPECT_EQ(peer.ReadFrame(), "one");
+  EXPECT_TRUE(peer.AtEnd());
+}
+
 TEST_F(FramedServerTest, AReplyDestroyedUnansweredClosesTheConnection) {
   const auto server = ServeWitnessed();
   TestPeer peer(server->local_address());
