@@ -77,8 +77,8 @@ class Agent {
     std::vector<std::string> upstream;  // HOST:PORT of the tier, in the order to be tried.
     // If the spool has been delivered to a cluster before, nothing goes to another one.
     bool only_its_cluster = false;
-    // HOST:PORT each, port 0 for any. The first stands for the tier's first broker, too. None:
-    // nobody is served, and what the spool holds is delivered.
+    // HOST:PORT each, port 0 for any. Each stands for the tier's first broker, too. None: nobody is
+    // served, and what the spool holds is delivered.
     std::vector<std::string> listen;
     struct NamedListener {
       std::string name;
@@ -86,8 +86,7 @@ class Agent {
       proxy::Acks acks = proxy::Acks::kLocal;
     };
     std::vector<NamedListener> listeners;  // Besides; each name once.
-    // The host that clients are told to connect to; empty: that of the first listen address, or
-    // 127.0.0.1 if that is a wildcard.
+    // The host that clients are told to connect to; empty: that by which each of them came.
     std::string advertised_host;
     std::vector<DeclaredTopic> topics;
     PoliciesPtr policies = std::make_shared<const Policies>();  // Of topics and clients.

@@ -1,5 +1,6 @@
 #include "agent/listener.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/forward_state.h"
@@ -9,6 +10,23 @@
 #include "proxy/session.h"
 
 namespace holdfast::agent {
+namespace {
+
+constexpr int kFreePortAttempts = 8;
+
+std::vector<std::string> DistinctHosts(const std::vector<net::SocketAddress>& addresses) {
+  std::vector<std::string> hosts;
+  for (const net::SocketAddress& address : addresses) {
+    const std::string host = address.host();
+    const bool covered = std::ranges::any_of(addresses, [&](const auto& other) {
+      return other.host() != host && proxy::Covers(other, host);
+    });
+    if (!covered && std::ranges::find(hosts, host) == hosts.end()) hosts.push_back(host);
+  }
+  return hosts;
+}
+
+}  // namespace
 
 Listener::Listener(Context context, Options options)
     : context_(std::move(context)),
@@ -27,11 +45,14 @@ std::string Listener::PortsKey() const {
 }
 
 base::Result<> Listener::Open(const std::map<std::string, std::string, std::less<>>& kept) {
+  std::vector<net::SocketAddress> bound;
   for (const net::HostPort& address : options_.addresses) {
     HF_ASSIGN_OR_RETURN(auto server, Listen(address, proxy::kNoNode));
+    bound.push_back(server->local_address());
     servers_.push_back(std::move(server));
   }
-  front_.SetBootstrapPort(servers_.front()->local_address().port());
+  hosts_ = DistinctHosts(bound);
+  front_.SetAddresses(std::move(bound));
   const auto found = kept.find(PortsKey());
   if (found == kept.end()) return {};
   context_.upstream.RunAndWait([&] {
@@ -54,20 +75,21 @@ void Listener::Drain(std::chrono::milliseconds deadline, std::vector<std::future
   };
   for (auto& server : servers_) drain(*server);
   base::MutexLock lock(mutex_);
-  for (auto& [node, server] : broker_servers_) drain(*server);
+  for (auto& [node, servers] : broker_servers_) {
+    for (auto& server : servers) drain(*server);
+  }
 }
 
 void Listener::Close() {
   servers_.clear();
-  std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers;
+  std::map<int32_t, std::vector<Server>> broker_servers;
   {
     base::MutexLock lock(mutex_);
     broker_servers = std::exchange(broker_servers_, {});
   }
 }
 
-base::Result<std::unique_ptr<net::FramedServer>> Listener::Listen(const net::HostPort& address,
-                                                                  int32_t node) {
+base::Result<Listener::Server> Listener::Listen(const net::HostPort& address, int32_t node) {
   net::FramedServer::Options server = options_.server;
   server.listen = address;
   return net::FramedServer::Listen(
@@ -77,21 +99,29 @@ base::Result<std::unique_ptr<net::FramedServer>> Listener::Listen(const net::Hos
       });
 }
 
-base::Result<uint16_t> Listener::OpenBrokerPort(int32_t node, uint16_t port) {
-  net::HostPort address{.host = options_.addresses.front().host, .port = port};
-  auto server = Listen(address, node);
-  if (!server && port != 0) {
-    base::Log(base::Event::kBrokerPortMoved, "agent", "{}; broker {} gets another port",
-              server.error().message, node);
-    address.port = 0;
-    server = Listen(address, node);
+base::Result<std::vector<Listener::Server>> Listener::ListenOnHosts(uint16_t port, int32_t node) {
+  std::vector<Server> servers;
+  for (const std::string& host : hosts_) {
+    HF_ASSIGN_OR_RETURN(auto server, Listen({.host = host, .port = port}, node));
+    port = server->local_address().port();
+    servers.push_back(std::move(server));
   }
-  if (!server) return base::Unexpected(std::move(server).error());
-  const uint16_t bound = (*server)->local_address().port();
+  return servers;
+}
+
+base::Result<uint16_t> Listener::OpenBrokerPort(int32_t node, uint16_t port) {
+  auto servers = ListenOnHosts(port, node);
+  if (!servers && port != 0)
+    base::Log(base::Event::kBrokerPortMoved, "agent", "{}; broker {} gets another port",
+              servers.error().message, node);
+  // A port that is free on the first host may be taken on another.
+  for (int i = 0; i < kFreePortAttempts && !servers; ++i) servers = ListenOnHosts(0, node);
+  if (!servers) return base::Unexpected(std::move(servers).error());
+  const uint16_t bound = servers->front()->local_address().port();
   base::Log(base::LogLevel::kInfo, "agent", "broker {} of the tier is behind port {}{}", node,
             bound, options_.name.empty() ? "" : " of listener " + options_.name);
   base::MutexLock lock(mutex_);
-  broker_servers_[node] = *std::move(server);
+  broker_servers_[node] = *std::move(servers);
   return bound;
 }
 

@@ -1,6 +1,7 @@
-// Where local clients come in: the addresses of one listener, and beside the first of them a port
-// for each further broker of the tier. A client only ever learns addresses of the listener that it
-// came to, so what a listener asks for holds for all that its clients do.
+// Where local clients come in: the addresses of one listener, and beside them a port for each
+// further broker of the tier, the same on each host among the addresses. A client only ever learns
+// addresses of the listener that it came to, so what a listener asks for holds for all that its
+// clients do; and, if no host is advertised, of the host by which it came.
 //
 // Ownership: everything in Context outlives it. Close before the loops stop.
 // Threads: Open, Drain and Close from the main thread, which is none of the loops; the rest
@@ -26,7 +27,7 @@ class Listener {
  public:
   struct Options {
     std::string name;                      // Empty: the one that every agent has.
-    std::vector<net::HostPort> addresses;  // The first stands for the tier's first broker, too.
+    std::vector<net::HostPort> addresses;  // Each stands for the tier's first broker, too.
     net::FramedServer::Options server;     // Of each address; `listen` is filled in here.
     proxy::FrontDoorOptions front;
   };
@@ -63,9 +64,12 @@ class Listener {
   void Close();
 
  private:
+  using Server = std::unique_ptr<net::FramedServer>;
+
   [[nodiscard]] std::string PortsKey() const;
-  base::Result<std::unique_ptr<net::FramedServer>> Listen(const net::HostPort& address,
-                                                          int32_t node);
+  base::Result<Server> Listen(const net::HostPort& address, int32_t node);
+  // The same port on all hosts.
+  base::Result<std::vector<Server>> ListenOnHosts(uint16_t port, int32_t node);
   // On the upstream loop. Another port if the one of the last run is taken.
   base::Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port);
 
@@ -73,9 +77,10 @@ class Listener {
   const Options options_;
   proxy::BrokerPorts ports_;
   proxy::FrontDoor front_;
-  std::vector<std::unique_ptr<net::FramedServer>> servers_;
+  std::vector<Server> servers_;
+  std::vector<std::string> hosts_;  // Of the addresses, without those that a wildcard covers.
   base::Mutex mutex_;
-  std::map<int32_t, std::unique_ptr<net::FramedServer>> broker_servers_ HF_GUARDED_BY(mutex_);
+  std::map<int32_t, std::vector<Server>> broker_servers_ HF_GUARDED_BY(mutex_);
 };
 
 }  // namespace holdfast::agent

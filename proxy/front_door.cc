@@ -33,6 +33,11 @@ constexpr std::array kNamed{
 
 }  // namespace
 
+bool Covers(const net::SocketAddress& address, const std::string& host) {
+  const std::string own = address.host();
+  return own == host || own == "::" || (own == "0.0.0.0" && host.find(':') == std::string::npos);
+}
+
 FrontDoor::FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata,
                      BrokerPorts& broker_ports, RecordSink& records,
                      std::function<void(std::string)> ask_for_topic,
@@ -54,11 +59,30 @@ FrontDoor::FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata,
   }
 }
 
+void FrontDoor::SetAddresses(std::vector<net::SocketAddress> addresses) {
+  base::MutexLock lock(mutex_);
+  addresses_ = std::move(addresses);
+}
+
 LocalAddresses FrontDoor::AddressesFor(net::Connection& connection) const {
-  return {
-      .host = options.advertised_host.empty() ? connection.local().host() : options.advertised_host,
-      .bootstrap_port = bootstrap_port_.load(std::memory_order_relaxed),
-      .ports = ports.Snapshot()};
+  const net::SocketAddress& local = connection.local();
+  std::string host = options.advertised_host.empty() ? local.host() : options.advertised_host;
+  const uint16_t port = BootstrapPort(host, local.port());
+  return {.host = std::move(host), .bootstrap_port = port, .ports = ports.Snapshot()};
+}
+
+uint16_t FrontDoor::BootstrapPort(const std::string& host, uint16_t came_by) const {
+  base::MutexLock lock(mutex_);
+  std::vector<uint16_t> at_host;
+  std::vector<uint16_t> all;
+  for (const net::SocketAddress& address : addresses_) {
+    all.push_back(address.port());
+    if (Covers(address, host)) at_host.push_back(address.port());
+  }
+  // None is at a host that is advertised by its name.
+  const std::vector<uint16_t>& candidates = at_host.empty() ? all : at_host;
+  const bool among = std::ranges::find(candidates, came_by) != candidates.end();
+  return among || candidates.empty() ? came_by : candidates.front();
 }
 
 std::optional<FrontDoor::Way> FrontDoor::WayToTier(int32_t node, base::TimePoint now) const {

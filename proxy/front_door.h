@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mutex.h"
 #include "metrics/catalogue.h"
 #include "net/address.h"
 #include "proxy/broker_ports.h"
@@ -52,6 +53,10 @@ struct FrontDoorOptions {
   const LocalPolicies* local_policies = nullptr;
 };
 
+// Whether who listens at `address` is reached at `host`, too: it is the same, or `address` is a
+// wildcard. That of IPv6 takes IPv4 as well.
+[[nodiscard]] bool Covers(const net::SocketAddress& address, const std::string& host);
+
 class FrontDoor {
  public:
   FrontDoor(FrontDoorOptions front_options, MetadataCache& metadata, BrokerPorts& broker_ports,
@@ -59,12 +64,13 @@ class FrontDoor {
             std::function<void(std::string)> ask_for_settings, net::Resolver& names,
             metrics::NetMetrics& net, metrics::AgentMetrics& agent);
 
-  // The address that stands for the tier's first broker. Before the first connection is taken.
-  void SetBootstrapPort(uint16_t port) { bootstrap_port_ = port; }
+  // The addresses that stand for the tier's first broker, as bound.
+  void SetAddresses(std::vector<net::SocketAddress> addresses);
   // Who serves local transactions; null if none are. Before the first connection is taken.
   void SetTransactions(LocalTransactions* transactions) { transactions_ = transactions; }
   [[nodiscard]] LocalTransactions* transactions() const { return transactions_; }
-  // As the client of this connection should see the brokers.
+  // As the client of this connection should see the brokers: the first by the address by which it
+  // came, or, if it came by the port of another broker, by one of the same host.
   [[nodiscard]] LocalAddresses AddressesFor(net::Connection& connection) const;
   struct Way {
     net::HostPort to;
@@ -91,11 +97,14 @@ class FrontDoor {
   metrics::AgentMetrics& metrics;
 
  private:
+  [[nodiscard]] uint16_t BootstrapPort(const std::string& host, uint16_t came_by) const;
+
   static constexpr size_t kCountedApis = 96;
   // Doubled while the broker is not to be reached: each attempt costs a client its connection.
   static constexpr base::Duration kAvoidMin = std::chrono::seconds(2);
   static constexpr base::Duration kAvoidMax = std::chrono::minutes(1);
-  std::atomic<uint16_t> bootstrap_port_{0};
+  mutable base::Mutex mutex_;
+  std::vector<net::SocketAddress> addresses_ HF_GUARDED_BY(mutex_);
   std::atomic<size_t> bootstrap_turn_{0};
   std::atomic<base::TimePoint> bootstrap_avoided_until_{base::TimePoint()};
   std::atomic<base::Duration> bootstrap_avoid_next_{kAvoidMin};

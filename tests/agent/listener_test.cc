@@ -49,7 +49,8 @@ class ListenerTest : public net::LoopbackTest {
     for (auto& [name, listener] : listeners_) listener->Close();
   }
 
-  Listener& Open(const std::string& name, proxy::Acks acks) {
+  Listener& Open(const std::string& name, proxy::Acks acks,
+                 std::vector<net::HostPort> addresses = {{"127.0.0.1", 0}}) {
     auto& listener = listeners_[name];
     listener = std::make_unique<Listener>(
         Listener::Context{
@@ -65,7 +66,7 @@ class ListenerTest : public net::LoopbackTest {
             .metrics = agent_metrics_,
             .keep = [this](std::string key, std::string ports) { kept_[key] = std::move(ports); }},
         Listener::Options{.name = name,
-                          .addresses = {{"127.0.0.1", 0}},
+                          .addresses = std::move(addresses),
                           .front = {.bootstrap = {{"127.0.0.1", 1}}, .acks = acks}});
     const auto opened = listener->Open(kept_);
     EXPECT_TRUE(opened) << opened.error().message;
@@ -74,21 +75,29 @@ class ListenerTest : public net::LoopbackTest {
     mapped.get_future().wait();
     return *listener;
   }
-  static net::SocketAddress AddressOf(const Listener& listener) {
-    const auto address = net::HostPort::Parse(listener.Addresses().front());
+  static net::SocketAddress AddressOf(const Listener& listener, size_t index = 0) {
+    const auto address = net::HostPort::Parse(listener.Addresses().at(index));
     return *net::SocketAddress::FromIp(address->host, address->port);
   }
 
-  // The ports of the brokers, as a client of this address is told.
-  std::map<int32_t, int32_t> PortsAt(const net::SocketAddress& address) {
+  // The brokers, as a client of this address is told.
+  std::map<int32_t, net::SocketAddress> BrokersAt(const net::SocketAddress& address) {
     net::TestPeer client(address);
     client.Write(kafka::EncodeRequest(kafka::MetadataRequest(), 9, 1, "test")->view());
     const std::string frame = client.ReadFrame();
     const auto answer = kafka::DecodeResponse<kafka::MetadataResponse>(frame, 9);
-    std::map<int32_t, int32_t> ports;
+    std::map<int32_t, net::SocketAddress> brokers;
     EXPECT_TRUE(answer);
-    if (!answer) return ports;
-    for (const auto& broker : answer->brokers) ports[broker.node_id] = broker.port;
+    if (!answer) return brokers;
+    for (const auto& broker : answer->brokers) {
+      brokers[broker.node_id] =
+          *net::SocketAddress::FromIp(std::string(broker.host), static_cast<uint16_t>(broker.port));
+    }
+    return brokers;
+  }
+  std::map<int32_t, int32_t> PortsAt(const net::SocketAddress& address) {
+    std::map<int32_t, int32_t> ports;
+    for (const auto& [node, broker] : BrokersAt(address)) ports[node] = broker.port();
     return ports;
   }
   proxy::Acks AskedAt(const net::SocketAddress& address) {
@@ -130,6 +139,28 @@ TEST_F(ListenerTest, AClientStaysWithItsListenerAndWhatThatAsksFor) {
   EXPECT_EQ(AskedAt(plain), proxy::Acks::kLocal);
   EXPECT_EQ(AskedAt(beside(strict_ports)), proxy::Acks::kBoth);
   EXPECT_EQ(AskedAt(beside(plain_ports)), proxy::Acks::kLocal);
+}
+
+TEST_F(ListenerTest, ClientsOfEachAddressAreToldWhereTheyCanConnect) {
+  // Two hosts, two ports of one host, and a host that a wildcard covers.
+  for (const auto& [first, second] : {std::pair("127.0.0.1", "127.0.0.2"),
+                                      {"127.0.0.1", "127.0.0.1"},
+                                      {"0.0.0.0", "127.0.0.1"}}) {
+    const Listener& listener = Open("", proxy::Acks::kLocal, {{first, 0}, {second, 0}});
+    const net::SocketAddress address = AddressOf(listener, 1);
+    const auto brokers = BrokersAt(address);
+    ASSERT_EQ(brokers.size(), 2U);
+    EXPECT_EQ(brokers.at(1).ToString(), address.ToString());
+    for (const auto& [node, broker] : brokers) {
+      EXPECT_EQ(broker.host(), second);
+      ASSERT_TRUE(net::TestPeer(broker).connected()) << broker.ToString();
+      const auto again = BrokersAt(broker);
+      EXPECT_EQ(again.at(2).ToString(), brokers.at(2).ToString());
+      EXPECT_TRUE(net::TestPeer(again.at(1)).connected()) << again.at(1).ToString();
+    }
+    listeners_.at("")->Close();
+    kept_.clear();
+  }
 }
 
 TEST_F(ListenerTest, PortsAreKeptByTheNameOfTheListener) {

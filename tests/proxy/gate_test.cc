@@ -61,7 +61,7 @@ class GateTest : public net::LoopbackTest {
     agent_ = Serve({}, [this](net::Connection& connection) {
       return std::make_unique<Session>(*front_, connection, kNoNode);
     });
-    front_->SetBootstrapPort(agent_->local_address().port());
+    front_->SetAddresses({agent_->local_address()});
     client_ = std::make_unique<TestPeer>(agent_->local_address());
   }
 
