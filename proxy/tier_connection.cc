@@ -101,23 +101,31 @@ void TierConnection::Put(Waiting waiting) {
 void TierConnection::BeginLogin() {
   ready_ = false;
   logging_in_ = true;
-  login_limit_ = context_.loop.After(login_timeout_, [this] {
-    Fail({base::Code::kTimeout, client_->peer().ToString() + ": authenticating took too long"});
-  });
+  if (unanswered_ == 0) LimitLogin();
   auto frame = login_.Begin(*identity_->sasl, kLoginCorrelationId);
   if (!frame) return Distrust(frame.error());
   client_->Send(*std::move(frame));
 }
 
+void TierConnection::LimitLogin() {
+  login_limit_ = context_.loop.After(login_timeout_, [this] {
+    Fail({base::Code::kTimeout, client_->peer().ToString() + ": authenticating took too long"});
+  });
+}
+
+void TierConnection::OnAnswered() {
+  if (--unanswered_ == 0 && logging_in_) LimitLogin();
+}
+
 void TierConnection::OnFrame(base::Buffer frame) {
   if (unanswered_ == 0 && logging_in_) return OnLoginAnswer(frame.view());
   // One too many is for the owner to see, too.
-  if (unanswered_ > 0) --unanswered_;
+  if (unanswered_ > 0) OnAnswered();
   if (callbacks_->on_frame) callbacks_->on_frame(std::move(frame));
 }
 
 void TierConnection::OnPiece(base::Buffer piece, size_t left) {
-  if (left == 0) --unanswered_;
+  if (left == 0) OnAnswered();
   callbacks_->on_piece(std::move(piece), left);
 }
 

@@ -6,7 +6,7 @@
 // Threads: everything on the loop's thread.
 // Shutdown: as net::FramedClient.
 // Limits: name, connection and TLS together take at most connect_timeout, and SASL as long again,
-//   each time.
+//   each time, from when what was asked before is answered: a broker does one thing after another.
 #pragma once
 
 #include <memory>
@@ -58,6 +58,8 @@ class TierConnection {
   void OnFrame(base::Buffer frame);
   void OnPiece(base::Buffer piece, size_t left);
   void BeginLogin();
+  void LimitLogin();
+  void OnAnswered();
   void OnLoginAnswer(std::string_view frame);
   void OnReady();
   void Put(Waiting waiting);

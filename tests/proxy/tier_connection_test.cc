@@ -31,12 +31,14 @@ class TierConnectionTest : public net::LoopbackTest {
 
   net::EventLoop& loop() { return first_->loop(); }
 
-  void Connect(std::optional<net::SaslCredentials> sasl) {
+  void Connect(std::optional<net::SaslCredentials> sasl,
+               base::Duration timeout = std::chrono::seconds(10)) {
     auto identity = std::make_shared<const TierIdentity>(TierIdentity{.sasl = std::move(sasl)});
     loop().RunAndWait([&] {
       connection_ = std::make_unique<TierConnection>(
           TierConnection::Context{loop(), resolver_, metrics_}, identity,
-          net::FramedClient::Options{.peer = {"127.0.0.1", tier_->local_address().port()}},
+          net::FramedClient::Options{.peer = {"127.0.0.1", tier_->local_address().port()},
+                                     .connect_timeout = timeout},
           net::FramedClient::Callbacks{
               .on_connected = [this] { mine_.Note("connected"); },
               .on_frame =
@@ -133,6 +135,48 @@ TEST_F(TierConnectionTest, CredentialsAreShownAgainBetweenTwoRequests) {
   auto third = Expect<kafka::HeartbeatRequest>();
   Answer(third, kafka::HeartbeatResponse{});
   EXPECT_EQ(CorrelationIdOfNextAnswer(), 3);
+}
+
+// Lets a client in at once, for a moment, and hands the rest to the test.
+class WelcomingSession final : public net::Session {
+ public:
+  explicit WelcomingSession(net::Witness& witness) : witness_(witness) {}
+  void OnFrame(base::Buffer frame, net::Reply reply) override {
+    const auto header = kafka::ReadRequestHeader(frame.view());
+    const auto send = [&](const auto& response) {
+      reply.Send(kafka::EncodeResponse(response, header->api_version, header->correlation_id));
+    };
+    if (header->api_key == SaslHandshakeRequest::kApi.key && !std::exchange(welcomed_, true)) {
+      send(SaslHandshakeResponse{});
+    } else if (header->api_key == SaslAuthenticateRequest::kApi.key) {
+      send(SaslAuthenticateResponse{.session_lifetime_ms = 1});
+    } else {
+      witness_.Add({0, std::string(frame.view()), std::move(reply)});
+    }
+  }
+
+ private:
+  net::Witness& witness_;
+  bool welcomed_ = false;
+};
+
+TEST_F(TierConnectionTest, ALoginIsNotTimedWhileTheBrokerIsAtWorkForOthers) {
+  tier_ =
+      Serve({}, [this](net::Connection&) { return std::make_unique<WelcomingSession>(witness_); });
+  constexpr base::Duration kLimit = std::chrono::milliseconds(500);
+  Connect(plain_, kLimit);
+  Send(1);
+  auto slow = Expect<kafka::HeartbeatRequest>();
+  auto handshake = Expect<SaslHandshakeRequest>();
+  std::promise<void> later;
+  base::Timer timer;
+  loop().RunAndWait([&] { timer = loop().After(kLimit * 2, [&] { later.set_value(); }); });
+  later.get_future().wait();
+  loop().RunAndWait([&] { timer.Cancel(); });
+  Answer(slow, kafka::HeartbeatResponse{});
+  EXPECT_EQ(CorrelationIdOfNextAnswer(), 1);
+  EXPECT_THAT(closed_.get_future().get().message, HasSubstr("authenticating took too long"));
+  handshake.reply.Close("too late");
 }
 
 TEST_F(TierConnectionTest, ARefusalSaysWhyAndHoldsNoSecret) {
