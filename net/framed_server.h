@@ -83,8 +83,8 @@ class Session {
   virtual ~Session() = default;
   // The frame without its length. `reply` must be answered once, see net/reply.h.
   virtual void OnFrame(base::Buffer frame, Reply reply) = 0;
-  // More than output_bytes_high of answers wait, for the peer or for the answers before them; less
-  // than half of it waits again.
+  // More than output_bytes_high of answers wait for the peer or, of those that are given in parts,
+  // for the answers before them; less than half of it waits again.
   virtual void OnOutputHigh() {}
   virtual void OnOutputLow() {}
   // The last call. Replies that are still out are answered in vain.

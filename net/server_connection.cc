@@ -141,7 +141,8 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
     stream_.StopReading(FrameStream::kEnding);
   Slot& slot = SlotOf(request);
   if (request > first_request_) {
-    Hold(slot, BytesOf(answer));
+    // Whole answers are there already; and who gave them may have to go on for the first one.
+    if (answer.kind == Answer::Kind::kPart || !slot.parts.empty()) Hold(slot, BytesOf(answer));
     answer.first.Own();
     for (base::Buffer& piece : answer.rest) piece.Own();
   }
@@ -208,7 +209,7 @@ void ServerConnection::Hold(Slot& slot, size_t bytes) {
   held_bytes_ += bytes;
 }
 
-// Whoever makes the answers slows down while many of them wait.
+// Whoever gives answers in parts slows down while much of them waits.
 void ServerConnection::NotePressure() {
   const size_t high = worker_.shared().options.output_bytes_high;
   const bool pressed = output_high_ || held_bytes_ > (pressed_ ? high / 2 : high);

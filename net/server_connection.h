@@ -86,7 +86,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   uint64_t first_request_ = 0;
   uint64_t next_request_ = 0;
 
-  size_t held_bytes_ = 0;  // Of answers that wait for those before them.
+  size_t held_bytes_ = 0;  // Of answers in parts that wait for those before them.
   bool output_high_ = false;
   bool pressed_ = false;  // The session was told OnOutputHigh.
 

@@ -680,6 +680,28 @@ TEST_F(SessionTest, AClientIsReadAgainAfterALongRequest) {
   }
 }
 
+// One that comes from here, and waits for one that the tier owes.
+TEST_F(SessionTest, ALongAnswerDoesNotKeepTheTierFromGivingTheOneBeforeIt) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 6000; ++i) names.push_back(std::to_string(i) + std::string(200, 'n'));
+  kafka::MetadataResponse metadata = TierMetadata();
+  for (const std::string& name : names) {
+    metadata.topics.push_back(
+        {.name = name, .partitions = {{.partition_index = 0, .leader_id = 1}}});
+  }
+  cache_.Learn(metadata, 2);
+  Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, 1);
+  auto request = witness_.Take();
+  cache_.SetTierAway(true);
+  Send(kafka::MetadataRequest(), 9, 2);
+  LetLoopsTurn();
+  request.reply.Send(kafka::EncodeResponse(kafka::HeartbeatResponse(), 3, 1));
+  EXPECT_EQ(Read<kafka::HeartbeatResponse>(3).correlation_id, 1);
+  const auto answer = Read<kafka::MetadataResponse>(9);
+  EXPECT_EQ(answer.correlation_id, 2);
+  EXPECT_GT(answer.frame.size(), size_t{1} << 20);
+}
+
 TEST_F(ImpatientSessionTest, ASilentTierCostsTheClientItsConnectionInTime) {
   Send(kafka::HeartbeatRequest{.group_id = "g"}, 3, 1);
   auto ignored = witness_.Take();
