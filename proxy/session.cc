@@ -176,10 +176,11 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
   if (!gate_.asks_tier()) {
     return BeginProduceNow(std::move(frame), header, std::move(request), std::move(reply));
   }
+  // Of which the names borrow: one for all of them.
+  const Cluster& cluster = CurrentCluster();
   std::vector<std::string_view> topics;
   for (const auto& topic : request.topic_data)
-    topics.push_back(topic.topic_id.IsZero() ? topic.name
-                                             : CurrentCluster().NameOf(topic.topic_id));
+    topics.push_back(topic.topic_id.IsZero() ? topic.name : cluster.NameOf(topic.topic_id));
   // The header borrows from the frame, whose bytes stay where they are.
   gate_.BeforeProduce(topics, [this, frame = std::move(frame), header = header,
                                request = std::move(request), reply = std::move(reply)]() mutable {
