@@ -56,6 +56,12 @@ struct AppendJob {
     return entries[at].acks != TopicPolicy::Acks::kLocal && entries[at].end >= 0 &&
            request->entries[at].error == kafka::ErrorCode::kNone;
   }
+  [[nodiscard]] bool WantsTier() const {
+    for (size_t at = 0; at < entries.size(); ++at) {
+      if (WantsTier(at)) return true;
+    }
+    return false;
+  }
   static void Complete(std::unique_ptr<AppendJob> job) {
     if (job->on_room) return std::exchange(job->on_room, {})(std::move(job));
     proxy::SinkRequest& target = *job->request;
@@ -66,7 +72,7 @@ struct AppendJob {
   std::vector<Entry> entries;  // As the request's.
   size_t bytes = 0;
   uint64_t ticket = 0;       // Its place among those that wait for room; 0: none so far.
-  base::TimePoint deadline;  // Of that wait.
+  base::TimePoint deadline;  // Of all its waits together, from the first one on.
   // Set: room is kept for the entries, and nothing is appended. Takes the place of the request's
   // own Complete.
   base::UniqueFunction<void(std::unique_ptr<AppendJob>)> on_room;

@@ -185,6 +185,7 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, Sinks sinks) {
           .usage = usage_,
           .metrics = metrics_,
           .submit = [this](std::unique_ptr<AppendJob> job) { Submit(std::move(job)); },
+          .settle = [this](std::unique_ptr<AppendJob> job) { Settle(std::move(job)); },
           .drop_oldest =
               [this](std::string topic, uint64_t bytes) {
                 if (sinks_.drop_oldest) sinks_.drop_oldest(std::move(topic), bytes);
@@ -234,8 +235,7 @@ void RecordLog::Submit(std::unique_ptr<AppendJob> job) {
   RefuseRest(*back, {Code::kFull, std::string(kTakesNoMore)});
   // Only the writer tries once more; the first time is anybody's.
   if (back->ticket != 0) waiting_appends_->OnTried(*back);
-  if (back->Has(AppendJob::Step::kWaiting)) return waiting_appends_->Park(std::move(back));
-  AppendJob::Complete(std::move(back));
+  Settle(std::move(back));
 }
 
 // On the writer, once the job's entries that were tried are durable, or none of them is.
@@ -249,11 +249,17 @@ void RecordLog::Finish(std::unique_ptr<AppendJob> job,
   } else {
     RefuseRest(*job, result.error());
   }
-  if (job->Has(AppendJob::Step::kWaiting)) return waiting_appends_->Park(std::move(job));
-  bool wants_tier = false;
-  for (size_t at = 0; at < job->entries.size(); ++at) wants_tier |= job->WantsTier(at);
-  if (wants_tier && sinks_.wait_for_tier) return sinks_.wait_for_tier(std::move(job));
-  AppendJob::Complete(std::move(job));
+  Settle(std::move(job));
+}
+
+void RecordLog::Settle(std::unique_ptr<AppendJob> job) {
+  const bool wants_room = job->Has(AppendJob::Step::kWaiting);
+  const bool wants_tier = job->WantsTier() && sinks_.wait_for_tier;
+  if (!wants_room && !wants_tier) return AppendJob::Complete(std::move(job));
+  // Only on the writer has anything of it been tried.
+  if (job->ticket == 0) job->deadline = writer_->Now() + job->request->timeout;
+  if (wants_room) return waiting_appends_->Park(std::move(job));
+  sinks_.wait_for_tier(std::move(job));
 }
 
 void RecordLog::GiveBack(std::vector<SpoolUsage::Room> rooms) {

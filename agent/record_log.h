@@ -150,6 +150,8 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   bool HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
                const SpoolUsage::Account* client);
   void Finish(std::unique_ptr<AppendJob> job, const base::Result<spool::CommitNumber>& result);
+  // Nothing of it is left to try: it waits for room, then for the tier, then has its answer.
+  void Settle(std::unique_ptr<AppendJob> job);
   void Reserve();
   void Reserved(base::Result<int64_t> first);
 

@@ -39,8 +39,7 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   const auto added = jobs_.emplace(id, Job{.job = std::move(job)}).first;
   Job& entry = added->second;
   bytes_ += entry.job->bytes;
-  entry.deadline = loop_.Now() + entry.job->request->timeout;
-  deadlines_.emplace(entry.deadline, id);
+  deadlines_.emplace(entry.job->deadline, id);
   std::vector<std::pair<Waiter, Settled>> settled;
   for (size_t at = 0; at < entry.job->entries.size(); ++at) {
     if (!entry.job->WantsTier(at)) continue;
@@ -60,7 +59,8 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   const auto still = jobs_.find(id);
   if (still == jobs_.end()) return;
   if (still->second.open == 0) return Finish(still);
-  if (closed_ || bytes_ > bytes_max_) return TimeOut(still);
+  const bool late = still->second.job->deadline <= loop_.Now();
+  if (closed_ || late || bytes_ > bytes_max_) return TimeOut(still);
   Show();
   if (deadlines_.begin()->second == id) Plan();
 }
@@ -122,7 +122,7 @@ void WaitingAcks::EndOne(const Waiter& waiter) {
 }
 
 void WaitingAcks::Finish(std::map<uint64_t, Job>::iterator job) {
-  const auto [first, last] = deadlines_.equal_range(job->second.deadline);
+  const auto [first, last] = deadlines_.equal_range(job->second.job->deadline);
   for (auto at = first; at != last; ++at) {
     if (at->second != job->first) continue;
     deadlines_.erase(at);

@@ -3,7 +3,7 @@
 // go the usual way; only the answer waits here for the forwarder's word, and then has the tier's
 // offset.
 //
-// A request that is not answered within its client's timeout gets REQUEST_TIMED_OUT; its records
+// A request that is not answered by its deadline (AppendJob) gets REQUEST_TIMED_OUT; its records
 // stay spooled and are delivered. What that means for the client's retry: docs/guarantees.md.
 //
 // Ownership: everything named in the constructor outlives it.
@@ -70,7 +70,6 @@ class WaitingAcks {
   struct Job {
     std::unique_ptr<AppendJob> job;
     size_t open = 0;  // Entries without their answers.
-    base::TimePoint deadline;
   };
 
   void Add(std::unique_ptr<AppendJob> job);

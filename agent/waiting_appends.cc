@@ -56,10 +56,7 @@ void WaitingAppends::OnSpoolFull(AppendJob& job, const std::string& why) {
 }
 
 void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
-  if (job->ticket == 0) {
-    job->ticket = next_ticket_++;
-    job->deadline = context_.writer.Now() + job->request->timeout;
-  }
+  if (job->ticket == 0) job->ticket = next_ticket_++;
   bytes_ += job->bytes;
   context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size() + 1));
   auto before = jobs_.end();
@@ -158,7 +155,7 @@ void WaitingAppends::Expire() {
     std::unique_ptr<AppendJob> ended = std::move(*at_job);
     jobs_.erase(at_job);
     context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
-    AppendJob::Complete(std::move(ended));
+    context_.settle(std::move(ended));
   }
 }
 

@@ -1,6 +1,7 @@
 // Produce requests that wait for room in the spool: their topic or their client has as much there
 // as it may, or the spool is full. They are tried again in the order in which they came, whenever
-// something was delivered; what finds no room within its client's timeout is refused.
+// something was delivered; what finds no room within its client's timeout is refused, and what was
+// stored of the same request goes on to wait for the tier if it has to.
 //
 // What has to wait never delays what has not: an entry waits for one account, its topic's or its
 // client's, and only what needs the same account waits behind it. Entries of other topics in the
@@ -33,6 +34,8 @@ class WaitingAppends {
     metrics::AgentMetrics& metrics;
     // Submits the job's entries that say kTry once more.
     std::function<void(std::unique_ptr<AppendJob>)> submit;
+    // Takes a job of which nothing waits for room any more.
+    std::function<void(std::unique_ptr<AppendJob>)> settle;
     // Asks that the oldest of a topic be dropped, or, with an empty name, of all topics that allow
     // it. Called anew while it does not help.
     std::function<void(std::string topic, uint64_t bytes)> drop_oldest;

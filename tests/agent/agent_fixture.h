@@ -76,9 +76,8 @@ class AgentFixture : public testing::Test {
   }
   Answer Produce(const std::string& topic, int32_t partition, const Batch& batch) {
     Answer answer;
-    auto request = std::make_unique<Request>(answer, topic, Build(batch));
-    request->entries.push_back(
-        {.topic = request->topic, .partition = partition, .batch = request->bytes});
+    auto request = std::make_unique<Request>(topic, "");
+    request->Add(answer, partition, Build(batch));
     log_->Append(std::move(request));
     clock_.RunUntilIdle();
     return answer;
@@ -91,15 +90,24 @@ class AgentFixture : public testing::Test {
   Answer& ProduceLater(const std::string& topic, int32_t partition, const Batch& batch,
                        const std::string& client = "",
                        base::Duration timeout = std::chrono::seconds(30)) {
-    Answer& answer = later_.emplace_back();
-    auto request = std::make_unique<Request>(answer, topic, Build(batch), client);
+    return *ProduceTogether(topic, {{partition, batch}}, client, timeout)[0];
+  }
+  // The same with batches for several partitions in one request.
+  std::vector<Answer*> ProduceTogether(const std::string& topic,
+                                       const std::vector<std::pair<int32_t, Batch>>& batches,
+                                       const std::string& client = "",
+                                       base::Duration timeout = std::chrono::seconds(30)) {
+    std::vector<Answer*> answers;
+    auto request = std::make_unique<Request>(topic, client);
     request->timeout = timeout;
     request->acks = listener_acks_;
-    request->entries.push_back(
-        {.topic = request->topic, .partition = partition, .batch = request->bytes});
+    for (const auto& [partition, batch] : batches) {
+      answers.push_back(&later_.emplace_back());
+      request->Add(*answers.back(), partition, Build(batch));
+    }
     log_->Append(std::move(request));
     clock_.RunUntilIdle();
-    return answer;
+    return answers;
   }
 
   std::string directory_;
@@ -116,17 +124,24 @@ class AgentFixture : public testing::Test {
 
  private:
   struct Request final : proxy::SinkRequest {
-    Request(Answer& to, std::string name, std::string batch, std::string whose = "")
-        : answer(to), topic(std::move(name)), bytes(std::move(batch)), client_id(std::move(whose)) {
+    Request(std::string name, std::string whose)
+        : topic(std::move(name)), client_id(std::move(whose)) {
       client = client_id;
     }
-    void Complete(std::unique_ptr<SinkRequest> /*self*/) override {
-      answer = {entries[0].error, entries[0].base_offset, entries[0].message};
+    void Add(Answer& answer, int32_t partition, std::string batch) {
+      answers.push_back(&answer);
+      entries.push_back(
+          {.topic = topic, .partition = partition, .batch = bytes.emplace_back(std::move(batch))});
     }
-    Answer& answer;
+    void Complete(std::unique_ptr<SinkRequest> /*self*/) override {
+      for (size_t at = 0; at < entries.size(); ++at) {
+        *answers[at] = {entries[at].error, entries[at].base_offset, entries[at].message};
+      }
+    }
     std::string topic;
-    std::string bytes;
     std::string client_id;
+    std::deque<std::string> bytes;
+    std::vector<Answer*> answers;
   };
 
   std::deque<Answer> later_;

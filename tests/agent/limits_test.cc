@@ -571,6 +571,32 @@ TEST_F(AcksTest, AnIdempotentClientsRetryIsRecognisedAndGetsTheTiersOffset) {
   EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
 }
 
+TEST_F(AcksTest, WhatWaitsForRoomInVainDoesNotSpeakForWhatWasStoredWithIt) {
+  SetPolicies({{.pattern = "a",
+                .policy = {.acks = TopicPolicy::Acks::kUpstream,
+                           .bytes_max = 1500,
+                           .when_full = WhenFull::kWait}}});
+  const std::vector<Answer*> late =
+      ProduceTogether("a", {{0, Kilobyte()}, {1, Kilobyte()}}, "", seconds(2));
+  clock_.Advance(milliseconds(1900));
+  EXPECT_EQ(late[0]->error, kOpen);
+  clock_.Advance(milliseconds(200));
+  EXPECT_EQ(late[0]->error, ErrorCode::kRequestTimedOut) << "one timeout for both waits";
+  EXPECT_EQ(late[1]->error, ErrorCode::kNotEnoughReplicas);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(tier_.Values("a", 0), Kilobyte().values);
+
+  tier_.Disconnect();
+  const std::vector<Answer*> closed = ProduceTogether("a", {{0, Kilobyte()}, {1, Kilobyte()}});
+  log_->Close();
+  clock_.RunUntilIdle();
+  EXPECT_EQ(closed[0]->error, kOpen) << "the tier may yet take it";
+  acks_->Close();
+  EXPECT_EQ(closed[0]->error, ErrorCode::kRequestTimedOut);
+  EXPECT_EQ(closed[1]->error, ErrorCode::kNotEnoughReplicas);
+}
+
 TEST_F(AcksTest, PastTheirLimitRequestsAreAnsweredAtOnce) {
   End();
   waiting_bytes_max_ = 2500;
