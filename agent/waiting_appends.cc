@@ -163,7 +163,8 @@ void WaitingAppends::AskForRoom() {
   std::map<std::string_view, uint64_t> wanted;
   for (const auto& job : jobs_) {
     for (size_t at = 0; at < job->entries.size(); ++at) {
-      if (job->entries[at].step != Step::kWaiting) continue;
+      // The limit of a client drops nothing: it would be what others produced.
+      if (job->entries[at].step != Step::kWaiting || job->entries[at].for_client) continue;
       const proxy::SinkEntry& entry = job->request->entries[at];
       const SpoolUsage::Account& topic = context_.usage.Topic(entry.topic);
       if (topic.topic.when_full != WhenFull::kDropOldest) continue;

@@ -215,13 +215,20 @@ TEST_F(LimitsTest, AFullSpoolIsWaitedForWhereTheTopicSaysSo) {
 class DropsTest : public LimitsTest {
  protected:
   void SetRules(std::vector<Policies::TopicRule> topics) {
-    SetPolicies(std::move(topics));
+    SetPolicies(std::move(topics), clients_);
     forwarder_->SetPolicies(std::make_shared<const Policies>(topics_, clients_));
     clock_.RunUntilIdle();
   }
   void Restart() {
     CrashAndRestart();
     SetRules(topics_);
+  }
+  // What finds no room where the rules say drop_oldest.
+  void LetDrop() {
+    sinks_.drop_oldest = [this](std::string topic, uint64_t bytes) {
+      forwarder_->DropOldest(std::move(topic), bytes);
+    };
+    Restart();
   }
   static Values Numbers(int from, int to) {
     Values values;
@@ -243,14 +250,8 @@ class DropsTest : public LimitsTest {
 };
 
 TEST_F(DropsTest, TheOldestMakeRoomAndAreCounted) {
-  SetRules({{.pattern = "a", .policy = {.bytes_max = 5000, .when_full = WhenFull::kDropOldest}}});
-  sinks_.drop_oldest = [this](std::string topic, uint64_t bytes) {
-    forwarder_->DropOldest(std::move(topic), bytes);
-  };
-  End();
-  ReopenSpool();
-  Begin();
-  SetRules(topics_);
+  topics_ = {{.pattern = "a", .policy = {.bytes_max = 5000, .when_full = WhenFull::kDropOldest}}};
+  LetDrop();
   ProduceNumbers("b", 0, 3);
   std::vector<Answer*> answers;
   for (int i = 0; i < 20; ++i) {
@@ -271,6 +272,21 @@ TEST_F(DropsTest, TheOldestMakeRoomAndAreCounted) {
   clock_.Advance(seconds(2));
   EXPECT_EQ(tier_.Values("a", 0), Numbers(dropped, 20));
   EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 3));
+}
+
+TEST_F(DropsTest, AClientThatWaitsForItsOwnLimitDropsNothing) {
+  topics_ = {{.pattern = "a", .policy = {.when_full = WhenFull::kDropOldest}}};
+  clients_ = {{.pattern = "greedy", .policy = {.bytes_max = 2500, .when_full = WhenFull::kWait}}};
+  LetDrop();
+  for (int i = 0; i < 18; ++i) ProduceLater("a", 0, Kilobyte(), "other");
+  ProduceLater("a", 0, Kilobyte(), "greedy");
+  ProduceLater("a", 0, Kilobyte(), "greedy");
+  Answer& third = ProduceLater("a", 0, Kilobyte(), "greedy", seconds(5));
+  clock_.Advance(seconds(4));
+  EXPECT_EQ(third.error, kOpen);
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(third.error, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(metrics_.dropped_records.With("made room").Value(), 0);
 }
 
 TEST_F(DropsTest, ATierThatKnowsTheProducerTakesWhatFollowsADrop) {
