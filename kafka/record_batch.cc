@@ -128,26 +128,38 @@ BatchVerdict CheckAttributes(const BatchHeader& header, const ProduceRules& rule
   return {};
 }
 
-BatchVerdict CheckTimestamp(int64_t timestamp, int64_t latest) {
-  if (timestamp <= latest) return {};
+BatchVerdict TooLate(int64_t timestamp, int64_t latest) {
   return Refuse(ErrorCode::kInvalidTimestamp, "timestamp " + std::to_string(timestamp) +
                                                   " is later than allowed, " +
                                                   std::to_string(latest));
 }
 
-BatchVerdict CheckRecord(const Record& record, int64_t offset, const RecordRules& rules) {
+enum class Flaw : uint8_t { kNone, kTooEarly, kTooLate, kNoKey, kOtherOffset };
+
+Flaw FlawOf(const Record& record, int64_t offset, const RecordRules& rules) {
   if (record.timestamp < rules.earliest_timestamp && record.timestamp != kNoTimestamp) {
-    return Refuse(ErrorCode::kInvalidTimestamp, "timestamp " + std::to_string(record.timestamp) +
-                                                    " is earlier than allowed, " +
-                                                    std::to_string(rules.earliest_timestamp));
+    return Flaw::kTooEarly;
   }
-  if (BatchVerdict late = CheckTimestamp(record.timestamp, rules.latest_timestamp); !late.ok()) {
-    return late;
+  if (record.timestamp > rules.latest_timestamp) return Flaw::kTooLate;
+  if (rules.keys_required && !record.key) return Flaw::kNoKey;
+  return record.offset == offset ? Flaw::kNone : Flaw::kOtherOffset;
+}
+
+BatchVerdict RefuseFor(Flaw flaw, const Record& record, const RecordRules& rules) {
+  switch (flaw) {
+    case Flaw::kNone:
+      break;
+    case Flaw::kTooEarly:
+      return Refuse(ErrorCode::kInvalidTimestamp, "timestamp " + std::to_string(record.timestamp) +
+                                                      " is earlier than allowed, " +
+                                                      std::to_string(rules.earliest_timestamp));
+    case Flaw::kTooLate:
+      return TooLate(record.timestamp, rules.latest_timestamp);
+    case Flaw::kNoKey:
+      return InvalidRecord("a compacted topic takes no record without a key");
+    case Flaw::kOtherOffset:
+      return InvalidRecord("offset delta of a record is not its index");
   }
-  if (rules.keys_required && !record.key) {
-    return InvalidRecord("a compacted topic takes no record without a key");
-  }
-  if (record.offset != offset) return InvalidRecord("offset delta of a record is not its index");
   return {};
 }
 
@@ -245,7 +257,8 @@ BatchVerdict CheckProduced(std::string_view records, const ProduceRules& rules) 
     return verdict;
   }
   if (BatchVerdict verdict = CheckProducer(header); !verdict.ok()) return verdict;
-  return CheckTimestamp(header.max_timestamp, rules.latest_timestamp);
+  if (header.max_timestamp <= rules.latest_timestamp) return {};
+  return TooLate(header.max_timestamp, rules.latest_timestamp);
 }
 
 BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules) {
@@ -261,12 +274,14 @@ BatchVerdict CheckRecords(const BatchHeader& header, std::string_view uncompress
   BatchVerdict verdict;
   while (reader.Next(&record)) {
     const int32_t index = reader.count() - 1;
-    BatchVerdict one = CheckRecord(record, WrappingAdd(header.base_offset, index), rules);
-    if (one.ok()) continue;
-    verdict.records.push_back(index);
-    if (verdict.ok() || one.error == ErrorCode::kInvalidTimestamp) {
-      verdict.error = one.error;
-      verdict.message = std::move(one.message);
+    const Flaw flaw = FlawOf(record, WrappingAdd(header.base_offset, index), rules);
+    if (flaw == Flaw::kNone) continue;
+    if (verdict.records.size() < kNamedRecordsMax) verdict.records.push_back(index);
+    const bool of_time = flaw == Flaw::kTooEarly || flaw == Flaw::kTooLate;
+    if (verdict.ok() || (of_time && verdict.error != ErrorCode::kInvalidTimestamp)) {
+      BatchVerdict first = RefuseFor(flaw, record, rules);
+      verdict.error = first.error;
+      verdict.message = std::move(first.message);
     }
   }
   if (auto status = reader.status(); !status) return InvalidRecord(status.error().message);

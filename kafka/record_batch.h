@@ -121,12 +121,16 @@ class RecordBatchView {
   std::string_view bytes_;
 };
 
+// A batch of some kilobytes may hold millions of records, and each name has a place in the answer.
+inline constexpr size_t kNamedRecordsMax = 100;
+
 // Whether a batch may be taken; otherwise what a Kafka broker answers, and a message for the
 // client.
 struct [[nodiscard]] BatchVerdict {
   ErrorCode error = ErrorCode::kNone;
   std::string message = {};
-  std::vector<int32_t> records = {};  // The guilty records' indexes in the batch, if it was they.
+  // The guilty records' indexes in the batch, if it was they: at most the first kNamedRecordsMax.
+  std::vector<int32_t> records = {};
 
   [[nodiscard]] bool ok() const { return error == ErrorCode::kNone; }
 };
@@ -157,7 +161,8 @@ struct RecordRules {
 };
 
 // The deep check, after CheckProduced: decompresses and walks every record. If several are wrong,
-// all are named; one with a wrong timestamp decides the error, as in Kafka.
+// they are named up to kNamedRecordsMax, and the first with a wrong timestamp, or else the first of
+// all, decides the error.
 BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules);
 // The same for one that was decompressed already.
 BatchVerdict CheckRecords(const BatchHeader& header, std::string_view uncompressed,

@@ -14,6 +14,8 @@ using kafka::ProduceResponse;
 constexpr int16_t kZstdSince = 7;
 constexpr int16_t kSecondProtocolSince = 12;  // Of transactions.
 constexpr int16_t kTransactionAbortableSince = 11;
+// In one answer, each with its message: a request has room for very many small batches.
+constexpr size_t kNamedInAnswerMax = 1000;
 
 bool ValidAcks(int16_t acks) { return acks >= -1 && acks <= 1; }
 
@@ -170,6 +172,8 @@ class ProduceJob final : public SinkRequest {
     if (!verdict.ok()) {
       SetError(answer, verdict.error, std::move(verdict.message));
       for (const int32_t record : verdict.records) {
+        if (named_records_ == kNamedInAnswerMax) break;
+        ++named_records_;
         answer.record_errors.push_back(
             {.batch_index = record, .batch_index_error_message = answer.error_message});
       }
@@ -208,6 +212,7 @@ class ProduceJob final : public SinkRequest {
   int64_t now_ms_ = 0;
   ProduceResponse response_;
   bool failed_ = false;
+  size_t named_records_ = 0;
 };
 
 }  // namespace

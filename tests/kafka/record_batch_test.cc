@@ -391,6 +391,20 @@ TEST(CheckRecordsTest, NamesAllRecordsThatAreWrongAndATimestampDecides) {
   EXPECT_EQ(verdict.records, (std::vector<int32_t>{0, 2}));
 }
 
+TEST(CheckRecordsTest, OfVeryManyThatAreWrongSomeAreNamed) {
+  RecordBatchBuilder builder({.codec = Codec::kZstd});
+  for (int i = 0; i < 1'000'000; ++i) builder.Add({.timestamp = i < 10 ? 10 : 99});
+  const std::string bytes = std::move(builder).Build();
+  const BatchVerdict late = CheckRecords(RecordBatchView(bytes), {.latest_timestamp = 98});
+  EXPECT_EQ(late.error, ErrorCode::kInvalidTimestamp);
+  ASSERT_EQ(late.records.size(), kNamedRecordsMax);
+  EXPECT_EQ(late.records.front(), 10);
+  const BatchVerdict keyless =
+      CheckRecords(RecordBatchView(bytes), {.latest_timestamp = 98, .keys_required = true});
+  EXPECT_EQ(keyless.error, ErrorCode::kInvalidTimestamp) << "the first ten have only no key";
+  EXPECT_EQ(keyless.records.size(), kNamedRecordsMax);
+}
+
 TEST(CheckRecordsTest, RefusesABomb) {
   RecordBatchBuilder builder({.codec = Codec::kZstd});
   builder.Add({.timestamp = 0, .value = std::string(10'000'000, '\0')});

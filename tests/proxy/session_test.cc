@@ -265,6 +265,22 @@ TEST_F(SessionTest, WhatTheTierWouldRefuseIsRefusedAtOnce) {
   EXPECT_EQ(refreshed_, std::vector<std::string>{"unheard"});
 }
 
+TEST_F(SessionTest, ALittleRequestWithVeryManyGuiltyRecordsIsAnsweredInLittle) {
+  kafka::RecordBatchBuilder builder({.codec = kafka::Codec::kZstd});
+  for (int i = 0; i < 200'000; ++i) builder.Add({.timestamp = int64_t{1} << 60});
+  const std::string late = std::move(builder).Build();
+  kafka::ProduceRequest request = Produce(late);
+  auto& partitions = request.topic_data[0].partition_data;
+  partitions.resize(20, partitions[0]);
+  Send(request, 9, 1);
+  const auto answer = Read<kafka::ProduceResponse>(9);
+  EXPECT_LT(answer.frame.size(), 150'000);
+  const auto& answers = answer.response.responses.at(0).partition_responses;
+  ASSERT_EQ(answers.size(), 20);
+  EXPECT_EQ(answers.front().record_errors.size(), kafka::kNamedRecordsMax);
+  EXPECT_EQ(answers.back().error_code, ErrorCode::kInvalidTimestamp);
+}
+
 TEST_F(SessionTest, TheFirstRecordsForATopicWaitForItsSettings) {
   LearnTopic("new");
   const std::string batch = Batch();  // Without keys.
