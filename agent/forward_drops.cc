@@ -197,6 +197,10 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
                     .cause = cause,
                     .when_ms = context_.loop.WallClockMs(),
                     .bytes = release.bytes});
+  if (context_.acks != nullptr) {
+    context_.acks->OnGone(stream.id,
+                          {.begin = stream.record.confirmed, .end = end, .cause = cause});
+  }
   // The tier would miss the sequence numbers between, unless it has the records after all.
   if (stream.doubt) {
     stream.gap = true;
@@ -211,16 +215,25 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
   DropPieces(stream);
   log_.Note(stream.id, stream.record, release);
   log_.Note(StreamKey(kDropsPrefix, stream.id), stream.drops.Serialize());
-  if (context_.acks != nullptr) {
-    context_.acks->OnGone(stream.id, end, kafka::ErrorCode::kPolicyViolation,
-                          fmt::format("the record was dropped: {}", DropCauseName(cause)));
-  }
   if (stream.phase == Phase::kReady) return;
   // What it was held for may be gone.
   stream.timer.Cancel();
   stream.phase = Phase::kReady;
   stream.trouble.clear();
   Step(stream);
+}
+
+// What earlier runs gave up: a client may send it once more. The tier's own errors are not kept.
+void Forwarder::TellGone(const Stream& stream) {
+  if (context_.acks == nullptr) return;
+  for (const DropRange& range : stream.drops.ranges()) {
+    context_.acks->OnGone(stream.id, {.begin = range.begin,
+                                      .end = range.end,
+                                      .cause = range.cause,
+                                      .error = range.cause == DropCause::kDeadLetter
+                                                   ? kafka::ErrorCode::kInvalidRecord
+                                                   : kafka::ErrorCode::kPolicyViolation});
+  }
 }
 
 void Forwarder::ReportDrops() {

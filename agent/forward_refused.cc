@@ -15,9 +15,6 @@ namespace {
 
 using base::LogLevel;
 
-constexpr std::string_view kDeadLetterNow =
-    "the tier refuses the record for good; it is a dead letter now";
-
 }  // namespace
 
 // What waits behind the rest of a refused batch of a transaction.
@@ -110,8 +107,10 @@ int64_t Forwarder::PassLeftOut(Stream& stream, int64_t end) {
     if (range.end > end) continue;
     passed += range.end - range.begin;
     if (context_.acks == nullptr) continue;
-    context_.acks->OnConfirmed(stream.id, range.begin, -1);
-    context_.acks->OnGone(stream.id, range.end, range.error, kDeadLetterNow);
+    context_.acks->OnGone(stream.id, {.begin = range.begin,
+                                      .end = range.end,
+                                      .cause = DropCause::kDeadLetter,
+                                      .error = range.error});
   }
   std::erase_if(stream.left_out, [end](const LeftOut& range) { return range.end <= end; });
   std::optional<std::string> rest;
@@ -197,7 +196,10 @@ void Forwarder::CountDeadLetters(const Stream& stream, int64_t begin, const Piec
 void Forwarder::OnSetAside(Stream& stream, const Piece& piece, const ForwardRecord& after) {
   CountDeadLetters(stream, stream.record.confirmed, piece);
   if (context_.acks != nullptr) {
-    context_.acks->OnGone(stream.id, piece.end, piece.error, kDeadLetterNow);
+    context_.acks->OnGone(stream.id, {.begin = stream.record.confirmed,
+                                      .end = piece.end,
+                                      .cause = DropCause::kDeadLetter,
+                                      .error = piece.error});
   }
   stream.ahead = {};
   stream.record = after;

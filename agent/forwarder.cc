@@ -63,6 +63,7 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   stream->policy = policies_->ForTopic(stream->topic);
   if (auto drops = kept_drops_.extract(id.value()); !drops.empty()) {
     stream->drops = std::move(drops.mapped());
+    TellGone(*stream);
   }
   if (auto left_out = kept_left_out_.extract(id.value()); !left_out.empty()) {
     stream->left_out = std::move(left_out.mapped());

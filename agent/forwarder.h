@@ -324,6 +324,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   uint64_t GiveUpTransactions(Stream& stream, uint64_t bytes, DropCause cause);
   [[nodiscard]] bool AllowsGivingUp(const CommittedTransaction& transaction, DropCause cause);
   void PassOver(Stream& stream);
+  void TellGone(const Stream& stream);
   void ReportDrops();
 
   // forward_status.cc: how far delivery has come.

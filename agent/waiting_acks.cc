@@ -1,6 +1,9 @@
 #include "agent/waiting_acks.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "kafka/record_batch.h"
@@ -16,6 +19,12 @@ constexpr base::Duration kTick = std::chrono::milliseconds(20);
 constexpr std::string_view kTooLate =
     "the tier has not confirmed the records in time; they are on this host's disk and will be "
     "delivered";
+
+std::string WhyGone(DropCause cause) {
+  if (cause == DropCause::kDeadLetter)
+    return "the tier refuses the record for good; it is a dead letter now";
+  return fmt::format("the record was dropped: {}", DropCauseName(cause));
+}
 
 }  // namespace
 
@@ -65,30 +74,36 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   if (deadlines_.begin()->second == id) Plan();
 }
 
+void WaitingAcks::OnGone(spool::StreamId id, const Gone& gone) {
+  Stream& stream = streams_[id.value()];
+  Gone* const last = stream.gone.empty() ? nullptr : &stream.gone.back();
+  if (last != nullptr && last->end == gone.begin && last->cause == gone.cause &&
+      last->error == gone.error) {
+    last->end = gone.end;
+  } else {
+    if (stream.gone.size() == kGoneRemembered) stream.gone.erase(stream.gone.begin());
+    stream.gone.push_back(gone);
+  }
+  if (gone.begin <= stream.settled) Settle(stream, {.end = gone.end});
+}
+
 void WaitingAcks::OnConfirmed(spool::StreamId stream, int64_t end, int64_t tier_end) {
   Settle(streams_[stream.value()], {.end = end, .tier_end = tier_end});
 }
 
-void WaitingAcks::OnGone(spool::StreamId stream, int64_t end, ErrorCode error,
-                         std::string_view why) {
-  Settle(streams_[stream.value()], {.end = end, .error = error, .why = std::string(why)});
-}
-
-void WaitingAcks::Settle(Stream& stream, Settled settled) {
+void WaitingAcks::Settle(Stream& stream, const Settled& settled) {
   if (settled.end <= stream.settled) return;
   stream.settled = settled.end;
   std::vector<std::pair<Waiter, Settled>> answers;
   while (!stream.waiters.empty() && stream.waiters.begin()->first <= settled.end) {
-    Settled own = settled;
-    own.end = stream.waiters.begin()->first;
+    const auto& [end, waiter] = *stream.waiters.begin();
     // Several batches were confirmed at once: only the last one's offset is known.
-    if (own.end != settled.end) own.tier_end = -1;
-    answers.emplace_back(stream.waiters.begin()->second, std::move(own));
+    answers.emplace_back(waiter, end == settled.end ? settled : Settled{end});
     stream.waiters.erase(stream.waiters.begin());
   }
   if (stream.asked_about) {
     if (stream.newest.size() == kRemembered) stream.newest.erase(stream.newest.begin());
-    stream.newest.push_back(std::move(settled));
+    stream.newest.push_back(settled);
   }
   for (const auto& [waiter, how] : answers) Answer(waiter, how);
 }
@@ -97,12 +112,17 @@ void WaitingAcks::Answer(const Waiter& waiter, const Settled& settled) {
   const auto found = jobs_.find(waiter.job);
   if (found == jobs_.end()) return;
   AppendJob& job = *found->second.job;
-  if (settled.error != ErrorCode::kNone) {
-    job.Refuse(waiter.entry, settled.error, settled.why);
-    return EndOne(waiter);
-  }
   proxy::SinkEntry& entry = job.request->entries[waiter.entry];
   const int64_t records = kafka::RecordBatchView(entry.batch).record_count();
+  const auto newest_first =
+      std::views::reverse(streams_[job.entries[waiter.entry].stream.value()].gone);
+  const auto gone = std::ranges::find_if(newest_first, [&](const Gone& range) {
+    return range.begin < settled.end && settled.end - records < range.end;
+  });
+  if (gone != newest_first.end()) {
+    job.Refuse(waiter.entry, gone->error, WhyGone(gone->cause));
+    return EndOne(waiter);
+  }
   entry.base_offset = settled.tier_end >= 0 ? settled.tier_end - records : -1;
   if (job.entries[waiter.entry].acks != TopicPolicy::Acks::kBoth || !when_recorded_) {
     return EndOne(waiter);

@@ -9,7 +9,8 @@
 // Ownership: everything named in the constructor outlives it.
 // Threads: the forwarder's loop, but Take.
 // Shutdown: Close answers what waits; before the destructor.
-// Limits: bytes_max of batches wait; what comes then is answered REQUEST_TIMED_OUT at once.
+// Limits: bytes_max of batches wait; what comes then is answered REQUEST_TIMED_OUT at once. Of each
+//   stream the newest kGoneRemembered ranges that are gone are known.
 #pragma once
 
 #include <functional>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "agent/append_job.h"
+#include "agent/ledger.h"
 #include "base/executor.h"
 #include "metrics/catalogue.h"
 
@@ -40,22 +42,29 @@ class WaitingAcks {
   // What is stored of the job is durable. From any thread.
   void Take(std::unique_ptr<AppendJob> job);
 
-  // The tier has the stream's records below `end`; its offset behind them, or -1.
+  // Records [begin, end) of a stream that the tier will never have.
+  struct Gone {
+    int64_t begin = 0;
+    int64_t end = 0;
+    DropCause cause = DropCause::kExpired;
+    kafka::ErrorCode error = kafka::ErrorCode::kPolicyViolation;
+  };
+  // Before anything behind them is confirmed. A batch of which a part is gone is refused, also when
+  // it comes once more.
+  void OnGone(spool::StreamId stream, const Gone& gone);
+  // The tier has the stream's records below `end` that are not gone; its offset behind them, or -1.
   void OnConfirmed(spool::StreamId stream, int64_t end, int64_t tier_end);
-  // The records from what was confirmed up to `end` will never be there.
-  void OnGone(spool::StreamId stream, int64_t end, kafka::ErrorCode error, std::string_view why);
 
   void Close();
 
  private:
   // As many ends as may be confirmed before the request that stored them, or its retry, is here.
   static constexpr size_t kRemembered = 16;
+  static constexpr size_t kGoneRemembered = Drops::kRangesMax;
 
   struct Settled {
     int64_t end = 0;
     int64_t tier_end = -1;
-    kafka::ErrorCode error = kafka::ErrorCode::kNone;
-    std::string why = {};
   };
   struct Waiter {
     uint64_t job = 0;
@@ -65,6 +74,7 @@ class WaitingAcks {
     int64_t settled = 0;
     bool asked_about = false;  // Somebody has waited: worth remembering.
     std::vector<Settled> newest;
+    std::vector<Gone> gone;
     std::multimap<int64_t, Waiter> waiters;  // By the end of their batches.
   };
   struct Job {
@@ -73,7 +83,7 @@ class WaitingAcks {
   };
 
   void Add(std::unique_ptr<AppendJob> job);
-  void Settle(Stream& stream, Settled settled);
+  void Settle(Stream& stream, const Settled& settled);
   void Answer(const Waiter& waiter, const Settled& settled);
   void EndOne(const Waiter& waiter);
   void Finish(std::map<uint64_t, Job>::iterator job);

@@ -613,6 +613,48 @@ TEST_F(AcksTest, WhatWaitsForRoomInVainDoesNotSpeakForWhatWasStoredWithIt) {
   EXPECT_EQ(closed[1]->error, ErrorCode::kNotEnoughReplicas);
 }
 
+TEST_F(AcksTest, ABatchOfWhichOneRecordIsADeadLetterIsNotAtTheTier) {
+  tier_.poison = {"bad"};
+  const Batch batch{.values = {"ok", "bad", "fine"},
+                    .producer = {.id = 9, .epoch = 0, .base_sequence = 0}};
+  Answer& in_part = ProduceLater("a", 0, batch);
+  Answer& after_it = ProduceLater("a", 0, {.values = {"good"}});
+  tier_.Connect();
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"ok", "fine", "good"}));
+  EXPECT_EQ(in_part.error, ErrorCode::kInvalidRecord);
+  EXPECT_EQ(after_it.error, ErrorCode::kNone);
+  EXPECT_EQ(after_it.base_offset, 2);
+  EXPECT_EQ(ProduceLater("a", 0, batch).error, ErrorCode::kInvalidRecord);
+}
+
+TEST_F(AcksTest, TheRetryOfWhatWasDroppedHearsOfIt) {
+  topics_ = {{.pattern = "a", .policy = {.acks = TopicPolicy::Acks::kUpstream, .ttl_ms = 5000}}};
+  CrashAndRestart();
+  forwarder_->SetPolicies(std::make_shared<const Policies>(topics_, clients_));
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  tier_.Disconnect();
+  const auto batch = [](int number) {
+    return Batch{.values = {std::to_string(number)},
+                 .producer = {.id = 9, .epoch = 0, .base_sequence = number}};
+  };
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(ProduceLater("a", 0, batch(i), "", milliseconds(500)).error, kOpen);
+  }
+  clock_.Advance(seconds(10));
+  EXPECT_EQ(ProduceLater("a", 0, batch(0)).error, ErrorCode::kPolicyViolation);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(ProduceLater("a", 0, batch(2)).error, ErrorCode::kNone);
+  EXPECT_EQ(tier_.Values("a", 0), Values{"2"});
+  clock_.Advance(seconds(1));  // The cursor is written down.
+  CrashAndRestart();
+  EXPECT_EQ(ProduceLater("a", 0, batch(0)).error, ErrorCode::kPolicyViolation);
+  EXPECT_EQ(ProduceLater("a", 0, batch(1)).error, ErrorCode::kPolicyViolation);
+  EXPECT_EQ(ProduceLater("a", 0, batch(2)).error, ErrorCode::kNone);
+}
+
 TEST_F(AcksTest, PastTheirLimitRequestsAreAnsweredAtOnce) {
   End();
   waiting_bytes_max_ = 2500;
