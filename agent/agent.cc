@@ -118,6 +118,7 @@ class RunningAgent final : public Agent {
         net_metrics_(*loops_.metrics),
         metrics_(registry),
         memory_(options_.memory_in_flight_max, net_metrics_),
+        waiting_bytes_(options_.waiting_bytes_max),
         tier_security_(options_.security.tier),
         passing_security_(options_.security.passing),
         local_policies_(options_.security.local),
@@ -162,15 +163,14 @@ class RunningAgent final : public Agent {
     spool.metrics = &registry_;
     HF_ASSIGN_OR_RETURN(spool_, spool::Spool::Open(std::move(spool), log_, *loops_.spool_writer,
                                                    *loops_.spool_background));
-    acks_ = std::make_unique<WaitingAcks>(*loops_.upstream, metrics_, options_.waiting_bytes_max);
+    acks_ = std::make_unique<WaitingAcks>(*loops_.upstream, metrics_, waiting_bytes_);
     log_.Bind(
-        *spool_, *loops_.spool_writer,
+        *spool_, *loops_.spool_writer, waiting_bytes_,
         {.wait_for_tier = [this](std::unique_ptr<AppendJob> job) { acks_->Take(std::move(job)); },
          .drop_oldest =
              [this](std::string topic, uint64_t bytes) {
                if (forwarder_) forwarder_->DropOldest(std::move(topic), bytes);
-             },
-         .waiting_bytes_max = options_.waiting_bytes_max});
+             }});
     log_.SetPolicies(options_.policies);
     if (const std::string& kept = log_.kept().cluster; !kept.empty()) {
       // What was learned can be learned again; the records are what counts.
@@ -563,6 +563,7 @@ class RunningAgent final : public Agent {
   metrics::NetMetrics& net_metrics_;
   metrics::AgentMetrics metrics_;
   net::MemoryBudget memory_;
+  WaitingBytes waiting_bytes_;
   proxy::TierSecurity tier_security_;
   proxy::TierSecurity passing_security_;
   proxy::LocalPolicies local_policies_;

@@ -40,6 +40,7 @@ struct AppendJob {
   explicit AppendJob(std::unique_ptr<proxy::SinkRequest> of) : request(std::move(of)) {
     entries.resize(request->entries.size());
     for (const proxy::SinkEntry& entry : request->entries) bytes += entry.batch.size();
+    memory = std::max(bytes, request->memory);
   }
 
   void Refuse(size_t at, kafka::ErrorCode error, std::string message) {
@@ -70,9 +71,10 @@ struct AppendJob {
 
   std::unique_ptr<proxy::SinkRequest> request;
   std::vector<Entry> entries;  // As the request's.
-  size_t bytes = 0;
-  uint64_t ticket = 0;       // Its place among those that wait for room; 0: none so far.
-  base::TimePoint deadline;  // Of all its waits together, from the first one on.
+  size_t bytes = 0;            // Of the batches.
+  size_t memory = 0;           // What it takes while it waits.
+  uint64_t ticket = 0;         // Its place among those that wait for room; 0: none so far.
+  base::TimePoint deadline;    // Of all its waits together, from the first one on.
   // Set: room is kept for the entries, and nothing is appended. Takes the place of the request's
   // own Complete.
   base::UniqueFunction<void(std::unique_ptr<AppendJob>)> on_room;

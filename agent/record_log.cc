@@ -175,7 +175,8 @@ RecordLog::RecordLog(metrics::AgentMetrics& metrics, DurableObserver on_durable)
 
 RecordLog::~RecordLog() = default;
 
-void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, Sinks sinks) {
+void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& waiting,
+                     Sinks sinks) {
   spool_ = &spool;
   writer_ = &writer;
   sinks_ = std::move(sinks);
@@ -190,7 +191,7 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, Sinks sinks) {
               [this](std::string topic, uint64_t bytes) {
                 if (sinks_.drop_oldest) sinks_.drop_oldest(std::move(topic), bytes);
               }},
-      sinks_.waiting_bytes_max);
+      waiting);
   for (const auto& [name, id] : spool.Streams()) {
     if (const auto parsed = ParseStreamName(name)) usage_.Topic(id, parsed->first);
     if (const spool::OffsetRange range = spool.Range(id); range.start == range.end) {
@@ -258,6 +259,7 @@ void RecordLog::Settle(std::unique_ptr<AppendJob> job) {
   if (!wants_room && !wants_tier) return AppendJob::Complete(std::move(job));
   // Only on the writer has anything of it been tried.
   if (job->ticket == 0) job->deadline = writer_->Now() + job->request->timeout;
+  job->request->OnWait();
   if (wants_room) return waiting_appends_->Park(std::move(job));
   sinks_.wait_for_tier(std::move(job));
 }

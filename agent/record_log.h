@@ -11,10 +11,10 @@
 //
 //   RecordLog log(metrics, [&](auto streams) { forwarder.NoteDurable(streams); });
 //   auto spool = spool::Spool::Open(options, log, writer, background);
-//   log.Bind(**spool, writer, {});
+//   log.Bind(**spool, writer, waiting, {});
 //
 // Ownership: outlives the spool, for which it is the owner; the spool outlives all calls of Append
-//   and NewProducerId.
+//   and NewProducerId; `waiting` outlives both.
 // Threads: Append, AppendNoted, KeepRoom, GiveBack, Charge, NewProducerId, SetPolicies and Close
 //   from any thread; the Owner's calls, usage() and DropForRoom on the spool's writer.
 // Shutdown: Close, then close the spool: requests are refused from then on.
@@ -91,14 +91,13 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
     std::function<void(std::unique_ptr<AppendJob>)> wait_for_tier;
     // See WaitingAppends::Context::drop_oldest. On the writer.
     std::function<void(std::string topic, uint64_t bytes)> drop_oldest;
-    size_t waiting_bytes_max = size_t{32} << 20;
   };
 
   RecordLog(metrics::AgentMetrics& metrics, DurableObserver on_durable);
   ~RecordLog() override;
 
   // Before the first Append.
-  void Bind(spool::Spool& spool, base::Executor& writer, Sinks sinks);
+  void Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& waiting, Sinks sinks);
   void SetPolicies(PoliciesPtr policies);
   // Answers what waits for room.
   void Close();

@@ -28,11 +28,8 @@ std::string WhyGone(DropCause cause) {
 
 }  // namespace
 
-WaitingAcks::WaitingAcks(base::Executor& loop, metrics::AgentMetrics& metrics, size_t bytes_max)
-    : loop_(loop),
-      metrics_(metrics),
-      bytes_max_(bytes_max),
-      self_(std::make_shared<WaitingAcks*>(this)) {}
+WaitingAcks::WaitingAcks(base::Executor& loop, metrics::AgentMetrics& metrics, WaitingBytes& bytes)
+    : loop_(loop), metrics_(metrics), bytes_(bytes), self_(std::make_shared<WaitingAcks*>(this)) {}
 
 WaitingAcks::~WaitingAcks() { *self_ = nullptr; }
 
@@ -47,7 +44,8 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   const uint64_t id = next_job_++;
   const auto added = jobs_.emplace(id, Job{.job = std::move(job)}).first;
   Job& entry = added->second;
-  bytes_ += entry.job->bytes;
+  const bool fits = bytes_.Fits(entry.job->memory);
+  bytes_.Add(entry.job->memory);
   deadlines_.emplace(entry.job->deadline, id);
   std::vector<std::pair<Waiter, Settled>> settled;
   for (size_t at = 0; at < entry.job->entries.size(); ++at) {
@@ -69,7 +67,7 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   if (still == jobs_.end()) return;
   if (still->second.open == 0) return Finish(still);
   const bool late = still->second.job->deadline <= loop_.Now();
-  if (closed_ || late || bytes_ > bytes_max_) return TimeOut(still);
+  if (closed_ || late || !fits) return TimeOut(still);
   Show();
   if (deadlines_.begin()->second == id) Plan();
 }
@@ -148,7 +146,7 @@ void WaitingAcks::Finish(std::map<uint64_t, Job>::iterator job) {
     deadlines_.erase(at);
     break;
   }
-  bytes_ -= job->second.job->bytes;
+  bytes_.Remove(job->second.job->memory);
   std::unique_ptr<AppendJob> ended = std::move(job->second.job);
   jobs_.erase(job);
   Show();

@@ -9,7 +9,7 @@
 // Ownership: everything named in the constructor outlives it.
 // Threads: the forwarder's loop, but Take.
 // Shutdown: Close answers what waits; before the destructor.
-// Limits: bytes_max of batches wait; what comes then is answered REQUEST_TIMED_OUT at once. Of each
+// Limits: those of WaitingBytes; what comes then is answered REQUEST_TIMED_OUT at once. Of each
 //   stream the newest kGoneRemembered ranges that are gone are known.
 #pragma once
 
@@ -22,6 +22,7 @@
 
 #include "agent/append_job.h"
 #include "agent/ledger.h"
+#include "agent/waiting_bytes.h"
 #include "base/executor.h"
 #include "metrics/catalogue.h"
 
@@ -32,7 +33,7 @@ class WaitingAcks {
   // Runs the task once what the forwarder has noted so far is durable.
   using WhenRecorded = std::function<void(base::Task)>;
 
-  WaitingAcks(base::Executor& loop, metrics::AgentMetrics& metrics, size_t bytes_max);
+  WaitingAcks(base::Executor& loop, metrics::AgentMetrics& metrics, WaitingBytes& bytes);
   ~WaitingAcks();
   WaitingAcks(const WaitingAcks&) = delete;
   WaitingAcks& operator=(const WaitingAcks&) = delete;
@@ -93,12 +94,11 @@ class WaitingAcks {
 
   base::Executor& loop_;
   metrics::AgentMetrics& metrics_;
-  const size_t bytes_max_;
+  WaitingBytes& bytes_;
   WhenRecorded when_recorded_;
   std::unordered_map<uint32_t, Stream> streams_;  // By stream id.
   std::map<uint64_t, Job> jobs_;
   std::multimap<base::TimePoint, uint64_t> deadlines_;
-  size_t bytes_ = 0;
   uint64_t next_job_ = 0;
   bool closed_ = false;
   base::Timer timer_;

@@ -36,8 +36,7 @@ void WaitingAppends::EndWait(AppendJob& job, size_t at) {
 
 void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
                               std::string_view why) {
-  if (when_full == WhenFull::kRefuse || closed_ ||
-      (job.ticket == 0 && bytes_ + job.bytes > bytes_max_)) {
+  if (when_full == WhenFull::kRefuse || closed_ || (job.ticket == 0 && !bytes_.Fits(job.memory))) {
     context_.metrics.full.With("refused").Add();
     // The code on which clients wait and send again: nothing was stored.
     return job.Refuse(at, ErrorCode::kNotEnoughReplicas, std::string(why));
@@ -57,7 +56,7 @@ void WaitingAppends::OnSpoolFull(AppendJob& job, const std::string& why) {
 
 void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
   if (job->ticket == 0) job->ticket = next_ticket_++;
-  bytes_ += job->bytes;
+  bytes_.Add(job->memory);
   context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size() + 1));
   auto before = jobs_.end();
   while (before != jobs_.begin() && (*std::prev(before))->ticket > job->ticket) --before;
@@ -128,7 +127,7 @@ void WaitingAppends::TryAll() {
       EndWait(job, at);
     }
     if (!job.Has(Step::kTry)) continue;
-    bytes_ -= job.bytes;
+    bytes_.Remove(job.memory);
     std::unique_ptr<AppendJob> going = std::move(*at_job);
     jobs_.erase(at_job);
     context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
@@ -151,7 +150,7 @@ void WaitingAppends::Expire() {
       job.Refuse(at, ErrorCode::kNotEnoughReplicas,
                  closed_ ? "the agent shuts down" : "there was no room in the spool in time");
     }
-    bytes_ -= job.bytes;
+    bytes_.Remove(job.memory);
     std::unique_ptr<AppendJob> ended = std::move(*at_job);
     jobs_.erase(at_job);
     context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));

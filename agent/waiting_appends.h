@@ -10,7 +10,7 @@
 // Ownership: everything in the context outlives it.
 // Threads: the spool's writer, on which all callbacks run.
 // Shutdown: Close refuses what waits and lets nothing wait any more; before the destructor.
-// Limits: bytes_max of batches wait; more are refused at once.
+// Limits: those of WaitingBytes; more are refused at once.
 #pragma once
 
 #include <functional>
@@ -21,6 +21,7 @@
 
 #include "agent/append_job.h"
 #include "agent/spool_usage.h"
+#include "agent/waiting_bytes.h"
 #include "base/executor.h"
 #include "metrics/catalogue.h"
 
@@ -42,8 +43,8 @@ class WaitingAppends {
   };
   static constexpr base::Duration kTick = std::chrono::milliseconds(50);
 
-  WaitingAppends(Context context, size_t bytes_max)
-      : context_(std::move(context)), bytes_max_(bytes_max) {}
+  WaitingAppends(Context context, WaitingBytes& bytes)
+      : context_(std::move(context)), bytes_(bytes) {}
 
   // While an operation is applied: there is no room for this entry, what becomes of it? It waits,
   // or is refused.
@@ -59,7 +60,6 @@ class WaitingAppends {
   // A job that was submitted comes back, whatever became of it.
   void OnTried(const AppendJob& job);
 
-  void SetBytesMax(size_t bytes_max) { bytes_max_ = bytes_max; }
   void Close();
 
  private:
@@ -73,9 +73,8 @@ class WaitingAppends {
   void AskForRoom();
 
   const Context context_;
-  size_t bytes_max_;
+  WaitingBytes& bytes_;
   std::list<std::unique_ptr<AppendJob>> jobs_;  // By ticket.
-  size_t bytes_ = 0;                            // Of jobs_.
   size_t returning_ = 0;                        // Submitted once more and not back.
   uint64_t next_ticket_ = 1;
   bool spool_full_ = false;

@@ -8,8 +8,8 @@
 // answer to a connection that has gone is dropped. A Reply that is destroyed without an answer is a
 // bug: it is logged and its connection closed, since the client would wait for ever.
 //
-// Ownership: move-only; holds the request's memory reservation until it is answered. Must be gone
-//   before the loop of its connection is (the server may go earlier).
+// Ownership: move-only; holds the request's memory reservation until it is answered, or lets go of
+//   it. Must be gone before the loop of its connection is (the server may go earlier).
 // Threads: any, one at a time.
 #pragma once
 
@@ -74,6 +74,8 @@ class Reply {
   // and from its loop's thread, what lies in a pipe. The holder watches how much of it waits: see
   // net::Session::OnOutputHigh.
   void SendPart(std::vector<base::Buffer> pieces, Piped piped = {});
+  // Lets go of the request's memory before the answer: something else bounds it from now on.
+  void ReleaseMemory() { memory_.Release(); }
   void SendNothing();
   // A whole frame, and the end of the connection once it has left. Nothing more is read.
   void SendLast(base::Buffer frame);

@@ -34,6 +34,7 @@ class ProduceJob final : public SinkRequest {
         begun_(loop.Now()) {
     timeout = std::chrono::milliseconds(std::max(request_.timeout_ms, 0));
     acks = front_.options.acks;
+    memory = frame_.size();
   }
 
   // A loop that has stopped drops what is posted to it.
@@ -86,6 +87,9 @@ class ProduceJob final : public SinkRequest {
     // Answers are put together on the connection's loop, not on the sink's thread.
     loop_.Post([self = std::move(self)] { static_cast<ProduceJob&>(*self).Answer(); });
   }
+
+  // Clients that only want a heartbeat answered do not wait with it.
+  void OnWait() override { reply_.ReleaseMemory(); }
 
   // The transactional id, if any: then it is a local transaction.
   [[nodiscard]] std::optional<std::string_view> transactional_id() const {

@@ -49,12 +49,16 @@ class SinkRequest {
   virtual ~SinkRequest() = default;
   // All entries have their answers, and what was accepted is durable.
   virtual void Complete(std::unique_ptr<SinkRequest> self) = 0;
+  // The answer may be long in coming; the sink has a limit of its own for what waits so, and counts
+  // `memory` against it. Perhaps more than once; as Complete, on a thread of the sink's choice.
+  virtual void OnWait() {}
 
   std::vector<SinkEntry> entries;  // Views into what the request itself owns.
   // Whose limits count: the user that the client has authenticated itself as, or its client.id.
   std::string_view client;
   base::Duration timeout = std::chrono::seconds(30);  // How long the client waits.
   Acks acks = Acks::kLocal;                           // At least; a topic may ask for more.
+  size_t memory = 0;  // What it holds, if that is more than its batches.
 };
 
 class RecordSink {

@@ -43,6 +43,7 @@ class AgentFixture : public testing::Test {
     log_ = std::make_unique<RecordLog>(metrics_, [this](std::span<const spool::StreamId> streams) {
       if (on_durable_) on_durable_(streams);
     });
+    waiting_bytes_ = std::make_unique<WaitingBytes>(waiting_bytes_max_);
     auto opened = spool::Spool::Open({.directory = directory_,
                                       .segment_bytes = 1 << 20,
                                       .bytes_max = bytes_max,
@@ -50,7 +51,7 @@ class AgentFixture : public testing::Test {
                                      *log_, writer_, background_);
     ASSERT_TRUE(opened) << opened.error().message;
     spool_ = *std::move(opened);
-    log_->Bind(*spool_, writer_, sinks_);
+    log_->Bind(*spool_, writer_, *waiting_bytes_, sinks_);
     clock_.RunUntilIdle();
   }
   void ReopenSpool() {
@@ -65,6 +66,7 @@ class AgentFixture : public testing::Test {
     kafka::ErrorCode error = kafka::ErrorCode::kUnknownServerError;
     int64_t base_offset = -2;
     std::string message;
+    bool waited = false;
   };
   std::string Build(const Batch& batch) {
     kafka::RecordBatchBuilder builder({.producer = batch.producer});
@@ -118,6 +120,8 @@ class AgentFixture : public testing::Test {
   metrics::AgentMetrics metrics_{registry_};
   proxy::Acks listener_acks_ = proxy::Acks::kLocal;  // Of ProduceLater.
   RecordLog::DurableObserver on_durable_;
+  size_t waiting_bytes_max_ = size_t{32} << 20;  // Of the next spool that is opened.
+  std::unique_ptr<WaitingBytes> waiting_bytes_;
   RecordLog::Sinks sinks_;
   std::unique_ptr<RecordLog> log_;
   std::unique_ptr<spool::Spool> spool_;
@@ -135,8 +139,13 @@ class AgentFixture : public testing::Test {
     }
     void Complete(std::unique_ptr<SinkRequest> /*self*/) override {
       for (size_t at = 0; at < entries.size(); ++at) {
-        *answers[at] = {entries[at].error, entries[at].base_offset, entries[at].message};
+        answers[at]->error = entries[at].error;
+        answers[at]->base_offset = entries[at].base_offset;
+        answers[at]->message = entries[at].message;
       }
+    }
+    void OnWait() override {
+      for (Answer* answer : answers) answer->waited = true;
     }
     std::string topic;
     std::string client_id;

@@ -32,7 +32,7 @@ class LimitsTest : public AgentFixture {
   ~LimitsTest() override { End(); }
 
   void Begin() {
-    acks_ = std::make_unique<WaitingAcks>(loop_, metrics_, waiting_bytes_max_);
+    acks_ = std::make_unique<WaitingAcks>(loop_, metrics_, *waiting_bytes_);
     forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = loop_,
                                                                 .spool = *spool_,
                                                                 .tier = tier_,
@@ -82,7 +82,6 @@ class LimitsTest : public AgentFixture {
   test::ManualExecutor loop_{clock_};
   proxy::MetadataCache cache_{{}};
   test::ScriptedTier tier_{loop_, cache_};
-  size_t waiting_bytes_max_ = 100000;
   std::vector<Policies::TopicRule> topics_;
   std::vector<Policies::ClientRule> clients_;
   std::unique_ptr<WaitingAcks> acks_;
@@ -656,12 +655,33 @@ TEST_F(AcksTest, TheRetryOfWhatWasDroppedHearsOfIt) {
 }
 
 TEST_F(AcksTest, PastTheirLimitRequestsAreAnsweredAtOnce) {
-  End();
   waiting_bytes_max_ = 2500;
-  Begin();
+  CrashAndRestart();
   EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, kOpen);
   EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, kOpen);
   EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, ErrorCode::kRequestTimedOut);
+}
+
+TEST_F(AcksTest, WhatWaitsForRoomAndForTheTierHasOneLimit) {
+  waiting_bytes_max_ = 2500;
+  topics_.push_back({.pattern = "b", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}});
+  topics_.erase(topics_.begin() + 1);
+  CrashAndRestart();
+  const Answer& stored = ProduceLater("b", 0, Kilobyte());
+  EXPECT_EQ(stored.error, ErrorCode::kNone);
+  EXPECT_FALSE(stored.waited);
+  const Answer& for_tier = ProduceLater("a", 0, Kilobyte());
+  EXPECT_EQ(for_tier.error, kOpen);
+  EXPECT_TRUE(for_tier.waited) << "its memory is no request's in flight any more";
+  const Answer& for_room = ProduceLater("b", 0, Kilobyte());
+  EXPECT_EQ(for_room.error, kOpen);
+  EXPECT_TRUE(for_room.waited);
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, ErrorCode::kRequestTimedOut);
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte()).error, ErrorCode::kNotEnoughReplicas);
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(for_room.error, ErrorCode::kNone);
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, ErrorCode::kNone);
 }
 
 }  // namespace

@@ -296,6 +296,26 @@ TEST_F(SessionTest, TheFirstRecordsForATopicWaitForItsSettings) {
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
 }
 
+TEST_F(SessionTest, ARequestThatWaitsLeavesItsMemoryToOthers) {
+  kafka::RecordBatchBuilder builder({});
+  builder.Add({.timestamp = 1'700'000'000'000, .value = std::string(600'000, '.')});
+  const std::string large = std::move(builder).Build();  // Two of them are over the budget.
+  Send(Produce(large), 9, 1);
+  std::unique_ptr<SinkRequest> waiting = sink_.Take();
+  ASSERT_NE(waiting, nullptr);
+  EXPECT_GT(waiting->memory, large.size());
+  EXPECT_GE(budget_.used(), waiting->memory);
+  waiting->OnWait();
+  EXPECT_EQ(budget_.used(), 0);
+  TestPeer other(agent_->local_address());
+  other.Write(kafka::EncodeRequest(Produce(large), 9, 2, "test")->view());
+  sink_.Complete(7);
+  EXPECT_GT(other.ReadFrame().size(), 10);
+  SinkRequest& target = *waiting;
+  target.Complete(std::move(waiting));
+  EXPECT_EQ(Read<kafka::ProduceResponse>(9).correlation_id, 1);
+}
+
 TEST_F(ImpatientSessionTest, ATierThatDoesNotTellSettingsIsNotWaitedForForEver) {
   LearnTopic("new");
   const std::string batch = Batch();
