@@ -16,21 +16,24 @@ constexpr int32_t kPartition = 0;
 
 class LedgerRequest final : public proxy::SinkRequest {
  public:
-  LedgerRequest(std::string topic, std::string batch, base::Task done)
+  using Done = base::UniqueFunction<void(bool stored)>;
+
+  LedgerRequest(std::string topic, std::string batch, Done done)
       : topic_(std::move(topic)), batch_(std::move(batch)), done_(std::move(done)) {
     entries.push_back({.topic = topic_, .partition = kPartition, .batch = batch_});
   }
   void Complete(std::unique_ptr<SinkRequest> /*self*/) override {
-    if (entries[0].error != kafka::ErrorCode::kNone) {
+    const bool stored = entries[0].error == kafka::ErrorCode::kNone;
+    if (!stored) {
       base::Log(base::LogLevel::kDebug, "ledger", "not said this time: {}", entries[0].message);
     }
-    done_();
+    done_(stored);
   }
 
  private:
   const std::string topic_;
   const std::string batch_;
-  base::Task done_;
+  Done done_;
 };
 
 std::string Dump(const json& value) {
@@ -64,16 +67,13 @@ void LedgerTopic::Say(const Ledger& ledger) {
   kafka::RecordBatchBuilder batch({});
   const int64_t now_ms = loop_.WallClockMs();
   int64_t complete_until_ms = ledger.measured_ms;
-  size_t said = 0;
+  std::map<std::string, Said> saying;
   for (const CommitPoint& point : ledger.streams) {
     if (point.stream == own_stream_) continue;  // It never is.
     complete_until_ms = std::min(complete_until_ms, point.complete_until_ms);
-    Said& last = said_[point.stream];
-    if ((last.confirmed == point.confirmed && last.end == point.end) || said == kStreamsAtOnce) {
-      continue;
-    }
-    last = {point.confirmed, point.end};
-    ++said;
+    const Said now{point.confirmed, point.end};
+    if (said_[point.stream] == now || saying.size() == kStreamsAtOnce) continue;
+    saying[point.stream] = now;
     const std::string key = options_.agent + "/" + point.stream;
     const std::string value = Dump({{"agent", options_.agent},
                                     {"stream", point.stream},
@@ -93,13 +93,20 @@ void LedgerTopic::Say(const Ledger& ledger) {
   appending_ = true;
   log_.Append(
       std::make_unique<LedgerRequest>(options_.topic, std::move(batch).Build(),
-                                      [&loop = loop_, self = std::weak_ptr<LedgerTopic*>(self_)] {
-                                        loop.Post([self] {
+                                      [&loop = loop_, self = std::weak_ptr<LedgerTopic*>(self_),
+                                       saying = std::move(saying)](bool stored) mutable {
+                                        loop.Post([self, saying = std::move(saying), stored] {
                                           const auto alive = self.lock();
                                           if (alive && *alive != nullptr)
-                                            (*alive)->appending_ = false;
+                                            (*alive)->OnSaid(saying, stored);
                                         });
                                       }));
+}
+
+void LedgerTopic::OnSaid(const std::map<std::string, Said>& said, bool stored) {
+  appending_ = false;
+  if (!stored) return;  // Once more, then.
+  for (const auto& [stream, point] : said) said_[stream] = point;
 }
 
 }  // namespace holdfast::agent

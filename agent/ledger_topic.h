@@ -41,10 +41,13 @@ class LedgerTopic {
   struct Said {
     int64_t confirmed = -1;
     int64_t end = -1;
+
+    bool operator==(const Said&) const = default;
   };
 
   void Tick();
   void Say(const Ledger& ledger);
+  void OnSaid(const std::map<std::string, Said>& said, bool stored);
 
   base::Executor& loop_;
   RecordLog& log_;

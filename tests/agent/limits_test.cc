@@ -5,6 +5,7 @@
 #include <set>
 
 #include "agent/forwarder.h"
+#include "agent/ledger_topic.h"
 #include "agent/waiting_acks.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
@@ -392,6 +393,25 @@ TEST_F(DropsTest, TheLedgerSaysUntilWhenAllIsThere) {
   EXPECT_EQ(ledger->streams[1].end, 2);
   EXPECT_EQ(ledger->streams[1].confirmed, 0);
   EXPECT_NE(ledger->Print().find("\"stream\": \"b/0\""), std::string::npos);
+}
+
+TEST_F(DropsTest, WhatTheLedgersTopicHadNoRoomForIsSaidLater) {
+  tier_.AddTopic("ledger", 2);
+  SetRules({{.pattern = "ledger", .policy = {.bytes_max = 1000}}});
+  EXPECT_EQ(Produce("a", 0, {"1"}).error, ErrorCode::kNone);
+  EXPECT_EQ(Produce("ledger", 1, Kilobyte()).error, ErrorCode::kNone);
+  LedgerTopic ledger(loop_, *log_, *forwarder_,
+                     {.topic = "ledger", .agent = "host", .interval = seconds(10)});
+  clock_.Advance(seconds(25));
+  EXPECT_EQ(spool_->Range(*spool_->FindStream("ledger/0")).end, 0);
+  SetRules({});
+  clock_.Advance(seconds(10));
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  const Values said = tier_.Values("ledger", 0);
+  EXPECT_TRUE(std::ranges::any_of(said, [](const std::string& value) {
+    return value.find("\"stream\":\"a/0\"") != std::string::npos;
+  }));
 }
 
 TEST_F(DropsTest, TheUplinkKeepsItsRateAndPrioritiesTell) {
