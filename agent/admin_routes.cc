@@ -125,7 +125,7 @@ net::AdminResponse Replay(const AdminSubjects& subjects, const net::AdminRequest
   if (!dead || subjects.spool.Range(*dead).start == subjects.spool.Range(*dead).end) {
     return {.status = 404, .body = "no dead letters; say which with ?stream=TOPIC/PARTITION\n"};
   }
-  DeadLetterReplay::Start(subjects.spool, subjects.upstream, stream,
+  DeadLetterReplay::Start(subjects.spool, subjects.records, subjects.upstream, stream,
                           [stream](base::Result<uint64_t> records) {
                             if (records) {
                               base::Log(base::LogLevel::kInfo, {"forward", stream},

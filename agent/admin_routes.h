@@ -21,6 +21,7 @@ namespace holdfast::agent {
 struct AdminSubjects {
   metrics::Registry& registry;
   spool::Spool& spool;
+  RecordLog& records;
   base::Executor& upstream;  // The forwarder's loop.
   Forwarder& forwarder;
   Overview& overview;

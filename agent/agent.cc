@@ -199,6 +199,7 @@ class RunningAgent final : public Agent {
   [[nodiscard]] std::vector<net::AdminRoute> AdminRoutes() override {
     std::vector<net::AdminRoute> routes = MakeAdminRoutes({.registry = registry_,
                                                            .spool = *spool_,
+                                                           .records = log_,
                                                            .upstream = *loops_.upstream,
                                                            .forwarder = *forwarder_,
                                                            .overview = *overview_,

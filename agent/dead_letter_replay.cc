@@ -15,12 +15,14 @@ class DeadLetterReplay::PutBack final : public spool::Operation {
 
   [[nodiscard]] size_t Bytes() const override { return restored_.batch.size(); }
   void Apply(spool::Transaction& transaction) override {
-    transaction.Append({.stream = transaction.OpenStream(owner_->stream_),
+    const spool::StreamId to = transaction.OpenStream(owner_->stream_);
+    transaction.Append({.stream = to,
                         .bytes = restored_.batch,
                         .record_count = restored_.record_count,
                         .max_timestamp_ms = kafka::RecordBatchView(restored_.batch).max_timestamp(),
                         .tag = TagOf(kafka::Producer())});
     transaction.Trim(owner_->dead_, end_);
+    owner_->log_.usage().Append(to, 0, restored_.batch.size());
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
     base::Executor& loop = owner_->loop_;
@@ -39,18 +41,22 @@ class DeadLetterReplay::PutBack final : public spool::Operation {
   const int64_t end_;
 };
 
-DeadLetterReplay::DeadLetterReplay(spool::Spool& spool, base::Executor& loop, std::string stream,
-                                   Done done)
-    : spool_(spool), loop_(loop), stream_(std::move(stream)), done_(std::move(done)) {}
+DeadLetterReplay::DeadLetterReplay(spool::Spool& spool, RecordLog& records, base::Executor& loop,
+                                   std::string stream, Done done)
+    : spool_(spool),
+      log_(records),
+      loop_(loop),
+      stream_(std::move(stream)),
+      done_(std::move(done)) {}
 
-void DeadLetterReplay::Start(spool::Spool& spool, base::Executor& loop, std::string stream,
-                             Done done) {
+void DeadLetterReplay::Start(spool::Spool& spool, RecordLog& records, base::Executor& loop,
+                             std::string stream, Done done) {
   const auto dead = spool.FindStream(DeadLetterStreamName(stream));
   if (!dead || spool.Range(*dead).start == spool.Range(*dead).end) {
     return done(base::Unexpected(base::Code::kNotFound, stream + " has no dead letters"));
   }
   const std::shared_ptr<DeadLetterReplay> replay(
-      new DeadLetterReplay(spool, loop, std::move(stream), std::move(done)));
+      new DeadLetterReplay(spool, records, loop, std::move(stream), std::move(done)));
   replay->dead_ = *dead;
   replay->at_ = spool.Range(*dead).start;
   replay->end_ = spool.Range(*dead).end;

@@ -2,7 +2,7 @@
 // appended there and trimmed here in one commit, so that it is in one of the two places, whatever
 // happens meanwhile. What is refused again is a dead letter again, behind the end of this replay.
 //
-// Ownership: spool and loop outlive it; it keeps itself until it is done.
+// Ownership: spool, records and loop outlive it; it keeps itself until it is done.
 // Threads: the loop. Limits: one batch at a time.
 #pragma once
 
@@ -17,20 +17,25 @@
 
 namespace holdfast::agent {
 
+class RecordLog;
+
 class DeadLetterReplay final : public std::enable_shared_from_this<DeadLetterReplay> {
  public:
   // How many records were put back; after an error, those before it were.
   using Done = base::UniqueFunction<void(base::Result<uint64_t>)>;
 
   // `stream` is <topic>/<partition>. kNotFound: it has no dead letters.
-  static void Start(spool::Spool& spool, base::Executor& loop, std::string stream, Done done);
+  static void Start(spool::Spool& spool, RecordLog& records, base::Executor& loop,
+                    std::string stream, Done done);
 
  private:
   class PutBack;
-  DeadLetterReplay(spool::Spool& spool, base::Executor& loop, std::string stream, Done done);
+  DeadLetterReplay(spool::Spool& spool, RecordLog& records, base::Executor& loop,
+                   std::string stream, Done done);
   void Next();
 
   spool::Spool& spool_;
+  RecordLog& log_;  // Counts what is put back.
   base::Executor& loop_;
   const std::string stream_;
   Done done_;

@@ -11,6 +11,7 @@
 #include "agent/dead_letter.h"
 #include "agent/dead_letter_replay.h"
 #include "agent/record_log.h"
+#include "agent/waiting_bytes.h"
 #include "cli/command_line.h"
 #include "cli/spool_verbs.h"
 #include "metrics/catalogue.h"
@@ -21,10 +22,11 @@
 namespace holdfast::cli {
 namespace {
 
-base::Result<uint64_t> Replay(spool::Spool& spool, base::Executor& loop, const std::string& name) {
+base::Result<uint64_t> Replay(spool::Spool& spool, agent::RecordLog& log, base::Executor& loop,
+                              const std::string& name) {
   auto promise = std::make_shared<std::promise<base::Result<uint64_t>>>();
   auto replayed = promise->get_future();
-  agent::DeadLetterReplay::Start(spool, loop, name, [promise](base::Result<uint64_t> records) {
+  agent::DeadLetterReplay::Start(spool, log, loop, name, [promise](base::Result<uint64_t> records) {
     promise->set_value(std::move(records));
   });
   return replayed.get();
@@ -60,14 +62,15 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
   };
   HF_ASSIGN_OR_RETURN(const auto writer, start("writer"));
   HF_ASSIGN_OR_RETURN(const auto background, start("background"));
+  agent::WaitingBytes waiting(0);  // Nobody produces.
   agent::RecordLog log(metrics, [](std::span<const spool::StreamId>) {});
   HF_ASSIGN_OR_RETURN(const auto spool,
                       spool::Spool::Open({.directory = command.directory, .encryption_keys = keys},
                                          log, writer->loop(), background->loop()));
-  log.Bind(*spool, writer->loop(), {});
+  log.Bind(*spool, writer->loop(), waiting, {});
   uint64_t total = 0;
   for (const std::string& name : command.streams.empty() ? Origins(*spool) : command.streams) {
-    HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, writer->loop(), name));
+    HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, log, writer->loop(), name));
     std::fputs(fmt::format("{}: {} records are to be delivered again\n", name, records).c_str(),
                stdout);
     total += records;

@@ -923,7 +923,7 @@ TEST_F(DeadLetterTest, TheyAreDeliveredWhenTheyAreReplayed) {
   ASSERT_EQ(Letters().size(), 2);
   const auto replay = [&](const std::string& stream) {
     base::Result<uint64_t> replayed = 0;
-    DeadLetterReplay::Start(*spool_, loop_, stream,
+    DeadLetterReplay::Start(*spool_, *log_, loop_, stream,
                             [&](base::Result<uint64_t> records) { replayed = std::move(records); });
     clock_.RunUntilIdle();
     return replayed;

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "agent/dead_letter_replay.h"
 #include "agent/forwarder.h"
 #include "agent/ledger_topic.h"
 #include "agent/waiting_acks.h"
@@ -97,6 +98,24 @@ TEST_F(LimitsTest, ATopicAtItsLimitIsRefusedAndOthersAreNot) {
   EXPECT_EQ(refused.error, ErrorCode::kNotEnoughReplicas);
   EXPECT_NE(refused.message.find("bytes_max"), std::string::npos);
   EXPECT_EQ(Produce("b", 0, Kilobyte()).error, ErrorCode::kNone);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+}
+
+TEST_F(LimitsTest, DeadLettersThatArePutBackAreCounted) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500}}});
+  tier_.poison = {Kilobyte().values[0]};
+  tier_.Connect();
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 1);
+  tier_.Disconnect();
+  tier_.poison.clear();
+  DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
+                          [](const base::Result<uint64_t>& records) { EXPECT_EQ(*records, 1); });
+  clock_.RunUntilIdle();
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNotEnoughReplicas);
   tier_.Connect();
   clock_.Advance(seconds(1));
   EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
