@@ -84,9 +84,13 @@ void Forwarder::Recover(Stream& stream) {
   }
 }
 
-// The next batch begins a new range of sequence numbers, at 0. Written down before it is used.
+// The next batch begins a new range of sequence numbers, at 0. Written down before it is used. What
+// a leader had above the cursor under the old ones may be in a log that is no more, and a log that
+// does not know the producer takes any sequence: sending begins at the cursor.
 void Forwarder::Renew(Stream& stream) {
   stream.fresh_until_ms = 0;
+  stream.next = stream.rewind = stream.record.confirmed;
+  stream.at_leader = -1;
   if (!stream.record.identity.Advance(producer_, stream.record.confirmed)) {
     producer_.id = kafka::kNoProducerId;
     return AskProducer();
@@ -220,10 +224,8 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
     case Finding::Kind::kReadBack:
       stream.doubt = stream.read_back = false;
       stream.new_epoch = true;
-      stream.at_leader = -1;
       Confirm(stream, finding.end, finding.tier_offset);
       stream.tried = stream.record.confirmed;
-      stream.next = stream.rewind = stream.record.confirmed;
       break;
     case Finding::Kind::kLost:
       if (!stream.gap) {

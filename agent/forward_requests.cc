@@ -141,7 +141,7 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
     if (!gathered.empty() && bytes + size > RequestBytesMax()) break;
     lane.ready.PopFront();
     stream.queued = false;
-    if (stream.new_epoch) {
+    if (stream.new_epoch || MadeAnew(stream) || ToOtherCluster(stream)) {
       Step(stream);
     } else if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
       Step(stream);

@@ -153,11 +153,10 @@ void Forwarder::Step(Stream& stream) {
   }
   // The flights' answers, or the node, or metadata about another one, lead back here.
   if (!stream.flights.empty() && stream.node != leader) return;
-  if (!stream.flights.empty() && MadeAnew(stream)) return;
+  if (!stream.flights.empty() && (MadeAnew(stream) || ToOtherCluster(stream))) return;
   if (!context_.tier.Ready(leader)) return;
   if (!HaveProducer()) return AskProducer();
-  if (stream.record.identity.known() &&
-      stream.record.identity.cluster_tag != producer_.cluster_tag) {
+  if (ToOtherCluster(stream)) {
     base::Log(base::Event::kOtherCluster, {"forward", StreamName(stream.topic, stream.partition)},
               "the tier is another cluster now; what it got before is not asked about");
     stream.record = {.confirmed = stream.record.confirmed};
@@ -181,6 +180,12 @@ void Forwarder::StepAll() {
 size_t Forwarder::Window(const Stream& stream) const {
   if (!stream.pieces.empty()) return 1;
   return context_.loop.WallClockMs() < stream.fresh_until_ms ? kWindow : 1;
+}
+
+// What went out under its identity went to a cluster that is not the tier any more.
+bool Forwarder::ToOtherCluster(const Stream& stream) {
+  const Identity& identity = stream.record.identity;
+  return identity.known() && identity.cluster_tag != ClusterTag(CurrentCluster().id);
 }
 
 bool Forwarder::HaveProducer() {

@@ -259,6 +259,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Step(Stream& stream);
   void StepAll();
   void EnterLane(Stream& stream);
+  [[nodiscard]] bool ToOtherCluster(const Stream& stream);
   [[nodiscard]] bool HaveProducer();
   void AskProducer();
   void AskProducerLater(std::string_view why);

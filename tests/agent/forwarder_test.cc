@@ -458,6 +458,58 @@ TEST_F(ForwarderTest, ABatchThatReachedTheNewTopicBeforeWeKnewIsNotSentTwice) {
   EXPECT_EQ(tier_.Values("b", 0), expected);
 }
 
+// Of three batches that the leader has and did not confirm only the last is sent again, and that is
+// refused: the first two are in no other log.
+class ForwarderUnconfirmedTest : public ForwarderTest {
+ protected:
+  void SendAgainTheLastOfThree() {
+    tier_.Connect();
+    ProduceNumbers("b", 0, 0, 1);
+    clock_.Advance(std::chrono::seconds(1));
+    tier_.held = true;
+    ProduceNumbers("b", 0, 1, 4);
+    tier_.faults.assign(3, {Fault::kStoreRefuse, ErrorCode::kRequestTimedOut});
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kNotEnoughReplicas});
+    tier_.Release();
+    while (!tier_.faults.empty()) clock_.Advance(std::chrono::milliseconds(10));
+    ASSERT_EQ(tier_.Values("b", 0), Numbers(0, 4));
+    ASSERT_EQ(tier_.seen.back().base_sequence, 3);
+  }
+};
+
+TEST_F(ForwarderUnconfirmedTest, ATopicThatIsMadeAnewGetsAllOfThem) {
+  SendAgainTheLastOfThree();
+  tier_.RemoveTopic("b");
+  tier_.AddTopic("b", 1);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(1, 4));
+}
+
+TEST_F(ForwarderUnconfirmedTest, AnotherClusterGetsAllOfThem) {
+  SendAgainTheLastOfThree();
+  tier_.Disconnect();
+  tier_.cluster_id = "another";
+  tier_.RemoveTopic("b");
+  tier_.AddTopic("b", 1);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(1, 4));
+}
+
+// The last one stands in line when the tier says that it is another log now.
+TEST_F(ForwarderUnconfirmedTest, ATopicThatIsMadeAnewBeforeAQueuedBatchIsSentGetsAllOfThem) {
+  SendAgainTheLastOfThree();
+  forwarder_->SetRate(1);
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kNotEnoughReplicas}};
+  while (!tier_.faults.empty()) clock_.Advance(std::chrono::milliseconds(10));
+  clock_.Advance(std::chrono::seconds(2));
+  tier_.RemoveTopic("b");
+  tier_.AddTopic("b", 1);
+  forwarder_->SetRate(0);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(1, 4));
+}
+
 TEST_F(ForwarderTest, ATopicThatIsMadeAnewWhileTheAgentIsAwayIsNoticed) {
   tier_.Connect();
   ProduceNumbers("b", 0, 0, 3);
