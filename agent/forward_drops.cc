@@ -1,6 +1,7 @@
-// The part of agent/forwarder.h that gives records up: because they are too old for their topic, or
-// to make room for newer ones. Nothing that may be on its way is given up; a transaction is given
-// up as a whole, if all its topics allow it.
+// The part of agent/forwarder.h that gives records up: because they are too old for their topic, to
+// make room for newer ones, or because the spool has lost them. Nothing that may be on its way is
+// given up; a transaction is given up as a whole: if all its topics allow it, or if it has a part
+// that is lost.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -113,9 +114,13 @@ uint64_t Forwarder::GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms
   bool at_transaction = false;
   {
     const auto lease = context_.spool.Read(stream.id, end, std::min<size_t>(kReadAtOnce, bytes));
-    if (!lease) return 0;  // Damage has its own way out.
+    if (IsLost(lease, end)) {
+      if (!GiveUpDamaged(stream) || !MayGiveUp(stream)) return 0;
+      return GiveUpSome(stream, bytes, before_ms, cause);
+    }
+    if (!lease) return 0;
     for (const spool::EntryView& entry : lease->entries()) {
-      if (passed >= bytes || entry.info.end_offset() > stream.end ||
+      if (passed >= bytes || entry.info.base_offset > end || entry.info.end_offset() > stream.end ||
           entry.info.commit_time_ms >= before_ms) {
         break;
       }
@@ -186,6 +191,25 @@ void Forwarder::PassOver(Stream& stream) {
     // Nobody else may look at it soon.
     log_.Flush([this] { context_.lane->Wake(); });
   }
+}
+
+// What the spool has lost of what comes next. False: nothing, or not yet: a transaction that has a
+// part of it must be given up first.
+bool Forwarder::GiveUpDamaged(Stream& stream) {
+  const int64_t at = stream.record.confirmed;
+  if (!MayGiveUp(stream) || !IsLost(context_.spool.Read(stream.id, at, 1), at)) return false;
+  const auto sound = context_.spool.NextReadable(stream.id, at);
+  if (!sound) return false;
+  int64_t end = std::min(*sound, stream.end);
+  const CommittedTransaction* transaction =
+      context_.lane == nullptr ? nullptr : context_.lane->Next(stream.id, at);
+  if (transaction != nullptr) end = std::min(end, transaction->RangeIn(stream.id)->begin);
+  if (end > at) {
+    GiveUp(stream, end, ReleaseOf(context_.spool, stream.id, at, end), DropCause::kDamaged);
+  } else if (transaction != nullptr) {
+    context_.lane->GiveUp(transaction->number, DropCause::kDamaged);
+  }
+  return end > at;
 }
 
 void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause) {

@@ -157,7 +157,7 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
               .topic_id = stream.record.topic_id,
               .may_be_forgotten = stream.read_back};
   const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
-  if (!first || first->empty()) return doubt;
+  if (!first || IsLost(first, stream.record.confirmed)) return doubt;
   const spool::EntryInfo& info = first->entries().front().info;
   const int64_t earliest = std::min(info.max_timestamp_ms, info.commit_time_ms) - kClockSlackMs;
   doubt.not_before_ms = info.max_timestamp_ms < 0 ? -1 : std::max<int64_t>(earliest, 0);
@@ -273,6 +273,11 @@ void Forwarder::ResumeAt(Stream& stream, int64_t end) {
   stream.next = stream.rewind = stream.record.confirmed;
   if (end <= stream.record.confirmed) return;
   const auto last = context_.spool.Read(stream.id, end - 1, 1);
+  if (IsLost(last, end - 1)) {
+    // It cannot be sent once more.
+    stream.doubt = stream.read_back = true;
+    return;
+  }
   if (!last) return Park(stream, last.error().message);
   const spool::EntryInfo& info = last->entries().front().info;
   if (info.end_offset() != end) {

@@ -49,9 +49,13 @@ void Forwarder::Pump(int32_t node) {
 
 // What the stream sends next: an entry, or of one that the tier refused whole the next piece.
 base::Result<Forwarder::Outgoing> Forwarder::TakeOne(Stream& stream) {
-  HF_ASSIGN_OR_RETURN(spool::Lease lease, context_.spool.Read(stream.id, stream.next, 1));
-  Outgoing one{.stream = &stream, .lease = std::move(lease)};
-  if (one.lease.empty()) return one;
+  if (stream.next >= stream.end) return Outgoing{.stream = &stream};
+  auto lease = context_.spool.Read(stream.id, stream.next, 1);
+  if (!lease) return base::Unexpected(std::move(lease).error());
+  if (IsLost(lease, stream.next)) {
+    return base::Unexpected(base::Code::kCorrupt, "the spool has lost what comes next");
+  }
+  Outgoing one{.stream = &stream, .lease = *std::move(lease)};
   const spool::EntryView& entry = one.entry();
   one.base = stream.next;
   one.end = entry.info.end_offset();
@@ -146,7 +150,7 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
     } else if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
       Step(stream);
     } else if (!one) {
-      Park(stream, one.error().message);
+      OnUnreadable(stream, one.error());
     } else if (size > 0 && context_.lane != nullptr && stream.next >= stream.tried &&
                (context_.lane->Takes(one->entry()) || !stream.left_out.empty())) {
       stream.for_lane = true;
@@ -161,6 +165,19 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
     return std::tie(one.stream->topic, one.stream->partition);
   });
   return gathered;
+}
+
+// What the spool has lost is given up, once all that was sent before it is answered.
+void Forwarder::OnUnreadable(Stream& stream, const base::Error& error) {
+  if (error.code != base::Code::kCorrupt) return Park(stream, error.message);
+  if (!stream.flights.empty()) return;  // Their answers lead back here.
+  // The leader has what comes before it.
+  if (stream.next > stream.record.confirmed) {
+    stream.doubt = stream.read_back = true;
+  } else if (!GiveUpDamaged(stream)) {
+    return Backoff(stream, error.message);
+  }
+  Step(stream);
 }
 
 base::Result<base::Buffer> Forwarder::Encode(int16_t version,

@@ -286,6 +286,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
                 const base::Result<kafka::ProduceResponse>& response);
   void Settle(Stream& stream, int64_t base, TierAnswer answer);
   [[nodiscard]] base::Result<Outgoing> TakeOne(Stream& stream);
+  void OnUnreadable(Stream& stream, const base::Error& error);
 
   // forward_recovery.cc: what follows when a batch was not confirmed.
   void Recover(Stream& stream);
@@ -321,6 +322,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void DropExpired();
   void DropExpired(Stream& stream);
   uint64_t GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms, DropCause cause);
+  bool GiveUpDamaged(Stream& stream);
   void GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause);
   uint64_t GiveUpTransactions(Stream& stream, uint64_t bytes, DropCause cause);
   [[nodiscard]] bool AllowsGivingUp(const CommittedTransaction& transaction, DropCause cause);

@@ -40,6 +40,8 @@ std::string_view DropCauseName(DropCause cause) {
       return "dead letter";
     case DropCause::kByHand:
       return "by hand";
+    case DropCause::kDamaged:
+      return "damaged";
   }
   return "unknown";
 }

@@ -75,6 +75,11 @@ Release ReleaseOf(spool::Spool& spool, spool::StreamId stream, int64_t begin, in
   return release;
 }
 
+bool IsLost(const base::Result<spool::Lease>& read, int64_t at) {
+  if (!read) return read.error().code == base::Code::kCorrupt;
+  return read->empty() || read->entries().front().info.base_offset > at;
+}
+
 void SpoolUsage::SetPolicies(PoliciesPtr policies) {
   policies_ = std::move(policies);
   for (auto& [name, account] : topics_) account.topic = policies_->ForTopic(name);

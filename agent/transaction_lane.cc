@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/delivery_outcome.h"
+#include "agent/spool_usage.h"
 #include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/describe_configs.h"
@@ -123,11 +124,16 @@ void TransactionLane::Work() {
   if (!round.parts.empty()) Run(std::move(round));
 }
 
-const CommittedTransaction* TransactionLane::Find(spool::StreamId stream, int64_t begin) const {
+const CommittedTransaction* TransactionLane::Next(spool::StreamId stream, int64_t from) const {
   const auto begins = begins_.find(stream.value());
   if (begins == begins_.end()) return nullptr;
-  const auto at = begins->second.find(begin);
+  const auto at = begins->second.lower_bound(from);
   return at == begins->second.end() ? nullptr : &transactions_.at(at->second);
+}
+
+const CommittedTransaction* TransactionLane::Find(spool::StreamId stream, int64_t begin) const {
+  const CommittedTransaction* next = Next(stream, begin);
+  return next != nullptr && next->RangeIn(stream)->begin == begin ? next : nullptr;
 }
 
 const CommittedTransaction* TransactionLane::GivenUp(spool::StreamId stream, int64_t begin) const {
@@ -331,13 +337,17 @@ bool TransactionLane::Extend(Round& round, Member& member) {
   const int64_t limit = context_.spool.Range(member.stream).end;
   while (part.end < limit && round.bytes < options_.round_bytes_max) {
     const auto lease = context_.spool.Read(member.stream, part.end, kReadBytes);
-    if (!lease || lease->empty()) {
-      Trouble(member, lease ? "the spool cannot be read" : lease.error().message);
+    if (IsLost(lease, part.end)) {
+      if (part.end == member.at) round.leaving.push_back(member.stream);
+      break;
+    }
+    if (!lease) {
+      Trouble(member, lease.error().message);
       member.not_before = context_.loop.Now() + options_.park_retry;
       break;
     }
     for (const spool::EntryView& entry : lease->entries()) {
-      if (round.bytes >= options_.round_bytes_max) break;
+      if (round.bytes >= options_.round_bytes_max || entry.info.base_offset > part.end) break;
       if (OfLocalTransaction(entry)) return part.end > before;
       // What is left out is known here only.
       if (!Takes(entry) && member.left_out.empty()) {
@@ -362,19 +372,35 @@ bool TransactionLane::Include(Round& round, const CommittedTransaction& transact
       return false;
     }
   }
+  const std::optional<size_t> bytes = Measure(round, transaction);
+  if (!bytes) {
+    GiveUp(transaction.number, DropCause::kDamaged);
+    return false;
+  }
+  round.bytes += *bytes;
   for (const CommittedTransaction::Range& range : transaction.ranges) {
-    TransactionPart& part = round.parts.at(range.stream.value());
-    for (int64_t at = part.end; at < range.end;) {
-      const auto lease = context_.spool.Read(range.stream, at, kReadBytes);
-      if (!lease || lease->empty()) break;  // Run will say so.
-      for (const spool::EntryView& entry : lease->entries()) {
-        if (entry.info.base_offset < range.end) round.bytes += entry.bytes.size();
-      }
-      at = lease->entries().back().info.end_offset();
-    }
-    part.end = range.end;
+    round.parts.at(range.stream.value()).end = range.end;
   }
   return !transaction.ranges.empty();
+}
+
+// What the transaction adds to the round. None: the spool has lost some of it.
+std::optional<size_t> TransactionLane::Measure(const Round& round,
+                                               const CommittedTransaction& transaction) {
+  size_t bytes = 0;
+  for (const CommittedTransaction::Range& range : transaction.ranges) {
+    for (int64_t at = round.parts.at(range.stream.value()).end; at < range.end;) {
+      const auto lease = context_.spool.Read(range.stream, at, kReadBytes);
+      if (IsLost(lease, at)) return std::nullopt;
+      if (!lease) break;  // Run will say so.
+      for (const spool::EntryView& entry : lease->entries()) {
+        if (entry.info.base_offset > at) break;
+        if (entry.info.base_offset < range.end) bytes += entry.bytes.size();
+        at = entry.info.end_offset();
+      }
+    }
+  }
+  return bytes;
 }
 
 void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {

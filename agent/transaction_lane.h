@@ -8,8 +8,9 @@
 // it, and as a whole or not at all; transactions are committed to the spool in one order for all
 // streams, so none waits for ever on another.
 //
-// A local transaction that has become too old, or must make room, is given up as a whole: that is
-// written down before the first of its streams moves past it.
+// A local transaction that has become too old, must make room, or of which the spool has lost a
+// record, is given up as a whole: that is written down before the first of its streams moves past
+// it. What else the spool has lost is the host's: it gets the stream back.
 //
 // Records that the tier refuses for good are left out, if the host sets them aside, and the rest of
 // their transaction is delivered as one; or all of it waits.
@@ -26,6 +27,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -120,6 +122,8 @@ class TransactionLane {
   void Add(CommittedTransaction transaction);
   // The local transaction whose records begin there in the stream, if there is one.
   [[nodiscard]] const CommittedTransaction* Find(spool::StreamId stream, int64_t begin) const;
+  // The first one whose records begin there or later.
+  [[nodiscard]] const CommittedTransaction* Next(spool::StreamId stream, int64_t from) const;
   // It is not to be delivered; the host hears when that is durable, and then moves its streams past
   // it, each when it comes to it. False: it is on its way to the tier, or was given up before.
   bool GiveUp(uint64_t number, DropCause cause);
@@ -159,6 +163,8 @@ class TransactionLane {
   void Gather(Round& round);
   bool Extend(Round& round, Member& member);
   bool Include(Round& round, const CommittedTransaction& transaction);
+  [[nodiscard]] std::optional<size_t> Measure(const Round& round,
+                                              const CommittedTransaction& transaction);
   void LetGo();
   void Leave(const std::vector<spool::StreamId>& streams);
   void Run(Round round);

@@ -74,6 +74,8 @@ std::string_view RuleOf(DropCause cause) {
       return "there was no room, and its topic has when_full: drop_oldest";
     case DropCause::kByHand:
       return "`holdfast spool drop` of another stream of its local transaction";
+    case DropCause::kDamaged:
+      return "the spool's disk lost it, or a part of its local transaction";
     case DropCause::kDeadLetter:
       return "the tier refused it for good";
   }

@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,7 +48,8 @@ class AgentFixture : public testing::Test {
     auto opened = spool::Spool::Open({.directory = directory_,
                                       .segment_bytes = 1 << 20,
                                       .bytes_max = bytes_max,
-                                      .free_bytes_min = 0},
+                                      .free_bytes_min = 0,
+                                      .encryption_keys = encryption_keys_},
                                      *log_, writer_, background_);
     ASSERT_TRUE(opened) << opened.error().message;
     spool_ = *std::move(opened);
@@ -55,10 +57,30 @@ class AgentFixture : public testing::Test {
     clock_.RunUntilIdle();
   }
   void ReopenSpool() {
-    spool_.reset();
-    clock_.RunUntilIdle();
+    CloseSpool();
     log_.reset();
     OpenSpool();
+  }
+
+  void CloseSpool() {
+    spool_.reset();
+    clock_.RunUntilIdle();
+  }
+  // Flips a bit in every copy of these bytes that the spool holds, which is closed.
+  void Damage(const std::string& needle) {
+    int copies = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      if (entry.path().extension() != ".segment") continue;
+      std::string bytes(entry.file_size(), '\0');
+      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+      for (size_t at = bytes.find(needle); at != std::string::npos;
+           at = bytes.find(needle, at + 1)) {
+        bytes[at] ^= 4;
+        ++copies;
+      }
+      std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
+    }
+    ASSERT_GT(copies, 0) << needle;
   }
 
   // One request with one batch; its answer.
@@ -113,6 +135,7 @@ class AgentFixture : public testing::Test {
   }
 
   std::string directory_;
+  spool::KeyRing encryption_keys_;
   test::ManualClock clock_;
   test::ManualExecutor writer_{clock_};
   test::ManualExecutor background_{clock_};

@@ -11,6 +11,7 @@
 #include "agent/dead_letter.h"
 #include "agent/dead_letter_replay.h"
 #include "spool/offline.h"
+#include "spool/verify.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
 
@@ -242,6 +243,81 @@ TEST_F(ForwarderTest, RestartAsksBeforeItSendsAgain) {
   ProduceNumbers("a", 0, 4, 8);
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 8));
+}
+
+class ForwarderDamageTest : public ForwarderTest {
+ protected:
+  // The second of three batches that wait is damaged, or with a repair gone.
+  void LoseTheSecond(bool repair) {
+    for (const char* value : {"entry one", "entry two", "entry three"}) {
+      ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
+    }
+    End();
+    CloseSpool();
+    Damage("entry two");
+    if (repair) {
+      ASSERT_TRUE(spool::Repair(directory_, {}, {}));
+    }
+    ReopenSpool();
+    Begin();
+  }
+  void ExpectTheRest(const Values& values) {
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(tier_.Values("a", 0), values);
+    EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), 1);
+    const std::shared_ptr<const Ledger> ledger = forwarder_->GetLedger();
+    ASSERT_EQ(ledger->streams.size(), 1);
+    ASSERT_EQ(ledger->streams[0].drops.ranges().size(), 1);
+    EXPECT_EQ(ledger->streams[0].drops.ranges()[0].cause, DropCause::kDamaged);
+    EXPECT_EQ(ledger->streams[0].drops.ranges()[0].end, values.size());
+  }
+};
+
+TEST_F(ForwarderDamageTest, WhatIsDamagedIsGivenUpAndTheRestDelivered) {
+  LoseTheSecond(/*repair=*/false);
+  tier_.Connect();
+  ExpectTheRest({"entry one", "entry three"});
+}
+
+TEST_F(ForwarderDamageTest, WhatARepairLeftOutIsGivenUpAndTheRestDelivered) {
+  LoseTheSecond(/*repair=*/true);
+  tier_.Connect();
+  ExpectTheRest({"entry one", "entry three"});
+}
+
+// Several batches are in flight before the damage.
+TEST_F(ForwarderDamageTest, DamageBehindBatchesInFlightWaitsForTheirAnswers) {
+  tier_.Connect();
+  ASSERT_EQ(Produce("a", 0, Values{"entry zero"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.Disconnect();
+  LoseTheSecond(/*repair=*/false);
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  tier_.Connect();
+  clock_.RunUntilIdle();
+  Reconnect();
+  ExpectTheRest({"entry zero", "entry one", "entry three"});
+}
+
+// The tier's leader has it, and it cannot be repeated.
+TEST_F(ForwarderDamageTest, ADamagedBatchThatTheTierHasIsNotLost) {
+  tier_.Connect();
+  ASSERT_EQ(Produce("a", 0, Values{"entry zero"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{}, {.kind = Fault::kLoseAnswer}};
+  LoseTheSecond(/*repair=*/false);
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"entry zero", "entry one", "entry two", "entry three"}));
+  EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), 0);
+}
+
+TEST_F(ForwarderDamageTest, WhatIsDamagedDoesNotKeepFromMakingRoom) {
+  LoseTheSecond(/*repair=*/false);
+  forwarder_->DropOldest("a", 1000);
+  clock_.RunUntilIdle();
+  EXPECT_EQ(metrics_.dropped_records.With("made room").Value(), 2);
+  EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), 1);
 }
 
 // Of which the spool takes the checksum from their header.

@@ -1,6 +1,7 @@
 // What is dropped of the spool where there are local transactions: each of them whole, in all its
 // streams, or not at all.
 #include <algorithm>
+#include <tuple>
 
 #include "spool/compaction.h"
 #include "spool/offline.h"
@@ -52,6 +53,41 @@ class TransactionDropsTest : public TransactionsFixture {
     EXPECT_EQ(Arrived("a", 1), tags);
     EXPECT_EQ(Arrived("b", 0), tags);
     EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
+  }
+  // In place of the spool, which is empty.
+  void EncryptSpool() {
+    End();
+    CloseSpool();
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      std::filesystem::remove(entry.path());
+    }
+    encryption_keys_ = *spool::KeyRing::Parse(std::vector<std::string>{std::string(64, 'a')});
+    ReopenSpool();
+    Begin();
+    Init();
+  }
+  // With a bit flipped of the one large entry that the spool holds: in the middle of the most pages
+  // in a row that have something.
+  void RestartDamaged() {
+    End();
+    CloseSpool();
+    constexpr size_t kPage = 4096;
+    const std::string nothing(kPage, '\0');
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      std::string bytes(entry.file_size(), '\0');
+      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+      size_t most = 0;
+      size_t most_end = 0;
+      for (size_t at = 0, row = 0; at < bytes.size(); at += kPage) {
+        row = bytes.compare(at, kPage, nothing) == 0 ? 0 : row + 1;
+        if (row > most) std::tie(most, most_end) = std::pair(row, at);
+      }
+      if (most < 50) continue;
+      bytes[most_end - most * kPage / 2] ^= 4;
+      std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
+    }
+    ReopenSpool();
+    Begin();
   }
   uint64_t Dropped(const char* cause) { return metrics_.dropped_records.With(cause).Value(); }
 
@@ -189,6 +225,47 @@ TEST_F(TransactionDropsTest, RecordsThatAreDeliveredInTransactionsExpireAsOthers
   clock_.Advance(seconds(30));
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(Arrived("a", 0), (Values{"0", "2"}));
+}
+
+// The spool has lost one record of it: its others are not delivered either.
+TEST_F(TransactionDropsTest, ATransactionWithADamagedRecordIsGivenUpAsAWhole) {
+  EncryptSpool();
+  ASSERT_EQ(Put("a", 0, {std::string(400'000, 'x')}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"sound"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  PutTransaction("next");
+  RestartDamaged();
+  Reconnect();
+  ExpectArrived({"next"});
+  EXPECT_EQ(Dropped("damaged"), 2);
+}
+
+TEST_F(TransactionDropsTest, ATransactionWhoseLaterRecordIsDamagedIsGivenUpAsAWhole) {
+  EncryptSpool();
+  ASSERT_EQ(Put("a", 0, {"sound"}), ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 0, {std::string(400'000, 'x')}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"sound"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  PutTransaction("next");
+  RestartDamaged();
+  Reconnect();
+  ExpectArrived({"next"});
+  EXPECT_EQ(Dropped("damaged"), 3);
+}
+
+// The whole commit is gone, and what the agent knew of the transaction with it.
+TEST_F(TransactionDropsTest, ATransactionThatIsDamagedAsAWholeHoldsNobody) {
+  PutTransaction("first");
+  PutTransaction("damaged");
+  PutTransaction("last");
+  End();
+  CloseSpool();
+  Damage("damaged");
+  ReopenSpool();
+  Begin();
+  Reconnect();
+  ExpectArrived({"first", "last"});
+  EXPECT_EQ(Dropped("damaged"), 3);
 }
 
 TEST_F(TransactionDropsTest, WhatIsDroppedByHandTakesItsTransactionsWithIt) {

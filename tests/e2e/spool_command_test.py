@@ -297,7 +297,10 @@ class SpoolCommandTest(Case):
         run("repair", self.spool, "--yes")
         self.assertIn("all sound", run("verify", self.spool).stdout)
         self.assertEqual(len(lines("cat", self.spool, "orders/1")), 10)
-        agent.start()
+        tier = self.broker().start()
+        heir = self.agent(tier.address).start()
+        heir.wait_drained()
+        self.assertEqual(harness.consume(tier.address, "notes"), ["a note", "the newest note"])
 
     def test_a_torn_newest_commit_is_said_and_is_no_damage(self):
         agent = self.agent().start()
