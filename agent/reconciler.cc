@@ -69,6 +69,7 @@ class Reconciler::ReadBack {
         id_(id),
         doubt_(std::move(question.doubt)),
         done_(std::move(question.done)),
+        unread_(question.last_sequence),
         end_(doubt_.confirmed),
         tier_offset_(doubt_.tier_offset) {}
 
@@ -82,6 +83,8 @@ class Reconciler::ReadBack {
   void Finish(const Finding& finding) { owner_.EndReadBack(id_, finding); }
   // Everything there is to read was read.
   void FinishRead() {
+    // What the log has lost at its beginning is not waited for.
+    if (unread_ && !from_earliest_) return Finish(Failed(ErrorCode::kOffsetNotAvailable));
     Finish({.kind = Finding::Kind::kReadBack, .end = end_, .tier_offset = tier_offset_});
   }
 
@@ -154,6 +157,10 @@ class Reconciler::ReadBack {
         header.producer.epoch != doubt_.identity.epoch) {
       return;
     }
+    if (unread_ ==
+        kafka::AdvanceSequence(header.producer.base_sequence, header.last_offset_delta)) {
+      unread_.reset();
+    }
     // Only what continues the range without a gap; what was confirmed before is passed over.
     if (header.producer.base_sequence != doubt_.identity.SequenceOf(end_) ||
         end_ >= doubt_.sent_limit) {
@@ -172,6 +179,7 @@ class Reconciler::ReadBack {
   const uint64_t id_;
   const Doubt doubt_;
   Done done_;
+  std::optional<int32_t> unread_;  // The leader has a batch that ends there, and it was not read.
   int64_t end_;
   int64_t tier_offset_;
   int64_t next_ = 0;
@@ -188,7 +196,7 @@ void Reconciler::Ask(Doubt doubt, Done done) {
   const int32_t node = question.doubt.node;
   if (!tier_.Ready(node)) return question.done(Failed(ErrorCode::kNetworkException));
   const bool can_ask = tier_.Version(node, kafka::DescribeProducersRequest::kApi).has_value();
-  if (question.doubt.may_be_forgotten || !can_ask) return BeginReadBack(std::move(question));
+  if (!can_ask) return BeginReadBack(std::move(question));
   nodes_[node].waiting.push_back(std::move(question));
   AskNode(node);
 }
@@ -249,12 +257,21 @@ void Reconciler::OnProducers(std::vector<Question> questions,
       BeginReadBack(std::move(question));
     } else if (answer->error_code != ErrorCode::kNone) {
       question.done(Failed(answer->error_code));
-    } else if (const auto finding = Judge(question.doubt, answer->active_producers)) {
-      question.done(*finding);
     } else {
-      BeginReadBack(std::move(question));
+      const auto finding = Judge(question.doubt, answer->active_producers);
+      OnJudged(std::move(question), finding);
     }
   }
+}
+
+void Reconciler::OnJudged(Question question, const std::optional<Finding>& finding) {
+  const Doubt& doubt = question.doubt;
+  if (finding && !doubt.may_be_forgotten) return question.done(*finding);
+  // What it says may not hold, but its log has at least that.
+  if (finding && finding->kind == Finding::Kind::kRemembered && finding->end > doubt.confirmed) {
+    question.last_sequence = doubt.identity.SequenceOf(finding->end - 1);
+  }
+  BeginReadBack(std::move(question));
 }
 
 void Reconciler::BeginReadBack(Question question) {

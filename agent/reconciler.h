@@ -3,7 +3,9 @@
 // First it asks the partition's leader for the producers that it remembers (DescribeProducers): the
 // last sequence number tells. A tier forgets a producer whose newest record is a day old by the
 // record's own time, at some moment or with a restart; then, and from tiers that cannot be asked,
-// the partition's tail is read back, since batches carry who wrote them.
+// the partition's tail is read back, since batches carry who wrote them. Reading ends at the high
+// watermark. If the leader says that it has more of ours than was read, its followers do not have
+// it yet, and nobody knows whether they will: the question is asked again later.
 //
 // Ownership: the tier outlives it, or drops its callbacks first.
 // Threads: one loop.
@@ -16,6 +18,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/forward_state.h"
@@ -80,12 +83,15 @@ class Reconciler {
   struct Question {
     Doubt doubt;
     Done done;
+    // The last that the leader has of the identity, if it said so and that is not confirmed.
+    std::optional<int32_t> last_sequence = {};
   };
   class ReadBack;
 
   void AskNode(int32_t node);
   void OnProducers(std::vector<Question> questions,
                    const base::Result<kafka::DescribeProducersResponse>& response);
+  void OnJudged(Question question, const std::optional<Finding>& finding);
   void BeginReadBack(Question question);
   void EndReadBack(uint64_t id, const Finding& finding);
 

@@ -392,9 +392,38 @@ TEST_F(ForwarderTest, OldRecordsAreSentOneByOneAndReadBack) {
   // As a restarted Kafka does with records that old.
   tier_.ForgetProducers();
   Reconnect();
-  EXPECT_EQ(tier_.describe_calls, 0);
+  EXPECT_GE(tier_.fetches, 1);
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 6));
+}
+
+// A follower hangs: the leader has the batch, and nobody may read it.
+TEST_F(ForwarderTest, OldRecordsThatOnlyTheLeaderHasAreWaitedFor) {
+  const int64_t two_days_ago = clock_.wall_clock_ms() - 48 * 3600 * 1000LL;
+  tier_.logs[{"a", 0}].high_watermark = 0;
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kRequestTimedOut}};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3, two_days_ago);
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 1));
+  tier_.logs[{"a", 0}].high_watermark = 1000;
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
+// It got another leader, which never had the batch.
+TEST_F(ForwarderTest, OldRecordsThatOnlyTheOldLeaderHadAreSentAgain) {
+  const int64_t two_days_ago = clock_.wall_clock_ms() - 48 * 3600 * 1000LL;
+  tier_.logs[{"a", 0}].high_watermark = 0;
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kRequestTimedOut}};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 3, two_days_ago);
+  clock_.Advance(std::chrono::seconds(2));
+  tier_.logs[{"a", 0}] = {};
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
 }
 
 TEST_F(ForwarderTest, ReadsBackFromATierThatDescribesNoProducers) {

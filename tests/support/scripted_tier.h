@@ -56,6 +56,8 @@ class ScriptedTier final : public proxy::Tier {
   struct Partition {
     std::vector<std::string> batches;  // As in a log: with offsets.
     int64_t end = 0;
+    // What lies behind it only the leader has, and nobody reads.
+    int64_t high_watermark = std::numeric_limits<int64_t>::max();
     kafka::ProducerTable producers;
   };
 
@@ -142,6 +144,7 @@ class ScriptedTier final : public proxy::Tier {
   std::set<std::string> poison;
   size_t batch_bytes_max = std::numeric_limits<size_t>::max();
   kafka::ErrorCode describe_error = kafka::ErrorCode::kNone;
+  kafka::ErrorCode fetch_error = kafka::ErrorCode::kNone;
   int64_t next_producer_id = 500;
   int produces = 0;  // Produce requests that came.
   int calls = 0;     // Requests that came, of any kind.
@@ -378,7 +381,8 @@ class ScriptedTier final : public proxy::Tier {
     topic.topic_id = asked.topic_id;
     auto& partition = topic.partitions.emplace_back();
     partition.partition_index = asked.partitions[0].partition;
-    partition.high_watermark = log.end;
+    partition.high_watermark = std::min(log.end, log.high_watermark);
+    partition.error_code = fetch_error;
     if (offset > log.end) {
       partition.error_code = kafka::ErrorCode::kOffsetOutOfRange;
     }
@@ -386,10 +390,11 @@ class ScriptedTier final : public proxy::Tier {
     const bool any = std::ranges::any_of(log.batches, [offset](const std::string& batch) {
       return kafka::RecordBatchView(batch).last_offset() >= offset;
     });
-    if (!any) partition.high_watermark = std::min(offset, log.end);
+    if (!any) partition.high_watermark = std::min(offset, partition.high_watermark);
     // One batch at a time, so that reading back goes through several answers.
     for (const std::string& batch : log.batches) {
       if (kafka::RecordBatchView(batch).last_offset() < offset) continue;
+      if (kafka::RecordBatchView(batch).last_offset() >= log.high_watermark) break;
       partition.records = batch;
       break;
     }
