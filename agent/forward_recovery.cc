@@ -237,6 +237,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       stream.doubt = false;
       stream.new_epoch = true;
       stream.record.tier_offset = -1;
+      stream.tried = confirmed;
       break;
     case Finding::Kind::kFenced:
       base::Log(base::Event::kFenced, {"forward", StreamName(stream.topic, stream.partition)},
@@ -254,6 +255,8 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
                 kafka::ErrorName(finding.error));
       context_.metrics.forward_errors.With("unknowable").Add();
       stream.doubt = false;
+      // What goes in transactions went so before, and the tier keeps how far.
+      if (stream.taken_up) stream.tried = confirmed;
       break;
     case Finding::Kind::kFailed:
       context_.tier.RefreshMetadata(stream.topic);

@@ -219,6 +219,7 @@ bool Forwarder::SendOne(int32_t node, Lane& lane) {
                                    .max_timestamp_ms = info.max_timestamp_ms});
     one.stream->next = one.end;
     one.stream->tried = std::max(one.stream->tried, one.end);
+    one.stream->taken_up = false;
     sent.push_back({one.stream, one.base});
     bytes += one.bytes().size();
   }

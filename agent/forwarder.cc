@@ -73,6 +73,7 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
     (stream->doubt ? stream->gap : stream->new_epoch) = true;
   }
   if (context_.acks != nullptr) context_.acks->OnConfirmed(id, stream->record.confirmed, -1);
+  stream->taken_up = stream->doubt;
   if (stream->doubt) stream->tried = stream->end;
   Stream& added = *stream;
   streams_[id.value()] = std::move(stream);

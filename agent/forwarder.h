@@ -202,6 +202,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     int64_t tried = 0;   // Batches below it may have been sent outside of transactions.
 
     Phase phase = Phase::kReady;
+    bool taken_up = false;       // With a backlog at the start, and nothing was sent since.
     bool queued = false;         // In its lane.
     bool doubt = false;          // Something from `rewind` on may be at the tier.
     bool read_back = false;      // The tier's memory does not help against the doubt.

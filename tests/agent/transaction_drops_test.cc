@@ -108,6 +108,47 @@ TEST_F(TransactionDropsTest, ATransactionExpiresWhenTheLastOfItsTopicsAllowsIt) 
   ExpectArrived({"4"});
 }
 
+// What was dropped before it leaves a gap, which makes the tier's word on the producer useless.
+TEST_F(TransactionDropsTest, ATransactionBehindADropIsOneAtTheTierAfterARestart) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
+  tier_.Connect();
+  Produce("a", 0, Values{"0" + Filling()});
+  EXPECT_EQ(Backlog(), 0);
+  tier_.Disconnect();
+  Produce("a", 0, Values{"1" + Filling()});
+  clock_.Advance(seconds(4));
+  ASSERT_EQ(Put("a", 0, {"2" + Filling()}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"2" + Filling()}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  clock_.Advance(seconds(3));
+  EXPECT_EQ(Dropped("expired"), 1);
+  Restart();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(Arrived("a", 0), (Values{"0", "2"}));
+  EXPECT_EQ(Arrived("b", 0), Values{"2"});
+  for (const char* topic : {"a", "b"}) {
+    const std::string& last = tier_.logs[{topic, 0}].batches.back();
+    EXPECT_TRUE(kafka::RecordBatchView(last).header().transactional()) << topic;
+  }
+}
+
+TEST_F(TransactionDropsTest, ATransactionIsOneAfterARestartAlsoIfTheTierDoesNotLetUsLook) {
+  tier_.Connect();
+  Produce("a", 0, Values{"0" + Filling()});
+  EXPECT_EQ(Backlog(), 0);
+  tier_.Disconnect();
+  PutTransaction("1");
+  Restart();
+  tier_.describe_error = tier_.fetch_error = ErrorCode::kTopicAuthorizationFailed;
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(Arrived("a", 0), (Values{"0", "1"}));
+  EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), 1);
+  const std::string& last = tier_.logs[{"a", 0}].batches.back();
+  EXPECT_TRUE(kafka::RecordBatchView(last).header().transactional());
+}
+
 TEST_F(TransactionDropsTest, ATopicThatKeepsItsRecordsKeepsTheWholeTransaction) {
   SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
   Produce("a", 0, Values{"old" + Filling()});
