@@ -53,9 +53,13 @@ void Forwarder::Recover(Stream& stream) {
   const bool denied =
       first.base < stream.at_leader &&
       (first.outcome == Outcome::kRefused || first.error == ErrorCode::kOutOfOrderSequenceNumber);
-  stream.read_back |= denied;
-  stream.doubt |= denied || unsure || overtaken || first.outcome == Outcome::kReconcile ||
-                  first.outcome == Outcome::kNewEpoch;
+  // Of a producer that the tier may forget meanwhile it takes the repeat for something new.
+  const bool may_be_repeated =
+      first.error == ErrorCode::kNotEnoughReplicasAfterAppend && first.max_timestamp_ms >= 0 &&
+      context_.loop.WallClockMs() - first.max_timestamp_ms > options_.fresh_for.count();
+  stream.read_back |= denied || may_be_repeated;
+  stream.doubt |= denied || may_be_repeated || unsure || overtaken ||
+                  first.outcome == Outcome::kReconcile || first.outcome == Outcome::kNewEpoch;
   if (stream.ahead.attempts++ == 0) {
     stream.ahead.since_ms = context_.loop.WallClockMs();
     stream.ahead.first_error = first.error;

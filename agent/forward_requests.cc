@@ -322,8 +322,8 @@ void Forwarder::Settle(Stream& stream, int64_t base, TierAnswer answer) {
     const int64_t now_ms = context_.loop.WallClockMs();
     context_.metrics.forwarded_bytes.Add(done.bytes);
     context_.metrics.spooled_seconds.Observe(static_cast<double>(now_ms - done.commit_ms) / 1000);
-    stream.fresh_until_ms =
-        std::max(stream.fresh_until_ms, done.max_timestamp_ms + options_.fresh_for.count());
+    // The tier goes by the last batch.
+    stream.fresh_until_ms = done.max_timestamp_ms + options_.fresh_for.count();
     stream.flights.pop_front();
   }
   const bool drained = std::ranges::all_of(stream.flights, &Flight::answered);

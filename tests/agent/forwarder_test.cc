@@ -412,6 +412,36 @@ TEST_F(ForwarderTest, OldRecordsThatOnlyTheLeaderHasAreWaitedFor) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
 }
 
+TEST_F(ForwarderTest, OldRecordsThatAreOnTheLeaderAreNotRepeatedBlindly) {
+  const int64_t two_days_ago = clock_.wall_clock_ms() - 48 * 3600 * 1000LL;
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend},
+                  {Fault::kRefuse, ErrorCode::kNotEnoughReplicas}};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2, two_days_ago);
+  while (!tier_.faults.empty()) clock_.Advance(std::chrono::milliseconds(10));
+  tier_.ForgetProducers();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+}
+
+// A tier goes by the time of a producer's last batch, whatever came before.
+TEST_F(ForwarderTest, BehindAnOldRecordBatchesAreSentOneByOne) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  ProduceNumbers("a", 0, 1, 2, clock_.wall_clock_ms() - 48 * 3600 * 1000LL);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.Disconnect();
+  ProduceNumbers("a", 0, 2, 8);
+  tier_.most_in_flight = 0;
+  tier_.held = true;
+  tier_.Connect();
+  clock_.RunUntilIdle();
+  EXPECT_EQ(tier_.most_in_flight, 1);
+  tier_.Release();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 8));
+}
+
 // It got another leader, which never had the batch.
 TEST_F(ForwarderTest, OldRecordsThatOnlyTheOldLeaderHadAreSentAgain) {
   const int64_t two_days_ago = clock_.wall_clock_ms() - 48 * 3600 * 1000LL;
