@@ -52,6 +52,12 @@ TransactionLane::TransactionLane(const Context& context, Options options, KeptTr
 
 TransactionLane::~TransactionLane() { *self_ = nullptr; }
 
+void TransactionLane::Stop() {
+  stopped_ = true;
+  timer_.Cancel();
+  if (upstream_) upstream_->Stop();
+}
+
 bool TransactionLane::Takes(const spool::EntryView& entry) {
   if (OfLocalTransaction(entry)) return true;
   if (options_.mode != DeliveryMode::kAuto) return options_.mode == DeliveryMode::kTransactional;
@@ -93,6 +99,7 @@ void TransactionLane::Hold(bool held) {
 }
 
 void TransactionLane::Wake() {
+  if (stopped_) return;
   AskExpiration();
   if (upstream_) upstream_->Wake();
   if ((members_.empty() && given_up_.empty()) || std::exchange(posted_, true)) return;

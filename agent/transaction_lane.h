@@ -110,7 +110,8 @@ class TransactionLane {
   TransactionLane& operator=(const TransactionLane&) = delete;
 
   void SetHost(TransactionHost* host) { host_ = host; }
-  void Stop() { stopped_ = true; }
+  // Asks nothing more of the tier.
+  void Stop();
 
   // Whether this batch goes in a transaction.
   [[nodiscard]] bool Takes(const spool::EntryView& entry);

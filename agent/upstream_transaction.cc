@@ -154,6 +154,12 @@ void UpstreamTransactions::NoteProgress() {
 
 void UpstreamTransactions::Wake() { Advance(); }
 
+void UpstreamTransactions::Stop() {
+  job_.reset();
+  timer_.Cancel();
+  deadline_.Cancel();
+}
+
 // The only place that decides what is done next.
 void UpstreamTransactions::Advance() {
   if (!job_ || waiting_) return;

@@ -14,7 +14,7 @@
 // second (KIP-890), where the epoch rises with each transaction and sequences begin at 0.
 //
 // Ownership: what the context names outlives it, but for the tier, which goes first.
-// Threads: the loop. Shutdown: the destructor drops callbacks uncalled.
+// Threads: the loop. Shutdown: Stop, or the destructor, drops callbacks uncalled.
 // Limits: one job at a time. One that gets no further for Options::job_timeout fails.
 //   Up to kWindow requests of a partition are in flight.
 #pragma once
@@ -113,6 +113,8 @@ class UpstreamTransactions {
   void Ask(std::vector<Partition> partitions, Asked done);
   // A node may have become ready.
   void Wake();
+  // Drops the job, and asks nothing more of the tier.
+  void Stop();
 
  private:
   struct Part;

@@ -55,6 +55,30 @@ TEST_P(TransactionLaneTest, ATransactionIsOneAtTheTierToo) {
   ExpectOnce({"x", "y"});
 }
 
+// The tier goes before the lane does, and the spool closes in between.
+TEST_P(TransactionLaneTest, NothingIsAskedOfTheTierOnceTheLaneIsStopped) {
+  for (const bool answers : {true, false}) {
+    Begin();
+    tier_.Connect();
+    Init();
+    PutTransaction("x");
+    EXPECT_EQ(Backlog(), 0);
+    tier_.held = true;
+    PutTransaction("y");
+    forwarder_->Stop();
+    lane_->Stop();
+    const int before = tier_.uses;
+    if (answers) tier_.Release();
+    clock_.Advance(std::chrono::minutes(1));
+    lane_->Wake();
+    clock_.Advance(std::chrono::minutes(1));
+    EXPECT_EQ(tier_.uses, before) << answers;
+    End();
+    tier_.held = false;
+    ReopenSpool();
+  }
+}
+
 TEST_P(TransactionLaneTest, TransactionsThatWaitedGoTogether) {
   Begin();
   Init();

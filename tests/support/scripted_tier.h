@@ -108,6 +108,7 @@ class ScriptedTier final : public proxy::Tier {
   }
 
   bool Ready(int32_t node) override {
+    ++uses;
     return connected_ && (node == kNode || node == proxy::kAnyNode);
   }
   std::optional<int16_t> Version(int32_t node, const kafka::Api& api, int16_t cap) override {
@@ -117,6 +118,7 @@ class ScriptedTier final : public proxy::Tier {
     return std::min(api.newest, cap);
   }
   void RefreshMetadata(std::string_view topic) override {
+    ++uses;
     ++refreshes;
     if (!topic.empty()) refreshed.emplace_back(topic);
   }
@@ -148,6 +150,7 @@ class ScriptedTier final : public proxy::Tier {
   int64_t next_producer_id = 500;
   int produces = 0;  // Produce requests that came.
   int calls = 0;     // Requests that came, of any kind.
+  int uses = 0;      // Whatever was asked of it.
   // With which number a request is lost with its connection, or its answer is.
   int lose_request_at = -1;
   int lose_answer_at = -1;
