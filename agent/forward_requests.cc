@@ -145,7 +145,10 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
     if (!gathered.empty() && bytes + size > RequestBytesMax()) break;
     lane.ready.PopFront();
     stream.queued = false;
-    if (stream.new_epoch || MadeAnew(stream) || ToOtherCluster(stream)) {
+    // Something may have happened since it was put here.
+    const bool ready = stream.phase == Phase::kReady && !stream.failed && !stream.doubt &&
+                       !stream.new_epoch && !MadeAnew(stream) && !ToOtherCluster(stream);
+    if (!ready) {
       Step(stream);
     } else if (CurrentCluster().LeaderOf(stream.topic, stream.partition) != node) {
       Step(stream);

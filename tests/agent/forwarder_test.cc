@@ -468,6 +468,27 @@ TEST_F(ForwarderTest, ReadsBackFromATierThatDescribesNoProducers) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
 }
 
+// One more batch stands in line while the rate is used up, and the one before it fails.
+TEST_F(ForwarderTest, AStreamInLineIsAskedAboutBeforeItIsSentAgain) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  forwarder_->SetRate(1);
+  tier_.held = true;
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kRequestTimedOut}};
+  ProduceNumbers("a", 0, 1, 3);
+  tier_.Release();
+  clock_.RunUntilIdle();
+  ASSERT_TRUE(tier_.faults.empty());
+  const int before = tier_.produces;
+  forwarder_->SetRate(0);
+  clock_.RunUntilIdle();
+  EXPECT_EQ(tier_.produces, before);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_GE(tier_.describe_calls, 1);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
 // A tier without memory of the producer takes what comes; its last sequence then hides the gap.
 TEST_F(ForwarderTest, ABatchThatWasOvertakenIsNotLost) {
   tier_.Connect();
