@@ -140,7 +140,8 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
                      std::vector<Batch> batches, CommittedTransaction committed) {
     Coordinated& producer = *owner.producers_.at(id);
     if (!ok) {
-      producer.batches = std::move(batches);
+      // Only a commit took them. Whatever else failed leaves the open transaction as it is.
+      if (!batches.empty()) producer.batches = std::move(batches);
     } else if (!batches.empty()) {
       size_t records = 0;
       for (const Batch& batch : batches) records += batch.record_count;

@@ -1,7 +1,10 @@
 // The coordinator of local transactions, by the rules of Kafka's.
 #include "agent/local_transactions.h"
 
+#include <cerrno>
+
 #include "tests/agent/transactions_fixture.h"
+#include "tests/spool/faulty_disk.h"
 
 namespace holdfast::agent {
 namespace {
@@ -17,6 +20,15 @@ class LocalTransactionsTest : public TransactionsFixture, public testing::WithPa
   int64_t Spooled(const std::string& stream) {
     const auto id = spool_->FindStream(stream);
     return id ? spool_->Range(*id).end : 0;
+  }
+  static void Break(spool::FaultyDisk& disk) {
+    disk.OnCall([](spool::FaultyDisk::Call /*call*/, int /*n*/) { return EIO; });
+  }
+  // And the spool notices.
+  void Heal(spool::FaultyDisk& disk) {
+    disk.OnCall({});
+    clock_.Advance(std::chrono::seconds(10));
+    ASSERT_TRUE(spool_->GetStatus().accepting);
   }
 };
 
@@ -245,6 +257,39 @@ TEST_P(LocalTransactionsTest, IdsThatNobodyMayUseTakeNoPlaces) {
   EXPECT_EQ(Init("local-new").error, ErrorCode::kNone);
   ASSERT_EQ(Put("a", 0, {"1"}, "local-new"), ErrorCode::kNone);
   EXPECT_EQ(EndTransaction(true, {}, "local-new").error, ErrorCode::kNone);
+}
+
+TEST_P(LocalTransactionsTest, AnInitOrAbortThatFailsLeavesTheOpenTransactionWhole) {
+  spool::FaultyDisk disk;
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  const Producer older = producer_;
+  const auto sequences = sequences_;
+  Break(disk);
+  EXPECT_EQ(Init().error, ErrorCode::kCoordinatorNotAvailable);
+  EXPECT_EQ(Abort(), ErrorCode::kCoordinatorNotAvailable);
+  Heal(disk);
+  producer_ = older;
+  sequences_ = sequences;
+  ASSERT_EQ(Put("a", 0, {"2"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 2);
+}
+
+TEST_P(LocalTransactionsTest, ATransactionThatCouldNotBeTimedOutIsCommittedWhole) {
+  spool::FaultyDisk disk;
+  Init("local-1", 5000);
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  Break(disk);
+  EXPECT_EQ(Commit(), ErrorCode::kCoordinatorNotAvailable);
+  clock_.Advance(std::chrono::milliseconds(5200));
+  disk.OnCall({});
+  // Between two attempts to time it out.
+  for (int i = 0; i < 100 && !spool_->GetStatus().accepting; ++i) {
+    clock_.Advance(std::chrono::milliseconds(100));
+  }
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 1);
 }
 
 TEST_P(LocalTransactionsTest, ATierWithoutTransactionsIsNamedAtOnce) {
