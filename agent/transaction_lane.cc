@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <utility>
 
 #include "agent/delivery_outcome.h"
@@ -243,12 +244,14 @@ void TransactionLane::AskExpiration() {
                      });
 }
 
-// Of the members about whom that is not known. True if the question is out.
+// Of the members about whom that is not known. True if the question is out. What is held back can
+// wait for it, but the transaction that is still open at the tier cannot.
 bool TransactionLane::AskProgress() {
   std::vector<uint32_t> asked;
   std::vector<UpstreamTransactions::Partition> partitions;
   for (const auto& [id, member] : members_) {
     if (member.asked || asked.size() == kAskedAtOnce) continue;
+    if (!left_open_ && member.not_before > context_.loop.Now()) continue;
     asked.push_back(id);
     partitions.emplace_back(member.topic, member.partition);
   }
@@ -268,20 +271,27 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
   if (!progress) {
     for (const uint32_t id : asked) {
       const auto member = members_.find(id);
-      if (member != members_.end()) Trouble(member->second, progress.error().message);
+      if (member != members_.end()) Trouble(member->second, progress.error().message, attempts_);
     }
     return Backoff();
   }
+  left_open_ = false;
   for (size_t i = 0; i < asked.size(); ++i) {
     const auto found = members_.find(asked[i]);
     if (found == members_.end()) continue;
     Member& member = found->second;
     const TierProgress& told = (*progress)[i];
+    if (told.error != ErrorCode::kNone) {
+      OnGuilty(member, told.error, "asking how far it has come in transactions");
+      continue;
+    }
     if (told.end > context_.spool.Range(member.stream).end) {
-      Trouble(member, fmt::format("the tier has {} records of this agent for it, more than the "
-                                  "spool ever held: is there a copy of this spool?",
-                                  told.end));
-      member.not_before = context_.loop.Now() + options_.park_retry;
+      Trouble(member,
+              fmt::format("the tier has {} records of this agent for it, more than the "
+                          "spool ever held: is there a copy of this spool?",
+                          told.end),
+              member.failures);
+      HoldBack(member, Outcome::kParked);
       continue;
     }
     member.asked = true;
@@ -301,12 +311,15 @@ int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& clu
 
 void TransactionLane::Gather(Round& round) {
   std::vector<Member*> able;
-  bool more = false;
+  const base::TimePoint now = context_.loop.Now();
+  std::optional<base::TimePoint> again;
   const proxy::ClusterPtr cluster = context_.cache.cluster();
   for (auto& [id, member] : members_) {
     const int32_t node = NodeFor(member, *cluster);
     if (node == proxy::kNoNode) {
-      more = true;
+      const base::TimePoint at =
+          member.not_before > now ? member.not_before : now + kLookAgainAfter;
+      again = std::min(again.value_or(at), at);
       continue;
     }
     // Somebody may have dropped records from the spool.
@@ -334,7 +347,7 @@ void TransactionLane::Gather(Round& round) {
       extended |= Include(round, transaction);
     }
   }
-  if (more) WakeAt(context_.loop.Now() + kLookAgainAfter);
+  if (again) WakeAt(*again);
 }
 
 // By ordinary batches. True if there were any.
@@ -349,8 +362,8 @@ bool TransactionLane::Extend(Round& round, Member& member) {
       break;
     }
     if (!lease) {
-      Trouble(member, lease.error().message);
-      member.not_before = context_.loop.Now() + options_.park_retry;
+      Trouble(member, lease.error().message, member.failures);
+      HoldBack(member, Outcome::kParked);
       break;
     }
     for (const spool::EntryView& entry : lease->entries()) {
@@ -452,8 +465,9 @@ bool TransactionLane::SetAside(Member& member, const RefusedBatch& batch) {
         member.left_out = std::move(remainder.left_out);
         member.cuts.insert(remainder.cuts.begin(), remainder.cuts.end());
         if (remainder.trouble.empty()) return Wake();
-        Trouble(member, std::move(remainder.trouble));
-        Backoff();
+        Trouble(member, std::move(remainder.trouble), member.failures);
+        HoldBack(member, Outcome::kRetry);
+        Wake();
       });
   if (!taken) member.setting_aside = false;
   return taken;
@@ -462,32 +476,45 @@ bool TransactionLane::SetAside(Member& member, const RefusedBatch& batch) {
 void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
                                const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("failed").Add();
-  const std::string trouble = fmt::format("{}: {}", result.trouble, kafka::ErrorName(result.error));
+  left_open_ = true;
   for (const TransactionPart& part : parts) {
     Member& member = members_.at(part.stream.value());
     member.asked = false;
-    if (!result.guilty) Trouble(member, trouble);
+    if (!result.guilty.empty()) continue;
+    Trouble(member, fmt::format("{}: {}", result.trouble, kafka::ErrorName(result.error)),
+            attempts_);
   }
-  if (result.guilty) {
-    Member& member = members_.at(parts[*result.guilty].stream.value());
-    Trouble(member, trouble);
-    if (result.refused && SetAside(member, *result.refused)) {
-      attempts_ = 0;
-      return Wake();
-    }
-    const Outcome outcome = OutcomeOf(result.error);
-    if (outcome == Outcome::kRefused || outcome == Outcome::kParked) {
-      member.not_before = context_.loop.Now() + options_.park_retry;
-    }
-    context_.tier.RefreshMetadata(member.topic);
-  } else {
+  if (result.guilty.empty()) {
     context_.tier.RefreshMetadata({});
+    return Backoff();
   }
-  Backoff();
+  for (const TransactionResult::Guilty& guilty : result.guilty) {
+    Member& member = members_.at(parts[guilty.part].stream.value());
+    if (!guilty.refused || !SetAside(member, *guilty.refused)) {
+      OnGuilty(member, guilty.error, result.trouble);
+    }
+  }
+  // The others need not wait.
+  attempts_ = 0;
+  Wake();
+}
+
+void TransactionLane::OnGuilty(Member& member, ErrorCode error, std::string_view doing) {
+  Trouble(member, fmt::format("{}: {}", doing, kafka::ErrorName(error)), member.failures);
+  HoldBack(member, OutcomeOf(error));
+  context_.tier.RefreshMetadata(member.topic);
+}
+
+void TransactionLane::HoldBack(Member& member, Outcome outcome) {
+  const bool rarely = outcome == Outcome::kRefused || outcome == Outcome::kParked;
+  const base::Duration growing =
+      proxy::Backoff(options_.backoff_min, options_.backoff_max, member.failures++, random_);
+  member.not_before = context_.loop.Now() + (rarely ? options_.park_retry : growing);
 }
 
 void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) {
   member.at = end;
+  member.failures = 0;
   std::erase_if(member.left_out, [end](const LeftOut& range) { return range.end <= end; });
   member.cuts.erase(member.cuts.begin(), member.cuts.upper_bound(end));
   if (std::exchange(member.troubled, false)) host_->OnLaneTrouble(member.stream, {});
@@ -536,8 +563,8 @@ void TransactionLane::Backoff() {
   Wake();
 }
 
-void TransactionLane::Trouble(Member& member, std::string text) {
-  if (attempts_ == kAttemptsUntilWarning)
+void TransactionLane::Trouble(Member& member, std::string text, uint32_t attempts) {
+  if (attempts == kAttemptsUntilWarning)
     base::Log(base::Event::kTransactionDelayed,
               {"transaction", StreamName(member.topic, member.partition)}, "{}", text);
   else if (base::LogEnabled(base::LogLevel::kDebug, "transaction"))

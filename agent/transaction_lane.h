@@ -19,8 +19,9 @@
 //   SetHost and outlives it.
 // Threads: the loop.
 // Shutdown: Stop, then destroy.
-// Limits: one round at a time. One stream whose batches are refused keeps from the next rounds
-//   itself and those that share a local transaction with it.
+// Limits: one round at a time. A stream that the tier has something against fails the round it is
+//   in, and keeps from the next ones itself and those that share a local transaction with it: for
+//   a time that grows from backoff_min to backoff_max, or for park_retry if it needs a person.
 #pragma once
 
 #include <chrono>
@@ -150,6 +151,7 @@ class TransactionLane {
     bool setting_aside = false;
     std::vector<LeftOut> left_out;
     std::set<int64_t> cuts;
+    uint32_t failures = 0;  // In a row, that were its own.
     base::TimePoint not_before;
   };
   // A round in the making.
@@ -172,11 +174,13 @@ class TransactionLane {
   void OnCommitted(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   bool SetAside(Member& member, const RefusedBatch& batch);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
+  void OnGuilty(Member& member, kafka::ErrorCode error, std::string_view doing);
+  void HoldBack(Member& member, Outcome outcome);
   void Advance(Member& member, int64_t end, int64_t tier_offset);
   void Finish();
   void Backoff();
   void WakeAt(base::TimePoint when);
-  void Trouble(Member& member, std::string text);
+  void Trouble(Member& member, std::string text, uint32_t attempts);
   [[nodiscard]] int32_t NodeFor(const Member& member, const proxy::Cluster& cluster) const;
 
   const Context context_;
@@ -199,7 +203,8 @@ class TransactionLane {
   uint64_t tier_version_ = 0;
   int64_t fresh_for_ms_;
   bool asked_expiration_ = false;
-  uint32_t attempts_ = 0;  // Rounds in a row that failed.
+  bool left_open_ = false;  // By a round that failed, perhaps: the next question ends it.
+  uint32_t attempts_ = 0;   // Rounds in a row that failed, and not for single streams.
   base::TimePoint not_before_;
   base::Timer timer_;
   bool posted_ = false;

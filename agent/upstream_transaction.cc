@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <deque>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -40,6 +41,27 @@ int64_t ParseOffset(std::string_view text) {
   int64_t offset = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), offset);
   return error == std::errc() && end == text.data() + text.size() ? offset : -1;
+}
+
+// About the producer, its group or their coordinators, whichever partition it is said of.
+bool ConcernsAll(ErrorCode error) {
+  switch (error) {
+    case ErrorCode::kCoordinatorNotAvailable:
+    case ErrorCode::kNotCoordinator:
+    case ErrorCode::kCoordinatorLoadInProgress:
+    case ErrorCode::kConcurrentTransactions:
+    case ErrorCode::kUnstableOffsetCommit:
+    case ErrorCode::kInvalidTxnState:
+    case ErrorCode::kInvalidProducerIdMapping:
+    case ErrorCode::kTransactionAbortable:
+    case ErrorCode::kTransactionCoordinatorFenced:
+    case ErrorCode::kTransactionalIdAuthorizationFailed:
+    case ErrorCode::kGroupAuthorizationFailed:
+    case ErrorCode::kOperationNotAttempted:
+      return true;
+    default:
+      return OutcomeOf(error) == Outcome::kNewEpoch;
+  }
 }
 
 // Topics in the shape that requests want them: a name and its partitions.
@@ -198,8 +220,7 @@ void UpstreamTransactions::Retry() {
       });
 }
 
-void UpstreamTransactions::Fail(ErrorCode error, std::string trouble, std::optional<size_t> guilty,
-                                std::optional<RefusedBatch> refused) {
+void UpstreamTransactions::Fail(ErrorCode error, std::string trouble, std::vector<Guilty> guilty) {
   base::Log(base::LogLevel::kDebug, "transaction", "{}: {}", trouble, kafka::ErrorName(error));
   producer_ = {};
   sequences_.clear();
@@ -213,10 +234,7 @@ void UpstreamTransactions::Fail(ErrorCode error, std::string trouble, std::optio
     job->asked(base::Unexpected(base::Code::kUnavailable,
                                 fmt::format("{}: {}", trouble, kafka::ErrorName(error))));
   } else {
-    job->done({.error = error,
-               .trouble = std::move(trouble),
-               .guilty = guilty,
-               .refused = std::move(refused)});
+    job->done({.error = error, .trouble = std::move(trouble), .guilty = std::move(guilty)});
   }
 }
 
@@ -252,6 +270,30 @@ bool UpstreamTransactions::TryAgain(ErrorCode error, int32_t* coordinator) {
   }
   Retry();
   return true;
+}
+
+void UpstreamTransactions::NoteError(std::string_view topic, int32_t partition, ErrorCode error,
+                                     std::vector<Guilty>& errors) const {
+  if (error == ErrorCode::kNone) return;
+  const auto place = std::ranges::find(job_->partitions, Partition(topic, partition));
+  if (place == job_->partitions.end()) return;
+  errors.push_back({.part = static_cast<size_t>(place - job_->partitions.begin()), .error = error});
+}
+
+void UpstreamTransactions::TakeErrors(std::vector<Guilty> errors, std::string trouble,
+                                      int32_t* coordinator) {
+  const auto attempted = [](const Guilty& one) {
+    return one.error != ErrorCode::kOperationNotAttempted;
+  };
+  // Said of all others when one is not allowed.
+  if (std::ranges::any_of(errors, attempted)) std::erase_if(errors, std::not_fn(attempted));
+  const auto common = std::ranges::find_if(errors, ConcernsAll, &Guilty::error);
+  if (common == errors.end()) {
+    const ErrorCode first = errors.front().error;
+    return Fail(first, std::move(trouble), std::move(errors));
+  }
+  if (coordinator != nullptr && TryAgain(common->error, coordinator)) return;
+  Fail(common->error, std::move(trouble));
 }
 
 void UpstreamTransactions::FindCoordinator(Coordinator kind, const std::string& key,
@@ -319,10 +361,13 @@ void UpstreamTransactions::FetchProgress() {
          const auto take = [&](const auto& topics) {
            for (const auto& topic : topics) {
              for (const auto& partition : topic.partitions) {
-               if (error == ErrorCode::kNone) error = partition.error_code;
+               if (error == ErrorCode::kNone && ConcernsAll(partition.error_code)) {
+                 error = partition.error_code;
+               }
                found[{topic.name, partition.partition_index}] = {
                    .end = partition.committed_offset,
-                   .tier_offset = ParseOffset(partition.metadata.value_or(""))};
+                   .tier_offset = ParseOffset(partition.metadata.value_or("")),
+                   .error = partition.error_code};
              }
            }
          };
@@ -352,17 +397,16 @@ void UpstreamTransactions::AddPartitions() {
                [](auto& topic, int32_t index, size_t) { topic.partitions.push_back(index); });
   Call(coordinator_, request, kAddPartitionsCap,
        [this](const kafka::AddPartitionsToTxnResponse& response) {
-         ErrorCode error = ErrorCode::kNone;
+         std::vector<Guilty> errors;
          for (const auto& topic : response.results_by_topic_v3_and_below) {
            for (const auto& partition : topic.results_by_partition) {
-             // Beside the guilty one, the others say that nothing was attempted.
-             if (error == ErrorCode::kNone || error == ErrorCode::kOperationNotAttempted) {
-               error = partition.partition_error_code;
-             }
+             NoteError(topic.name, partition.partition_index, partition.partition_error_code,
+                       errors);
            }
          }
-         if (TryAgain(error, &coordinator_)) return;
-         if (error != ErrorCode::kNone) return Fail(error, "adding partitions to a transaction");
+         if (!errors.empty()) {
+           return TakeErrors(std::move(errors), "adding it to a transaction", &coordinator_);
+         }
          job_->partitions_added = true;
          NoteProgress();
          Advance();
@@ -394,7 +438,8 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
     if (!part.flights.empty() && !part.any_stored) continue;
     auto lease = context_.spool.Read(part.what.stream, part.next, 1);
     if (!lease || lease->empty()) {
-      Fail(ErrorCode::kCorruptMessage, lease ? "the spool ends" : lease.error().message, i);
+      Fail(ErrorCode::kCorruptMessage, lease ? "the spool ends" : lease.error().message,
+           {{.part = i, .error = ErrorCode::kCorruptMessage}});
       return false;
     }
     const spool::EntryView& entry = lease->entries().front();
@@ -405,7 +450,8 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
       auto piece = SliceBatch(batch, static_cast<int32_t>(part.next - entry.info.base_offset),
                               static_cast<int32_t>(end - part.next));
       if (!piece) {
-        Fail(ErrorCode::kCorruptMessage, piece.error().message, i);
+        Fail(ErrorCode::kCorruptMessage, piece.error().message,
+             {{.part = i, .error = ErrorCode::kCorruptMessage}});
         return false;
       }
       batch = pieces.emplace_back(*std::move(piece));
@@ -459,6 +505,7 @@ void UpstreamTransactions::OnProduced(const std::vector<size_t>& sent,
   if (!response) return Fail(ErrorCode::kUnknownServerError, response.error().message);
   size_t answered = 0;
   bool again = false;
+  std::vector<Guilty> errors;
   for (const auto& topic : response->responses) {
     for (const auto& partition : topic.partition_responses) {
       const auto index = std::ranges::find_if(sent, [&](size_t i) {
@@ -467,11 +514,10 @@ void UpstreamTransactions::OnProduced(const std::vector<size_t>& sent,
       });
       if (index == sent.end()) continue;
       ++answered;
-      const bool stored = TakeProduced(*index, AnswerOf(partition));
-      if (!job_) return;
-      again = again || !stored;
+      again |= !TakeProduced(*index, AnswerOf(partition), errors);
     }
   }
+  if (!errors.empty()) return TakeErrors(std::move(errors), "writing it in a transaction", nullptr);
   if (answered != sent.size()) {
     return Fail(ErrorCode::kUnknownServerError, "a partition was left out of an answer");
   }
@@ -482,8 +528,9 @@ void UpstreamTransactions::OnProduced(const std::vector<size_t>& sent,
   Advance();
 }
 
-// True if the batch is stored; false if it is to be sent again, or the job has failed.
-bool UpstreamTransactions::TakeProduced(size_t index, const TierAnswer& answer) {
+// False: the batch is to be sent again.
+bool UpstreamTransactions::TakeProduced(size_t index, const TierAnswer& answer,
+                                        std::vector<Guilty>& errors) {
   Part& part = job_->parts[index];
   // The last transaction is still being ended; nothing of this one was stored here.
   if (answer.error == ErrorCode::kConcurrentTransactions && !part.any_stored) {
@@ -493,17 +540,15 @@ bool UpstreamTransactions::TakeProduced(size_t index, const TierAnswer& answer) 
   const Part::Flight flight = part.flights.front();
   part.flights.pop_front();
   if (answer.error != ErrorCode::kNone) {
-    std::optional<RefusedBatch> refused;
+    Guilty& guilty = errors.emplace_back(index, answer.error);
     if (OutcomeOf(answer.error) == Outcome::kRefused) {
-      refused = {.begin = flight.base,
-                 .end = flight.end,
-                 .error = answer.error,
-                 .message = answer.message,
-                 .refused = answer.refused};
+      guilty.refused = {.begin = flight.base,
+                        .end = flight.end,
+                        .error = answer.error,
+                        .message = answer.message,
+                        .refused = answer.refused};
     }
-    Fail(answer.error, fmt::format("{}/{} in a transaction", part.what.topic, part.what.partition),
-         index, std::move(refused));
-    return false;
+    return true;
   }
   part.any_stored = true;
   part.tier_offset = answer.tier_offset < 0 ? -1 : answer.tier_offset + (flight.end - flight.base);
@@ -547,14 +592,16 @@ void UpstreamTransactions::CommitProgress() {
 }
 
 void UpstreamTransactions::OnProgress(const kafka::TxnOffsetCommitResponse& response) {
-  ErrorCode error = ErrorCode::kNone;
+  std::vector<Guilty> errors;
   for (const auto& topic : response.topics) {
     for (const auto& partition : topic.partitions) {
-      if (error == ErrorCode::kNone) error = partition.error_code;
+      NoteError(topic.name, partition.partition_index, partition.error_code, errors);
     }
   }
-  if (TryAgain(error, &group_coordinator_)) return;
-  if (error != ErrorCode::kNone) return Fail(error, "storing progress in a transaction");
+  if (!errors.empty()) {
+    return TakeErrors(std::move(errors), "storing its progress in a transaction",
+                      &group_coordinator_);
+  }
   job_->progress_stored = true;
   NoteProgress();
   Advance();

@@ -10,6 +10,8 @@
 // a new epoch, at which the tier ends what was open and fences what is still on its way, and Ask
 // then says for certain.
 //
+// What is wrong with single partitions names them, so that the next job can do without.
+//
 // Both protocols are spoken: the first, where partitions and groups are added beforehand, and the
 // second (KIP-890), where the epoch rises with each transaction and sequences begin at 0.
 //
@@ -26,6 +28,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -67,13 +70,19 @@ struct TransactionResult {
   // If not, or if nobody knows:
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
   std::string trouble;
-  std::optional<size_t> guilty;         // The part whose records were refused.
-  std::optional<RefusedBatch> refused;  // Which, if it is for good.
+  struct Guilty {
+    size_t part = 0;
+    kafka::ErrorCode error = kafka::ErrorCode::kNone;
+    std::optional<RefusedBatch> refused = {};  // Its batch that is refused for good, if one is.
+  };
+  std::vector<Guilty> guilty;  // The parts it failed for; none: all of it failed.
 };
 
 struct TierProgress {
   int64_t end = -1;          // Records below this ordinal were delivered; -1: none in this way.
   int64_t tier_offset = -1;  // Behind the last of them, if known.
+  // Why the tier does not say it of this one.
+  kafka::ErrorCode error = kafka::ErrorCode::kNone;
 };
 
 class UpstreamTransactions {
@@ -119,6 +128,7 @@ class UpstreamTransactions {
  private:
   struct Part;
   struct Job;
+  using Guilty = TransactionResult::Guilty;
   enum class Coordinator : int8_t { kGroup = 0, kTransaction = 1 };
 
   void Begin(std::unique_ptr<Job> job);
@@ -127,13 +137,16 @@ class UpstreamTransactions {
   [[nodiscard]] bool LearnProtocol();
   void Retry();
   // The job is over. The producer's epoch is not used again.
-  void Fail(kafka::ErrorCode error, std::string trouble, std::optional<size_t> guilty = {},
-            std::optional<RefusedBatch> refused = {});
+  void Fail(kafka::ErrorCode error, std::string trouble, std::vector<Guilty> guilty = {});
   // Sends a request and runs `then` with the answer, unless the job is over by then.
   template <class Request, class Then>
   void Call(int32_t node, const Request& request, int16_t cap, Then then);
   // True if the answer says to try again, and that was arranged.
   bool TryAgain(kafka::ErrorCode error, int32_t* coordinator);
+  void NoteError(std::string_view topic, int32_t partition, kafka::ErrorCode error,
+                 std::vector<Guilty>& errors) const;
+  // The job fails for these, or its step is tried again, if there is a coordinator to ask.
+  void TakeErrors(std::vector<Guilty> errors, std::string trouble, int32_t* coordinator);
 
   void FindCoordinator(Coordinator kind, const std::string& key, int32_t* node);
   void InitProducer();
@@ -143,7 +156,7 @@ class UpstreamTransactions {
   bool ProduceTo(int32_t node);
   void OnProduced(const std::vector<size_t>& sent,
                   const base::Result<kafka::ProduceResponse>& response);
-  bool TakeProduced(size_t index, const TierAnswer& answer);
+  bool TakeProduced(size_t index, const TierAnswer& answer, std::vector<Guilty>& errors);
   void AddGroup();
   void CommitProgress();
   void OnProgress(const kafka::TxnOffsetCommitResponse& response);

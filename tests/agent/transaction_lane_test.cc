@@ -269,6 +269,83 @@ TEST_P(TransactionLaneTest, ARefusedStreamHoldsItsTransactionAndNoOther) {
   EXPECT_EQ(tier_.Values("a", 1), Values{"held"});
 }
 
+TEST_P(TransactionLaneTest, APartitionThatIsSickForLongDelaysNoOther) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  for (int i = 0; i < 50; ++i) {
+    tier_.faults.push_back(
+        {.kind = Kind::kRefuse, .error = ErrorCode::kNotEnoughReplicas, .topic = "a"});
+  }
+  ASSERT_EQ(Put("a", 0, {"held"}), ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 1, {"held"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  Values free;
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_EQ(Put("b", 0, {std::to_string(i)}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    free.push_back(std::to_string(i));
+    clock_.Advance(std::chrono::seconds(1));
+    EXPECT_EQ(tier_.Values("b", 0), free);
+  }
+  EXPECT_EQ(tier_.Values("a", 0), Values{});
+  tier_.faults.clear();
+  clock_.Advance(std::chrono::seconds(11));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"held"});
+  EXPECT_EQ(tier_.Values("a", 1), Values{"held"});
+  EXPECT_EQ(tier_.Values("b", 0), free);
+}
+
+TEST_P(TransactionLaneTest, ATopicThatIsNotAllowedHoldsItselfOnlyWhicheverCallSaysSo) {
+  std::vector<kafka::Api> apis = {kafka::TxnOffsetCommitRequest::kApi,
+                                  kafka::OffsetFetchRequest::kApi};
+  if (!GetParam()) apis.push_back(kafka::AddPartitionsToTxnRequest::kApi);
+  Begin();
+  Init();
+  Values values;
+  for (const kafka::Api& api : apis) {
+    transactions_.refusals[{api.key, "a"}] = ErrorCode::kTopicAuthorizationFailed;
+    const Values before = values;
+    values.emplace_back(api.name);
+    ASSERT_EQ(Put("a", 0, {values.back()}), ErrorCode::kNone);
+    ASSERT_EQ(Put("a", 1, {values.back()}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    ASSERT_EQ(Put("b", 0, {values.back()}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    tier_.Connect();
+    clock_.Advance(std::chrono::seconds(5));
+    EXPECT_EQ(tier_.Values("b", 0), values) << api.name;
+    EXPECT_EQ(tier_.Values("a", 0), before) << api.name;
+    EXPECT_LT(transactions_.asked.size(), 60) << "it is asked again rarely";
+    transactions_.refusals.clear();
+    clock_.Advance(std::chrono::seconds(60));
+    EXPECT_EQ(tier_.Values("a", 0), values) << api.name;
+    EXPECT_EQ(tier_.Values("a", 1), values) << api.name;
+    CrashAndRestart();  // So that progress is asked for.
+    Init();
+    transactions_.asked.clear();
+  }
+}
+
+// Nobody who reads committed records could read past it.
+TEST_P(TransactionLaneTest, WhatARefusedStreamLeftOpenIsEndedBeforeItIsTriedAgain) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.faults = {{.kind = Kind::kServe},
+                  {.kind = Kind::kRefuse, .error = ErrorCode::kTopicAuthorizationFailed}};
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 0, {"2"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_TRUE(tier_.faults.empty());
+  EXPECT_FALSE(transactions_.AnyStored());
+  clock_.Advance(std::chrono::seconds(30));
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
+}
+
 TEST_P(TransactionLaneTest, TransactionalDeliveryKeepsProgressInTheTier) {
   lane_options_.mode = DeliveryMode::kTransactional;
   Begin();

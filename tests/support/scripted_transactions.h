@@ -9,6 +9,7 @@
 // Threads: that of the tier.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -71,6 +72,8 @@ class ScriptedTransactions {
     return kafka::ErrorCode::kNone;
   }
   void Stored(Log& log) { open_.emplace_back(&log, log.back()); }
+  // Of the transaction that is open.
+  [[nodiscard]] bool AnyStored() const { return !open_.empty(); }
 
   // None: not one of its APIs.
   template <class Answer>
@@ -112,11 +115,17 @@ class ScriptedTransactions {
   std::vector<int16_t> asked;  // API keys.
   std::string expiration_ms = "86400000";
   std::map<Partition, int64_t> progress;
+  // What the API of this key says of all partitions of a topic.
+  std::map<std::pair<int16_t, std::string>, kafka::ErrorCode> refusals;
   int64_t producer_id = 9000;
   int16_t epoch = -1;
   int commits = 0;
 
  private:
+  kafka::ErrorCode Refusal(const kafka::Api& api, std::string_view topic) const {
+    const auto found = refusals.find({api.key, std::string(topic)});
+    return found == refusals.end() ? kafka::ErrorCode::kNone : found->second;
+  }
   kafka::FindCoordinatorResponse Find(const kafka::FindCoordinatorRequest& request) {
     kafka::FindCoordinatorResponse response;
     response.coordinators.push_back({.key = request.coordinator_keys[0], .node_id = kNode});
@@ -133,12 +142,23 @@ class ScriptedTransactions {
   }
   kafka::AddPartitionsToTxnResponse Add(const kafka::AddPartitionsToTxnRequest& request) {
     kafka::AddPartitionsToTxnResponse response;
+    const auto refusal = [this](const auto& topic) {
+      return Refusal(kafka::AddPartitionsToTxnRequest::kApi, topic.name);
+    };
+    const bool all = std::ranges::all_of(request.v3_and_below_topics, [&](const auto& topic) {
+      return refusal(topic) == kafka::ErrorCode::kNone;
+    });
     for (const auto& topic : request.v3_and_below_topics) {
       auto& result = response.results_by_topic_v3_and_below.emplace_back();
       result.name = topic.name;
+      kafka::ErrorCode error = refusal(topic);
+      if (!all && error == kafka::ErrorCode::kNone) {
+        error = kafka::ErrorCode::kOperationNotAttempted;
+      }
       for (const int32_t index : topic.partitions) {
-        added_.emplace(topic.name, index);
-        result.results_by_partition.push_back({.partition_index = index});
+        if (all) added_.emplace(topic.name, index);
+        result.results_by_partition.push_back(
+            {.partition_index = index, .partition_error_code = error});
       }
     }
     return response;
@@ -148,9 +168,12 @@ class ScriptedTransactions {
     for (const auto& topic : request.topics) {
       auto& result = response.topics.emplace_back();
       result.name = topic.name;
+      const kafka::ErrorCode error = Refusal(kafka::TxnOffsetCommitRequest::kApi, topic.name);
       for (const auto& partition : topic.partitions) {
+        result.partitions.push_back(
+            {.partition_index = partition.partition_index, .error_code = error});
+        if (error != kafka::ErrorCode::kNone) continue;
         pending_[{std::string(topic.name), partition.partition_index}] = partition.committed_offset;
-        result.partitions.push_back({.partition_index = partition.partition_index});
       }
     }
     return response;
@@ -162,11 +185,15 @@ class ScriptedTransactions {
       auto& result = group.topics.emplace_back();
       result.name = topic.name;
       for (const int32_t index : topic.partition_indexes) {
-        const auto known = progress.find({std::string(topic.name), index});
+        const kafka::ErrorCode error = Refusal(kafka::OffsetFetchRequest::kApi, topic.name);
+        const auto known = error == kafka::ErrorCode::kNone
+                               ? progress.find({std::string(topic.name), index})
+                               : progress.end();
         result.partitions.push_back(
             {.partition_index = index,
              .committed_offset = known == progress.end() ? -1 : known->second,
-             .metadata = ""});
+             .metadata = "",
+             .error_code = error});
       }
     }
     return response;
