@@ -142,11 +142,13 @@ class ProduceJob final : public SinkRequest {
     return names_.Keep(std::string(cluster.NameOf(asked.topic_id)));
   }
 
-  // See proxy/transaction_requests.cc. Produce never said PRODUCER_FENCED.
+  // See proxy/transaction_requests.cc. Produce never said PRODUCER_FENCED, and on
+  // UNKNOWN_PRODUCER_ID Java's clients send the batch again: INVALID_TXN_STATE is what makes them
+  // abort here.
   [[nodiscard]] ErrorCode ForVersion(ErrorCode error) const {
     if (error == ErrorCode::kProducerFenced) return ErrorCode::kInvalidProducerEpoch;
     if (error == ErrorCode::kTransactionAbortable && version_ < kTransactionAbortableSince) {
-      return ErrorCode::kInvalidProducerIdMapping;
+      return ErrorCode::kInvalidTxnState;
     }
     return error;
   }

@@ -33,14 +33,14 @@ constexpr KnownCodes kOfInitProducerId{4, 6};
 constexpr KnownCodes kOfAddPartitions{2, 5};
 constexpr KnownCodes kOfEndTxn{2, 4};
 
-// Older clients know INVALID_PRODUCER_ID_MAPPING as the error after which they abort, take a new
-// epoch and go on.
+// On UNKNOWN_PRODUCER_ID all clients that do not know the newer code abort, take a new epoch and go
+// on. INVALID_PRODUCER_ID_MAPPING is fatal to Java's from 4.0 on, INVALID_TXN_STATE to most.
 ErrorCode ForVersion(ErrorCode error, int16_t version, const KnownCodes& known) {
   if (error == ErrorCode::kProducerFenced && version < known.producer_fenced) {
     return ErrorCode::kInvalidProducerEpoch;
   }
   if (error == ErrorCode::kTransactionAbortable && version < known.transaction_abortable) {
-    return ErrorCode::kInvalidProducerIdMapping;
+    return ErrorCode::kUnknownProducerId;
   }
   return error;
 }

@@ -7,7 +7,9 @@
 #include <future>
 
 #include "base/endian.h"
+#include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/api_versions.h"
+#include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
@@ -68,6 +70,32 @@ class HeldSink final : public RecordSink {
   std::vector<std::unique_ptr<SinkRequest>> requests_;
 };
 
+// All transactions of the id "local" were open in an earlier run.
+class LostTransactions final : public LocalTransactions {
+ public:
+  [[nodiscard]] bool Owns(std::string_view transactional_id) const override {
+    return transactional_id == "local";
+  }
+  void InitProducer(std::string /*transactional_id*/, int32_t /*timeout_ms*/, Producer /*known*/,
+                    OnProducer done) override {
+    done(ErrorCode::kNone, {.id = 7, .epoch = 0});
+  }
+  void AddPartitions(std::string /*transactional_id*/, Producer /*producer*/,
+                     Partitions /*partitions*/, Done done) override {
+    done(ErrorCode::kTransactionAbortable);
+  }
+  void Append(std::string /*transactional_id*/, Protocol /*protocol*/,
+              std::unique_ptr<SinkRequest> request) override {
+    for (SinkEntry& entry : request->entries) entry.error = ErrorCode::kTransactionAbortable;
+    SinkRequest& target = *request;
+    target.Complete(std::move(request));
+  }
+  void End(std::string /*transactional_id*/, Producer /*producer*/, bool /*commit*/,
+           Protocol /*protocol*/, OnProducer done) override {
+    done(ErrorCode::kTransactionAbortable, {});
+  }
+};
+
 // A broker that answers everything at once, with nothing.
 class ObligingSession final : public net::Session {
  public:
@@ -100,6 +128,7 @@ class SessionTest : public net::LoopbackTest {
         cache_, ports_, sink_, [this](std::string topic) { Refreshed(std::move(topic)); },
         [this](std::string topic) { Wanted(std::move(topic)); }, resolver_, metrics_,
         agent_metrics_);
+    front_->SetTransactions(&transactions_);
     agent_ = Serve({}, [this](net::Connection& connection) {
       return std::make_unique<Session>(*front_, connection, kNoNode);
     });
@@ -187,6 +216,7 @@ class SessionTest : public net::LoopbackTest {
   net::Resolver resolver_;
   MetadataCache cache_{{{"declared", 3}}};
   HeldSink sink_;
+  LostTransactions transactions_;
   // Written to by the loops, so they outlive the servers below.
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -515,6 +545,40 @@ TEST_F(SessionTest, TransactionalBatchesGoToTheTier) {
   const auto answer = Read<kafka::ProduceResponse>(10);
   EXPECT_EQ(Only(answer).base_offset, 77);
   EXPECT_EQ(answer.frame.find("secret"), std::string::npos);
+}
+
+// INVALID_PRODUCER_ID_MAPPING is the end of Java's producer from 4.0 on, in the first form of the
+// protocol, too.
+TEST_F(SessionTest, ALostTransactionIsToldInCodesAfterWhichEveryClientAborts) {
+  kafka::AddPartitionsToTxnRequest add{.v3_and_below_transactional_id = "local",
+                                       .v3_and_below_producer_id = 7,
+                                       .v3_and_below_producer_epoch = 0};
+  add.v3_and_below_topics.push_back({.name = "t", .partitions = {0}});
+  for (int16_t version = 0; version <= 3; ++version) {
+    Send(add, version, 1);
+    const auto added = Read<kafka::AddPartitionsToTxnResponse>(version);
+    EXPECT_EQ(added.response.results_by_topic_v3_and_below.at(0)
+                  .results_by_partition.at(0)
+                  .partition_error_code,
+              ErrorCode::kUnknownProducerId);
+  }
+  for (int16_t version = 0; version <= 5; ++version) {
+    Send(kafka::EndTxnRequest{.transactional_id = "local", .producer_id = 7, .producer_epoch = 0},
+         version, 2);
+    EXPECT_EQ(Read<kafka::EndTxnResponse>(version).response.error_code,
+              version < 4 ? ErrorCode::kUnknownProducerId : ErrorCode::kTransactionAbortable);
+  }
+  kafka::RecordBatchBuilder builder(
+      {.producer = {.id = 7, .epoch = 0, .base_sequence = 0}, .transactional = true});
+  builder.Add({.timestamp = 1'700'000'000'000, .value = "v"});
+  const std::string batch = std::move(builder).Build();
+  kafka::ProduceRequest produce = Produce(batch);
+  produce.transactional_id = "local";
+  for (int16_t version = 3; version <= 12; ++version) {
+    Send(produce, version, 3);
+    EXPECT_EQ(Only(Read<kafka::ProduceResponse>(version)).error_code,
+              version < 11 ? ErrorCode::kInvalidTxnState : ErrorCode::kTransactionAbortable);
+  }
 }
 
 TEST_F(SessionTest, FetchAnswersNameNewLeadersByOurAddresses) {
