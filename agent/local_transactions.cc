@@ -111,6 +111,7 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
                                                .max_timestamp_ms = batch.max_timestamp_ms,
                                                .tag = TagOf(kafka::Producer(), owner)});
       usage.Topic(stream, batch.topic);
+      SpoolUsage::Pin(batch.room);
       SpoolUsage::GiveBack(batch.room);
       usage.Append(stream, owner, batch.bytes.size());
       auto& range = ranges.try_emplace(stream.value(), stream, base, base).first->second;
@@ -126,6 +127,9 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
       base::Log(base::Event::kTransactionNotRecorded, {"transaction", transactional_id_},
                 "not recorded: {}", result.error().message);
       TakeRoomAgain(result.error());
+    }
+    if (applied_) {
+      for (const Batch& batch : batches_) SpoolUsage::Unpin(batch.room);
     }
     loop_.Post([owner = owner_, id = std::move(transactional_id_), ok = result.has_value(),
                 batches = std::move(batches_), committed = std::move(committed_)]() mutable {

@@ -144,6 +144,14 @@ void SpoolUsage::GiveBack(const Room& room) {
   if (room.client != nullptr) room.client->kept -= room.bytes;
 }
 
+void SpoolUsage::Pin(const Room& room) {
+  if (room.client != nullptr) ++room.client->pinned;
+}
+
+void SpoolUsage::Unpin(const Room& room) {
+  if (room.client != nullptr) --room.client->pinned;
+}
+
 void SpoolUsage::Append(spool::StreamId stream, OwnerId owner, uint64_t bytes) {
   const auto add = [bytes](Counts& counts) {
     counts.appended += bytes;
@@ -241,7 +249,8 @@ void SpoolUsage::Checkpoint(spool::Transaction& transaction) {
     owner = owners_.erase(owner);
   }
   std::erase_if(clients_, [](const auto& client) {
-    return client.second.owner == 0 && client.second.waiting == 0 && client.second.kept == 0;
+    const Account& account = client.second;
+    return account.owner == 0 && account.waiting == 0 && account.kept == 0 && account.pinned == 0;
   });
 }
 

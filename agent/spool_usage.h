@@ -62,6 +62,7 @@ class SpoolUsage {
     int64_t held = 0;      // Bytes. Less than zero: of a spool that was not counted before.
     uint64_t kept = 0;     // Bytes that are not in the spool yet, and have their room already.
     uint64_t waiting = 0;  // Entries that wait for room; what comes later waits behind them.
+    uint64_t pinned = 0;   // Rooms that are given back unless their commit fails.
     TopicPolicy topic;     // Of a topic.
     ClientPolicy client;   // Of a client.
     OwnerId owner = 0;     // Of a client that has something waiting.
@@ -89,7 +90,8 @@ class SpoolUsage {
   void SetPolicies(PoliciesPtr policies);
   [[nodiscard]] const Policies& policies() const { return *policies_; }
 
-  // Accounts stay where they are.
+  // Accounts stay where they are. A client's is forgotten when a segment begins and it has nothing:
+  // held, kept, waiting or pinned.
   Account& Topic(std::string_view topic);
   // The same, by way of one of its streams.
   Account& Topic(spool::StreamId stream, std::string_view topic);
@@ -99,9 +101,12 @@ class SpoolUsage {
   OwnerId OwnerOf(spool::Transaction& transaction, Account* client);
 
   // Room counts as held until it is given back: before the batch is appended, or in its place. It
-  // lives in memory, as the batches do, and survives a failed commit.
+  // lives in memory, as the batches do, and survives a failed commit: an operation that gives it
+  // back pins it before, and unpins it when it is done, or has kept it again.
   static void Keep(const Room& room);
   static void GiveBack(const Room& room);
+  static void Pin(const Room& room);
+  static void Unpin(const Room& room);
 
   void Append(spool::StreamId stream, OwnerId owner, uint64_t bytes);
   // Inside the operation that writes the cursor.

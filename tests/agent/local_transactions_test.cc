@@ -2,6 +2,7 @@
 #include "agent/local_transactions.h"
 
 #include <cerrno>
+#include <utility>
 
 #include "tests/agent/transactions_fixture.h"
 #include "tests/spool/faulty_disk.h"
@@ -290,6 +291,28 @@ TEST_P(LocalTransactionsTest, ATransactionThatCouldNotBeTimedOutIsCommittedWhole
   }
   ASSERT_EQ(Commit(), ErrorCode::kNone);
   EXPECT_EQ(Spooled("a/0"), 1);
+}
+
+TEST_P(LocalTransactionsTest, ACommitThatFailsHasItsClientsRoomAgain) {
+  spool::FaultyDisk disk;
+  SetPolicies({}, {{.pattern = "greedy", .policy = {.bytes_max = 3000}}});
+  client_ = "greedy";
+  Init();
+  ASSERT_EQ(Put("a", 0, {Kilobyte()}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {Kilobyte()}), ErrorCode::kNone);
+  bool failed = false;
+  disk.OnCall([&](spool::FaultyDisk::Call call, int /*n*/) {
+    if (call != spool::FaultyDisk::Call::kSync || std::exchange(failed, true)) return 0;
+    return EIO;
+  });
+  EXPECT_EQ(Commit(), ErrorCode::kCoordinatorNotAvailable);
+  EXPECT_TRUE(failed);
+  Heal(disk);
+  const Batch another = {.values = {Kilobyte()}};
+  EXPECT_EQ(ProduceLater("c", 0, another, "greedy").error, ErrorCode::kNotEnoughReplicas);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 1);
+  EXPECT_EQ(ProduceLater("c", 0, another, "greedy").error, ErrorCode::kNotEnoughReplicas);
 }
 
 TEST_P(LocalTransactionsTest, ATierWithoutTransactionsIsNamedAtOnce) {
