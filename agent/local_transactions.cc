@@ -29,6 +29,11 @@ proxy::LocalTransactions::Producer ProducerOf(const LocalProducerRecord& record)
   return {.id = record.id, .epoch = record.epoch};
 }
 
+// Who came to the present epoch by a renewal or an end.
+proxy::LocalTransactions::Producer LastOf(const LocalProducerRecord& record) {
+  return {.id = record.last_id, .epoch = record.last_epoch};
+}
+
 kafka::SequencedBatch SequencedOf(std::string_view batch,
                                   proxy::LocalTransactions::Protocol protocol) {
   auto sequenced = kafka::SequencedBatch::FromHeader(kafka::RecordBatchView(batch).header());
@@ -300,21 +305,25 @@ void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Produc
   if (timeout_ms <= 0 || timeout_ms > kTimeoutMaxMs) {
     return done(ErrorCode::kInvalidTransactionTimeout, {});
   }
-  LocalProducerRecord next = producer.record;
-  next.timeout_ms = timeout_ms;
-  next.state = State::kEmpty;
-  next.last_id = kafka::kNoProducerId;
-  next.last_epoch = kafka::kNoProducerEpoch;
-  const bool fresh = producer.record.id == kafka::kNoProducerId;
+  const LocalProducerRecord& now = producer.record;
+  const bool fresh = now.id == kafka::kNoProducerId;
+  const bool renews = !fresh && known.id != kafka::kNoProducerId;
   if (fresh && producers_.size() > kProducersMax) {
     base::Log(base::Event::kTransactionalIdsTooMany, {"transaction", producer.transactional_id},
               "refused, {} transactional ids are in use", kProducersMax);
     return done(ErrorCode::kCoordinatorNotAvailable, {});
   }
-  if (!fresh && known.id != kafka::kNoProducerId && known != ProducerOf(producer.record) &&
-      known != Producer{.id = producer.record.last_id, .epoch = producer.record.last_epoch}) {
-    return done(ErrorCode::kProducerFenced, {});
+  if (renews && known != ProducerOf(now)) {
+    // Whoever has begun a transaction since knows the newer epoch.
+    if (known != LastOf(now) || producer.open()) return done(ErrorCode::kProducerFenced, {});
+    // The answer to the first time was lost.
+    if (now.state == State::kEmpty) return done(ErrorCode::kNone, ProducerOf(now));
   }
+  LocalProducerRecord next = now;
+  next.timeout_ms = timeout_ms;
+  next.state = State::kEmpty;
+  next.last_id = renews ? now.id : kafka::kNoProducerId;
+  next.last_epoch = renews ? now.epoch : kafka::kNoProducerEpoch;
   NewProducer(producer, next, [this, &producer, done = std::move(done)](ErrorCode error) mutable {
     if (error != ErrorCode::kNone) return done(error, {});
     Drop(producer, "fenced");
@@ -530,8 +539,7 @@ void LocalTransactions::DoEnd(Coordinated& producer, const Producer& who, bool c
   const State ended = commit ? State::kCommitted : State::kAborted;
   const bool second = protocol == Protocol::kSecond;
   // The answer to the first time was lost.
-  const bool again = second ? who == Producer{.id = now.last_id, .epoch = now.last_epoch} &&
-                                  now.last_id != kafka::kNoProducerId
+  const bool again = second ? who == LastOf(now) && now.last_id != kafka::kNoProducerId
                             : who == ProducerOf(now) && !producer.open();
   if (again && now.state == ended) return done(ErrorCode::kNone, ProducerOf(now));
   if (const ErrorCode error = Check(producer, who); error != ErrorCode::kNone) {

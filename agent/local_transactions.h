@@ -10,7 +10,8 @@
 //
 // Rules and error codes are those of Apache Kafka's coordinator, for both forms of the protocol:
 // InitProducerId fences the producers before it, a transaction that is open for longer than its
-// timeout is aborted and its producer fenced, an end that is asked for again gets the same answer.
+// timeout is aborted and its producer fenced, an end or a renewal of an epoch (KIP-360) that is
+// asked for again gets the same answer.
 //
 // The limits of topics and clients, and the spool's own, are looked at when a batch comes, by the
 // rules of all other batches (agent/waiting_appends.h): room is kept for it until the end of the

@@ -65,8 +65,8 @@ struct LocalProducerRecord {
   };
   int64_t id = kafka::kNoProducerId;
   int16_t epoch = kafka::kNoProducerEpoch;
-  // Under which the last transaction ran, if that ended with a new id or epoch: its end may be
-  // asked for again.
+  // Under which the last transaction ran, if its end brought a new id or epoch, or whose producer
+  // has renewed them since: what did that may be asked for again.
   int64_t last_id = kafka::kNoProducerId;
   int16_t last_epoch = kafka::kNoProducerEpoch;
   int32_t timeout_ms = 0;

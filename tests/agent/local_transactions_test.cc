@@ -87,6 +87,25 @@ TEST_P(LocalTransactionsTest, AnEndThatIsAskedForAgainGetsTheSameAnswer) {
   EXPECT_NE(EndTransaction(false, as).error, ErrorCode::kNone);
 }
 
+TEST_P(LocalTransactionsTest, ARenewalThatIsAskedForAgainGetsTheSameAnswer) {
+  const Producer older = Init().producer;
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  const Producer newer = Init("local-1", 60000, older).producer;
+  EXPECT_EQ(newer.epoch, older.epoch + 1);
+  EXPECT_EQ(Init("local-1", 60000, older).producer, newer);
+  CrashAndRestart();
+  const Ended again = Init("local-1", 60000, older);
+  EXPECT_EQ(again.error, ErrorCode::kNone);
+  EXPECT_EQ(again.producer, newer);
+  // Not once the newer epoch was used, or another producer has come.
+  ASSERT_EQ(Put("a", 0, {"2"}), ErrorCode::kNone);
+  EXPECT_EQ(Init("local-1", 60000, older).error, ErrorCode::kProducerFenced);
+  ASSERT_EQ(Put("b", 0, {"3"}), ErrorCode::kNone);
+  Init();
+  EXPECT_EQ(Init("local-1", 60000, older).error, ErrorCode::kProducerFenced);
+  EXPECT_EQ(Init("local-1", 60000, newer).error, ErrorCode::kProducerFenced);
+}
+
 TEST_P(LocalTransactionsTest, WithoutATransactionThereIsNothingToCommit) {
   Init();
   EXPECT_EQ(Commit(), ErrorCode::kInvalidTxnState);
