@@ -75,9 +75,13 @@ class Writer : public std::enable_shared_from_this<Writer> {
     CommitNumber end;
   };
   base::Result<void> OpenNewest(std::vector<Directory::File>& files);
-  base::Result<std::vector<Directory::File>> LoadNewest(const std::vector<Directory::File>& files);
+  struct Loaded {
+    std::vector<Directory::File> retired;  // No segments any more.
+    bool whole = false;                    // The newest checkpoint.
+  };
+  base::Result<Loaded> LoadNewest(const std::vector<Directory::File>& files);
   void ReportTorn() const;
-  base::Result<void> LeaveNewest();
+  void LeaveNewest();
   base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number, CommitNumber end);
   base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
   base::Result<std::vector<Source>> FindSources(const std::vector<Change>& known);

@@ -4,7 +4,7 @@
 // State comes from the newest segment: its checkpoint, then the changes in its frames. If both
 // copies of a piece of that checkpoint are lost, it comes from the newest older one whose
 // checkpoint is whole, from all frames since, and from what is left of the newest one. That is all
-// of it, if no segment between is gone.
+// of it, if no segment between is gone. Then a new segment begins at once, with a whole checkpoint.
 #include <algorithm>
 #include <utility>
 
@@ -23,10 +23,13 @@ base::Result<void> Writer::Open() {
     HF_RETURN_IF_ERROR(owner_.Load(state_));
     return RollToAny();
   }
-  HF_ASSIGN_OR_RETURN(const std::vector<Directory::File> retired, LoadNewest(files));
-  store_->Adopt(*catalog_.segments(), retired, newest_number);
+  HF_ASSIGN_OR_RETURN(const Loaded loaded, LoadNewest(files));
+  store_->Adopt(*catalog_.segments(), loaded.retired, newest_number);
+  // Before any of those goes that the state may have come from: the new one has all of it.
+  const bool leave = file_->salvaged() || file_->sealed() || !loaded.whole;
+  if (leave) LeaveNewest();
   store_->SweepSoon();
-  if (file_->salvaged() || file_->sealed()) return LeaveNewest();
+  if (leave) return {};
   // A new key counts from now on. It can wait if there is no space just now.
   const KeyRing& keys = store_->keys();
   const bool key_changed =
@@ -77,23 +80,20 @@ void Writer::ReportTorn() const {
             directory_.SegmentPath(file_->header()->origin.segment), last->value());
 }
 
-// Of a segment that must not be written to: the log goes on in another one.
-base::Result<void> Writer::LeaveNewest() {
+// Of a segment that must not be written to, or does not hold all state: the log goes on in another.
+void Writer::LeaveNewest() {
   segment_->end_commit = durable_.next().value();
   const base::Result<void> rolled = RollToAny();
-  if (rolled) return {};
+  if (rolled) return;
   // What is there can be read; writing waits until there is space.
   retry_delay_ = kRetryDelayMin;
   SetMode(Mode::kFailing, {base::Code::kIo, rolled.error().message});
   executor_.Post([self = shared_from_this()] {
     if (!self->stopped_) self->Retry();
   });
-  return {};
 }
 
-// Returns the files that are no segments any more.
-base::Result<std::vector<Directory::File>> Writer::LoadNewest(
-    const std::vector<Directory::File>& files) {
+base::Result<Writer::Loaded> Writer::LoadNewest(const std::vector<Directory::File>& files) {
   std::vector<Change> known;
   index_ = std::make_shared<MemoryIndex>();
   uint64_t entry_bytes = 0;
@@ -140,7 +140,7 @@ base::Result<std::vector<Directory::File>> Writer::LoadNewest(
   segments.push_back(segment_);
   ReportMissing(known, segments);
   catalog_.Load(std::move(segments), index_, state_, durable_);
-  return retired;
+  return Loaded{std::move(retired), whole};
 }
 
 // What the newest checkpoint would say of the older segments: from their files.

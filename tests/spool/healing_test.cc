@@ -9,18 +9,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "spool/directory.h"
 #include "spool/frame.h"
+#include "tests/spool/faulty_disk.h"
 #include "tests/spool/spool_fixture.h"
 #include "tests/support/sanitizers.h"
 
@@ -382,6 +386,69 @@ TEST_F(HealingTest, AFileCutOffOrGoneCostsWhatWasInIt) {
           {.kind = Damage::Kind::kCut, .file = file, .at = random_.Below(bytes.size())});
   }
   RunAll(damages);
+}
+
+// Both copies of the newest segment's checkpoint are damaged; all else is sound.
+class LostCheckpointTest : public testing::Test {
+ protected:
+  LostCheckpointTest() {
+    base::SetLogLevel(base::LogLevel::kError);
+    HF_CHECK(spool_.Open());
+    for (int i = 0; i < 60; ++i)
+      HF_CHECK(spool_.AppendNow(i % 3 == 0 ? "a" : "b", std::string(30'000, 'e')));
+    HF_CHECK(spool_.TrimNow("b", 7));
+    HF_CHECK(spool_.Submit(0, [](Transaction& transaction) { transaction.Put("key", "value"); }));
+    spool_.clock.RunUntilIdle();
+    spool_.spool->SealSoon();
+    spool_.clock.RunUntilIdle();
+    HF_CHECK(spool_.AppendNow("a", "in the newest"));
+    newest_ = spool_.spool->GetStatus().segments;
+    spool_.Close();
+    HF_CHECK(newest_ >= 3);
+    HF_CHECK(DamagePiece(Directory::SegmentPath(directory_.path(), newest_), 0) == 2);
+  }
+
+  TemporaryDirectory directory_;
+  TestSpool spool_{directory_.path()};
+  uint32_t newest_ = 0;
+};
+
+TEST_F(LostCheckpointTest, IsMadeUpForBeforeOlderSegmentsGo) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("a", "later"));
+  const StreamId a = *spool_.spool->FindStream("a");
+  const StreamId b = *spool_.spool->FindStream("b");
+  ASSERT_EQ(spool_.spool->Range(b).start, 7);
+  const int64_t in_newest = spool_.spool->Range(a).end - 2;
+  ASSERT_TRUE(spool_.TrimNow("a", in_newest));
+  ASSERT_TRUE(spool_.TrimNow("b", spool_.spool->Range(b).end));
+  ASSERT_FALSE(fs::exists(Directory::SegmentPath(directory_.path(), newest_ - 1)));
+  const auto seen = spool_.owner.seen;
+  const auto count = spool_.Get("count/0");
+  spool_.Reopen();
+  EXPECT_EQ(spool_.spool->FindStream("a"), a);
+  EXPECT_EQ(spool_.spool->FindStream("b"), b);
+  EXPECT_EQ(spool_.spool->Range(a).start, in_newest);
+  EXPECT_EQ(spool_.spool->Range(b).start, spool_.spool->Range(b).end);
+  EXPECT_EQ(spool_.ReadAll("a"), (std::vector<std::string>{"in the newest", "later"}));
+  EXPECT_EQ(spool_.Get("key"), "value");
+  EXPECT_EQ(spool_.Get("count/0"), count);
+  EXPECT_EQ(spool_.owner.seen, seen);
+}
+
+TEST_F(LostCheckpointTest, DoesNotKeepTheSpoolFromRecovering) {
+  FaultyDisk disk;
+  ASSERT_TRUE(spool_.Open());
+  bool failed = false;
+  disk.OnCall([&](FaultyDisk::Call call, int) {
+    return call == FaultyDisk::Call::kSync && !std::exchange(failed, true) ? EIO : 0;
+  });
+  EXPECT_FALSE(spool_.AppendNow("a", "refused"));
+  ASSERT_TRUE(failed);
+  spool_.clock.Advance(std::chrono::minutes(1));
+  EXPECT_TRUE(spool_.spool->GetStatus().accepting) << spool_.spool->GetStatus().refusing_because;
+  EXPECT_TRUE(spool_.AppendNow("a", "taken"));
+  EXPECT_EQ(spool_.ReadAll("a").back(), "taken");
 }
 
 }  // namespace

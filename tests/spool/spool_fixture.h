@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/endian.h"
 #include "spool/spool.h"
 #include "tests/support/manual_executor.h"
 
@@ -47,6 +49,22 @@ class TemporaryDirectory {
  private:
   std::string path_;
 };
+
+// Flips a bit in every copy of that piece of a segment's checkpoint. Returns how many there were.
+inline int DamagePiece(const std::string& segment_path, uint32_t index) {
+  constexpr size_t kIndexAt = 16;
+  constexpr size_t kHeaderBytes = 36;
+  std::string bytes(std::filesystem::file_size(segment_path), '\0');
+  std::ifstream(segment_path, std::ios::binary).read(bytes.data(), std::ssize(bytes));
+  int copies = 0;
+  for (size_t at = bytes.find("HFC1"); at != std::string::npos; at = bytes.find("HFC1", at + 1)) {
+    if (base::LoadLittle<uint32_t>(&bytes[at + kIndexAt]) != index) continue;
+    bytes[at + kHeaderBytes] ^= 4;
+    ++copies;
+  }
+  std::ofstream(segment_path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
+  return copies;
+}
 
 // Counts entries per stream both ways that an owner may: with Put in each operation ("count/"), and
 // by Checkpoint and Replay ("seen/"). They must always agree.
