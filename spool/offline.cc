@@ -148,6 +148,13 @@ base::Result<void> OfflineView::ReadAlsoTrimmed(StreamId stream, int64_t from,
   return ReadFrom(stream, from, state_.stream(stream).start, visit, damaged);
 }
 
+// Where it begins by now: what was trimmed since Open may be gone.
+int64_t OfflineView::StartNow(StreamId stream) const {
+  const auto now = Open(path_, keys_);
+  if (!now || stream.value() >= (*now)->state().streams().size()) return 0;
+  return (*now)->state().stream(stream).start;
+}
+
 // What is missing from `needed_from` on is damage.
 base::Result<void> OfflineView::ReadFrom(StreamId stream, int64_t from, int64_t needed_from,
                                          const EntryVisitor& visit,
@@ -158,9 +165,12 @@ base::Result<void> OfflineView::ReadFrom(StreamId stream, int64_t from, int64_t 
   const auto report_gap = [&](int64_t until) {
     expected = std::max(expected, needed_from);
     if (until <= expected) return;
-    damaged({base::Code::kCorrupt, known.name + ": offsets [" + std::to_string(expected) + ", " +
-                                       std::to_string(until) + ") are lost" +
-                                       (because.empty() ? "" : ": " + because)});
+    needed_from = std::max(needed_from, StartNow(stream));
+    expected = std::max(expected, needed_from);
+    if (until > expected)
+      damaged({base::Code::kCorrupt, known.name + ": offsets [" + std::to_string(expected) + ", " +
+                                         std::to_string(until) + ") are lost" +
+                                         (because.empty() ? "" : ": " + because)});
     because.clear();
   };
   bool more = true;

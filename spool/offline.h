@@ -6,7 +6,8 @@
 //   view->Read(*stream, view->state().stream(*stream).start, visitor);
 //
 // What it shows is as of Open: streams, state, and entries up to its newest commit, which on a live
-// spool may not be acknowledged yet. What is retired meanwhile is left out: nobody needed it.
+// spool may not be acknowledged yet. What is trimmed meanwhile may be left out, and is no loss:
+// nobody needed it.
 //
 // Ownership: entries that a visitor gets are copies, valid during its call; so a visitor may take
 //   its time, and nothing in the directory is held up meanwhile. Nothing in it is changed or made.
@@ -102,6 +103,7 @@ class OfflineView {
   base::Result<void> LoadState(SegmentFile& file);
   // Nothing if the segment was retired meanwhile.
   base::Result<std::shared_ptr<SegmentFile>> OpenSegment(const SegmentInfo& segment) const;
+  [[nodiscard]] int64_t StartNow(StreamId stream) const;
   base::Result<void> ReadFrom(StreamId stream, int64_t from, int64_t needed_from,
                               const EntryVisitor& visit, const DamageVisitor& damaged) const;
   base::Result<void> ReadSegment(const SegmentInfo& segment, StreamId stream, int64_t from,

@@ -46,6 +46,7 @@ class Verifier {
     ReportProgress(0);
     const auto& streams = view_->state().streams();
     for (uint32_t id = 0; id < streams.size(); ++id) Expect(StreamId(id), streams[id].end);
+    if (options_.live) HF_RETURN_IF_ERROR(LeaveOutTrimmed());
     return std::move(report_);
   }
 
@@ -60,6 +61,7 @@ class Verifier {
   // The next offset of the stream that there is. What is missing before it is taken to be lost with
   // the frame or segment that was found damaged last.
   void Expect(StreamId stream, int64_t offset);
+  base::Result<void> LeaveOutTrimmed();
   void ReportProgress(uint64_t more_bytes) const {
     if (options_.progress) options_.progress(done_bytes_ + more_bytes, total_bytes_);
   }
@@ -97,7 +99,10 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
     gone_.insert(listed.number);
     return {};
   }
-  if (!(*file)->header()) return {};  // Only prepared.
+  const auto& segments = view_->segments();
+  const bool behind = segments.empty() || listed.number > segments.back().number;
+  // Only prepared, or begun since the view was opened.
+  if (!(*file)->header() || (options_.live && behind)) return {};
   ++report_.segments;
   if ((*file)->torn() && known_end == kAllCommits) report_.torn_segment = listed.number;
   const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
@@ -203,6 +208,22 @@ void Verifier::Expect(StreamId stream, int64_t offset) {
                        .what = path_ + ": entries are missing, and no damage tells why",
                        .losses = {loss}});
   }
+}
+
+// What was trimmed since the view was opened may be gone, and is no loss.
+base::Result<void> Verifier::LeaveOutTrimmed() {
+  if (report_.damages.empty()) return {};
+  HF_ASSIGN_OR_RETURN(const auto now, OfflineView::Open(path_, options_.keys));
+  std::erase_if(report_.damages, [&](Damage& damage) {
+    const bool unexplained = damage.segment == 0;
+    std::erase_if(damage.losses, [&](Damage::Loss& loss) {
+      if (const auto stream = now->state().FindStream(loss.stream))
+        loss.offsets.start = std::max(loss.offsets.start, now->state().stream(*stream).start);
+      return loss.offsets.start >= loss.offsets.end;
+    });
+    return unexplained && damage.losses.empty();
+  });
+  return {};
 }
 
 // Of a spool that we own.

@@ -5,8 +5,8 @@
 //   for (const Damage& damage : report.damages) ...;
 //
 // Verify changes nothing. Without `live` it owns the directory while it works, so that nobody
-// writes; with it a running process may own the directory, and segments that come and go meanwhile
-// are left out.
+// writes; with it a running process may own the directory, and what it adds meanwhile is left out,
+// as is what it trims.
 // Repair owns the directory. Each damaged segment is written anew from what is intact in it, and
 // takes the place of the old file; what was lost is lost for good then, and no damage any more. One
 // whose checkpoint is lost stays as it is, since the spool knows best what to put in its place; a

@@ -210,6 +210,24 @@ TEST_F(OfflineTest, SaysWhichOffsetsAreLostAndGoesOn) {
   EXPECT_THAT(damage_[0], HasSubstr("wrong checksum"));
 }
 
+TEST_F(OfflineTest, WhatIsTrimmedAndRetiredMeanwhileIsNotLost) {
+  Fill(120);
+  const auto view = Look();
+  const StreamId even = *view->state().FindStream("even");
+  int visited = 0;
+  ASSERT_TRUE(view->Read(
+      even, 0,
+      [&](const EntryInfo&, std::string_view) {
+        if (++visited != 1) return true;
+        for (const char* const name : {"even", "odd"}) EXPECT_TRUE(spool_.TrimNow(name, 180));
+        return true;
+      },
+      [&](const base::Error& error) { damage_.push_back(error.message); }));
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+  EXPECT_LT(visited, 60);
+  EXPECT_THAT(damage_, IsEmpty());
+}
+
 TEST_F(OfflineTest, WhatIsNoSpoolIsLeftAlone) {
   const auto refused = [&](const std::string& path) {
     auto view = OfflineView::Open(path);

@@ -7,8 +7,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "base/log.h"
+#include "spool/directory.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -60,6 +62,15 @@ class VerifyTest : public testing::Test {
     auto report = Verify(directory_.path(), options);
     EXPECT_TRUE(report) << report.error().message;
     return report ? *std::move(report) : VerifyReport();
+  }
+  // `meanwhile` runs whenever there is progress: the how manieth time, from 0.
+  [[nodiscard]] VerifyReport CheckLive(const std::function<void(int call)>& meanwhile) const {
+    VerifyOptions options{.live = true};
+    options.progress = [&meanwhile, call = 0](uint64_t, uint64_t) mutable { meanwhile(call++); };
+    return Check(options);
+  }
+  void TrimAll() {
+    for (const char* const name : {"even", "odd"}) EXPECT_TRUE(spool_.TrimNow(name, 25));
   }
 
   TemporaryDirectory directory_;
@@ -159,6 +170,42 @@ TEST_F(VerifyTest, ALiveSpoolIsVerifiedWithoutOwningIt) {
   EXPECT_THAT(report.damages, SizeIs(0));
   EXPECT_EQ(report.entries, 55u);
   ASSERT_TRUE(spool_.AppendNow("even", "and on"));
+}
+
+TEST_F(VerifyTest, ASegmentThatIsBegunMeanwhileIsNoDamage) {
+  ASSERT_TRUE(spool_.Open());
+  // One more file: the next segment is prepared.
+  while (Directory::ListSegments(directory_.path())->size() == segments_)
+    ASSERT_TRUE(spool_.AppendNow("even", Text(0)));
+  ASSERT_EQ(spool_.spool->GetStatus().segments, segments_);
+  const VerifyReport report = CheckLive([&](int) {
+    while (spool_.spool->GetStatus().segments == segments_)
+      ASSERT_TRUE(spool_.AppendNow("even", Text(1)));
+  });
+  EXPECT_EQ(spool_.spool->GetStatus().segments, segments_ + 1);
+  EXPECT_THAT(report.damages, SizeIs(0));
+  EXPECT_EQ(report.segments, segments_);
+}
+
+TEST_F(VerifyTest, WhatIsRetiredMeanwhileIsNoDamage) {
+  ASSERT_TRUE(spool_.Open());
+  const VerifyReport report = CheckLive([&](int call) {
+    if (call == 0) TrimAll();
+  });
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+  EXPECT_THAT(report.damages, SizeIs(0));
+}
+
+TEST_F(VerifyTest, WhatIsTrimmedMeanwhileIsNotLostByADamage) {
+  Damage("entry 7.", 50);
+  ASSERT_TRUE(spool_.Open());
+  const VerifyReport report = CheckLive([&](int call) {
+    if (call == 1) TrimAll();  // The first segment is being read.
+  });
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+  ASSERT_THAT(report.damages, SizeIs(1));
+  EXPECT_EQ(report.damages[0].commit, CommitNumber(8));
+  EXPECT_THAT(report.damages[0].losses, SizeIs(0));
 }
 
 }  // namespace
