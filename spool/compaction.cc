@@ -32,6 +32,12 @@ base::Result<Owned> Own(const std::string& path, const KeyRing& keys) {
   // Leftovers go first, so that the file system has what they take.
   HF_RETURN_IF_ERROR(directory.Segments());
   HF_ASSIGN_OR_RETURN(auto view, OfflineView::Open(path, keys));
+  if (!view->whole())
+    return base::Unexpected(base::Code::kCorrupt,
+                            path +
+                                ": a part of the newest checkpoint is lost, so it is not known "
+                                "what is still needed; start the agent or broker on it once, which "
+                                "makes a new one from the older segments");
   return Owned{std::move(directory), keys, std::move(view)};
 }
 

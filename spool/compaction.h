@@ -2,8 +2,10 @@
 // segments that hold little that anybody still needs.
 //
 // Both own the directory while they work (kUnavailable if a process has it) and refuse a spool that
-// was handed over. `keys` are those of the spool, if it is encrypted. Cut off at any point, they
-// leave a sound spool, as it was before or after.
+// was handed over, and one of which nobody can say what is needed, since a part of its newest
+// checkpoint is lost (kCorrupt; once it is opened by who runs it, that is there again). `keys` are
+// those of the spool, if it is encrypted. Cut off at any point, they leave a sound spool, as it was
+// before or after.
 //
 // Threads: any; both block.
 #pragma once

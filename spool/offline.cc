@@ -77,18 +77,26 @@ base::Result<void> OfflineView::Load() {
 // From the newest segment, which is the only one that `segments_` has so far.
 base::Result<void> OfflineView::LoadState(SegmentFile& file) {
   SegmentInfo newest = segments_.back();
-  segments_.clear();
-  HF_RETURN_IF_ERROR(file.ReadCheckpoint(
-      [&](const Change& change) -> base::Result<void> {
-        if (change.kind != ChangeKind::kSegment) return state_.Apply(change);
-        segments_.push_back({.number = change.segment,
-                             .disk_bytes = 0,
-                             .first_commit = change.first_commit,
-                             .end_commit = change.end_commit,
-                             .entry_bytes = change.entry_bytes});
-        return {};
-      },
-      SegmentFile::Pieces::kIntact));
+  const auto read = [&](SegmentFile::Pieces wanted) {
+    state_ = State();
+    segments_.clear();
+    return file.ReadCheckpoint(
+        [&](const Change& change) -> base::Result<void> {
+          if (change.kind != ChangeKind::kSegment) return state_.Apply(change);
+          segments_.push_back({.number = change.segment,
+                               .disk_bytes = 0,
+                               .first_commit = change.first_commit,
+                               .end_commit = change.end_commit,
+                               .entry_bytes = change.entry_bytes});
+          return {};
+        },
+        wanted);
+  };
+  auto checkpoint = read(SegmentFile::Pieces::kAll);
+  whole_ = checkpoint.has_value();
+  if (!whole_ && checkpoint.error().code == base::Code::kCorrupt)
+    checkpoint = read(SegmentFile::Pieces::kIntact);
+  HF_RETURN_IF_ERROR(checkpoint);
   const uint64_t first = file.header()->first_commit.value();
   {
     HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
@@ -151,7 +159,7 @@ base::Result<void> OfflineView::ReadAlsoTrimmed(StreamId stream, int64_t from,
 // Where it begins by now: what was trimmed since Open may be gone.
 int64_t OfflineView::StartNow(StreamId stream) const {
   const auto now = Open(path_, keys_);
-  if (!now || stream.value() >= (*now)->state().streams().size()) return 0;
+  if (!now || !(*now)->Knows(stream)) return 0;
   return (*now)->state().stream(stream).start;
 }
 
@@ -245,9 +253,10 @@ base::Result<bool> OfflineView::CopyEntries(const SegmentInfo& segment, SegmentF
   return places.size() == kPlacesAtOnce;
 }
 
+bool OfflineView::Knows(StreamId stream) const { return stream.value() < state_.streams().size(); }
+
 bool OfflineView::Needed(const EntryInfo& entry) const {
-  return entry.stream.value() < state_.streams().size() &&
-         entry.end_offset() > state_.stream(entry.stream).start;
+  return !Knows(entry.stream) || entry.end_offset() > state_.stream(entry.stream).start;
 }
 
 base::Result<void> OfflineView::WalkEntries(const InfoVisitor& visit, const DamageVisitor& damaged,
@@ -265,7 +274,7 @@ base::Result<void> OfflineView::WalkEntries(const InfoVisitor& visit, const Dama
       const auto walk = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
         for (uint32_t line = 0; line < frame.entry_count() && !stopped; ++line) {
           const EntryInfo info = frame.info(line);
-          if (Needed(info)) stopped = !visit(info);
+          if (Knows(info.stream) && Needed(info)) stopped = !visit(info);
         }
         return !stopped;
       };

@@ -60,9 +60,11 @@ class OfflineView {
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   // All streams and keys.
   [[nodiscard]] const State& state() const { return state_; }
+  // If not, a part of the newest checkpoint is lost: streams, keys and segments may be missing.
+  [[nodiscard]] bool whole() const { return whole_; }
   [[nodiscard]] CommitNumber newest_commit() const { return newest_commit_; }
 
-  // Whether some of the entry is not trimmed.
+  // Whether some of the entry is not trimmed, so far as is known.
   [[nodiscard]] bool Needed(const EntryInfo& entry) const;
   // Of the newest segment.
   [[nodiscard]] const MemoryIndex& open_index() const { return open_index_; }
@@ -81,8 +83,8 @@ class OfflineView {
                                      const DamageVisitor& damaged) const;
 
   using InfoVisitor = std::function<bool(const EntryInfo& info)>;
-  // All entries that are not trimmed, in the order in which they were committed. Their bytes are
-  // not looked at.
+  // All entries of known streams that are not trimmed, in the order in which they were committed.
+  // Their bytes are not looked at.
   base::Result<void> WalkEntries(const InfoVisitor& visit, const DamageVisitor& damaged,
                                  const ProgressCallback& progress) const;
 
@@ -101,6 +103,7 @@ class OfflineView {
   OfflineView(std::string path, KeyRing keys) : path_(std::move(path)), keys_(std::move(keys)) {}
   base::Result<void> Load();
   base::Result<void> LoadState(SegmentFile& file);
+  [[nodiscard]] bool Knows(StreamId stream) const;
   // Nothing if the segment was retired meanwhile.
   base::Result<std::shared_ptr<SegmentFile>> OpenSegment(const SegmentInfo& segment) const;
   [[nodiscard]] int64_t StartNow(StreamId stream) const;
@@ -122,6 +125,7 @@ class OfflineView {
   std::vector<SegmentInfo> segments_;
   uint64_t disk_bytes_ = 0;
   State state_;
+  bool whole_ = true;
   CommitNumber newest_commit_;
   MemoryIndex open_index_;
 };

@@ -179,6 +179,44 @@ TEST_F(CompactionTest, DroppingWorksInAFullSegment) {
   EXPECT_TRUE(spool_.AppendNow("stream 7", "next"));
 }
 
+// So much state that its checkpoint has two pieces: in the first the streams, in the second the
+// older segments.
+class LostPieceTest : public CompactionTest, public testing::WithParamInterface<uint32_t> {};
+
+TEST_P(LostPieceTest, NothingIsTakenForUnneeded) {
+  ASSERT_TRUE(spool_.Open());
+  for (int i = 0; i < 300; ++i) {
+    const std::string key = "key " + std::to_string(i);
+    ASSERT_TRUE(spool_.Submit(
+        0, [key](Transaction& transaction) { transaction.Put(key, std::string(1024, 'v')); }));
+  }
+  const std::vector<std::string> names = {"a", "b", "c"};
+  for (const std::string& name : names) ASSERT_TRUE(spool_.AppendNow(name, "entry of " + name));
+  spool_.spool->SealSoon();
+  spool_.clock.RunUntilIdle();
+  ASSERT_EQ(spool_.Get("key 7"), std::string(1024, 'v'));
+  spool_.Close();
+  const auto segments = Directory::ListSegments(directory_.path());
+  ASSERT_EQ(segments->size(), 2u);
+  const std::string newest = Directory::SegmentPath(directory_.path(), segments->back().number);
+  ASSERT_EQ(DamagePiece(newest, GetParam()), 2);
+
+  EXPECT_EQ(Compact(directory_.path(), {}, nullptr).error().code, base::Code::kCorrupt);
+  EXPECT_EQ(DropBacklogs(directory_.path(), {}, std::vector<StreamId>(), {}, 1).error().code,
+            base::Code::kCorrupt);
+  ASSERT_EQ(Directory::ListSegments(directory_.path())->size(), 2u);
+  ASSERT_TRUE(spool_.Open());
+  for (const std::string& name : names)
+    EXPECT_EQ(spool_.ReadAll(name), std::vector<std::string>{"entry of " + name});
+  spool_.Close();
+  ASSERT_TRUE(Compact(directory_.path(), {}, nullptr));
+  ASSERT_TRUE(spool_.Open());
+  for (const std::string& name : names)
+    EXPECT_EQ(spool_.ReadAll(name), std::vector<std::string>{"entry of " + name});
+}
+
+INSTANTIATE_TEST_SUITE_P(Pieces, LostPieceTest, testing::Values(0, 1));
+
 TEST_F(CompactionTest, ALiveSpoolIsNotTouched) {
   Fill(10);
   EXPECT_EQ(Compact(directory_.path(), {}, nullptr).error().code, base::Code::kUnavailable);
