@@ -38,6 +38,7 @@ constexpr std::string_view kImportingDraft = "IMPORTING.new";
 constexpr std::string_view kSegmentSuffix = ".segment";
 constexpr std::string_view kUnfinishedSuffix = ".new";
 constexpr std::string_view kDamagedSuffix = ".damaged";
+constexpr std::string_view kLockSuffix = "-lock";
 constexpr size_t kNumberDigits = 20;
 constexpr std::string_view kBeingRemoved = "this spool is being dropped";
 constexpr int kLookForLockMs = 20;
@@ -51,6 +52,12 @@ std::optional<uint64_t> ParseSegmentName(std::string_view name) {
     number = number * 10 + static_cast<uint64_t>(digit - '0');
   }
   return number;
+}
+
+// Of a file that stands beside a segment.
+std::optional<uint64_t> ParseNameBeside(std::string_view name, std::string_view suffix) {
+  if (!name.ends_with(suffix)) return std::nullopt;
+  return ParseSegmentName(name.substr(0, name.size() - suffix.size()));
 }
 
 bool FromHex(std::string_view hex, SpoolId* id) {
@@ -467,6 +474,8 @@ base::Result<void> Directory::RemoveAll() {
   HF_RETURN_IF_ERROR(MarkExported(std::string(kBeingRemoved)));
   HF_ASSIGN_OR_RETURN(const std::vector<File> files, Segments());
   for (const File& file : files) HF_RETURN_IF_ERROR(RemoveSegment(file.number));
+  HF_RETURN_IF_ERROR(RemoveFiles(
+      [](std::string_view name) { return ParseNameBeside(name, kDamagedSuffix).has_value(); }));
   // An empty spool is what a crash from here on leaves.
   HF_RETURN_IF_ERROR(ClearExported());
   HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kImporting)));
@@ -528,26 +537,36 @@ base::Result<std::vector<Directory::File>> Directory::ListSegments(const std::st
 }
 
 base::Result<std::vector<Directory::File>> Directory::Segments() const {
+  HF_RETURN_IF_ERROR(RemoveFiles([this](std::string_view name) {
+    if (name.ends_with(kUnfinishedSuffix)) return true;
+    const auto locked = ParseNameBeside(name, kLockSuffix);
+    return locked && access(SegmentPath(*locked).c_str(), F_OK) != 0;
+  }));
+  return ListSegments(path_);
+}
+
+base::Result<void> Directory::RemoveFiles(
+    const std::function<bool(std::string_view name)>& which) const {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
-    if (entry.path().filename().string().ends_with(kUnfinishedSuffix))
+    if (which(entry.path().filename().string()))
       HF_RETURN_IF_ERROR(RemoveFile(entry.path().string()));
   }
   if (error) return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
-  return ListSegments(path_);
+  return {};
 }
 
 base::Result<void> Directory::RemoveSegment(uint64_t number) const {
   const std::string file = SegmentPath(number);
   HF_RETURN_IF_ERROR(RemoveFile(file));
-  HF_RETURN_IF_ERROR(RemoveFile(file + "-lock"));
+  HF_RETURN_IF_ERROR(RemoveFile(file + std::string(kLockSuffix)));
   return Sync();
 }
 
 base::Result<std::string> Directory::SetSegmentAside(uint64_t number) const {
   const std::string from = SegmentPath(number);
   std::string to = from + std::string(kUnfinishedSuffix);
-  HF_RETURN_IF_ERROR(RemoveFile(from + "-lock"));
+  HF_RETURN_IF_ERROR(RemoveFile(from + std::string(kLockSuffix)));
   if (rename(from.c_str(), to.c_str()) != 0)
     return base::Unexpected(base::ErrnoError(to + ": cannot rename", errno));
   HF_RETURN_IF_ERROR(Sync());
@@ -561,7 +580,7 @@ std::string Directory::SparePath() const {
 base::Result<std::string> Directory::KeepDamaged(uint64_t number) const {
   const std::string from = SegmentPath(number);
   std::string to = from + std::string(kDamagedSuffix);
-  HF_RETURN_IF_ERROR(RemoveFile(from + "-lock"));
+  HF_RETURN_IF_ERROR(RemoveFile(from + std::string(kLockSuffix)));
   if (rename(from.c_str(), to.c_str()) != 0)
     return base::Unexpected(base::ErrnoError(to + ": cannot rename", errno));
   HF_RETURN_IF_ERROR(Sync());

@@ -17,6 +17,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -97,8 +98,8 @@ class Directory {
   [[nodiscard]] std::optional<std::string> exported() const;
   base::Result<void> MarkExported(const std::string& to);
   base::Result<void> ClearExported();
-  // Everything that is the spool's, but for the directory and the lock on it. Cut off, it leaves a
-  // spool that does not open, and can be called again.
+  // Everything that is the spool's, also damaged segments that were kept, but for the directory and
+  // the lock on it. Cut off, it leaves a spool that does not open, and can be called again.
   base::Result<void> RemoveAll();
   // Whether a call of it was cut off.
   [[nodiscard]] bool being_removed() const;
@@ -107,7 +108,8 @@ class Directory {
   // Whether another process waits for one that yields.
   [[nodiscard]] bool Wanted() const;
 
-  // Segments in order of their numbers. Removes what was left unfinished.
+  // Segments in order of their numbers. Removes what was left unfinished, and the lock files of
+  // segments that are gone.
   base::Result<std::vector<File>> Segments() const;
   // The segment and its lock file. They are gone for good when it returns.
   base::Result<void> RemoveSegment(uint64_t number) const;
@@ -134,6 +136,7 @@ class Directory {
   [[nodiscard]] bool AwaitYielding();
   base::Result<void> WriteMarker(uint32_t format, const SpoolId& id) const;
   base::Result<void> WriteText(std::string_view name, const std::string& text) const;
+  base::Result<void> RemoveFiles(const std::function<bool(std::string_view name)>& which) const;
   base::Result<void> Sync() const;
 
   std::string path_;

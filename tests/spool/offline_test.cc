@@ -283,8 +283,10 @@ TEST_F(OfflineTest, ASpoolThatWasHandedOverDoesNotOpenUntilItIsTakenBack) {
 TEST_F(OfflineTest, ADroppedSpoolLeavesAnEmptyDirectory) {
   Fill(50);
   spool_.Close();
+  std::ofstream(Directory::SegmentPath(directory_.path(), 77) + "-lock") << "of one that is gone";
   {
     auto directory = Directory::OpenExisting(directory_.path());
+    ASSERT_TRUE(directory->KeepDamaged(1));
     ASSERT_TRUE(directory->RemoveAll());
   }
   EXPECT_THAT(Names(), ElementsAre("LOCK"));
