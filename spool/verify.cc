@@ -151,6 +151,7 @@ base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, Segment
 
 base::Result<void> Verifier::VerifyEntries(uint64_t segment, const FrameView& frame,
                                            const EntryReader& read) {
+  const size_t damages_before = report_.damages.size();
   std::string plain;
   for (uint32_t line = 0; line < frame.entry_count(); ++line) {
     base::Result<EntryView> entry = read(line, &plain);
@@ -172,6 +173,13 @@ base::Result<void> Verifier::VerifyEntries(uint64_t segment, const FrameView& fr
          .what = sound.error().message,
          .losses = {{NameOf(info.stream), {info.base_offset, info.end_offset()}}}});
   }
+  const base::Result<void> whole = frame.VerifyEntries();
+  if (whole || report_.damages.size() != damages_before) return {};
+  report_.damages.push_back(
+      {.segment = segment,
+       .commit = frame.commit(),
+       .what = whole.error().message + "; none that is needed fails a check of its own",
+       .losses = {}});
   return {};
 }
 

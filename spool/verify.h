@@ -61,7 +61,8 @@ struct VerifyOptions {
   bool live = false;
   KeyRing keys;  // Of an encrypted spool.
   ProgressCallback progress;
-  // Says whether the entry's bytes are what they should be; the spool does not know.
+  // Says whether the entry's bytes are what they should be. The spool knows at most that some of a
+  // frame's are not.
   std::function<base::Result<void>(std::string_view stream, const EntryView& entry)> check_entry;
 };
 

@@ -118,7 +118,11 @@ TEST_F(VerifyTest, ADamagedFrameIsNamedWithWhatItHeld) {
 
 TEST_F(VerifyTest, ADamagedEntryIsForItsCheckerToFind) {
   Damage("entry 7.", 0);
-  EXPECT_THAT(Check().damages, SizeIs(0));
+  const VerifyReport unchecked = Check();
+  ASSERT_THAT(unchecked.damages, SizeIs(1));
+  EXPECT_EQ(unchecked.damages[0].commit, CommitNumber(8));
+  EXPECT_THAT(unchecked.damages[0].what, HasSubstr("wrong checksum of the entries"));
+  EXPECT_THAT(unchecked.damages[0].losses, SizeIs(0));
   const auto check = [](std::string_view stream, const EntryView& entry) -> base::Result<void> {
     if (entry.bytes.starts_with("entry ")) return {};
     return base::Unexpected(base::Code::kCorrupt, std::string(stream) + ": bad entry");
@@ -127,6 +131,27 @@ TEST_F(VerifyTest, ADamagedEntryIsForItsCheckerToFind) {
   ASSERT_THAT(report.damages, SizeIs(1));
   EXPECT_EQ(report.damages[0].what, "odd: bad entry");
   EXPECT_EQ(report.damages[0].losses[0].offsets.start, 3);
+}
+
+TEST_F(VerifyTest, ADamagedEntryThatIsTrimmedIsADamageWithoutALoss) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.TrimNow("odd", 5));
+  spool_.Close();
+  Damage("entry 7.", 0);
+  int checked = 0;
+  const auto check = [&](std::string_view, const EntryView& entry) -> base::Result<void> {
+    ++checked;
+    EXPECT_TRUE(entry.bytes.starts_with("entry "));
+    return {};
+  };
+  const VerifyReport report = Check({.check_entry = check});
+  EXPECT_EQ(checked, 45);
+  ASSERT_THAT(report.damages, SizeIs(1));
+  EXPECT_EQ(report.damages[0].segment, 1u);
+  EXPECT_EQ(report.damages[0].commit, CommitNumber(8));
+  EXPECT_THAT(report.damages[0].losses, SizeIs(0));
+  ASSERT_TRUE(Repair(directory_.path(), {}, {}));
+  EXPECT_THAT(Check({.check_entry = check}).damages, SizeIs(0));
 }
 
 TEST_F(VerifyTest, RepairLeavesASoundSpool) {
