@@ -97,6 +97,21 @@ class SegmentStore::Claim {
   bool all_ = false;
 };
 
+// What a draft takes while it is written, so that nobody finds that space free.
+class SegmentStore::DraftSpace {
+ public:
+  DraftSpace(SegmentStore& store, uint64_t bytes) : disk_bytes_(store.disk_bytes_), bytes_(bytes) {
+    disk_bytes_ += bytes_;
+  }
+  DraftSpace(const DraftSpace&) = delete;
+  DraftSpace& operator=(const DraftSpace&) = delete;
+  ~DraftSpace() { disk_bytes_ -= bytes_; }
+
+ private:
+  std::atomic<uint64_t>& disk_bytes_;
+  const uint64_t bytes_;
+};
+
 // Starts only rise, so nothing is kept later that was not planned for.
 EntryFilter SegmentStore::Untrimmed() const {
   return [this](const EntryInfo& entry) {
@@ -210,6 +225,7 @@ base::Result<bool> SegmentStore::ReclaimOne(const std::shared_ptr<Segment>& segm
   const Claim claim(group);
   if (!claim.all()) return false;
   const std::string draft = segment->path + ".new";
+  const DraftSpace space(*this, part.needed);
   base::Result<uint64_t> done = WriteDraft(group, draft, nullptr);
   if (done) done = Install(group, draft, *done);
   if (done) return true;
@@ -227,11 +243,13 @@ base::Result<uint64_t> SegmentStore::Rewrite(const Group& group, Revision& revis
     return base::Unexpected(base::Code::kUnavailable,
                             group.back().segment->path + ": somebody writes it anew just now");
   const std::string draft = group.back().segment->path + ".new";
+  std::optional<DraftSpace> space(std::in_place, *this, needed);
   base::Result<uint64_t> done = WriteDraft(group, draft, &revision);
   if (done) {
     const base::MutexLock lock(work_mutex_);
     done = closed_ ? base::Unexpected(base::Code::kClosed, "the spool is closed")
                    : Install(group, draft, *done);
+    space.reset();
     if (done && on_space_freed_) on_space_freed_();
   }
   if (!done) RemoveDraft(draft);

@@ -146,6 +146,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t needed = 0;  // About, of disk.
   };
   class Claim;
+  class DraftSpace;
   using Group = std::vector<Part>;
   base::Result<std::vector<Group>> Survey(Revision& revision);
   base::Result<void> SealIfNeeded(Segment& segment);

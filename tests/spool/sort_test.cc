@@ -297,6 +297,26 @@ TEST_F(SortTest, LeasesStayAsTheyAre) {
   ExpectAll();
 }
 
+TEST_F(SortTest, WhatIsBeingWrittenCountsAsUsed) {
+  Fill({"a", "b"}, 50, 10'000);
+  Seal();
+  const auto used = [&] { return spool_.spool->GetStatus().disk_bytes; };
+  const uint64_t before = used();
+  uint64_t most = 0;
+  const auto look = [&](size_t bytes) {
+    most = std::max(most, used());
+    return bytes == 0 || most == before;  // Not to the end.
+  };
+  EXPECT_FALSE(spool_.spool->Sort(spool_.writer.Now(), look));
+  EXPECT_GE(most, before + 1'000'000);
+  EXPECT_EQ(used(), before);
+  EXPECT_EQ(Sort(), 1u);
+  uint64_t files = 0;
+  const auto segments = Directory::ListSegments(directory_.path());
+  for (const auto& file : *segments) files += file.bytes;
+  EXPECT_EQ(used(), files);
+}
+
 TEST_F(SortTest, ItStopsWhenItIsTold) {
   Fill({"a", "b"}, 30);
   Seal();
