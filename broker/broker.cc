@@ -15,6 +15,7 @@
 #include "broker/topic_changes.h"
 #include "broker/transaction_coordinator.h"
 #include "broker/worker.h"
+#include "kafka/record_batch.h"
 
 namespace holdfast::broker {
 namespace {
@@ -37,6 +38,13 @@ Result<> CheckOptions(const Options& options, const Executors& executors) {
     return Unexpected(Code::kInvalid, "the smallest session timeout exceeds the largest");
   }
   return {};
+}
+
+// What consumers would check.
+Result<> CheckStoredBatch(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(const auto batch, kafka::RecordBatchView::Front(bytes));
+  if (batch.size() == bytes.size() && batch.CrcMatches()) return {};
+  return Unexpected(Code::kCorrupt, "the record batch's CRC does not match");
 }
 
 }  // namespace
@@ -101,6 +109,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   if (options.metrics == nullptr) own_registry = std::make_unique<metrics::Registry>();
   metrics::Registry& registry = own_registry ? *own_registry : *options.metrics;
   options.spool.metrics = &registry;
+  options.spool.check_entry = CheckStoredBatch;
 
   auto parts = std::make_unique<Parts>(std::move(options), registry, std::move(executors));
   parts->own_registry = std::move(own_registry);

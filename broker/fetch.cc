@@ -433,7 +433,7 @@ void FetchHandler::ReadPartition(const FetchRequest::FetchPartition& request, co
 base::Result<spool::Lease> FetchHandler::ReadFrom(const Partition& partition, int64_t offset,
                                                   size_t bytes_max) {
   spool::Spool& spool = context_.log->spool();
-  auto lease = spool.Read(partition.stream, offset, bytes_max);
+  auto lease = spool.ReadSound(partition.stream, offset, bytes_max);
   if (lease || lease.error().code != base::Code::kCorrupt) return lease;
   HF_ASSIGN_OR_RETURN(const int64_t next, spool.NextReadable(partition.stream, offset));
   const Topic* const topic = catalog_.topics().Find(partition.id.topic);
@@ -441,7 +441,7 @@ base::Result<spool::Lease> FetchHandler::ReadFrom(const Partition& partition, in
       fmt::format("{}-{}", topic == nullptr ? "?" : topic->name, partition.id.partition);
   base::Log(base::Event::kRecordsDamaged, {"broker", name},
             "offsets {} to {} are damaged and left out: {}", offset, next, lease.error().message);
-  return spool.Read(partition.stream, next, bytes_max);
+  return spool.ReadSound(partition.stream, next, bytes_max);
 }
 
 // The first batch of the whole answer is given however large it is, so that a consumer with small

@@ -293,6 +293,11 @@ base::Result<void> FrameView::VerifyEntries() const {
   return {};
 }
 
+bool FrameView::covers_entries() const {
+  const auto flags = base::LoadLittle<uint16_t>(bytes_.data() + kFlags);
+  return sealed_ || (!table_ && (flags & kWholeFlag) != 0);
+}
+
 CommitNumber FrameView::commit() const {
   return CommitNumber(base::LoadLittle<uint64_t>(bytes_.data() + kCommit));
 }

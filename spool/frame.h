@@ -103,6 +103,8 @@ class FrameView {
   [[nodiscard]] int64_t commit_time_ms() const;
   [[nodiscard]] uint32_t entry_count() const { return entry_count_; }
   [[nodiscard]] bool sealed() const { return sealed_; }
+  // Its checksum covers its entries as well, or each of them is sealed.
+  [[nodiscard]] bool covers_entries() const;
   // Its entries' bytes lie in runs.
   [[nodiscard]] bool table() const { return table_; }
   [[nodiscard]] EntryInfo info(uint32_t index) const;

@@ -86,12 +86,19 @@ auto SpoolReader::WithSegments(const Attempt& attempt) -> decltype(attempt(Segme
 }
 
 base::Result<Lease> SpoolReader::Read(StreamId stream, int64_t from, size_t max_bytes) {
-  return WithSegments(
-      [&](const Segments& segments) { return Read(segments, stream, from, max_bytes); });
+  return WithSegments([&](const Segments& segments) {
+    return Read(segments, stream, from, max_bytes, /*sound=*/false);
+  });
+}
+
+base::Result<Lease> SpoolReader::ReadSound(StreamId stream, int64_t from, size_t max_bytes) {
+  return WithSegments([&](const Segments& segments) {
+    return Read(segments, stream, from, max_bytes, /*sound=*/true);
+  });
 }
 
 base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream, int64_t from,
-                                      size_t max_bytes) {
+                                      size_t max_bytes, bool sound) {
   const OffsetRange range = catalog_.Range(stream);
   if (from < range.start || from > range.end)
     return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
@@ -100,7 +107,7 @@ base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream,
   while (from != range.end) {
     HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(segments, stream, from));
     HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
-    HF_ASSIGN_OR_RETURN(const int64_t reached, Fill(*state, stream, from, max_bytes));
+    HF_ASSIGN_OR_RETURN(const int64_t reached, Fill(*state, stream, from, max_bytes, sound));
     if (!state->entries.empty()) {
       // A segment is pinned until it is sealed. Its pages stay as they are without a transaction
       // then, and those are few.
@@ -119,7 +126,7 @@ base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream,
 
 // Returns how far it came: no further than `from`, with no entry, if what holds that is damaged.
 base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64_t from,
-                                        size_t max_bytes) {
+                                        size_t max_bytes, bool sound) {
   size_t bytes = 0;
   std::vector<Place> places;
   std::optional<FoundFrame> last;
@@ -142,8 +149,7 @@ base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, in
       bytes += info.bytes;
       if (bytes > max_bytes && !lease.entries.empty()) return from;
       std::string* const plain = frame->sealed() ? &lease.plain.emplace_back() : nullptr;
-      const base::Result<EntryView> entry =
-          lease.file->Entry(*lease.transaction, *frame, place.line, plain);
+      const base::Result<EntryView> entry = ReadEntry(lease, *frame, place, sound, plain);
       if (!entry) {
         store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
         return from;
@@ -153,6 +159,23 @@ base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, in
     }
     if (places.size() < kPlacesAtOnce || bytes >= max_bytes) return from;
   }
+}
+
+base::Result<EntryView> SpoolReader::ReadEntry(Lease::State& lease, const FrameView& frame,
+                                               const Place& place, bool sound,
+                                               std::string* plain) const {
+  HF_ASSIGN_OR_RETURN(const EntryView entry,
+                      lease.file->Entry(*lease.transaction, frame, place.line, plain));
+  if (!sound || !check_entry_ || frame.covers_entries() ||
+      lease.file->KnownSound(place.frame, entry.bytes))
+    return entry;
+  if (const auto checked = check_entry_(entry.bytes); !checked)
+    return base::Unexpected(base::Code::kCorrupt, Where(entry.info.stream, entry.info.base_offset) +
+                                                      ", commit " +
+                                                      std::to_string(entry.info.commit.value()) +
+                                                      ": " + checked.error().message);
+  lease.file->NoteSound(entry.bytes);
+  return entry;
 }
 
 base::Result<int64_t> SpoolReader::NextReadable(StreamId stream, int64_t from) {
@@ -208,8 +231,7 @@ base::Result<std::optional<EntryInfo>> SpoolReader::FindEntry(Lease::State& leas
       if (!frame || frame->info(place.line).end_offset() <= from) continue;
       if (frame->info(place.line).bytes == 0) continue;
       std::string plain;
-      if (const auto entry = lease.file->Entry(*lease.transaction, *frame, place.line, &plain);
-          entry)
+      if (const auto entry = ReadEntry(lease, *frame, place, /*sound=*/true, &plain); entry)
         return entry->info;
     }
     if (places.size() < kPlacesAtOnce) return std::nullopt;

@@ -5,8 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -18,10 +22,13 @@ namespace holdfast::spool {
 
 class SpoolReader {
  public:
-  SpoolReader(const Catalog& catalog, std::shared_ptr<SegmentStore> store)
-      : catalog_(catalog), store_(std::move(store)) {}
+  using EntryCheck = std::function<base::Result<void>(std::string_view bytes)>;
+
+  SpoolReader(const Catalog& catalog, std::shared_ptr<SegmentStore> store, EntryCheck check_entry)
+      : catalog_(catalog), store_(std::move(store)), check_entry_(std::move(check_entry)) {}
 
   base::Result<Lease> Read(StreamId stream, int64_t from, size_t max_bytes);
+  base::Result<Lease> ReadSound(StreamId stream, int64_t from, size_t max_bytes);
   base::Result<int64_t> NextReadable(StreamId stream, int64_t from);
   base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream, int64_t timestamp_ms);
 
@@ -32,7 +39,7 @@ class SpoolReader {
   template <class Attempt>
   auto WithSegments(const Attempt& attempt) -> decltype(attempt(Segments()));
   base::Result<Lease> Read(const Segments& segments, StreamId stream, int64_t from,
-                           size_t max_bytes);
+                           size_t max_bytes, bool sound);
   base::Result<std::optional<EntryInfo>> FindFrom(const Segments& segments, size_t first,
                                                   StreamId stream, int64_t from,
                                                   int64_t timestamp_ms_min);
@@ -45,13 +52,18 @@ class SpoolReader {
   base::Result<StreamEnd> EndAtBeginning(const Segments& segments, size_t at, StreamId stream);
 
   base::Result<std::unique_ptr<Lease::State>> Take(const std::shared_ptr<Segment>& segment);
-  base::Result<int64_t> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes);
+  base::Result<int64_t> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes,
+                             bool sound);
+  // The entry at the place. `sound`: its bytes are what they should be.
+  base::Result<EntryView> ReadEntry(Lease::State& lease, const FrameView& frame, const Place& place,
+                                    bool sound, std::string* plain) const;
   // The first entry that reaches behind `from` and has such a timestamp, in this segment.
   base::Result<std::optional<EntryInfo>> FindEntry(Lease::State& lease, StreamId stream,
                                                    int64_t from, int64_t timestamp_ms_min);
 
   const Catalog& catalog_;
   const std::shared_ptr<SegmentStore> store_;
+  const EntryCheck check_entry_;
 };
 
 }  // namespace holdfast::spool

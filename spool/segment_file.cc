@@ -407,8 +407,10 @@ base::Result<void> SegmentFile::Append(FrameDraft draft) {
   HF_RETURN_IF_ERROR(AppendValue(frames_, draft.commit.value(), bytes, [&](std::span<char> out) {
     last_checksum_ = EncodeFrame(draft, out);
   }));
+  const uint64_t frame = draft.commit.value() - header_->first_commit.value();
+  if (frame < written_from_) written_from_ = static_cast<uint32_t>(frame);
   const base::MutexLock lock(mutex_);
-  verified_.resize(draft.commit.value() - header_->first_commit.value() + 1);
+  verified_.resize(frame + 1);
   verified_.back() = true;  // We wrote it.
   return {};
 }

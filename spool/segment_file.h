@@ -35,6 +35,7 @@
 #pragma once
 
 #include <atomic>
+#include <bitset>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -42,6 +43,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/mutex.h"
@@ -155,6 +157,10 @@ class SegmentFile {
   // transaction lives, or, of an encrypted segment, in `plain`. kCorrupt if they are damaged.
   base::Result<EntryView> Entry(const lmdb::ReadTransaction& transaction, const FrameView& frame,
                                 uint32_t line, std::string* plain) const;
+  // Whether this process has written the frame, or noted what the entry's bytes are: so long as the
+  // file is open nobody needs to sum them again. Short ones are not noted.
+  [[nodiscard]] bool KnownSound(uint32_t frame, std::string_view bytes);
+  void NoteSound(std::string_view bytes);
   // Has the system read so much of the file ahead.
   void Prefetch(uint64_t begin, uint64_t bytes) const;
 
@@ -224,8 +230,12 @@ class SegmentFile {
   std::optional<lmdb::ReadTransaction> oldest_reader_;  // Likewise.
   uint32_t small_frames_ = 0;                           // Likewise, since the last large one.
 
+  std::atomic<uint32_t> written_from_{UINT32_MAX};  // The first frame that we wrote.
+
   base::Mutex mutex_;
   std::vector<bool> verified_ HF_GUARDED_BY(mutex_);  // By frame.
+  // By where entries begin in memory, which is for good: a bit for each KiB, a MiB to a set.
+  std::unordered_map<uintptr_t, std::bitset<1024>> sound_ HF_GUARDED_BY(mutex_);
   std::shared_ptr<const MemoryIndex> rebuilt_ HF_GUARDED_BY(mutex_);
   std::vector<StreamEnd> rebuilt_ends_ HF_GUARDED_BY(mutex_);
   bool ends_known_ HF_GUARDED_BY(mutex_) = false;

@@ -13,6 +13,8 @@ namespace {
 // LMDB gives a large value pages of its own, and it begins behind the first one's header.
 constexpr uint64_t kBlockBytes = 4096;
 constexpr uint64_t kPageHeaderBytes = 16;
+constexpr size_t kSoundBytesMin = 1024;
+constexpr size_t kSoundPerSet = 1024;
 
 base::Result<std::string_view> OpenPiece(const SegmentKey& key, const Origin& origin,
                                          uint32_t piece, std::string_view sealed,
@@ -290,6 +292,22 @@ base::Result<EntryView> SegmentFile::Entry(const lmdb::ReadTransaction& transact
     return base::Unexpected(Within(
         base::Error(stored.error()).Within("commit " + std::to_string(frame.commit().value()))));
   return frame.entry(line, *stored, key(), plain);
+}
+
+bool SegmentFile::KnownSound(uint32_t frame, std::string_view bytes) {
+  if (frame >= written_from_) return true;
+  if (bytes.size() < kSoundBytesMin) return false;
+  const uintptr_t at = reinterpret_cast<uintptr_t>(bytes.data()) / kSoundBytesMin;
+  const base::MutexLock lock(mutex_);
+  const auto found = sound_.find(at / kSoundPerSet);
+  return found != sound_.end() && found->second[at % kSoundPerSet];
+}
+
+void SegmentFile::NoteSound(std::string_view bytes) {
+  if (bytes.size() < kSoundBytesMin) return;  // Two might begin in one place.
+  const uintptr_t at = reinterpret_cast<uintptr_t>(bytes.data()) / kSoundBytesMin;
+  const base::MutexLock lock(mutex_);
+  sound_[at / kSoundPerSet].set(at % kSoundPerSet);
 }
 
 // It is the last run that begins early enough.

@@ -24,7 +24,7 @@ class SpoolOnDisk final : public Spool {
         directory_(std::move(directory)),
         store_(std::make_shared<SegmentStore>(options, directory_, catalog_, background, metrics_)),
         writer_(std::make_shared<Writer>(options, directory_, owner, writer, catalog_, store_)),
-        reader_(catalog_, store_),
+        reader_(catalog_, store_, options.check_entry),
         room_(
             metrics_.room_bytes.Bind([this] { return static_cast<double>(store_->RoomBytes()); })) {
     store_->OnSpaceFreed([&writer, weak = std::weak_ptr<Writer>(writer_)] {
@@ -41,6 +41,10 @@ class SpoolOnDisk final : public Spool {
   }
   [[nodiscard]] base::Result<Lease> Read(StreamId stream, int64_t from, size_t max_bytes) override {
     return reader_.Read(stream, from, max_bytes);
+  }
+  [[nodiscard]] base::Result<Lease> ReadSound(StreamId stream, int64_t from,
+                                              size_t max_bytes) override {
+    return reader_.ReadSound(stream, from, max_bytes);
   }
   [[nodiscard]] base::Result<int64_t> NextReadable(StreamId stream, int64_t from) override {
     return reader_.NextReadable(stream, from);

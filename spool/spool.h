@@ -17,9 +17,9 @@
 // Compaction: Revise takes the bytes of entries in old segments away, or gives them others, and
 //   keeps every offset. Reads pass over entries without bytes; where one was is no damage.
 // Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load
-//   and Replay within Open, which run inside it. Submit, Read, NextReadable, Range, FindByTime,
-//   FindStream, Streams, SealedEnd, SealSoon and GetStatus may be called from any thread, Revise by
-//   one at a time, any but the executors' own. Work off the hot path (sealing
+//   and Replay within Open, which run inside it. Submit, Read, ReadSound, NextReadable, Range,
+//   FindByTime, FindStream, Streams, SealedEnd, SealSoon and GetStatus may be called from any
+//   thread, Revise by one at a time, any but the executors' own. Work off the hot path (sealing
 //   and retiring segments, preparing the next one) runs on `background`.
 // Shutdown: Close stops taking operations, commits and completes those already taken, and syncs.
 //   The destructor closes. Leases must be gone before.
@@ -184,6 +184,9 @@ struct Options {
   uint64_t free_bytes_min = uint64_t{64} << 20;
   // The first encrypts what is written from now on; all of them read. None: nothing is encrypted.
   KeyRing encryption_keys;
+  // Says whether an entry's bytes are what they should be, for ReadSound. From any thread; whatever
+  // error it gives. None: all are.
+  std::function<base::Result<void>(std::string_view bytes)> check_entry;
   // Who opens the spool meanwhile waits a while for it, and Wanted says so. kNotFound if there is
   // none yet.
   bool yields = false;
@@ -276,7 +279,13 @@ class Spool {
   [[nodiscard]] virtual base::Result<Lease> Read(StreamId stream, int64_t from,
                                                  size_t max_bytes) = 0;
 
-  // The first offset at or after `from` that can be read, or the end: the way past damage.
+  // The same for bytes that are handed on: entries of which Options::check_entry says that they are
+  // not what they should be are damaged, too. Those that were written just now, or that a checksum
+  // of the spool's own covers, are not asked about, and others once while their file is open.
+  [[nodiscard]] virtual base::Result<Lease> ReadSound(StreamId stream, int64_t from,
+                                                      size_t max_bytes) = 0;
+
+  // The first offset at or after `from` that ReadSound can read, or the end: the way past damage.
   [[nodiscard]] virtual base::Result<int64_t> NextReadable(StreamId stream, int64_t from) = 0;
 
   [[nodiscard]] virtual OffsetRange Range(StreamId stream) const = 0;

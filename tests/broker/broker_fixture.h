@@ -9,6 +9,7 @@
 #pragma once
 
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -107,6 +108,23 @@ class BrokerFixture {
     Start();
   }
 
+  // Changes the byte before `text` wherever that is stored, while the broker is away.
+  void Damage(std::string_view text) {
+    broker_.reset();
+    int damaged = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_->path() + "/data")) {
+      if (entry.path().extension() != ".segment") continue;
+      std::string bytes(entry.file_size(), '\0');
+      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+      for (size_t at = bytes.find(text); at != std::string::npos; at = bytes.find(text, at + 1)) {
+        bytes[at - 1] ^= 1;
+        ++damaged;
+      }
+      std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
+    }
+    HF_CHECK(damaged != 0);
+    Start();
+  }
   // Changes what is stored, while the broker is away.
   void Amend(const std::function<void(spool::Transaction&)>& change) {
     broker_.reset();

@@ -105,6 +105,16 @@ TEST(BrokerTest, BadBatchesAreRefusedWithKafkasCodes) {
   EXPECT_THAT(broker.Values("t", 0, 0), IsEmpty());
 }
 
+TEST(BrokerTest, ADamagedBatchIsLeftOut) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  const std::string rest(30'000, '.');  // Larger than what the spool sums itself.
+  for (const char* const value : {"first", "second", "third"})
+    EXPECT_EQ(broker.Produce("t", 0, broker.Batch({value + rest})).error_code, ErrorCode::kNone);
+  broker.Damage("second...");
+  EXPECT_THAT(broker.Values("t", 0, 0), ElementsAre("first" + rest, "third" + rest));
+}
+
 TEST(BrokerTest, LogAppendTimeTopicsStampBatches) {
   BrokerFixture broker;
   broker.CreateTopic("t", 1, {{"message.timestamp.type", "LogAppendTime", {}}});

@@ -19,17 +19,16 @@ class DamageTest : public testing::Test {
  protected:
   DamageTest() { base::SetLogLevel(base::LogLevel::kError); }
 
-  // Flips a bit in the table of contents of the frame whose entry begins with `text`, in every
-  // copy: a small frame lies in a page that LMDB copies when it adds the next.
-  void DamageFrameOf(const std::string& text) {
-    constexpr size_t kBefore = 60;
+  // Flips a bit so far before the entry that begins with `text`, else in the table of contents of
+  // its frame, in every copy: a small frame lies in a page that LMDB copies when it adds the next.
+  void DamageFrameOf(const std::string& text, size_t before = 60) {
     int copies = 0;
     for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
       if (entry.path().extension() != ".segment") continue;
       std::string bytes(entry.file_size(), '\0');
       std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
       for (size_t at = bytes.find(text); at != std::string::npos; at = bytes.find(text, at + 1)) {
-        bytes[at - kBefore] ^= 4;
+        bytes[at - before] ^= 4;
         ++copies;
       }
       std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
@@ -74,6 +73,47 @@ TEST_F(DamageTest, ADamagedFrameInAnOldSegmentIsFoundOnReading) {
   EXPECT_EQ(*spool_.spool->NextReadable(a, 5), 7);
   EXPECT_EQ(*spool_.spool->NextReadable(a, 8), 8);
   EXPECT_EQ(spool_.spool->Read(a, 7, 1000)->entries()[0].info.base_offset, 7);
+}
+
+TEST_F(DamageTest, ADamagedEntryOfALargeFrameIsNotHandedOn) {
+  int asked = 0;
+  spool_.options.check_entry = [&](std::string_view bytes) -> base::Result<void> {
+    ++asked;
+    if (bytes.starts_with("entry ")) return {};
+    return base::Unexpected(base::Code::kInvalid, "no entry");
+  };
+  ASSERT_TRUE(spool_.Open());
+  const auto append = [&](const std::string& text) {
+    ASSERT_TRUE(spool_.AppendNow("a", text + std::string(50'000, '.')));
+  };
+  for (int i = 0; i < 30; ++i) append("entry " + std::to_string(i));  // Two segments.
+  ASSERT_TRUE(spool_.AppendNow("a", "small, and no entry"));
+  const StreamId a = *spool_.spool->FindStream("a");
+  const auto read = [&](int64_t from) { return spool_.spool->ReadSound(a, from, 10 << 20); };
+  ASSERT_TRUE(read(29));
+  EXPECT_EQ(asked, 0) << "what was written just now is known";
+  spool_.Close();
+  for (const int i : {5, 28}) DamageFrameOf("entry " + std::to_string(i) + ".", /*before=*/0);
+  spool_.options.metrics = &registry_;
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(asked, 0);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(read(0)->entries().size(), 5u);
+    EXPECT_EQ(read(5).error().code, base::Code::kCorrupt);
+    EXPECT_EQ(*spool_.spool->NextReadable(a, 5), 6);
+    EXPECT_EQ(read(6)->entries()[0].info.base_offset, 6);
+    EXPECT_EQ(read(28).error().code, base::Code::kCorrupt);
+    EXPECT_EQ(read(29)->entries().size(), 2u);
+  }
+  EXPECT_GE(asked, 5 + 1 + 1);
+  asked = 0;
+  EXPECT_EQ(read(0)->entries().size(), 5u);
+  EXPECT_EQ(asked, 1) << "the damaged one; the others are known";
+  append("entry 31");
+  EXPECT_EQ(read(29)->entries().size(), 3u);
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(spool_.spool->Read(a, 5, 1000)->entries()[0].info.base_offset, 5);
+  EXPECT_THAT(registry_.Expose(), testing::HasSubstr("holdfast_spool_damaged_frames_total 2"));
 }
 
 TEST_F(DamageTest, ALostStreamNameDoesNotMixUpTheOthers) {

@@ -222,6 +222,24 @@ TEST_F(SortTest, ALostRunCostsItsEntriesOnly) {
   EXPECT_EQ(spool_.ReadAll("a"), expected_["a"]);
 }
 
+TEST_F(SortTest, ADamagedEntryOfARunIsNotHandedOn) {
+  spool_.options.check_entry = [](std::string_view bytes) -> base::Result<void> {
+    if (!bytes.starts_with("xxxx")) return {};
+    return base::Unexpected(Code::kCorrupt, "damaged");
+  };
+  Fill({"a", "b"}, 10, 3000);
+  Seal();
+  EXPECT_EQ(Sort(), 1u);
+  spool_.Close();
+  Overwrite(SegmentPath(1), expected_["a"][4]);
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(spool_.spool->ReadSound(Id("a"), 0, 1 << 20)->entries().size(), 4u);
+  EXPECT_EQ(spool_.spool->ReadSound(Id("a"), 4, 1 << 20).error().code, Code::kCorrupt);
+  EXPECT_EQ(*spool_.spool->NextReadable(Id("a"), 4), 5);
+  EXPECT_EQ(spool_.spool->ReadSound(Id("a"), 5, 1 << 20)->entries().size(), 5u);
+  EXPECT_EQ(spool_.spool->ReadSound(Id("b"), 0, 1 << 20)->entries().size(), 10u);
+}
+
 TEST_F(SortTest, WithoutItsTreeAllIsFoundByLookingForIt) {
   Fill({"a", "b"}, 30, 10 << 10);
   Seal();
