@@ -231,7 +231,10 @@ void TransactionLane::AskExpiration() {
                                .configuration_keys = std::vector{kExpirationKey}});
   context_.tier.Call(broker->first, request,
                      [this](const base::Result<kafka::DescribeConfigsResponse>& response) {
-                       if (!response) return;
+                       if (!response) {
+                         asked_expiration_ = false;
+                         return;
+                       }
                        for (const auto& result : response->results) {
                          for (const auto& config : result.configs) {
                            const std::string_view text = config.value.value_or("");
