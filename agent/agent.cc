@@ -20,6 +20,7 @@
 #include "agent/waiting_acks.h"
 #include "base/event.h"
 #include "base/log.h"
+#include "kafka/record_batch.h"
 #include "metrics/catalogue.h"
 #include "net/url_fetch.h"
 #include "proxy/front_door.h"
@@ -161,6 +162,7 @@ class RunningAgent final : public Agent {
   Result<> Open() {
     spool::Options spool = options_.spool;
     spool.metrics = &registry_;
+    spool.check_entry = kafka::CheckStored;
     HF_ASSIGN_OR_RETURN(spool_, spool::Spool::Open(std::move(spool), log_, *loops_.spool_writer,
                                                    *loops_.spool_background));
     acks_ = std::make_unique<WaitingAcks>(*loops_.upstream, metrics_, waiting_bytes_);

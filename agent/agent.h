@@ -73,7 +73,7 @@ class Agent {
   };
 
   struct Options {
-    spool::Options spool;
+    spool::Options spool;               // Start sets its metrics and check_entry.
     std::vector<std::string> upstream;  // HOST:PORT of the tier, in the order to be tried.
     // If the spool has been delivered to a cluster before, nothing goes to another one.
     bool only_its_cluster = false;

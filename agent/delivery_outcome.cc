@@ -12,7 +12,7 @@ Outcome OutcomeOf(kafka::ErrorCode code) {
 
     // Refused before the append, for now. After NOT_ENOUGH_REPLICAS_AFTER_APPEND the batch is
     // stored, and the answer to its repeat, which the tier recognises, tells when it is replicated.
-    // A wrong CRC: ours was checked when it came in, so the bytes were damaged on the way.
+    // A wrong CRC: the spool hands on what is sound, so the bytes were damaged on the way.
     case ErrorCode::kCorruptMessage:
     case ErrorCode::kBrokerNotAvailable:
     case ErrorCode::kCoordinatorLoadInProgress:

@@ -113,7 +113,8 @@ uint64_t Forwarder::GiveUpSome(Stream& stream, uint64_t bytes, int64_t before_ms
   int64_t end = stream.record.confirmed;
   bool at_transaction = false;
   {
-    const auto lease = context_.spool.Read(stream.id, end, std::min<size_t>(kReadAtOnce, bytes));
+    const auto lease =
+        context_.spool.ReadSound(stream.id, end, std::min<size_t>(kReadAtOnce, bytes));
     if (IsLost(lease, end)) {
       if (!GiveUpDamaged(stream) || !MayGiveUp(stream)) return 0;
       return GiveUpSome(stream, bytes, before_ms, cause);
@@ -197,7 +198,7 @@ void Forwarder::PassOver(Stream& stream) {
 // part of it must be given up first.
 bool Forwarder::GiveUpDamaged(Stream& stream) {
   const int64_t at = stream.record.confirmed;
-  if (!MayGiveUp(stream) || !IsLost(context_.spool.Read(stream.id, at, 1), at)) return false;
+  if (!MayGiveUp(stream) || !IsLost(context_.spool.ReadSound(stream.id, at, 1), at)) return false;
   const auto sound = context_.spool.NextReadable(stream.id, at);
   if (!sound) return false;
   int64_t end = std::min(*sound, stream.end);

@@ -279,7 +279,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
 void Forwarder::ResumeAt(Stream& stream, int64_t end) {
   stream.next = stream.rewind = stream.record.confirmed;
   if (end <= stream.record.confirmed) return;
-  const auto last = context_.spool.Read(stream.id, end - 1, 1);
+  const auto last = context_.spool.ReadSound(stream.id, end - 1, 1);
   if (IsLost(last, end - 1)) {
     // It cannot be sent once more.
     stream.doubt = stream.read_back = true;

@@ -50,7 +50,7 @@ void Forwarder::Pump(int32_t node) {
 // What the stream sends next: an entry, or of one that the tier refused whole the next piece.
 base::Result<Forwarder::Outgoing> Forwarder::TakeOne(Stream& stream) {
   if (stream.next >= stream.end) return Outgoing{.stream = &stream};
-  auto lease = context_.spool.Read(stream.id, stream.next, 1);
+  auto lease = context_.spool.ReadSound(stream.id, stream.next, 1);
   if (!lease) return base::Unexpected(std::move(lease).error());
   if (IsLost(lease, stream.next)) {
     return base::Unexpected(base::Code::kCorrupt, "the spool has lost what comes next");

@@ -49,7 +49,7 @@ OwnerId OwnerOfTag(const spool::Tag& tag);
 Release ReleaseOf(spool::Spool& spool, spool::StreamId stream, int64_t begin, int64_t end);
 
 // Whether the spool has lost the record at `at`, which is before the stream's end, when it answered
-// a Read from there so: it is damaged, or a repair has left it out.
+// a ReadSound from there so: it is damaged, or a repair has left it out.
 bool IsLost(const base::Result<spool::Lease>& read, int64_t at);
 
 class SpoolUsage {

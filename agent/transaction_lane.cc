@@ -359,7 +359,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
   const int64_t before = part.end;
   const int64_t limit = context_.spool.Range(member.stream).end;
   while (part.end < limit && round.bytes < options_.round_bytes_max) {
-    const auto lease = context_.spool.Read(member.stream, part.end, kReadBytes);
+    const auto lease = context_.spool.ReadSound(member.stream, part.end, kReadBytes);
     if (IsLost(lease, part.end)) {
       if (part.end == member.at) round.leaving.push_back(member.stream);
       break;
@@ -413,7 +413,7 @@ std::optional<size_t> TransactionLane::Measure(const Round& round,
   size_t bytes = 0;
   for (const CommittedTransaction::Range& range : transaction.ranges) {
     for (int64_t at = round.parts.at(range.stream.value()).end; at < range.end;) {
-      const auto lease = context_.spool.Read(range.stream, at, kReadBytes);
+      const auto lease = context_.spool.ReadSound(range.stream, at, kReadBytes);
       if (IsLost(lease, at)) return std::nullopt;
       if (!lease) break;  // Run will say so.
       for (const spool::EntryView& entry : lease->entries()) {

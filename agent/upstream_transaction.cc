@@ -436,7 +436,7 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
     if (part.what.node != node || part.next >= part.what.end) continue;
     // The first batch of a transaction may have to wait until the last one has ended.
     if (!part.flights.empty() && !part.any_stored) continue;
-    auto lease = context_.spool.Read(part.what.stream, part.next, 1);
+    auto lease = context_.spool.ReadSound(part.what.stream, part.next, 1);
     if (!lease || lease->empty()) {
       Fail(ErrorCode::kCorruptMessage, lease ? "the spool ends" : lease.error().message,
            {{.part = i, .error = ErrorCode::kCorruptMessage}});

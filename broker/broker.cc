@@ -40,13 +40,6 @@ Result<> CheckOptions(const Options& options, const Executors& executors) {
   return {};
 }
 
-// What consumers would check.
-Result<> CheckStoredBatch(std::string_view bytes) {
-  HF_ASSIGN_OR_RETURN(const auto batch, kafka::RecordBatchView::Front(bytes));
-  if (batch.size() == bytes.size() && batch.CrcMatches()) return {};
-  return Unexpected(Code::kCorrupt, "the record batch's CRC does not match");
-}
-
 }  // namespace
 
 struct Broker::Parts {
@@ -109,7 +102,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   if (options.metrics == nullptr) own_registry = std::make_unique<metrics::Registry>();
   metrics::Registry& registry = own_registry ? *own_registry : *options.metrics;
   options.spool.metrics = &registry;
-  options.spool.check_entry = CheckStoredBatch;
+  options.spool.check_entry = kafka::CheckStored;
 
   auto parts = std::make_unique<Parts>(std::move(options), registry, std::move(executors));
   parts->own_registry = std::move(own_registry);

@@ -20,12 +20,8 @@ using Json = nlohmann::ordered_json;
 
 // The part that the spool cannot know: what an entry's bytes are.
 base::Result<void> CheckBatch(std::string_view, const spool::EntryView& entry) {
-  HF_ASSIGN_OR_RETURN(const auto batch, kafka::RecordBatchView::Front(entry.bytes));
-  if (batch.size() != entry.bytes.size())
-    return base::Unexpected(base::Code::kCorrupt, "more than one record batch");
-  if (!batch.CrcMatches())
-    return base::Unexpected(base::Code::kCorrupt, "the record batch's CRC does not match");
-  const kafka::BatchHeader header = batch.header();
+  HF_RETURN_IF_ERROR(kafka::CheckStored(entry.bytes));
+  const kafka::BatchHeader header = kafka::RecordBatchView(entry.bytes).header();
   if (int64_t{header.last_offset_delta} + 1 != entry.info.record_count)
     return base::Unexpected(base::Code::kCorrupt,
                             fmt::format("a record batch for {} offsets, where {} are expected",

@@ -237,6 +237,17 @@ bool RecordBatchView::CrcMatches() const {
   return base::Crc32c(bytes_.substr(kAttributesAt)) == LoadBig<uint32_t>(bytes_.data() + kCrcAt);
 }
 
+base::Result<void> CheckStored(std::string_view bytes) {
+  HF_ASSIGN_OR_RETURN(const RecordBatchView batch, RecordBatchView::Front(bytes));
+  if (batch.size() != bytes.size()) {
+    return base::Unexpected(base::Code::kCorrupt, "more than one record batch");
+  }
+  if (!batch.CrcMatches()) {
+    return base::Unexpected(base::Code::kCorrupt, "the record batch's CRC does not match");
+  }
+  return {};
+}
+
 BatchVerdict CheckProduced(std::string_view records, const ProduceRules& rules) {
   if (BatchVerdict verdict = CheckFrame(records, rules.max_batch_bytes); !verdict.ok()) {
     return verdict;

@@ -121,6 +121,9 @@ class RecordBatchView {
   std::string_view bytes_;
 };
 
+// That `bytes`, which were one batch when they were stored, still are: kCorrupt. Sums them.
+base::Result<void> CheckStored(std::string_view bytes);
+
 // A batch of some kilobytes may hold millions of records, and each name has a place in the answer.
 inline constexpr size_t kNamedRecordsMax = 100;
 

@@ -14,7 +14,7 @@ void DamageLog::OnDamage(uint64_t segment, std::optional<CommitNumber> commit,
   }
   (commit ? metrics_.damaged_frames : metrics_.damaged_segments).Add();
   if (commit) {
-    base::Log(base::Event::kCommitLost, "spool", "commit {} is lost, the rest is not: {}",
+    base::Log(base::Event::kCommitLost, "spool", "commit {} is damaged, the rest is not: {}",
               commit->value(), error.message);
   } else {
     base::Log(base::Event::kSegmentDamaged, "spool", "{}", error.message);

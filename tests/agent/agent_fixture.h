@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "agent/record_log.h"
+#include "kafka/record_batch.h"
 #include "kafka/record_batch_builder.h"
 #include "metrics/catalogue.h"
 #include "spool/spool.h"
@@ -49,7 +50,8 @@ class AgentFixture : public testing::Test {
                                       .segment_bytes = 1 << 20,
                                       .bytes_max = bytes_max,
                                       .free_bytes_min = 0,
-                                      .encryption_keys = encryption_keys_},
+                                      .encryption_keys = encryption_keys_,
+                                      .check_entry = kafka::CheckStored},
                                      *log_, writer_, background_);
     ASSERT_TRUE(opened) << opened.error().message;
     spool_ = *std::move(opened);

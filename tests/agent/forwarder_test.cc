@@ -252,9 +252,12 @@ class ForwarderDamageTest : public ForwarderTest {
     for (const char* value : {"entry one", "entry two", "entry three"}) {
       ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
     }
+    DamageAndReopen("entry two", repair);
+  }
+  void DamageAndReopen(const std::string& needle, bool repair) {
     End();
     CloseSpool();
-    Damage("entry two");
+    Damage(needle);
     if (repair) {
       ASSERT_TRUE(spool::Repair(directory_, {}, {}));
     }
@@ -277,6 +280,36 @@ TEST_F(ForwarderDamageTest, WhatIsDamagedIsGivenUpAndTheRestDelivered) {
   LoseTheSecond(/*repair=*/false);
   tier_.Connect();
   ExpectTheRest({"entry one", "entry three"});
+}
+
+// Whose frame is sound: the spool sums the entries of long ones only when they are handed on.
+TEST_F(ForwarderDamageTest, ALongBatchThatIsDamagedIsGivenUpAndTheRestDelivered) {
+  const std::string padding(20'000, '.');
+  const Values values{"entry one" + padding, "entry two" + padding, "entry three" + padding};
+  for (const std::string& value : values) {
+    ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
+  }
+  DamageAndReopen("entry two", /*repair=*/false);
+  tier_.Connect();
+  ExpectTheRest({values[0], values[2]});
+}
+
+TEST_F(ForwarderDamageTest, ALongBatchWhoseHeaderIsDamagedIsGivenUpAndTheRestDelivered) {
+  constexpr size_t kMagicAt = 16;
+  const std::string padding(20'000, '.');
+  const Values values{"entry one" + padding, "entry two" + padding, "entry three" + padding};
+  for (const std::string& value : values) {
+    ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
+  }
+  // Its magic, and what follows.
+  DamageAndReopen(Build({.values = {values[1]}}).substr(kMagicAt, 10), /*repair=*/false);
+  forwarder_->DropOldest("a", 1);
+  clock_.RunUntilIdle();
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_TRUE(tier_.Values("a", 0) == Values{values[2]});
+  EXPECT_EQ(metrics_.dropped_records.With("made room").Value(), 1);
+  EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), 1);
 }
 
 TEST_F(ForwarderDamageTest, WhatARepairLeftOutIsGivenUpAndTheRestDelivered) {
