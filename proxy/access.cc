@@ -92,6 +92,27 @@ struct Judged {
   }
 };
 
+// Each partition that is named is in the answer, though some may be read: Java drops an answer
+// without a session in which one is missing, error and all, and asks again at once. Of what may be
+// read it has nothing new; clients take a high watermark of -1 for one that is not told.
+bool RefuseFetch(Judged& judged, const kafka::FetchRequest& request) {
+  kafka::FetchResponse response;
+  for (const auto& topic : request.topics) {
+    const bool allowed = judged.Topic(Operation::kConsume, judged.NameOf(topic));
+    auto& answered = response.responses.emplace_back();
+    answered.topic = topic.topic;
+    answered.topic_id = topic.topic_id;
+    for (const auto& partition : topic.partitions) {
+      answered.partitions.push_back(
+          {.partition_index = partition.partition,
+           .error_code = allowed ? ErrorCode::kNone : ErrorCode::kTopicAuthorizationFailed,
+           .high_watermark = -1,
+           .records = ""});  // Null is more than librdkafka takes.
+    }
+  }
+  return judged.Refuse(response);
+}
+
 // In a session of fetches (KIP-227) a request names only what is new in it, and the tier keeps the
 // session, for whoever knows its number, longer than any rule or connection. So there is none for
 // who may not read everything: as from a broker that has no room for it, he gets a whole answer,
@@ -102,24 +123,15 @@ bool MayFetch(Judged& judged) {
   auto request = judged.Decode<kafka::FetchRequest>();
   if (!request) return judged.Close();
   if (judged.rules.AllowsAll(judged.principal, Operation::kConsume)) return true;
-  kafka::FetchResponse response;
   if (request->session_epoch != kFirstEpoch && request->session_epoch != kNoSession) {
+    kafka::FetchResponse response;
     response.error_code = ErrorCode::kFetchSessionIdNotFound;  // It began under other rules.
     return judged.Refuse(response);
   }
-  for (const auto& topic : request->topics) {
-    if (judged.Topic(Operation::kConsume, judged.NameOf(topic))) continue;
-    auto& refused = response.responses.emplace_back();
-    refused.topic = topic.topic;
-    refused.topic_id = topic.topic_id;
-    for (const auto& partition : topic.partitions) {
-      refused.partitions.push_back({.partition_index = partition.partition,
-                                    .error_code = ErrorCode::kTopicAuthorizationFailed,
-                                    .high_watermark = -1,
-                                    .records = ""});  // Null is more than librdkafka takes.
-    }
-  }
-  if (!response.responses.empty()) return judged.Refuse(response);
+  const bool allowed = std::ranges::all_of(request->topics, [&](const auto& topic) {
+    return judged.Topic(Operation::kConsume, judged.NameOf(topic));
+  });
+  if (!allowed) return RefuseFetch(judged, *request);
   if (request->session_epoch == kFirstEpoch) {
     request->session_epoch = kNoSession;
     const auto changed = kafka::EncodeRequest(

@@ -104,8 +104,6 @@ TEST_F(AccessTest, WithoutRulesEverythingIsAllowed) {
 
 TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {
   kafka::FetchRequest request;
-  request.topics.push_back({.topic = "orders-eu", .partitions = {{.partition = 3}}});
-  EXPECT_TRUE(Send("User:billing", request, 11));
   request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
   EXPECT_FALSE(Send("User:billing", request, 11));
   const auto response = Answered<kafka::FetchResponse>(11);
@@ -114,6 +112,31 @@ TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {
   EXPECT_EQ(response.responses[0].partitions[0].partition_index, 5);
   EXPECT_EQ(response.responses[0].partitions[0].error_code, ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(response.responses[0].partitions[0].records, "");
+}
+
+TEST_F(AccessTest, AFetchThatIsRefusedIsAnsweredForAllThatItNames) {
+  kafka::FetchRequest request;
+  request.topics.push_back(
+      {.topic = "orders-eu", .partitions = {{.partition = 3}, {.partition = 4}}});
+  EXPECT_TRUE(Send("User:billing", request, 11));
+  request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
+  EXPECT_FALSE(Send("User:billing", request, 11));
+  const auto response = Answered<kafka::FetchResponse>(11);
+  EXPECT_EQ(response.error_code, ErrorCode::kNone);
+  ASSERT_EQ(response.responses.size(), 2U);
+  EXPECT_EQ(response.responses[0].topic, "orders-eu");
+  ASSERT_EQ(response.responses[0].partitions.size(), 2U);
+  for (const auto& partition : response.responses[0].partitions) {
+    EXPECT_EQ(partition.error_code, ErrorCode::kNone);
+    EXPECT_EQ(partition.high_watermark, -1);
+    EXPECT_EQ(partition.last_stable_offset, -1);
+    EXPECT_EQ(partition.log_start_offset, -1);
+    EXPECT_EQ(partition.records, "");
+  }
+  EXPECT_EQ(response.responses[0].partitions[1].partition_index, 4);
+  EXPECT_EQ(response.responses[1].topic, "audit");
+  EXPECT_EQ(response.responses[1].partitions.at(0).error_code,
+            ErrorCode::kTopicAuthorizationFailed);
 }
 
 TEST_F(AccessTest, WhoMayNotReadEverythingGetsNoSessionOfFetches) {
