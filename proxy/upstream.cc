@@ -129,8 +129,12 @@ void Upstream::OnLinkReady(int32_t node) {
     AskMetadata();
     return;
   }
+  if (std::exchange(bootstrap_planned_, false)) {
+    // It would have asked first. Each answer plans the next question, and none is on its way now.
+    bootstrap_timer_.Cancel();
+    PlanRefresh(kRefreshGap);
+  }
   // Not needed any more, but an answer may be on its way.
-  if (std::exchange(bootstrap_planned_, false)) bootstrap_timer_.Cancel();
   if (bootstrap_ && !asking_) {
     Retire(std::move(bootstrap_));
     PlanRefresh(options_.metadata_refresh);

@@ -25,15 +25,17 @@ class UpstreamTest : public net::LoopbackTest, public TierObserver {
 
   // Where a test answers, no request may time out before it does.
   void Start(std::vector<net::HostPort> bootstrap = {},
-             base::Duration request_timeout = std::chrono::seconds(60)) {
+             base::Duration request_timeout = std::chrono::seconds(60),
+             base::Duration metadata_refresh = std::chrono::seconds(60)) {
     if (bootstrap.empty()) bootstrap = {{"127.0.0.1", tier_->local_address().port()}};
-    first_->loop().RunAndWait([this, bootstrap, request_timeout] {
+    first_->loop().RunAndWait([=, this] {
       upstream_ = std::make_unique<Upstream>(
           Link::Context{first_->loop(), resolver_, metrics_, agent_metrics_, random_},
           Upstream::Options{.bootstrap = bootstrap,
                             .link = {.request_timeout = request_timeout,
                                      .backoff_min = std::chrono::milliseconds(5),
-                                     .backoff_max = std::chrono::milliseconds(20)}},
+                                     .backoff_max = std::chrono::milliseconds(20)},
+                            .metadata_refresh = metadata_refresh},
           cache_);
       upstream_->SetObserver(this);
     });
@@ -142,6 +144,35 @@ TEST_F(UpstreamTest, ClosedAddressesAreTriedInTurnWithABackoff) {
     ASSERT_EQ(peers.size(), 2U) << "also between two attempts";
     for (const Upstream::Peer& peer : peers) EXPECT_NE(peer.trouble, "");
   });
+}
+
+TEST_F(UpstreamTest, AfterAnOutageANodeThatIsBackBeforeTheBootstrapAddressesIsAsked) {
+  auto bootstrap = ServeWitnessed();
+  uint16_t closed_port = 0;
+  {
+    auto closed = ServeEcho();
+    closed_port = closed->local_address().port();
+  }
+  Start({{"127.0.0.1", bootstrap->local_address().port()}, {"127.0.0.1", closed_port}},
+        std::chrono::seconds(60), std::chrono::seconds(2));
+  Settle();
+  bootstrap.reset();
+  first_->loop().Post([&] {
+    upstream_->Call(5, kafka::InitProducerIdRequest(),
+                    [](const base::Result<kafka::InitProducerIdResponse>&) {});
+  });
+  Expect(kafka::InitProducerIdRequest::kApi.key).reply.Close("away");
+  witness_.WaitForEvent("lost 5");
+  auto own = Expect(kafka::ApiVersionsRequest::kApi.key);
+  // Until the refresh that the loss brought has found nobody to ask.
+  std::promise<void> later;
+  base::Timer timer;
+  first_->loop().RunAndWait([&] {
+    timer = first_->loop().After(std::chrono::milliseconds(200), [&] { later.set_value(); });
+  });
+  later.get_future().wait();
+  Reply(own, Versions());
+  EXPECT_NE(Expect(kafka::MetadataRequest::kApi.key).body, "");
 }
 
 TEST_F(UpstreamTest, AsksAgainInAVersionThatAnOlderTierKnows) {
