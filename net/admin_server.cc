@@ -200,11 +200,14 @@ class AdminServer::Core {
     const evhttp_uri* const uri = evhttp_request_get_evhttp_uri(request);
     const char* const path = uri == nullptr ? nullptr : evhttp_uri_get_path(uri);
     const std::string_view wanted = path == nullptr ? "" : path;
-    if (!options_.tls && FromLoopback(request) && !IsCalled(Header(request, "Host"))) {
+    const std::optional<HttpMethod> method = MethodOf(request);
+    // What is shown to other hosts is shown by any name: names of this one may lead to loopback.
+    const bool for_names_here = address_.IsLoopback() || method != HttpMethod::kGet;
+    if (!options_.tls && for_names_here && FromLoopback(request) &&
+        !IsCalled(Header(request, "Host"))) {
       return AdminResponse{.status = kForbidden,
                            .body = "On this host, use localhost or an address in figures.\n"};
     }
-    const std::optional<HttpMethod> method = MethodOf(request);
     std::string allowed;
     for (const AdminRoute& route : routes_) {
       if (route.path != wanted) continue;

@@ -11,9 +11,9 @@
 // others), unless its route is for everybody.
 //
 // A browser on this host is a loopback peer, whatever page it shows. So these POSTs are refused
-// (403) to pages of other sites, which Origin and Sec-Fetch-Site tell. In the clear, so is whatever
-// a loopback peer asks of a name that is neither localhost nor this host's nor Options::listen's:
-// it may be a page's own that was made to lead here.
+// (403) to pages of other sites, which Origin and Sec-Fetch-Site tell. In the clear, so is what a
+// loopback peer asks of a name that is neither localhost nor this host's nor Options::listen's: it
+// may be a page's own that was made to lead here. A GET is only where the server is on loopback.
 //
 // Ownership: the loop outlives it; handlers are kept until the destructor.
 // Threads: handlers run on the loop and must not block it; a reply may come from any thread.

@@ -193,5 +193,26 @@ TEST_F(AdminServerTest, ANameThatWasMadeToLeadHereIsNotServed) {
   EXPECT_THAT(Ask("GET /live", "", ""), StartsWith("HTTP/1.1 200 ")) << "as probes of old do";
 }
 
+TEST_F(AdminServerTest, WhatOtherHostsSeeIsShownByAnyNameOfThisHost) {
+  std::vector<AdminRoute> routes;
+  for (const HttpMethod method : {HttpMethod::kGet, HttpMethod::kPost}) {
+    routes.push_back({method, method == HttpMethod::kGet ? "/live" : "/log", "answers",
+                      [](const AdminRequest&) { return AdminResponse{}; }});
+  }
+  auto everywhere =
+      AdminServer::Listen(acceptor_->loop(), {.listen = {"0.0.0.0", 0}}, std::move(routes));
+  ASSERT_TRUE(everywhere);
+  const auto ask = [&](const std::string& line) {
+    TestPeer peer(*SocketAddress::FromIp("127.0.0.1", (*everywhere)->local_address().port()));
+    peer.Write(line +
+               " HTTP/1.1\r\nHost: web1.example.com:9090\r\nConnection: close\r\n"
+               "Content-Length: 0\r\n\r\n");
+    return peer.Read(1 << 20);
+  };
+  EXPECT_THAT(ask("GET /live"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(ask("HEAD /live"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(ask("POST /log"), StartsWith("HTTP/1.1 403 "));
+}
+
 }  // namespace
 }  // namespace holdfast::net
