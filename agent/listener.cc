@@ -1,6 +1,7 @@
 #include "agent/listener.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "agent/forward_state.h"
@@ -101,10 +102,24 @@ base::Result<Listener::Server> Listener::Listen(const net::HostPort& address, in
 
 base::Result<std::vector<Listener::Server>> Listener::ListenOnHosts(uint16_t port, int32_t node) {
   std::vector<Server> servers;
+  std::optional<base::Error> refused;
   for (const std::string& host : hosts_) {
-    HF_ASSIGN_OR_RETURN(auto server, Listen({.host = host, .port = port}, node));
-    port = server->local_address().port();
-    servers.push_back(std::move(server));
+    auto server = Listen({.host = host, .port = port}, node);
+    if (server) {
+      port = (*server)->local_address().port();
+      servers.push_back(*std::move(server));
+      continue;
+    }
+    refused = std::move(server).error();
+    // A port that is taken may be free elsewhere; a host that is gone takes none. Clients that come
+    // by the others do not need it.
+    if (refused->event != base::Event::kCannotListen) return base::Unexpected(*std::move(refused));
+  }
+  if (servers.empty()) return base::Unexpected(*std::move(refused));
+  if (refused) {
+    base::Log(base::Event::kNoBrokerPort, "agent",
+              "no listener for broker {} of the tier on one of the hosts: {}", node,
+              refused->message);
   }
   return servers;
 }

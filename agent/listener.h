@@ -68,7 +68,7 @@ class Listener {
 
   [[nodiscard]] std::string PortsKey() const;
   base::Result<Server> Listen(const net::HostPort& address, int32_t node);
-  // The same port on all hosts.
+  // The same port on all hosts, but for those whose address is not there any more.
   base::Result<std::vector<Server>> ListenOnHosts(uint16_t port, int32_t node);
   // On the upstream loop. Another port if the one of the last run is taken.
   base::Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port);

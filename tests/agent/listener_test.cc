@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <future>
 #include <map>
@@ -10,6 +11,7 @@
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
 #include "kafka/record_batch_builder.h"
+#include "net/socket.h"
 #include "tests/net/loopback.h"
 
 namespace holdfast::agent {
@@ -158,6 +160,21 @@ TEST_F(ListenerTest, ClientsOfEachAddressAreToldWhereTheyCanConnect) {
       EXPECT_EQ(again.at(2).ToString(), brokers.at(2).ToString());
       EXPECT_TRUE(net::TestPeer(again.at(1)).connected()) << again.at(1).ToString();
     }
+    listeners_.at("")->Close();
+    kept_.clear();
+  }
+}
+
+TEST_F(ListenerTest, AHostThatIsGoneTakesNoBrokerFromTheOthers) {
+  // Sockets are of the network of the thread that makes them. In a new one ::1 is not there.
+  bool alone = false;
+  const bool has_ipv6 =
+      net::Socket::Listen({.host = "::1", .port = 0}, net::Socket::BufferBytes()).has_value();
+  if (has_ipv6) first_->loop().RunAndWait([&] { alone = unshare(CLONE_NEWNET) == 0; });
+  if (!alone) GTEST_SKIP() << "without IPv6 or the right to have a network of one's own";
+  for (const auto& [one, other] : {std::pair("0.0.0.0", "::1"), {"::1", "0.0.0.0"}}) {
+    const Listener& listener = Open("", proxy::Acks::kLocal, {{one, 0}, {other, 0}});
+    EXPECT_EQ(BrokersAt(AddressOf(listener, 0)).size(), 2U);
     listeners_.at("")->Close();
     kept_.clear();
   }
