@@ -182,6 +182,7 @@ class RunningAgent final : public Agent {
     }
     loops_.upstream->RunAndWait([this] { BeginForwarding(); });
     for (const auto& listener : listeners_) HF_RETURN_IF_ERROR(listener->Open(log_.kept().ports));
+    loops_.upstream->RunAndWait([this] { KeepCluster(); });
     HF_RETURN_IF_ERROR(OpenOutboxes());
     if (options_.orphans) {
       orphans_ = std::make_unique<Orphans>(*loops_.orphans, registry_, *options_.orphans,
@@ -510,7 +511,6 @@ class RunningAgent final : public Agent {
                           .draining = draining_});
     OpenHalfMessages();
     kept_version_ = cache_.version();
-    KeepCluster();
     RefreshTls();
   }
 

@@ -1,13 +1,13 @@
 #include "agent/listener.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "agent/forward_state.h"
 #include "agent/port_state.h"
 #include "base/event.h"
 #include "base/log.h"
+#include "net/socket.h"
 #include "proxy/session.h"
 
 namespace holdfast::agent {
@@ -46,13 +46,18 @@ std::string Listener::PortsKey() const {
 }
 
 base::Result<> Listener::Open(const std::map<std::string, std::string, std::less<>>& kept) {
+  std::vector<net::SocketAddress> wanted;
+  for (const net::HostPort& address : options_.addresses) {
+    HF_ASSIGN_OR_RETURN(wanted.emplace_back(), net::Socket::AddressToListen(address));
+  }
+  // Before the first client, who may ask for a broker's port.
+  hosts_ = DistinctHosts(wanted);
   std::vector<net::SocketAddress> bound;
   for (const net::HostPort& address : options_.addresses) {
     HF_ASSIGN_OR_RETURN(auto server, Listen(address, proxy::kNoNode));
     bound.push_back(server->local_address());
     servers_.push_back(std::move(server));
   }
-  hosts_ = DistinctHosts(bound);
   front_.SetAddresses(std::move(bound));
   const auto found = kept.find(PortsKey());
   if (found == kept.end()) return {};
@@ -102,7 +107,7 @@ base::Result<Listener::Server> Listener::Listen(const net::HostPort& address, in
 
 base::Result<std::vector<Listener::Server>> Listener::ListenOnHosts(uint16_t port, int32_t node) {
   std::vector<Server> servers;
-  std::optional<base::Error> refused;
+  base::Error refused{base::Code::kUnavailable, "the listener is not open"};
   for (const std::string& host : hosts_) {
     auto server = Listen({.host = host, .port = port}, node);
     if (server) {
@@ -113,13 +118,13 @@ base::Result<std::vector<Listener::Server>> Listener::ListenOnHosts(uint16_t por
     refused = std::move(server).error();
     // A port that is taken may be free elsewhere; a host that is gone takes none. Clients that come
     // by the others do not need it.
-    if (refused->event != base::Event::kCannotListen) return base::Unexpected(*std::move(refused));
+    if (refused.event != base::Event::kCannotListen) return base::Unexpected(std::move(refused));
   }
-  if (servers.empty()) return base::Unexpected(*std::move(refused));
-  if (refused) {
+  if (servers.empty()) return base::Unexpected(std::move(refused));
+  if (servers.size() < hosts_.size()) {
     base::Log(base::Event::kNoBrokerPort, "agent",
               "no listener for broker {} of the tier on one of the hosts: {}", node,
-              refused->message);
+              refused.message);
   }
   return servers;
 }

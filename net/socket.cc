@@ -41,6 +41,8 @@ base::Error CannotListen(const char* call) {
   return error;
 }
 
+std::string CannotListenOn(const HostPort& at) { return "cannot listen on " + at.ToString(); }
+
 base::Result<Socket> ListenAt(const SocketAddress& address, Socket::BufferBytes buffers) {
   Socket socket(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket.fd() < 0) return base::Unexpected(base::ErrnoError("socket", errno));
@@ -63,12 +65,16 @@ Socket& Socket::operator=(Socket&& other) noexcept {
   return *this;
 }
 
-base::Result<Socket> Socket::Listen(const HostPort& at, BufferBytes buffers) {
-  const std::string context = "cannot listen on " + at.ToString();
+base::Result<SocketAddress> Socket::AddressToListen(const HostPort& at) {
   auto addresses = ResolveBlocking({at.host.empty() ? "0.0.0.0" : at.host, at.port});
-  if (!addresses) return base::Unexpected(std::move(addresses).error().Within(context));
-  auto socket = ListenAt(addresses->front(), buffers);
-  if (!socket) return base::Unexpected(std::move(socket).error().Within(context));
+  if (!addresses) return base::Unexpected(std::move(addresses).error().Within(CannotListenOn(at)));
+  return addresses->front();
+}
+
+base::Result<Socket> Socket::Listen(const HostPort& at, BufferBytes buffers) {
+  HF_ASSIGN_OR_RETURN(const SocketAddress address, AddressToListen(at));
+  auto socket = ListenAt(address, buffers);
+  if (!socket) return base::Unexpected(std::move(socket).error().Within(CannotListenOn(at)));
   return socket;
 }
 

@@ -37,6 +37,8 @@ class Socket {
   Socket& operator=(Socket&& other) noexcept;
   ~Socket() { Close(); }
 
+  // Where Listen binds.
+  static base::Result<SocketAddress> AddressToListen(const HostPort& at);
   // Bound and listening, not blocking. The buffer sizes go over to accepted sockets.
   static base::Result<Socket> Listen(const HostPort& at, BufferBytes buffers);
   // A connection that may still be under way: it stands once it can be written and Error is 0.

@@ -51,7 +51,7 @@ class ListenerTest : public net::LoopbackTest {
     for (auto& [name, listener] : listeners_) listener->Close();
   }
 
-  Listener& Open(const std::string& name, proxy::Acks acks,
+  Listener& Make(const std::string& name, proxy::Acks acks,
                  std::vector<net::HostPort> addresses = {{"127.0.0.1", 0}}) {
     auto& listener = listeners_[name];
     listener = std::make_unique<Listener>(
@@ -70,12 +70,20 @@ class ListenerTest : public net::LoopbackTest {
         Listener::Options{.name = name,
                           .addresses = std::move(addresses),
                           .front = {.bootstrap = {{"127.0.0.1", 1}}, .acks = acks}});
-    const auto opened = listener->Open(kept_);
-    EXPECT_TRUE(opened) << opened.error().message;
-    std::promise<void> mapped;
-    listener->ports().Request({1, 2}, [&] { mapped.set_value(); });
-    mapped.get_future().wait();
     return *listener;
+  }
+  Listener& Open(const std::string& name, proxy::Acks acks,
+                 std::vector<net::HostPort> addresses = {{"127.0.0.1", 0}}) {
+    Listener& listener = Make(name, acks, std::move(addresses));
+    const auto opened = listener.Open(kept_);
+    EXPECT_TRUE(opened) << opened.error().message;
+    Map(listener);
+    return listener;
+  }
+  static void Map(Listener& listener) {
+    std::promise<void> mapped;
+    listener.ports().Request({1, 2}, [&] { mapped.set_value(); });
+    mapped.get_future().wait();
   }
   static net::SocketAddress AddressOf(const Listener& listener, size_t index = 0) {
     const auto address = net::HostPort::Parse(listener.Addresses().at(index));
@@ -178,6 +186,15 @@ TEST_F(ListenerTest, AHostThatIsGoneTakesNoBrokerFromTheOthers) {
     listeners_.at("")->Close();
     kept_.clear();
   }
+}
+
+TEST_F(ListenerTest, ABrokerGetsItsPortOnceTheListenerIsOpen) {
+  Listener& listener = Make("", proxy::Acks::kLocal);
+  Map(listener);
+  EXPECT_FALSE(listener.ports().Snapshot()->contains(2));
+  ASSERT_TRUE(listener.Open({}));
+  Map(listener);
+  EXPECT_EQ(BrokersAt(AddressOf(listener)).size(), 2U);
 }
 
 TEST_F(ListenerTest, PortsAreKeptByTheNameOfTheListener) {
