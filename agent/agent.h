@@ -86,7 +86,8 @@ class Agent {
       proxy::Acks acks = proxy::Acks::kLocal;
     };
     std::vector<NamedListener> listeners;  // Besides; each name once.
-    // The host that clients are told to connect to; empty: that by which each of them came.
+    // The host that clients are told to connect to; empty: that by which each of them came. A name
+    // has the port of the first of `listen`.
     std::string advertised_host;
     std::vector<DeclaredTopic> topics;
     PoliciesPtr policies = std::make_shared<const Policies>();  // Of topics and clients.

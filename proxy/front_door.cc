@@ -73,16 +73,16 @@ LocalAddresses FrontDoor::AddressesFor(net::Connection& connection) const {
 
 uint16_t FrontDoor::BootstrapPort(const std::string& host, uint16_t came_by) const {
   base::MutexLock lock(mutex_);
+  if (addresses_.empty()) return came_by;
   std::vector<uint16_t> at_host;
-  std::vector<uint16_t> all;
   for (const net::SocketAddress& address : addresses_) {
-    all.push_back(address.port());
     if (Covers(address, host)) at_host.push_back(address.port());
   }
-  // None is at a host that is advertised by its name.
-  const std::vector<uint16_t>& candidates = at_host.empty() ? all : at_host;
-  const bool among = std::ranges::find(candidates, came_by) != candidates.end();
-  return among || candidates.empty() ? came_by : candidates.front();
+  // Where the name that is advertised leads is not known; the port by which a client came may be
+  // one of another host.
+  if (at_host.empty()) return addresses_.front().port();
+  const bool among = std::ranges::find(at_host, came_by) != at_host.end();
+  return among ? came_by : at_host.front();
 }
 
 std::optional<FrontDoor::Way> FrontDoor::WayToTier(int32_t node, base::TimePoint now) const {

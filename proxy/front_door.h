@@ -70,7 +70,8 @@ class FrontDoor {
   void SetTransactions(LocalTransactions* transactions) { transactions_ = transactions; }
   [[nodiscard]] LocalTransactions* transactions() const { return transactions_; }
   // As the client of this connection should see the brokers: the first by the address by which it
-  // came, or, if it came by the port of another broker, by one of the same host.
+  // came, or, if it came by the port of another broker, by one of the same host. At an advertised
+  // host where none of the addresses is known to be, it has the port of the first.
   [[nodiscard]] LocalAddresses AddressesFor(net::Connection& connection) const;
   struct Way {
     net::HostPort to;

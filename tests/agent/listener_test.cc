@@ -52,7 +52,8 @@ class ListenerTest : public net::LoopbackTest {
   }
 
   Listener& Make(const std::string& name, proxy::Acks acks,
-                 std::vector<net::HostPort> addresses = {{"127.0.0.1", 0}}) {
+                 std::vector<net::HostPort> addresses = {{"127.0.0.1", 0}},
+                 std::string advertised_host = "") {
     auto& listener = listeners_[name];
     listener = std::make_unique<Listener>(
         Listener::Context{
@@ -69,7 +70,9 @@ class ListenerTest : public net::LoopbackTest {
             .keep = [this](std::string key, std::string ports) { kept_[key] = std::move(ports); }},
         Listener::Options{.name = name,
                           .addresses = std::move(addresses),
-                          .front = {.bootstrap = {{"127.0.0.1", 1}}, .acks = acks}});
+                          .front = {.bootstrap = {{"127.0.0.1", 1}},
+                                    .advertised_host = std::move(advertised_host),
+                                    .acks = acks}});
     return *listener;
   }
   Listener& Open(const std::string& name, proxy::Acks acks,
@@ -195,6 +198,20 @@ TEST_F(ListenerTest, ABrokerGetsItsPortOnceTheListenerIsOpen) {
   ASSERT_TRUE(listener.Open({}));
   Map(listener);
   EXPECT_EQ(BrokersAt(AddressOf(listener)).size(), 2U);
+}
+
+TEST_F(ListenerTest, AtAnAdvertisedHostTheFirstAddressIsMeant) {
+  // One that is none of the listener's, as a name is.
+  Listener& listener = Make("", proxy::Acks::kLocal, {{"127.0.0.1", 0}, {"127.0.0.2", 0}},
+                            /*advertised_host=*/"192.0.2.9");
+  ASSERT_TRUE(listener.Open({}));
+  Map(listener);
+  for (const size_t index : {0, 1}) {
+    const auto brokers = BrokersAt(AddressOf(listener, index));
+    ASSERT_EQ(brokers.size(), 2U);
+    EXPECT_EQ(brokers.at(1).host(), "192.0.2.9");
+    EXPECT_EQ(brokers.at(1).port(), AddressOf(listener, 0).port());
+  }
 }
 
 TEST_F(ListenerTest, PortsAreKeptByTheNameOfTheListener) {
