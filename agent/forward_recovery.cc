@@ -259,8 +259,12 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
                 kafka::ErrorName(finding.error));
       context_.metrics.forward_errors.With("unknowable").Add();
       stream.doubt = false;
-      // What goes in transactions went so before, and the tier keeps how far.
-      if (stream.taken_up) stream.tried = confirmed;
+      // Local transactions went in no other way. All before the first may have been sent: under the
+      // same sequences the tier recognises it.
+      if (stream.taken_up && context_.lane != nullptr) {
+        const CommittedTransaction* next = context_.lane->Next(stream.id, confirmed);
+        if (next != nullptr) stream.tried = std::min(stream.tried, next->RangeIn(stream.id)->begin);
+      }
       break;
     case Finding::Kind::kFailed:
       context_.tier.RefreshMetadata(stream.topic);

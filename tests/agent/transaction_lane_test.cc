@@ -398,6 +398,25 @@ TEST_P(TransactionLaneTest, AutoGoesByWhatTheTierSaysOfItsMemory) {
   EXPECT_TRUE(kafka::RecordBatchView(batches[1]).header().transactional());
 }
 
+// The tier does not say what it has, but it recognises a repeat under the same sequences.
+TEST_P(TransactionLaneTest, WhatWentWithoutATransactionIsNotSentInOneAfterARestart) {
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"1"});
+  EXPECT_EQ(Backlog(), 0);
+  tier_.faults.push_back({.kind = test::ScriptedTier::Fault::kLoseAnswer});
+  Produce("a", 0, Values{"2"});
+  lane_options_.mode = DeliveryMode::kTransactional;
+  tier_.describe_error = tier_.fetch_error = ErrorCode::kTopicAuthorizationFailed;
+  CrashAndRestart();
+  Reconnect();
+  Produce("a", 0, Values{"3"});
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), 1);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3"}));
+  EXPECT_TRUE(kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional());
+}
+
 INSTANTIATE_TEST_SUITE_P(Protocols, TransactionLaneTest, testing::Bool(),
                          [](const auto& param) { return param.param ? "Second" : "First"; });
 
