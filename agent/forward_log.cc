@@ -24,7 +24,7 @@ class ForwardLog::WriteOperation final : public spool::Operation {
       const spool::StreamId stream(id);
       transaction.Put(StreamKey(kForwardPrefix, stream), cursor.record.Serialize());
       transaction.Trim(stream, cursor.record.confirmed);
-      if (records_ == nullptr || cursor.release.empty()) continue;
+      if (records_ == nullptr) continue;
       records_->usage().Apply(transaction, stream, cursor.record.confirmed, cursor.release);
     }
     for (const auto& [key, value] : batch_->values) {

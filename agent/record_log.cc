@@ -192,12 +192,17 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
                 if (sinks_.drop_oldest) sinks_.drop_oldest(std::move(topic), bytes);
               }},
       waiting);
+  bool all_empty = true;
   for (const auto& [name, id] : spool.Streams()) {
-    if (const auto parsed = ParseStreamName(name)) usage_.Topic(id, parsed->first);
+    const auto parsed = ParseStreamName(name);
+    if (parsed) usage_.Topic(id, parsed->first);
     if (const spool::OffsetRange range = spool.Range(id); range.start == range.end) {
       usage_.SetEmpty(id);
+    } else {
+      all_empty &= !parsed;
     }
   }
+  if (all_empty) usage_.SetAllEmpty();
 }
 
 void RecordLog::SetPolicies(PoliciesPtr policies) {

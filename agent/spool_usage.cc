@@ -169,10 +169,10 @@ void SpoolUsage::Apply(spool::Transaction& transaction, spool::StreamId stream, 
     if (counts.account != nullptr) counts.account->held -= static_cast<int64_t>(bytes);
     transaction.Put(key, Encode(counts.released));
   };
-  if (release.bytes > 0) {
-    Counts& counts = streams_[stream.value()];
-    // Nothing of the stream waits: whatever was not counted before is gone, too.
-    const bool drained = confirmed == transaction.EndOffset(stream);
+  Counts& counts = streams_[stream.value()];
+  // Nothing of the stream waits: whatever was not counted before is gone, too.
+  const bool drained = confirmed == transaction.EndOffset(stream);
+  if (release.bytes > 0 || (drained && counts.held() > 0)) {
     take(counts, drained ? counts.appended - counts.released : release.bytes,
          StreamKey(kReleasedPrefix, stream));
   }
@@ -225,10 +225,15 @@ void SpoolUsage::Replay(const spool::EntryInfo& entry, OwnerId owner) {
   Append(entry.stream, owner, entry.bytes);
 }
 
-void SpoolUsage::SetEmpty(spool::StreamId stream) {
-  Counts& counts = streams_[stream.value()];
+void SpoolUsage::SetEmpty(Counts& counts) {
   if (counts.account != nullptr) counts.account->held -= counts.held();
   counts.released = counts.appended;
+}
+
+void SpoolUsage::SetEmpty(spool::StreamId stream) { SetEmpty(streams_[stream.value()]); }
+
+void SpoolUsage::SetAllEmpty() {
+  for (auto& [id, counts] : owners_) SetEmpty(counts);
 }
 
 void SpoolUsage::Checkpoint(spool::Transaction& transaction) {

@@ -118,6 +118,8 @@ class SpoolUsage {
   void Checkpoint(spool::Transaction& transaction);
   // Nothing of the stream waits, whoever took it away (`holdfast spool drop`).
   void SetEmpty(spool::StreamId stream);
+  // Nor of any other that is delivered: no client has anything.
+  void SetAllEmpty();
 
   [[nodiscard]] const std::map<std::string, Account, std::less<>>& topics() const {
     return topics_;
@@ -133,6 +135,7 @@ class SpoolUsage {
   };
 
   void Attach(Counts& counts, Account& account);
+  static void SetEmpty(Counts& counts);
 
   PoliciesPtr policies_ = std::make_shared<const Policies>();
   std::map<std::string, Account, std::less<>> topics_;

@@ -541,6 +541,30 @@ TEST_F(ScheduledTest, OfTwoRatesTheLowerCounts) {
   EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 300));
 }
 
+// The last that waits is damaged: nobody can say any more how large it was, nor whose.
+TEST_F(DropsTest, WhatIsDamagedIsNotHeldAgainstItsTopicAndClient) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500}}},
+              {{.pattern = "c", .policy = {.bytes_max = 1500}}});
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte("lost"), "c").error, ErrorCode::kNone);
+  // The next segment begins with what is in the accounts.
+  for (int i = 0; i < 12; ++i) Produce("b", 0, {std::string(100'000, '.')});
+  End();
+  CloseSpool();
+  Damage(Kilobyte("lost").values[0]);
+  ReopenSpool();
+  Begin();
+  SetRules(topics_);
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNotEnoughReplicas);
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(DropsOf("a/0").records(), 1);
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c").error, ErrorCode::kNotEnoughReplicas);
+  Restart();
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c").error, ErrorCode::kNone);
+}
+
 class AcksTest : public LimitsTest {
  protected:
   AcksTest() {
