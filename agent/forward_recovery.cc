@@ -18,6 +18,8 @@ using kafka::ErrorCode;
 constexpr uint32_t kAttemptsUntilWarning = 3;
 // Clocks of producers and brokers differ.
 constexpr int64_t kClockSlackMs = 5 * 60 * 1000;
+// So long before a tier may forget a producer nothing is repeated any more on the strength of that.
+constexpr int64_t kMemoryMarginMs = 60 * 60 * 1000;
 
 }  // namespace
 
@@ -53,12 +55,14 @@ void Forwarder::Recover(Stream& stream) {
   const bool denied =
       first.base < stream.at_leader &&
       (first.outcome == Outcome::kRefused || first.error == ErrorCode::kOutOfOrderSequenceNumber);
-  // Of a producer that the tier may forget meanwhile it takes the repeat for something new.
-  const bool may_be_repeated =
-      first.error == ErrorCode::kNotEnoughReplicasAfterAppend && first.max_timestamp_ms >= 0 &&
-      context_.loop.WallClockMs() - first.max_timestamp_ms > options_.fresh_for.count();
-  stream.read_back |= denied || may_be_repeated;
-  stream.doubt |= denied || may_be_repeated || unsure || overtaken ||
+  // Of a producer that the tier may forget before the answer is good it takes the repeat for
+  // something new.
+  const int64_t remembered_ms = 2 * options_.fresh_for.count() - kMemoryMarginMs;
+  const bool soon_forgotten = first.error == ErrorCode::kNotEnoughReplicasAfterAppend &&
+                              first.max_timestamp_ms >= 0 &&
+                              context_.loop.WallClockMs() - first.max_timestamp_ms > remembered_ms;
+  stream.read_back |= denied || soon_forgotten;
+  stream.doubt |= denied || soon_forgotten || unsure || overtaken ||
                   first.outcome == Outcome::kReconcile || first.outcome == Outcome::kNewEpoch;
   if (stream.ahead.attempts++ == 0) {
     stream.ahead.since_ms = context_.loop.WallClockMs();

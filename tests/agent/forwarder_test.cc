@@ -457,6 +457,21 @@ TEST_F(ForwarderTest, OldRecordsThatAreOnTheLeaderAreNotRepeatedBlindly) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
 }
 
+// The tier remembers the producer for a day, so its answer to the repeat can be waited for.
+TEST_F(ForwarderTest, OfHalfADaysAgeTheReplicasMustHaveARecord) {
+  const int64_t old = clock_.wall_clock_ms() - 13 * 3600 * 1000LL;
+  tier_.faults.assign(1000, {Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2, old);
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 2);
+  tier_.faults.clear();
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+  EXPECT_EQ(tier_.fetches, 0);
+}
+
 // A tier goes by the time of a producer's last batch, whatever came before.
 TEST_F(ForwarderTest, BehindAnOldRecordBatchesAreSentOneByOne) {
   tier_.Connect();
