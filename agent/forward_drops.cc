@@ -207,7 +207,7 @@ bool Forwarder::GiveUpDamaged(Stream& stream) {
   if (transaction != nullptr) end = std::min(end, transaction->RangeIn(stream.id)->begin);
   if (end > at) {
     GiveUp(stream, end, ReleaseOf(context_.spool, stream.id, at, end), DropCause::kDamaged);
-  } else if (transaction != nullptr) {
+  } else if (transaction != nullptr && transaction->RangeIn(stream.id)->begin == at) {
     context_.lane->GiveUp(transaction->number, DropCause::kDamaged);
   }
   return end > at;

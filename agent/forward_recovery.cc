@@ -263,6 +263,9 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
                 kafka::ErrorName(finding.error));
       context_.metrics.forward_errors.With("unknowable").Add();
       stream.doubt = false;
+      // What the spool has lost of it nobody will find any more.
+      stream.next = stream.rewind = confirmed;
+      stream.at_leader = -1;
       // Local transactions went in no other way. All before the first may have been sent: under the
       // same sequences the tier recognises it.
       if (stream.taken_up && context_.lane != nullptr) {

@@ -174,8 +174,8 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
 void Forwarder::OnUnreadable(Stream& stream, const base::Error& error) {
   if (error.code != base::Code::kCorrupt) return Park(stream, error.message);
   if (!stream.flights.empty()) return;  // Their answers lead back here.
-  // The leader has what comes before it.
-  if (stream.next > stream.record.confirmed) {
+  // The leader has what comes before it, or it itself.
+  if (std::max(stream.next, stream.at_leader) > stream.record.confirmed) {
     stream.doubt = stream.read_back = true;
   } else if (!GiveUpDamaged(stream)) {
     return Backoff(stream, error.message);

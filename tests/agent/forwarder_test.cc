@@ -247,6 +247,38 @@ TEST_F(ForwarderTest, RestartAsksBeforeItSendsAgain) {
 
 class ForwarderDamageTest : public ForwarderTest {
  protected:
+  // A new one, which looks at what it has each time that it is read.
+  void EncryptSpool() {
+    End();
+    CloseSpool();
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      std::filesystem::remove(entry.path());
+    }
+    encryption_keys_ = *spool::KeyRing::Parse(std::vector<std::string>{std::string(64, 'a')});
+    ReopenSpool();
+    Begin();
+  }
+  // A bit of the one large entry that it holds: in the middle of the most pages in a row that have
+  // something.
+  void DamageLargest() {
+    constexpr size_t kPage = 4096;
+    const std::string nothing(kPage, '\0');
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      std::string bytes(entry.file_size(), '\0');
+      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+      size_t most = 0;
+      size_t most_end = 0;
+      for (size_t at = 0, row = 0; at < bytes.size(); at += kPage) {
+        row = bytes.compare(at, kPage, nothing) == 0 ? 0 : row + 1;
+        if (row > most) std::tie(most, most_end) = std::pair(row, at);
+      }
+      if (most < 50) continue;
+      const size_t at = most_end - most * kPage / 2;
+      std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+      file.seekp(static_cast<std::streamoff>(at));
+      file.put(static_cast<char>(bytes[at] ^ 4));
+    }
+  }
   // The second of three batches that wait is damaged, or with a repair gone.
   void LoseTheSecond(bool repair) {
     for (const char* value : {"entry one", "entry two", "entry three"}) {
@@ -343,6 +375,25 @@ TEST_F(ForwarderDamageTest, ADamagedBatchThatTheTierHasIsNotLost) {
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), (Values{"entry zero", "entry one", "entry two", "entry three"}));
   EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), 0);
+}
+
+// It is damaged while it waits for replicas, and is what comes next.
+TEST_F(ForwarderDamageTest, ADamagedBatchThatOnlyTheLeaderHasIsNotLost) {
+  for (const bool may_look : {true, false}) {
+    EncryptSpool();
+    tier_.Connect();
+    clock_.Advance(std::chrono::seconds(1));
+    tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend}};
+    if (!may_look) {
+      tier_.describe_error = tier_.fetch_error = ErrorCode::kTopicAuthorizationFailed;
+    }
+    const Values value = {std::string(400'000, may_look ? 'x' : 'y')};
+    ASSERT_EQ(Produce("a", 0, value).error, ErrorCode::kNone);
+    DamageLargest();
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(tier_.Values("a", 0).back(), value[0]);
+    EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), may_look ? 0 : 1);
+  }
 }
 
 TEST_F(ForwarderDamageTest, WhatIsDamagedDoesNotKeepFromMakingRoom) {
