@@ -75,6 +75,7 @@ struct AppendJob {
   size_t memory = 0;           // What it takes while it waits.
   uint64_t ticket = 0;         // Its place among those that wait for room; 0: none so far.
   base::TimePoint deadline;    // Of all its waits together, from the first one on.
+  bool counted = false;  // It waits for the tier, and is in WaitingBytes; or has no room there.
   // Set: room is kept for the entries, and nothing is appended. Takes the place of the request's
   // own Complete.
   base::UniqueFunction<void(std::unique_ptr<AppendJob>)> on_room;

@@ -180,6 +180,7 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
   spool_ = &spool;
   writer_ = &writer;
   sinks_ = std::move(sinks);
+  waiting_bytes_ = &waiting;
   waiting_appends_ = std::make_unique<WaitingAppends>(
       WaitingAppends::Context{
           .writer = writer,
@@ -264,8 +265,17 @@ void RecordLog::Settle(std::unique_ptr<AppendJob> job) {
   if (!wants_room && !wants_tier) return AppendJob::Complete(std::move(job));
   // Only on the writer has anything of it been tried.
   if (job->ticket == 0) job->deadline = writer_->Now() + job->request->timeout;
-  job->request->OnWait();
-  if (wants_room) return waiting_appends_->Park(std::move(job));
+  if (wants_room) {
+    job->request->OnWait();
+    return waiting_appends_->Park(std::move(job));
+  }
+  // Here, since the loop of those that wait may be long in coming to it. What waited before may go
+  // on with that; what finds no room stays a request in flight until it is answered there.
+  job->counted = job->ticket != 0 || waiting_bytes_->Fits(job->memory);
+  if (job->counted) {
+    waiting_bytes_->Add(job->memory);
+    job->request->OnWait();
+  }
   sinks_.wait_for_tier(std::move(job));
 }
 

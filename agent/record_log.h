@@ -167,6 +167,7 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   std::unordered_map<uint32_t, kafka::ProducerTable> producers_;  // By stream id.
   SpoolUsage usage_;
   std::unique_ptr<WaitingAppends> waiting_appends_;  // From Bind on.
+  WaitingBytes* waiting_bytes_ = nullptr;
 
   base::Mutex mutex_;
   int64_t next_id_ HF_GUARDED_BY(mutex_) = 0;

@@ -44,8 +44,6 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   const uint64_t id = next_job_++;
   const auto added = jobs_.emplace(id, Job{.job = std::move(job)}).first;
   Job& entry = added->second;
-  const bool fits = bytes_.Fits(entry.job->memory);
-  bytes_.Add(entry.job->memory);
   deadlines_.emplace(entry.job->deadline, id);
   std::vector<std::pair<Waiter, Settled>> settled;
   for (size_t at = 0; at < entry.job->entries.size(); ++at) {
@@ -67,7 +65,7 @@ void WaitingAcks::Add(std::unique_ptr<AppendJob> job) {
   if (still == jobs_.end()) return;
   if (still->second.open == 0) return Finish(still);
   const bool late = still->second.job->deadline <= loop_.Now();
-  if (closed_ || late || !fits) return TimeOut(still);
+  if (closed_ || late || !still->second.job->counted) return TimeOut(still);
   Show();
   if (deadlines_.begin()->second == id) Plan();
 }
@@ -146,7 +144,7 @@ void WaitingAcks::Finish(std::map<uint64_t, Job>::iterator job) {
     deadlines_.erase(at);
     break;
   }
-  bytes_.Remove(job->second.job->memory);
+  if (job->second.job->counted) bytes_.Remove(job->second.job->memory);
   std::unique_ptr<AppendJob> ended = std::move(job->second.job);
   jobs_.erase(job);
   Show();

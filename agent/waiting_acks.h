@@ -40,7 +40,8 @@ class WaitingAcks {
 
   void SetWhenRecorded(WhenRecorded when_recorded) { when_recorded_ = std::move(when_recorded); }
 
-  // What is stored of the job is durable. From any thread.
+  // What is stored of the job is durable. It is counted in WaitingBytes, or to be answered at once:
+  // see AppendJob::counted. From any thread.
   void Take(std::unique_ptr<AppendJob> job);
 
   // Records [begin, end) of a stream that the tier will never have.

@@ -725,6 +725,32 @@ TEST_F(AcksTest, PastTheirLimitRequestsAreAnsweredAtOnce) {
   EXPECT_EQ(ProduceLater("a", 0, Kilobyte()).error, ErrorCode::kRequestTimedOut);
 }
 
+// The loop on which they wait may be long in coming to them.
+TEST_F(AcksTest, WhatIsOnItsWayToWaitIsCountedAlready) {
+  waiting_bytes_max_ = 2500;
+  std::vector<std::unique_ptr<AppendJob>> handed_over;
+  sinks_.wait_for_tier = [&](std::unique_ptr<AppendJob> job) {
+    handed_over.push_back(std::move(job));
+  };
+  CrashAndRestart();
+  const Answer& first = ProduceLater("a", 0, Kilobyte());
+  const Answer& second = ProduceLater("a", 0, Kilobyte());
+  const Answer& third = ProduceLater("a", 0, Kilobyte());
+  ASSERT_EQ(handed_over.size(), 3);
+  EXPECT_TRUE(first.waited);
+  EXPECT_TRUE(second.waited);
+  EXPECT_FALSE(third.waited) << "it is a request in flight until it has its answer";
+  EXPECT_FALSE(waiting_bytes_->Fits(1000));
+  for (auto& job : handed_over) acks_->Take(std::move(job));
+  clock_.RunUntilIdle();
+  EXPECT_EQ(second.error, kOpen);
+  EXPECT_EQ(third.error, ErrorCode::kRequestTimedOut);
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(second.error, ErrorCode::kNone);
+  EXPECT_TRUE(waiting_bytes_->Fits(2500));
+}
+
 TEST_F(AcksTest, WhatWaitsForRoomAndForTheTierHasOneLimit) {
   waiting_bytes_max_ = 2500;
   topics_.push_back({.pattern = "b", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}});
