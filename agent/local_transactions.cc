@@ -314,16 +314,17 @@ void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Produc
     return done(ErrorCode::kCoordinatorNotAvailable, {});
   }
   if (renews && known != ProducerOf(now)) {
-    // Whoever has begun a transaction since knows the newer epoch.
-    if (known != LastOf(now) || producer.open()) return done(ErrorCode::kProducerFenced, {});
+    if (known != LastOf(now)) return done(ErrorCode::kProducerFenced, {});
     // The answer to the first time was lost.
     if (now.state == State::kEmpty) return done(ErrorCode::kNone, ProducerOf(now));
   }
   LocalProducerRecord next = now;
   next.timeout_ms = timeout_ms;
   next.state = State::kEmpty;
-  next.last_id = renews ? now.id : kafka::kNoProducerId;
-  next.last_epoch = renews ? now.epoch : kafka::kNoProducerEpoch;
+  // What this answer is asked for with again, and that need not be the present epoch: the answer to
+  // the end that led to it may be lost, too.
+  next.last_id = renews ? known.id : kafka::kNoProducerId;
+  next.last_epoch = renews ? known.epoch : kafka::kNoProducerEpoch;
   NewProducer(producer, next, [this, &producer, done = std::move(done)](ErrorCode error) mutable {
     if (error != ErrorCode::kNone) return done(error, {});
     Drop(producer, "fenced");
@@ -371,6 +372,9 @@ void LocalTransactions::Begin(Coordinated& producer, base::UniqueFunction<void(E
   if (producer.open()) return then(ErrorCode::kNone);
   LocalProducerRecord next = producer.record;
   next.state = State::kOngoing;
+  // Whoever begins a transaction knows the present epoch: what still names the last one is late.
+  next.last_id = kafka::kNoProducerId;
+  next.last_epoch = kafka::kNoProducerEpoch;
   Write(
       producer, next, /*commit=*/false, [this, &producer, then = std::move(then)](bool ok) mutable {
         if (!ok) return then(ErrorCode::kCoordinatorNotAvailable);

@@ -106,6 +106,34 @@ TEST_P(LocalTransactionsTest, ARenewalThatIsAskedForAgainGetsTheSameAnswer) {
   EXPECT_EQ(Init("local-1", 60000, newer).error, ErrorCode::kProducerFenced);
 }
 
+TEST_P(LocalTransactionsTest, ALateCopyOfARenewalFencesNobodyAfterTheNextTransaction) {
+  const Producer older = Init().producer;
+  Init("local-1", 60000, older);
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  const Producer living = producer_;
+  EXPECT_EQ(Init("local-1", 60000, older).error, ErrorCode::kProducerFenced);
+  producer_ = living;
+  ASSERT_EQ(Put("b", 0, {"2"}), ErrorCode::kNone);
+  EXPECT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("b/0"), 1);
+}
+
+TEST_P(LocalTransactionsTest, ARenewalAfterAnEndIsAnsweredAgainIfBothAnswersAreLost) {
+  const Producer older = Init().producer;
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  ASSERT_EQ(EndTransaction(true, older).error, ErrorCode::kNone);
+  const Producer newer = Init("local-1", 60000, older).producer;
+  EXPECT_EQ(newer.epoch, older.epoch + (second() ? 2 : 1));
+  for (int i = 0; i < 2; ++i) {
+    const Ended again = Init("local-1", 60000, older);
+    EXPECT_EQ(again.error, ErrorCode::kNone);
+    EXPECT_EQ(again.producer, newer);
+  }
+  ASSERT_EQ(Put("a", 0, {"2"}), ErrorCode::kNone);
+  EXPECT_EQ(Commit(), ErrorCode::kNone);
+}
+
 TEST_P(LocalTransactionsTest, WithoutATransactionThereIsNothingToCommit) {
   Init();
   EXPECT_EQ(Commit(), ErrorCode::kInvalidTxnState);
