@@ -73,11 +73,15 @@ bool TransactionLane::Takes(const spool::EntryView& entry) {
 
 void TransactionLane::Enter(spool::StreamId stream, std::string topic, int32_t partition,
                             int64_t at, std::vector<LeftOut> left_out) {
+  Failed before;
+  if (const auto left = has_left_.extract(stream.value())) before = left.mapped();
   members_[stream.value()] = {.stream = stream,
                               .topic = std::move(topic),
                               .partition = partition,
                               .at = at,
-                              .left_out = std::move(left_out)};
+                              .left_out = std::move(left_out),
+                              .failures = before.failures,
+                              .not_before = before.not_before};
   Wake();
 }
 
@@ -428,7 +432,11 @@ std::optional<size_t> TransactionLane::Measure(const Round& round,
 
 void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {
   for (const spool::StreamId stream : streams) {
-    if (members_.erase(stream.value()) > 0) host_->OnLeftLane(stream);
+    const auto member = members_.extract(stream.value());
+    if (!member) continue;
+    const Member& left = member.mapped();
+    if (left.failures > 0) has_left_[stream.value()] = {left.failures, left.not_before};
+    host_->OnLeftLane(stream);
   }
 }
 

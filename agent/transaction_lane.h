@@ -21,7 +21,8 @@
 // Shutdown: Stop, then destroy.
 // Limits: one round at a time. A stream that the tier has something against fails the round it is
 //   in, and keeps from the next ones itself and those that share a local transaction with it: for
-//   a time that grows from backoff_min to backoff_max, or for park_retry if it needs a person.
+//   a time that grows from backoff_min to backoff_max, or for park_retry if it needs a person, also
+//   if it leaves and comes back meanwhile.
 #pragma once
 
 #include <chrono>
@@ -154,6 +155,11 @@ class TransactionLane {
     uint32_t failures = 0;  // In a row, that were its own.
     base::TimePoint not_before;
   };
+  // What is kept of a member that has left, and may be back soon.
+  struct Failed {
+    uint32_t failures = 0;
+    base::TimePoint not_before;
+  };
   // A round in the making.
   struct Round;
 
@@ -191,7 +197,8 @@ class TransactionLane {
   bool naming_ = false;
   std::unique_ptr<UpstreamTransactions> upstream_;  // Once the name is durable.
 
-  std::map<uint32_t, Member> members_;  // By stream id.
+  std::map<uint32_t, Member> members_;             // By stream id.
+  std::unordered_map<uint32_t, Failed> has_left_;  // The same.
   std::map<uint64_t, CommittedTransaction> transactions_;
   // Where a transaction's records begin, by stream.
   std::unordered_map<uint32_t, std::map<int64_t, uint64_t>> begins_;

@@ -232,6 +232,22 @@ TEST_F(TransactionDropsTest, WhatTheTierRefusesExpiresTooAndTheRestGoesOn) {
   ExpectArrived({"2"});
 }
 
+// The lane gives the stream back each second, and has it again: the rest of the transaction stays.
+TEST_F(TransactionDropsTest, WhatIsTooOldAndMayNotBeDroppedIsTriedNoMoreOften) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 2000}}});
+  tier_.Connect();
+  for (int i = 0; i < 1000; ++i) {
+    tier_.faults.push_back({Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed, "a"});
+  }
+  PutTransaction("1");
+  clock_.Advance(seconds(80));
+  EXPECT_GE(metrics_.upstream_transactions.With("failed").Value(), 2);
+  EXPECT_LE(metrics_.upstream_transactions.With("failed").Value(), 6);
+  tier_.faults.clear();
+  clock_.Advance(seconds(30));
+  ExpectArrived({"1"});
+}
+
 // It may be there, so it is not dropped while the tier has not answered.
 TEST_F(TransactionDropsTest, WhatIsOnItsWayIsNotDropped) {
   SetRules({{.pattern = "*", .policy = {.ttl_ms = 2000}}});
