@@ -133,7 +133,8 @@ void TransactionLane::Work() {
   Gather(round);
   Leave(round.leaving);
   std::erase_if(round.parts, [](const auto& part) { return part.second.begin == part.second.end; });
-  if (!round.parts.empty()) Run(std::move(round));
+  if (!round.parts.empty()) return Run(std::move(round));
+  if (std::exchange(without_failed_, false)) Wake();
 }
 
 const CommittedTransaction* TransactionLane::Next(spool::StreamId stream, int64_t from) const {
@@ -309,8 +310,10 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
 
 // The leader of the member's partition, if the member can go on now.
 int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& cluster) const {
-  if (!member.asked || member.setting_aside || member.not_before > context_.loop.Now())
+  if (!member.asked || member.setting_aside || member.not_before > context_.loop.Now() ||
+      (without_failed_ && member.failures > 0)) {
     return proxy::kNoNode;
+  }
   const int32_t leader = cluster.LeaderOf(member.topic, member.partition);
   if (leader == proxy::kNoNode) context_.tier.RefreshMetadata(member.topic);
   return leader != proxy::kNoNode && context_.tier.Ready(leader) ? leader : proxy::kNoNode;
@@ -460,6 +463,7 @@ void TransactionLane::OnCommitted(const std::vector<TransactionPart>& parts,
                                   const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("committed").Add();
   attempts_ = 0;
+  without_failed_ = false;
   for (size_t i = 0; i < parts.size(); ++i) {
     Advance(members_.at(parts[i].stream.value()), parts[i].end, result.tier_offsets[i]);
   }
@@ -507,6 +511,7 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
   }
   // The others need not wait.
   attempts_ = 0;
+  without_failed_ = true;
   Wake();
 }
 

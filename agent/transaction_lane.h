@@ -22,7 +22,8 @@
 // Limits: one round at a time. A stream that the tier has something against fails the round it is
 //   in, and keeps from the next ones itself and those that share a local transaction with it: for
 //   a time that grows from backoff_min to backoff_max, or for park_retry if it needs a person, also
-//   if it leaves and comes back meanwhile.
+//   if it leaves and comes back meanwhile. The round after one that failed for single streams is
+//   without all that have failed of late, even if their time is up: to fail can take longer.
 #pragma once
 
 #include <chrono>
@@ -210,8 +211,9 @@ class TransactionLane {
   uint64_t tier_version_ = 0;
   int64_t fresh_for_ms_;
   bool asked_expiration_ = false;
-  bool left_open_ = false;  // By a round that failed, perhaps: the next question ends it.
-  uint32_t attempts_ = 0;   // Rounds in a row that failed, and not for single streams.
+  bool left_open_ = false;       // By a round that failed, perhaps: the next question ends it.
+  uint32_t attempts_ = 0;        // Rounds in a row that failed, and not for single streams.
+  bool without_failed_ = false;  // The next round is without those that have failed of late.
   base::TimePoint not_before_;
   base::Timer timer_;
   bool posted_ = false;

@@ -297,6 +297,38 @@ TEST_P(TransactionLaneTest, APartitionThatIsSickForLongDelaysNoOther) {
   EXPECT_EQ(tier_.Values("b", 0), free);
 }
 
+// Each failure takes longer than either is held back for, so one of them may always be tried.
+TEST_P(TransactionLaneTest, TwoPartitionsThatTimeOutAgainAndAgainDelayNoOtherForLong) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  for (int i = 0; i < 200; ++i) {
+    tier_.faults.push_back(
+        {.kind = Kind::kTimeOut, .error = ErrorCode::kRequestTimedOut, .topic = "a"});
+  }
+  for (const int32_t partition : {0, 1}) {
+    ASSERT_EQ(Put("a", partition, {"held"}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    clock_.Advance(std::chrono::seconds(5));
+  }
+  clock_.Advance(std::chrono::minutes(3));
+  Values free;
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_EQ(Put("b", 0, {std::to_string(i)}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    free.push_back(std::to_string(i));
+    clock_.Advance(std::chrono::seconds(20));
+    EXPECT_EQ(tier_.Values("b", 0), free);
+  }
+  EXPECT_EQ(tier_.Values("a", 0), Values{});
+  EXPECT_EQ(tier_.Values("a", 1), Values{});
+  tier_.faults.clear();
+  clock_.Advance(std::chrono::seconds(40));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"held"});
+  EXPECT_EQ(tier_.Values("a", 1), Values{"held"});
+}
+
 TEST_P(TransactionLaneTest, ATopicThatIsNotAllowedHoldsItselfOnlyWhicheverCallSaysSo) {
   std::vector<kafka::Api> apis = {kafka::TxnOffsetCommitRequest::kApi,
                                   kafka::OffsetFetchRequest::kApi};

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <limits>
@@ -48,10 +49,12 @@ class ScriptedTier final : public proxy::Tier {
       kRefuse,       // Every partition gets `error`, and nothing was stored.
       kStoreRefuse,  // Stored, and every partition gets `error`.
       kAccept,       // Stored without looking at sequences.
+      kTimeOut,      // kRefuse after kTimeOutAfter; all that comes behind waits.
     };
     Kind kind = kServe;
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
-    std::string topic = {};  // Of kRefuse: only its partitions; empty: all.
+    // Of kRefuse: only its partitions; empty: all. Of kTimeOut, which is for requests with any.
+    std::string topic = {};
   };
   struct Partition {
     std::vector<std::string> batches;  // As in a log: with offsets.
@@ -62,6 +65,7 @@ class ScriptedTier final : public proxy::Tier {
   };
 
   static constexpr int32_t kNode = 1;
+  static constexpr auto kTimeOutAfter = std::chrono::seconds(15);
 
   ScriptedTier(ManualExecutor& loop, proxy::MetadataCache& cache) : loop_(loop), cache_(cache) {}
 
@@ -84,6 +88,7 @@ class ScriptedTier final : public proxy::Tier {
   void Disconnect() {
     connected_ = false;
     ++generation_;
+    requests_.clear();
     for (OnAnswer& lost : std::exchange(pending_, {})) {
       lost(base::Unexpected(base::Code::kUnavailable, "connection lost"));
     }
@@ -126,13 +131,13 @@ class ScriptedTier final : public proxy::Tier {
     HF_CHECK(Ready(node));
     pending_.push_back(std::move(on_answer));
     most_in_flight = std::max(most_in_flight, pending_.size());
-    if (held) return held_.push_back(std::move(frame));
-    Schedule(std::move(frame));
+    requests_.push_back(std::move(frame));
+    if (!held) Schedule();
   }
   // Serves what came while `held` was true.
   void Release() {
     held = false;
-    for (base::Buffer& frame : std::exchange(held_, {})) Schedule(std::move(frame));
+    for (size_t i = 0; i < requests_.size(); ++i) Schedule();
   }
 
   std::map<std::pair<std::string, int32_t>, Partition> logs;
@@ -186,11 +191,31 @@ class ScriptedTier final : public proxy::Tier {
              static_cast<uint8_t>(topic_generations_[topic])}};
   }
 
-  void Schedule(base::Buffer frame) {
-    loop_.Post([this, generation = generation_, frame = std::move(frame)] {
-      if (generation != generation_) return;
+  // Serves the next request.
+  void Schedule() {
+    loop_.Post([this, generation = generation_] {
+      if (generation != generation_ || held || requests_.empty()) return;
+      if (TimesOut(requests_.front().view().substr(kafka::kLengthPrefixBytes))) return;
+      const base::Buffer frame = std::move(requests_.front());
+      requests_.pop_front();
       Serve(frame.view().substr(kafka::kLengthPrefixBytes));
     });
+  }
+
+  bool TimesOut(std::string_view frame) {
+    if (faults.empty() || faults.front().kind != Fault::kTimeOut) return false;
+    const auto header = kafka::ReadRequestHeader(frame);
+    if (header->api_key != kafka::ProduceRequest::kApi.key) return false;
+    const auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame, *header);
+    Fault& fault = faults.front();
+    if (std::ranges::none_of(request->topic_data,
+                             [&](const auto& topic) { return topic.name == fault.topic; })) {
+      return false;
+    }
+    fault.kind = Fault::kRefuse;
+    held = true;
+    timer_ = loop_.After(kTimeOutAfter, [this] { Release(); });
+    return true;
   }
 
   void Serve(std::string_view frame) {
@@ -431,7 +456,8 @@ class ScriptedTier final : public proxy::Tier {
   int generation_ = 0;  // Of the connection.
   bool losing_answer_ = false;
   std::deque<OnAnswer> pending_;
-  std::deque<base::Buffer> held_;
+  std::deque<base::Buffer> requests_;  // That are not served yet.
+  base::Timer timer_;
   std::map<std::string, int> topic_generations_;
 };
 
