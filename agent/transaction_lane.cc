@@ -321,17 +321,10 @@ int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& clu
 
 void TransactionLane::Gather(Round& round) {
   std::vector<Member*> able;
-  const base::TimePoint now = context_.loop.Now();
-  std::optional<base::TimePoint> again;
   const proxy::ClusterPtr cluster = context_.cache.cluster();
   for (auto& [id, member] : members_) {
     const int32_t node = NodeFor(member, *cluster);
-    if (node == proxy::kNoNode) {
-      const base::TimePoint at =
-          member.not_before > now ? member.not_before : now + kLookAgainAfter;
-      again = std::min(again.value_or(at), at);
-      continue;
-    }
+    if (node == proxy::kNoNode) continue;
     // Somebody may have dropped records from the spool.
     member.at = std::max(member.at, context_.spool.Range(member.stream).start);
     able.push_back(&member);
@@ -356,6 +349,19 @@ void TransactionLane::Gather(Round& round) {
       if (round.bytes >= options_.round_bytes_max) break;
       extended |= Include(round, transaction);
     }
+  }
+  LookAgain(round);
+}
+
+// At those that are not in the round, or are held back since.
+void TransactionLane::LookAgain(const Round& round) {
+  const base::TimePoint now = context_.loop.Now();
+  std::optional<base::TimePoint> again;
+  for (const auto& [id, member] : members_) {
+    const bool held_back = member.not_before > now;
+    if (!held_back && round.parts.contains(id)) continue;
+    const base::TimePoint at = held_back ? member.not_before : now + kLookAgainAfter;
+    again = std::min(again.value_or(at), at);
   }
   if (again) WakeAt(*again);
 }

@@ -171,6 +171,7 @@ class TransactionLane {
   void OnProgress(const std::vector<uint32_t>& asked,
                   const base::Result<std::vector<TierProgress>>& progress);
   void Gather(Round& round);
+  void LookAgain(const Round& round);
   bool Extend(Round& round, Member& member);
   bool Include(Round& round, const CommittedTransaction& transaction);
   [[nodiscard]] std::optional<size_t> Measure(const Round& round,

@@ -396,6 +396,31 @@ TEST_P(TransactionLaneTest, TransactionalDeliveryKeepsProgressInTheTier) {
   EXPECT_EQ(tier_.Values("a", 0), expected);
 }
 
+TEST_P(TransactionLaneTest, WhatTheSpoolCannotReadForNowIsTriedAgain) {
+  using Kind = test::ScriptedTier::Fault;
+  lane_options_.mode = DeliveryMode::kAuto;
+  Begin();
+  tier_.Connect();
+  const int64_t old = clock_.wall_clock_ms() - int64_t{13} * 3600 * 1000;
+  Produce("a", 0, Batch{.values = {"1"}, .timestamp = old});
+  EXPECT_EQ(Backlog(), 0);
+  tier_.faults.push_back({.kind = Kind::kRefuse, .error = ErrorCode::kTopicAuthorizationFailed});
+  Produce("b", 0, Values{"waits"});
+  // As many as there may be at a time.
+  const spool::StreamId stream = *spool_->FindStream("b/0");
+  std::vector<spool::Lease> leases;
+  for (auto lease = spool_->Read(stream, 0, 1); lease; lease = spool_->Read(stream, 0, 1)) {
+    leases.push_back(*std::move(lease));
+    ASSERT_LT(leases.size(), 10'000);
+  }
+  Produce("a", 0, Batch{.values = {"2"}, .timestamp = old});
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
+  leases.clear();
+  clock_.Advance(std::chrono::seconds(40));
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
+}
+
 TEST_P(TransactionLaneTest, AutoTakesOldRecordsInTransactionsAndFreshOnesWithout) {
   lane_options_.mode = DeliveryMode::kAuto;
   Begin();
