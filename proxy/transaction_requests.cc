@@ -33,8 +33,9 @@ constexpr KnownCodes kOfInitProducerId{4, 6};
 constexpr KnownCodes kOfAddPartitions{2, 5};
 constexpr KnownCodes kOfEndTxn{2, 4};
 
-// On UNKNOWN_PRODUCER_ID all clients that do not know the newer code abort, take a new epoch and go
-// on. INVALID_PRODUCER_ID_MAPPING is fatal to Java's from 4.0 on, INVALID_TXN_STATE to most.
+// On UNKNOWN_PRODUCER_ID clients that do not know the newer code abort, take a new epoch and go on,
+// but for Java's before 2.5: to these any code of EndTxn is fatal that is not to be tried again.
+// INVALID_PRODUCER_ID_MAPPING is fatal to Java's from 4.0 on, INVALID_TXN_STATE to most.
 ErrorCode ForVersion(ErrorCode error, int16_t version, const KnownCodes& known) {
   if (error == ErrorCode::kProducerFenced && version < known.producer_fenced) {
     return ErrorCode::kInvalidProducerEpoch;
