@@ -83,6 +83,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   void ReportTorn() const;
   void LeaveNewest();
   base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number, CommitNumber end);
+  base::Result<void> KeepDamaged(uint64_t number, const base::Error& why);
   base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
   base::Result<std::vector<Source>> FindSources(const std::vector<Change>& known);
   void ReportMissing(const std::vector<Change>& known, const Catalog::Segments& segments);

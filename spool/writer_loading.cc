@@ -51,10 +51,7 @@ base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
     if (!file && file.error().code != base::Code::kCorrupt)
       return base::Unexpected(std::move(file).error());
     if (!file) {
-      HF_ASSIGN_OR_RETURN(const std::string kept, directory_.KeepDamaged(number));
-      store_->damage().OnDamage(
-          number, std::nullopt,
-          {base::Code::kCorrupt, file.error().message + "; the file is kept as " + kept});
+      HF_RETURN_IF_ERROR(KeepDamaged(number, file.error()));
     } else if ((*file)->header()) {
       // What is seen now may only be in memory still; from here on it is on the disk.
       HF_RETURN_IF_ERROR((*file)->SyncInherited());
@@ -143,14 +140,25 @@ base::Result<Writer::Loaded> Writer::LoadNewest(const std::vector<Directory::Fil
   return Loaded{std::move(retired), whole};
 }
 
+// A file of which nothing can be read.
+base::Result<void> Writer::KeepDamaged(uint64_t number, const base::Error& why) {
+  HF_ASSIGN_OR_RETURN(const std::string kept, directory_.KeepDamaged(number));
+  store_->damage().OnDamage(number, std::nullopt,
+                            {base::Code::kCorrupt, why.message + "; the file is kept as " + kept});
+  return {};
+}
+
 // What the newest checkpoint would say of the older segments: from their files.
 base::Result<std::vector<Change>> Writer::FindSegments(const std::vector<Directory::File>& files) {
   std::vector<Change> known;
   CommitNumber end = file_->header()->first_commit;
   for (size_t i = files.size() - 1; i-- > 0;) {
     const auto file = OpenOlder(files[i].number, end);
+    // What a key or a descriptor is missing for must not be left out of a new checkpoint: the next
+    // start would take the file for a retired one.
+    if (!file && file.error().code != base::Code::kCorrupt) return base::Unexpected(file.error());
     if (!file) {
-      store_->damage().OnDamage(files[i].number, std::nullopt, file.error());
+      HF_RETURN_IF_ERROR(KeepDamaged(files[i].number, file.error()));
       continue;
     }
     if (!(*file)->header()) continue;

@@ -436,6 +436,18 @@ TEST_F(LostCheckpointTest, IsMadeUpForBeforeOlderSegmentsGo) {
   EXPECT_EQ(spool_.owner.seen, seen);
 }
 
+// The new checkpoint does not know it, so the next start would take it for a retired one.
+TEST_F(LostCheckpointTest, ASegmentOfWhichNothingCanBeReadIsKept) {
+  const std::string path = Directory::SegmentPath(directory_.path(), 1);
+  const auto size = fs::file_size(path);
+  std::ofstream(path, std::ios::binary) << std::string(size, 'x');
+  ASSERT_TRUE(spool_.Open());
+  spool_.Reopen();
+  EXPECT_FALSE(fs::exists(path));
+  EXPECT_EQ(fs::file_size(path + ".damaged"), size);
+  EXPECT_TRUE(spool_.AppendNow("a", "later"));
+}
+
 TEST_F(LostCheckpointTest, DoesNotKeepTheSpoolFromRecovering) {
   FaultyDisk disk;
   ASSERT_TRUE(spool_.Open());
