@@ -392,7 +392,12 @@ base::Result<RevisionReport> SegmentStore::Sort(base::TimePoint now, const Pace&
 }
 
 base::Result<RevisionReport> SegmentStore::SortGroup(const Group& group, Revision& revision) {
-  const auto freed = Rewrite(group, revision);
+  // The writer may need a segment meanwhile, and must not find the space taken.
+  uint64_t needed = segment_bytes_ + SmallBytes();
+  for (const Part& part : group) needed += part.needed;
+  base::Result<void> room = CheckSpaceFor(needed);
+  const base::Result<uint64_t> freed =
+      room ? Rewrite(group, revision) : base::Unexpected(std::move(room).error());
   if (freed) return RevisionReport{.written_segments = 1, .freed_bytes = *freed};
   for (const Part& part : group) part.segment->sort_looked = false;  // It is not done.
   // Somebody else does, or it is not needed any more.
