@@ -32,7 +32,7 @@ bool CompactionRound::Add(Partition& partition, const TopicConfig& config, int64
   int64_t reached = from;
   bool full = false;
   while (reached < to && !full) {
-    const auto lease = spool.Read(partition.stream, reached, kReadBytes);
+    const auto lease = spool.ReadSound(partition.stream, reached, kReadBytes);
     if (!lease) {
       const auto next = spool.NextReadable(partition.stream, reached);
       if (lease.error().code != base::Code::kCorrupt || !next || *next <= reached) return false;
@@ -97,7 +97,7 @@ base::Result<void> CompactionRound::JudgeAll(Job& job) {
   const int64_t end = partition.high_watermark.load();
   int64_t offset = partition.log_start.load();
   while (offset < job.to) {
-    const auto lease = spool.Read(partition.stream, offset, kReadBytes);
+    const auto lease = spool.ReadSound(partition.stream, offset, kReadBytes);
     if (!lease && lease.error().code == base::Code::kNotFound) return {};  // Trimmed meanwhile.
     if (!lease && lease.error().code != base::Code::kCorrupt) {
       return base::Unexpected(lease.error());
@@ -212,7 +212,9 @@ spool::Revision::Fate CompactionRound::Judge(const spool::EntryInfo& entry) cons
 
 base::Result<spool::Revision::Replacement> CompactionRound::Replace(const spool::EntryView& entry) {
   const Job& job = jobs_.at(entry.info.stream);
-  HF_ASSIGN_OR_RETURN(const RecordBatchView batch, RecordBatchView::Front(entry.bytes));
+  // The new checksum is not to vouch for damage.
+  HF_RETURN_IF_ERROR(kafka::CheckStored(entry.bytes));
+  const RecordBatchView batch(entry.bytes);
   const BatchHeader header = batch.header();
   HF_ASSIGN_OR_RETURN(const auto records, kafka::UncompressedRecords::Of(batch));
   bool horizon = header.control();

@@ -137,6 +137,17 @@ TEST_F(CompactionTest, WhatWasTheLastBatchIsCompactedWhenAnotherFollows) {
   EXPECT_EQ(Read(), (std::vector<Seen>{{2, "a", "3"}, {3, "b", "1"}}));
 }
 
+// A batch made of it would have a checksum that is right.
+TEST_F(CompactionTest, NothingIsMadeOfABatchThatIsDamaged) {
+  CreateTopic();
+  Produce({{"a", "1"}, {"b", std::string(20'000, '.') + "precious"}});
+  Produce({{"a", "2"}});
+  Produce({{"last", "1"}});
+  broker_.Damage("precious");
+  Compact();
+  EXPECT_EQ(Read(), (std::vector<Seen>{{2, "a", "2"}, {3, "last", "1"}}));
+}
+
 TEST_F(CompactionTest, OffsetsAreFoundAmongWhatIsLeft) {
   CreateTopic();
   const int64_t begin_ms = broker_.clock().wall_clock_ms();
