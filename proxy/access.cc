@@ -98,16 +98,20 @@ struct Judged {
 bool RefuseFetch(Judged& judged, const kafka::FetchRequest& request) {
   kafka::FetchResponse response;
   for (const auto& topic : request.topics) {
-    const bool allowed = judged.Topic(Operation::kConsume, judged.NameOf(topic));
+    const std::string_view name = judged.NameOf(topic);
+    const ErrorCode error = judged.Topic(Operation::kConsume, name) ? ErrorCode::kNone
+                            // Made anew, perhaps: clients look again, and give up on the other.
+                            : name.empty() && !topic.topic_id.IsZero()
+                                ? ErrorCode::kUnknownTopicId
+                                : ErrorCode::kTopicAuthorizationFailed;
     auto& answered = response.responses.emplace_back();
     answered.topic = topic.topic;
     answered.topic_id = topic.topic_id;
     for (const auto& partition : topic.partitions) {
-      answered.partitions.push_back(
-          {.partition_index = partition.partition,
-           .error_code = allowed ? ErrorCode::kNone : ErrorCode::kTopicAuthorizationFailed,
-           .high_watermark = -1,
-           .records = ""});  // Null is more than librdkafka takes.
+      answered.partitions.push_back({.partition_index = partition.partition,
+                                     .error_code = error,
+                                     .high_watermark = -1,
+                                     .records = ""});  // Null is more than librdkafka takes.
     }
   }
   return judged.Refuse(response);

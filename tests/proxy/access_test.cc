@@ -139,6 +139,17 @@ TEST_F(AccessTest, AFetchThatIsRefusedIsAnsweredForAllThatItNames) {
             ErrorCode::kTopicAuthorizationFailed);
 }
 
+// Of a topic that was made anew, perhaps: on the other error clients give up.
+TEST_F(AccessTest, AFetchByAnIdThatNobodyKnowsIsToldSo) {
+  kafka::FetchRequest request;
+  auto& topic = request.topics.emplace_back();
+  topic.topic_id.bytes.fill(9);
+  topic.partitions.push_back({.partition = 0});
+  EXPECT_FALSE(Send("User:billing", request, 13));
+  const auto response = Answered<kafka::FetchResponse>(13);
+  EXPECT_EQ(response.responses.at(0).partitions.at(0).error_code, ErrorCode::kUnknownTopicId);
+}
+
 TEST_F(AccessTest, WhoMayNotReadEverythingGetsNoSessionOfFetches) {
   for (const int16_t version : {int16_t{7}, int16_t{12}}) {
     kafka::FetchRequest request{.max_wait_ms = 500, .session_id = 7, .session_epoch = 0};
