@@ -9,6 +9,8 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "agent/record_log.h"
@@ -67,6 +69,36 @@ class AgentFixture : public testing::Test {
   void CloseSpool() {
     spool_.reset();
     clock_.RunUntilIdle();
+  }
+  // An empty one, which looks at what it has each time that it is read.
+  void ReplaceByEncryptedSpool() {
+    CloseSpool();
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      std::filesystem::remove(entry.path());
+    }
+    encryption_keys_ = *spool::KeyRing::Parse(std::vector<std::string>{std::string(64, 'a')});
+    ReopenSpool();
+  }
+  // Flips a bit of the one large entry that the spool holds, whether it is open or closed: in the
+  // middle of the most pages in a row that have something.
+  void DamageLargest() {
+    constexpr size_t kPage = 4096;
+    const std::string nothing(kPage, '\0');
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      std::string bytes(entry.file_size(), '\0');
+      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+      size_t most = 0;
+      size_t most_end = 0;
+      for (size_t at = 0, row = 0; at < bytes.size(); at += kPage) {
+        row = bytes.compare(at, kPage, nothing) == 0 ? 0 : row + 1;
+        if (row > most) std::tie(most, most_end) = std::pair(row, at);
+      }
+      if (most < 50) continue;
+      const size_t at = most_end - most * kPage / 2;
+      std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+      file.seekp(static_cast<std::streamoff>(at));
+      file.put(static_cast<char>(bytes[at] ^ 4));
+    }
   }
   // Flips a bit in every copy of these bytes that the spool holds, which is closed.
   void Damage(const std::string& needle) {

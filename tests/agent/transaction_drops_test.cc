@@ -1,7 +1,6 @@
 // What is dropped of the spool where there are local transactions: each of them whole, in all its
 // streams, or not at all.
 #include <algorithm>
-#include <tuple>
 
 #include "spool/compaction.h"
 #include "spool/offline.h"
@@ -57,35 +56,14 @@ class TransactionDropsTest : public TransactionsFixture {
   // In place of the spool, which is empty.
   void EncryptSpool() {
     End();
-    CloseSpool();
-    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
-      std::filesystem::remove(entry.path());
-    }
-    encryption_keys_ = *spool::KeyRing::Parse(std::vector<std::string>{std::string(64, 'a')});
-    ReopenSpool();
+    ReplaceByEncryptedSpool();
     Begin();
     Init();
   }
-  // With a bit flipped of the one large entry that the spool holds: in the middle of the most pages
-  // in a row that have something.
   void RestartDamaged() {
     End();
     CloseSpool();
-    constexpr size_t kPage = 4096;
-    const std::string nothing(kPage, '\0');
-    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
-      std::string bytes(entry.file_size(), '\0');
-      std::ifstream(entry.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
-      size_t most = 0;
-      size_t most_end = 0;
-      for (size_t at = 0, row = 0; at < bytes.size(); at += kPage) {
-        row = bytes.compare(at, kPage, nothing) == 0 ? 0 : row + 1;
-        if (row > most) std::tie(most, most_end) = std::pair(row, at);
-      }
-      if (most < 50) continue;
-      bytes[most_end - most * kPage / 2] ^= 4;
-      std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
-    }
+    DamageLargest();
     ReopenSpool();
     Begin();
   }
