@@ -1,6 +1,9 @@
 // Puts dead letters back at the end of the stream that they come from, for delivery: each batch is
 // appended there and trimmed here in one commit, so that it is in one of the two places, whatever
 // happens meanwhile. What is refused again is a dead letter again, behind the end of this replay.
+// Those that are damaged, or that a repair has left out, are not put back: they go, and the log
+// says how many. The ledger lists them as dead letters all the same. Of several replays at a time
+// each batch is put back by one.
 //
 // Ownership: spool, records and loop outlive it; it keeps itself until it is done.
 // Threads: the loop. Limits: one batch at a time.
@@ -33,6 +36,10 @@ class DeadLetterReplay final : public std::enable_shared_from_this<DeadLetterRep
   DeadLetterReplay(spool::Spool& spool, RecordLog& records, base::Executor& loop,
                    std::string stream, Done done);
   void Next();
+  // Those up to here are lost; the next ones are asked for.
+  void PassLost();
+  void Submit(std::unique_ptr<spool::Operation> operation);
+  void Finish();
 
   spool::Spool& spool_;
   RecordLog& log_;  // Counts what is put back.
@@ -43,6 +50,7 @@ class DeadLetterReplay final : public std::enable_shared_from_this<DeadLetterRep
   int64_t at_ = 0;
   int64_t end_ = 0;
   uint64_t records_ = 0;
+  uint64_t lost_ = 0;
 };
 
 }  // namespace holdfast::agent

@@ -110,6 +110,8 @@ class Transaction {
   virtual int64_t Append(const NewEntry& entry) = 0;
   // The offset that the next entry of the stream gets, entries of this commit included.
   [[nodiscard]] virtual int64_t EndOffset(StreamId stream) const = 0;
+  // Up to where the stream is trimmed, by this commit too.
+  [[nodiscard]] virtual int64_t StartOffset(StreamId stream) const = 0;
   // Nobody needs offsets below `offset` any more. Never moves back, and never past the end.
   virtual void Trim(StreamId stream, int64_t offset) = 0;
 

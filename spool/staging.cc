@@ -37,6 +37,8 @@ int64_t Staging::Append(const NewEntry& entry) {
 
 int64_t Staging::EndOffset(StreamId stream) const { return state_.stream(stream).end; }
 
+int64_t Staging::StartOffset(StreamId stream) const { return state_.stream(stream).start; }
+
 void Staging::Trim(StreamId stream, int64_t offset) {
   StreamState& trimmed = state_.stream(stream);
   offset = std::min(offset, trimmed.end);

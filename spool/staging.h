@@ -17,6 +17,7 @@ class Staging final : public Transaction {
   StreamId OpenStream(std::string_view name) override;
   int64_t Append(const NewEntry& entry) override;
   [[nodiscard]] int64_t EndOffset(StreamId stream) const override;
+  [[nodiscard]] int64_t StartOffset(StreamId stream) const override;
   void Trim(StreamId stream, int64_t offset) override;
   void Put(std::string_view key, std::string_view value) override;
   void Erase(std::string_view key) override;

@@ -1224,6 +1224,52 @@ TEST_F(DeadLetterTest, TheyAreDeliveredWhenTheyAreReplayed) {
   EXPECT_TRUE(delivered[0].headers.empty());
 }
 
+TEST_F(DeadLetterTest, TwoReplaysAtATimePutEachBackOnce) {
+  tier_.poison = {"0", "1", "2", "3"};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 4);
+  ASSERT_EQ(Letters().size(), 4);
+  tier_.poison.clear();
+  uint64_t replayed = 0;
+  for (int replay = 0; replay < 2; ++replay) {
+    DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
+                            [&](const base::Result<uint64_t>& records) { replayed += *records; });
+  }
+  clock_.RunUntilIdle();
+  EXPECT_EQ(replayed, 4);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+}
+
+// One between others, and the last.
+TEST_F(DeadLetterTest, DamagedOnesAreNotReplayedAndDoNotKeepOthers) {
+  // A long one is summed when it is read, and its place is known.
+  tier_.poison = {"poison 1", "poison 2", "poison 3", "poison 4" + std::string(20'000, '.')};
+  tier_.Connect();
+  for (const std::string& value : tier_.poison) {
+    ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
+  }
+  ASSERT_EQ(Produce("a", 0, Values{"good"}).error, ErrorCode::kNone);
+  EXPECT_EQ(Backlog(), 0);
+  End();
+  CloseSpool();
+  // Only there their headers follow: the number of these, and the length of the first one's name.
+  Damage("poison 2\x0c\x24holdfast.dlq.topic");
+  Damage("....\x0c\x24holdfast.dlq.topic");
+  ReopenSpool();
+  Begin();
+  tier_.poison.clear();
+  tier_.Connect();
+  base::Result<uint64_t> replayed = 0;
+  DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
+                          [&](base::Result<uint64_t> records) { replayed = std::move(records); });
+  clock_.RunUntilIdle();
+  EXPECT_EQ(replayed, 2);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"good", "poison 1", "poison 3"}));
+  const auto dead = spool_->FindStream(DeadLetterStreamName("a/0"));
+  EXPECT_EQ(spool_->Range(*dead).start, spool_->Range(*dead).end);
+}
+
 TEST_F(DeadLetterTest, ATopicTakesThemIfSoWished) {
   options_.dead_letters = DeadLetterPolicy::kTopic;
   options_.dead_letter_topic = "b";

@@ -23,6 +23,8 @@ int64_t Model::Append(const spool::NewEntry& entry) {
 
 int64_t Model::EndOffset(spool::StreamId stream) const { return streams[stream.value()].end; }
 
+int64_t Model::StartOffset(spool::StreamId stream) const { return streams[stream.value()].start; }
+
 void Model::Trim(spool::StreamId stream, int64_t offset) {
   Stream& trimmed = streams[stream.value()];
   trimmed.start = std::max(trimmed.start, std::min(offset, trimmed.end));

@@ -31,6 +31,7 @@ class Model final : public spool::Transaction {
   spool::StreamId OpenStream(std::string_view name) override;
   int64_t Append(const spool::NewEntry& entry) override;
   [[nodiscard]] int64_t EndOffset(spool::StreamId stream) const override;
+  [[nodiscard]] int64_t StartOffset(spool::StreamId stream) const override;
   void Trim(spool::StreamId stream, int64_t offset) override;
   void Put(std::string_view key, std::string_view value) override;
   void Erase(std::string_view key) override;
