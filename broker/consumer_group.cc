@@ -59,8 +59,7 @@ void ConsumerGroup::Heartbeat(ConsumerHeartbeat request, ConsumerHeartbeatReply 
   const Assignment assigned_before = member.current.assigned;
   const ConsumerMemberRecord before = member.kept();
 
-  if (request.instance_id) member.instance_id = request.instance_id;
-  if (member.instance_id) static_members_[*member.instance_id] = member.member_id;
+  if (request.instance_id) SetInstance(member, *request.instance_id);
   if (request.rack_id) member.rack_id = request.rack_id;
   if (request.rebalance_timeout) member.rebalance_timeout = *request.rebalance_timeout;
   if (request.assignor) member.assignor = *request.assignor;
@@ -166,6 +165,21 @@ ConsumerGroup::Member* ConsumerGroup::FindStatic(std::string_view instance_id) {
   return found == static_members_.end() ? nullptr : &members_.find(found->second)->second;
 }
 
+void ConsumerGroup::SetInstance(Member& member, const std::string& instance_id) {
+  GiveUpInstance(member);
+  member.instance_id = instance_id;
+  static_members_[instance_id] = member.member_id;
+}
+
+void ConsumerGroup::GiveUpInstance(Member& member) {
+  if (!member.instance_id) return;
+  const auto found = static_members_.find(*member.instance_id);
+  if (found != static_members_.end() && found->second == member.member_id) {
+    static_members_.erase(found);
+  }
+  member.instance_id.reset();
+}
+
 ConsumerGroup::Member& ConsumerGroup::Add(const std::string& member_id) {
   Member& member = members_[member_id];
   member.member_id = member_id;
@@ -195,12 +209,7 @@ ConsumerGroup::Member& ConsumerGroup::Replace(Member& old, const std::string& me
 void ConsumerGroup::Remove(Member& member) {
   SetCurrent(member, {});
   removed_.push_back(member.number);
-  if (member.instance_id) {
-    const auto found = static_members_.find(*member.instance_id);
-    if (found != static_members_.end() && found->second == member.member_id) {
-      static_members_.erase(found);
-    }
-  }
+  GiveUpInstance(member);
   const std::string member_id = member.member_id;
   dirty_.erase(member_id);
   members_.erase(members_.find(member_id));

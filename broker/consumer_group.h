@@ -195,6 +195,9 @@ class ConsumerGroup {
   Member* FindOrAdd(const ConsumerHeartbeat& request, Refusal* refusal);
   Member* FindOrAddStatic(const ConsumerHeartbeat& request, Refusal* refusal);
   Member* FindStatic(std::string_view instance_id);
+  // A member has one instance id at most, and static_members_ names none that is gone.
+  void SetInstance(Member& member, const std::string& instance_id);
+  void GiveUpInstance(Member& member);
   Member& Add(const std::string& member_id);
   // A static member comes back under another id, and has what the one before had.
   Member& Replace(Member& old, const std::string& member_id);

@@ -195,10 +195,7 @@ void ConsumerGroup::Join(JoinRequest request, JoinReply reply) {
   if (member == nullptr) member = &Add(member_id);
 
   const ConsumerMemberRecord before = member->kept();
-  if (request.instance_id) {
-    member->instance_id = request.instance_id;
-    static_members_[*member->instance_id] = member_id;
-  }
+  if (request.instance_id) SetInstance(*member, *request.instance_id);
   if (subscription->rack_id) member->rack_id = std::string(*subscription->rack_id);
   member->rebalance_timeout = request.rebalance_timeout;
   member->topic_names = SortedNames(subscription->topics);

@@ -340,6 +340,26 @@ TEST_F(ConsumerGroupTest, StaticMemberThatStaysAwayIsDropped) {
   EXPECT_TRUE(group->empty());
 }
 
+TEST_F(ConsumerGroupTest, MemberThatTakesAnotherInstanceGivesUpTheOneBefore) {
+  for (const char* instance : {"A", "B"}) {
+    ConsumerHeartbeat join = JoinAs("m");
+    join.instance_id = instance;
+    EXPECT_EQ(Ask(join).error, ErrorCode::kNone);
+  }
+  std::vector<ConsumerGroup::Left> results;
+  group->Leave({{"", "A"}},
+               [&](std::vector<ConsumerGroup::Left> left) { results = std::move(left); });
+  clock.RunUntilIdle();
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].error, ErrorCode::kUnknownMemberId);
+  EXPECT_EQ(Ask({.member_id = "m", .epoch = kLeaveEpoch, .instance_id = "B"}).error,
+            ErrorCode::kNone);
+  ConsumerHeartbeat join = JoinAs("n");
+  join.instance_id = "A";
+  EXPECT_EQ(Ask(join).error, ErrorCode::kNone);
+  EXPECT_EQ(group->size(), 1u);
+}
+
 TEST_F(ConsumerGroupTest, TopicsThatChangeMakeANewEpoch) {
   Ask(JoinAs("a", {"t", "u"}));
   EXPECT_EQ(Live("a", 1).epoch, 1);
