@@ -125,6 +125,13 @@ ConsumerGroup::Member* ConsumerGroup::FindOrAddStatic(const ConsumerHeartbeat& r
                       holder->member_id + " member."};
       return nullptr;
     }
+    const auto other = members_.find(request.member_id);
+    if (other != members_.end() && &other->second != holder) {
+      // Under that id it has been another member, which it is no more.
+      Remove(other->second);
+      RefreshTopics();
+      BumpEpoch();
+    }
     return &Replace(*holder, request.member_id);
   }
   if (holder == nullptr) {
@@ -193,7 +200,9 @@ ConsumerGroup::Member& ConsumerGroup::Replace(Member& old, const std::string& me
   dirty_.erase(old.member_id);
   auto node = members_.extract(old.member_id);
   node.key() = member_id;
-  Member& member = members_.insert(std::move(node)).position->second;
+  const auto inserted = members_.insert(std::move(node));
+  HF_CHECK(inserted.inserted);
+  Member& member = inserted.position->second;
   member.member_id = member_id;
   member.current.epoch = kJoinEpoch;
   member.current.previous_epoch = kJoinEpoch;

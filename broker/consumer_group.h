@@ -199,7 +199,8 @@ class ConsumerGroup {
   void SetInstance(Member& member, const std::string& instance_id);
   void GiveUpInstance(Member& member);
   Member& Add(const std::string& member_id);
-  // A static member comes back under another id, and has what the one before had.
+  // A static member comes back under another id, which nobody else has, and has what the one before
+  // had.
   Member& Replace(Member& old, const std::string& member_id);
   void Remove(Member& member);
   static Refusal CheckEpoch(const Member& member, const ConsumerHeartbeat& request);

@@ -360,6 +360,24 @@ TEST_F(ConsumerGroupTest, MemberThatTakesAnotherInstanceGivesUpTheOneBefore) {
   EXPECT_EQ(group->size(), 1u);
 }
 
+TEST_F(ConsumerGroupTest, MemberThatComesBackAsAStaticOneIsNotTwo) {
+  ConsumerHeartbeat join = JoinAs("m");
+  join.instance_id = "A";
+  Ask(join);
+  Ask(JoinAs("n"));
+  Ask({.member_id = "m", .epoch = kLeaveForAWhileEpoch, .instance_id = "A"});
+  join.member_id = "n";
+  const auto joined = Ask(join);
+  EXPECT_EQ(joined.error, ErrorCode::kNone);
+  EXPECT_EQ(joined.assigned, Partitions("t", {0, 1, 2, 3}));
+  EXPECT_EQ(group->size(), 1u);
+  EXPECT_EQ(host.members, 1);
+  EXPECT_EQ(host.kept_members.size(), 1u);
+  Restart();
+  EXPECT_EQ(Member("n").current.assigned, Partitions("t", {0, 1, 2, 3}));
+  EXPECT_EQ(group->state(), ConsumerGroupState::kStable);
+}
+
 TEST_F(ConsumerGroupTest, TopicsThatChangeMakeANewEpoch) {
   Ask(JoinAs("a", {"t", "u"}));
   EXPECT_EQ(Live("a", 1).epoch, 1);
