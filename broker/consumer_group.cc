@@ -29,10 +29,14 @@ ConsumerGroup::ConsumerGroup(std::string id, ConsumerGroupHost& host)
 
 ConsumerGroup::ConsumerGroup(std::string id, ConsumerGroupHost& host, ConsumerGroupRecord record,
                              std::vector<ConsumerMemberRecord> members)
-    : id_(std::move(id)), host_(host), record_(std::move(record)) {
+    : id_(std::move(id)),
+      host_(host),
+      record_(std::move(record)),
+      found_target_epoch_(record_.target_epoch) {
   for (ConsumerMemberRecord& found : members) {
     Member& member = members_[found.member_id];
     member.kept() = std::move(found);
+    member.recovered = true;
     next_number_ = std::max(next_number_, member.number + 1);
     if (member.instance_id) static_members_[*member.instance_id] = member.member_id;
     for (const TopicPartition& partition : member.current.assigned) ++owners_[partition];
@@ -72,8 +76,10 @@ void ConsumerGroup::Heartbeat(ConsumerHeartbeat request, ConsumerHeartbeatReply 
   member.join.Cancel();
   member.join_expected = false;
   member.sync.Cancel();
-  const bool subscription_changed =
+  bool subscription_changed =
       member.topic_names != before.topic_names || member.topic_pattern != before.topic_pattern;
+  if (member.recovered && !subscription_changed) subscription_changed = TakeUp(member);
+  member.recovered = false;
   if (member.kept() != before) NoteMember(member);
   Advance(member, subscription_changed, request.owned ? &*request.owned : nullptr);
   Watch(member);
@@ -261,13 +267,29 @@ bool ConsumerGroup::RefreshTopics() {
   return true;
 }
 
+bool ConsumerGroup::TakeUp(Member& member) {
+  const std::vector<kafka::Uuid> before = TopicsOf(member);
+  member.recovered = false;
+  member.topics_version = 0;
+  const std::vector<kafka::Uuid>& topics = TopicsOf(member);
+  if (topics == before) return false;
+  topics_seen_ = 0;
+  // It may know less than it has, or there was a target for which it seemed to know less.
+  return !std::ranges::includes(topics, before, std::less<>()) ||
+         record_.target_epoch != found_target_epoch_;
+}
+
 const std::vector<kafka::Uuid>& ConsumerGroup::TopicsOf(Member& member) {
   if (member.topics_version == host_.topics_version()) return member.topics;
   std::set<kafka::Uuid> ids;
   for (const std::string& name : member.topic_names) {
     if (const Topic* topic = host_.topics().Find(name)) ids.insert(topic->id);
   }
-  if (!member.topic_pattern.empty()) {
+  if (!member.topic_pattern.empty() && member.recovered) {
+    for (const TopicPartition& partition : member.target) {
+      if (host_.topics().Find(partition.topic) != nullptr) ids.insert(partition.topic);
+    }
+  } else if (!member.topic_pattern.empty()) {
     for (const kafka::Uuid& id : Resolve(member.topic_pattern)) {
       if (!member.may_know || member.may_know(host_.topics().Find(id)->name)) ids.insert(id);
     }

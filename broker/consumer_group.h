@@ -161,6 +161,9 @@ class ConsumerGroup {
  private:
   struct Member : ConsumerMemberRecord {
     std::function<bool(std::string_view topic)> may_know;
+    // It was found in state and has not been heard of since, so what it may know is not known: its
+    // pattern stands for the topics of its target until then.
+    bool recovered = false;
     std::vector<kafka::Uuid> topics;  // What it subscribes to, as of the topics' version.
     uint64_t topics_version = 0;
     base::TimePoint last_heard;
@@ -219,6 +222,9 @@ class ConsumerGroup {
 
   // What the member says about itself has come in: brings epoch, target and the member up to date.
   void Advance(Member& member, bool subscription_changed, const Assignment* owned);
+  // The first heartbeat of a member that was found in state; says whether there is to be a new
+  // target for what its pattern stands for now.
+  bool TakeUp(Member& member);
   bool RefreshTopics();
   void BumpEpoch();
   void UpdateTarget();
@@ -239,6 +245,7 @@ class ConsumerGroup {
   const std::string id_;
   ConsumerGroupHost& host_;
   ConsumerGroupRecord record_;
+  const int32_t found_target_epoch_ = 0;
   std::map<std::string, Member, std::less<>> members_;
   std::map<std::string, std::string, std::less<>> static_members_;  // Instance id → member id.
   std::map<std::string, Pattern, std::less<>> patterns_;

@@ -427,6 +427,52 @@ TEST_F(ConsumerGroupTest, PatternsFitOnlyWhatTheMemberMayKnow) {
   EXPECT_FALSE(group->SubscribesTo(*host.topics().Find("orders-2")));
 }
 
+TEST_F(ConsumerGroupTest, PatternsFitNoMoreAfterARestart) {
+  host.MakeTopic("hidden", 2);
+  host.MakeTopic("s", 2);
+  const auto may_know = [](std::string_view topic) { return topic != "hidden"; };
+  const auto live = [&](const std::string& member, std::optional<Assignment> owned = {}) {
+    return Ask({.member_id = member,
+                .epoch = Member(member).current.epoch,
+                .may_know = may_know,
+                .owned = std::move(owned)});
+  };
+  for (const char* member : {"a", "b", "c"}) {
+    ConsumerHeartbeat join = JoinAs(member);
+    join.topic_names.reset();
+    join.topic_pattern = ".*";
+    join.may_know = may_know;
+    Ask(join);
+  }
+  for (int i = 0; i < 3; ++i) {
+    for (const char* member : {"a", "b", "c"}) live(member, Member(member).current.assigned);
+  }
+  ASSERT_EQ(group->state(), ConsumerGroupState::kStable);
+  const int32_t epoch = group->record().epoch;
+  Restart();
+  for (const char* member : {"a", "b", "c"}) {
+    EXPECT_EQ(live(member).error, ErrorCode::kNone);
+    EXPECT_FALSE(group->SubscribesTo(*host.topics().Find("hidden")));
+  }
+  EXPECT_EQ(group->record().epoch, epoch) << "all is as it was";
+  EXPECT_EQ(group->state(), ConsumerGroupState::kStable);
+
+  // What is made before all are back is assigned in the end.
+  Restart();
+  EXPECT_EQ(live("a").error, ErrorCode::kNone);
+  host.MakeTopic("u", 6);
+  for (int i = 0; i < 4; ++i) {
+    for (const char* member : {"a", "b", "c"}) live(member, Member(member).current.assigned);
+  }
+  EXPECT_EQ(group->state(), ConsumerGroupState::kStable);
+  for (const char* member : {"a", "b", "c"}) {
+    EXPECT_EQ(Member(member).target.size(), 4u);
+    for (const TopicPartition& partition : Member(member).target) {
+      EXPECT_NE(partition.topic, host.topics().Find("hidden")->id);
+    }
+  }
+}
+
 TEST_F(ConsumerGroupTest, GroupChoosesTheAssignorThatMostMembersName) {
   EXPECT_EQ(group->assignor(), "uniform");
   for (const char* name : {"a", "b"}) {
