@@ -157,16 +157,18 @@ std::string Coordinator::MakeMemberId(std::string_view prefix) {
   return std::string(prefix.substr(0, kMemberPrefixBytesMax)) + "-" + MakeUuid().ToString();
 }
 
-void Coordinator::Save(const std::string& group_id, const GroupRecord& record) {
+void Coordinator::Save(const std::string& group_id, const GroupRecord& record, Done done) {
   submitter_.Submit(std::make_unique<StateChange>(
       [key = GroupKey(group_id), value = Encode(record)](spool::Transaction& transaction) {
         transaction.Put(key, value);
       },
-      [this, group_id, generation = record.generation](const auto& result) {
+      [this, group_id, generation = record.generation,
+       done = std::move(done)](const auto& result) mutable {
         const ErrorCode error =
             result ? ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);
-        loop_.Post([this, group_id, generation, error] {
+        loop_.Post([this, group_id, generation, error, done = std::move(done)]() mutable {
           if (Group* group = FindGroup(group_id)) group->Saved(generation, error);
+          done(error);
         });
       }));
 }

@@ -105,7 +105,7 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
   // GroupHost, and what of it is ConsumerGroupHost's, too.
   base::Executor& loop() override { return loop_; }
   std::string MakeMemberId(std::string_view prefix) override;
-  void Save(const std::string& group_id, const GroupRecord& record) override;
+  void Save(const std::string& group_id, const GroupRecord& record, Done done) override;
   [[nodiscard]] base::Duration initial_rebalance_delay() const override;
   void CountMembers(int difference) override;
   void CountRebalance() override;

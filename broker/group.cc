@@ -186,12 +186,15 @@ void Group::ReplaceStaticMember(const std::string& old_id, JoinRequest request, 
   moved.session_timeout = request.session_timeout;
   moved.rebalance_timeout = request.rebalance_timeout;
   WatchSession(moved);
-  Save();
   JoinResult result = CurrentResult(moved, was_leader && request.can_skip_assignment);
   result.skip_assignment = was_leader && request.can_skip_assignment;
   // An older client would assign anew if it were told that it leads, and nobody would listen.
   if (was_leader && !request.can_skip_assignment) result.leader = old_id;
-  reply(std::move(result));
+  // An id that a crash of the broker made unknown would be fenced by the one before, for good.
+  Save([result = std::move(result), reply = std::move(reply)](ErrorCode error) mutable {
+    if (error != ErrorCode::kNone) return reply({.error = error});
+    reply(std::move(result));
+  });
 }
 
 ErrorCode Group::CheckMember(const MemberRef& who) const {
@@ -327,9 +330,9 @@ GroupRecord Group::Describe() const {
   return record;
 }
 
-void Group::Save() {
+void Group::Save(base::UniqueFunction<void(ErrorCode)> done) {
   changed_ms_ = host_.loop().WallClockMs();
-  host_.Save(id_, Describe());
+  host_.Save(id_, Describe(), std::move(done));
 }
 
 void Group::Close(ErrorCode error) {

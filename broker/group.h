@@ -9,7 +9,8 @@
 //     │ nobody left     │    └── a member comes, goes or changes ── Stable
 //     └─────────────────┴── every generation without members
 //
-// Ownership: the host outlives the group. Answers are called once each, at the latest from Close.
+// Ownership: the host outlives the group. Answers are called once each, at the latest from Close,
+//   or by the host when the record that they wait for is saved.
 // Threads: all on the host's loop.
 // Limits: none of its own; the coordinator checks ids, sizes and timeouts before it calls.
 #pragma once
@@ -135,9 +136,10 @@ class GroupHost {
   [[nodiscard]] virtual base::Executor& loop() = 0;
   // A name nobody else has.
   [[nodiscard]] virtual std::string MakeMemberId(std::string_view prefix) = 0;
-  // Makes the record durable, then calls the group's Saved with its generation: later, never from
-  // inside the call.
-  virtual void Save(const std::string& group_id, const GroupRecord& record) = 0;
+  // Makes the record durable, then calls the group's Saved with its generation, and `done` even if
+  // the group is gone: later, never from inside the call.
+  virtual void Save(const std::string& group_id, const GroupRecord& record,
+                    base::UniqueFunction<void(kafka::ErrorCode)> done) = 0;
   [[nodiscard]] virtual base::Duration initial_rebalance_delay() const = 0;
   // For the metrics.
   virtual void CountMembers(int difference) = 0;
@@ -236,7 +238,7 @@ class Group {
   void HeardFrom(Member& member);
   void WatchSession(Member& member);
   void OnSessionTimer(const std::string& member_id);
-  void Save();
+  void Save(base::UniqueFunction<void(kafka::ErrorCode)> done = [](kafka::ErrorCode) {});
 
   const std::string id_;
   GroupHost& host_;

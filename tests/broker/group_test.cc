@@ -23,8 +23,10 @@ class FakeHost final : public GroupHost {
   std::string MakeMemberId(std::string_view prefix) override {
     return std::string(prefix) + "-" + std::to_string(++made_);
   }
-  void Save(const std::string& /*group_id*/, const GroupRecord& record) override {
+  void Save(const std::string& /*group_id*/, const GroupRecord& record,
+            base::UniqueFunction<void(ErrorCode)> done) override {
     saved.push_back(record);
+    waiting.push_back(std::move(done));
   }
   [[nodiscard]] base::Duration initial_rebalance_delay() const override { return delay; }
   void CountMembers(int difference) override { members += difference; }
@@ -32,6 +34,7 @@ class FakeHost final : public GroupHost {
 
   base::Duration delay{};
   std::deque<GroupRecord> saved;
+  std::deque<base::UniqueFunction<void(ErrorCode)>> waiting;  // For the disk.
   int members = 0;
   int rebalances = 0;
 
@@ -83,10 +86,11 @@ class GroupTest : public testing::Test {
                [result = syncing.result](SyncResult given) { *result = std::move(given); });
     return syncing;
   }
-  // The last record given to Save has reached the disk.
+  // What was given to Save has reached the disk.
   void DiskSays(ErrorCode error = ErrorCode::kNone) {
     ASSERT_FALSE(host.saved.empty());
     group.Saved(host.saved.back().generation, error);
+    for (auto& done : std::exchange(host.waiting, {})) done(error);
   }
   // Two members in a stable generation; the first leads.
   std::pair<Joining, Joining> MakeStablePair() {
@@ -277,6 +281,8 @@ TEST_F(GroupTest, StaticMemberComesBackWithoutRebalance) {
   const int rebalances = host.rebalances;
 
   Joining back = Join(request);
+  EXPECT_FALSE(back.answered()) << "before its new id is durable";
+  DiskSays();
   ASSERT_TRUE(back.answered());
   EXPECT_EQ(back->error, ErrorCode::kNone);
   EXPECT_NE(back->member_id, first->member_id);
@@ -286,6 +292,27 @@ TEST_F(GroupTest, StaticMemberComesBackWithoutRebalance) {
   EXPECT_EQ(Sync(back)->assignment, "all");
   EXPECT_EQ(group.Heartbeat({first->member_id, "i1"}, first->generation),
             ErrorCode::kFencedInstanceId);
+}
+
+TEST_F(GroupTest, StaticMemberWhoseReturnCannotBeSavedComesAgain) {
+  JoinRequest request = MakeJoin("");
+  request.instance_id = "i1";
+  Joining first = Join(request);
+  Sync(first, {{first->member_id, "all"}});
+  DiskSays();
+
+  Joining failed = Join(request);
+  DiskSays(ErrorCode::kCoordinatorNotAvailable);
+  ASSERT_TRUE(failed.answered());
+  EXPECT_EQ(failed->error, ErrorCode::kCoordinatorNotAvailable);
+  EXPECT_EQ(failed->member_id, "");
+  Joining again = Join(request);
+  DiskSays();
+  ASSERT_TRUE(again.answered());
+  EXPECT_EQ(again->error, ErrorCode::kNone);
+  EXPECT_EQ(Sync(again)->assignment, "all");
+  Group restored("g", host, host.saved.back());
+  EXPECT_EQ(restored.Heartbeat({again->member_id, "i1"}, again->generation), ErrorCode::kNone);
 }
 
 TEST_F(GroupTest, OffsetsMayBeCommittedByMembersOrWhenNobodyIsOne) {
