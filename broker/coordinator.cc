@@ -399,10 +399,7 @@ void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
     } else if (!Unused(found->second)) {
       out.error_code = ErrorCode::kNonEmptyGroup;
     } else {
-      Erasure& erasure = erasures.emplace_back(Erasure{found->first, {}, /*whole=*/true});
-      for (const auto& [partition, committed] : found->second.offsets) {
-        erasure.offsets.push_back(partition);
-      }
+      erasures.push_back(EraseWhole(found->first, found->second));
     }
   }
   Erase(std::move(erasures),

@@ -142,6 +142,7 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
 
   kafka::ConsumerGroupDescribeResponse::DescribedGroup DescribeConsumerGroup(
       std::string_view group_id, kafka::Strings* strings);
+  using Arriving = std::multimap<std::string, std::vector<TopicPartition>, std::less<>>;
   void SubmitCommit(std::unique_ptr<Commit> commit);
   void FinishCommit(Commit& commit, kafka::ErrorCode error);
   kafka::OffsetFetchResponse::OffsetFetchResponseGroup FetchGroup(
@@ -149,6 +150,8 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
       int16_t version, kafka::Strings* strings);
   void SubmitCommit(std::unique_ptr<TransactionalCommit> commit);
   void FinishCommit(TransactionalCommit& commit, kafka::ErrorCode error);
+  // All that is kept of the group, or is on its way to the disk before this.
+  Erasure EraseWhole(const std::string& group_id, const Entry& entry) const;
   // Forgets it when that is durable, then calls `done`.
   void Erase(std::vector<Erasure> erasures, Done done);
   void Forget(const Erasure& erasure);
@@ -164,6 +167,8 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
   PublishedReader<GroupConfigs> group_configs_;
   Authorizer authorizer_;
   std::map<std::string, Entry, std::less<>> groups_;
+  // Of each commit of offsets that is on its way to the disk, and so not among a group's yet.
+  Arriving arriving_;
   base::Timer expiry_timer_;
 };
 

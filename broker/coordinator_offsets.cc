@@ -81,6 +81,10 @@ ErrorCode Coordinator::MayCommit(std::string_view group_id, const MemberRef& who
 
 void Coordinator::SubmitCommit(std::unique_ptr<Commit> commit) {
   Commit* const borrowed = commit.get();
+  const auto arriving = arriving_.emplace(commit->call.request.group_id, Arriving::mapped_type());
+  for (const AcceptedOffset& accepted : commit->accepted) {
+    arriving->second.push_back(accepted.partition);
+  }
   submitter_.Submit(std::make_unique<StateChange>(
       [this, borrowed](spool::Transaction& transaction) {
         const std::string_view group = borrowed->call.request.group_id;
@@ -95,10 +99,13 @@ void Coordinator::SubmitCommit(std::unique_ptr<Commit> commit) {
                                               {}}));
         }
       },
-      [this, commit = std::move(commit)](const auto& result) mutable {
+      [this, arriving, commit = std::move(commit)](const auto& result) mutable {
         const ErrorCode error =
             result ? ErrorCode::kNone : kafka::ToCoordinatorError(result.error().code);
-        loop_.Post([this, error, commit = std::move(commit)] { FinishCommit(*commit, error); });
+        loop_.Post([this, error, arriving, commit = std::move(commit)] {
+          arriving_.erase(arriving);
+          FinishCommit(*commit, error);
+        });
       }));
 }
 
@@ -277,6 +284,18 @@ void Coordinator::Handle(Call<kafka::OffsetDeleteRequest> call) {
         });
 }
 
+Coordinator::Erasure Coordinator::EraseWhole(const std::string& group_id,
+                                             const Entry& entry) const {
+  Erasure erasure{group_id, {}, /*whole=*/true};
+  for (const auto& [partition, committed] : entry.offsets) erasure.offsets.push_back(partition);
+  // Transactions whose end is on its way are among those that are open.
+  for (const auto& [partition, producers] : entry.pending) erasure.offsets.push_back(partition);
+  for (auto [at, end] = arriving_.equal_range(group_id); at != end; ++at) {
+    erasure.offsets.insert(erasure.offsets.end(), at->second.begin(), at->second.end());
+  }
+  return erasure;
+}
+
 void Coordinator::Erase(std::vector<Erasure> erasures, Done done) {
   std::vector<std::pair<std::string, ConsumerGroupChange>> consumers;
   for (const Erasure& erasure : erasures) {
@@ -352,7 +371,8 @@ void Coordinator::ExpireOffsets() {
     if (entry.group && (!entry.group->unused() || entry.group->empty_since_ms() >= before_ms)) {
       continue;
     }
-    if (!entry.pending.empty()) continue;
+    // What arrives may be newer than an offset that is old as yet.
+    if (!entry.pending.empty() || arriving_.contains(id)) continue;
     Erasure erasure{id, {}, /*whole=*/false};
     for (const auto& [partition, committed] : entry.offsets) {
       if (committed.commit_ms >= before_ms) continue;

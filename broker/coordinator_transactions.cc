@@ -62,6 +62,8 @@ ErrorCode Coordinator::MayCommitInTransaction(std::string_view group_id, const M
 
 void Coordinator::SubmitCommit(std::unique_ptr<TransactionalCommit> commit) {
   TransactionalCommit* const borrowed = commit.get();
+  const auto arriving = arriving_.emplace(commit->group, Arriving::mapped_type());
+  for (const auto& [partition, offset] : commit->offsets) arriving->second.push_back(partition);
   submitter_.Submit(std::make_unique<StateChange>(
       [this, borrowed](spool::Transaction& transaction) {
         const TxnOffsetCommitRequest& request = borrowed->call.request;
@@ -76,10 +78,13 @@ void Coordinator::SubmitCommit(std::unique_ptr<TransactionalCommit> commit) {
         transactions.AddOffsets(transaction, request.transactional_id, borrowed->group,
                                 borrowed->offsets);
       },
-      [this, commit = std::move(commit)](const auto& result) mutable {
+      [this, arriving, commit = std::move(commit)](const auto& result) mutable {
         const ErrorCode error =
             result ? commit->refused : kafka::ToCoordinatorError(result.error().code);
-        loop_.Post([this, error, commit = std::move(commit)] { FinishCommit(*commit, error); });
+        loop_.Post([this, error, arriving, commit = std::move(commit)] {
+          arriving_.erase(arriving);
+          FinishCommit(*commit, error);
+        });
       }));
 }
 

@@ -40,7 +40,9 @@ class GroupApiTest : public testing::Test {
   using Request = kafka::ConsumerGroupHeartbeatRequest;
   using Response = kafka::ConsumerGroupHeartbeatResponse;
 
-  GroupApiTest() { broker.CreateTopic("t", 4); }
+  explicit GroupApiTest(Options options = {}) : broker(std::move(options)) {
+    broker.CreateTopic("t", 4);
+  }
 
   static Request MakeJoin(std::string_view member, std::vector<std::string_view> topics = {"t"}) {
     Request request;
@@ -74,7 +76,7 @@ class GroupApiTest : public testing::Test {
     request.group_ids = {"g"};
     return broker.Ask(request, 1).Get().groups.at(0);
   }
-  ErrorCode Commit(std::string_view member, int32_t epoch, int16_t version = 9) {
+  static kafka::OffsetCommitRequest MakeCommit(std::string_view member, int32_t epoch) {
     kafka::OffsetCommitRequest request;
     request.group_id = "g";
     request.member_id = member;
@@ -82,7 +84,10 @@ class GroupApiTest : public testing::Test {
     auto& topic = request.topics.emplace_back();
     topic.name = "t";
     topic.partitions.emplace_back().committed_offset = 42;
-    return broker.Ask(request, version).Get().topics[0].partitions[0].error_code;
+    return request;
+  }
+  ErrorCode Commit(std::string_view member, int32_t epoch, int16_t version = 9) {
+    return broker.Ask(MakeCommit(member, epoch), version).Get().topics[0].partitions[0].error_code;
   }
   std::pair<ErrorCode, int64_t> Fetch(std::optional<std::string_view> member = std::nullopt,
                                       int32_t epoch = -1) {
@@ -110,11 +115,12 @@ class GroupApiTest : public testing::Test {
     }
     return all;
   }
-  ErrorCode Delete() {
+  static kafka::DeleteGroupsRequest MakeDelete() {
     kafka::DeleteGroupsRequest request;
     request.groups_names = {"g"};
-    return broker.Ask(request, 2).Get().results.at(0).error_code;
+    return request;
   }
+  ErrorCode Delete() { return broker.Ask(MakeDelete(), 2).Get().results.at(0).error_code; }
   kafka::OffsetDeleteResponse DeleteOffset() {
     kafka::OffsetDeleteRequest request;
     request.group_id = "g";
@@ -249,6 +255,51 @@ TEST_F(GroupApiTest, TopicsMadeLaterAreAssigned) {
   EXPECT_EQ(Assigned(Ask(MakeJoin("a", {"t", "later"}))), 4u);
   broker.CreateTopic("later", 2);
   EXPECT_EQ(Assigned(Live("a", 1)), 6u);
+}
+
+// --- What is on its way to the disk --------------------------------------------------------------
+
+TEST_F(GroupApiTest, DeletionTakesAnOffsetThatIsOnItsWay) {
+  const auto commit = broker.Send(MakeCommit("", -1), 9);
+  const auto deletion = broker.Send(MakeDelete(), 2);
+  broker.clock().RunUntilIdle();
+  EXPECT_EQ(commit.Get().topics[0].partitions[0].error_code, ErrorCode::kNone);
+  EXPECT_EQ(deletion.Get().results.at(0).error_code, ErrorCode::kNone);
+  EXPECT_EQ(Fetch().second, -1);
+  broker.CrashAndRestart();
+  EXPECT_EQ(Fetch().second, -1);
+  EXPECT_THAT(List(), ElementsAre());
+}
+
+class ExpiryTest : public GroupApiTest {
+ protected:
+  ExpiryTest() : GroupApiTest(MakeOptions()) {}
+
+  static Options MakeOptions() {
+    Options options;
+    options.groups.offsets_retention = std::chrono::minutes(1);
+    options.spool.queue_bytes_max = 1;  // Full with the first batch.
+    return options;
+  }
+};
+
+TEST_F(ExpiryTest, LeavesAnOffsetThatIsOnItsWay) {
+  EXPECT_EQ(Commit("", -1), ErrorCode::kNone);
+  const auto moment = std::chrono::microseconds(1);
+  broker.clock().Advance(std::chrono::minutes(10) - moment);
+  const std::string batch = broker.Batch({"x"});
+  broker.Send(BrokerFixture::MakeProduce("t", 0, batch), 9);
+  broker.Send(BrokerFixture::MakeProduce("t", 0, batch), 9);
+  const auto commit = broker.Send(MakeCommit("", -1), 9);
+  broker.clock().Advance(moment);
+  ASSERT_FALSE(commit.answered()) << "it waits for room while offsets expire";
+  broker.clock().Advance(seconds(1));
+  EXPECT_EQ(commit.Get().topics[0].partitions[0].error_code, ErrorCode::kNone);
+  EXPECT_EQ(Fetch().second, 42);
+  broker.CrashAndRestart();
+  EXPECT_EQ(Fetch().second, 42);
+  broker.clock().Advance(std::chrono::minutes(20));
+  EXPECT_EQ(Fetch().second, -1);
 }
 
 // --- Settings of groups -------------------------------------------------------------------------

@@ -665,6 +665,22 @@ TEST(TransactionsTest, OffsetsOfADeletedGroupAreNotCommitted) {
   EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, -1}));
 }
 
+TEST(TransactionsTest, DeletionOfAGroupTakesTheOffsetsOfATransactionThatEnds) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  Client client(broker, "tx");
+  EXPECT_EQ(client.SendOffset("g", "t", 5), ErrorCode::kNone);
+  kafka::DeleteGroupsRequest deletion;
+  deletion.groups_names = {"g"};
+  const auto end = broker.Send(client.MakeEnd(true), 5);
+  const auto deleted = broker.Ask(deletion, 2);
+  EXPECT_EQ(end.Get().error_code, ErrorCode::kNone);
+  EXPECT_EQ(deleted.Get().results[0].error_code, ErrorCode::kNone);
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, -1}));
+  broker.CrashAndRestart();
+  EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, -1}));
+}
+
 // --- Crashes and failures -----------------------------------------------------------------------
 
 TEST_P(BothProtocolsTest, AnOpenTransactionGoesOnAfterACrash) {
