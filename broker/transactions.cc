@@ -19,10 +19,14 @@ using base::Result;
 using base::Unexpected;
 using kafka::ErrorCode;
 
-// A fence adds one to the epoch of an open transaction, so the largest of all is never given out.
+// A fence adds one to the epoch of an open transaction, so the largest of all is never given out:
+// who was fenced into it gets a new id.
 constexpr int16_t kEpochMax = std::numeric_limits<int16_t>::max() - 1;
 
 bool Exhausted(int16_t epoch) { return epoch >= kEpochMax; }
+
+// Somebody may use an epoch that was not given out: then none is left for fencing.
+int16_t Next(int16_t epoch) { return static_cast<int16_t>(std::min(epoch, kEpochMax) + 1); }
 
 // An own id, not one of a block.
 int64_t NewProducerId(spool::Transaction& transaction) { return TakeProducerIds(transaction, 1); }
@@ -238,9 +242,10 @@ Transactions::Outcome Transactions::Begin(Work& work, std::string_view id, int32
 Transactions::Outcome Transactions::NextEpoch(Work& work, Transaction& one, int32_t timeout_ms,
                                               std::optional<ProducerIdentity> known) {
   const int16_t epoch = one.producer.epoch;
-  if (Exhausted(epoch) && (!known || known->epoch == epoch)) {
+  const bool fenced_last = epoch > kEpochMax && known && known->epoch == one.last_epoch;
+  if (Exhausted(epoch) && (!known || known->epoch == epoch || fenced_last)) {
     one.previous_producer_id = one.producer.id;
-    one.last_epoch = known ? epoch : kafka::kNoProducerEpoch;
+    one.last_epoch = known ? known->epoch : kafka::kNoProducerEpoch;
     one.producer = {NewProducerId(work.transaction()), 0};
   } else if (!known) {
     one.last_epoch = kafka::kNoProducerEpoch;
@@ -373,7 +378,7 @@ Transactions::Outcome Transactions::End(Work& work, std::string_view id, Produce
     Finish(work, *one, commit, producer.epoch);
     return {{}, one->producer};
   }
-  Finish(work, *one, commit, static_cast<int16_t>(producer.epoch + 1));
+  Finish(work, *one, commit, Next(producer.epoch));
   one->last_epoch = producer.epoch;
   if (Exhausted(producer.epoch)) {
     one->previous_producer_id = producer.id;
@@ -388,7 +393,8 @@ Transactions::Outcome Transactions::End(Work& work, std::string_view id, Produce
 // An abort that the producer has not asked for: from now on it is refused. It may come back, if it
 // knows its epoch and nobody else has come before.
 void Transactions::Fence(Work& work, Transaction& one) {
-  one.last_epoch = one.producer.epoch++;
+  one.last_epoch = one.producer.epoch;
+  one.producer.epoch = Next(one.producer.epoch);
   Finish(work, one, /*commit=*/false, one.producer.epoch);
 }
 

@@ -587,6 +587,68 @@ TEST(TransactionsTest, AProducerWhoseEpochsAreUsedUpGetsANewId) {
   EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("a", "b"));
 }
 
+TEST(TransactionsTest, WhoIsFencedInItsLastEpochGetsANewId) {
+  for (const bool by_time : {false, true}) {
+    SCOPED_TRACE(by_time);
+    BrokerFixture broker;
+    broker.CreateTopic("t", 1);
+    Client client(broker, "tx");
+    client.producer.epoch = 32766;
+    const ProducerIdentity last = client.producer;
+    broker.Amend([&](spool::Transaction& transaction) {
+      transaction.Put(TransactionKey("tx"),
+                      Encode(TransactionRecord{.producer_id = last.id,
+                                               .producer_epoch = last.epoch,
+                                               .previous_producer_id = kafka::kNoProducerId,
+                                               .last_producer_epoch = 32765,
+                                               .timeout_ms = 60000,
+                                               .state = 0,
+                                               .start_ms = -1,
+                                               .update_ms = broker.clock().wall_clock_ms(),
+                                               .unknown_tags = {}}));
+    });
+    EXPECT_EQ(client.Produce("t", 0, {"bad"}), ErrorCode::kNone);
+    if (by_time) broker.clock().Advance(seconds(75));
+    EXPECT_EQ(client.Begin(/*as_known=*/true).error_code, ErrorCode::kNone);
+    const ProducerIdentity next = client.producer;
+    EXPECT_NE(next.id, last.id);
+    EXPECT_EQ(next.epoch, 0);
+    client.producer = last;
+    EXPECT_EQ(client.Begin(/*as_known=*/true).error_code, ErrorCode::kNone);
+    EXPECT_EQ(client.producer, next) << "its answer was lost";
+    EXPECT_EQ(client.Produce("t", 0, {"good"}), ErrorCode::kNone);
+    EXPECT_EQ(client.Commit(), ErrorCode::kNone);
+    EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("good"));
+  }
+}
+
+TEST(TransactionsTest, EpochsThatWereNotGivenOutDoNotRunOver) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  Client client(broker, "tx");
+  const int64_t id = client.producer.id;
+  for (const bool commits : {true, false}) {
+    client.producer = {id, 32767};
+    broker.Amend([&](spool::Transaction& transaction) {
+      transaction.Put(TransactionKey("tx"),
+                      Encode(TransactionRecord{.producer_id = id,
+                                               .producer_epoch = 32767,
+                                               .previous_producer_id = kafka::kNoProducerId,
+                                               .last_producer_epoch = 32766,
+                                               .timeout_ms = 60000,
+                                               .state = 5,
+                                               .start_ms = -1,
+                                               .update_ms = broker.clock().wall_clock_ms(),
+                                               .unknown_tags = {}}));
+    });
+    EXPECT_EQ(client.Produce("t", 0, {"a"}), ErrorCode::kNone);
+    EXPECT_EQ(commits ? client.Commit() : client.Begin().error_code, ErrorCode::kNone);
+    EXPECT_NE(client.producer.id, id);
+    EXPECT_EQ(client.producer.epoch, 0);
+  }
+  EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("a"));
+}
+
 TEST_P(BothProtocolsTest, ATransactionThatTakesTooLongIsAborted) {
   BrokerFixture broker;
   broker.CreateTopic("t", 1);
