@@ -9,6 +9,13 @@ namespace holdfast::broker {
 
 using kafka::ErrorCode;
 
+namespace {
+
+// Until the next look, at least, while all that are left are static members who are away.
+constexpr base::Duration kNobodyJoinedDelay = std::chrono::seconds(1);
+
+}  // namespace
+
 void Group::Rebalance() {
   host_.loop().AssertInLoop();
   PrepareOrGoOn();
@@ -76,7 +83,9 @@ void Group::CompleteJoin() {
   } else if (ElectJoinedLeader()) {
     BeginGeneration();
   } else {
-    rebalance_timer_ = host_.loop().After(RebalanceTimeout(), [this] { CompleteJoin(); });
+    // Its members may have asked for no time at all.
+    rebalance_timer_ = host_.loop().After(std::max(RebalanceTimeout(), kNobodyJoinedDelay),
+                                          [this] { CompleteJoin(); });
   }
 }
 

@@ -19,7 +19,10 @@ class FakeHost final : public GroupHost {
  public:
   explicit FakeHost(base::Executor& executor) : executor_(executor) {}
 
-  base::Executor& loop() override { return executor_; }
+  base::Executor& loop() override {
+    HF_CHECK(++calls_ < 100'000);  // A timer that fires for ever.
+    return executor_;
+  }
   std::string MakeMemberId(std::string_view prefix) override {
     return std::string(prefix) + "-" + std::to_string(++made_);
   }
@@ -41,6 +44,7 @@ class FakeHost final : public GroupHost {
  private:
   base::Executor& executor_;
   int made_ = 0;
+  int calls_ = 0;
 };
 
 class GroupTest : public testing::Test {
@@ -313,6 +317,30 @@ TEST_F(GroupTest, StaticMemberWhoseReturnCannotBeSavedComesAgain) {
   EXPECT_EQ(Sync(again)->assignment, "all");
   Group restored("g", host, host.saved.back());
   EXPECT_EQ(restored.Heartbeat({again->member_id, "i1"}, again->generation), ErrorCode::kNone);
+}
+
+TEST_F(GroupTest, StaticMembersWhoAreAwayDoNotKeepTheLoopBusy) {
+  host.delay = seconds(1);
+  JoinRequest request = MakeJoin("");
+  request.instance_id = "i1";
+  Joining first = Join(request);
+  request.instance_id = "i2";
+  Joining second = Join(request);
+  clock.Advance(seconds(3));
+  Sync(first, {{first->member_id, "A"}, {second->member_id, "B"}});
+  DiskSays();
+  request.rebalance_timeout = {};
+  for (const char* instance : {"i1", "i2"}) {
+    request.instance_id = instance;
+    Join(request);
+  }
+  ASSERT_EQ(group.state(), GroupState::kStable);
+
+  EXPECT_EQ(group.Leave({"", "i1"}), ErrorCode::kNone);
+  EXPECT_EQ(group.state(), GroupState::kPreparingRebalance);
+  clock.Advance(milliseconds(900));
+  EXPECT_EQ(group.state(), GroupState::kPreparingRebalance);
+  EXPECT_EQ(Join(request)->error, ErrorCode::kNone);
 }
 
 TEST_F(GroupTest, OffsetsMayBeCommittedByMembersOrWhenNobodyIsOne) {
