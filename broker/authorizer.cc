@@ -77,7 +77,7 @@ Authorizer::Authorizer(const Published<Acls>& acls, const AuthorizerOptions& opt
 
 void Authorizer::Refresh() {
   if (!acls_.Refresh()) return;
-  answers_.clear();
+  Forget();
   judge_ = std::make_shared<const Judge>(acls_.shared(), options_);
 }
 
@@ -96,9 +96,16 @@ bool Authorizer::Allows(const kafka::Caller& caller, AclOperation operation, Res
   const auto found = answers_.find(std::string_view(question_));
   if (found != answers_.end()) return found->second;
   const bool allowed = judge_->Allows(subject, operation, type, name);
-  if (answers_.size() >= kAnswersMax) answers_.clear();
+  const size_t bytes = question_.size() + kAnswerBytes;
+  if (remembered_bytes_ + bytes > kRememberedBytesMax) Forget();
   answers_.emplace(question_, allowed);
+  remembered_bytes_ += bytes;
   return allowed;
+}
+
+void Authorizer::Forget() {
+  answers_.clear();
+  remembered_bytes_ = 0;
 }
 
 }  // namespace holdfast::broker

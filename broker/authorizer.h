@@ -5,7 +5,7 @@
 // who answers on another thread.
 //
 // Threads: Judge any; an Authorizer belongs to one.
-// Limits: kAnswersMax answers are remembered.
+// Limits: what is remembered takes kRememberedBytesMax, about; names may have any length.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ class Judge {
 
 class Authorizer {
  public:
-  static constexpr size_t kAnswersMax = 50000;
+  static constexpr size_t kRememberedBytesMax = size_t{8} << 20;  // Some 50,000 usual questions.
 
   Authorizer(const Published<Acls>& acls, const AuthorizerOptions& options);
 
@@ -58,6 +58,7 @@ class Authorizer {
   [[nodiscard]] bool enabled() const { return options_.enabled; }
   [[nodiscard]] bool Allows(const kafka::Caller& caller, AclOperation operation, ResourceType type,
                             std::string_view name);
+  [[nodiscard]] size_t remembered_bytes() const { return remembered_bytes_; }
   // Of the rules as they were refreshed last.
   [[nodiscard]] uint64_t version() const { return acls_.version(); }
   [[nodiscard]] const std::shared_ptr<const Judge>& judge() const { return judge_; }
@@ -67,15 +68,20 @@ class Authorizer {
   }
 
  private:
+  static constexpr size_t kAnswerBytes = 100;  // What one takes besides the question's text.
+
   struct Hash {
     using is_transparent = void;
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
   };
 
+  void Forget();
+
   const AuthorizerOptions& options_;
   PublishedReader<Acls> acls_;
   std::shared_ptr<const Judge> judge_;
   std::unordered_map<std::string, bool, Hash, std::equal_to<>> answers_;
+  size_t remembered_bytes_ = 0;
   std::string question_;  // Kept for its memory.
 };
 

@@ -225,6 +225,28 @@ TEST(AclsTest, KeysHoldTheWholeRule) {
       << "there is no resource of type 9";
 }
 
+TEST(AuthorizerTest, RemembersNoMoreThanItsBytes) {
+  Published<Acls> published;
+  const AuthorizerOptions options{.enabled = true, .super_users = {}};
+  Authorizer authorizer(published, options);
+  const kafka::Caller caller{std::make_shared<const kafka::Peer>(
+                                 kafka::Peer{.address = "10.0.0.1", .principal = "User:a"}),
+                             "", 0};
+  const auto ask = [&](const std::string& name) {
+    EXPECT_FALSE(authorizer.Allows(caller, AclOperation::kDescribe, ResourceType::kGroup, name));
+  };
+  ask("g");
+  const size_t one = authorizer.remembered_bytes();
+  EXPECT_GT(one, 0u);
+  ask("g");
+  EXPECT_EQ(authorizer.remembered_bytes(), one);
+  for (int i = 0; i < 1000; ++i) {
+    ask(std::string(30'000, 'x') + std::to_string(i));
+    ASSERT_LE(authorizer.remembered_bytes(), Authorizer::kRememberedBytesMax);
+  }
+  EXPECT_GT(authorizer.remembered_bytes(), 30'000u);
+}
+
 TEST(AuthorizerTest, RemembersOnlyUntilTheRulesChange) {
   Published<Acls> published;
   const AuthorizerOptions options{.enabled = true, .super_users = {"User:admin"}};
