@@ -159,6 +159,8 @@ TEST_F(ConfigTest, AWrongValueIsAnErrorThatSaysWhatWouldBeRight) {
       {"agent: {workers: 65}", "1:18: agent.workers is 65, and must be between 0 and 64"},
       {"broker: {node_id: 2147483648}",
        "1:19: broker.node_id is 2147483648, and must be between 0 and 2147483647"},
+      {"broker: {groups: {consumer: {size_max: 2147483648}}}",
+       "1:40: broker.groups.consumer.size_max is 2147483648, and must be between 1 and 2147483647"},
       {"broker: {auto_create_topics: maybe}",
        "1:30: broker.auto_create_topics is \"maybe\", and must be true or false"},
       {"log: {level: loud}",
