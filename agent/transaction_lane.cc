@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 #include <utility>
@@ -34,6 +35,7 @@ bool OfLocalTransaction(const spool::EntryView& entry) {
 }  // namespace
 
 struct TransactionLane::Round {
+  Turn turn = Turn::kWell;
   // Each member's part so far; begin and end are equal if it has none.
   std::map<uint32_t, TransactionPart> parts;
   std::vector<spool::StreamId> leaving;
@@ -81,6 +83,7 @@ void TransactionLane::Enter(spool::StreamId stream, std::string topic, int32_t p
                               .at = at,
                               .left_out = std::move(left_out),
                               .failures = before.failures,
+                              .unjudged = before.unjudged,
                               .not_before = before.not_before};
   Wake();
 }
@@ -129,12 +132,18 @@ void TransactionLane::Work() {
   if (!upstream_) return LearnName();
   if (upstream_->busy() || AskProgress()) return;
   if (context_.loop.Now() < not_before_) return WakeAt(not_before_);
-  Round round;
-  Gather(round);
-  Leave(round.leaving);
-  std::erase_if(round.parts, [](const auto& part) { return part.second.begin == part.second.end; });
-  if (!round.parts.empty()) return Run(std::move(round));
-  if (std::exchange(without_failed_, false)) Wake();
+  std::array turns = {Turn::kWell, Turn::kUnjudged, Turn::kFailed};
+  if (!well_next_) std::ranges::rotate(turns, turns.begin() + 1);
+  for (const Turn turn : turns) {
+    if (!MayTry(turn)) continue;
+    Round round{.turn = turn};
+    Gather(round);
+    Leave(round.leaving);
+    std::erase_if(round.parts,
+                  [](const auto& part) { return part.second.begin == part.second.end; });
+    if (!round.parts.empty()) return Run(std::move(round));
+  }
+  well_next_ = true;
 }
 
 const CommittedTransaction* TransactionLane::Next(spool::StreamId stream, int64_t from) const {
@@ -310,8 +319,7 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
 
 // The leader of the member's partition, if the member can go on now.
 int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& cluster) const {
-  if (!member.asked || member.setting_aside || member.not_before > context_.loop.Now() ||
-      (without_failed_ && member.failures > 0)) {
+  if (!member.asked || member.setting_aside || member.not_before > context_.loop.Now()) {
     return proxy::kNoNode;
   }
   const int32_t leader = cluster.LeaderOf(member.topic, member.partition);
@@ -319,15 +327,32 @@ int32_t TransactionLane::NodeFor(const Member& member, const proxy::Cluster& clu
   return leader != proxy::kNoNode && context_.tier.Ready(leader) ? leader : proxy::kNoNode;
 }
 
+bool TransactionLane::IsTried(const Member& member, Turn turn) {
+  return member.failures > 0 &&
+         (turn == Turn::kFailed || (turn == Turn::kUnjudged && member.unjudged));
+}
+
+bool TransactionLane::MayTry(Turn turn) const {
+  if (turn == Turn::kWell) return true;
+  const base::TimePoint now = context_.loop.Now();
+  return now >= none_tried_before_ && std::ranges::any_of(members_, [&](const auto& member) {
+           return IsTried(member.second, turn) && member.second.not_before <= now;
+         });
+}
+
 void TransactionLane::Gather(Round& round) {
+  const bool well = round.turn == Turn::kWell;
   std::vector<Member*> able;
   const proxy::ClusterPtr cluster = context_.cache.cluster();
   for (auto& [id, member] : members_) {
+    // Those that are well may be needed for a transaction with one that is tried.
+    const bool tried = IsTried(member, round.turn);
+    if (!tried && member.failures > 0) continue;
     const int32_t node = NodeFor(member, *cluster);
     if (node == proxy::kNoNode) continue;
     // Somebody may have dropped records from the spool.
     member.at = std::max(member.at, context_.spool.Range(member.stream).start);
-    able.push_back(&member);
+    if (tried || well) able.push_back(&member);
     round.parts[id] = {.stream = member.stream,
                        .topic = member.topic,
                        .partition = member.partition,
@@ -341,7 +366,7 @@ void TransactionLane::Gather(Round& round) {
   const auto turn = std::ranges::find_if(
       able, [&](const Member* member) { return member->stream.value() > first_; });
   std::rotate(able.begin(), turn, able.end());
-  if (!able.empty()) first_ = able.front()->stream.value();
+  if (well && !able.empty()) first_ = able.front()->stream.value();
   for (bool extended = true; extended && round.bytes < options_.round_bytes_max;) {
     extended = false;
     for (Member* member : able) extended |= Extend(round, *member);
@@ -349,6 +374,7 @@ void TransactionLane::Gather(Round& round) {
       if (round.bytes >= options_.round_bytes_max) break;
       extended |= Include(round, transaction);
     }
+    extended &= well;
   }
   LookAgain(round);
 }
@@ -358,9 +384,11 @@ void TransactionLane::LookAgain(const Round& round) {
   const base::TimePoint now = context_.loop.Now();
   std::optional<base::TimePoint> again;
   for (const auto& [id, member] : members_) {
-    const bool held_back = member.not_before > now;
+    const base::TimePoint due =
+        member.failures > 0 ? std::max(member.not_before, none_tried_before_) : member.not_before;
+    const bool held_back = due > now;
     if (!held_back && round.parts.contains(id)) continue;
-    const base::TimePoint at = held_back ? member.not_before : now + kLookAgainAfter;
+    const base::TimePoint at = held_back ? due : now + kLookAgainAfter;
     again = std::min(again.value_or(at), at);
   }
   if (again) WakeAt(*again);
@@ -392,6 +420,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
       }
       part.end = entry.info.end_offset();
       round.bytes += entry.bytes.size();
+      if (round.turn != Turn::kWell) return true;
     }
   }
   return part.end > before;
@@ -400,6 +429,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
 // True if all streams of the transaction have come to it, and it is in the round now.
 bool TransactionLane::Include(Round& round, const CommittedTransaction& transaction) {
   if (transaction.given_up) return false;
+  bool of_turn = round.turn == Turn::kWell;
   for (const CommittedTransaction::Range& range : transaction.ranges) {
     const auto part = round.parts.find(range.stream.value());
     // Past the beginning only if somebody dropped records from the spool.
@@ -407,7 +437,11 @@ bool TransactionLane::Include(Round& round, const CommittedTransaction& transact
         part->second.end >= range.end) {
       return false;
     }
+    if (!IsTried(members_.at(range.stream.value()), round.turn)) continue;
+    if (part->second.end > part->second.begin) return false;
+    of_turn = true;
   }
+  if (!of_turn) return false;
   const std::optional<size_t> bytes = Measure(round, transaction);
   if (!bytes) {
     GiveUp(transaction.number, DropCause::kDamaged);
@@ -444,12 +478,16 @@ void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {
     const auto member = members_.extract(stream.value());
     if (!member) continue;
     const Member& left = member.mapped();
-    if (left.failures > 0) has_left_[stream.value()] = {left.failures, left.not_before};
+    if (left.failures > 0) {
+      has_left_[stream.value()] = {left.failures, left.unjudged, left.not_before};
+    }
     host_->OnLeftLane(stream);
   }
 }
 
 void TransactionLane::Run(Round round) {
+  well_next_ = round.turn != Turn::kWell;
+  round_began_ = context_.loop.Now();
   std::vector<TransactionPart> parts;
   for (auto& [id, part] : round.parts) parts.push_back(std::move(part));
   std::ranges::sort(
@@ -469,7 +507,6 @@ void TransactionLane::OnCommitted(const std::vector<TransactionPart>& parts,
                                   const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("committed").Add();
   attempts_ = 0;
-  without_failed_ = false;
   for (size_t i = 0; i < parts.size(); ++i) {
     Advance(members_.at(parts[i].stream.value()), parts[i].end, result.tier_offsets[i]);
   }
@@ -501,7 +538,10 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
   for (const TransactionPart& part : parts) {
     Member& member = members_.at(part.stream.value());
     member.asked = false;
-    if (!result.guilty.empty()) continue;
+    if (!result.guilty.empty()) {
+      member.unjudged = member.failures > 0;
+      continue;
+    }
     Trouble(member, fmt::format("{}: {}", result.trouble, kafka::ErrorName(result.error)),
             attempts_);
   }
@@ -517,7 +557,9 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
   }
   // The others need not wait.
   attempts_ = 0;
-  without_failed_ = true;
+  well_next_ = true;
+  const base::TimePoint now = context_.loop.Now();
+  none_tried_before_ = now + (now - round_began_);
   Wake();
 }
 
@@ -528,6 +570,7 @@ void TransactionLane::OnGuilty(Member& member, ErrorCode error, std::string_view
 }
 
 void TransactionLane::HoldBack(Member& member, Outcome outcome) {
+  member.unjudged = false;
   const bool rarely = outcome == Outcome::kRefused || outcome == Outcome::kParked;
   const base::Duration growing =
       proxy::Backoff(options_.backoff_min, options_.backoff_max, member.failures++, random_);
@@ -537,6 +580,7 @@ void TransactionLane::HoldBack(Member& member, Outcome outcome) {
 void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) {
   member.at = end;
   member.failures = 0;
+  member.unjudged = false;
   std::erase_if(member.left_out, [end](const LeftOut& range) { return range.end <= end; });
   member.cuts.erase(member.cuts.begin(), member.cuts.upper_bound(end));
   if (std::exchange(member.troubled, false)) host_->OnLaneTrouble(member.stream, {});

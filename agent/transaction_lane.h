@@ -22,8 +22,10 @@
 // Limits: one round at a time. A stream that the tier has something against fails the round it is
 //   in, and keeps from the next ones itself and those that share a local transaction with it: for
 //   a time that grows from backoff_min to backoff_max, or for park_retry if it needs a person, also
-//   if it leaves and comes back meanwhile. The round after one that failed for single streams is
-//   without all that have failed of late, even if their time is up: to fail can take longer.
+//   if it leaves and comes back meanwhile. Until it gets through it is tried in rounds that are for
+//   such streams only, with one batch or local transaction of each, in turns with the others'
+//   rounds. If such a round fails, those that were not the reason are tried again without the rest,
+//   and not before as much time has passed as the failure took: it can take long.
 #pragma once
 
 #include <chrono>
@@ -154,13 +156,18 @@ class TransactionLane {
     std::vector<LeftOut> left_out;
     std::set<int64_t> cuts;
     uint32_t failures = 0;  // In a row, that were its own.
+    bool unjudged = false;  // The last round that it was tried in failed for others.
     base::TimePoint not_before;
   };
   // What is kept of a member that has left, and may be back soon.
   struct Failed {
     uint32_t failures = 0;
+    bool unjudged = false;
     base::TimePoint not_before;
   };
+  // Whose round it is: theirs that have not failed of late, or of those that have, theirs that are
+  // unjudged, or all.
+  enum class Turn : uint8_t { kWell, kUnjudged, kFailed };
   // A round in the making.
   struct Round;
 
@@ -170,6 +177,8 @@ class TransactionLane {
   bool AskProgress();
   void OnProgress(const std::vector<uint32_t>& asked,
                   const base::Result<std::vector<TierProgress>>& progress);
+  [[nodiscard]] static bool IsTried(const Member& member, Turn turn);
+  [[nodiscard]] bool MayTry(Turn turn) const;
   void Gather(Round& round);
   void LookAgain(const Round& round);
   bool Extend(Round& round, Member& member);
@@ -212,9 +221,11 @@ class TransactionLane {
   uint64_t tier_version_ = 0;
   int64_t fresh_for_ms_;
   bool asked_expiration_ = false;
-  bool left_open_ = false;       // By a round that failed, perhaps: the next question ends it.
-  uint32_t attempts_ = 0;        // Rounds in a row that failed, and not for single streams.
-  bool without_failed_ = false;  // The next round is without those that have failed of late.
+  bool left_open_ = false;  // By a round that failed, perhaps: the next question ends it.
+  uint32_t attempts_ = 0;   // Rounds in a row that failed, and not for single streams.
+  bool well_next_ = true;   // Whose turn it is first.
+  base::TimePoint round_began_;
+  base::TimePoint none_tried_before_;  // Of those that have failed of late.
   base::TimePoint not_before_;
   base::Timer timer_;
   bool posted_ = false;

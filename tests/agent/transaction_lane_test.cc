@@ -329,6 +329,57 @@ TEST_P(TransactionLaneTest, TwoPartitionsThatTimeOutAgainAndAgainDelayNoOtherFor
   EXPECT_EQ(tier_.Values("a", 1), Values{"held"});
 }
 
+// On a link so slow that the one that is sick is due again whenever the other could be tried.
+TEST_P(TransactionLaneTest, APartitionThatIsWellAgainNeedNotWaitForOneThatTimesOut) {
+  using Kind = test::ScriptedTier::Fault;
+  tier_.AddTopic("c", 1);
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.faults.assign(1000,
+                      {.kind = Kind::kTimeOut, .error = ErrorCode::kRequestTimedOut, .topic = "a"});
+  tier_.faults.push_front(
+      {.kind = Kind::kRefuse, .error = ErrorCode::kNotEnoughReplicas, .topic = "b"});
+  tier_.latency = std::chrono::seconds(4);
+  tier_.held = true;
+  for (const char* topic : {"a", "b", "c"}) {
+    ASSERT_EQ(Put(topic, 0, {topic}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+  }
+  tier_.Release();
+  clock_.Advance(std::chrono::minutes(5));
+  EXPECT_EQ(tier_.Values("c", 0), Values{"c"});
+  EXPECT_EQ(tier_.Values("b", 0), Values{"b"});
+  EXPECT_EQ(tier_.Values("a", 0), Values{});
+  tier_.faults.clear();
+  clock_.Advance(std::chrono::minutes(2));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"a"});
+}
+
+// Each time that it is tried takes as long as 15 seconds in which nothing else goes.
+TEST_P(TransactionLaneTest, PartitionsThatTimeOutTakeHalfOfTheTimeAtMost) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.faults.assign(1000,
+                      {.kind = Kind::kTimeOut, .error = ErrorCode::kRequestTimedOut, .topic = "a"});
+  for (const int32_t partition : {0, 1}) {
+    ASSERT_EQ(Put("a", partition, {"held"}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    clock_.Advance(std::chrono::seconds(5));
+  }
+  clock_.Advance(std::chrono::minutes(3));
+  int at_once = 0;
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_EQ(Put("b", 0, {std::to_string(i)}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    clock_.Advance(std::chrono::seconds(1));
+    at_once += std::ssize(tier_.Values("b", 0)) == i + 1 ? 1 : 0;
+  }
+  EXPECT_GE(at_once, 150);
+}
+
 TEST_P(TransactionLaneTest, ATopicThatIsNotAllowedHoldsItselfOnlyWhicheverCallSaysSo) {
   std::vector<kafka::Api> apis = {kafka::TxnOffsetCommitRequest::kApi,
                                   kafka::OffsetFetchRequest::kApi};

@@ -143,7 +143,8 @@ class ScriptedTier final : public proxy::Tier {
   std::map<std::pair<std::string, int32_t>, Partition> logs;
   std::deque<Fault> faults;  // One for each Produce request to come.
   bool held = false;         // Requests wait.
-  bool describes = true;     // Serves DescribeProducers.
+  base::Duration latency = base::Duration::zero();
+  bool describes = true;  // Serves DescribeProducers.
   std::string cluster_id = "scripted";
   bool topic_ids = true;  // Tells the ids of topics.
   // Batches with such values are refused, for these records; larger batches for their size. Before
@@ -193,13 +194,15 @@ class ScriptedTier final : public proxy::Tier {
 
   // Serves the next request.
   void Schedule() {
-    loop_.Post([this, generation = generation_] {
+    auto serve = [this, generation = generation_] {
       if (generation != generation_ || held || requests_.empty()) return;
       if (TimesOut(requests_.front().view().substr(kafka::kLengthPrefixBytes))) return;
       const base::Buffer frame = std::move(requests_.front());
       requests_.pop_front();
       Serve(frame.view().substr(kafka::kLengthPrefixBytes));
-    });
+    };
+    if (latency == base::Duration::zero()) return loop_.Post(serve);
+    under_way_.push_back(loop_.After(latency, serve));
   }
 
   bool TimesOut(std::string_view frame) {
@@ -458,6 +461,7 @@ class ScriptedTier final : public proxy::Tier {
   std::deque<OnAnswer> pending_;
   std::deque<base::Buffer> requests_;  // That are not served yet.
   base::Timer timer_;
+  std::vector<base::Timer> under_way_;
   std::map<std::string, int> topic_generations_;
 };
 
