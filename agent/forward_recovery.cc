@@ -48,22 +48,20 @@ void Forwarder::Recover(Stream& stream) {
     context_.metrics.forward_errors.With("overtaken").Add();
     stream.read_back = true;
   }
-  if (first.error == ErrorCode::kNotEnoughReplicasAfterAppend) {
-    stream.at_leader = std::max(stream.at_leader, first.end);
+  for (const Flight& flight : flights) {
+    if (flight.outcome != Outcome::kDelivered &&
+        flight.error != ErrorCode::kNotEnoughReplicasAfterAppend) {
+      break;
+    }
+    stream.at_leader = std::max(stream.at_leader, flight.end);
   }
   // What the leader has by its own account it may refuse without a look at what it has.
   const bool denied =
       first.base < stream.at_leader &&
       (first.outcome == Outcome::kRefused || first.error == ErrorCode::kOutOfOrderSequenceNumber);
-  // Of a producer that the tier may forget before the answer is good it takes the repeat for
-  // something new.
-  const int64_t remembered_ms = 2 * options_.fresh_for.count() - kMemoryMarginMs;
-  const bool soon_forgotten = first.error == ErrorCode::kNotEnoughReplicasAfterAppend &&
-                              first.max_timestamp_ms >= 0 &&
-                              context_.loop.WallClockMs() - first.max_timestamp_ms > remembered_ms;
-  stream.read_back |= denied || soon_forgotten;
-  stream.doubt |= denied || soon_forgotten || unsure || overtaken ||
-                  first.outcome == Outcome::kReconcile || first.outcome == Outcome::kNewEpoch;
+  stream.read_back |= denied;
+  stream.doubt |= denied || unsure || overtaken || first.outcome == Outcome::kReconcile ||
+                  first.outcome == Outcome::kNewEpoch;
   if (stream.ahead.attempts++ == 0) {
     stream.ahead.since_ms = context_.loop.WallClockMs();
     stream.ahead.first_error = first.error;
@@ -90,6 +88,18 @@ void Forwarder::Recover(Stream& stream) {
     case Outcome::kParked:
       return Park(stream, trouble);
   }
+}
+
+// Whether what comes next is on the leader already, and the tier may forget the producer before the
+// answer to the repeat is good: then it would take it for something new. It goes by the time of the
+// last batch that it took, and forgets one without a time at once.
+bool Forwarder::RepeatsBlindly(const Stream& stream) {
+  if (stream.next >= stream.at_leader) return false;
+  const auto last = context_.spool.Read(stream.id, stream.at_leader - 1, 1);
+  if (!last || IsLost(last, stream.at_leader - 1)) return true;
+  const int64_t age_ms =
+      context_.loop.WallClockMs() - last->entries().front().info.max_timestamp_ms;
+  return age_ms > 2 * options_.fresh_for.count() - kMemoryMarginMs;
 }
 
 // The next batch begins a new range of sequence numbers, at 0. Written down before it is used. What

@@ -154,6 +154,10 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
       Step(stream);
     } else if (!one) {
       OnUnreadable(stream, one.error());
+    } else if (size > 0 && RepeatsBlindly(stream)) {
+      if (!stream.flights.empty()) continue;  // Their answers lead back here.
+      stream.doubt = stream.read_back = true;
+      Step(stream);
     } else if (size > 0 && context_.lane != nullptr && stream.next >= stream.tried &&
                (context_.lane->Takes(one->entry()) || !stream.left_out.empty())) {
       stream.for_lane = true;

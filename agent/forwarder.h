@@ -291,6 +291,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
 
   // forward_recovery.cc: what follows when a batch was not confirmed.
   void Recover(Stream& stream);
+  [[nodiscard]] bool RepeatsBlindly(const Stream& stream);
   void Renew(Stream& stream);
   void Backoff(Stream& stream, std::string trouble);
   void Park(Stream& stream, std::string trouble);

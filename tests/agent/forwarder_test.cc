@@ -482,6 +482,40 @@ TEST_F(ForwarderTest, OldRecordsThatAreOnTheLeaderAreNotRepeatedBlindly) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
 }
 
+// They became a day old in between.
+TEST_F(ForwarderTest, RecordsThatAreOnTheLeaderAreNotRepeatedBlindlyAfterALongOutage) {
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend}};
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2, clock_.wall_clock_ms() - 20 * 3600 * 1000LL);
+  while (!tier_.faults.empty()) clock_.Advance(std::chrono::milliseconds(10));
+  tier_.Disconnect();
+  clock_.Advance(std::chrono::hours(5));
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+}
+
+// The tier goes by the time of the last one that its leader took.
+TEST_F(ForwarderTest, ARecordBeforeAnOldOneIsNotRepeatedBlindlyAfterALongOutage) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults.assign(2, {Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend});
+  tier_.held = true;
+  ProduceNumbers("a", 0, 1, 2);
+  ProduceNumbers("a", 0, 2, 3, clock_.wall_clock_ms() - 20 * 3600 * 1000LL);
+  tier_.Release();
+  clock_.RunUntilIdle();
+  ASSERT_TRUE(tier_.faults.empty());
+  tier_.Disconnect();
+  clock_.Advance(std::chrono::hours(5));
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
 // The tier remembers the producer for a day, so its answer to the repeat can be waited for.
 TEST_F(ForwarderTest, OfHalfADaysAgeTheReplicasMustHaveARecord) {
   const int64_t old = clock_.wall_clock_ms() - 13 * 3600 * 1000LL;
