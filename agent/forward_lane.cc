@@ -3,11 +3,16 @@
 #include <utility>
 
 #include "agent/forwarder.h"
+#include "agent/tier_transactions.h"
+#include "base/event.h"
+#include "base/log.h"
 
 namespace holdfast::agent {
 
 // What the lane confirms is not of the identity's sequence numbers, so both ways out of here and
-// back are durable before anything is sent: the cursor then says which of them a batch went.
+// back are durable before anything is sent: the cursor then says which of them a batch went. If a
+// batch went that way that another mode would send the other way, a mark says so as well, until the
+// tier has said what arrived.
 void Forwarder::EnterLane(Stream& stream) {
   stream.phase = Phase::kInLane;
   log_.Note(stream.id, stream.record);
@@ -17,8 +22,53 @@ void Forwarder::EnterLane(Stream& stream) {
   });
 }
 
-void Forwarder::OnLeftLane(spool::StreamId id) {
+// Whether this is next in the lane, or the lane has to ask about it before it goes the other way.
+bool Forwarder::GoesInLane(Stream& stream, const spool::EntryView& next) {
+  if (context_.lane == nullptr || stream.next < stream.tried) return false;
+  if (stream.in_lane) {
+    const bool here = *stream.in_lane == ClusterTag(CurrentCluster().id);
+    if (here && TransactionsOf(CurrentCluster()) != TierTransactions::kNone) return true;
+    // The cluster has had transactions and has them no more, or this is another one.
+    if (here) {
+      base::Log(base::Event::kArrivalUnknown,
+                {"forward", StreamName(stream.topic, stream.partition)},
+                "the tier has no transactions any more, and does not tell what arrived in them; "
+                "sending again may duplicate records");
+      context_.metrics.forward_errors.With("unknowable").Add();
+    }
+    stream.in_lane.reset();
+    log_.Note(StreamKey(kInLanePrefix, stream.id), std::nullopt);
+  }
+  return context_.lane->Takes(next) || !stream.left_out.empty();
+}
+
+void Forwarder::MarkInLane(const std::vector<spool::StreamId>& ids, base::Task done) {
+  const uint32_t tag = ClusterTag(CurrentCluster().id);
+  bool any = false;
+  for (const spool::StreamId id : ids) {
+    Stream& stream = *streams_.at(id.value());
+    if (std::exchange(stream.in_lane, tag) == tag) continue;
+    log_.Note(StreamKey(kInLanePrefix, id), SerializeClusterTag(tag));
+    any = true;
+  }
+  if (!any) return done();
+  log_.Flush(std::move(done));
+}
+
+void Forwarder::CloseJournal() {
+  WriteJournal(/*all=*/true);
+  for (auto& [id, stream] : streams_) {
+    if (stream->phase != Phase::kInLane || !context_.lane->IsSettled(stream->id)) continue;
+    if (std::exchange(stream->in_lane, std::nullopt)) Forget(StreamKey(kInLanePrefix, stream->id));
+  }
+}
+
+void Forwarder::OnLeftLane(spool::StreamId id, bool settled) {
   Stream& stream = *streams_.at(id.value());
+  if (settled && stream.in_lane) {
+    stream.in_lane.reset();
+    Forget(StreamKey(kInLanePrefix, id));
+  }
   log_.Note(stream.id, stream.record);
   log_.Flush([this, &stream] {
     stream.phase = Phase::kReady;

@@ -158,8 +158,7 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
       if (!stream.flights.empty()) continue;  // Their answers lead back here.
       stream.doubt = stream.read_back = true;
       Step(stream);
-    } else if (size > 0 && context_.lane != nullptr && stream.next >= stream.tried &&
-               (context_.lane->Takes(one->entry()) || !stream.left_out.empty())) {
+    } else if (size > 0 && GoesInLane(stream, one->entry())) {
       stream.for_lane = true;
       Step(stream);
     } else if (size > 0) {

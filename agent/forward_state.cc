@@ -90,6 +90,19 @@ std::optional<std::pair<std::string, int32_t>> ParseStreamName(std::string_view 
 
 uint32_t ClusterTag(std::string_view cluster_id) { return base::Crc32c(cluster_id); }
 
+std::string SerializeClusterTag(uint32_t tag) {
+  std::string bytes(1, static_cast<char>(kFormat));
+  Put(bytes, tag);
+  return bytes;
+}
+
+base::Result<uint32_t> ParseClusterTag(std::string_view bytes) {
+  HF_RETURN_IF_ERROR(CheckForm("cluster's tag", bytes, kFormat, 1 + sizeof(uint32_t)));
+  uint32_t tag = 0;
+  Fields(bytes).Get(tag);
+  return tag;
+}
+
 std::string UpstreamProducer::Serialize() const {
   std::string bytes(1, static_cast<char>(kFormat));
   Put(bytes, id);

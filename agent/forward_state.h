@@ -32,6 +32,9 @@ inline constexpr std::string_view kUpstreamKey = "agent/upstream";     // Upstre
 inline constexpr std::string_view kForwardPrefix = "agent/forward/";   // + stream: ForwardRecord
 inline constexpr std::string_view kLeftOutPrefix = "agent/left-out/";  // + stream: LeftOut
 inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";     // + stream: ProducerTable
+// + stream: SerializeClusterTag. From the cursor on nothing went to that cluster outside of
+// transactions, and some may have gone in one.
+inline constexpr std::string_view kInLanePrefix = "agent/in-lane/";
 
 inline constexpr std::string_view kHalfPrefix = "agent/half/";      // + id: outbox::HalfMessages
 inline constexpr std::string_view kOutboxPrefix = "agent/outbox/";  // + source: outbox::Note
@@ -46,6 +49,8 @@ std::optional<std::pair<std::string, int32_t>> ParseStreamName(std::string_view 
 
 // Tells clusters apart without keeping their names in every record.
 uint32_t ClusterTag(std::string_view cluster_id);
+std::string SerializeClusterTag(uint32_t tag);
+base::Result<uint32_t> ParseClusterTag(std::string_view bytes);
 
 // The producer id that the tier gave this agent.
 struct UpstreamProducer {

@@ -24,6 +24,7 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
       kept_(kept.forward),
       kept_drops_(kept.drops),
       kept_left_out_(kept.left_out),
+      kept_in_lane_(kept.in_lane),
       bytes_per_second_max_(options.bytes_per_second_max),
       schedule_(options.schedule),
       high_priority_always_(options.high_priority_always),
@@ -58,8 +59,11 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   stream->record.confirmed = std::max(stream->record.confirmed, range.start);
   stream->end = range.end;
   stream->next = stream->rewind = stream->record.confirmed;
+  if (const auto in_lane = kept_in_lane_.extract(id.value()); !in_lane.empty()) {
+    stream->in_lane = in_lane.mapped();
+  }
   // The cursor is written down late: what lies behind it may have been sent.
-  stream->doubt = stream->record.identity.known() && stream->next < stream->end;
+  stream->doubt = stream->record.identity.known() && stream->next < stream->end && !stream->in_lane;
   stream->policy = policies_->ForTopic(stream->topic);
   if (auto drops = kept_drops_.extract(id.value()); !drops.empty()) {
     stream->drops = std::move(drops.mapped());

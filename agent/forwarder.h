@@ -10,6 +10,9 @@
 // sequence numbers; ours follow from a record's place in its stream (agent/forward_state.h), so a
 // batch that is sent again is recognised, also after a restart of the agent.
 //
+// What goes in transactions goes through the lane (agent/transaction_lane.h), which takes a stream
+// over while nothing of it is in flight.
+//
 // Ownership: everything in the context outlives it, but the tier's callbacks must not come after
 //   its end: the tier goes first.
 // Threads: the loop, but NoteDurable and GetStatus.
@@ -126,8 +129,9 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   int64_t Backlog();
   // The same with all that is known of them here: all but bytes.
   Left WhatIsLeft();
-  // All that the journal has goes with the next Flush: the last one is near.
-  void CloseJournal() { WriteJournal(/*all=*/true); }
+  // All that the journal has goes with the next Flush: the last one is near. So do the marks of
+  // streams of which the tier has said what went in transactions.
+  void CloseJournal();
   // Writes down how far delivery has come, then runs `done`.
   void Flush(base::Task done) override { log_.Flush(std::move(done)); }
   // Up to a second old. From any thread.
@@ -158,7 +162,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void OnMetadata() override;
 
   void OnTransacted(spool::StreamId id, int64_t end, int64_t tier_offset) override;
-  void OnLeftLane(spool::StreamId id) override;
+  void OnLeftLane(spool::StreamId id, bool settled) override;
+  void MarkInLane(const std::vector<spool::StreamId>& ids, base::Task done) override;
   void OnGivenUp(const CommittedTransaction& transaction) override;
   bool SetAsideRefused(spool::StreamId id, const RefusedBatch& batch, OnRemainder done) override;
   void OnLaneTrouble(spool::StreamId id, std::string trouble) override;
@@ -212,6 +217,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     bool failed = false;         // One of the flights: the rest is drained.
     bool gap = false;       // What was dropped right below the cursor may be missing at the tier.
     bool for_lane = false;  // So is what comes next, once the flights are answered.
+    // Under kInLanePrefix. If it is there, the lane is to ask the tier before anything else goes.
+    std::optional<uint32_t> in_lane;
     int32_t node = proxy::kNoNode;  // Where the flights went.
     std::deque<Flight> flights;
     std::deque<Piece> pieces;  // Of a batch that was refused whole; from the confirmed end on.
@@ -259,6 +266,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void TakeNews();
   void Step(Stream& stream);
   void StepAll();
+  [[nodiscard]] bool GoesInLane(Stream& stream, const spool::EntryView& next);
   void EnterLane(Stream& stream);
   [[nodiscard]] bool ToOtherCluster(const Stream& stream);
   [[nodiscard]] bool HaveProducer();
@@ -344,6 +352,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   std::unordered_map<uint32_t, ForwardRecord> kept_;  // Of streams not taken up yet.
   std::unordered_map<uint32_t, Drops> kept_drops_;
   std::unordered_map<uint32_t, std::vector<LeftOut>> kept_left_out_;
+  std::unordered_map<uint32_t, uint32_t> kept_in_lane_;
   PoliciesPtr policies_ = std::make_shared<const Policies>();
   std::set<std::string> making_room_;            // Topics whose drops are being written down.
   std::map<std::string, uint64_t> room_wanted_;  // Bytes of topics, when a stream leaves the lane.

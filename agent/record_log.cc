@@ -536,6 +536,15 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
       loaded = base::Unexpected(left_out.error());
     }
   });
+  state.ForEach(kInLanePrefix, [&](std::string_view key, std::string_view value) {
+    const auto stream = ParseStreamKey(kInLanePrefix, key);
+    auto tag = ParseClusterTag(value);
+    if (stream && tag) {
+      kept_.in_lane[stream->value()] = *tag;
+    } else if (!tag) {
+      loaded = base::Unexpected(tag.error());
+    }
+  });
   return loaded;
 }
 

@@ -56,6 +56,7 @@ struct KeptState {
   std::unordered_map<uint32_t, ForwardRecord> forward;          // By stream id.
   std::unordered_map<uint32_t, Drops> drops;                    // By stream id.
   std::unordered_map<uint32_t, std::vector<LeftOut>> left_out;  // By stream id.
+  std::unordered_map<uint32_t, uint32_t> in_lane;               // Cluster tags by stream id.
   std::map<std::string, std::string, std::less<>> outbox;       // Notes by their keys in the state.
   std::map<std::string, std::string, std::less<>> half;         // Half messages, likewise.
   std::map<std::string, size_t, std::less<>> journal;           // Sizes of its blocks, likewise.

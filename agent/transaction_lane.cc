@@ -39,6 +39,7 @@ struct TransactionLane::Round {
   // Each member's part so far; begin and end are equal if it has none.
   std::map<uint32_t, TransactionPart> parts;
   std::vector<spool::StreamId> leaving;
+  std::vector<spool::StreamId> ordinary;  // Those with batches that are of no local transaction.
   size_t bytes = 0;
 };
 
@@ -130,7 +131,7 @@ void TransactionLane::Work() {
   Finish();
   if (members_.empty() || held_) return;
   if (!upstream_) return LearnName();
-  if (upstream_->busy() || AskProgress()) return;
+  if (upstream_->busy() || !running_.empty() || AskProgress()) return;
   if (context_.loop.Now() < not_before_) return WakeAt(not_before_);
   std::array turns = {Turn::kWell, Turn::kUnjudged, Turn::kFailed};
   if (!well_next_) std::ranges::rotate(turns, turns.begin() + 1);
@@ -182,6 +183,11 @@ bool TransactionLane::GiveUp(uint64_t number, DropCause cause) {
     Wake();
   });
   return true;
+}
+
+bool TransactionLane::IsSettled(spool::StreamId stream) const {
+  const auto member = members_.find(stream.value());
+  return member != members_.end() && member->second.asked && !running_.contains(stream.value());
 }
 
 bool TransactionLane::Release(spool::StreamId stream) {
@@ -369,7 +375,11 @@ void TransactionLane::Gather(Round& round) {
   if (well && !able.empty()) first_ = able.front()->stream.value();
   for (bool extended = true; extended && round.bytes < options_.round_bytes_max;) {
     extended = false;
-    for (Member* member : able) extended |= Extend(round, *member);
+    for (Member* member : able) {
+      if (!Extend(round, *member)) continue;
+      round.ordinary.push_back(member->stream);
+      extended = true;
+    }
     for (const auto& [number, transaction] : transactions_) {
       if (round.bytes >= options_.round_bytes_max) break;
       extended |= Include(round, transaction);
@@ -481,7 +491,7 @@ void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {
     if (left.failures > 0) {
       has_left_[stream.value()] = {left.failures, left.unjudged, left.not_before};
     }
-    host_->OnLeftLane(stream);
+    host_->OnLeftLane(stream, left.asked);
   }
 }
 
@@ -493,6 +503,12 @@ void TransactionLane::Run(Round round) {
   std::ranges::sort(
       parts, {}, [](const TransactionPart& part) { return std::tie(part.topic, part.partition); });
   for (const TransactionPart& part : parts) running_[part.stream.value()] = part.end;
+  host_->MarkInLane(round.ordinary, [this, parts] {
+    if (!stopped_) Send(parts);
+  });
+}
+
+void TransactionLane::Send(const std::vector<TransactionPart>& parts) {
   upstream_->Run(parts, [this, parts](const TransactionResult& result) {
     running_.clear();
     if (result.committed) {

@@ -8,6 +8,10 @@
 // it, and as a whole or not at all; transactions are committed to the spool in one order for all
 // streams, so none waits for ever on another.
 //
+// Ordinary batches may go another way after a restart, if the mode is another then. So the host
+// marks their stream before the first of them goes, until the tier has said what it has; a stream
+// with a mark comes here first, whatever is next in it.
+//
 // A local transaction that has become too old, must make room, or of which the spool has lost a
 // record, is given up as a whole: that is written down before the first of its streams moves past
 // it. What else the spool has lost is the host's: it gets the stream back.
@@ -66,8 +70,12 @@ class TransactionHost {
   virtual ~TransactionHost() = default;
   // Records below `end` are at the tier; what comes next there stands at `tier_offset`, if known.
   virtual void OnTransacted(spool::StreamId stream, int64_t end, int64_t tier_offset) = 0;
-  // The stream's next batch goes the ordinary way.
-  virtual void OnLeftLane(spool::StreamId stream) = 0;
+  // The stream's next batch goes the ordinary way. Settled: the tier has said how much it has of
+  // what went in transactions, and nothing has gone since.
+  virtual void OnLeftLane(spool::StreamId stream, bool settled) = 0;
+  // Of these streams ordinary batches are about to go in a transaction, as soon as it is durable
+  // that they may have: then `done` runs.
+  virtual void MarkInLane(const std::vector<spool::StreamId>& streams, base::Task done) = 0;
   // It is durable that this one will not be delivered.
   virtual void OnGivenUp(const CommittedTransaction& transaction) = 0;
   // The tier refuses this batch for good. What of it can never be delivered is set aside, durably;
@@ -138,6 +146,8 @@ class TransactionLane {
   // The host wants the stream back, and gets it by OnLeftLane. False: something of it is on its
   // way.
   bool Release(spool::StreamId stream);
+  // See TransactionHost::OnLeftLane.
+  [[nodiscard]] bool IsSettled(spool::StreamId stream) const;
   // Begins no round while it is held.
   void Hold(bool held);
   // Something may have changed: entries, nodes, leaders.
@@ -188,6 +198,7 @@ class TransactionLane {
   void LetGo();
   void Leave(const std::vector<spool::StreamId>& streams);
   void Run(Round round);
+  void Send(const std::vector<TransactionPart>& parts);
   void OnCommitted(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   bool SetAside(Member& member, const RefusedBatch& batch);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);

@@ -49,6 +49,13 @@ TEST(ForwardStateTest, OtherFormsAreRefused) {
   EXPECT_EQ(ForwardRecord::Parse("\x07" + bytes.substr(1)).error().code, base::Code::kInvalid);
 }
 
+TEST(ForwardStateTest, ClusterTagsComeBackAsTheyWereWritten) {
+  const uint32_t tag = ClusterTag("some cluster");
+  EXPECT_EQ(*ParseClusterTag(SerializeClusterTag(tag)), tag);
+  EXPECT_EQ(ParseClusterTag("").error().code, base::Code::kInvalid);
+  EXPECT_EQ(ParseClusterTag(SerializeClusterTag(tag) + "x").error().code, base::Code::kCorrupt);
+}
+
 TEST(ForwardStateTest, StreamNamesAndKeysGoBothWays) {
   EXPECT_EQ(StreamName("orders.v1", 12), "orders.v1/12");
   EXPECT_EQ(ParseStreamName("orders.v1/12"), (std::pair<std::string, int32_t>("orders.v1", 12)));

@@ -525,6 +525,153 @@ TEST_P(TransactionLaneTest, WhatWentWithoutATransactionIsNotSentInOneAfterAResta
   EXPECT_TRUE(kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional());
 }
 
+// Streams of transactional delivery, of which the agent is then to deliver the rest otherwise.
+class ChangedDeliveryTest : public TransactionLaneTest {
+ protected:
+  // "1" and "2" are at the tier, and so is "3" if not even the request to commit it is lost; nobody
+  // has heard.
+  void LoseACommit(Fault fault) {
+    lane_options_.mode = DeliveryMode::kTransactional;
+    Begin();
+    tier_.Connect();
+    Produce("a", 0, Values{"1", "2"});
+    EXPECT_EQ(Backlog(), 0);
+    transactions_.end_faults.push_back(fault);
+    Produce("a", 0, Values{"3"});
+    EXPECT_TRUE(transactions_.end_faults.empty());
+  }
+  void StopCleanly() {
+    forwarder_->CloseJournal();
+    forwarder_->Flush([] {});
+    clock_.RunUntilIdle();
+  }
+  void Restart(DeliveryMode mode) {
+    lane_options_.mode = mode;
+    CrashAndRestart();
+    Reconnect();
+  }
+  bool IsLastTransactional() {
+    return kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional();
+  }
+  void LearnATierWithoutTransactions() {
+    kafka::ApiVersionsResponse none = transactions_.ApiVersions();
+    none.api_keys.clear();
+    cache_.Learn(none);
+  }
+};
+
+TEST_P(ChangedDeliveryTest, WhatALostCommitBroughtIsNotSentAgain) {
+  int64_t next_id = 0;
+  for (const DeliveryMode mode : {DeliveryMode::kIdempotent, DeliveryMode::kAuto}) {
+    for (const Fault fault : {Fault::kLoseAnswer, Fault::kLoseRequest}) {
+      for (const bool cleanly : {true, false}) {
+        const std::string tag = std::to_string(next_id++);
+        LoseACommit(fault);
+        if (cleanly) StopCleanly();
+        Restart(mode);
+        EXPECT_EQ(Backlog(), 0) << tag;
+        Produce("a", 0, Values{"4"});
+        EXPECT_EQ(Backlog(), 0) << tag;
+        EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3", "4"})) << tag;
+        EXPECT_FALSE(IsLastTransactional()) << tag;
+        // The tier has said it, and is not asked again.
+        Restart(mode);
+        const size_t asked = transactions_.asked.size();
+        Produce("a", 0, Values{"5"});
+        EXPECT_EQ(Backlog(), 0) << tag;
+        EXPECT_EQ(transactions_.asked.size(), asked) << tag;
+        EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3", "4", "5"})) << tag;
+        End();
+        tier_.logs[{"a", 0}] = {};
+        transactions_.progress.clear();
+        CloseSpool();
+        std::filesystem::remove_all(directory_);
+        std::filesystem::create_directory(directory_);
+        OpenSpool();
+      }
+    }
+  }
+}
+
+// The tier could say that it has nothing of what it was sent without transactions.
+TEST_P(ChangedDeliveryTest, NorIsItWhereTheTierKnowsTheStreamFromBefore) {
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"0"});
+  EXPECT_EQ(Backlog(), 0);
+  End();
+  ReopenSpool();
+  LoseACommit(Fault::kLoseAnswer);
+  Restart(DeliveryMode::kIdempotent);
+  Produce("a", 0, Values{"4"});
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1", "2", "3", "4"}));
+  EXPECT_EQ(metrics_.forward_errors.With("fenced").Value(), 0);
+}
+
+TEST_P(ChangedDeliveryTest, AfterACleanStopTheTierIsNotAsked) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"1"});
+  EXPECT_EQ(Backlog(), 0);
+  StopCleanly();
+  transactions_.refusals[{kafka::OffsetFetchRequest::kApi.key, "a"}] =
+      ErrorCode::kTopicAuthorizationFailed;
+  Restart(DeliveryMode::kIdempotent);
+  Produce("a", 0, Values{"2"});
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
+}
+
+TEST_P(ChangedDeliveryTest, ATierThatDoesNotSayWhatItHasIsWaitedFor) {
+  LoseACommit(Fault::kLoseAnswer);
+  transactions_.refusals[{kafka::OffsetFetchRequest::kApi.key, "a"}] =
+      ErrorCode::kTopicAuthorizationFailed;
+  Restart(DeliveryMode::kIdempotent);
+  EXPECT_EQ(Backlog(), 1);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3"}));
+  transactions_.refusals.clear();
+  clock_.Advance(std::chrono::seconds(40));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3"}));
+}
+
+TEST_P(ChangedDeliveryTest, ATierThatNeverHadTransactionsNeedNotSay) {
+  LearnATierWithoutTransactions();
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"1"});
+  EXPECT_EQ(Backlog(), 1);
+  Restart(DeliveryMode::kIdempotent);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
+  EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), 0);
+}
+
+TEST_P(ChangedDeliveryTest, ATierThatHasTransactionsNoMoreCannotSay) {
+  LoseACommit(Fault::kLoseRequest);
+  LearnATierWithoutTransactions();
+  Restart(DeliveryMode::kIdempotent);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), 1);
+}
+
+TEST_P(ChangedDeliveryTest, AnotherClusterIsNotAsked) {
+  LoseACommit(Fault::kLoseAnswer);
+  tier_.cluster_id = "another";
+  tier_.logs[{"a", 0}] = {};
+  const size_t asked = transactions_.asked.size();
+  Restart(DeliveryMode::kIdempotent);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(transactions_.asked.size(), asked);
+  EXPECT_EQ(tier_.Values("a", 0), Values{"3"});
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocols, ChangedDeliveryTest, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Second" : "First"; });
+
 INSTANTIATE_TEST_SUITE_P(Protocols, TransactionLaneTest, testing::Bool(),
                          [](const auto& param) { return param.param ? "Second" : "First"; });
 
