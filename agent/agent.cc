@@ -182,6 +182,7 @@ class RunningAgent final : public Agent {
     }
     loops_.upstream->RunAndWait([this] { BeginForwarding(); });
     for (const auto& listener : listeners_) HF_RETURN_IF_ERROR(listener->Open(log_.kept().ports));
+    for (const auto& listener : listeners_) listener->Accept();
     loops_.upstream->RunAndWait([this] { KeepCluster(); });
     HF_RETURN_IF_ERROR(OpenOutboxes());
     if (options_.orphans) {

@@ -50,7 +50,6 @@ base::Result<> Listener::Open(const std::map<std::string, std::string, std::less
   for (const net::HostPort& address : options_.addresses) {
     HF_ASSIGN_OR_RETURN(wanted.emplace_back(), net::Socket::AddressToListen(address));
   }
-  // Before the first client, who may ask for a broker's port.
   hosts_ = DistinctHosts(wanted);
   std::vector<net::SocketAddress> bound;
   for (const net::HostPort& address : options_.addresses) {
@@ -65,6 +64,17 @@ base::Result<> Listener::Open(const std::map<std::string, std::string, std::less
     if (const auto ports = ParsePorts(found->second)) ports_.Restore(*ports);
   });
   return {};
+}
+
+void Listener::Accept() {
+  context_.upstream.RunAndWait([this] {
+    accepts_ = true;
+    base::MutexLock lock(mutex_);
+    for (const auto& [node, servers] : broker_servers_) {
+      for (const auto& server : servers) server->Accept();
+    }
+  });
+  for (const auto& server : servers_) server->Accept();
 }
 
 std::vector<std::string> Listener::Addresses() const {
@@ -98,6 +108,7 @@ void Listener::Close() {
 base::Result<Listener::Server> Listener::Listen(const net::HostPort& address, int32_t node) {
   net::FramedServer::Options server = options_.server;
   server.listen = address;
+  server.accept = false;
   return net::FramedServer::Listen(
       std::move(server), {.acceptor = *context_.workers.front(), .workers = context_.workers},
       context_.memory, context_.net_metrics, [this, node](net::Connection& connection) {
@@ -140,6 +151,9 @@ base::Result<uint16_t> Listener::OpenBrokerPort(int32_t node, uint16_t port) {
   const uint16_t bound = servers->front()->local_address().port();
   base::Log(base::LogLevel::kInfo, "agent", "broker {} of the tier is behind port {}{}", node,
             bound, options_.name.empty() ? "" : " of listener " + options_.name);
+  if (accepts_) {
+    for (const auto& server : *servers) server->Accept();
+  }
   base::MutexLock lock(mutex_);
   broker_servers_[node] = *std::move(servers);
   return bound;

@@ -4,7 +4,7 @@
 // clients do; and, if no host is advertised, of the host by which it came.
 //
 // Ownership: everything in Context outlives it. Close before the loops stop.
-// Threads: Open, Drain and Close from the main thread, which is none of the loops; the rest
+// Threads: Open, Accept, Drain and Close from the main thread, which is none of the loops; the rest
 //   from any.
 // Limits: those of net::FramedServer for each address, and of proxy::BrokerPorts.
 #pragma once
@@ -52,8 +52,12 @@ class Listener {
   void SetTransactions(proxy::LocalTransactions* transactions) {
     front_.SetTransactions(transactions);
   }
-  // Binds all addresses, and the ports that were kept.
+  // Binds all addresses, and the ports that were kept. Who connects waits for Accept: a client that
+  // asked for a broker's port before would be told another one than was kept.
   base::Result<> Open(const std::map<std::string, std::string, std::less<>>& kept);
+  // Takes clients from here on. After Open, which comes first for all listeners: a port that the
+  // kernel chooses for one of them may be kept by the next.
+  void Accept();
   // As bound.
   [[nodiscard]] std::vector<std::string> Addresses() const;
 
@@ -79,6 +83,7 @@ class Listener {
   proxy::FrontDoor front_;
   std::vector<Server> servers_;
   std::vector<std::string> hosts_;  // Of the addresses, without those that a wildcard covers.
+  bool accepts_ = false;            // Of the upstream loop.
   base::Mutex mutex_;
   std::map<int32_t, std::vector<Server>> broker_servers_ HF_GUARDED_BY(mutex_);
 };

@@ -162,8 +162,9 @@ base::Result<std::unique_ptr<FramedServer>> FramedServer::Listen(Options options
   }
   auto acceptor = std::make_shared<Acceptor>(std::move(listener), loops.acceptor, std::move(shared),
                                              std::move(workers));
-  loops.acceptor.Post([acceptor] { acceptor->Start(); });
-  return std::unique_ptr<FramedServer>(new FramedServer(std::move(acceptor)));
+  std::unique_ptr<FramedServer> server(new FramedServer(std::move(acceptor)));
+  if (server->acceptor_->shared().options.accept) server->Accept();
+  return server;
 }
 
 FramedServer::FramedServer(std::shared_ptr<Acceptor> acceptor) : acceptor_(std::move(acceptor)) {}
@@ -172,6 +173,10 @@ FramedServer::~FramedServer() {
   acceptor_->loop().RunAndWait([this] { acceptor_->Abandon(); });
   for (const std::shared_ptr<ServerWorker>& worker : acceptor_->workers())
     worker->loop().RunAndWait([&worker] { worker->Shutdown(); });
+}
+
+void FramedServer::Accept() {
+  acceptor_->loop().Post([acceptor = acceptor_] { acceptor->Start(); });
 }
 
 const SocketAddress& FramedServer::local_address() const { return acceptor_->address(); }

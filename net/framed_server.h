@@ -11,10 +11,10 @@
 //
 // Ownership: the server owns its connections and they their sessions. Loops, budget and metrics
 //   outlive it.
-// Threads: Listen, local_address, Drain and the destructor from any thread that no loop waits for.
-//   A connection stays on one worker loop for life, and its session is made, called and destroyed
-//   there; the factory is called on several loops at once. The destructor is not called from inside
-//   a session.
+// Threads: Listen, Accept, local_address, Drain and the destructor from any thread that no loop
+//   waits for. A connection stays on one worker loop for life, and its session is made, called and
+//   destroyed there; the factory is called on several loops at once. The destructor is not called
+//   from inside a session.
 // Shutdown: Drain, or the destructor, which closes everything at once and waits for the loops.
 //   After it no session is left.
 // Limits: see Options. A frame's length is checked before any memory is taken for it, and memory is
@@ -105,6 +105,7 @@ class FramedServer {
     // In TLS, with what the credentials say when a connection comes. None: in the clear.
     std::shared_ptr<const TlsCredentials> tls = nullptr;
     base::Duration handshake_timeout = std::chrono::seconds(10);
+    bool accept = true;  // False: who connects waits in the kernel's backlog for Accept.
   };
   struct Loops {
     EventLoop& acceptor;
@@ -120,6 +121,9 @@ class FramedServer {
   ~FramedServer();
   FramedServer(const FramedServer&) = delete;
   FramedServer& operator=(const FramedServer&) = delete;
+
+  // Once, for a server whose options say that it does not accept at once.
+  void Accept();
 
   [[nodiscard]] const SocketAddress& local_address() const;
   [[nodiscard]] size_t connections() const;

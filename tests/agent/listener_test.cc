@@ -80,6 +80,7 @@ class ListenerTest : public net::LoopbackTest {
     Listener& listener = Make(name, acks, std::move(addresses));
     const auto opened = listener.Open(kept_);
     EXPECT_TRUE(opened) << opened.error().message;
+    listener.Accept();
     Map(listener);
     return listener;
   }
@@ -96,7 +97,13 @@ class ListenerTest : public net::LoopbackTest {
   // The brokers, as a client of this address is told.
   std::map<int32_t, net::SocketAddress> BrokersAt(const net::SocketAddress& address) {
     net::TestPeer client(address);
+    Ask(client);
+    return Told(client);
+  }
+  static void Ask(net::TestPeer& client) {
     client.Write(kafka::EncodeRequest(kafka::MetadataRequest(), 9, 1, "test")->view());
+  }
+  static std::map<int32_t, net::SocketAddress> Told(net::TestPeer& client) {
     const std::string frame = client.ReadFrame();
     const auto answer = kafka::DecodeResponse<kafka::MetadataResponse>(frame, 9);
     std::map<int32_t, net::SocketAddress> brokers;
@@ -196,8 +203,29 @@ TEST_F(ListenerTest, ABrokerGetsItsPortOnceTheListenerIsOpen) {
   Map(listener);
   EXPECT_FALSE(listener.ports().Snapshot()->contains(2));
   ASSERT_TRUE(listener.Open({}));
+  listener.Accept();
   Map(listener);
   EXPECT_EQ(BrokersAt(AddressOf(listener)).size(), 2U);
+}
+
+TEST_F(ListenerTest, WhoComesEarlyWaitsUntilThePortsThatWereKeptAreBack) {
+  const auto ports = PortsAt(AddressOf(Open("", proxy::Acks::kLocal)));
+  listeners_.at("")->Close();
+  Listener& listener = Make("", proxy::Acks::kLocal);
+  ASSERT_TRUE(listener.Open(kept_));
+  const uint64_t accepted = metrics_.accepted.Value();
+  // By the listener's own address and by that of the second broker.
+  net::TestPeer first(AddressOf(listener));
+  net::TestPeer second(
+      *net::SocketAddress::FromIp("127.0.0.1", static_cast<uint16_t>(ports.at(2))));
+  ASSERT_TRUE(first.connected() && second.connected());
+  Ask(first);
+  Ask(second);
+  LetLoopsTurn();
+  EXPECT_EQ(metrics_.accepted.Value(), accepted);
+  listener.Accept();
+  EXPECT_EQ(Told(first).at(2).port(), ports.at(2));
+  EXPECT_EQ(Told(second).at(2).port(), ports.at(2));
 }
 
 TEST_F(ListenerTest, AtAnAdvertisedHostTheFirstAddressIsMeant) {
@@ -205,6 +233,7 @@ TEST_F(ListenerTest, AtAnAdvertisedHostTheFirstAddressIsMeant) {
   Listener& listener = Make("", proxy::Acks::kLocal, {{"127.0.0.1", 0}, {"127.0.0.2", 0}},
                             /*advertised_host=*/"192.0.2.9");
   ASSERT_TRUE(listener.Open({}));
+  listener.Accept();
   Map(listener);
   for (const size_t index : {0, 1}) {
     const auto brokers = BrokersAt(AddressOf(listener, index));
