@@ -84,6 +84,7 @@ std::vector<std::string> Listener::Addresses() const {
 }
 
 void Listener::Drain(std::chrono::milliseconds deadline, std::vector<std::future<void>>& drained) {
+  ForgetMissing();
   const auto drain = [&](net::FramedServer& server) {
     auto promise = std::make_shared<std::promise<void>>();
     drained.push_back(promise->get_future());
@@ -97,6 +98,7 @@ void Listener::Drain(std::chrono::milliseconds deadline, std::vector<std::future
 }
 
 void Listener::Close() {
+  ForgetMissing();
   servers_.clear();
   std::map<int32_t, std::vector<Server>> broker_servers;
   {
@@ -154,9 +156,38 @@ base::Result<uint16_t> Listener::OpenBrokerPort(int32_t node, uint16_t port) {
   if (accepts_) {
     for (const auto& server : *servers) server->Accept();
   }
+  for (const std::string& host : hosts_) {
+    const bool open = std::ranges::any_of(
+        *servers, [&](const Server& server) { return server->local_address().host() == host; });
+    if (!open) missing_.push_back({.node = node, .at = {.host = host, .port = bound}});
+  }
+  if (!missing_.empty())
+    missing_timer_ = context_.upstream.After(options_.host_retry, [this] { ListenOnMissing(); });
   base::MutexLock lock(mutex_);
   broker_servers_[node] = *std::move(servers);
   return bound;
+}
+
+void Listener::ListenOnMissing() {
+  std::erase_if(missing_, [this](const Missing& missing) {
+    auto server = Listen(missing.at, missing.node);
+    if (!server) return false;
+    base::Log(base::LogLevel::kInfo, "agent", "broker {} of the tier is behind {}, too",
+              missing.node, missing.at.ToString());
+    if (accepts_) (*server)->Accept();
+    base::MutexLock lock(mutex_);
+    broker_servers_[missing.node].push_back(*std::move(server));
+    return true;
+  });
+  if (!missing_.empty())
+    missing_timer_ = context_.upstream.After(options_.host_retry, [this] { ListenOnMissing(); });
+}
+
+void Listener::ForgetMissing() {
+  context_.upstream.RunAndWait([this] {
+    missing_timer_.Cancel();
+    missing_.clear();
+  });
 }
 
 }  // namespace holdfast::agent

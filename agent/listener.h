@@ -1,7 +1,8 @@
 // Where local clients come in: the addresses of one listener, and beside them a port for each
 // further broker of the tier, the same on each host among the addresses. A client only ever learns
 // addresses of the listener that it came to, so what a listener asks for holds for all that its
-// clients do; and, if no host is advertised, of the host by which it came.
+// clients do; and, if no host is advertised, of the host by which it came. A host that is not there
+// when a broker gets its port is tried again until it is.
 //
 // Ownership: everything in Context outlives it. Close before the loops stop.
 // Threads: Open, Accept, Drain and Close from the main thread, which is none of the loops; the rest
@@ -16,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "base/executor.h"
 #include "base/mutex.h"
 #include "base/unique_function.h"
 #include "net/framed_server.h"
@@ -30,6 +32,7 @@ class Listener {
     std::vector<net::HostPort> addresses;  // Each stands for the tier's first broker, too.
     net::FramedServer::Options server;     // Of each address; `listen` is filled in here.
     proxy::FrontDoorOptions front;
+    base::Duration host_retry = std::chrono::seconds(10);
   };
   struct Context {
     net::EventLoop& upstream;  // On which ports are opened.
@@ -69,6 +72,11 @@ class Listener {
 
  private:
   using Server = std::unique_ptr<net::FramedServer>;
+  // Where a broker's port is to be, on a host that was not there.
+  struct Missing {
+    int32_t node;
+    net::HostPort at;
+  };
 
   [[nodiscard]] std::string PortsKey() const;
   base::Result<Server> Listen(const net::HostPort& address, int32_t node);
@@ -76,6 +84,9 @@ class Listener {
   base::Result<std::vector<Server>> ListenOnHosts(uint16_t port, int32_t node);
   // On the upstream loop. Another port if the one of the last run is taken.
   base::Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port);
+  // On the upstream loop, as long as there are any.
+  void ListenOnMissing();
+  void ForgetMissing();
 
   Context context_;
   const Options options_;
@@ -83,7 +94,11 @@ class Listener {
   proxy::FrontDoor front_;
   std::vector<Server> servers_;
   std::vector<std::string> hosts_;  // Of the addresses, without those that a wildcard covers.
-  bool accepts_ = false;            // Of the upstream loop.
+  // Of the upstream loop.
+  bool accepts_ = false;
+  std::vector<Missing> missing_;
+  base::Timer missing_timer_;
+
   base::Mutex mutex_;
   std::map<int32_t, std::vector<Server>> broker_servers_ HF_GUARDED_BY(mutex_);
 };
