@@ -51,11 +51,15 @@ struct ProduceHandler::Batch {
 
 struct ProduceHandler::Production {
   Production(kafka::Call<ProduceRequest> produce_call, base::TimePoint now, int64_t wall_clock_ms)
-      : call(std::move(produce_call)), started(now), started_ms(wall_clock_ms) {}
+      : call(std::move(produce_call)),
+        started(now),
+        started_ms(wall_clock_ms),
+        decompression(call.frame().size()) {}
 
   kafka::Call<ProduceRequest> call;
   const base::TimePoint started;
   const int64_t started_ms;
+  kafka::DecompressionBudget decompression;
   std::vector<Batch> batches;  // In the order of the request.
   size_t operations = 0;       // Not yet done. Of the worker's loop.
 };
@@ -185,7 +189,7 @@ void ProduceHandler::CheckAll(Production& production) {
 
 // In the order of Kafka's checks.
 void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& request,
-                              const Topic* topic, const Production& production, Batch& batch) {
+                              const Topic* topic, Production& production, Batch& batch) {
   const int16_t version = production.call.version();
   const int16_t acks = production.call.request.acks;
   if (acks < -1 || acks > 1) {
@@ -209,7 +213,8 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
                             .zstd_allowed = version >= kZstdSince};
   const int64_t now_ms = production.started_ms;
   const int64_t ahead_ms = topic->config.timestamp_after_max_ms();
-  kafka::RecordRules record_rules{.keys_required = topic->config.compacted()};
+  kafka::RecordRules record_rules{.keys_required = topic->config.compacted(),
+                                  .budget = &production.decompression};
   if (!batch.log_append_time) {
     if (ahead_ms < std::numeric_limits<int64_t>::max() - now_ms) {
       rules.latest_timestamp = record_rules.latest_timestamp = now_ms + ahead_ms;
@@ -253,10 +258,9 @@ kafka::BatchVerdict ProduceHandler::CheckContents(const TopicConfig& config, siz
   const bool has_earliest = !config.log_append_time() &&
                             config.timestamp_before_max_ms() != std::numeric_limits<int64_t>::max();
   if (!other_codec && !rules.keys_required && !has_earliest) return {};
-  const auto records = kafka::UncompressedRecords::Of(batch, rules.decompressed_limit);
-  if (!records) {
-    return {.error = ErrorCode::kInvalidRecord, .message = records.error().message};
-  }
+  const auto records =
+      kafka::UncompressedRecords::Of(batch, rules.decompressed_limit, rules.budget);
+  if (!records) return kafka::RefuseUncompressed(records.error());
   kafka::BatchVerdict verdict = kafka::CheckRecords(header, records->bytes(), rules);
   if (!verdict.ok() || !other_codec) return verdict;
   *recompressed = kafka::Recompress(batch, records->bytes(), *codec, config.compression_level());

@@ -42,7 +42,7 @@ class ProduceHandler {
 
   void CheckAll(Production& production);
   void CheckOne(const kafka::ProduceRequest::PartitionProduceData& request, const Topic* topic,
-                const Production& production, Batch& batch);
+                Production& production, Batch& batch);
   static kafka::BatchVerdict CheckContents(const TopicConfig& config, size_t max_batch_bytes,
                                            const kafka::RecordRules& rules,
                                            const kafka::RecordBatchView& batch,

@@ -302,4 +302,16 @@ Result<std::string> Decompress(Codec codec, std::string_view bytes, size_t limit
                                         " is not one that Kafka has assigned");
 }
 
+Result<std::string> DecompressionBudget::Decompress(Codec codec, std::string_view bytes,
+                                                    size_t limit) {
+  const size_t allowed = std::min(limit, left_);
+  auto decompressed = kafka::Decompress(codec, bytes, allowed);
+  left_ -= decompressed ? decompressed->size() : allowed;
+  if (!decompressed && decompressed.error().code == Code::kFull && allowed < limit) {
+    return Unexpected(Code::kUnavailable,
+                      "the batches of the request hold too much uncompressed; send fewer at once");
+  }
+  return decompressed;
+}
+
 }  // namespace holdfast::kafka

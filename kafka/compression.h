@@ -38,4 +38,19 @@ inline constexpr size_t kDecompressedLimit = size_t{64} << 20;
 base::Result<std::string> Decompress(Codec codec, std::string_view bytes,
                                      size_t limit = kDecompressedLimit);
 
+// What the batches of one request may hold uncompressed, all together: a request of a few kilobytes
+// would else keep a thread busy for minutes. Far more than honest clients need.
+class DecompressionBudget {
+ public:
+  explicit DecompressionBudget(size_t request_bytes)
+      : left_(4 * kDecompressedLimit + 16 * request_bytes) {}
+
+  // Of a batch that is refused, all that it might have held is gone. kUnavailable: it is not over
+  // `limit`, as far as that is known, but over what the request has left.
+  base::Result<std::string> Decompress(Codec codec, std::string_view bytes, size_t limit);
+
+ private:
+  size_t left_;
+};
+
 }  // namespace holdfast::kafka

@@ -272,9 +272,16 @@ BatchVerdict CheckProduced(std::string_view records, const ProduceRules& rules) 
   return TooLate(header.max_timestamp, rules.latest_timestamp);
 }
 
+BatchVerdict RefuseUncompressed(const base::Error& error) {
+  // Clients cut such a batch in pieces.
+  return Refuse(error.code == base::Code::kUnavailable ? ErrorCode::kMessageTooLarge
+                                                       : ErrorCode::kInvalidRecord,
+                error.message);
+}
+
 BatchVerdict CheckRecords(const RecordBatchView& batch, const RecordRules& rules) {
-  const auto records = UncompressedRecords::Of(batch, rules.decompressed_limit);
-  if (!records) return InvalidRecord(records.error().message);
+  const auto records = UncompressedRecords::Of(batch, rules.decompressed_limit, rules.budget);
+  if (!records) return RefuseUncompressed(records.error());
   return CheckRecords(batch.header(), records->bytes(), rules);
 }
 

@@ -161,7 +161,11 @@ struct RecordRules {
   // Compacted topics refuse records without a key.
   bool keys_required = false;
   size_t decompressed_limit = kDecompressedLimit;
+  DecompressionBudget* budget = nullptr;  // Of the request, if it is one.
 };
+
+// For a batch that cannot be taken apart.
+BatchVerdict RefuseUncompressed(const base::Error& error);
 
 // The deep check, after CheckProduced: decompresses and walks every record. If several are wrong,
 // they are named up to kNamedRecordsMax, and the first with a wrong timestamp, or else the first of

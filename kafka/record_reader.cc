@@ -60,11 +60,14 @@ void ReadHeaders(Body* body, std::vector<RecordHeader>* headers) {
 }  // namespace
 
 base::Result<UncompressedRecords> UncompressedRecords::Of(const RecordBatchView& batch,
-                                                          size_t limit) {
+                                                          size_t limit,
+                                                          DecompressionBudget* budget) {
   UncompressedRecords records;
   const Codec codec = batch.header().codec();
   if (codec == Codec::kNone) {
     records.borrowed_ = batch.payload();
+  } else if (budget != nullptr) {
+    HF_ASSIGN_OR_RETURN(records.owned_, budget->Decompress(codec, batch.payload(), limit));
   } else {
     HF_ASSIGN_OR_RETURN(records.owned_, Decompress(codec, batch.payload(), limit));
   }

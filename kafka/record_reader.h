@@ -43,7 +43,8 @@ struct Record {
 class UncompressedRecords {
  public:
   static base::Result<UncompressedRecords> Of(const RecordBatchView& batch,
-                                              size_t limit = kDecompressedLimit);
+                                              size_t limit = kDecompressedLimit,
+                                              DecompressionBudget* budget = nullptr);
   [[nodiscard]] std::string_view bytes() const { return borrowed_ ? *borrowed_ : owned_; }
 
  private:

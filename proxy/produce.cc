@@ -173,8 +173,8 @@ class ProduceJob final : public SinkRequest {
       return SetError(answer, ErrorCode::kUnknownTopicOrPartition,
                       "neither the tier nor the configuration has named this partition so far");
     }
-    kafka::BatchVerdict verdict =
-        CheckForTopic(data.records.value_or(""), settings, now_ms_, version_ >= kZstdSince);
+    kafka::BatchVerdict verdict = CheckForTopic(data.records.value_or(""), settings, now_ms_,
+                                                version_ >= kZstdSince, &decompression_);
     if (!verdict.ok()) {
       SetError(answer, verdict.error, std::move(verdict.message));
       for (const int32_t record : verdict.records) {
@@ -213,6 +213,7 @@ class ProduceJob final : public SinkRequest {
   std::string client_;
   const kafka::ProduceRequest request_;  // Borrows from frame_.
   kafka::Strings names_;
+  kafka::DecompressionBudget decompression_{frame_.size()};
   net::Reply reply_;
   const base::TimePoint begun_;
   int64_t now_ms_ = 0;

@@ -27,15 +27,16 @@ int64_t Earliest(const TopicSettings& settings, int64_t now_ms) {
 }
 
 // After the broker has taken a compressed batch apart, as `uncompressed` asks for.
-BatchVerdict CheckStoredSize(const kafka::RecordBatchView& batch, const TopicSettings& settings) {
+BatchVerdict CheckStoredSize(const kafka::RecordBatchView& batch, const TopicSettings& settings,
+                             kafka::DecompressionBudget* budget) {
   if (settings.compression != kafka::Codec::kNone ||
       batch.header().codec() == kafka::Codec::kNone) {
     return {};
   }
   const auto limit = static_cast<size_t>(std::max<int64_t>(settings.max_message_bytes, 0));
-  const auto records = kafka::UncompressedRecords::Of(batch, limit);
+  const auto records = kafka::UncompressedRecords::Of(batch, limit, budget);
   if (!records && records.error().code != base::Code::kFull) {
-    return {.error = ErrorCode::kInvalidRecord, .message = records.error().message};
+    return kafka::RefuseUncompressed(records.error());
   }
   if (records && kafka::kBatchHeaderSize + records->bytes().size() <= limit) return {};
   return {
@@ -47,10 +48,11 @@ BatchVerdict CheckStoredSize(const kafka::RecordBatchView& batch, const TopicSet
 }  // namespace
 
 BatchVerdict CheckForTopic(std::string_view records, const TopicSettings& settings, int64_t now_ms,
-                           bool zstd_allowed) {
+                           bool zstd_allowed, kafka::DecompressionBudget* budget) {
   const kafka::RecordRules record_rules{.latest_timestamp = Latest(settings, now_ms),
                                         .earliest_timestamp = Earliest(settings, now_ms),
-                                        .keys_required = settings.compacted};
+                                        .keys_required = settings.compacted,
+                                        .budget = budget};
   BatchVerdict verdict = kafka::CheckProduced(
       records,
       {.max_batch_bytes = static_cast<size_t>(std::max<int64_t>(settings.max_message_bytes, 0)),
@@ -70,7 +72,7 @@ BatchVerdict CheckForTopic(std::string_view records, const TopicSettings& settin
   const bool of_records =
       settings.compacted || record_rules.earliest_timestamp != std::numeric_limits<int64_t>::min();
   if (of_records) verdict = kafka::CheckRecords(batch, record_rules);
-  return verdict.ok() ? CheckStoredSize(batch, settings) : verdict;
+  return verdict.ok() ? CheckStoredSize(batch, settings, budget) : verdict;
 }
 
 }  // namespace holdfast::proxy

@@ -20,8 +20,9 @@ namespace holdfast::proxy {
 // `settings` as of Topic::settings, or with the agent's own limits in place of what the tier does
 // not tell. A topic whose compression.type is `uncompressed` is held to the size that the broker
 // will store; with another codec of its own the size after the broker's compression is not known,
-// and taken for granted.
+// and taken for granted. `budget` is that of the request, if the batch is from one.
 kafka::BatchVerdict CheckForTopic(std::string_view records, const TopicSettings& settings,
-                                  int64_t now_ms, bool zstd_allowed);
+                                  int64_t now_ms, bool zstd_allowed,
+                                  kafka::DecompressionBudget* budget = nullptr);
 
 }  // namespace holdfast::proxy

@@ -160,6 +160,23 @@ TEST(TopicSettingsTest, SizesAreJudgedBeforeAndAfterRecompression) {
   EXPECT_EQ(broker.Produce("u", 0, packed).error_code, ErrorCode::kNone);
 }
 
+TEST(TopicSettingsTest, ALittleRequestIsNotTakenApartIntoGigabytes) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1, {{"cleanup.policy", "compact", {}}});
+  const std::string batch = broker.Batch({std::string(60'000'000, '.')}, {}, Codec::kZstd);
+  kafka::ProduceRequest request = BrokerFixture::MakeProduce("t", 0, batch);
+  auto& partitions = request.topic_data[0].partition_data;
+  partitions.resize(10, partitions[0]);
+  const auto pending = broker.Ask(request, 9);
+  const auto response = pending.Get();
+  std::vector<ErrorCode> errors;
+  for (const auto& partition : response.responses.at(0).partition_responses)
+    errors.push_back(partition.error_code);
+  std::vector<ErrorCode> expected(4, ErrorCode::kNone);
+  expected.resize(10, ErrorCode::kMessageTooLarge);
+  EXPECT_EQ(errors, expected);
+}
+
 std::string BatchAt(int64_t timestamp_ms) {
   kafka::RecordBatchBuilder builder({});
   builder.Add({.timestamp = timestamp_ms + 10, .key = "k", .value = "v"});

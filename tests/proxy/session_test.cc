@@ -311,6 +311,26 @@ TEST_F(SessionTest, ALittleRequestWithVeryManyGuiltyRecordsIsAnsweredInLittle) {
   EXPECT_EQ(answers.back().error_code, ErrorCode::kInvalidTimestamp);
 }
 
+TEST_F(SessionTest, ALittleRequestIsNotTakenApartIntoGigabytes) {
+  cache_.LearnSettings("t", {.from_tier = true, .compacted = true});
+  kafka::RecordBatchBuilder builder({.codec = kafka::Codec::kZstd});
+  const std::string large(60'000'000, '.');
+  builder.Add({.timestamp = 1'700'000'000'000, .value = large});
+  const std::string keyless = std::move(builder).Build();
+  kafka::ProduceRequest request = Produce(keyless);
+  auto& partitions = request.topic_data[0].partition_data;
+  partitions.resize(1000, partitions[0]);
+  Send(request, 9, 1);
+  const auto answer = Read<kafka::ProduceResponse>(9);
+  const auto& answers = answer.response.responses.at(0).partition_responses;
+  const auto taken_apart =
+      std::ranges::count(answers, ErrorCode::kInvalidRecord,
+                         &kafka::ProduceResponse::PartitionProduceResponse::error_code);
+  EXPECT_EQ(taken_apart, 4);
+  ASSERT_EQ(answers.size(), 1000);
+  EXPECT_EQ(answers.back().error_code, ErrorCode::kMessageTooLarge);
+}
+
 TEST_F(SessionTest, TheFirstRecordsForATopicWaitForItsSettings) {
   LearnTopic("new");
   const std::string batch = Batch();  // Without keys.
