@@ -4,6 +4,7 @@
 
 #include "broker/internal_topics.h"
 #include "kafka/error_map.h"
+#include "kafka/produce_reasons.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_reader.h"
 
@@ -330,6 +331,7 @@ void ProduceHandler::Finish(Production& production) {
     return production.call.NoResponse();
   }
   ProduceResponse response;
+  kafka::ProduceReasons reasons;
   response.responses.reserve(request.topic_data.size());
   size_t at = 0;
   for (const auto& topic : request.topic_data) {
@@ -338,7 +340,7 @@ void ProduceHandler::Finish(Production& production) {
     topic_response.topic_id = topic.topic_id;
     topic_response.partition_responses.reserve(topic.partition_data.size());
     for (const auto& partition : topic.partition_data) {
-      const Batch& batch = production.batches[at++];
+      Batch& batch = production.batches[at++];
       auto& out = topic_response.partition_responses.emplace_back();
       out.index = partition.index;
       out.error_code = batch.error;
@@ -348,10 +350,8 @@ void ProduceHandler::Finish(Production& production) {
         out.log_append_time_ms = batch.append_time_ms;
         out.log_start_offset = batch.partition->log_start.load(std::memory_order_relaxed);
       } else {
-        out.error_message = batch.message;
-        for (const int32_t record : batch.bad_records) {
-          out.record_errors.push_back({record, batch.message, {}});
-        }
+        reasons.Explain(response, out, std::move(batch.message));
+        reasons.Name(batch.bad_records, out);
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kafka/produce_reasons.h"
 #include "kafka/record_batch.h"
 #include "proxy/record_rules.h"
 
@@ -14,8 +15,6 @@ using kafka::ProduceResponse;
 constexpr int16_t kZstdSince = 7;
 constexpr int16_t kSecondProtocolSince = 12;  // Of transactions.
 constexpr int16_t kTransactionAbortableSince = 11;
-// In one answer, each with its message: a request has room for very many small batches.
-constexpr size_t kNamedInAnswerMax = 1000;
 
 bool ValidAcks(int16_t acks) { return acks >= -1 && acks <= 1; }
 
@@ -177,13 +176,7 @@ class ProduceJob final : public SinkRequest {
                                                 version_ >= kZstdSince, &decompression_);
     if (!verdict.ok()) {
       SetError(answer, verdict.error, std::move(verdict.message));
-      for (const int32_t record : verdict.records) {
-        if (named_records_ == kNamedInAnswerMax) break;
-        ++named_records_;
-        answer.record_errors.push_back(
-            {.batch_index = record, .batch_index_error_message = answer.error_message});
-      }
-      return;
+      return reasons_.Name(verdict.records, answer);
     }
     const kafka::RecordBatchView batch(*data.records);
     if (batch.header().transactional() != request_.transactional_id.has_value()) {
@@ -201,7 +194,7 @@ class ProduceJob final : public SinkRequest {
     failed_ = true;
     front_.metrics.refused.With(kafka::ErrorName(error)).Add();
     answer.error_code = error;
-    if (!message.empty()) answer.error_message = response_.strings.Keep(std::move(message));
+    reasons_.Explain(response_, answer, std::move(message));
   }
 
   FrontDoor& front_;
@@ -219,7 +212,7 @@ class ProduceJob final : public SinkRequest {
   int64_t now_ms_ = 0;
   ProduceResponse response_;
   bool failed_ = false;
-  size_t named_records_ = 0;
+  kafka::ProduceReasons reasons_;
 };
 
 }  // namespace

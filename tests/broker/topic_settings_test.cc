@@ -160,6 +160,28 @@ TEST(TopicSettingsTest, SizesAreJudgedBeforeAndAfterRecompression) {
   EXPECT_EQ(broker.Produce("u", 0, packed).error_code, ErrorCode::kNone);
 }
 
+TEST(TopicSettingsTest, VeryManyGuiltyRecordsAreNotAllNamed) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1, {{"cleanup.policy", "compact", {}}});
+  kafka::RecordBatchBuilder builder({});
+  for (int i = 0; i < 2; ++i) builder.Add({.timestamp = broker.clock().wall_clock_ms()});
+  const std::string keyless = std::move(builder).Build();
+  kafka::ProduceRequest request = BrokerFixture::MakeProduce("t", 0, keyless);
+  auto& partitions = request.topic_data[0].partition_data;
+  partitions.resize(1500, partitions[0]);
+  const auto pending = broker.Ask(request, 9);
+  const auto response = pending.Get();
+  size_t named = 0;
+  size_t messages = 0;
+  for (const auto& partition : response.responses.at(0).partition_responses) {
+    EXPECT_EQ(partition.error_code, ErrorCode::kInvalidRecord);
+    named += partition.record_errors.size();
+    messages += partition.error_message ? 1 : 0;
+  }
+  EXPECT_EQ(named, 1000);
+  EXPECT_EQ(messages, 1000);
+}
+
 TEST(TopicSettingsTest, ALittleRequestIsNotTakenApartIntoGigabytes) {
   BrokerFixture broker;
   broker.CreateTopic("t", 1, {{"cleanup.policy", "compact", {}}});

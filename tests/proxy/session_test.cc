@@ -311,6 +311,19 @@ TEST_F(SessionTest, ALittleRequestWithVeryManyGuiltyRecordsIsAnsweredInLittle) {
   EXPECT_EQ(answers.back().error_code, ErrorCode::kInvalidTimestamp);
 }
 
+TEST_F(SessionTest, VeryManyRefusedBatchesAreNotEachAnsweredInWords) {
+  kafka::ProduceRequest request = Produce("");
+  auto& partitions = request.topic_data[0].partition_data;
+  partitions.resize(20'000, partitions[0]);
+  Send(request, 9, 1);
+  const auto answer = Read<kafka::ProduceResponse>(9);
+  EXPECT_LT(answer.frame.size(), 1'000'000);
+  const auto& answers = answer.response.responses.at(0).partition_responses;
+  ASSERT_EQ(answers.size(), 20'000);
+  EXPECT_TRUE(answers.front().error_message);
+  EXPECT_EQ(answers.back().error_code, ErrorCode::kInvalidRecord);
+}
+
 TEST_F(SessionTest, ALittleRequestIsNotTakenApartIntoGigabytes) {
   cache_.LearnSettings("t", {.from_tier = true, .compacted = true});
   kafka::RecordBatchBuilder builder({.codec = kafka::Codec::kZstd});
