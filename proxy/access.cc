@@ -34,6 +34,8 @@
 #include "kafka/api/sync_group.h"
 #include "kafka/api/txn_offset_commit.h"
 #include "kafka/endpoint_tail.h"
+#include "kafka/fetch_rows.h"
+#include "proxy/added_rows.h"
 #include "proxy/metadata_cache.h"
 
 namespace holdfast::proxy {
@@ -92,29 +94,19 @@ struct Judged {
   }
 };
 
-// Each partition that is named is in the answer, though some may be read: Java drops an answer
-// without a session in which one is missing, error and all, and asks again at once. Of what may be
-// read it has nothing new; clients take a high watermark of -1 for one that is not told.
-bool RefuseFetch(Judged& judged, const kafka::FetchRequest& request) {
-  kafka::FetchResponse response;
-  for (const auto& topic : request.topics) {
-    const std::string_view name = judged.NameOf(topic);
-    const ErrorCode error = judged.Topic(Operation::kConsume, name) ? ErrorCode::kNone
-                            // Made anew, perhaps: clients look again, and give up on the other.
-                            : name.empty() && !topic.topic_id.IsZero()
-                                ? ErrorCode::kUnknownTopicId
-                                : ErrorCode::kTopicAuthorizationFailed;
-    auto& answered = response.responses.emplace_back();
-    answered.topic = topic.topic;
-    answered.topic_id = topic.topic_id;
-    for (const auto& partition : topic.partitions) {
-      answered.partitions.push_back({.partition_index = partition.partition,
-                                     .error_code = error,
-                                     .high_watermark = -1,
-                                     .records = ""});  // Null is more than librdkafka takes.
-    }
+// Each partition that is named is in the answer: Java drops an answer without a session in which
+// one is missing, error and all, and asks again at once.
+void RefuseTopic(kafka::FetchResponse& response, const kafka::FetchRequest::FetchTopic& topic,
+                 ErrorCode error) {
+  auto& refused = response.responses.emplace_back();
+  refused.topic = topic.topic;
+  refused.topic_id = topic.topic_id;
+  for (const auto& partition : topic.partitions) {
+    refused.partitions.push_back({.partition_index = partition.partition,
+                                  .error_code = error,
+                                  .high_watermark = -1,
+                                  .records = ""});  // Null is more than librdkafka takes.
   }
-  return judged.Refuse(response);
 }
 
 // In a session of fetches (KIP-227) a request names only what is new in it, and the tier keeps the
@@ -132,17 +124,27 @@ bool MayFetch(Judged& judged) {
     response.error_code = ErrorCode::kFetchSessionIdNotFound;  // It began under other rules.
     return judged.Refuse(response);
   }
-  const bool allowed = std::ranges::all_of(request->topics, [&](const auto& topic) {
-    return judged.Topic(Operation::kConsume, judged.NameOf(topic));
+  kafka::FetchResponse refused;
+  std::erase_if(request->topics, [&](const auto& topic) {
+    const std::string_view name = judged.NameOf(topic);
+    if (judged.Topic(Operation::kConsume, name)) return false;
+    // Made anew, perhaps: clients look again, and give up on the other.
+    const bool unknown = name.empty() && !topic.topic_id.IsZero();
+    RefuseTopic(refused, topic,
+                unknown ? ErrorCode::kUnknownTopicId : ErrorCode::kTopicAuthorizationFailed);
+    return true;
   });
-  if (!allowed) return RefuseFetch(judged, *request);
-  if (request->session_epoch == kFirstEpoch) {
-    request->session_epoch = kNoSession;
-    const auto changed = kafka::EncodeRequest(
-        *request, judged.header.api_version, judged.header.correlation_id, judged.header.client_id);
-    if (!changed) return judged.Close();
-    judged.frame = base::Buffer::Copy(changed->view().substr(kafka::kLengthPrefixBytes));
+  if (refused.responses.empty() && request->session_epoch != kFirstEpoch) return true;
+  if (!refused.responses.empty() && request->topics.empty()) return judged.Refuse(refused);
+  request->session_epoch = kNoSession;
+  const auto changed = kafka::EncodeRequest(*request, judged.header.api_version,
+                                            judged.header.correlation_id, judged.header.client_id);
+  if (!changed) return judged.Close();
+  if (!refused.responses.empty()) {
+    judged.reply = WithRows(std::move(judged.reply),
+                            kafka::FetchRows(refused.responses, judged.header.api_version));
   }
+  judged.frame = base::Buffer::Copy(changed->view().substr(kafka::kLengthPrefixBytes));
   return true;
 }
 

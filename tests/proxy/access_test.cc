@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/endian.h"
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/create_topics.h"
@@ -42,6 +43,9 @@ class Caught final : public net::ReplySink {
 
 class AccessTest : public ::testing::Test {
  protected:
+  ~AccessTest() override {
+    if (reply_) reply_.SendNothing();
+  }
   // True if it passes.
   template <class Request>
   bool Send(std::string_view principal, const Request& request, int16_t version) {
@@ -49,18 +53,22 @@ class AccessTest : public ::testing::Test {
     return SendFrame(principal, frame->view().substr(kafka::kLengthPrefixBytes));
   }
   bool SendFrame(std::string_view principal, std::string_view frame) {
+    if (reply_) reply_.SendNothing();
     caught_ = Caught();
     net::Reply reply(&caught_, 1, 1);
     passed_ = base::Buffer::Copy(frame);
     const auto header = kafka::ReadRequestHeader(frame);
     const bool passes = MayPass(kRules, principal, cluster_, passed_, *header, reply);
     EXPECT_EQ(caught_.answers, passes ? 0 : 1);
-    if (passes) reply.SendNothing();
+    if (passes) reply_ = std::move(reply);
     return passes;
   }
   template <class Response>
   Response Answered(int16_t version) {
-    frame_ = std::string(caught_.answer.first.view().substr(kafka::kLengthPrefixBytes));
+    frame_ = std::string(caught_.answer.first.view());
+    for (const base::Buffer& piece : caught_.answer.rest) frame_ += piece.view();
+    EXPECT_EQ(base::LoadBig<int32_t>(frame_.data()), frame_.size() - kafka::kLengthPrefixBytes);
+    frame_.erase(0, kafka::kLengthPrefixBytes);
     auto response = kafka::DecodeResponse<Response>(frame_, version);
     EXPECT_TRUE(response);
     return response ? *std::move(response) : Response();
@@ -75,6 +83,7 @@ class AccessTest : public ::testing::Test {
 
   Cluster cluster_;
   Caught caught_;
+  net::Reply reply_;  // Of what passes.
   base::Buffer passed_;
   std::string frame_;
 };
@@ -114,29 +123,43 @@ TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {
   EXPECT_EQ(response.responses[0].partitions[0].records, "");
 }
 
-TEST_F(AccessTest, AFetchThatIsRefusedIsAnsweredForAllThatItNames) {
-  kafka::FetchRequest request;
-  request.topics.push_back(
-      {.topic = "orders-eu", .partitions = {{.partition = 3}, {.partition = 4}}});
-  EXPECT_TRUE(Send("User:billing", request, 11));
-  request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
-  EXPECT_FALSE(Send("User:billing", request, 11));
-  const auto response = Answered<kafka::FetchResponse>(11);
-  EXPECT_EQ(response.error_code, ErrorCode::kNone);
-  ASSERT_EQ(response.responses.size(), 2U);
-  EXPECT_EQ(response.responses[0].topic, "orders-eu");
-  ASSERT_EQ(response.responses[0].partitions.size(), 2U);
-  for (const auto& partition : response.responses[0].partitions) {
-    EXPECT_EQ(partition.error_code, ErrorCode::kNone);
-    EXPECT_EQ(partition.high_watermark, -1);
-    EXPECT_EQ(partition.last_stable_offset, -1);
-    EXPECT_EQ(partition.log_start_offset, -1);
-    EXPECT_EQ(partition.records, "");
+TEST_F(AccessTest, AFetchGoesOnWithoutTheTopicsThatAreRefused) {
+  for (const int16_t version : {int16_t{4}, int16_t{11}, int16_t{12}}) {
+    kafka::FetchRequest request;
+    request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
+    request.topics.push_back(
+        {.topic = "orders-eu", .partitions = {{.partition = 3}, {.partition = 4}}});
+    EXPECT_TRUE(Send("User:billing", request, version));
+    const auto passed = Passed<kafka::FetchRequest>();
+    ASSERT_EQ(passed.topics.size(), 1U);
+    EXPECT_EQ(passed.topics[0].topic, "orders-eu");
+    EXPECT_EQ(passed.topics[0].partitions.size(), 2U);
+
+    kafka::FetchResponse answer{.throttle_time_ms = 9};
+    answer.responses.push_back(
+        {.topic = "orders-eu",
+         .partitions = {{.partition_index = 3, .high_watermark = 8, .records = "records"}}});
+    reply_.Send(kafka::EncodeResponse(answer, version, 7));
+    const auto response = Answered<kafka::FetchResponse>(version);
+    EXPECT_EQ(response.throttle_time_ms, 9);
+    ASSERT_EQ(response.responses.size(), 2U);
+    const auto& refused = response.responses[0];
+    EXPECT_EQ(refused.topic, "audit");
+    EXPECT_EQ(refused.partitions.at(0).partition_index, 5);
+    EXPECT_EQ(refused.partitions.at(0).error_code, ErrorCode::kTopicAuthorizationFailed);
+    EXPECT_EQ(refused.partitions.at(0).records, "");
+    EXPECT_EQ(response.responses[1].topic, "orders-eu");
+    EXPECT_EQ(response.responses[1].partitions.at(0).records, "records");
   }
-  EXPECT_EQ(response.responses[0].partitions[1].partition_index, 4);
-  EXPECT_EQ(response.responses[1].topic, "audit");
-  EXPECT_EQ(response.responses[1].partitions.at(0).error_code,
-            ErrorCode::kTopicAuthorizationFailed);
+}
+
+TEST_F(AccessTest, AnAnswerThatCannotBeReadEndsTheFetchThatWasMadeAnew) {
+  kafka::FetchRequest request;
+  request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
+  request.topics.push_back({.topic = "orders-eu", .partitions = {{.partition = 3}}});
+  EXPECT_TRUE(Send("User:billing", request, 11));
+  reply_.SendBody(base::Buffer::Copy("1234"));
+  EXPECT_EQ(caught_.answer.kind, net::Answer::Kind::kClose);
 }
 
 // Of a topic that was made anew, perhaps: on the other error clients give up.

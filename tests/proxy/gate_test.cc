@@ -6,6 +6,7 @@
 #include <future>
 
 #include "kafka/api/api_versions.h"
+#include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
@@ -265,6 +266,38 @@ TEST_F(GateTest, RulesBoundWhatAUserProducesAndSees) {
   TierGets<kafka::MetadataRequest>();
   TierAnswers(TierMetadata({{"orders", kRead}, {"audit", kRead}}));
   EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
+}
+
+TEST_F(GateTest, ALongAnswerPassesWithWhatIsToldOfTheTopicsThatWereLeftOut) {
+  Open({.rules = AccessRules({{.principal = "User:*", .topics = {"orders"}, .consume = true}})});
+  kafka::MetadataResponse metadata = TierMetadata({{"orders", kRead}, {"audit", kRead}});
+  metadata.topics[0].topic_id.bytes[0] = 1;
+  metadata.topics[1].topic_id.bytes[0] = 2;
+  cache_.Learn(metadata, 1);
+  const std::string records(3'000'000, 'r');
+  for (const int16_t version : {int16_t{11}, int16_t{16}}) {
+    const bool by_id = version >= 13;
+    kafka::FetchRequest request;
+    for (const size_t at : {0U, 1U}) {
+      auto& topic = request.topics.emplace_back();
+      if (by_id) topic.topic_id = metadata.topics[at].topic_id;
+      if (!by_id) topic.topic = *metadata.topics[at].name;
+      topic.partitions.push_back({.partition = 0});
+    }
+    Send(request, version);
+    const auto asked = TierGets<kafka::FetchRequest>();
+    ASSERT_EQ(asked.topics.size(), 1U);
+    kafka::FetchResponse answer;
+    answer.responses.push_back({.topic = asked.topics[0].topic,
+                                .topic_id = asked.topics[0].topic_id,
+                                .partitions = {{.high_watermark = 8, .records = records}}});
+    TierAnswers(answer);
+    const auto told = Read<kafka::FetchResponse>(version);
+    ASSERT_EQ(told.responses.size(), 2U);
+    EXPECT_EQ(told.responses[0].topic_id, request.topics[1].topic_id);
+    EXPECT_EQ(told.responses[0].partitions.at(0).error_code, ErrorCode::kTopicAuthorizationFailed);
+    EXPECT_TRUE(told.responses[1].partitions.at(0).records == records);
+  }
 }
 
 TEST_F(GateTest, TheClientsIdStaysWhereARequestIsMadeAnew) {
