@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <unordered_set>
 
 #include "base/event.h"
 #include "base/log.h"
@@ -328,7 +329,10 @@ bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net:
 void Gate::BeforeProduce(const std::vector<std::string_view>& topics, base::Task then) {
   Waiting waiting{.deadline = connection_.loop().Now() + kRightsWait, .then = std::move(then)};
   std::vector<std::string> stale;
+  // A request may name very many topics, and each of them often.
+  std::unordered_set<std::string_view> named;
   for (const std::string_view topic : topics) {
+    if (!named.insert(topic).second) continue;
     const auto found = rights_.find(std::string(topic));
     if (found == rights_.end()) waiting.topics.emplace_back(topic);
     if (found == rights_.end() || connection_.loop().Now() - found->second.learned > kRightsFor)
@@ -391,9 +395,10 @@ void Gate::OnRights(const std::vector<std::string>& asked, std::string_view fram
     }
   }
   // What was not learned is not waited for any longer: MayProduce says that it is not known.
+  const std::unordered_set<std::string_view> told(asked.begin(), asked.end());
   for (Waiting& waiting : waiting_) {
     std::erase_if(waiting.topics, [&](const std::string& topic) {
-      return std::ranges::find(asked, topic) != asked.end() || rights_.contains(topic);
+      return told.contains(topic) || rights_.contains(topic);
     });
   }
   std::vector<std::string> more;

@@ -141,13 +141,25 @@ class GateTest : public net::LoopbackTest {
     TierAnswers(SaslAuthenticateResponse{});
     Read<SaslAuthenticateResponse>(2);
   }
+  std::unique_ptr<net::FramedServer> ServeTier() {
+    auto tier = net::FramedServer::Listen(
+        {.listen = {"127.0.0.1", 0}},
+        {.acceptor = acceptor_->loop(), .workers = {&first_->loop(), &second_->loop()}},
+        tier_budget_, metrics_, [this](net::Connection& connection) {
+          return std::make_unique<net::WitnessedSession>(connection, witness_);
+        });
+    EXPECT_TRUE(tier);
+    return *std::move(tier);
+  }
   static LocalPolicy Terminating() {
     return {.sasl = {.mechanisms = {net::SaslMechanism::kPlain},
                      .users = net::SaslUsers::Make({{"orders", "secret"}, {"other", "secret"}})}};
   }
   static LocalPolicy TierDecides() { return {.tier_decides = true, .tier_wants_sasl = true}; }
 
-  std::unique_ptr<net::FramedServer> tier_ = ServeWitnessed();
+  // With memory of its own: a request waits for it while the client's is held.
+  net::MemoryBudget tier_budget_{size_t{16} << 20, metrics_};
+  std::unique_ptr<net::FramedServer> tier_ = ServeTier();
   metrics::AgentMetrics agent_metrics_{registry_};
   net::Resolver resolver_;
   MetadataCache cache_{{{"orders-declared", 3}}};
@@ -434,6 +446,25 @@ TEST_F(GateTest, TheTierIsAskedOnceWhatAClientMayProduce) {
   EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
   EXPECT_EQ(sink_.taken, 3);
   EXPECT_EQ(witness_.received(), 4U);
+}
+
+TEST_F(GateTest, VeryManyTopicsInOneRequestAreAskedAboutAtOnce) {
+  Open(TierDecides());
+  LogInAtTier();
+  constexpr int kTopics = 200'000;
+  std::vector<std::string> names;
+  for (int i = 0; i < kTopics; ++i) names.push_back(std::to_string(i));
+  names.push_back(names.front());
+  kafka::ProduceRequest request{.acks = -1};
+  for (const std::string& name : names)
+    request.topic_data.push_back({.name = name, .partition_data = {{.records = ""}}});
+  Send(request, kProduceVersion);
+  EXPECT_EQ(TierGets<kafka::MetadataRequest>().topics->size(), kTopics);
+  TierAnswers(TierMetadata({}));
+  const auto answer = Read<kafka::ProduceResponse>(kProduceVersion);
+  ASSERT_EQ(answer.responses.size(), names.size());
+  EXPECT_EQ(answer.responses.back().partition_responses.at(0).error_code,
+            ErrorCode::kLeaderNotAvailable);
 }
 
 TEST_F(GateTest, RulesBoundTransactionsThatTheTierJudgesToo) {
