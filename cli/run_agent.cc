@@ -72,6 +72,7 @@ class AgentRole final : public Role {
     return 2 * drain_timeout_.load() + drain_backlog_.load();
   }
   void Drain() override {
+    draining_ = true;
     agent_->Drain(drain_timeout_, drain_backlog_);  // Until its end /ready says that it drains.
     admin_.reset();
     agent_->Stop();
@@ -102,13 +103,17 @@ class AgentRole final : public Role {
   }
 
   net::AdminResponse BeginDrain(const net::AdminRequest& request) {
+    milliseconds backlog = drain_backlog_;
     if (const auto deadline = request.query.find("deadline"); deadline != request.query.end()) {
       const auto ms = config::ParseNumber(deadline->second, config::Unit::kMilliseconds);
       if (!ms || *ms < 0) {
         return {.status = 400, .body = "deadline must be a duration such as 30s\n"};
       }
-      drain_backlog_ = milliseconds(*ms);
+      backlog = milliseconds(*ms);
     }
+    if (draining_.exchange(true))
+      return {.status = 202, .body = "draining already, for as long as was said first\n"};
+    drain_backlog_ = backlog;
     controls_.stop();
     return {.status = 202, .body = "draining; /status says what is left\n"};
   }
@@ -117,6 +122,7 @@ class AgentRole final : public Role {
   bool listens_in_tls_ = false;
   std::atomic<milliseconds> drain_timeout_{};
   std::atomic<milliseconds> drain_backlog_{};
+  std::atomic<bool> draining_{false};
   // Destroyed from the bottom up: no scrape reaches an agent that is gone, and no agent a loop.
   metrics::Registry registry_;
   metrics::NetMetrics net_metrics_;

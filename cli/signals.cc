@@ -20,11 +20,19 @@ void OnOverdue(int) {
   _exit(kExitFailed);
 }
 
+// Other than what a supervisor sends, so that neither is taken for the other.
+constexpr int kRequest = SIGUSR1;
+
+// Async-signal-safe.
+void OnFollowing(int) {
+  for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, SIG_DFL);
+}
+
 }  // namespace
 
 Signals::Signals() {
   sigemptyset(&watched_);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&watched_, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kRequest}) sigaddset(&watched_, signal);
   HF_CHECK(pthread_sigmask(SIG_BLOCK, &watched_, nullptr) == 0);
 }
 
@@ -43,12 +51,19 @@ std::optional<Signals::Wish> Signals::WaitFor(std::chrono::milliseconds most) {
 
 Signals::Wish Signals::WishOf(int signal) {
   if (signal == SIGHUP) return Wish::kReload;
+  if (signal == kRequest) {
+    requested_ = true;
+    base::Log(base::LogLevel::kInfo, "main",
+              "told to drain: draining; the next signal to stop changes nothing, one more exits at "
+              "once");
+    return Wish::kStop;
+  }
   base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
             signal == SIGTERM ? "SIGTERM" : "SIGINT");
   return Wish::kStop;
 }
 
-void Signals::RequestStop() { HF_CHECK(kill(getpid(), SIGTERM) == 0); }
+void Signals::RequestStop() { HF_CHECK(kill(getpid(), kRequest) == 0); }
 
 void Signals::ExitOnNext(std::chrono::milliseconds limit) {
   std::signal(SIGALRM, OnOverdue);
@@ -57,7 +72,10 @@ void Signals::ExitOnNext(std::chrono::milliseconds limit) {
   HF_CHECK(setitimer(ITIMER_REAL, &timer, nullptr) == 0);
   sigset_t deadly;
   sigemptyset(&deadly);
-  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&deadly, signal);
+  for (const int signal : {SIGTERM, SIGINT}) {
+    if (requested_) std::signal(signal, OnFollowing);
+    sigaddset(&deadly, signal);
+  }
   HF_CHECK(pthread_sigmask(SIG_UNBLOCK, &deadly, nullptr) == 0);
 }
 

@@ -17,20 +17,23 @@ class Signals {
   Signals();
 
   enum class Wish : uint8_t { kStop, kReload };
-  // SIGTERM and SIGINT say stop, SIGHUP says reload.
+  // SIGTERM, SIGINT and RequestStop say stop, SIGHUP says reload.
   Wish Wait();
   // The same, or nothing after `most`.
   std::optional<Wish> WaitFor(std::chrono::milliseconds most);
-  // As SIGTERM from outside. From any thread.
+  // From any thread; at any time, for it never ends the process at once.
   static void RequestStop();
 
-  // From now on a further signal ends the process at once, and so does the end of `limit`.
+  // From now on a further SIGTERM or SIGINT ends the process at once, and so does the end of
+  // `limit`. If the stop was requested, the first of them says no more than that did: it is the
+  // supervisor's, which follows the request.
   void ExitOnNext(std::chrono::milliseconds limit);
 
  private:
-  static Wish WishOf(int signal);
+  Wish WishOf(int signal);
 
   sigset_t watched_;
+  bool requested_ = false;
 };
 
 }  // namespace holdfast::cli

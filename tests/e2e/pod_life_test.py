@@ -33,6 +33,13 @@ def lines(agent, text):
     return [line for line in agent.log().splitlines() if text in line]
 
 
+def catches_a_stop(pid):
+    """Whether the process survives a SIGTERM or SIGINT that comes now."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        caught = int(re.search(r"^SigCgt:\s*(\S+)", status.read(), re.M).group(1), 16)
+    return caught & sum(1 << (number - 1) for number in (signal.SIGTERM, signal.SIGINT))
+
+
 class PodLifeTest(Case):
     def away(self, *arguments):
         """An agent whose tier is not there, with SOON and a record of each partition waiting."""
@@ -114,6 +121,41 @@ class PodLifeTest(Case):
         self.assertLess(time.monotonic() - began, 20)
         self.assertIn("nothing is left to deliver", agent.log())
         self.assertEqual(consume(tier.address, "orders", "-p", "0"), ["0"])
+
+    def test_the_signal_behind_a_requested_drain_does_not_cut_it_short(self):
+        """Kubernetes sends SIGTERM as soon as a preStop hook has returned."""
+        tier, agent = self.away()
+        self.assertEqual(agent.post("/drain?deadline=60s")[0], 202)
+        wait_for(lambda: ready(agent)[0] == 503, what="draining")
+        self.assertEqual(agent.post("/drain?deadline=1ms"),
+                         (202, "draining already, for as long as was said first\n"))
+        agent.child.send_signal(signal.SIGTERM)
+        wait_for(lambda: len(lines(agent, "to go; in")) >= 2, 20, "two lines about what is left")
+        tier.start()
+        self.assertEqual(agent.child.wait(30), 0)
+        agent.child = None
+        self.assertIn("nothing is left to deliver", agent.log())
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), ["0"])
+
+    def test_a_drain_that_is_requested_ends_at_once_by_a_second_signal(self):
+        _, agent = self.away()
+        agent.post("/drain?deadline=60s")
+        wait_for(lambda: ready(agent)[0] == 503, what="draining")
+        agent.child.send_signal(signal.SIGINT)
+        wait_for(lambda: not catches_a_stop(agent.child.pid), what="the first signal to be taken")
+        agent.child.send_signal(signal.SIGTERM)
+        self.assertEqual(agent.child.wait(10), -signal.SIGTERM)
+        agent.child = None
+
+    def test_a_request_to_drain_does_not_cut_a_drain_by_signal_short(self):
+        tier, agent = self.away("--set", "agent.drain_backlog_ms=60s")
+        agent.child.send_signal(signal.SIGTERM)
+        wait_for(lambda: ready(agent)[0] == 503, what="draining")
+        self.assertEqual(agent.post("/drain?deadline=1ms")[0], 202)
+        tier.start()
+        self.assertEqual(agent.child.wait(30), 0)
+        agent.child = None
+        self.assertIn("nothing is left to deliver", agent.log())
 
     def test_a_drain_waits_for_no_connection_that_is_half_open(self):
         """The app's containers are gone when the agent is told to stop; their connections may not
