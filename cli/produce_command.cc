@@ -86,12 +86,16 @@ class Run {
     client::RecordInput input([this](std::span<char> out) { return ReadInput(out); });
     base::Result<> read = Send(format, input, headers);
     bar_.Show(input.taken(), input_bytes_, producer_->sent());
-    HF_RETURN_IF_ERROR(producer_->Finish());
-    HF_RETURN_IF_ERROR(read);
-    if (failed() == 0) return kExitFine;
+    const base::Result<> ended = read ? producer_->Finish() : producer_->Abort();
+    if (!ended) {
+      if (!read) Complain(read.error());
+      return base::Unexpected(ended.error());
+    }
+    if (read && failed() == 0) return kExitFine;
     if (failed() > kFailuresShown) Complain(fmt::format("and {} more", failed() - kFailuresShown));
     if (!options_.transactional_id.empty())
       Complain("the transaction was aborted: no record is there");
+    HF_RETURN_IF_ERROR(read);
     return kExitFailed;
   }
 

@@ -110,10 +110,10 @@ void Producer::Poll(std::chrono::milliseconds wait) {
   producer_->poll(static_cast<int>(wait.count()));
 }
 
-base::Result<> Producer::Finish() {
+base::Result<> Producer::End(bool complete) {
   while (producer_->outq_len() > 0) producer_->flush(kPollMs);
   if (!std::exchange(open_transaction_, false)) return {};
-  const bool commit = failed() == 0;
+  const bool commit = complete && failed() == 0;
   const std::unique_ptr<RdKafka::Error> error(
       commit ? producer_->commit_transaction(connection_.timeout_ms())
              : producer_->abort_transaction(connection_.timeout_ms()));

@@ -53,7 +53,9 @@ class Producer {
   void Poll(std::chrono::milliseconds wait);
   // Until everything was delivered or given up; then commits the transaction, or aborts it if
   // anything was given up.
-  base::Result<> Finish();
+  base::Result<> Finish() { return End(/*complete=*/true); }
+  // The same, but never commits: not all that belongs to the transaction was sent.
+  base::Result<> Abort() { return End(/*complete=*/false); }
 
   [[nodiscard]] uint64_t sent() const { return sent_; }
   [[nodiscard]] uint64_t failed() const;
@@ -63,6 +65,7 @@ class Producer {
 
   Producer(const Connection& connection, Options options);
   base::Result<> Begin();
+  base::Result<> End(bool complete);
 
   const Connection& connection_;
   const Options options_;

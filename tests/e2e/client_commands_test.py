@@ -271,6 +271,27 @@ class ClientCommandsTest(Case):
         self.assertEqual(sorted(self.lines("consume", "t", "-e")), ["a", "b", "c"])
         self.assertEqual(self.lines("consume", "t", "-e", "--read-uncommitted", "-p", "0")[-1], "d")
 
+    def test_a_transaction_whose_input_is_not_read_to_its_end_is_aborted(self):
+        self.run("topic", "create", "t")
+        failed = self.run("produce", "t", "--transactional-id", "x", "-f", "json",
+                          data='{"value":"a"}\n{"value":"b"}\nnot json\n{"value":"d"}\n', code=2)
+        self.assertIn("line 3: not an object", failed.stderr)
+        self.assertIn("the transaction was aborted: no record is there", failed.stderr)
+        # Standard input that cannot be read: a directory.
+        directory = os.open(self.directory, os.O_RDONLY)
+        self.addCleanup(os.close, directory)
+        failed = subprocess.run(
+            [harness.HOLDFAST, "produce", "t", "--transactional-id", "x", *self.at],
+            stdin=directory, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("the transaction was aborted: no record is there", failed.stderr)
+        self.assertEqual(self.lines("consume", "t", "-e"), [])
+        self.assertEqual(self.lines("consume", "t", "-e", "--read-uncommitted"), ["a", "b"])
+        # Without a transaction what comes before the mistake is there.
+        failed = self.run("produce", "t", "-f", "json", data='{"value":"a"}\nnot json\n', code=2)
+        self.assertNotIn("transaction", failed.stderr)
+        self.assertEqual(self.lines("consume", "t", "-e"), ["a"])
+
     def test_what_is_not_delivered_is_named(self):
         self.run("topic", "create", "t", "-p", "2", "-c", "max.message.bytes=1000")
         failed = self.run("produce", "t", "-X", "batch.size=1", "-p", "0", "--offsets",
