@@ -125,9 +125,10 @@ Recent& RecentRing() {
   return *ring;
 }
 
-constexpr const char* kTextPattern = "%Y-%m-%dT%H:%M:%S.%e%z %-5l %v";
+// The level is in the line already: spdlog has other names for them.
+constexpr const char* kTextPattern = "%Y-%m-%dT%H:%M:%S.%e%z %v";
 constexpr const char* kJournalPattern = "%v";
-constexpr const char* kJsonPattern = R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})";
+constexpr const char* kJsonPattern = R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z",%v})";
 
 const char* Pattern(LogFormat format) {
   if (format == LogFormat::kJson) return kJsonPattern;
@@ -184,7 +185,8 @@ void Write(LogLevel level, Event event, LogSource source, std::string_view messa
   if (level >= LogLevel::kInfo) RecentRing().Add(level, event, source.part, said);
   std::string line;
   if (g_format.load() == LogFormat::kJson) {
-    if (event != Event::kNone) line = fmt::format(R"("code":"{}",)", EventCode(event));
+    line = fmt::format(R"("level":"{}",)", LogLevelName(level));
+    if (event != Event::kNone) line += fmt::format(R"("code":"{}",)", EventCode(event));
     line += "\"part\":";
     AppendJsonString(line, source.part);
     if (!source.subject.empty()) {
@@ -195,7 +197,8 @@ void Write(LogLevel level, Event event, LogSource source, std::string_view messa
     AppendJsonString(line, message);
     if (left_out > 0) line += fmt::format(R"(,"left_out":{})", left_out);
   } else {
-    if (LogsToJournal()) line = JournalLevel(level);
+    line = LogsToJournal() ? std::string(JournalLevel(level))
+                           : fmt::format("{:<5} ", LogLevelName(level));
     if (event != Event::kNone) line.append(EventCode(event)).append(" ");
     line.append(source.part).append(": ").append(said);
     if (left_out > 0)

@@ -23,7 +23,27 @@ TEST_F(LogTest, TextNamesThePart) {
   ::testing::internal::CaptureStderr();
   Log(LogLevel::kWarn, "spool", "lost {} frames", 3);
   const std::string line = ::testing::internal::GetCapturedStderr();
-  EXPECT_NE(line.find("spool: lost 3 frames"), std::string::npos) << line;
+  EXPECT_NE(line.find(" warn  spool: lost 3 frames\n"), std::string::npos) << line;
+}
+
+// As log.level has it, and docs/errors.md.
+TEST_F(LogTest, ALevelHasOneName) {
+  SetLogLevel(LogLevel::kDebug);
+  for (const LogLevel level :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
+    for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
+      SetLogFormat(format);
+      ::testing::internal::CaptureStderr();
+      Log(level, "spool", "said");
+      const std::string line = ::testing::internal::GetCapturedStderr();
+      const std::string name(LogLevelName(level));
+      EXPECT_EQ(*ParseLogLevel(name), level);
+      const std::string written = format == LogFormat::kJson
+                                      ? R"(","level":")" + name + R"(","part":"spool",)"
+                                      : fmt::format(" {:<5} spool: said\n", name);
+      EXPECT_NE(line.find(written), std::string::npos) << line;
+    }
+  }
 }
 
 TEST_F(LogTest, JsonEscapesWhatAMessageMayHold) {
@@ -53,7 +73,7 @@ TEST_F(LogTest, AnEventInJsonHasAFieldForEach) {
   ::testing::internal::CaptureStderr();
   Log(Event::kLoginRefused, {"sasl", "10.0.0.1:7"}, "refused \"{}\"", "bob");
   const std::string line = ::testing::internal::GetCapturedStderr();
-  EXPECT_NE(line.find(R"("level":"warning","code":"HF5005","part":"sasl",)"
+  EXPECT_NE(line.find(R"("level":"warn","code":"HF5005","part":"sasl",)"
                       R"("subject":"10.0.0.1:7","message":"refused \"bob\""})"),
             std::string::npos)
       << line;

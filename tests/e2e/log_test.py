@@ -113,7 +113,7 @@ class LogTest(Case):
 
         found = {}
         for line in map(json.loads, whole_log(agent)):
-            if line["level"] in ("warning", "error"):
+            if line["level"] in ("warn", "error"):
                 self.assertIn(line["code"], codes, line)
                 found[line["code"]] = line
             else:
