@@ -47,13 +47,19 @@ std::optional<HttpMethod> MethodOf(evhttp_request* request) {
   }
 }
 
-bool FromLoopback(evhttp_request* request) {
+bool OnLoopback(evhttp_request* request) {
+  evhttp_connection* const connection = evhttp_request_get_connection(request);
   char* host = nullptr;
   ev_uint16_t port = 0;
-  evhttp_connection_get_peer(evhttp_request_get_connection(request), &host, &port);
+  evhttp_connection_get_peer(connection, &host, &port);
   if (host == nullptr) return false;
   const auto peer = SocketAddress::FromIp(host, port);
-  return peer && peer->IsLoopback();
+  if (!peer || !peer->IsLoopback()) return false;
+  sockaddr_in6 own{};
+  socklen_t size = sizeof(own);
+  auto* const address = reinterpret_cast<sockaddr*>(&own);
+  const int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(connection));
+  return getsockname(fd, address, &size) == 0 && SocketAddress(address, size).IsLoopback();
 }
 
 std::map<std::string, std::string> ParseQuery(const char* text) {
@@ -203,7 +209,7 @@ class AdminServer::Core {
     const std::optional<HttpMethod> method = MethodOf(request);
     // What is shown to other hosts is shown by any name: names of this one may lead to loopback.
     const bool for_names_here = address_.IsLoopback() || method != HttpMethod::kGet;
-    if (!options_.tls && for_names_here && FromLoopback(request) &&
+    if (!options_.tls && for_names_here && OnLoopback(request) &&
         !IsCalled(Header(request, "Host"))) {
       return AdminResponse{.status = kForbidden,
                            .body = "On this host, use localhost or an address in figures.\n"};
@@ -224,7 +230,7 @@ class AdminServer::Core {
 
   std::optional<AdminResponse> Call(const AdminRoute& route, evhttp_request* request,
                                     const evhttp_uri* uri) {
-    if (route.method == HttpMethod::kPost && !route.for_everybody && !FromLoopback(request)) {
+    if (route.method == HttpMethod::kPost && !route.for_everybody && !OnLoopback(request)) {
       return AdminResponse{.status = kForbidden,
                            .body = "POST is for this host's loopback address only.\n"};
     }

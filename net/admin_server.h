@@ -7,8 +7,9 @@
 //   });
 //
 // GET /help lists the routes; an unknown path gets the same list with 404, a known path with the
-// wrong method 405. What changes something is POST and answered to loopback peers only (403 for
-// others), unless its route is for everybody.
+// wrong method 405. What changes something is POST and answered on loopback only (403 elsewhere),
+// unless its route is for everybody. Both ends count: what a mesh's proxy hands on from other hosts
+// comes from a loopback address, but to the one that they called.
 //
 // A browser on this host is a loopback peer, whatever page it shows. So these POSTs are refused
 // (403) to pages of other sites, which Origin and Sec-Fetch-Site tell. In the clear, so is what a

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <optional>
 #include <semaphore>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/net/loopback.h"
@@ -136,12 +138,8 @@ TEST_F(AdminServerTest, GarbageCostsTheSenderItsConnectionOnly) {
   EXPECT_THAT(Ask("GET /live"), StartsWith("HTTP/1.1 200 "));
 }
 
-TEST_F(AdminServerTest, PostIsForLoopbackPeersOnly) {
-  // The same machine over another of its addresses is another peer, if it has one.
-  auto everywhere = AdminServer::Listen(acceptor_->loop(), {.listen = {"0.0.0.0", 0}},
-                                        {{HttpMethod::kPost, "/drain", "drains",
-                                          [](const AdminRequest&) { return AdminResponse{}; }}});
-  ASSERT_TRUE(everywhere);
+// An address of this machine that is not on loopback, if it has one.
+std::optional<SocketAddress> OtherAddress(uint16_t port) {
   const int probe = socket(AF_INET, SOCK_DGRAM, 0);
   const auto outside = SocketAddress::FromIp("192.0.2.1", 9);
   sockaddr_storage own{};
@@ -150,11 +148,41 @@ TEST_F(AdminServerTest, PostIsForLoopbackPeersOnly) {
                       getsockname(probe, reinterpret_cast<sockaddr*>(&own), &size) == 0;
   close(probe);
   const SocketAddress here(reinterpret_cast<const sockaddr*>(&own), routed ? size : 16);
-  if (!routed || here.IsLoopback()) GTEST_SKIP() << "this machine has no other address";
-  TestPeer peer(*SocketAddress::FromIp(here.host(), (*everywhere)->local_address().port()));
-  peer.Write(
-      "POST /drain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-  EXPECT_THAT(peer.Read(1 << 20), StartsWith("HTTP/1.1 403 "));
+  if (!routed || here.IsLoopback()) return std::nullopt;
+  return *SocketAddress::FromIp(here.host(), port);
+}
+
+TEST_F(AdminServerTest, PostIsForLoopbackOnly) {
+  std::vector<AdminRoute> routes;
+  for (const auto& [method, path] :
+       {std::pair(HttpMethod::kPost, "/drain"), std::pair(HttpMethod::kGet, "/live")}) {
+    routes.push_back({method, path, "", [](const AdminRequest&) { return AdminResponse{}; }});
+  }
+  auto everywhere =
+      AdminServer::Listen(acceptor_->loop(), {.listen = {"0.0.0.0", 0}}, std::move(routes));
+  ASSERT_TRUE(everywhere);
+  const uint16_t port = (*everywhere)->local_address().port();
+  const auto ask = [](const SocketAddress& to, const std::string& from, const std::string& line) {
+    const int from_there = socket(AF_INET, SOCK_STREAM, 0);
+    if (!from.empty()) {
+      const auto own = SocketAddress::FromIp(from, 0);
+      EXPECT_EQ(bind(from_there, own->get(), own->size()), 0);
+    }
+    EXPECT_EQ(connect(from_there, to.get(), to.size()), 0);
+    TestPeer peer(from_there);
+    peer.Write(line + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
+               "Content-Length: 0\r\n\r\n");
+    return peer.Read(1 << 20);
+  };
+  EXPECT_THAT(ask(*SocketAddress::FromIp("127.0.0.1", port), "127.0.0.6", "POST /drain"),
+              StartsWith("HTTP/1.1 200 "));
+  const auto other = OtherAddress(port);
+  if (!other) GTEST_SKIP() << "this machine has no other address";
+  // As another host, and as Istio's proxy hands it on from there.
+  for (const std::string& from : {""s, "127.0.0.6"s}) {
+    EXPECT_THAT(ask(*other, from, "POST /drain"), StartsWith("HTTP/1.1 403 ")) << from;
+    EXPECT_THAT(ask(*other, from, "GET /live"), StartsWith("HTTP/1.1 200 ")) << from;
+  }
 }
 
 TEST_F(AdminServerTest, APageOfAnotherSiteChangesNothing) {
