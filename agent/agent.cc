@@ -393,30 +393,27 @@ class RunningAgent final : public Agent {
     return left == 0;
   }
 
-  // Until nothing is left, or the time is over.
+  // Until nothing is left that may go now, or the time is over.
   void WaitForTier(milliseconds most) {
-    bool paused = false;
-    loops_.upstream->RunAndWait([&] { paused = forwarder_->paused(); });
-    if (paused) {
-      base::Log(base::LogLevel::kInfo, "agent",
-                "what is left in the spool stays there: agent.upstream.schedule says not now");
-      return;
-    }
     const auto end = std::chrono::steady_clock::now() + most;
-    auto empty = std::make_shared<std::promise<void>>();
-    auto waiting = empty->get_future();
-    loops_.upstream->Post(
-        [this, empty] { forwarder_->WhenEmpty([empty] { empty->set_value(); }); });
+    auto sent = std::make_shared<std::promise<void>>();
+    auto waiting = sent->get_future();
+    loops_.upstream->Post([this, sent] { forwarder_->WhenSent([sent] { sent->set_value(); }); });
     while (true) {
       const auto now = std::chrono::steady_clock::now();
-      if (now >= end) return;
+      if (now >= end) break;
       const auto turn = std::min<std::chrono::steady_clock::duration>(end - now, kTellOfDrainEvery);
-      if (waiting.wait_for(turn) == std::future_status::ready) return;
+      if (waiting.wait_for(turn) == std::future_status::ready) break;
       const auto rest =
           std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now());
       if (rest > milliseconds::zero())
         TellWhatIsLeft(fmt::format("draining, {} to go", Seconds(rest)));
     }
+    int64_t held = 0;
+    loops_.upstream->RunAndWait([&] { held = forwarder_->HeldBacklog(); });
+    if (held == 0) return;
+    base::Log(base::LogLevel::kInfo, "agent",
+              "agent.upstream.schedule says not now: {} records stay in the spool", held);
   }
 
   void TellWhatIsLeft(const std::string& what) {

@@ -12,7 +12,7 @@ namespace {
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(1);
 // What the last second says of the pace, against what was known before.
 constexpr double kNewestCounts = 0.1;
-constexpr base::Duration kLookForEmpty = std::chrono::milliseconds(50);
+constexpr base::Duration kLookForSent = std::chrono::milliseconds(50);
 
 }  // namespace
 
@@ -65,6 +65,18 @@ int64_t Forwarder::Backlog() {
   return backlog;
 }
 
+int64_t Forwarder::HeldBacklog() {
+  if (scheduled_.open) return 0;
+  TakeNews();
+  int64_t backlog = 0;
+  for (const auto& [id, stream] : streams_) {
+    // The lane is held as a whole.
+    if (Held(*stream) || stream->phase == Phase::kInLane)
+      backlog += stream->end - stream->record.confirmed;
+  }
+  return backlog;
+}
+
 Left Forwarder::WhatIsLeft() {
   TakeNews();
   Left left{.other_cluster = other_cluster_};
@@ -82,10 +94,10 @@ Left Forwarder::WhatIsLeft() {
   return left;
 }
 
-void Forwarder::WhenEmpty(base::Task done) {
-  if (Backlog() == 0) return done();
-  empty_timer_ = context_.loop.After(
-      kLookForEmpty, [this, done = std::move(done)]() mutable { WhenEmpty(std::move(done)); });
+void Forwarder::WhenSent(base::Task done) {
+  if (Backlog() == HeldBacklog()) return done();
+  sent_timer_ = context_.loop.After(
+      kLookForSent, [this, done = std::move(done)]() mutable { WhenSent(std::move(done)); });
 }
 
 std::shared_ptr<const Ledger> Forwarder::GetLedger() {

@@ -121,12 +121,14 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void NoteDurable(std::span<const spool::StreamId> streams);
   // Sends no more.
   void Stop();
-  // Runs once nothing waits.
-  void WhenEmpty(base::Task done);
+  // Runs once nothing waits but what the schedule keeps here.
+  void WhenSent(base::Task done);
   // Whether the tier is the one that it has to be.
   [[nodiscard]] bool KnowsTier() const { return !options_.cluster_tag || tier_is_known_; }
   // Records that wait.
   int64_t Backlog();
+  // Of these, those that the schedule keeps here for now.
+  int64_t HeldBacklog();
   // The same with all that is known of them here: all but bytes.
   Left WhatIsLeft();
   // All that the journal has goes with the next Flush: the last one is near. So do the marks of
@@ -146,8 +148,6 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void SetPolicies(PoliciesPtr policies);
   void SetRate(uint64_t bytes_per_second_max);
   void SetSchedule(Schedule schedule, bool high_priority_always);
-  // The schedule keeps what waits from the tier, all but perhaps what is of high priority.
-  [[nodiscard]] bool paused() const { return !scheduled_.open; }
   // Gives up the oldest of a topic, or, with an empty name, of all topics that allow it. From any
   // thread.
   void DropOldest(std::string topic, uint64_t bytes);
@@ -380,7 +380,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   proxy::ClusterPtr cluster_;
   uint64_t cluster_version_ = 0;
   base::Timer measure_timer_;
-  base::Timer empty_timer_;
+  base::Timer sent_timer_;
   base::Timer producer_timer_;
 
   base::Mutex mutex_;

@@ -530,6 +530,27 @@ TEST_F(ScheduledTest, HighPriorityMayPassByIt) {
   EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 1));
 }
 
+TEST_F(ScheduledTest, ADrainWaitsForWhatMayPassByIt) {
+  SetWindows({"12:00-13:00"}, 0, /*high_priority_always=*/true);
+  tier_.Disconnect();
+  ProduceNumbers("a", 1, 10);
+  ProduceNumbers("b", 1, 10);
+  bool sent = false;
+  forwarder_->WhenSent([&] { sent = true; });
+  clock_.Advance(seconds(5));
+  EXPECT_FALSE(sent);
+  EXPECT_EQ(forwarder_->HeldBacklog(), 9);
+  tier_.Connect();
+  clock_.Advance(seconds(5));
+  EXPECT_TRUE(sent);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 10));
+  EXPECT_EQ(forwarder_->Backlog(), 9);
+  EXPECT_EQ(forwarder_->HeldBacklog(), 9);
+  SetWindows({});
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(forwarder_->HeldBacklog(), 0);
+}
+
 TEST_F(ScheduledTest, OfTwoRatesTheLowerCounts) {
   forwarder_->SetRate(1'000'000);
   SetWindows({"00:00-12:00"}, 2000);

@@ -199,11 +199,17 @@ class LimitsTest(Case):
         self.assertEqual(time.strftime("%H:%M", time.gmtime(schedule["changes_ms"] / 1000)),
                          hours[0])
 
-        # A drain does not wait for what may not go now.
+        # A drain does not wait for what may not go now, but for what may.
+        tier.stop()
+        self.send(agent.address, "b", ["goes, too"])
         agent.post("/drain?deadline=10m")
+        wait_for(lambda: '"draining": true' in agent.get("/status"), 10, "draining")
+        tier.start()
         self.assertEqual(agent.child.wait(30), 0)
         agent.child = None
         self.assertIn("agent.upstream.schedule says not now", agent.log())
+        self.assertIn("until the next start: 1 record (", agent.log())
+        self.assertEqual(consume(tier.address, "b"), ["goes", "goes, too"])
 
         agent.start()
         later["schedule"]["windows"][0]["when"] = "Mon-Frisday"
