@@ -19,6 +19,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// As that of agent.drain_backlog_ms.
+constexpr milliseconds kDeadlineMax = std::chrono::hours(24);
+
 class AgentRole final : public Role {
  public:
   explicit AgentRole(Controls controls) : controls_(std::move(controls)), net_metrics_(registry_) {}
@@ -106,8 +109,8 @@ class AgentRole final : public Role {
     milliseconds backlog = drain_backlog_;
     if (const auto deadline = request.query.find("deadline"); deadline != request.query.end()) {
       const auto ms = config::ParseNumber(deadline->second, config::Unit::kMilliseconds);
-      if (!ms || *ms < 0) {
-        return {.status = 400, .body = "deadline must be a duration such as 30s\n"};
+      if (!ms || *ms < 0 || milliseconds(*ms) > kDeadlineMax) {
+        return {.status = 400, .body = "deadline must be a duration of at most 1d, such as 30s\n"};
       }
       backlog = milliseconds(*ms);
     }

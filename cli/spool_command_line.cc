@@ -1,5 +1,6 @@
 // The verbs of `holdfast spool` and `holdfast dlq`, their options and what --help says.
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <map>
 #include <string>
 
@@ -8,6 +9,8 @@
 
 namespace holdfast::cli {
 namespace {
+
+constexpr std::chrono::milliseconds kDrainTimeoutMax = std::chrono::hours(7 * 24);
 
 constexpr const char* kStatusFooter = R"(Beside a running process or without one. Changes nothing.
 
@@ -263,12 +266,14 @@ class Verbs {
       return config::ParseNumber(text, config::Unit::kMilliseconds).value_or(0);
     };
     const auto check = [parse](std::string& text) -> std::string {
-      return parse(text) > 0 ? "" : "must be a duration such as 10m";
+      const bool good = parse(text) > 0 && parse(text) <= kDrainTimeoutMax.count();
+      return good ? "" : "must be a duration of at most 7d, such as 10m";
     };
     const auto set = [parse, command = command_](const std::string& text) {
       command->timeout = std::chrono::milliseconds(parse(text));
     };
-    verb->add_option_function<std::string>("--timeout", set, "How long it may take [10m]")
+    verb->add_option_function<std::string>("--timeout", set,
+                                           "How long it may take, at most 7d [10m]")
         ->check(CLI::Validator(check, ""))
         ->type_name("TIME");
     Flag(verb, "--remove", &command_->remove, "Remove it once it is empty");

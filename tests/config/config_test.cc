@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "config/changes.h"
 #include "config/holdfast.pb.h"
+#include "config/value.h"
 
 namespace holdfast::config {
 namespace {
@@ -268,6 +271,25 @@ TEST_F(ConfigTest, WrongPropertiesAreErrors) {
             "\"agent.upstream.properties.sasl.password\"?");
   EXPECT_EQ(ErrorOfSetting("agent.upstream.properties", "secret"),
             "--set: agent.upstream.properties must be a map of properties");
+}
+
+void FindDurations(const google::protobuf::Descriptor& type, std::set<std::string>& without_max) {
+  for (int i = 0; i < type.field_count(); ++i) {
+    const google::protobuf::FieldDescriptor& field = *type.field(i);
+    const Check& rule = field.options().GetExtension(check);
+    if (UnitOf(field.name()) == Unit::kMilliseconds &&
+        (!rule.has_max() || std::chrono::milliseconds(rule.max()) > std::chrono::days(36'500)))
+      without_max.insert(field.name());
+    if (field.message_type() != nullptr) FindDurations(*field.message_type(), without_max);
+  }
+}
+
+// In nanoseconds as clocks have them, behind any time of theirs.
+TEST_F(ConfigTest, ADurationThatIsAddedToATimeOverflowsNowhere) {
+  std::set<std::string> without_max;
+  FindDurations(*Config::descriptor(), without_max);
+  // These are compared with timestamps of records, in milliseconds.
+  EXPECT_EQ(without_max, (std::set<std::string>{"timestamp_ahead_max_ms", "ttl_ms"}));
 }
 
 TEST_F(ConfigTest, ValuesThatContradictEachOtherAreAnError) {

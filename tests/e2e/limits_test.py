@@ -165,6 +165,10 @@ class LimitsTest(Case):
         tier = self.broker()
         agent = self.agent(tier.address, *self.config()).start()
         self.send(agent.address, "a", [str(n) for n in range(100)])
+        for wrong in ("9223372036854775807", "200000d", "25h", "-1s", "soon"):
+            self.assertEqual(agent.post(f"/drain?deadline={wrong}"),
+                             (400, "deadline must be a duration of at most 1d, such as 30s\n"))
+        self.assertIn('"draining": false', agent.get("/status"))
         status, _ = agent.post("/drain?deadline=30s")
         self.assertEqual(status, 202)
         wait_for(lambda: '"draining": true' in agent.get("/status"), 10, "draining")

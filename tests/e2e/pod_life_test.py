@@ -226,6 +226,10 @@ class SpoolDrainTest(Case):
     def test_says_what_is_left_and_why_and_the_agent_goes_on_with_it(self):
         tier = self.broker()
         agent = self.left_behind(tier, 100)
+        for wrong in ("9223372036854775807", "200000d", "0", "soon"):
+            done = self.drain(tier, "--timeout", wrong)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("must be a duration of at most 7d, such as 10m", done.stderr)
         done = self.drain(tier, "--timeout", "1s", "--remove")
         self.assertEqual(done.returncode, 1)
         self.assertIn("delivered 0 records; 100 (", done.stdout)
