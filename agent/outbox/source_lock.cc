@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 
 namespace holdfast::outbox {
 namespace {
@@ -20,10 +22,7 @@ base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_v
   while (true) {
     SourceLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kMode));
     if (!lock.held()) {
-      const int reason = errno;
-      base::Error error = base::ErrnoError(fmt::format("cannot open the lock {}", path), reason);
-      if (reason == EACCES || reason == EPERM || reason == EROFS) error.code = base::Code::kInvalid;
-      return base::Unexpected(std::move(error));
+      return base::Unexpected(CannotOpenLock(path, errno));
     }
     if (flock(lock.fd_, LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) {
@@ -45,6 +44,19 @@ base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_v
       return lock;
     }
   }
+}
+
+base::Error CannotOpenLock(const std::string& path, int reason) {
+  base::Error error = base::ErrnoError(fmt::format("cannot open the lock {}", path), reason);
+  if (reason == EACCES || reason == EPERM || reason == EROFS) error.code = base::Code::kInvalid;
+  const bool by_systemd = std::getenv("INVOCATION_ID") != nullptr;
+  if (reason == EROFS && by_systemd) {
+    error.message += fmt::format(
+        " (if the unit of this service protects it, set ReadWritePaths=-{} there by `systemctl "
+        "edit`, and restart it)",
+        std::filesystem::path(path).parent_path().string());
+  }
+  return error;
 }
 
 SourceLock::~SourceLock() {

@@ -34,4 +34,8 @@ class SourceLock {
   int fd_ = -1;
 };
 
+// Of a lock that cannot be opened, for `reason` as errno has it. A service of systemd, which sees
+// most of the file system read-only, is told how that is changed.
+base::Error CannotOpenLock(const std::string& path, int reason);
+
 }  // namespace holdfast::outbox
