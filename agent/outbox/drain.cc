@@ -123,7 +123,10 @@ Result<bool> Drain::TakeSome() {
   if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
   HF_RETURN_IF_ERROR(MeasureIfDue());
   const base::TimePoint now = context_.loop.Now();
-  if (!held_.empty() && (held_of_ != context_.cache.version() || now >= held_until_)) held_.clear();
+  if (!held_.empty() && (held_of_ != context_.cache.version() || now >= held_until_)) {
+    held_.clear();
+    empty_ = false;  // The last read passed over theirs.
+  }
   if (empty_ && held_.empty()) {
     HF_ASSIGN_OR_RETURN(const bool may, source_->MayHaveMore());
     if (!may) return false;

@@ -28,6 +28,7 @@ struct Table {
   base::Random random{1};
   uint64_t failures_percent = 0;
   bool reachable = true;
+  bool tells_changes = false;  // As SQLite and LMDB do.
   bool clean = false;
   int reads = 0;
 };
@@ -43,12 +44,18 @@ class TableSource final : public Source {
   Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override {
     HF_RETURN_IF_ERROR(Call());
     ++table_.reads;
+    highest_read_ = table_.rows.empty() ? 0 : table_.rows.rbegin()->first;
     std::vector<Row> rows;
     for (const auto& [position, row] : table_.rows) {
       if (rows.size() == limit) break;
       if (std::ranges::find(held, row.route) == held.end()) rows.push_back(row);
     }
     return rows;
+  }
+  Result<bool> MayHaveMore() override {
+    HF_RETURN_IF_ERROR(Call());
+    return !table_.tells_changes ||
+           (!table_.rows.empty() && table_.rows.rbegin()->first > highest_read_);
   }
   Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override {
     HF_RETURN_IF_ERROR(Call());
@@ -80,6 +87,7 @@ class TableSource final : public Source {
   }
 
   Table& table_;
+  int64_t highest_read_ = 0;
 };
 
 class DrainTest : public testing::Test {
@@ -260,6 +268,24 @@ TEST_F(DrainTest, LeavesRowsOfUnknownTopicsUntilTheTierHasThem) {
   ASSERT_EQ(table_.quarantine.size(), 1U);
   EXPECT_NE(table_.quarantine.begin()->second.find("outbox.event.never"), std::string::npos);
   EXPECT_EQ(metrics_.quarantined_rows.With("orders").Value(), 1U);
+}
+
+TEST_F(DrainTest, LooksAgainAtRowsOfUnknownTopicsThoughTheServiceIsQuiet) {
+  table_.tells_changes = true;
+  Insert("new", "k");
+  Start();
+  clock_.Advance(std::chrono::seconds(2));
+  EXPECT_EQ(table_.rows.size(), 1U);
+  Know({{"outbox.event.new", 1}});
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_TRUE(table_.rows.empty());
+  ExpectExactlyOnceAndInOrder(1);
+  Insert("never", "k");
+  clock_.Advance(std::chrono::seconds(70));
+  EXPECT_EQ(table_.quarantine.size(), 1U);
+  const int reads = table_.reads;
+  clock_.Advance(std::chrono::minutes(1));
+  EXPECT_EQ(table_.reads, reads) << "nothing was committed";
 }
 
 TEST_F(DrainTest, StopsBetweenRowsAndTellsTheSourceHow) {
