@@ -116,8 +116,8 @@ class RecordLog::NotedOperation final : public spool::Operation {
 
   [[nodiscard]] size_t Bytes() const override { return bytes_; }
   void Apply(spool::Transaction& transaction) override {
-    no_room_ = log_.WhyNoRoom(append_);
-    if (!no_room_.empty()) return;
+    outcome_ = log_.LookForRoom(append_);
+    if (!outcome_.result) return;
     for (const NewBatch& batch : append_.batches)
       log_.AppendOwn(transaction, append_.client, batch);
     if (append_.note) {
@@ -127,9 +127,8 @@ class RecordLog::NotedOperation final : public spool::Operation {
     }
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
-    if (!result) return done_(base::Unexpected(result.error()));
-    if (!no_room_.empty()) return done_(base::Unexpected(Code::kFull, no_room_));
-    done_({});
+    if (!result) return done_({.result = base::Unexpected(result.error())});
+    done_(std::move(outcome_));
   }
   NotedDone TakeBack() { return std::move(done_); }
 
@@ -138,7 +137,7 @@ class RecordLog::NotedOperation final : public spool::Operation {
   const NotedAppend append_;
   NotedDone done_;
   size_t bytes_ = 0;
-  std::string no_room_;
+  NotedOutcome outcome_;
 };
 
 // Notes durably that a block of producer ids is taken, before the first of them is given out.
@@ -382,26 +381,35 @@ void RecordLog::AppendNoted(NotedAppend append, NotedDone done) {
       std::make_unique<NotedOperation>(*this, std::move(append), std::move(done));
   if (spool_->Submit(operation)) return;
   static_cast<NotedOperation&>(*operation)
-      .TakeBack()(base::Unexpected(Code::kFull, std::string(kTakesNoMore)));
+      .TakeBack()({.result = base::Unexpected(Code::kFull, std::string(kTakesNoMore))});
 }
 
-std::string RecordLog::WhyNoRoom(const NotedAppend& append) {
+NotedOutcome RecordLog::LookForRoom(const NotedAppend& append) {
+  NotedOutcome outcome;
   const SpoolUsage::Account* const client = usage_.Client(append.client);
   std::map<std::string_view, uint64_t> of_topics;
   uint64_t all = 0;
   for (const NewBatch& batch : append.batches) {
     const SpoolUsage::Account& topic = usage_.Topic(batch.topic);
     uint64_t& before = of_topics[batch.topic];
-    if (topic.waiting > 0 || !topic.FitsTopic(batch.bytes.size(), before))
-      return fmt::format("topic {}: {}", batch.topic, kTopicFull);
+    if (topic.waiting > 0 || !topic.FitsTopic(batch.bytes.size(), before)) {
+      outcome.topics.emplace(batch.topic, topic.HeadroomUpTo(topic.topic.bytes_max));
+    }
     if (client != nullptr &&
         (client->waiting > 0 || !client->FitsClient(batch.bytes.size(), all))) {
-      return fmt::format("{}: {}", append.client, kClientFull);
+      outcome.client = client->HeadroomUpTo(client->client.bytes_max);
     }
     before += batch.bytes.size();
     all += batch.bytes.size();
   }
-  return {};
+  if (!outcome.topics.empty()) {
+    outcome.result = base::Unexpected(
+        Code::kFull, fmt::format("topic {}: {}", outcome.topics.begin()->first, kTopicFull));
+  } else if (outcome.client) {
+    outcome.result =
+        base::Unexpected(Code::kFull, fmt::format("{}: {}", append.client, kClientFull));
+  }
+  return outcome;
 }
 
 void RecordLog::AppendOwn(spool::Transaction& transaction, std::string_view client_name,

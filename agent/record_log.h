@@ -78,6 +78,14 @@ struct NotedAppend {
   std::optional<std::string> note;  // None: the key is erased.
 };
 
+// What became of it: all of it is in one commit, or nothing is.
+struct NotedOutcome {
+  base::Result<> result = {};  // kFull: a topic, the client or the spool has no room for it now.
+  // Of each of its topics, and of the client, that has too little for it.
+  std::map<std::string, Headroom, std::less<>> topics = {};
+  std::optional<Headroom> client = {};
+};
+
 // Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.
 spool::Tag TagOf(const kafka::Producer& producer, OwnerId owner = 0);
 
@@ -113,9 +121,8 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   [[nodiscard]] const KeptState& kept() const { return kept_; }
 
   void Append(std::unique_ptr<proxy::SinkRequest> request) override;
-  // All of it in one commit, or nothing: kFull if a topic, the client or the spool has no room for
-  // it now. `done` runs on the writer, or here if the spool takes nothing at all.
-  using NotedDone = base::UniqueFunction<void(base::Result<>)>;
+  // `done` runs on the writer, or here if the spool takes nothing at all.
+  using NotedDone = base::UniqueFunction<void(NotedOutcome)>;
   void AppendNoted(NotedAppend append, NotedDone done);
   // Judges a job with on_room by all limits, as if it were appended.
   void KeepRoom(std::unique_ptr<AppendJob> job) { Submit(std::move(job)); }
@@ -142,8 +149,7 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   void Submit(std::unique_ptr<AppendJob> job);
   void ApplyEntry(spool::Transaction& transaction, AppendJob& job, size_t at);
   void ApplyRoom(AppendJob& job, size_t at);
-  // Empty if there is room.
-  std::string WhyNoRoom(const NotedAppend& append);
+  NotedOutcome LookForRoom(const NotedAppend& append);
   void AppendOwn(spool::Transaction& transaction, std::string_view client_name,
                  const NewBatch& batch);
   // False: it has its answer, or waits.

@@ -15,6 +15,7 @@
 // Limits: kOwnersMax clients are counted at a time; the rest is limited by its topics only.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -52,6 +53,18 @@ Release ReleaseOf(spool::Spool& spool, spool::StreamId stream, int64_t begin, in
 // a ReadSound from there so: it is damaged, or a repair has left it out.
 bool IsLost(const base::Result<spool::Lease>& read, int64_t at);
 
+// What may still be appended for one topic or client.
+struct Headroom {
+  uint64_t bytes = 0;
+  bool empty = false;  // It has nothing waiting: what is larger than its limit goes in alone.
+
+  [[nodiscard]] bool Fits(uint64_t size) const { return empty || size <= bytes; }
+  void Take(uint64_t size) {
+    empty = false;
+    bytes -= std::min(bytes, size);
+  }
+};
+
 class SpoolUsage {
  public:
   static constexpr size_t kOwnersMax = 1000;
@@ -71,6 +84,12 @@ class SpoolUsage {
     [[nodiscard]] bool Fits(uint64_t bytes, uint64_t more, uint64_t bytes_max) const {
       const int64_t before = held + static_cast<int64_t>(kept + more);
       return bytes_max == 0 || before <= 0 || static_cast<uint64_t>(before) + bytes <= bytes_max;
+    }
+    [[nodiscard]] Headroom HeadroomUpTo(uint64_t bytes_max) const {
+      const int64_t before = held + static_cast<int64_t>(kept);
+      if (waiting > 0) return {};
+      if (before <= 0) return {.bytes = bytes_max, .empty = true};
+      return {.bytes = bytes_max - std::min(bytes_max, static_cast<uint64_t>(before))};
     }
     [[nodiscard]] bool FitsTopic(uint64_t bytes, uint64_t more = 0) const {
       return Fits(bytes, more, topic.bytes_max);

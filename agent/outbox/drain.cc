@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "agent/forward_state.h"
@@ -18,7 +19,8 @@ using base::Result;
 
 constexpr base::Duration kBackoffMin = std::chrono::milliseconds(100);
 constexpr base::Duration kBackoffMax = std::chrono::seconds(10);
-// Routes whose topics are not known are tried again this often, or when the tier said something.
+// Routes whose topics are not known, or full, are tried again this often, or when the tier said
+// something.
 constexpr base::Duration kHoldFor = std::chrono::milliseconds(500);
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(5);
 
@@ -122,29 +124,30 @@ Result<bool> Drain::TakeSome() {
   }
   if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
   HF_RETURN_IF_ERROR(MeasureIfDue());
-  const base::TimePoint now = context_.loop.Now();
-  if (!held_.empty() && (held_of_ != context_.cache.version() || now >= held_until_)) {
-    held_.clear();
-    empty_ = false;  // The last read passed over theirs.
-  }
-  if (empty_ && held_.empty()) {
+  ForgetHeldIfDue();
+  if (empty_ && !holds()) {
     HF_ASSIGN_OR_RETURN(const bool may, source_->MayHaveMore());
     if (!may) return false;
   }
-  const std::vector<std::string> held(held_.begin(), held_.end());
+  std::vector<std::string> held;
+  std::ranges::set_union(held_, full_, std::back_inserter(held));
   const auto begun = std::chrono::steady_clock::now();
   HF_ASSIGN_OR_RETURN(const std::vector<Row> rows, source_->Read(options_.batch_rows, held));
   read_seconds_.Observe(std::chrono::steady_clock::now() - begun);
   empty_ = rows.empty();
-  if (empty_) return false;
+  if (empty_) {
+    if (!holds()) Say({});  // What had no room is not there any more.
+    return false;
+  }
   const uint64_t version = context_.cache.version();
   Router::Placed placed = router_.Place(rows, *context_.cache.cluster(),
                                         context_.loop.WallClockMs(), context_.cache.tier_away());
   if (!placed.held.empty()) {
     held_.merge(placed.held);
     held_of_ = version;
-    held_until_ = now + kHoldFor;
+    held_until_ = context_.loop.Now() + kHoldFor;
   }
+  full_.merge(placed.full);
   Ask(placed);
   if (placed.batches.empty()) {
     if (placed.poison.empty()) return false;
@@ -157,25 +160,48 @@ Result<bool> Drain::TakeSome() {
                             .client = "outbox/" + options_.name,
                             .key = NoteKey(options_.name),
                             .note = EncodeNote(placed.spooled)};
-  context_.append(std::move(append), [&loop = context_.loop, self = std::weak_ptr<Drain*>(self_),
-                                      rows = std::move(placed.spooled),
-                                      poison = std::move(placed.poison)](Result<> result) mutable {
-    loop.Post([self = std::move(self), result = std::move(result), rows = std::move(rows),
-               poison = std::move(poison)]() mutable {
-      const auto alive = self.lock();
-      if (alive && *alive != nullptr)
-        (*alive)->OnAppended(result, std::move(rows), std::move(poison));
-    });
-  });
+  context_.append(
+      std::move(append),
+      [&loop = context_.loop, self = std::weak_ptr<Drain*>(self_), rows = std::move(placed.spooled),
+       poison = std::move(placed.poison)](agent::NotedOutcome outcome) mutable {
+        loop.Post([self = std::move(self), outcome = std::move(outcome), rows = std::move(rows),
+                   poison = std::move(poison)]() mutable {
+          const auto alive = self.lock();
+          if (alive && *alive != nullptr)
+            (*alive)->OnAppended(outcome, std::move(rows), std::move(poison));
+        });
+      });
   return true;
 }
 
-void Drain::OnAppended(const Result<>& result, std::vector<RowRef> rows,
+void Drain::ForgetHeldIfDue() {
+  if (!holds()) return;
+  if (held_of_ == context_.cache.version() && context_.loop.Now() < held_until_) return;
+  held_.clear();
+  full_.clear();
+  router_.Unlimit();
+  empty_ = false;  // The last read passed over theirs.
+}
+
+// What fits is placed anew. Somebody else may take that room meanwhile.
+void Drain::OnNoRoom(const agent::NotedOutcome& outcome) {
+  if (!holds()) {
+    held_of_ = context_.cache.version();
+    held_until_ = context_.loop.Now() + kHoldFor;
+  }
+  const bool again = router_.limited();
+  if (!again) Say(outcome.result.error().message);
+  router_.Limit(outcome.topics, outcome.client);
+  if (!paused_) TurnAfter(again ? kBackoffMin : base::Duration::zero());
+}
+
+void Drain::OnAppended(const agent::NotedOutcome& outcome, std::vector<RowRef> rows,
                        std::vector<Source::Poison> poison) {
   appending_ = false;
-  if (!result) {
+  if (!outcome.result) {
     // Nothing of it is stored.
-    return OnError(result.error());
+    if (outcome.topics.empty() && !outcome.client) return OnError(outcome.result.error());
+    return OnNoRoom(outcome);
   }
   note_ = std::move(rows);
   taken_rows_.Add(note_.size());
@@ -190,7 +216,7 @@ void Drain::OnAppended(const Result<>& result, std::vector<RowRef> rows,
   if (const Result<> removed = Remove(positions, poison); !removed) return OnError(removed.error());
   OnPoison(poison);
   note_.clear();
-  Say({});
+  if (!router_.limited()) Say({});
   pause_ = options_.poll_min;
   Turn();
 }

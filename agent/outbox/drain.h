@@ -19,7 +19,7 @@
 //
 // While there is nothing to do it asks ever more rarely, from poll_min to poll_max. When the spool
 // has no room rows stay where they are. Rows that cannot be sent go to the source's quarantine,
-// those whose topic is not known yet stay, and the others flow.
+// those whose topic is not known yet, or has no room for more, stay, and the others flow.
 //
 // Ownership: what the context names outlives it.
 // Threads: all on the context's loop, which is its own: the source may block it. Start, Nudge and
@@ -98,8 +98,11 @@ class Drain {
   base::Result<void> RemoveNoted();
   base::Result<void> Remove(std::span<const int64_t> spooled,
                             std::span<const Source::Poison> poison);
-  void OnAppended(const base::Result<>& result, std::vector<RowRef> rows,
+  void OnAppended(const agent::NotedOutcome& outcome, std::vector<RowRef> rows,
                   std::vector<Source::Poison> poison);
+  void OnNoRoom(const agent::NotedOutcome& outcome);
+  [[nodiscard]] bool holds() const { return !held_.empty() || router_.limited(); }
+  void ForgetHeldIfDue();
   void OnError(const base::Error& error);
   void OnPoison(std::span<const Source::Poison> poison);
   void Ask(const Router::Placed& placed);
@@ -116,10 +119,11 @@ class Drain {
   bool paused_ = false;
   bool closed_ = false;
   bool appending_ = false;
-  bool empty_ = false;        // The last read gave nothing.
-  std::vector<RowRef> note_;  // In the spool, and maybe still in the source.
-  std::set<std::string, std::less<>> held_;
-  uint64_t held_of_ = 0;  // The cache's version at that time.
+  bool empty_ = false;                       // The last read gave nothing.
+  std::vector<RowRef> note_;                 // In the spool, and maybe still in the source.
+  std::set<std::string, std::less<>> held_;  // Routes of topics that are not known,
+  std::set<std::string, std::less<>> full_;  // and of those that the router's limits hold back.
+  uint64_t held_of_ = 0;                     // The cache's version at that time.
   base::TimePoint held_until_;
   base::TimePoint measured_;
   base::Duration pause_;

@@ -416,15 +416,15 @@ void HalfMessages::ShowCounts() {
 }
 
 void HalfMessages::Append(agent::NotedAppend append, base::UniqueFunction<void(Result<>)> then) {
-  context_.append(
-      std::move(append), [&loop = context_.loop, self = std::weak_ptr<HalfMessages*>(self_),
-                          then = std::move(then)](Result<> result) mutable {
-        loop.Post(
-            [self = std::move(self), result = std::move(result), then = std::move(then)]() mutable {
-              const auto alive = self.lock();
-              if (alive && *alive != nullptr) then(std::move(result));
-            });
-      });
+  context_.append(std::move(append),
+                  [&loop = context_.loop, self = std::weak_ptr<HalfMessages*>(self_),
+                   then = std::move(then)](agent::NotedOutcome outcome) mutable {
+                    loop.Post([self = std::move(self), result = std::move(outcome.result),
+                               then = std::move(then)]() mutable {
+                      const auto alive = self.lock();
+                      if (alive && *alive != nullptr) then(std::move(result));
+                    });
+                  });
 }
 
 }  // namespace holdfast::outbox

@@ -19,6 +19,9 @@ using base::Unexpected;
 
 constexpr std::string_view kIdHeader = "id";
 constexpr std::string_view kRouteField = "aggregatetype";
+// What a record or a batch is besides its bytes, and each header, at the most.
+constexpr size_t kRecordRest = 128;
+constexpr size_t kHeaderRest = 16;
 // Topics that are waited for.
 constexpr size_t kUnknownMax = 10'000;
 
@@ -39,6 +42,11 @@ size_t BytesOf(const Row& row) {
       row.id.size() + (row.key ? row.key->size() : 0) + (row.payload ? row.payload->size() : 0);
   for (const auto& [name, value] : row.headers) bytes += name.size() + (value ? value->size() : 0);
   return bytes;
+}
+
+// At the most, even if it is alone in its batch.
+size_t SizeInSpool(const Row& row) {
+  return BytesOf(row) + kRecordRest + kHeaderRest * row.headers.size();
 }
 
 }  // namespace
@@ -136,6 +144,29 @@ void Router::Close(Open& open, int64_t now_ms, Placed* placed) const {
   for (const Row* row : rows) placed->spooled.push_back({row->position, DigestOf(row->id)});
 }
 
+void Router::Limit(const std::map<std::string, agent::Headroom, std::less<>>& topics,
+                   const std::optional<agent::Headroom>& all) {
+  for (const auto& [topic, room] : topics) topic_limits_.insert_or_assign(topic, room);
+  if (all) limit_ = all;
+}
+
+void Router::Unlimit() {
+  topic_limits_.clear();
+  limit_.reset();
+}
+
+bool Router::TakeRoom(const std::string& topic, size_t size) {
+  const auto limit = topic_limits_.find(topic);
+  if (limit == topic_limits_.end()) return true;
+  const bool fits = limit->second.Fits(size);
+  if (fits) {
+    limit->second.Take(size);
+  } else {
+    limit->second = {};
+  }
+  return fits;
+}
+
 Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cluster,
                              int64_t now_ms, bool tier_away) {
   Placed placed;
@@ -147,7 +178,7 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
   size_t bytes = 0;
   for (const Row& row : rows) {
     if (bytes > kBytesAtOnce) break;
-    if (placed.held.contains(row.route)) continue;
+    if (placed.held.contains(row.route) || placed.full.contains(row.route)) continue;
     if (!row.problem.empty()) {
       poison(row, row.problem);
       continue;
@@ -179,6 +210,13 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
              fmt::format("partition {}: topic {} has {}", *row.partition, *topic_name, partitions));
       continue;
     }
+    const size_t in_spool = SizeInSpool(row);
+    if (limit_ && !limit_->Fits(in_spool)) break;
+    if (!TakeRoom(*topic_name, in_spool)) {
+      placed.full.insert(row.route);
+      continue;
+    }
+    if (limit_) limit_->Take(in_spool);
     std::optional<int32_t> partition = row.partition;
     if (!partition) partition = kafka::PartitionOf(options_.partitioner, row.key, partitions);
     if (!partition) {

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -48,7 +49,8 @@ class Router {
     std::vector<agent::NewBatch> batches;
     std::vector<RowRef> spooled;  // What is in the batches.
     std::vector<Source::Poison> poison;
-    std::set<std::string, std::less<>> held;  // Routes.
+    std::set<std::string, std::less<>> held;  // Routes whose topics are not known.
+    std::set<std::string, std::less<>> full;  // Routes whose topics have no room for more.
     std::set<std::string, std::less<>> unknown_topics;
     std::set<std::string, std::less<>> unknown_settings;  // Topics.
   };
@@ -56,9 +58,17 @@ class Router {
   // kInvalid: the template is not one.
   static base::Result<Router> Make(Options options);
 
-  // `held` of an earlier call may be given again to Source::Read until it is worth another try.
+  // `held` and `full` of an earlier call may be given again to Source::Read until it is worth
+  // another try.
   Placed Place(std::span<const Row> rows, const proxy::Cluster& cluster, int64_t now_ms,
                bool tier_away);
+
+  // Until Unlimit, no more than that is placed for these topics and in all, in all calls together.
+  // A topic that had too little for a row gets no row behind it, of whatever route.
+  void Limit(const std::map<std::string, agent::Headroom, std::less<>>& topics,
+             const std::optional<agent::Headroom>& all);
+  void Unlimit();
+  [[nodiscard]] bool limited() const { return limit_ || !topic_limits_.empty(); }
 
  private:
   struct Piece {
@@ -73,12 +83,16 @@ class Router {
         random_(base::Random::FromSystem()) {}
 
   [[nodiscard]] base::Result<std::string> TopicOf(const Row& row) const;
+  // Whether the topic has room for a row of this size, which is then taken.
+  bool TakeRoom(const std::string& topic, size_t size);
   void Close(Open& open, int64_t now_ms, Placed* placed) const;
 
   Options options_;
   std::vector<Piece> topic_;
   base::Random random_;
   std::map<std::string, int64_t, std::less<>> unknown_since_ms_;  // By topic.
+  std::map<std::string, agent::Headroom, std::less<>> topic_limits_;
+  std::optional<agent::Headroom> limit_;
 };
 
 }  // namespace holdfast::outbox

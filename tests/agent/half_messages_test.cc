@@ -64,7 +64,7 @@ class HalfMessagesTest : public testing::Test {
 
   void Append(agent::NotedAppend append, agent::RecordLog::NotedDone done) {
     spool_.Post([this, append = std::move(append), done = std::move(done)]() mutable {
-      if (full_) return done(base::Unexpected(base::Code::kFull, "no room"));
+      if (full_) return done({.result = base::Unexpected(base::Code::kFull, "no room")});
       for (const agent::NewBatch& batch : append.batches) {
         const kafka::RecordBatchView view(batch.bytes);
         kafka::RecordReader reader(view.header(), kafka::UncompressedRecords::Of(view)->bytes());

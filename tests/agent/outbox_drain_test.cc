@@ -12,83 +12,16 @@
 #include "kafka/api/metadata.h"
 #include "kafka/record_reader.h"
 #include "metrics/registry.h"
+#include "tests/agent/table_source.h"
 #include "tests/support/manual_executor.h"
 
 namespace holdfast::outbox {
 namespace {
 
 using base::Code;
-using base::Result;
 using base::Unexpected;
-
-// A table, and how its database behaves.
-struct Table {
-  std::map<int64_t, Row> rows;
-  std::map<int64_t, std::string> quarantine;
-  base::Random random{1};
-  uint64_t failures_percent = 0;
-  bool reachable = true;
-  bool tells_changes = false;  // As SQLite and LMDB do.
-  bool clean = false;
-  int reads = 0;
-};
-
-class TableSource final : public Source {
- public:
-  explicit TableSource(Table& table) : table_(table) {}
-
-  Result<void> Open() override {
-    table_.clean = false;
-    return Call();
-  }
-  Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override {
-    HF_RETURN_IF_ERROR(Call());
-    ++table_.reads;
-    highest_read_ = table_.rows.empty() ? 0 : table_.rows.rbegin()->first;
-    std::vector<Row> rows;
-    for (const auto& [position, row] : table_.rows) {
-      if (rows.size() == limit) break;
-      if (std::ranges::find(held, row.route) == held.end()) rows.push_back(row);
-    }
-    return rows;
-  }
-  Result<bool> MayHaveMore() override {
-    HF_RETURN_IF_ERROR(Call());
-    return !table_.tells_changes ||
-           (!table_.rows.empty() && table_.rows.rbegin()->first > highest_read_);
-  }
-  Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override {
-    HF_RETURN_IF_ERROR(Call());
-    std::vector<RowRef> found;
-    for (const int64_t position : positions) {
-      const auto row = table_.rows.find(position);
-      if (row != table_.rows.end()) found.push_back({position, DigestOf(row->second.id)});
-    }
-    return found;
-  }
-  Result<void> Remove(std::span<const int64_t> spooled, std::span<const Poison> poison) override {
-    HF_RETURN_IF_ERROR(Call());
-    for (const int64_t position : spooled) table_.rows.erase(position);
-    for (const Poison& one : poison) {
-      if (table_.rows.erase(one.position) > 0) table_.quarantine[one.position] = one.reason;
-    }
-    return Call();  // The answer is lost, the change is not.
-  }
-  Result<Lag> Measure() override {
-    HF_RETURN_IF_ERROR(Call());
-    return Lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
-  }
-  void Close(bool clean) override { table_.clean = clean; }
-
- private:
-  Result<void> Call() {
-    if (table_.reachable && table_.random.Below(100) >= table_.failures_percent) return {};
-    return Unexpected(Code::kUnavailable, "the connection is lost");
-  }
-
-  Table& table_;
-  int64_t highest_read_ = 0;
-};
+using test::Table;
+using test::TableSource;
 
 class DrainTest : public testing::Test {
  protected:
@@ -128,7 +61,7 @@ class DrainTest : public testing::Test {
   void Append(agent::NotedAppend append, agent::RecordLog::NotedDone done) {
     spool_.Post([this, append = std::move(append), done = std::move(done)]() mutable {
       if (table_.random.Below(100) < spool_failures_percent_)
-        return done(Unexpected(Code::kFull, "no room"));
+        return done({.result = Unexpected(Code::kFull, "no room")});
       for (const agent::NewBatch& batch : append.batches) {
         const kafka::RecordBatchView view(batch.bytes);
         kafka::RecordReader reader(view.header(), kafka::UncompressedRecords::Of(view)->bytes());

@@ -1,0 +1,94 @@
+// An outbox's table that fails when a test says so.
+//
+//   test::Table table;
+//   Drain drain(context, options, router, std::make_unique<test::TableSource>(table), note);
+//
+// Ownership: the table outlives the source. Threads: one.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "agent/outbox/source.h"
+#include "base/random.h"
+
+namespace holdfast::test {
+
+using outbox::DigestOf;
+using outbox::Row;
+using outbox::RowRef;
+
+// A table, and how its database behaves.
+struct Table {
+  std::map<int64_t, Row> rows;
+  std::map<int64_t, std::string> quarantine;
+  base::Random random{1};
+  uint64_t failures_percent = 0;
+  bool reachable = true;
+  bool tells_changes = false;  // As SQLite and LMDB do.
+  bool clean = false;
+  int reads = 0;
+};
+
+class TableSource final : public outbox::Source {
+ public:
+  explicit TableSource(Table& table) : table_(table) {}
+
+  base::Result<void> Open() override {
+    table_.clean = false;
+    return Call();
+  }
+  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override {
+    HF_RETURN_IF_ERROR(Call());
+    ++table_.reads;
+    highest_read_ = table_.rows.empty() ? 0 : table_.rows.rbegin()->first;
+    std::vector<Row> rows;
+    for (const auto& [position, row] : table_.rows) {
+      if (rows.size() == limit) break;
+      if (std::ranges::find(held, row.route) == held.end()) rows.push_back(row);
+    }
+    return rows;
+  }
+  base::Result<bool> MayHaveMore() override {
+    HF_RETURN_IF_ERROR(Call());
+    return !table_.tells_changes ||
+           (!table_.rows.empty() && table_.rows.rbegin()->first > highest_read_);
+  }
+  base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override {
+    HF_RETURN_IF_ERROR(Call());
+    std::vector<RowRef> found;
+    for (const int64_t position : positions) {
+      const auto row = table_.rows.find(position);
+      if (row != table_.rows.end()) found.push_back({position, DigestOf(row->second.id)});
+    }
+    return found;
+  }
+  base::Result<void> Remove(std::span<const int64_t> spooled,
+                            std::span<const Poison> poison) override {
+    HF_RETURN_IF_ERROR(Call());
+    for (const int64_t position : spooled) table_.rows.erase(position);
+    for (const Poison& one : poison) {
+      if (table_.rows.erase(one.position) > 0) table_.quarantine[one.position] = one.reason;
+    }
+    return Call();  // The answer is lost, the change is not.
+  }
+  base::Result<Lag> Measure() override {
+    HF_RETURN_IF_ERROR(Call());
+    return Lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
+  }
+  void Close(bool clean) override { table_.clean = clean; }
+
+ private:
+  base::Result<void> Call() {
+    if (table_.reachable && table_.random.Below(100) >= table_.failures_percent) return {};
+    return base::Unexpected(base::Code::kUnavailable, "the connection is lost");
+  }
+
+  Table& table_;
+  int64_t highest_read_ = 0;
+};
+
+}  // namespace holdfast::test
