@@ -190,14 +190,16 @@ Result<PostgresSource::Columns> PostgresSource::ColumnsOf(int64_t oid) {
   HF_ASSIGN_OR_RETURN(
       const PostgresRows rows,
       connection_->Execute(
-          "SELECT a.attname, b.typname, b.typcategory, a.attnotnull, a.attgenerated <> '' FROM "
-          "pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = CASE "
+          "SELECT a.attname, b.typname, b.typcategory, a.attnotnull, a.attgenerated <> '', "
+          "a.atttypid::bigint FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN "
+          "pg_type b ON b.oid = CASE "
           "t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END WHERE a.attrelid = $1::bigint::oid "
           "AND a.attnum > 0 AND NOT a.attisdropped",
           {std::to_string(oid)}));
   Columns columns;
   for (int i = 0; i < rows.count(); ++i) {
-    columns.emplace(rows.Text(i, 0), Column{.type = std::string(rows.Text(i, 1)),
+    columns.emplace(rows.Text(i, 0), Column{.oid = rows.Integer(i, 5),
+                                            .type = std::string(rows.Text(i, 1)),
                                             .category = rows.Text(i, 2).front(),
                                             .not_null = rows.True(i, 3),
                                             .generated = rows.True(i, 4)});
@@ -347,10 +349,13 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
   bytes_.clear();
   std::vector<std::string> names;
   std::vector<std::string> values;
+  std::vector<std::string> types;
   for (const std::string& column : columns_) {
     const std::string quoted = QuotedName(column);
-    bytes_.push_back(columns.find(column)->second.type == "bytea");
+    const Column& one = columns.find(column)->second;
+    bytes_.push_back(one.type == "bytea");
     names.push_back(quoted);
+    types.push_back(fmt::format("pg_typeof({})::oid = {}", quoted, one.oid));
     values.push_back(bytes_.back() ? quoted : quoted + "::text");
   }
   timestamp_ = "NULL::bigint";
@@ -371,14 +376,15 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
           : "pg_column_size";
   const auto read = [&](const std::string& of_parts) {
     return fmt::format(
-        "SELECT {values}, holdfast_ms FROM (SELECT *, sum(coalesce({size}({payload}), 0)) OVER "
+        "SELECT {values}, holdfast_ms, {types} FROM (SELECT *, sum(coalesce({size}({payload}), 0)) "
+        "OVER "
         "(ORDER BY {position} ROWS UNBOUNDED PRECEDING) - coalesce({size}({payload}), 0) AS "
         "holdfast_bytes FROM (SELECT {names}, {ms} AS holdfast_ms FROM {table} WHERE {position} > "
         "$1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> ALL($3::text[])){of_parts} "
         "ORDER BY {position} LIMIT $2::bigint) AS lowest) AS counted WHERE holdfast_bytes < {most} "
         "ORDER BY counted.{position}",
-        fmt::arg("values", fmt::join(values, ", ")), fmt::arg("size", size),
-        fmt::arg("payload", payload), fmt::arg("position", position),
+        fmt::arg("values", fmt::join(values, ", ")), fmt::arg("types", fmt::join(types, " AND ")),
+        fmt::arg("size", size), fmt::arg("payload", payload), fmt::arg("position", position),
         fmt::arg("names", fmt::join(names, ", ")), fmt::arg("ms", timestamp_),
         fmt::arg("table", table_), fmt::arg("to_send", ToSend()),
         fmt::arg("route", QuotedName(mapping.route)), fmt::arg("of_parts", of_parts),
@@ -386,8 +392,8 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
   };
   read_all_ = read("");
   read_parts_ = read(fmt::format(" AND {} = ANY($4::bigint[])", PartOfRow()));
-  find_ = fmt::format("SELECT {}, {} FROM {} WHERE {} = ANY($1::bigint[])", values[0], values[1],
-                      table_, position);
+  find_ = fmt::format("SELECT {}, {}, {} FROM {} WHERE {} = ANY($1::bigint[])", values[0],
+                      values[1], types[1], table_, position);
   remove_ = fmt::format("DELETE FROM {} WHERE {} = ANY($1::bigint[])", table_, position);
   move_ = fmt::format(
       "WITH moved AS (DELETE FROM {} AS row USING unnest($1::bigint[], $2::text[]) AS poison "
@@ -408,6 +414,16 @@ std::optional<std::string> PostgresSource::ValueAt(const PostgresRows& rows, int
   if (rows.IsNull(row, column)) return std::nullopt;
   const std::string_view text = rows.Text(row, column);
   return bytes_[static_cast<size_t>(column)] ? BytesOf(text) : std::string(text);
+}
+
+// A cast to text is as good for the new type, and gives something else.
+Result<void> PostgresSource::CheckTypes(const PostgresRows& rows, int same_types) const {
+  for (int i = 0; i < rows.count(); ++i) {
+    if (rows.True(i, same_types)) continue;
+    return Unexpected(Code::kUnavailable,
+                      fmt::format("{}: a column has got another type; connecting anew", table_));
+  }
+  return {};
 }
 
 Row PostgresSource::RowOf(const PostgresRows& rows, int at) const {
@@ -489,6 +505,7 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
   HF_ASSIGN_OR_RETURN(const PostgresRows found,
                       connection_->Execute(ReadsAll(parts_) ? read_all_ : read_parts_, parameters));
+  HF_RETURN_IF_ERROR(CheckTypes(found, static_cast<int>(columns_.size()) + 1));
   rows.reserve(static_cast<size_t>(found.count()));
   for (int i = 0; i < found.count(); ++i) rows.push_back(RowOf(found, i));
   HF_RETURN_IF_ERROR(RaiseFloor(rows, !held.empty()));
@@ -537,6 +554,7 @@ Result<std::vector<RowRef>> PostgresSource::Find(std::span<const int64_t> positi
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   HF_ASSIGN_OR_RETURN(const PostgresRows rows,
                       connection_->Execute(find_, {PostgresArray(positions)}));
+  HF_RETURN_IF_ERROR(CheckTypes(rows, 2));
   std::vector<RowRef> found;
   for (int i = 0; i < rows.count(); ++i) {
     found.push_back({rows.Integer(i, 0), DigestOf(ValueAt(rows, i, 1).value_or(""))});

@@ -27,7 +27,8 @@
 // removed after the next Open, as it is the one to deliver them.
 //
 // What it takes: a payload of bytea is given as bytes; json, jsonb and text as text; other columns
-// as their text. A timestamp without time zone counts as UTC, an integer as milliseconds.
+// as their text. A timestamp without time zone counts as UTC, an integer as milliseconds. If a
+// column gets another type meanwhile, a read fails, and the next Open looks at the types anew.
 //
 // What it asks of the database: version 12 or later, and that commits that were confirmed survive a
 // crash. A replica that takes over and lacks the last deletions gives rows again.
@@ -89,6 +90,7 @@ class PostgresSource final : public Source {
   static constexpr int64_t kNoFloor = std::numeric_limits<int64_t>::min();
 
   struct Column {
+    int64_t oid;       // The type's.
     std::string type;  // The base type's name.
     char category;     // pg_type.typcategory.
     bool not_null;
@@ -119,6 +121,9 @@ class PostgresSource final : public Source {
   void MakeStatements(const Columns& columns, const std::vector<std::string>& kept);
 
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
+  // Of what a statement gave: its column at `same_types` says whether they are as MakeStatements
+  // took them to be.
+  base::Result<void> CheckTypes(const PostgresRows& rows, int same_types) const;
   Row RowOf(const PostgresRows& rows, int row) const;
   // As bytes if the column is bytea.
   [[nodiscard]] std::optional<std::string> ValueAt(const PostgresRows& rows, int row,

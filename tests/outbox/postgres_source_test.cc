@@ -390,6 +390,33 @@ TEST_F(PostgresSourceTest, GivesPayloadsAsTheyAre) {
   }
 }
 
+TEST_P(InBothModes, NoticesThatAColumnGotAnotherType) {
+  const std::vector<std::pair<std::string, std::string>> types{
+      {"bytea", "convert_to(payload, 'UTF8')"},
+      {"text", "convert_from(payload, 'UTF8')"},
+      {"jsonb", "payload::jsonb"},
+      {"bytea", "convert_to(payload::text, 'UTF8')"},
+  };
+  MakeTables();
+  client_->Run("ALTER TABLE outbox ALTER COLUMN payload TYPE text");
+  const auto source = Opened();
+  client_->Run(Insert("k", R"({"a": "\\x"})"));
+  const std::optional<std::string> payload = Read(*source).at(0).payload;
+  for (const auto& [type, of_old] : types) {
+    client_->Run(
+        fmt::format("ALTER TABLE outbox ALTER COLUMN payload TYPE {} USING {}", type, of_old));
+    EXPECT_FALSE(source->Read(10, {})) << type;
+    ASSERT_TRUE(source->Open());
+    EXPECT_EQ(Read(*source).at(0).payload, payload) << type;
+  }
+  const std::vector<int64_t> positions = Positions(Read(*source));
+  const auto noted = source->Find(positions);
+  client_->Run("ALTER TABLE outbox ALTER COLUMN id TYPE bytea USING convert_to(id::text, 'UTF8')");
+  EXPECT_FALSE(source->Find(positions)) << "what was noted would not be found";
+  ASSERT_TRUE(source->Open());
+  EXPECT_EQ(*source->Find(positions), *noted);
+}
+
 TEST_F(PostgresSourceTest, GivesTimesPartitionsAndHeaders) {
   const TableMapping mapping =
       Mapping(Preset::kDebezium,
