@@ -181,7 +181,8 @@ Result<LmdbSource::Transaction> LmdbSource::Begin(unsigned flags) {
 }
 
 Result<void> LmdbSource::CheckInPlace() const {
-  // An environment that was put in the place of this one would never be looked at.
+  // An environment that was put in the place of this one would never be looked at, and may have
+  // events that are removed from this one.
   int fd = -1;
   mdb_env_get_fd(environment_.get(), &fd);
   struct stat opened {};
@@ -244,6 +245,7 @@ Result<std::vector<RowRef>> LmdbSource::Find(std::span<const int64_t> positions)
     if (code != 0) return Unexpected(ErrorOf("look for events", code));
     found.push_back({position, DigestOf(DecodeLmdbEvent(position, FromVal(value)).id)});
   }
+  HF_RETURN_IF_ERROR(CheckInPlace());
   return found;
 }
 
@@ -263,7 +265,7 @@ Result<void> LmdbSource::Remove(std::span<const int64_t> spooled, std::span<cons
     }
     return Unexpected(Code::kUnavailable, std::move(removed).error().message);
   }
-  return {};
+  return CheckInPlace();
 }
 
 Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const int64_t>* spooled,

@@ -47,7 +47,8 @@ class Source {
   // cheaply says true.
   virtual base::Result<bool> MayHaveMore() { return true; }
 
-  // Those of `positions` that are still there.
+  // Those of `positions` that are still there. As Remove, it fails if what was opened is not in its
+  // place any more: what has taken that place may have the rows still.
   virtual base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) = 0;
 
   struct Poison {
@@ -55,7 +56,8 @@ class Source {
     std::string reason;
   };
   // In one transaction: `spooled` are gone, `poison` stand in the quarantine with their reasons.
-  // What is not there any more is passed over.
+  // What is not there any more is passed over. kUnavailable, too, if what was opened has lost its
+  // place by the end.
   virtual base::Result<void> Remove(std::span<const int64_t> spooled,
                                     std::span<const Poison> poison) = 0;
 

@@ -408,14 +408,20 @@ Row SqliteSource::RowOf(sqlite3_stmt* statement) const {
   return row;
 }
 
-Result<int64_t> SqliteSource::DataVersion() {
-  // A database that was put in the place of this one would never be looked at.
+// A database that was put in the place of this one would never be looked at, and may have rows that
+// are removed from this one.
+Result<void> SqliteSource::CheckInPlace() const {
   int moved = 0;
   sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved);
   if (moved != 0) {
     return Unexpected(Code::kUnavailable,
                       fmt::format("{}: the file was moved or replaced while it was open", path_));
   }
+  return {};
+}
+
+Result<int64_t> SqliteSource::DataVersion() {
+  HF_RETURN_IF_ERROR(CheckInPlace());
   return Integer("PRAGMA main.data_version");
 }
 
@@ -460,6 +466,7 @@ Result<std::vector<RowRef>> SqliteSource::Find(std::span<const int64_t> position
   }
   sqlite3_reset(find_.get());
   HF_RETURN_IF_ERROR(transaction.Commit());
+  HF_RETURN_IF_ERROR(CheckInPlace());
   return found;
 }
 
@@ -497,7 +504,7 @@ Result<void> SqliteSource::Remove(std::span<const int64_t> spooled,
     HF_RETURN_IF_ERROR(FlushLog());
     if (!spooled.empty() || !poison.empty()) sqlite3_sleep(kPauseMs);
   }
-  return {};
+  return CheckInPlace();
 }
 
 Result<void> SqliteSource::FlushLog() {

@@ -93,6 +93,7 @@ class SqliteSource final : public Source {
   base::Result<std::string> Text(const std::string& sql);
   // Whether there is a row.
   base::Result<bool> Step(const Statement& statement);
+  base::Result<void> CheckInPlace() const;
   base::Result<int64_t> DataVersion();
   base::Result<void> FlushLog();
   Row RowOf(sqlite3_stmt* statement) const;

@@ -544,6 +544,29 @@ TEST_F(LmdbSourceTest, NoticesThatTheFileWasReplaced) {
   EXPECT_THAT(Read(source), SizeIs(1));
 }
 
+TEST_F(LmdbSourceTest, WhatIsRemovedFromAReplacedFileIsNotRemoved) {
+  InService([](const Service& service) {
+    service.Put({.route = "orders"});
+    service.Put({.route = "orders"});
+  });
+  LmdbSource source = Source();
+  ASSERT_OK(source.Open());
+  const std::vector<int64_t> positions = Positions(Read(source));
+  ASSERT_THAT(positions, SizeIs(2));
+  const std::string file = directory_ + "/data.mdb";
+  std::filesystem::copy_file(file, file + "-copy");
+  std::filesystem::remove(directory_ + "/lock.mdb");
+  std::filesystem::rename(file + "-copy", file);
+  const auto removed = source.Remove(positions, {});
+  ASSERT_FALSE(removed);
+  EXPECT_EQ(removed.error().code, Code::kUnavailable);
+  EXPECT_FALSE(source.Find(positions)) << "they would be taken for gone";
+  ASSERT_OK(source.Open());
+  EXPECT_THAT(*source.Find(positions), SizeIs(2));
+  ASSERT_OK(source.Remove(positions, {}));
+  EXPECT_THAT(Read(source), IsEmpty());
+}
+
 TEST_F(LmdbSourceTest, TheLockFileIsForTheServiceToo) {
   InService([](const Service&) {});
   std::filesystem::remove(directory_ + "/lock.mdb");

@@ -510,6 +510,33 @@ TEST_F(SqliteSourceTest, NoticesThatTheFileWasReplaced) {
   EXPECT_THAT(Read(source), SizeIs(1));
 }
 
+TEST_F(SqliteSourceTest, WhatIsRemovedFromAReplacedFileIsNotRemoved) {
+  SqliteSource source = Source();
+  {
+    Service service(file_);
+    service.Run(kTables);
+    service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'), ('b', 'o')");
+    ASSERT_OK(source.Open());
+    service.Run("VACUUM INTO '" + file_ + "-copy'");
+  }
+  const std::vector<int64_t> positions = Positions(Read(source));
+  ASSERT_THAT(positions, SizeIs(2));
+  {
+    Service copy(file_ + "-copy");
+    copy.Run("PRAGMA journal_mode=WAL");
+  }
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(file_ + suffix);
+  std::filesystem::rename(file_ + "-copy", file_);
+  const auto removed = source.Remove(positions, {});
+  ASSERT_FALSE(removed);
+  EXPECT_EQ(removed.error().code, Code::kUnavailable);
+  EXPECT_FALSE(source.Find(positions)) << "they would be taken for gone";
+  ASSERT_OK(source.Open());
+  EXPECT_THAT(*source.Find(positions), SizeIs(2));
+  ASSERT_OK(source.Remove(positions, {}));
+  EXPECT_THAT(Read(source), IsEmpty());
+}
+
 TEST_F(SqliteSourceTest, NoTransactionStaysOpen) {
   Service service(file_);
   service.Run(kTables);
