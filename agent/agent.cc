@@ -254,9 +254,10 @@ class RunningAgent final : public Agent {
     for (const auto& listener : listeners_) listener->Drain(deadline, drained);
     for (auto& done : drained) done.wait_until(end);
     // Another agent can go on at once with what this one owns if nothing of it is left here.
-    if (outboxes_ && !cache_.tier_away()) backlog = std::max(backlog, kHandOverWithin);
+    const auto hand_over_by = std::chrono::steady_clock::now() + std::max(backlog, kHandOverWithin);
     if (backlog > milliseconds::zero()) WaitForTier(backlog);
-    if (outboxes_) outboxes_->Close(/*clean=*/IsDelivered());
+    if (outboxes_ && !cache_.tier_away()) outboxes_->AwaitDelivery(hand_over_by);
+    if (outboxes_) outboxes_->Close(/*handed_over=*/true);
     const auto flushed_by = std::chrono::steady_clock::now() + deadline;
     auto flushed = std::make_shared<std::promise<void>>();
     auto waiting = flushed->get_future();
@@ -308,7 +309,7 @@ class RunningAgent final : public Agent {
     if (std::exchange(stopped_, true)) return;
     draining_ = true;
     if (orphans_) orphans_->Stop();
-    if (outboxes_) outboxes_->Close(/*clean=*/false);
+    if (outboxes_) outboxes_->Close(/*handed_over=*/false);
     for (const auto& listener : listeners_) listener->Close();
     if (spool_) log_.Close();
     loops_.upstream->RunAndWait([this] {
@@ -334,6 +335,8 @@ class RunningAgent final : public Agent {
  private:
   Result<> OpenOutboxes() {
     if (options_.outbox.empty()) return {};
+    std::vector<StreamEnd> waiting;
+    loops_.upstream->RunAndWait([&] { waiting = forwarder_->Waiting(); });
     HF_ASSIGN_OR_RETURN(
         outboxes_, outbox::Outboxes::Make(
                        {.cache = cache_,
@@ -345,7 +348,14 @@ class RunningAgent final : public Agent {
                                 if (upstream_) upstream_->RequestSettings(std::move(topic));
                               });
                             },
-                        .delivered = [this] { return IsDelivered(); }},
+                        .undelivered =
+                            [this](std::vector<StreamEnd> ends) {
+                              loops_.upstream->RunAndWait([&] {
+                                if (forwarder_) ends = forwarder_->Undelivered(std::move(ends));
+                              });
+                              return ends;
+                            },
+                        .waiting = std::move(waiting)},
                        options_.outbox, loops_.outbox, registry_, log_.kept().outbox));
     outboxes_->Start();
     return {};
@@ -385,12 +395,6 @@ class RunningAgent final : public Agent {
                                              .give_up = &draining_});
                 }},
         options_.half_messages->options, log_.kept().half);
-  }
-
-  [[nodiscard]] bool IsDelivered() {
-    int64_t left = 0;
-    loops_.upstream->RunAndWait([&] { left = forwarder_ ? forwarder_->Backlog() : 1; });
-    return left == 0;
   }
 
   // Until nothing is left that may go now, or the time is over.

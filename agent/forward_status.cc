@@ -77,6 +77,24 @@ int64_t Forwarder::HeldBacklog() {
   return backlog;
 }
 
+std::vector<StreamEnd> Forwarder::Waiting() {
+  TakeNews();
+  std::vector<StreamEnd> ends;
+  for (const auto& [id, stream] : streams_) {
+    if (stream->record.confirmed < stream->end) ends.push_back({spool::StreamId(id), stream->end});
+  }
+  return ends;
+}
+
+std::vector<StreamEnd> Forwarder::Undelivered(std::vector<StreamEnd> ends) {
+  TakeNews();
+  std::erase_if(ends, [this](const StreamEnd& one) {
+    const auto found = streams_.find(one.stream.value());
+    return found != streams_.end() && found->second->record.confirmed >= one.end;
+  });
+  return ends;
+}
+
 Left Forwarder::WhatIsLeft() {
   TakeNews();
   Left left{.other_cluster = other_cluster_};

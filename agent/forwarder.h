@@ -129,6 +129,10 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   int64_t Backlog();
   // Of these, those that the schedule keeps here for now.
   int64_t HeldBacklog();
+  // The streams that have some, and where these end.
+  std::vector<StreamEnd> Waiting();
+  // Those of them up to whose ends not all is delivered, or given up.
+  std::vector<StreamEnd> Undelivered(std::vector<StreamEnd> ends);
   // The same with all that is known of them here: all but bytes.
   Left WhatIsLeft();
   // All that the journal has goes with the next Flush: the last one is near. So do the marks of

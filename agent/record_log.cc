@@ -119,7 +119,7 @@ class RecordLog::NotedOperation final : public spool::Operation {
     outcome_ = log_.LookForRoom(append_);
     if (!outcome_.result) return;
     for (const NewBatch& batch : append_.batches)
-      log_.AppendOwn(transaction, append_.client, batch);
+      outcome_.ends.push_back(log_.AppendOwn(transaction, append_.client, batch));
     if (append_.note) {
       transaction.Put(append_.key, *append_.note);
     } else {
@@ -412,19 +412,20 @@ NotedOutcome RecordLog::LookForRoom(const NotedAppend& append) {
   return outcome;
 }
 
-void RecordLog::AppendOwn(spool::Transaction& transaction, std::string_view client_name,
-                          const NewBatch& batch) {
+StreamEnd RecordLog::AppendOwn(spool::Transaction& transaction, std::string_view client_name,
+                               const NewBatch& batch) {
   const kafka::BatchHeader header = RecordBatchView(batch.bytes).header();
   const spool::StreamId stream = transaction.OpenStream(StreamName(batch.topic, batch.partition));
   usage_.Topic(stream, batch.topic);
   const OwnerId owner = usage_.OwnerOf(transaction, usage_.Client(client_name));
-  transaction.Append(
-      {.stream = stream,
-       .bytes = batch.bytes,
-       .record_count = static_cast<uint32_t>(SequencedBatch::FromHeader(header).record_count),
-       .max_timestamp_ms = header.max_timestamp,
-       .tag = TagOf(header.producer, owner)});
+  const int32_t records = SequencedBatch::FromHeader(header).record_count;
+  const int64_t begin = transaction.Append({.stream = stream,
+                                            .bytes = batch.bytes,
+                                            .record_count = static_cast<uint32_t>(records),
+                                            .max_timestamp_ms = header.max_timestamp,
+                                            .tag = TagOf(header.producer, owner)});
   usage_.Append(stream, owner, batch.bytes.size());
+  return {.stream = stream, .end = begin + records};
 }
 
 void RecordLog::NewProducerId(ProducerIdDone done) {

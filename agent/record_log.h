@@ -78,12 +78,20 @@ struct NotedAppend {
   std::optional<std::string> note;  // None: the key is erased.
 };
 
+// Where what was appended to a stream ends.
+struct StreamEnd {
+  spool::StreamId stream;
+  int64_t end = 0;
+};
+
 // What became of it: all of it is in one commit, or nothing is.
 struct NotedOutcome {
   base::Result<> result = {};  // kFull: a topic, the client or the spool has no room for it now.
   // Of each of its topics, and of the client, that has too little for it.
   std::map<std::string, Headroom, std::less<>> topics = {};
   std::optional<Headroom> client = {};
+  // Of each batch, if all is well.
+  std::vector<StreamEnd> ends = {};
 };
 
 // Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.
@@ -150,8 +158,8 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   void ApplyEntry(spool::Transaction& transaction, AppendJob& job, size_t at);
   void ApplyRoom(AppendJob& job, size_t at);
   NotedOutcome LookForRoom(const NotedAppend& append);
-  void AppendOwn(spool::Transaction& transaction, std::string_view client_name,
-                 const NewBatch& batch);
+  StreamEnd AppendOwn(spool::Transaction& transaction, std::string_view client_name,
+                      const NewBatch& batch);
   // False: it has its answer, or waits.
   bool HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
                const SpoolUsage::Account* client);

@@ -24,6 +24,8 @@ constexpr base::Duration kBackoffMax = std::chrono::seconds(10);
 constexpr base::Duration kHoldFor = std::chrono::milliseconds(500);
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(5);
 
+constexpr base::Duration kLookForDelivery = std::chrono::milliseconds(20);
+
 constexpr std::string_view kComponent = "outbox";
 
 double Seconds(int64_t ms) { return static_cast<double>(ms) / 1000; }
@@ -32,6 +34,23 @@ double Seconds(int64_t ms) { return static_cast<double>(ms) / 1000; }
 
 std::string Drain::NoteKey(std::string_view name) {
   return std::string(agent::kOutboxPrefix) + std::string(name);
+}
+
+void Drain::Taken::Add(const std::vector<agent::StreamEnd>& ends) {
+  for (const agent::StreamEnd& one : ends) {
+    int64_t& end = ends_[one.stream.value()];
+    end = std::max(end, one.end);
+  }
+}
+
+bool Drain::Taken::Delivered() {
+  if (ends_.empty()) return true;
+  std::vector<agent::StreamEnd> ends;
+  for (const auto& [stream, end] : ends_) ends.push_back({spool::StreamId(stream), end});
+  ends = undelivered_(std::move(ends));
+  ends_.clear();
+  Add(ends);
+  return ends_.empty();
 }
 
 Drain::Drain(Context context, Options options, Router router, std::unique_ptr<Source> source,
@@ -87,10 +106,21 @@ void Drain::Pause() {
   timer_.Cancel();
 }
 
-void Drain::Close(bool clean) {
+void Drain::WhenDelivered(base::Task done) {
+  if (closed_) return;
+  if (!appending_ && context_.taken->Delivered()) return done();
+  delivered_timer_ = context_.loop.After(
+      kLookForDelivery,
+      [this, done = std::move(done)]() mutable { WhenDelivered(std::move(done)); });
+}
+
+void Drain::Close(bool handed_over) {
   if (std::exchange(closed_, true)) return;
   Pause();
-  if (open_) source_->Close(clean && note_.empty() && !appending_);
+  delivered_timer_.Cancel();
+  if (open_) {
+    source_->Close(handed_over && note_.empty() && !appending_ && context_.taken->Delivered());
+  }
   connected_.Set(0);
 }
 
@@ -204,6 +234,7 @@ void Drain::OnAppended(const agent::NotedOutcome& outcome, std::vector<RowRef> r
     return OnNoRoom(outcome);
   }
   note_ = std::move(rows);
+  context_.taken->Add(outcome.ends);
   taken_rows_.Add(note_.size());
   {
     base::MutexLock lock(mutex_);

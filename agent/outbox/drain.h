@@ -15,7 +15,7 @@
 //   drain.Start();
 //   drain.Nudge();                                // A service says that it has just committed.
 //   loop.RunAndWait([&] { drain.Pause(); });
-//   loop.RunAndWait([&] { drain.Close(true); });  // Once the tier has it all.
+//   loop.RunAndWait([&] { drain.Close(true); });  // Best once the tier has it all.
 //
 // While there is nothing to do it asks ever more rarely, from poll_min to poll_max. When the spool
 // has no room rows stay where they are. Rows that cannot be sent go to the source's quarantine,
@@ -29,6 +29,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -47,6 +48,24 @@ namespace holdfast::outbox {
 
 class Drain {
  public:
+  // Those of them that are not at the tier yet. Blocks.
+  using Undelivered = std::function<std::vector<agent::StreamEnd>(std::vector<agent::StreamEnd>)>;
+  // What a source has taken that may not be at the tier yet: the ends of the streams that have it.
+  class Taken {
+   public:
+    // `before`: by an earlier run.
+    Taken(Undelivered undelivered, const std::vector<agent::StreamEnd>& before)
+        : undelivered_(std::move(undelivered)) {
+      Add(before);
+    }
+    void Add(const std::vector<agent::StreamEnd>& ends);
+    [[nodiscard]] bool Delivered();
+
+   private:
+    const Undelivered undelivered_;
+    std::map<uint32_t, int64_t> ends_;  // By stream id.
+  };
+
   struct Context {
     base::Executor& loop;
     proxy::MetadataCache& cache;
@@ -55,6 +74,7 @@ class Drain {
     // From any thread: the tier shall make the topic, if it does that; and tell its settings.
     std::function<void(std::string topic)> want_topic;
     std::function<void(std::string topic)> want_settings;
+    std::shared_ptr<Taken> taken;
   };
   struct Options {
     std::string name;
@@ -88,8 +108,10 @@ class Drain {
 
   // Takes nothing more, and keeps what it owns.
   void Pause();
-  // `clean`: all that was taken is at the tier.
-  void Close(bool clean);
+  // Runs once all that was taken is at the tier, unless it is closed before.
+  void WhenDelivered(base::Task done);
+  // `handed_over`: others may go on with what it owns, if all that it took is at the tier.
+  void Close(bool handed_over);
 
  private:
   void Turn();
@@ -129,6 +151,7 @@ class Drain {
   base::Duration pause_;
   base::Duration backoff_{};
   base::Timer timer_;
+  base::Timer delivered_timer_;
   std::shared_ptr<Drain*> self_;  // Null in it once this is gone.
 
   metrics::Gauge& connected_;

@@ -1,6 +1,7 @@
 #include "agent/outbox/outboxes.h"
 
 #include <algorithm>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -41,17 +42,23 @@ base::Result<std::unique_ptr<Outboxes>> Outboxes::Make(
   for (size_t at = 0; at < options.size(); ++at) {
     const OutboxOptions& one = options[at];
     HF_ASSIGN_OR_RETURN(Router router, Router::Make(one.router));
+    // Streams do not tell who appended what they have.
+    const bool new_spool = kept.empty();
+    auto taken = std::make_shared<Drain::Taken>(
+        context.undelivered, new_spool ? std::vector<agent::StreamEnd>() : context.waiting);
     const auto note = kept.find(Drain::NoteKey(one.drain.name));
-    made->all_.push_back({.loop = *loops[at],
-                          .drain = std::make_unique<Drain>(
-                              Drain::Context{.loop = *loops[at],
-                                             .cache = context.cache,
-                                             .metrics = made->metrics_,
-                                             .append = context.append,
-                                             .want_topic = context.want_topic,
-                                             .want_settings = context.want_settings},
-                              one.drain, std::move(router), one.make_source(context.delivered),
-                              note == kept.end() ? std::string_view() : note->second)});
+    made->all_.push_back(
+        {.loop = *loops[at],
+         .drain = std::make_unique<Drain>(Drain::Context{.loop = *loops[at],
+                                                         .cache = context.cache,
+                                                         .metrics = made->metrics_,
+                                                         .append = context.append,
+                                                         .want_topic = context.want_topic,
+                                                         .want_settings = context.want_settings,
+                                                         .taken = taken},
+                                          one.drain, std::move(router),
+                                          one.make_source([taken] { return taken->Delivered(); }),
+                                          note == kept.end() ? std::string_view() : note->second)});
   }
   return made;
 }
@@ -69,8 +76,21 @@ void Outboxes::Pause() {
   for (const One& one : all_) one.loop.RunAndWait([&one] { one.drain->Pause(); });
 }
 
-void Outboxes::Close(bool clean) {
-  for (const One& one : all_) one.loop.RunAndWait([&one, clean] { one.drain->Close(clean); });
+void Outboxes::AwaitDelivery(std::chrono::steady_clock::time_point until) {
+  std::vector<std::future<void>> all;
+  for (const One& one : all_) {
+    auto delivered = std::make_shared<std::promise<void>>();
+    all.push_back(delivered->get_future());
+    one.loop.Post(
+        [&one, delivered] { one.drain->WhenDelivered([delivered] { delivered->set_value(); }); });
+  }
+  for (std::future<void>& one : all) one.wait_until(until);
+}
+
+void Outboxes::Close(bool handed_over) {
+  for (const One& one : all_) {
+    one.loop.RunAndWait([&one, handed_over] { one.drain->Close(handed_over); });
+  }
 }
 
 std::vector<Outboxes::Status> Outboxes::GetStatus() const {

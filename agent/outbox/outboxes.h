@@ -3,9 +3,10 @@
 // Ownership: what the context names, the registry and the loops outlive it.
 // Threads: Make, Start, Pause, Close and the destructor from a thread that is none of the loops:
 //   they block, for as long as a source's own timeouts say. The routes' handlers wait for nobody.
-// Shutdown: Pause, then Close.
+// Shutdown: Pause, then Close. Best with AwaitDelivery in between.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -25,7 +26,7 @@ namespace holdfast::outbox {
 struct OutboxOptions {
   Drain::Options drain;
   Router::Options router;
-  // `delivered` blocks, and says whether all that was taken is at the tier.
+  // `delivered` blocks, and says whether all that this source took is at the tier.
   std::function<std::unique_ptr<Source>(std::function<bool()> delivered)> make_source;
 };
 
@@ -36,7 +37,9 @@ class Outboxes {
     std::function<void(agent::NotedAppend, agent::RecordLog::NotedDone)> append;
     std::function<void(std::string topic)> want_topic;
     std::function<void(std::string topic)> want_settings;
-    std::function<bool()> delivered;
+    Drain::Undelivered undelivered;
+    // What waited in the spool when it was opened.
+    std::vector<agent::StreamEnd> waiting;
   };
 
   // A loop for each of the sources. `kept`: notes by their keys in the spool's state.
@@ -50,7 +53,9 @@ class Outboxes {
 
   void Start();
   void Pause();
-  void Close(bool clean);
+  // Until all that they took is at the tier, or the time has come.
+  void AwaitDelivery(std::chrono::steady_clock::time_point until);
+  void Close(bool handed_over);
 
   struct Status {
     std::string name;

@@ -49,7 +49,7 @@ class PostgresOwnership {
     std::chrono::milliseconds takeover_after{};  // 0: never.
     std::chrono::milliseconds lease{};
     std::string agent;
-    std::function<bool()> delivered;  // Whether all that this agent took is at the tier.
+    std::function<bool()> delivered;  // Whether all that was taken here is at the tier.
   };
   struct Table {
     std::string name;  // With its schema, in quotes.

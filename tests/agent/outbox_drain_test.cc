@@ -51,7 +51,10 @@ class DrainTest : public testing::Test {
                        .append = [this](auto append,
                                         auto done) { Append(std::move(append), std::move(done)); },
                        .want_topic = [this](std::string topic) { wanted_.insert(topic); },
-                       .want_settings = [](const std::string&) {}},
+                       .want_settings = [](const std::string&) {},
+                       .taken = std::make_shared<Drain::Taken>(
+                           [](std::vector<agent::StreamEnd> ends) { return ends; },
+                           std::vector<agent::StreamEnd>())},
         Drain::Options{.name = "orders", .batch_rows = 10}, *std::move(router),
         std::make_unique<TableSource>(table_), note_);
     drain_->Start();

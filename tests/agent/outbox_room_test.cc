@@ -1,4 +1,4 @@
-// Outbox sources whose topics or whose own client have a bytes_max in the spool.
+// Outbox sources on a spool that others use, too: with a bytes_max, and with what is stuck there.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -46,7 +46,12 @@ class OutboxRoomTest : public agent::AgentFixture {
             .append = [this](auto append,
                              auto done) { log_->AppendNoted(std::move(append), std::move(done)); },
             .want_topic = [](const std::string&) {},
-            .want_settings = [](const std::string&) {}},
+            .want_settings = [](const std::string&) {},
+            .taken = std::make_shared<Drain::Taken>(
+                [this](std::vector<agent::StreamEnd> ends) {
+                  return forwarder_->Undelivered(std::move(ends));
+                },
+                std::vector<agent::StreamEnd>())},
         Drain::Options{.name = "orders"}, *Router::Make({.topic = "${topic}"}),
         std::make_unique<test::TableSource>(table_), "");
   }
@@ -154,6 +159,49 @@ TEST_F(OutboxRoomTest, MoreThanItsClientMayHaveComesInPartsAndInOrder) {
   clock_.Advance(seconds(10));
   EXPECT_EQ(Arrived("full"), inserted_["full"]);
   EXPECT_EQ(Arrived("other"), inserted_["other"]);
+}
+
+TEST_F(OutboxRoomTest, IsHandedOverThoughSomethingElseIsStuck) {
+  Produce("unknown", 0, Values{"stuck"});
+  tier_.Connect();
+  Insert("other", 10);
+  drain_->Start();
+  bool delivered = false;
+  loop_.Post([&] { drain_->WhenDelivered([&] { delivered = true; }); });
+  clock_.Advance(seconds(1));
+  EXPECT_TRUE(delivered);
+  EXPECT_EQ(Arrived("other"), inserted_["other"]);
+  EXPECT_GT(forwarder_->Backlog(), 0);
+  drain_->Close(/*handed_over=*/true);
+  EXPECT_TRUE(table_.clean);
+}
+
+TEST_F(OutboxRoomTest, IsNotHandedOverBeforeTheTierHasIt) {
+  Insert("other", 10);
+  drain_->Start();
+  clock_.Advance(seconds(1));
+  EXPECT_TRUE(table_.rows.empty());
+  drain_->Close(/*handed_over=*/true);
+  EXPECT_FALSE(table_.clean);
+}
+
+TEST_F(OutboxRoomTest, WhatWaitedBeforeCountsForAnEarlierRun) {
+  Produce("unknown", 0, Values{"stuck"});
+  Produce("other", 0, Values{"delivered"});
+  tier_.Connect();
+  const std::vector<agent::StreamEnd> waiting = forwarder_->Waiting();
+  EXPECT_EQ(waiting.size(), 2U);
+  clock_.Advance(seconds(1));
+  Drain::Taken taken(
+      [this](std::vector<agent::StreamEnd> ends) {
+        return forwarder_->Undelivered(std::move(ends));
+      },
+      waiting);
+  EXPECT_FALSE(taken.Delivered());
+  tier_.AddTopic("unknown", 1);
+  clock_.Advance(seconds(30));
+  Produce("other", 0, Values{"newer"});
+  EXPECT_TRUE(taken.Delivered());
 }
 
 }  // namespace
