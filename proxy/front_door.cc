@@ -90,13 +90,15 @@ std::optional<FrontDoor::Way> FrontDoor::WayToTier(int32_t node, base::TimePoint
   const ClusterPtr cluster = cache.cluster();
   const bool avoided = node == kNoNode && bootstrap_avoided_until_.load() > now;
   if (const auto broker = cluster->brokers.find(wanted);
-      broker != cluster->brokers.end() && !avoided) {
+      cluster->confirmed && broker != cluster->brokers.end() && !avoided) {
     return Way{.to = broker->second.address};
   }
   if (node != kNoNode) return std::nullopt;
   std::vector<net::HostPort> others = options.bootstrap;
-  for (const auto& [id, broker] : cluster->brokers) {
-    if (id != wanted) others.push_back(broker.address);
+  if (cluster->confirmed) {
+    for (const auto& [id, broker] : cluster->brokers) {
+      if (id != wanted) others.push_back(broker.address);
+    }
   }
   return Way{.to = others[bootstrap_turn_.load() % others.size()], .detour = true};
 }
@@ -113,6 +115,11 @@ void FrontDoor::NoteUnreachable(int32_t node, const Way& way, base::TimePoint no
   const base::Duration avoid = bootstrap_avoid_next_.load();
   bootstrap_avoid_next_.store(std::min(2 * avoid, kAvoidMax));
   bootstrap_avoided_until_.store(now + avoid);
+}
+
+void FrontDoor::NoteOtherCluster() {
+  bootstrap_turn_.fetch_add(1);
+  refresh_topic({});
 }
 
 void FrontDoor::CountRequest(int16_t api_key) {

@@ -69,6 +69,22 @@ void LearnTopic(Cluster& cluster, const kafka::MetadataResponse::MetadataRespons
   }
 }
 
+bool Tells(const kafka::MetadataResponse& response) {
+  return response.error_code == kafka::ErrorCode::kNone && !response.brokers.empty();
+}
+
+void LearnBrokers(Cluster& cluster, const kafka::MetadataResponse& response) {
+  cluster.brokers.clear();
+  for (const auto& broker : response.brokers) {
+    if (broker.port <= 0 || broker.port > 65535) continue;
+    Broker& known = cluster.brokers[broker.node_id];
+    known.address = {std::string(broker.host), static_cast<uint16_t>(broker.port)};
+    if (broker.rack) known.rack = std::string(*broker.rack);
+  }
+  if (response.cluster_id) cluster.id = std::string(*response.cluster_id);
+  cluster.controller = response.controller_id;
+}
+
 bool SameTopics(const Cluster::Topics& a, const Cluster::Topics& b) {
   if (a.size() != b.size()) return false;
   for (const auto& [name, topic] : a) {
@@ -175,30 +191,48 @@ void MetadataCache::Replace(Cluster next) {
   version_.fetch_add(1, std::memory_order_release);
 }
 
+void MetadataCache::ReplaceIfChanged(Cluster next) {
+  if (next.id == cluster_->id && next.confirmed == cluster_->confirmed &&
+      next.controller == cluster_->controller && next.brokers == cluster_->brokers &&
+      SameTopics(next.topics, cluster_->topics))
+    return;
+  Replace(std::move(next));
+}
+
+void MetadataCache::LearnTopics(Cluster& cluster, const kafka::MetadataResponse& response,
+                                int64_t now_ms) const {
+  for (const auto& topic : response.topics) {
+    LearnTopic(cluster, topic, topic.name && declared_.contains(*topic.name), now_ms);
+  }
+}
+
 void MetadataCache::Learn(const kafka::MetadataResponse& response, int64_t now_ms) {
-  if (response.error_code != kafka::ErrorCode::kNone || response.brokers.empty()) return;
+  if (!Tells(response)) return;
   base::MutexLock lock(mutex_);
   Cluster next = *cluster_;
-  next.brokers.clear();
-  for (const auto& broker : response.brokers) {
-    if (broker.port <= 0 || broker.port > 65535) continue;
-    Broker& known = next.brokers[broker.node_id];
-    known.address = {std::string(broker.host), static_cast<uint16_t>(broker.port)};
-    if (broker.rack) known.rack = std::string(*broker.rack);
-  }
-  if (response.cluster_id) next.id = std::string(*response.cluster_id);
-  next.controller = response.controller_id;
-  for (const auto& topic : response.topics) {
-    LearnTopic(next, topic, topic.name && declared_.contains(*topic.name), now_ms);
-  }
-  if (next.id == cluster_->id && next.controller == cluster_->controller &&
-      next.brokers == cluster_->brokers && SameTopics(next.topics, cluster_->topics))
-    return;
+  next.confirmed = true;
+  LearnBrokers(next, response);
+  LearnTopics(next, response, now_ms);
   if (!cluster_->id.empty() && next.id != cluster_->id) {
     base::Log(base::Event::kClusterChanged, "metadata",
               "the tier's cluster id changed from {} to {}", cluster_->id, next.id);
   }
-  Replace(std::move(next));
+  ReplaceIfChanged(std::move(next));
+}
+
+bool MetadataCache::LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms) {
+  if (!Tells(response)) return true;
+  base::MutexLock lock(mutex_);
+  const std::string_view id = response.cluster_id.value_or("");
+  const bool same = cluster_->id.empty() || id == cluster_->id;
+  if (!same && !cluster_->confirmed) return true;
+  if (!same && !id.empty()) return false;
+  Cluster next = *cluster_;
+  // Old versions name neither the cluster nor the racks.
+  if (same) LearnBrokers(next, response);
+  LearnTopics(next, response, now_ms);
+  ReplaceIfChanged(std::move(next));
+  return true;
 }
 
 void MetadataCache::Learn(const kafka::ApiVersionsResponse& response) {
@@ -301,13 +335,7 @@ base::Result<> MetadataCache::Load(std::string_view bytes) {
 
   Cluster loaded;
   loaded.api_versions = std::string(*api_versions);
-  if (metadata.cluster_id) loaded.id = std::string(*metadata.cluster_id);
-  loaded.controller = metadata.controller_id;
-  for (const auto& broker : metadata.brokers) {
-    Broker& known = loaded.brokers[broker.node_id];
-    known.address = {std::string(broker.host), static_cast<uint16_t>(broker.port)};
-    if (broker.rack) known.rack = std::string(*broker.rack);
-  }
+  LearnBrokers(loaded, metadata);
   for (const auto& topic : metadata.topics) {
     LearnTopic(loaded, topic, /*declared=*/false, /*now_ms=*/0);
   }

@@ -7,6 +7,10 @@
 //   const ClusterPtr cluster = cache.cluster();
 //   const Topic* topic = cluster->FindTopic("orders");
 //
+// What is kept from an earlier run may be of another cluster, if settings or the network lead
+// elsewhere now. So the upstream client, which begins with the addresses that are set, alone
+// decides which cluster it is.
+//
 // Ownership: a cluster is immutable and lives as long as somebody holds it.
 // Threads: any. Learn replaces the cluster, and only if something changed.
 // Limits: as many topics as clients asked for and the tier confirmed. One that the tier denies for
@@ -66,6 +70,8 @@ struct Cluster {
       std::unordered_map<std::string, std::shared_ptr<const Topic>, TextHash, std::equal_to<>>;
 
   std::string id;  // Empty if the tier was never seen.
+  // The upstream client has heard of it in this run, so that the brokers' addresses can be taken.
+  bool confirmed = false;
   int32_t controller = kNoNode;
   std::map<int32_t, Broker> brokers;
   Topics topics;
@@ -117,7 +123,11 @@ class MetadataCache {
     return declared_;
   }
 
+  // What the upstream client was told.
   void Learn(const kafka::MetadataResponse& response, int64_t now_ms);
+  // What a client of the agent was told. False if it is of another cluster than the confirmed one,
+  // of which nothing is learned.
+  [[nodiscard]] bool LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms);
   void Learn(const kafka::ApiVersionsResponse& response);
 
   // Of a topic that is known; others are ignored.
@@ -138,6 +148,8 @@ class MetadataCache {
 
  private:
   void Replace(Cluster next) HF_REQUIRES(mutex_);
+  void ReplaceIfChanged(Cluster next) HF_REQUIRES(mutex_);
+  void LearnTopics(Cluster& cluster, const kafka::MetadataResponse& response, int64_t now_ms) const;
   void AddDeclared(Cluster& cluster) const;
 
   const std::map<std::string, int32_t, std::less<>> declared_;

@@ -77,7 +77,10 @@ void SendMetadata(Rewriting& work) {
   auto response =
       kafka::DecodeResponse<kafka::MetadataResponse>(work.frame.view(), work.header.api_version);
   if (!response) return work.reply.Close(response.error().message);
-  work.front.cache.Learn(*response, work.loop.WallClockMs());
+  if (!work.front.cache.LearnPassing(*response, work.loop.WallClockMs())) {
+    work.front.NoteOtherCluster();
+    return work.reply.Close("the broker belongs to another cluster than the tier");
+  }
   if (!RewriteAddresses(work, *response)) return;
   const ClusterPtr cluster = work.front.cache.cluster();
   FillIn(*response, *cluster, work.front.cache);

@@ -63,7 +63,7 @@ bool Upstream::Ready(int32_t node) {
   const ClusterPtr cluster = cache_.cluster();
   const auto broker = cluster->brokers.find(node);
   // Addresses of the last run are not trusted before the bootstrap list has spoken.
-  if (broker == cluster->brokers.end() || last_asked_ == base::TimePoint()) return false;
+  if (broker == cluster->brokers.end() || !cluster->confirmed) return false;
   Link::Callbacks callbacks{.on_ready = [this, node] { OnLinkReady(node); },
                             .on_lost = [this, node] { OnLinkLost(node); }};
   links_[node] =

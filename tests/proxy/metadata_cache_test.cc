@@ -93,6 +93,47 @@ TEST(MetadataCacheTest, ATopicIsForgottenOnlyAfterItWasDeniedForLong) {
   EXPECT_EQ(cache.cluster()->FindTopic("declared")->leaders.size(), 3);
 }
 
+TEST(MetadataCacheTest, OnlyTheUpstreamClientChangesTheCluster) {
+  MetadataCache before({});
+  before.Learn(WithTopic("t", {1, 2}), 1);
+  MetadataCache cache({});
+  ASSERT_TRUE(cache.Load(before.Serialize()));
+  EXPECT_FALSE(cache.cluster()->confirmed);
+  kafka::MetadataResponse other = WithTopic("o", {7});
+  other.cluster_id = "other";
+  other.brokers = {{.node_id = 7, .host = "seven", .port = 9092}};
+  // Which of the two is the tier's is not known yet.
+  EXPECT_TRUE(cache.LearnPassing(other, 2));
+  EXPECT_EQ(cache.cluster()->id, "cluster");
+  EXPECT_FALSE(cache.cluster()->brokers.contains(7));
+
+  cache.Learn(other, 3);
+  EXPECT_TRUE(cache.cluster()->confirmed);
+  EXPECT_EQ(cache.cluster()->id, "other");
+  EXPECT_FALSE(cache.LearnPassing(WithTopic("u", {1, 2}), 4));
+  EXPECT_EQ(cache.cluster()->id, "other");
+  EXPECT_EQ(cache.cluster()->brokers.size(), 1);
+  EXPECT_EQ(cache.cluster()->FindTopic("u"), nullptr);
+  other.brokers.push_back({.node_id = 8, .host = "eight", .port = 9092});
+  EXPECT_TRUE(cache.LearnPassing(other, 5));
+  EXPECT_TRUE(cache.cluster()->brokers.contains(8));
+}
+
+TEST(MetadataCacheTest, AnswersThatNameNoClusterTeachTopicsOnly) {
+  MetadataCache cache({});
+  cache.Learn(TwoBrokers(), 1);
+  kafka::MetadataResponse old = WithTopic("t", {1, 2});
+  old.cluster_id.reset();
+  old.controller_id = -1;
+  old.brokers.pop_back();
+  old.brokers[0].rack.reset();
+  EXPECT_TRUE(cache.LearnPassing(old, 2));
+  EXPECT_EQ(cache.cluster()->LeaderOf("t", 1), 2);
+  EXPECT_EQ(cache.cluster()->brokers.size(), 2);
+  EXPECT_EQ(cache.cluster()->brokers.at(1).rack, "a");
+  EXPECT_EQ(cache.cluster()->controller, 2);
+}
+
 TEST(MetadataCacheTest, WhatWasLearnedSurvivesARestart) {
   MetadataCache cache({});
   cache.Learn(WithTopic("t", {1, 2}), 1);

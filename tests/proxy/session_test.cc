@@ -462,6 +462,36 @@ TEST_F(SessionTest, ABrokerIsFollowedToAnotherAddress) {
   EXPECT_EQ(again.ReadFrame(), std::string_view("\0\0\0\2x", 5));
 }
 
+// The agent was given another tier while it was down, and the old one is still there.
+TEST_F(SessionTest, AddressesOfTheLastRunAreNotTakenBeforeTheListHasSpoken) {
+  const auto old = Serve({}, [](net::Connection&) { return std::make_unique<ObligingSession>(); });
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.cluster_id = "old";
+  metadata.brokers[0].port = old->local_address().port();
+  MetadataCache before({});
+  before.Learn(metadata, 1);
+  ASSERT_TRUE(cache_.Load(before.Serialize()));
+  Send(kafka::FetchRequest(), 11, 1);
+  witness_.Take().reply.SendBody(base::Buffer::Copy(std::string_view("\0\0\0\1x", 5)));
+  EXPECT_EQ(client_->ReadFrame(), std::string_view("\0\0\0\1x", 5));
+  Send(kafka::MetadataRequest(), 9, 2);
+  witness_.Take().reply.Send(kafka::EncodeResponse(TierMetadata(), 9, 2));
+  EXPECT_EQ(Read<kafka::MetadataResponse>(9).correlation_id, 2);
+  EXPECT_EQ(cache_.cluster()->id, "old") << "the upstream client has not confirmed it";
+  EXPECT_FALSE(front_->WayToTier(1, first_->loop().Now()).has_value());
+}
+
+TEST_F(SessionTest, AnAnswerOfAnotherClusterCostsTheClientItsConnection) {
+  Send(kafka::MetadataRequest(), 9, 1);
+  kafka::MetadataResponse other = TierMetadata();
+  other.cluster_id = "other";
+  witness_.Take().reply.Send(kafka::EncodeResponse(other, 9, 1));
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(cache_.cluster()->id, "tier");
+  const std::lock_guard lock(mutex_);
+  EXPECT_EQ(refreshed_, std::vector<std::string>{""});
+}
+
 TEST_F(SessionTest, TheBootstrapListenerGoesOnToOtherBrokersWhileItsOwnIsDown) {
   const auto other =
       Serve({}, [](net::Connection&) { return std::make_unique<ObligingSession>(); });
