@@ -135,17 +135,20 @@ void SendRewritten(Rewriting work) {
   }
 }
 
-constexpr const char* kComeAgain = "the broker behind this port can be reached again";
+constexpr const char* kComeAgain = "the broker behind this port is to be reached elsewhere";
 
-// Some are answered by any broker, among them the gate's own Metadata; and a login is not to look
-// refused.
+// Not to look refused.
+bool IsLogin(const RequestHeader& header) {
+  return header.api_key == kafka::SaslHandshakeRequest::kApi.key ||
+         header.api_key == kafka::SaslAuthenticateRequest::kApi.key;
+}
+
+// Some are answered by any broker, among them the gate's own Metadata.
 bool NeedsTheBroker(const RequestHeader& header) {
   switch (header.api_key) {
     case kafka::MetadataRequest::kApi.key:
     case kafka::FindCoordinatorRequest::kApi.key:
     case kafka::DescribeClusterRequest::kApi.key:
-    case kafka::SaslHandshakeRequest::kApi.key:
-    case kafka::SaslAuthenticateRequest::kApi.key:
       return false;
     default:
       return true;
@@ -214,22 +217,23 @@ PassThrough::~PassThrough() {
 }
 
 void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
-  if (NeedsTheBroker(header) && OwnBrokerIsBack()) return reply.Close(kComeAgain);
+  if (LeadsAstray(header)) return reply.Close(kComeAgain);
   Await({.header = WithoutClientId(header),
          .reply = std::move(reply),
          .own_wait = WaitOf(frame.view(), header)});
   Send(std::move(frame));
 }
 
-void PassThrough::ForwardUnanswered(base::Buffer frame, net::Reply reply) {
-  if (OwnBrokerIsBack()) return reply.Close(kComeAgain);
+void PassThrough::ForwardUnanswered(base::Buffer frame, const RequestHeader& header,
+                                    net::Reply reply) {
+  if (LeadsAstray(header)) return reply.Close(kComeAgain);
   reply.SendNothing();
   Send(std::move(frame), /*answered=*/false);
 }
 
 void PassThrough::ForwardOrAnswer(base::Buffer frame, const RequestHeader& header,
                                   net::Reply reply) {
-  if (NeedsTheBroker(header) && OwnBrokerIsBack()) return reply.Close(kComeAgain);
+  if (LeadsAstray(header)) return reply.Close(kComeAgain);
   Await({.header = header,
          .reply = std::move(reply),
          .question = base::Buffer::Copy(frame.view()),
@@ -255,9 +259,13 @@ void PassThrough::Send(base::Buffer frame, bool answered) {
 }
 
 void PassThrough::Connect() {
+  way_version_ = front_.cache.version();
+  const ClusterPtr cluster = front_.cache.cluster();
+  way_cluster_ = cluster->confirmed ? cluster->id : "";
   std::optional<FrontDoor::Way> way = front_.WayToTier(node_, connection_.loop().Now());
   if (!way) return;
   way_ = *std::move(way);
+  wrong_broker_ = wrong_cluster_ = false;
   reached_ = false;
   front_.metrics.proxied_connections.Add();
   net::FramedClient::Callbacks callbacks;
@@ -297,13 +305,26 @@ void PassThrough::Connect() {
   if (tier_paused_) client_->Pause();
 }
 
-bool PassThrough::OwnBrokerIsBack() {
-  if (!client_ || !way_.detour) return false;
+// What is wrong stays so, for the connection's life.
+void PassThrough::CheckWay() {
+  // Version first: a change in between is then seen next time.
+  const uint64_t version = front_.cache.version();
+  if (version == way_version_ && !way_.detour) return;
+  way_version_ = version;
+  const ClusterPtr cluster = front_.cache.cluster();
+  if (cluster->confirmed && way_cluster_.empty()) way_cluster_ = cluster->id;
+  wrong_cluster_ |= cluster->confirmed && way_cluster_ != cluster->id;
   const std::optional<FrontDoor::Way> way = front_.WayToTier(node_, connection_.loop().Now());
-  if (!way || way->detour) return false;
+  if (!way || way->detour) return;
+  wrong_broker_ |= way->to != way_.to;
   // An address of the list may be that of the right broker.
-  way_.detour = way->to != way_.to;
-  return way_.detour;
+  way_.detour = wrong_broker_;
+}
+
+bool PassThrough::LeadsAstray(const RequestHeader& header) {
+  if (!client_ || IsLogin(header)) return false;
+  CheckWay();
+  return wrong_cluster_ || (wrong_broker_ && NeedsTheBroker(header));
 }
 
 bool PassThrough::AnswersTheNext(std::string_view frame) const {

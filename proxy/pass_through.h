@@ -4,9 +4,10 @@
 //
 // It is made with the first request and again after it was lost. When it is lost, requests that the
 // cache can answer are answered from there, and others close the client's connection, for the
-// client to ask again. So does one that leads to another broker than the client takes it for
-// (FrontDoor::Way::detour) once the right one is there, behind the answers that are due, and not in
-// the middle of SASL.
+// client to ask again. So does one that leads to another broker than the client takes it for,
+// behind the answers that are due, and not in the middle of SASL: a detour
+// (FrontDoor::Way::detour) once the right broker is there, one to an address that the broker has
+// left, and one to another cluster than the tier is by now.
 //
 // Ownership: belongs to a session, and goes with it; the connection outlives it.
 // Threads: the connection's loop.
@@ -54,7 +55,7 @@ class PassThrough {
   // `frame` without its length.
   void Forward(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   // A Produce with acks=0 gets no answer from the tier either.
-  void ForwardUnanswered(base::Buffer frame, net::Reply reply);
+  void ForwardUnanswered(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   // The same for what the cache can answer.
   void ForwardOrAnswer(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
 
@@ -84,7 +85,8 @@ class PassThrough {
 
   void Send(base::Buffer frame, bool answered = true);
   void Connect();
-  [[nodiscard]] bool OwnBrokerIsBack();
+  [[nodiscard]] bool LeadsAstray(const kafka::RequestHeader& header);
+  void CheckWay();
   [[nodiscard]] bool AnswersTheNext(std::string_view frame) const;
   void OnFrame(base::Buffer frame);
   bool TakesPieces(size_t bytes, std::string_view opening);
@@ -105,7 +107,11 @@ class PassThrough {
   const int32_t node_;
 
   std::unique_ptr<TierConnection> client_;
-  FrontDoor::Way way_;  // That client_ takes.
+  FrontDoor::Way way_;         // That client_ takes.
+  uint64_t way_version_ = 0;   // Of the cache, when the way was looked at.
+  std::string way_cluster_;    // Empty until it is confirmed.
+  bool wrong_broker_ = false;  // The way leads to one.
+  bool wrong_cluster_ = false;
   size_t connects_ = 0;
   bool reached_ = false;            // client_ was connected.
   std::deque<Pending> pending_;     // In the order in which they were sent.

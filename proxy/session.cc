@@ -123,7 +123,8 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
     if (!gate_.RulesAllowProduce(name))
       return reply.Close("a transaction with a topic that the client may not produce to");
   }
-  if (request->acks == 0) return tier_.ForwardUnanswered(std::move(frame), std::move(reply));
+  if (request->acks == 0)
+    return tier_.ForwardUnanswered(std::move(frame), header, std::move(reply));
   tier_.Forward(std::move(frame), header, std::move(reply));
 }
 

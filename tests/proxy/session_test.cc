@@ -462,6 +462,43 @@ TEST_F(SessionTest, ABrokerIsFollowedToAnotherAddress) {
   EXPECT_EQ(again.ReadFrame(), std::string_view("\0\0\0\2x", 5));
 }
 
+TEST_F(SessionTest, AClientIsLedToTheBrokersNewAddressWhereAnotherListensAtTheOld) {
+  const auto answered = [this](int32_t id) {
+    witness_.Take().reply.SendBody(base::Buffer::Copy(std::string("\0\0\0", 3) + char(id)));
+    return *kafka::ReadCorrelationId(client_->ReadFrame()) == id;
+  };
+  Send(kafka::FetchRequest(), 11, 1);
+  EXPECT_TRUE(answered(1));
+  const auto moved =
+      Serve({}, [](net::Connection&) { return std::make_unique<ObligingSession>(); });
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.topics.clear();
+  metadata.brokers.push_back({.node_id = 2, .host = "two", .port = 9092});
+  cache_.Learn(metadata, 2);
+  Send(kafka::FetchRequest(), 11, 2);
+  EXPECT_TRUE(answered(2)) << "it did not move";
+  metadata.brokers[0].port = moved->local_address().port();
+  metadata.brokers[1] = {.node_id = 2, .host = "127.0.0.1", .port = tier_->local_address().port()};
+  cache_.Learn(metadata, 3);
+  // Any broker may answer this.
+  Send(kafka::FindCoordinatorRequest{.key = "g"}, 2, 3);
+  const auto answer =
+      kafka::EncodeResponse(kafka::FindCoordinatorResponse{.node_id = 2, .host = "two"}, 2, 3);
+  witness_.Take().reply.SendBody(base::Buffer::Copy(answer.view().substr(4)));
+  EXPECT_EQ(Read<kafka::FindCoordinatorResponse>(2).correlation_id, 3);
+  Send(kafka::FetchRequest(), 11, 4);
+  EXPECT_TRUE(client_->AtEnd());
+
+  client_ = std::make_unique<TestPeer>(agent_->local_address());
+  Send(kafka::FetchRequest(), 11, 5);
+  EXPECT_EQ(*kafka::ReadCorrelationId(client_->ReadFrame()), 5);
+  // Not any broker of another cluster.
+  metadata.cluster_id = "other";
+  cache_.Learn(metadata, 4);
+  Send(kafka::FindCoordinatorRequest{.key = "g"}, 2, 6);
+  EXPECT_TRUE(client_->AtEnd());
+}
+
 // The agent was given another tier while it was down, and the old one is still there.
 TEST_F(SessionTest, AddressesOfTheLastRunAreNotTakenBeforeTheListHasSpoken) {
   const auto old = Serve({}, [](net::Connection&) { return std::make_unique<ObligingSession>(); });
