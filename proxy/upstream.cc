@@ -239,9 +239,10 @@ void Upstream::AskMetadata() {
 }
 
 void Upstream::OnMetadata(const kafka::MetadataResponse& response) {
+  const std::string cluster_id = cache_.cluster()->id;
   cache_.Learn(response, context_.loop.WallClockMs());
   NoteRights(response);
-  KeepLinksInStep();
+  KeepLinksInStep(/*other_cluster=*/cache_.cluster()->id != cluster_id);
   settings_.OnTierReady();
   PlanRefresh(std::exchange(ask_again_, false) ? kRefreshGap : options_.metadata_refresh);
   MakeMissingTopics(response);
@@ -265,19 +266,24 @@ void Upstream::NoteRights(const kafka::MetadataResponse& response) {
 }
 
 // Follows brokers to new addresses, lets go of those that are gone, and keeps at least one link.
-void Upstream::KeepLinksInStep() {
+void Upstream::KeepLinksInStep(bool other_cluster) {
   const ClusterPtr cluster = cache_.cluster();
   for (auto link = links_.begin(); link != links_.end();) {
     const auto broker = cluster->brokers.find(link->first);
-    // A link at work is left alone: the address may merely have another name.
-    const bool keep = link->second->ready() || (broker != cluster->brokers.end() &&
-                                                broker->second.address == link->second->peer());
-    if (keep) {
+    // Metadata may lack a broker for a moment.
+    const bool keep = broker == cluster->brokers.end()
+                          ? link->second->ready()
+                          : broker->second.address == link->second->peer();
+    if (keep && !other_cluster) {
       ++link;
-    } else {
-      Retire(std::move(link->second));
-      link = links_.erase(link);
+      continue;
     }
+    const int32_t node = link->first;
+    std::unique_ptr<Link> left = std::move(link->second);
+    link = links_.erase(link);
+    const bool was_ready = left->ready();
+    Retire(std::move(left));  // Who hears of it may ask for the node anew.
+    if (was_ready && observer_ != nullptr) observer_->OnNodeLost(node);
   }
   if (links_.empty() && !cluster->brokers.empty()) {
     static_cast<void>(Ready(cluster->brokers.begin()->first));

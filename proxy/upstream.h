@@ -3,7 +3,9 @@
 //
 // As long as no broker answers, the addresses are tried in turn, with a backoff that grows with
 // each round. Once a broker does, the list is left alone until all are lost. A tier of which
-// nothing was heard for kFirstContact counts as away.
+// nothing was heard for kFirstContact counts as away. A connection to an address that its broker
+// has left, or to a broker of another cluster, is let go with the next answer to metadata, also
+// where it works: somebody else may listen there.
 //
 // Ownership: what the context names outlives it.
 // Threads: everything on the loop, but RequestRefresh and RequestSettings.
@@ -85,7 +87,7 @@ class Upstream final : public Tier {
   void MakeMissingTopics(const kafka::MetadataResponse& response);
   void CreateDeclared(const std::vector<std::string>& topics);
   void LetTierCreate(const std::vector<std::string>& topics);
-  void KeepLinksInStep();
+  void KeepLinksInStep(bool other_cluster);
   void PlanRefresh(base::Duration delay);
 
   const Link::Context context_;

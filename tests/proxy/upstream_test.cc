@@ -217,6 +217,39 @@ class SettlingSession final : public net::Session {
   net::Witness& witness_;
 };
 
+// The old address may be that of another broker by now.
+TEST_F(UpstreamTest, ABrokerIsFollowedToANewAddressAlsoWhereTheOldOneAnswers) {
+  Start();
+  Settle();
+  const auto moved = Serve({}, [this](net::Connection&) {
+    return std::make_unique<SettlingSession>(
+        [this](net::Witness::Request& request) {
+          witness_.Note("asked at the new address");
+          return AnswerIfItSettles(request);
+        },
+        witness_);
+  });
+  first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
+  auto asked = Expect(kafka::MetadataRequest::kApi.key);
+  kafka::MetadataResponse metadata = Metadata();
+  metadata.brokers[0].port = moved->local_address().port();
+  Reply(asked, metadata);
+  witness_.WaitForEvent("lost 5");
+  witness_.WaitForEvent("asked at the new address");
+}
+
+TEST_F(UpstreamTest, ConnectionsToTheBrokersOfAnotherClusterAreLetGo) {
+  Start();
+  Settle();
+  first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
+  auto asked = Expect(kafka::MetadataRequest::kApi.key);
+  kafka::MetadataResponse metadata = Metadata();
+  metadata.cluster_id = "other";
+  Reply(asked, metadata);
+  witness_.WaitForEvent("lost 5");
+  EXPECT_NE(Expect(kafka::ApiVersionsRequest::kApi.key).body, "");
+}
+
 TEST_F(UpstreamTest, SilenceClosesTheConnection) {
   tier_ = Serve({}, [this](net::Connection&) {
     return std::make_unique<SettlingSession>(
