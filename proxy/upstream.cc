@@ -310,15 +310,22 @@ void Upstream::MakeMissingTopics(const kafka::MetadataResponse& response) {
       wanted.emplace_back(*topic.name);
     }
   }
-  if (!declared.empty()) CreateDeclared(declared);
+  if (declared.empty()) create_wait_ = {};
+  const base::TimePoint now = context_.loop.Now();
+  if (!declared.empty() && create_wait_ != base::Duration() && now < create_again_) {
+    PlanRefresh(create_again_ - now);
+    declared.clear();
+  }
+  if (!declared.empty()) CreateDeclared(declared, response.controller_id);
   if (!wanted.empty()) LetTierCreate(wanted);
   if (unsettled || !declared.empty() || !wanted.empty()) PlanRefresh(kRetryRefresh);
 }
 
-void Upstream::CreateDeclared(const std::vector<std::string>& topics) {
-  if (FindReady(kAnyNode) == nullptr) return;
+void Upstream::CreateDeclared(const std::vector<std::string>& topics, int32_t controller) {
+  const int32_t node = only_controller_creates_ && controller >= 0 ? controller : kAnyNode;
+  if (!Ready(node)) return;  // They are asked for again.
   const std::optional<int16_t> version =
-      Version(kAnyNode, kafka::CreateTopicsRequest::kApi, kafka::kNever);
+      Version(node, kafka::CreateTopicsRequest::kApi, kafka::kNever);
   // Older brokers want a number: one replica is what a single broker can have.
   const int16_t replicas = version && *version >= 4 ? -1 : 1;
   kafka::CreateTopicsRequest request{.timeout_ms = kCreateTimeoutMs};
@@ -326,30 +333,43 @@ void Upstream::CreateDeclared(const std::vector<std::string>& topics) {
     request.topics.push_back(
         {.name = name, .num_partitions = cache_.Declared(name), .replication_factor = replicas});
   }
-  Call(kAnyNode, request, [](base::Result<kafka::CreateTopicsResponse> response) {
-    if (!response) {
-      // They are asked for again. The first connection is let go once it has told of the brokers.
-      if (response.error().code == base::Code::kClosed) return;
-      base::Log(base::Event::kTopicsNotCreated, "upstream", "topics not created: {}",
-                response.error().message);
-      return;
-    }
-    std::vector<std::string_view> created;
-    for (const auto& topic : response->topics) {
-      if (topic.error_code == ErrorCode::kNone) {
-        created.push_back(topic.name);
-      } else if (topic.error_code != ErrorCode::kTopicAlreadyExists) {
-        base::Log(base::Event::kTopicRefused, {"upstream", topic.name},
-                  "the tier refuses to create the topic: {} {}", kafka::ErrorName(topic.error_code),
-                  topic.error_message.value_or(""));
-      }
-    }
-    if (created.empty()) return;
-    const size_t named = std::min(created.size(), kTopicsNamed);
-    base::Log(LogLevel::kInfo, "upstream", "created {} topics at the tier: {}{}", created.size(),
-              fmt::join(created.begin(), created.begin() + static_cast<ptrdiff_t>(named), ", "),
-              named < created.size() ? ", ..." : "");
+  Call(node, request, [this](base::Result<kafka::CreateTopicsResponse> response) {
+    if (response) return OnCreated(*response);
+    // The first connection is let go once it has told of the brokers.
+    if (response.error().code == base::Code::kClosed) return;
+    base::Log(base::Event::kTopicsNotCreated, "upstream", "topics not created: {}",
+              response.error().message);
   });
+}
+
+void Upstream::OnCreated(const kafka::CreateTopicsResponse& response) {
+  std::vector<std::string_view> created;
+  bool refused = false;
+  bool elsewhere = false;
+  for (const auto& topic : response.topics) {
+    if (topic.error_code == ErrorCode::kNone) {
+      created.push_back(topic.name);
+    } else if (topic.error_code == ErrorCode::kNotController) {
+      elsewhere = true;
+    } else if (topic.error_code != ErrorCode::kTopicAlreadyExists) {
+      refused = true;
+      base::Log(base::Event::kTopicRefused, {"upstream", topic.name},
+                "the tier refuses to create the topic: {} {}", kafka::ErrorName(topic.error_code),
+                topic.error_message.value_or(""));
+    }
+  }
+  // A tier with ZooKeeper. Whom the next answer names is asked then.
+  refused |= elsewhere && std::exchange(only_controller_creates_, true);
+  if (refused) {
+    create_wait_ = std::clamp(2 * create_wait_, kRetryRefresh,
+                              std::max(options_.metadata_refresh, kRetryRefresh));
+    create_again_ = context_.loop.Now() + create_wait_;
+  }
+  if (created.empty()) return;
+  const size_t named = std::min(created.size(), kTopicsNamed);
+  base::Log(LogLevel::kInfo, "upstream", "created {} topics at the tier: {}{}", created.size(),
+            fmt::join(created.begin(), created.begin() + static_cast<ptrdiff_t>(named), ", "),
+            named < created.size() ? ", ..." : "");
 }
 
 // Whether it does is the tier's own setting.

@@ -11,8 +11,9 @@
 // Threads: everything on the loop, but RequestRefresh and RequestSettings.
 // Shutdown: the destructor closes and drops callbacks uncalled.
 // Limits: metadata is asked for every Options::metadata_refresh, and at most ten times a second
-//   when something is missing. At most kLookedForMax topics that clients named are
-//   looked for at a time.
+//   when something is missing. Declared topics that the tier refuses to create it is asked for less
+//   and less often, as often as for metadata in the end. At most kLookedForMax topics that clients
+//   named are looked for at a time.
 #pragma once
 
 #include <chrono>
@@ -28,8 +29,9 @@
 #include "proxy/tier.h"
 
 namespace holdfast::kafka {
+struct CreateTopicsResponse;
 struct MetadataResponse;
-}
+}  // namespace holdfast::kafka
 
 namespace holdfast::proxy {
 
@@ -85,7 +87,8 @@ class Upstream final : public Tier {
   void OnMetadata(const kafka::MetadataResponse& response);
   void NoteRights(const kafka::MetadataResponse& response);
   void MakeMissingTopics(const kafka::MetadataResponse& response);
-  void CreateDeclared(const std::vector<std::string>& topics);
+  void CreateDeclared(const std::vector<std::string>& topics, int32_t controller);
+  void OnCreated(const kafka::CreateTopicsResponse& response);
   void LetTierCreate(const std::vector<std::string>& topics);
   void KeepLinksInStep(bool other_cluster);
   void PlanRefresh(base::Duration delay);
@@ -111,6 +114,10 @@ class Upstream final : public Tier {
   base::TimePoint refresh_due_ = base::TimePoint::max();  // max(): none is planned.
   base::Timer bootstrap_timer_;
   base::Timer first_contact_timer_;
+  bool only_controller_creates_ = false;
+  // Of the declared topics that the tier refuses to create, and how long it is left alone by then.
+  base::TimePoint create_again_;
+  base::Duration create_wait_{};
   SettingsInquiry settings_;
   // Lets tasks that were posted from other threads see whether this is still there.
   std::shared_ptr<Upstream*> self_;

@@ -311,6 +311,50 @@ TEST_F(UpstreamTest, MakesDeclaredTopicsThatTheTierDoesNotHave) {
   create.reply.Close("enough");
 }
 
+// Brokers of a tier with ZooKeeper do not pass it on.
+TEST_F(UpstreamTest, TheControllerIsAskedForTopicsAndLessAndLessOftenIfItRefuses) {
+  kafka::MetadataResponse metadata = Metadata();
+  metadata.topics.push_back(
+      {.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "declared"});
+  std::vector<std::chrono::steady_clock::time_point> refusals;
+  const auto answers = [&](net::Witness::Request& request, ErrorCode error) {
+    const auto header = kafka::ReadRequestHeader(request.body);
+    if (header->api_key == kafka::MetadataRequest::kApi.key) {
+      Reply(request, metadata);
+    } else if (header->api_key == kafka::CreateTopicsRequest::kApi.key) {
+      if (error == ErrorCode::kNotController) {
+        witness_.Note("not the controller");
+      } else {
+        refusals.push_back(std::chrono::steady_clock::now());
+        witness_.Note("refusal " + std::to_string(refusals.size()));
+      }
+      kafka::CreateTopicsResponse response;
+      response.topics.push_back({.name = "declared", .error_code = error});
+      Reply(request, response);
+    } else {
+      return AnswerIfItSettles(request);
+    }
+    return true;
+  };
+  const auto serve = [&](ErrorCode error) {
+    return Serve({}, [&, error](net::Connection&) {
+      return std::make_unique<SettlingSession>(
+          [&, error](net::Witness::Request& request) { return answers(request, error); }, witness_);
+    });
+  };
+  const auto controller = serve(ErrorCode::kPolicyViolation);
+  tier_ = serve(ErrorCode::kNotController);
+  metadata.controller_id = 6;
+  metadata.brokers[0].port = tier_->local_address().port();
+  metadata.brokers.push_back(
+      {.node_id = 6, .host = "127.0.0.1", .port = controller->local_address().port()});
+  Start();
+  witness_.WaitForEvent("not the controller");
+  witness_.WaitForEvent("refusal 3");
+  first_->loop().RunAndWait([this] { upstream_.reset(); });
+  EXPECT_GE(refusals.at(2) - refusals.at(0), std::chrono::milliseconds(1500));
+}
+
 TEST_F(UpstreamTest, AWantedTopicIsMadeOnceAndNotAgainAfterItWasDeleted) {
   Start();
   Settle();
