@@ -56,6 +56,21 @@ void Narrow(std::vector<Range>& ranges) {
 
 }  // namespace
 
+ApiVersionsResponse CommonApiVersions(std::span<const ApiVersionsResponse* const> brokers) {
+  ApiVersionsResponse common = **std::ranges::max_element(
+      brokers, {}, [](const auto* broker) { return broker->finalized_features_epoch; });
+  for (const ApiVersionsResponse* broker : brokers) {
+    std::erase_if(common.api_keys, [&](Range& range) {
+      const auto other = std::ranges::find(broker->api_keys, range.api_key, &Range::api_key);
+      if (other == broker->api_keys.end()) return true;
+      range.min_version = std::max(range.min_version, other->min_version);
+      range.max_version = std::min(range.max_version, other->max_version);
+      return range.max_version < range.min_version;
+    });
+  }
+  return common;
+}
+
 ApiVersionsResponse LocalApiVersions(const Cluster& cluster) {
   ApiVersionsResponse response;
   if (cluster.api_versions.empty()) {

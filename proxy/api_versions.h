@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kafka/api/api_versions.h"
 #include "proxy/metadata_cache.h"
@@ -14,5 +15,10 @@ namespace holdfast::proxy {
 // While the tier was never seen: what producers need, and what librdkafka takes as the sign that it
 // may compress. Borrows from the cluster.
 kafka::ApiVersionsResponse LocalApiVersions(const Cluster& cluster);
+
+// What all of these brokers speak, of which there is at least one; the features are those of the
+// newest answer. Borrows from them.
+kafka::ApiVersionsResponse CommonApiVersions(
+    std::span<const kafka::ApiVersionsResponse* const> brokers);
 
 }  // namespace holdfast::proxy

@@ -72,6 +72,7 @@ void Link::AskVersions(int16_t version) {
 
 void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
   if (!frame) return;  // Lose says the rest.
+  versions_ = {};
   versions_frame_ = base::Buffer::Copy(*frame);
   auto versions =
       kafka::DecodeResponse<kafka::ApiVersionsResponse>(versions_frame_.view(), version);

@@ -56,7 +56,7 @@ class Link {
   [[nodiscard]] const net::HostPort& peer() const { return peer_; }
   // Why it is not ready, once an attempt has failed; empty while it is.
   [[nodiscard]] const std::string& trouble() const { return last_trouble_; }
-  // While ready.
+  // Of the last time that it was ready; nothing before.
   [[nodiscard]] const kafka::ApiVersionsResponse& versions() const { return versions_; }
   void Send(base::Buffer frame, Tier::OnAnswer on_answer);
   // For a link that is about to be destroyed: answers what is out with errors, and calls back no

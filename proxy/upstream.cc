@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/metadata.h"
+#include "proxy/api_versions.h"
 #include "proxy/backoff.h"
 
 namespace holdfast::proxy {
@@ -122,8 +123,7 @@ void Upstream::PlanBootstrap() {
 void Upstream::OnLinkReady(int32_t node) {
   cache_.SetTierAway(false);
   context_.metrics.upstream_connected.Set(1);
-  Link* link = node == kBootstrapNode ? bootstrap_.get() : links_.at(node).get();
-  cache_.Learn(link->versions());
+  LearnVersions();
   bootstrap_attempts_ = 0;
   if (node == kBootstrapNode) {
     AskMetadata();
@@ -140,6 +140,16 @@ void Upstream::OnLinkReady(int32_t node) {
     PlanRefresh(options_.metadata_refresh);
   }
   if (observer_ != nullptr) observer_->OnNodeReady(node);
+}
+
+// Behind each of our ports is another broker, and in the middle of an upgrade they differ.
+void Upstream::LearnVersions() {
+  std::vector<const kafka::ApiVersionsResponse*> known;
+  if (bootstrap_ && bootstrap_->ready()) known.push_back(&bootstrap_->versions());
+  for (const auto& [node, link] : links_) {
+    if (!link->versions().api_keys.empty()) known.push_back(&link->versions());
+  }
+  if (!known.empty()) cache_.Learn(CommonApiVersions(known));
 }
 
 void Upstream::OnLinkLost(int32_t node) {
@@ -285,6 +295,7 @@ void Upstream::KeepLinksInStep(bool other_cluster) {
     Retire(std::move(left));  // Who hears of it may ask for the node anew.
     if (was_ready && observer_ != nullptr) observer_->OnNodeLost(node);
   }
+  LearnVersions();
   if (links_.empty() && !cluster->brokers.empty()) {
     static_cast<void>(Ready(cluster->brokers.begin()->first));
   }

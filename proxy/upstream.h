@@ -80,6 +80,7 @@ class Upstream final : public Tier {
   void PlanBootstrap();
   [[nodiscard]] size_t BootstrapIndex() const;  // Of the address that was tried last.
   void OnLinkReady(int32_t node);
+  void LearnVersions();
   void OnLinkLost(int32_t node);
   void NoteAway();
   void Retire(std::unique_ptr<Link> link);

@@ -375,6 +375,27 @@ TEST(ApiVersionsTest, OffersWhatTheTierHasAndPassesUnharmed) {
   EXPECT_EQ(offered.finalized_features.front().name, "transaction.version");
 }
 
+TEST(ApiVersionsTest, OfBrokersThatDifferWhatAllOfThemSpeakIsOffered) {
+  kafka::ApiVersionsResponse newer{.finalized_features_epoch = 9};
+  newer.api_keys = {{.api_key = 0, .min_version = 3, .max_version = 13},
+                    {.api_key = 1, .min_version = 4, .max_version = 18},
+                    {.api_key = 2, .min_version = 7, .max_version = 9},
+                    {.api_key = 68, .min_version = 0, .max_version = 1}};
+  kafka::ApiVersionsResponse older{.finalized_features_epoch = 8};
+  older.api_keys = {{.api_key = 0, .min_version = 0, .max_version = 11},
+                    {.api_key = 1, .min_version = 0, .max_version = 17},
+                    {.api_key = 2, .min_version = 0, .max_version = 6}};
+  for (const std::array order : {std::array{&newer, &older}, std::array{&older, &newer}}) {
+    const auto common =
+        CommonApiVersions(std::array<const kafka::ApiVersionsResponse*, 2>{order[0], order[1]});
+    EXPECT_EQ(Find(common, 0), (Advertised{3, 11}));
+    EXPECT_EQ(Find(common, 1), (Advertised{4, 17}));
+    EXPECT_EQ(Find(common, 2), Advertised{});
+    EXPECT_EQ(Find(common, 68), Advertised{});
+    EXPECT_EQ(common.finalized_features_epoch, 9);
+  }
+}
+
 TEST(ApiVersionsTest, AnOldTierLowersWhatIsOffered) {
   kafka::ApiVersionsResponse tier;
   tier.api_keys.push_back({.api_key = 0, .min_version = 0, .max_version = 7});

@@ -217,6 +217,32 @@ class SettlingSession final : public net::Session {
   net::Witness& witness_;
 };
 
+TEST_F(UpstreamTest, OfBrokersThatDifferTheCommonVersionsAreLearned) {
+  const auto newer = Serve({}, [this](net::Connection&) {
+    return std::make_unique<SettlingSession>(
+        [this](net::Witness::Request& request) {
+          kafka::ApiVersionsResponse versions = Versions();
+          versions.api_keys.back().max_version += 1;
+          Reply(request, versions);
+          return true;
+        },
+        witness_);
+  });
+  Start();
+  Settle();
+  const std::string of_one = cache_.cluster()->api_versions;
+  first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
+  auto asked = Expect(kafka::MetadataRequest::kApi.key);
+  kafka::MetadataResponse metadata = Metadata();
+  metadata.brokers.push_back(
+      {.node_id = 6, .host = "127.0.0.1", .port = newer->local_address().port()});
+  Reply(asked, metadata);
+  while (!cache_.cluster()->brokers.contains(6)) LetLoopsTurn();
+  first_->loop().RunAndWait([&] { static_cast<void>(upstream_->Ready(6)); });
+  witness_.WaitForEvent("ready 6");
+  EXPECT_EQ(cache_.cluster()->api_versions, of_one);
+}
+
 // The old address may be that of another broker by now.
 TEST_F(UpstreamTest, ABrokerIsFollowedToANewAddressAlsoWhereTheOldOneAnswers) {
   Start();
