@@ -82,7 +82,8 @@ void LearnBrokers(Cluster& cluster, const kafka::MetadataResponse& response) {
     if (broker.rack) known.rack = std::string(*broker.rack);
   }
   if (response.cluster_id) cluster.id = std::string(*response.cluster_id);
-  cluster.controller = response.controller_id;
+  // Without ZooKeeper each answer names any broker: that is no news.
+  if (!cluster.brokers.contains(cluster.controller)) cluster.controller = response.controller_id;
 }
 
 bool SameTopics(const Cluster::Topics& a, const Cluster::Topics& b) {

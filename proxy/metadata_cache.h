@@ -72,7 +72,7 @@ struct Cluster {
   std::string id;  // Empty if the tier was never seen.
   // The upstream client has heard of it in this run, so that the brokers' addresses can be taken.
   bool confirmed = false;
-  int32_t controller = kNoNode;
+  int32_t controller = kNoNode;  // Not followed as long as it is one of the brokers.
   std::map<int32_t, Broker> brokers;
   Topics topics;
   // The names of topics by their ids, the provisional ones (ProvisionalId) included.

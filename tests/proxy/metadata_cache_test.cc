@@ -70,6 +70,19 @@ TEST(MetadataCacheTest, VersionRisesOnlyWithChanges) {
   EXPECT_GT(cache.version(), version);
 }
 
+TEST(MetadataCacheTest, AnotherControllerIsNoChangeWhileTheKnownOneIsThere) {
+  MetadataCache cache({});
+  cache.Learn(TwoBrokers(), 1);
+  const uint64_t version = cache.version();
+  kafka::MetadataResponse response = TwoBrokers();
+  response.controller_id = 1;
+  cache.Learn(response, 2);
+  EXPECT_EQ(cache.version(), version);
+  response.brokers.pop_back();
+  cache.Learn(response, 3);
+  EXPECT_EQ(cache.cluster()->controller, 1);
+}
+
 TEST(MetadataCacheTest, APartitionBetweenLeadersKeepsTheLastOne) {
   MetadataCache cache({});
   cache.Learn(WithTopic("t", {1, 2}), 1);
