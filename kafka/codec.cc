@@ -72,6 +72,9 @@ Reader StartReadingResponse(std::string_view frame, const Api& api, int16_t& ver
     version = 0;
   }
   Reader reader(frame, version, api.Flexible(version));
+  // Metadata of all topics of a large cluster has millions, mostly the brokers of replicas. Of a
+  // server, unlike of a client, they are taken.
+  reader.AllowElements(std::max(kMaxElements, frame.size() / sizeof(int32_t)));
   reader.Int<int32_t>();
   if (FlexibleResponseHeader(api, version)) SkipTags(reader);
   return reader;

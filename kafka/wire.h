@@ -7,8 +7,9 @@
 //   lost() tells whether something was set that the version has no place for.
 //
 // Limits: a string has at most 32767 bytes, as in Kafka: a longer one is not read, and written up
-//   to there. A message has at most kMaxElements array elements, and memory grows with the elements
-//   that were really there, never with an announced count. Nesting is that of the declared structs.
+//   to there. A message has at most kMaxElements array elements, unless whoever reads it allows
+//   more; memory grows with the elements that were really there, never with an announced count.
+//   Nesting is that of the declared structs.
 #pragma once
 
 #include <algorithm>
@@ -40,6 +41,8 @@ class Reader {
  public:
   explicit Reader(std::string_view in, int16_t version = 0, bool flexible = false)
       : begin_(in.data()), in_(in), version_(version), flexible_(flexible) {}
+
+  void AllowElements(size_t most) { elements_max_ = most; }
 
   [[nodiscard]] bool ok() const { return error_ == nullptr; }
   [[nodiscard]] bool AtEnd() const { return ok() && in_.empty(); }
@@ -106,7 +109,7 @@ class Reader {
   [[nodiscard]] size_t Consumed() const { return static_cast<size_t>(in_.data() - begin_); }
   void Fail(const char* why);
   void CountElement() {
-    if (++elements_ > kMaxElements) Fail("it has too many array elements");
+    if (++elements_ > elements_max_) Fail("it has too many array elements");
   }
   // The length of what follows; kNull for null.
   int64_t StringLength();
@@ -196,6 +199,7 @@ class Reader {
   int16_t version_;
   bool flexible_;
   size_t elements_ = 0;
+  size_t elements_max_ = kMaxElements;
   const char* error_ = nullptr;
   size_t failed_at_ = 0;
 };

@@ -281,5 +281,18 @@ TEST(CodecTest, TheTableOfApisIsRenderedForTheDocuments) {
             "| 18 | ApiVersions | 0-4 | 0-4 | 3 |\n");
 }
 
+// Each partition has 1 + 3 + 3 array elements.
+TEST(CodecTest, MetadataOfALargeClusterIsRead) {
+  constexpr size_t kPartitions = 160'000;
+  MetadataResponse large;
+  large.topics.push_back({.name = "t"});
+  large.topics[0].partitions.resize(
+      kPartitions, {.leader_id = 1, .replica_nodes = {1, 2, 3}, .isr_nodes = {1, 2, 3}});
+  const base::Buffer frame = EncodeResponse(large, 4, 1);
+  const auto read = DecodeResponse<MetadataResponse>(frame.view().substr(kLengthPrefixBytes), 4);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->topics[0].partitions.size(), kPartitions);
+}
+
 }  // namespace
 }  // namespace holdfast::kafka
