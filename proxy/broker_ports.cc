@@ -55,9 +55,10 @@ void BrokerPorts::Add(int32_t node, uint16_t wanted) {
     next[node] = 0;
   } else {
     if (next.size() >= kBrokersMax) {
-      base::Log(base::Event::kBrokersTooMany, "proxy",
-                "the tier has more than {} brokers: broker {} cannot be reached through this agent",
-                kBrokersMax, node);
+      base::Log(
+          base::Event::kBrokersTooMany, "proxy",
+          "the tier has had more than {} brokers: broker {} cannot be reached through this agent",
+          kBrokersMax, node);
       return;
     }
     const base::Result<uint16_t> port = open_(node, wanted);

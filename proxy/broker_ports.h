@@ -11,7 +11,8 @@
 //
 // Ownership: `open` is called as long as the object lives.
 // Threads: `open` and Request's tasks run on the loop given; the rest from any thread.
-// Limits: kBrokersMax brokers; those beyond it stay unknown, with an error in the log.
+// Limits: kBrokersMax brokers, those that are gone included; those beyond it stay unknown, with an
+//   error in the log.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,7 @@
 #include "proxy/rewrite.h"
 
+#include <algorithm>
+
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/metadata.h"
@@ -78,8 +80,24 @@ std::vector<int32_t> NodesIn(const kafka::EndpointTail& tail) {
 }
 
 void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local) {
-  RewriteBrokers(response.brokers, &kafka::MetadataResponse::MetadataResponseBroker::node_id,
-                 local);
+  using Broker = kafka::MetadataResponse::MetadataResponseBroker;
+  if (response.brokers.empty()) return;
+  std::vector<int32_t> left_out = NodesIn(response);
+  std::erase_if(left_out, [&](int32_t node) { return local.PortOf(node).has_value(); });
+  Broker first = response.brokers.front();
+  RewriteBrokers(response.brokers, &Broker::node_id, local);
+  if (response.brokers.empty()) {
+    first.host = local.host;
+    first.port = local.bootstrap_port;
+    response.brokers.push_back(std::move(first));
+  }
+  if (left_out.empty()) return;
+  for (auto& topic : response.topics) {
+    for (auto& partition : topic.partitions) {
+      if (std::ranges::find(left_out, partition.leader_id) != left_out.end())
+        partition.leader_id = response.brokers.front().node_id;
+    }
+  }
 }
 
 void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& local) {

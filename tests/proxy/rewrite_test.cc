@@ -138,5 +138,25 @@ TEST(RewriteTest, EndpointsOfNewLeadersAreOurs) {
   EXPECT_EQ(tail.node_endpoints[0].rack, "r");
 }
 
+TEST(RewriteTest, ClientsCanProduceWhereBrokersHaveNoPort) {
+  kafka::MetadataResponse tier;
+  tier.brokers = {{.node_id = 65, .host = "a", .port = 9092},
+                  {.node_id = 66, .host = "b", .port = 9092}};
+  tier.topics.push_back({.name = "t", .partitions = {{.leader_id = 65}, {.leader_id = 66}}});
+  kafka::MetadataResponse one = tier;
+  const LocalAddresses of_one = Local({1, 66});
+  Rewrite(one, of_one);
+  ASSERT_EQ(one.brokers.size(), 1);
+  EXPECT_EQ(one.brokers[0].port, 7001);
+  EXPECT_EQ(one.topics[0].partitions[0].leader_id, 66);
+  const LocalAddresses of_none = Local({1, 2});
+  Rewrite(tier, of_none);
+  ASSERT_EQ(tier.brokers.size(), 1);
+  EXPECT_EQ(tier.brokers[0].node_id, 65);
+  EXPECT_EQ(tier.brokers[0].host, "local.test");
+  EXPECT_EQ(tier.brokers[0].port, 7000);
+  EXPECT_EQ(tier.topics[0].partitions[1].leader_id, 65);
+}
+
 }  // namespace
 }  // namespace holdfast::proxy
