@@ -12,7 +12,42 @@ namespace {
 
 constexpr size_t kPartitionsPerTurn = 16;
 
+int64_t FirstWithin(spool::Spool& spool, const Partition& partition, int64_t end,
+                    uint64_t bytes_max) {
+  const int64_t start = partition.log_start.load();
+  uint64_t total = 0;
+  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
+    total += entry.bytes;
+    return true;
+  });
+  int64_t keep_from = start;
+  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
+    if (total < bytes_max + entry.bytes) return false;
+    total -= entry.bytes;
+    keep_from = entry.end_offset();
+    return true;
+  });
+  return keep_from;
+}
+
 }  // namespace
+
+int64_t FirstToKeep(spool::Spool& spool, const Partition& partition,
+                    const RetentionLimits& limits) {
+  // Before anything is looked at: what comes later was in nobody's sight.
+  const int64_t end = partition.high_watermark.load();
+  int64_t keep_from = partition.log_start.load();
+  if (limits.oldest_ms >= 0) {
+    const auto found = spool.FindByTime(partition.stream, limits.oldest_ms);
+    if (!found) return keep_from;
+    keep_from = std::max(keep_from, *found ? (*found)->base_offset : end);
+  }
+  if (limits.bytes_max >= 0) {
+    const auto bytes_max = static_cast<uint64_t>(limits.bytes_max);
+    keep_from = std::max(keep_from, FirstWithin(spool, partition, end, bytes_max));
+  }
+  return keep_from;
+}
 
 void Retention::Start() {
   timer_ = loop_.After(context_.options.retention_check_interval, [this] { BeginRound(); });
@@ -33,7 +68,8 @@ void Retention::BeginRound() {
     const int64_t oldest_ms =
         config.retention_ms() < 0 ? -1 : std::max<int64_t>(now_ms - config.retention_ms(), 0);
     for (Partition* partition : topic->partitions) {
-      round_.push_back({partition, oldest_ms, config.retention_bytes()});
+      round_.push_back(
+          {partition, {.oldest_ms = oldest_ms, .bytes_max = config.retention_bytes()}});
     }
   }
   GoOn();
@@ -41,48 +77,13 @@ void Retention::BeginRound() {
 
 void Retention::GoOn() {
   for (size_t i = 0; i < kPartitionsPerTurn && !round_.empty(); ++i) {
-    const Limits limits = round_.back();
+    const auto [partition, limits] = round_.back();
     round_.pop_back();
-    const int64_t keep_from = FirstToKeep(limits);
-    if (keep_from > limits.partition->log_start.load()) Trim(*limits.partition, keep_from);
+    const int64_t keep_from = FirstToKeep(context_.log->spool(), *partition, limits);
+    if (keep_from > partition->log_start.load()) Trim(*partition, keep_from);
   }
   if (round_.empty()) return Start();
   timer_ = loop_.After(base::Duration::zero(), [this] { GoOn(); });
-}
-
-int64_t Retention::FirstToKeep(const Limits& limits) const {
-  const Partition& partition = *limits.partition;
-  int64_t keep_from = partition.log_start.load();
-  if (limits.oldest_ms >= 0) {
-    const auto found = context_.log->spool().FindByTime(partition.stream, limits.oldest_ms);
-    if (!found) return keep_from;
-    const int64_t end = partition.high_watermark.load();
-    keep_from = std::max(keep_from, *found ? (*found)->base_offset : end);
-  }
-  if (limits.bytes_max >= 0) {
-    keep_from =
-        std::max(keep_from, FirstWithin(partition, static_cast<uint64_t>(limits.bytes_max)));
-  }
-  return keep_from;
-}
-
-int64_t Retention::FirstWithin(const Partition& partition, uint64_t bytes_max) const {
-  spool::Spool& spool = context_.log->spool();
-  const int64_t start = partition.log_start.load();
-  const int64_t end = partition.high_watermark.load();
-  uint64_t total = 0;
-  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
-    total += entry.bytes;
-    return true;
-  });
-  int64_t keep_from = start;
-  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
-    if (total < bytes_max + entry.bytes) return false;
-    total -= entry.bytes;
-    keep_from = entry.end_offset();
-    return true;
-  });
-  return keep_from;
 }
 
 void Retention::Trim(Partition& partition, int64_t offset) {

@@ -18,6 +18,16 @@
 
 namespace holdfast::broker {
 
+struct RetentionLimits {
+  int64_t oldest_ms = -1;  // Older entries go; -1: none does.
+  int64_t bytes_max = -1;  // -1: any number.
+};
+
+// Below it nothing of the partition need be kept. From any thread; what is appended meanwhile is
+// kept.
+[[nodiscard]] int64_t FirstToKeep(spool::Spool& spool, const Partition& partition,
+                                  const RetentionLimits& limits);
+
 class Retention {
  public:
   Retention(Context& context, Submitter& submitter, base::Executor& loop)
@@ -27,16 +37,13 @@ class Retention {
   void Stop();
 
  private:
-  struct Limits {
+  struct Kept {
     Partition* partition;
-    int64_t oldest_ms;  // Older entries go; -1: none does.
-    int64_t bytes_max;  // -1: any number.
+    RetentionLimits limits;
   };
 
   void BeginRound();
   void GoOn();
-  [[nodiscard]] int64_t FirstToKeep(const Limits& limits) const;
-  [[nodiscard]] int64_t FirstWithin(const Partition& partition, uint64_t bytes_max) const;
   void Trim(Partition& partition, int64_t offset);
   void ExpireProducers();
 
@@ -44,7 +51,7 @@ class Retention {
   Submitter& submitter_;
   base::Executor& loop_;
   CatalogReader catalog_;
-  std::vector<Limits> round_;  // Not yet looked at.
+  std::vector<Kept> round_;  // Not yet looked at.
   base::Timer timer_;
 };
 

@@ -1,0 +1,99 @@
+// What retention lets go while the partition changes under it.
+#include "broker/retention.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "tests/spool/spool_fixture.h"
+
+namespace holdfast::broker {
+namespace {
+
+// A spool that another thread works on between two looks.
+class ChangingSpool final : public spool::Spool {
+ public:
+  explicit ChangingSpool(spool::Spool& within) : within_(&within) {}
+
+  std::function<void()> after_find_by_time = [] {};
+
+  base::Result<std::optional<spool::EntryInfo>> FindByTime(spool::StreamId stream,
+                                                           int64_t timestamp_ms) override {
+    auto found = within_->FindByTime(stream, timestamp_ms);
+    after_find_by_time();
+    return found;
+  }
+
+  bool Submit(std::unique_ptr<spool::Operation>& operation) override {
+    return within_->Submit(operation);
+  }
+  base::Result<spool::Lease> Read(spool::StreamId stream, int64_t from, size_t max_bytes) override {
+    return within_->Read(stream, from, max_bytes);
+  }
+  base::Result<spool::Lease> ReadSound(spool::StreamId stream, int64_t from,
+                                       size_t max_bytes) override {
+    return within_->ReadSound(stream, from, max_bytes);
+  }
+  base::Result<int64_t> NextReadable(spool::StreamId stream, int64_t from) override {
+    return within_->NextReadable(stream, from);
+  }
+  [[nodiscard]] spool::OffsetRange Range(spool::StreamId stream) const override {
+    return within_->Range(stream);
+  }
+  [[nodiscard]] std::optional<spool::StreamId> FindStream(std::string_view name) const override {
+    return within_->FindStream(name);
+  }
+  [[nodiscard]] std::vector<std::pair<std::string, spool::StreamId>> Streams() const override {
+    return within_->Streams();
+  }
+  [[nodiscard]] spool::Status GetStatus() const override { return within_->GetStatus(); }
+  [[nodiscard]] bool Wanted() const override { return within_->Wanted(); }
+  [[nodiscard]] int64_t SealedEnd(spool::StreamId stream) const override {
+    return within_->SealedEnd(stream);
+  }
+  void SealSoon() override { within_->SealSoon(); }
+  base::Result<spool::RevisionReport> Revise(spool::Revision& revision) override {
+    return within_->Revise(revision);
+  }
+  base::Result<spool::RevisionReport> Sort(base::TimePoint now, const spool::Pace& pace) override {
+    return within_->Sort(now, pace);
+  }
+  void Close() override { within_->Close(); }
+
+ private:
+  spool::Spool* within_;
+};
+
+class RetentionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(stored_.Open());
+    ASSERT_TRUE(stored_.AppendNow("other", "x"));
+    ASSERT_TRUE(stored_.Submit(
+        0, [](spool::Transaction& transaction) { (void)transaction.OpenStream("t"); }));
+    stored_.clock.RunUntilIdle();
+    partition_.emplace(TopicPartition{}, *stored_.spool->FindStream("t"), 0);
+  }
+  // As the writer does it: readable, and acknowledged.
+  void Produce(int64_t timestamp_ms, size_t bytes = 10) {
+    ASSERT_TRUE(stored_.AppendNow("t", std::string(bytes, '.'), 1, timestamp_ms));
+    partition_->high_watermark.store(stored_.spool->Range(partition_->stream).end);
+  }
+
+  spool::TemporaryDirectory directory_;
+  spool::TestSpool stored_{directory_.path()};
+  std::optional<Partition> partition_;
+};
+
+TEST_F(RetentionTest, WhatIsAppendedMeanwhileStays) {
+  ChangingSpool spool(*stored_.spool);
+  spool.after_find_by_time = [&] { Produce(2000); };
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 1000}), 0) << "the stream was empty";
+  spool.after_find_by_time = [] {};
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1);
+  spool.after_find_by_time = [&] { Produce(4000); };
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1) << "all of it was too old";
+}
+
+}  // namespace
+}  // namespace holdfast::broker
