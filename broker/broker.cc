@@ -102,7 +102,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
   if (options.metrics == nullptr) own_registry = std::make_unique<metrics::Registry>();
   metrics::Registry& registry = own_registry ? *own_registry : *options.metrics;
   options.spool.metrics = &registry;
-  options.spool.check_entry = kafka::CheckStored;
+  if (!options.spool.check_entry) options.spool.check_entry = kafka::CheckStored;
 
   auto parts = std::make_unique<Parts>(std::move(options), registry, std::move(executors));
   parts->own_registry = std::move(own_registry);

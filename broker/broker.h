@@ -63,7 +63,7 @@ struct CompactionOptions {
 };
 
 struct Options {
-  spool::Options spool;  // Start sets its metrics and check_entry.
+  spool::Options spool;  // Start sets its metrics, and check_entry if there is none.
   int32_t node_id = 0;
   int32_t num_partitions = 1;  // Of a topic whose creator does not say.
   bool auto_create_topics = true;

@@ -493,14 +493,20 @@ void FetchHandler::ReadEntries(const Partition& partition,
     AppendCopy(copied, pieces);
   }
   if (size == 0) return;
+  if (answer->committed_only) {
+    const auto aborted = partition.transactions.Aborted(request.fetch_offset, offset);
+    // Then some may be forgotten already: that comes after the start has moved.
+    if (partition.log_start.load() > request.fetch_offset) {
+      out->error_code = ErrorCode::kOffsetOutOfRange;
+      return;
+    }
+    for (const AbortedTransaction& one : aborted) {
+      out->aborted_transactions->push_back({one.producer_id, one.first_offset, {}});
+    }
+  }
   out->records = std::string_view(pieces.front().view().data(), size);
   answer->records.push_back(std::move(pieces));
   answer->bytes += size;
-  if (!answer->committed_only) return;
-  for (const AbortedTransaction& aborted :
-       partition.transactions.Aborted(request.fetch_offset, offset)) {
-    out->aborted_transactions->push_back({aborted.producer_id, aborted.first_offset, {}});
-  }
 }
 
 base::Duration FetchHandler::Charge(Call& call, const Answer& answer) {

@@ -457,7 +457,7 @@ void Log::OnDurable(std::span<const spool::StreamId> streams) {
 
 void Log::OnTrimmed(Partition& partition, int64_t offset) {
   if (offset <= partition.log_start.load()) return;
-  partition.log_start.store(offset);
+  partition.log_start.store(offset);  // First: readers look at it when they have asked for these.
   partition.transactions.TrimBelow(offset);
   Wake({&partition.stream, 1});
 }
@@ -465,6 +465,7 @@ void Log::OnTrimmed(Partition& partition, int64_t offset) {
 void Log::AnnounceDeleted(const Topic& topic) {
   std::vector<spool::StreamId> streams;
   for (Partition* partition : topic.partitions) {
+    partition->log_start.store(partition->high_watermark.load());  // First, as in OnTrimmed.
     partition->transactions.Clear();
     streams.push_back(partition->stream);
   }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <numeric>
 #include <set>
 
@@ -12,6 +13,7 @@
 #include "kafka/api/api_versions.h"
 #include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/delete_groups.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_producers.h"
 #include "kafka/api/describe_transactions.h"
@@ -347,6 +349,47 @@ TEST(TransactionsTest, MarkersAreKafkasOwn) {
   kafka::SetBaseOffset(expected, 1);
   kafka::SetPartitionLeaderEpoch(expected, 0);
   EXPECT_EQ(data.records, expected);
+}
+
+// What is known of aborted transactions goes with the records, maybe while somebody reads those.
+TEST(TransactionsTest, NoAbortedRecordsAreGivenBesideATrim) {
+  for (const bool whole_topic : {false, true}) {
+    Options options;
+    std::function<void()> while_reading = [] {};
+    options.spool.check_entry = [&](std::string_view) -> base::Result<void> {
+      std::exchange(while_reading, [] {})();
+      return {};
+    };
+    BrokerFixture broker(options, /*workers=*/2);
+    broker.CreateTopic("t", 1);
+    Client client(broker, "tx");
+    ASSERT_EQ(client.Produce("t", 0, {std::string(50'000, '.')}), ErrorCode::kNone);
+    ASSERT_EQ(client.Abort(), ErrorCode::kNone);
+    broker.Restart();  // What was written just now is not checked.
+    ASSERT_EQ(FetchCommitted(broker, "t", 0).aborted_transactions->size(), 1u);
+    broker.Restart();
+    bool asked = false;
+    while_reading = [&] {
+      asked = true;
+      if (whole_topic) {
+        kafka::DeleteTopicsRequest deletion;
+        deletion.topics.emplace_back().name = "t";
+        (void)broker.Ask(deletion, 6, /*worker=*/1);
+      } else {
+        kafka::DeleteRecordsRequest deletion;
+        deletion.topics.emplace_back().name = "t";
+        deletion.topics.back().partitions.push_back({0, 2, {}});
+        (void)broker.Ask(deletion, 2, /*worker=*/1);
+      }
+    };
+    kafka::FetchRequest request = MakeCommittedFetch("t", 0);
+    request.max_wait_ms = 0;
+    const auto pending = broker.Ask(request, 12);
+    const auto data = pending.Get().responses.at(0).partitions.at(0);
+    EXPECT_TRUE(asked);
+    EXPECT_EQ(data.error_code, ErrorCode::kOffsetOutOfRange);
+    EXPECT_TRUE(data.records.value_or("").empty());
+  }
 }
 
 // --- The protocol -------------------------------------------------------------------------------
