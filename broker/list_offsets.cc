@@ -1,6 +1,8 @@
 #include "broker/list_offsets.h"
 
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <set>
 
 #include "broker/isolation_level.h"
@@ -42,43 +44,58 @@ bool KnowsSpecial(int64_t timestamp, int16_t version) {
   }
 }
 
-// The first record of the entry that is not older than `timestamp`.
-Result<Found> FindInEntry(spool::Spool& spool, const spool::EntryInfo& entry, int64_t timestamp) {
-  HF_ASSIGN_OR_RETURN(const spool::Lease lease, spool.Read(entry.stream, entry.base_offset, 1));
-  if (lease.empty()) return Found{};
+// Calls visit(const Found&) for the records of the entry from `start` on, until it says false. With
+// LogAppendTime they have one time, and the first stands for all.
+template <class Visit>
+Result<> ForEachRecord(spool::Spool& spool, const spool::EntryInfo& entry, int64_t start,
+                       Visit visit) {
+  HF_ASSIGN_OR_RETURN(const spool::Lease lease,
+                      spool.Read(entry.stream, std::max(entry.base_offset, start), 1));
+  if (lease.empty()) return {};
   HF_ASSIGN_OR_RETURN(const kafka::RecordBatchView batch,
                       kafka::RecordBatchView::Front(lease.entries().front().bytes));
   const kafka::BatchHeader header = batch.header();
-  if (header.log_append_time()) return Found{header.base_offset, header.max_timestamp};
+  if (header.log_append_time()) {
+    (void)visit(Found{std::max(header.base_offset, start), header.max_timestamp});
+    return {};
+  }
   HF_ASSIGN_OR_RETURN(const auto records, kafka::UncompressedRecords::Of(batch));
   kafka::RecordReader reader(header, records.bytes());
   kafka::Record record;
   while (reader.Next(&record)) {
-    if (record.timestamp >= timestamp) return Found{record.offset, record.timestamp};
+    if (record.offset >= start && !visit(Found{record.offset, record.timestamp})) return {};
   }
-  HF_RETURN_IF_ERROR(reader.status());
-  // The header promised one; nearly right is better for a consumer than nothing.
-  return Found{header.base_offset, header.max_timestamp};
+  return reader.status();
 }
 
-Result<Found> FindByTime(spool::Spool& spool, const Partition& partition, int64_t end,
-                         int64_t timestamp) {
-  HF_ASSIGN_OR_RETURN(const auto entry, spool.FindByTime(partition.stream, timestamp));
-  if (!entry || entry->base_offset >= end) return Found{};
-  return FindInEntry(spool, *entry, timestamp);
+Result<Found> FindByTime(spool::Spool& spool, const Partition& partition, int64_t start,
+                         int64_t end, int64_t timestamp) {
+  Found found;
+  // What the first one speaks of may lie before the start.
+  for (int64_t from = start; found.offset < 0;) {
+    HF_ASSIGN_OR_RETURN(const auto entry, spool.FindByTime(partition.stream, timestamp, from));
+    if (!entry || entry->base_offset >= end) break;
+    HF_RETURN_IF_ERROR(ForEachRecord(spool, *entry, start, [&](const Found& record) {
+      if (record.timestamp < timestamp) return true;
+      found = record;
+      return false;
+    }));
+    from = entry->end_offset();
+  }
+  return found;
 }
 
 // The spool finds the first entry at or after a time; the largest time for which there is one is
 // found by halving.
-Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition, int64_t end) {
-  int64_t low = 0;
-  HF_ASSIGN_OR_RETURN(auto best, spool.FindByTime(partition.stream, low));
-  if (!best) return Found{};
-  low = best->max_timestamp_ms;
+Result<std::optional<spool::EntryInfo>> FindLatestEntry(spool::Spool& spool, spool::StreamId stream,
+                                                        int64_t from) {
+  HF_ASSIGN_OR_RETURN(auto best, spool.FindByTime(stream, 0, from));
+  if (!best) return best;
+  int64_t low = best->max_timestamp_ms;
   int64_t high = std::numeric_limits<int64_t>::max();  // Never found.
   while (low + 1 < high) {
     const int64_t middle = low + (high - low) / 2;
-    HF_ASSIGN_OR_RETURN(auto entry, spool.FindByTime(partition.stream, middle));
+    HF_ASSIGN_OR_RETURN(auto entry, spool.FindByTime(stream, middle, from));
     if (entry) {
       low = entry->max_timestamp_ms;
       best = entry;
@@ -86,12 +103,28 @@ Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition, 
       high = middle;
     }
   }
-  if (best->base_offset >= end) return Found{};
-  return FindInEntry(spool, *best, best->max_timestamp_ms);
+  return best;
 }
 
-Result<Found> Find(spool::Spool& spool, const Partition& partition, bool committed_only,
-                   int64_t timestamp) {
+Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition, int64_t start,
+                               int64_t end) {
+  Found found;
+  for (int64_t from = start;;) {
+    HF_ASSIGN_OR_RETURN(const auto entry, FindLatestEntry(spool, partition.stream, from));
+    if (!entry || entry->base_offset >= end || entry->max_timestamp_ms <= found.timestamp) break;
+    HF_RETURN_IF_ERROR(ForEachRecord(spool, *entry, start, [&](const Found& record) {
+      if (record.timestamp > found.timestamp) found = record;
+      return true;
+    }));
+    // If not, what it speaks of may lie before the start.
+    if (entry->base_offset >= start && found.offset >= 0) break;
+    from = entry->end_offset();
+  }
+  return found;
+}
+
+Result<Found> FindFrom(spool::Spool& spool, const Partition& partition, int64_t start,
+                       bool committed_only, int64_t timestamp) {
   const int64_t end =
       committed_only ? std::max(partition.last_stable_offset.load(), partition.log_start.load())
                      : partition.high_watermark.load();
@@ -102,12 +135,23 @@ Result<Found> Find(spool::Spool& spool, const Partition& partition, bool committ
     case kEarliestLocal:
       return Found{partition.log_start.load(), -1};
     case kMaxTimestamp:
-      return FindMaxTimestamp(spool, partition, end);
+      return FindMaxTimestamp(spool, partition, start, end);
     case kLatestTiered:
     case kEarliestPendingUpload:
       return Found{};  // Nothing is kept elsewhere.
     default:
-      return FindByTime(spool, partition, end, timestamp);
+      return FindByTime(spool, partition, start, end, timestamp);
+  }
+}
+
+Result<Found> Find(spool::Spool& spool, const Partition& partition, bool committed_only,
+                   int64_t timestamp) {
+  for (;;) {
+    const int64_t start = spool.Range(partition.stream).start;
+    auto found = FindFrom(spool, partition, start, committed_only, timestamp);
+    const bool trimmed = !found && found.error().code == base::Code::kNotFound &&
+                         spool.Range(partition.stream).start > start;
+    if (!trimmed) return found;
   }
 }
 

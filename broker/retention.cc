@@ -38,7 +38,7 @@ int64_t FirstToKeep(spool::Spool& spool, const Partition& partition,
   const int64_t end = partition.high_watermark.load();
   int64_t keep_from = partition.log_start.load();
   if (limits.oldest_ms >= 0) {
-    const auto found = spool.FindByTime(partition.stream, limits.oldest_ms);
+    const auto found = spool.FindByTime(partition.stream, limits.oldest_ms, 0);
     if (!found) return keep_from;
     keep_from = std::max(keep_from, *found ? (*found)->base_offset : end);
   }

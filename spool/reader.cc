@@ -192,13 +192,14 @@ base::Result<int64_t> SpoolReader::NextReadable(StreamId stream, int64_t from) {
 }
 
 base::Result<std::optional<EntryInfo>> SpoolReader::FindByTime(StreamId stream,
-                                                               int64_t timestamp_ms) {
+                                                               int64_t timestamp_ms, int64_t from) {
   return WithSegments([&](const Segments& segments) -> base::Result<std::optional<EntryInfo>> {
     const OffsetRange range = catalog_.Range(stream);
-    if (range.start == range.end) return std::nullopt;
-    HF_ASSIGN_OR_RETURN(const size_t first, FindSegment(segments, stream, range.start));
+    const int64_t begin = std::max(from, range.start);
+    if (begin >= range.end) return std::nullopt;
+    HF_ASSIGN_OR_RETURN(const size_t first, FindSegment(segments, stream, begin));
     HF_ASSIGN_OR_RETURN(const size_t timely, FindSegmentByTime(segments, stream, timestamp_ms));
-    return FindFrom(segments, std::max(first, timely), stream, range.start, timestamp_ms);
+    return FindFrom(segments, std::max(first, timely), stream, begin, timestamp_ms);
   });
 }
 

@@ -30,7 +30,8 @@ class SpoolReader {
   base::Result<Lease> Read(StreamId stream, int64_t from, size_t max_bytes);
   base::Result<Lease> ReadSound(StreamId stream, int64_t from, size_t max_bytes);
   base::Result<int64_t> NextReadable(StreamId stream, int64_t from);
-  base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream, int64_t timestamp_ms);
+  base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream, int64_t timestamp_ms,
+                                                    int64_t from);
 
  private:
   using Segments = Catalog::Segments;

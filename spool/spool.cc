@@ -51,8 +51,9 @@ class SpoolOnDisk final : public Spool {
   }
   [[nodiscard]] OffsetRange Range(StreamId stream) const override { return catalog_.Range(stream); }
   [[nodiscard]] base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream,
-                                                                  int64_t timestamp_ms) override {
-    return reader_.FindByTime(stream, timestamp_ms);
+                                                                  int64_t timestamp_ms,
+                                                                  int64_t from) override {
+    return reader_.FindByTime(stream, timestamp_ms, from);
   }
   [[nodiscard]] std::optional<StreamId> FindStream(std::string_view name) const override {
     return catalog_.FindStream(name);

@@ -292,9 +292,11 @@ class Spool {
 
   [[nodiscard]] virtual OffsetRange Range(StreamId stream) const = 0;
 
-  // The first entry whose max_timestamp_ms is at least `timestamp_ms`.
+  // The first entry whose max_timestamp_ms is at least `timestamp_ms`, beginning with the one that
+  // contains `from`.
   [[nodiscard]] virtual base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream,
-                                                                          int64_t timestamp_ms) = 0;
+                                                                          int64_t timestamp_ms,
+                                                                          int64_t from) = 0;
   [[nodiscard]] virtual std::optional<StreamId> FindStream(std::string_view name) const = 0;
   // All streams, for start-up and for people.
   [[nodiscard]] virtual std::vector<std::pair<std::string, StreamId>> Streams() const = 0;

@@ -446,6 +446,42 @@ TEST(BrokerTest, OffsetsAreFoundByTimeWithinABatch) {
   EXPECT_EQ(find(now + 1000).offset, -1);
 }
 
+TEST(BrokerTest, OffsetsAreFoundByTimeFromAStartWithinABatch) {
+  for (const bool append_time : {false, true}) {
+    for (const bool rising : {true, false}) {
+      BrokerFixture broker;
+      broker.CreateTopic(
+          "t", 1, {{"message.timestamp.type", append_time ? "LogAppendTime" : "CreateTime", {}}});
+      const int64_t now = broker.clock().wall_clock_ms();
+      kafka::RecordBatchBuilder builder({});
+      for (int i = 0; i < 10; ++i) {
+        builder.Add({.timestamp = now + 10 * (rising ? i : 9 - i), .value = "v"});
+      }
+      broker.Produce("t", 0, std::move(builder).Build());
+      broker.clock().Advance(milliseconds(30));
+      broker.Produce("t", 0, broker.Batch({"next"}));
+      kafka::DeleteRecordsRequest deletion;
+      deletion.topics.emplace_back().name = "t";
+      deletion.topics.back().partitions.push_back({0, 5, {}});
+      ASSERT_EQ(broker.Ask(deletion, 2).Get().topics[0].partitions[0].error_code, ErrorCode::kNone);
+      const auto find = [&](int64_t timestamp) {
+        kafka::ListOffsetsRequest request;
+        auto& topic = request.topics.emplace_back();
+        topic.name = "t";
+        topic.partitions.emplace_back().timestamp = timestamp;
+        const auto found = broker.Ask(request, 7).Get().topics[0].partitions[0];
+        EXPECT_EQ(found.error_code, ErrorCode::kNone);
+        return found.offset;
+      };
+      EXPECT_EQ(find(0), 5);
+      EXPECT_EQ(find(now), 5);
+      EXPECT_EQ(find(now + 20), append_time ? 10 : 5);
+      EXPECT_EQ(find(now + 70), append_time ? -1 : rising ? 7 : -1);
+      EXPECT_EQ(find(-3), append_time ? 10 : rising ? 9 : 5);
+    }
+  }
+}
+
 // --- Topics -------------------------------------------------------------------------------------
 
 TEST(BrokerTest, MetadataMakesTheTopicItIsAskedFor) {

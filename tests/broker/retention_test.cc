@@ -18,8 +18,9 @@ class ChangingSpool final : public spool::Spool {
   std::function<void()> after_find_by_time = [] {};
 
   base::Result<std::optional<spool::EntryInfo>> FindByTime(spool::StreamId stream,
-                                                           int64_t timestamp_ms) override {
-    auto found = within_->FindByTime(stream, timestamp_ms);
+                                                           int64_t timestamp_ms,
+                                                           int64_t from) override {
+    auto found = within_->FindByTime(stream, timestamp_ms, from);
     after_find_by_time();
     return found;
   }

@@ -447,7 +447,7 @@ void Driver::ExpectFindsByTime(const Model::Stream& expected, spool::StreamId st
         std::find_if(expected.entries.begin(), expected.entries.end(), [&](const auto& entry) {
           return entry.timestamp_ms >= time && entry.base_offset + entry.records > expected.start;
         });
-    const auto found = spool_->FindByTime(stream, time);
+    const auto found = spool_->FindByTime(stream, time, 0);
     Expect(found.has_value(), Damage::kLost, found ? std::string() : found.error().message);
     Expect(found->has_value() == (first != expected.entries.end()) &&
                (!*found || (*found)->base_offset == first->base_offset),

@@ -102,7 +102,7 @@ TEST_F(RevisionTest, EntriesLoseTheirBytesAndKeepTheirOffsets) {
     EXPECT_EQ(lease->entries().front().info.base_offset, 30);
     EXPECT_EQ(lease->entries().front().info.end_offset(), 40);
     EXPECT_EQ(*spool_.spool->NextReadable(Id("a"), 12), 30);
-    const auto timely = spool_.spool->FindByTime(Id("a"), 0);
+    const auto timely = spool_.spool->FindByTime(Id("a"), 0, 0);
     ASSERT_TRUE(timely && *timely);
     EXPECT_EQ((*timely)->base_offset, 30) << "its time is 7";
     if (round == 0) {
@@ -139,7 +139,7 @@ TEST_F(RevisionTest, AStreamMayEndWithoutBytes) {
   EXPECT_TRUE(spool_.spool->Read(Id("a"), 0, 1000)->empty());
   EXPECT_TRUE(spool_.spool->Read(Id("a"), 1, 1000)->empty());
   EXPECT_EQ(*spool_.spool->NextReadable(Id("a"), 0), 2);
-  EXPECT_FALSE(*spool_.spool->FindByTime(Id("a"), -1));
+  EXPECT_FALSE(*spool_.spool->FindByTime(Id("a"), -1, 0));
   ASSERT_TRUE(spool_.AppendNow("a", "z"));
   EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("z"));
 }

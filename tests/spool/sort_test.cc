@@ -116,7 +116,7 @@ TEST_F(SortTest, EntriesOfAStreamLieTogether) {
     spool_.Reopen();
   }
   EXPECT_EQ(spool_.owner.seen[0], 50);
-  const auto timely = spool_.spool->FindByTime(Id("a"), -1);
+  const auto timely = spool_.spool->FindByTime(Id("a"), -1, 0);
   ASSERT_TRUE(timely && *timely);
   EXPECT_EQ((*timely)->base_offset, 0);
 }

@@ -575,8 +575,8 @@ TEST_F(SpoolTest, TenThousandStreamsShareOneLog) {
 
 TEST_F(SpoolTest, EntriesAreFoundByTime) {
   Open();
-  const auto at = [&](int64_t timestamp_ms) -> int64_t {
-    const auto found = spool_.spool->FindByTime(Id("a"), timestamp_ms);
+  const auto at = [&](int64_t timestamp_ms, int64_t from = 0) -> int64_t {
+    const auto found = spool_.spool->FindByTime(Id("a"), timestamp_ms, from);
     EXPECT_TRUE(found);
     return *found ? (*found)->base_offset : -1;
   };
@@ -591,6 +591,10 @@ TEST_F(SpoolTest, EntriesAreFoundByTime) {
     EXPECT_EQ(at(1099), 60);
     EXPECT_EQ(at(5000), 60);
     EXPECT_EQ(at(5001), -1);
+    EXPECT_EQ(at(1010, 61), 60) << "it contains that";
+    EXPECT_EQ(at(1010, 62), 62);
+    EXPECT_EQ(at(5000, 62), -1);
+    EXPECT_EQ(at(0, 200), -1);
     spool_.Reopen();
   }
   ASSERT_TRUE(spool_.TrimNow("a", 63));

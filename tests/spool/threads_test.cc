@@ -99,7 +99,7 @@ TEST_F(ThreadsTest, ManyThreadsAppendReadTrimAndSort) {
     while (!finished) {
       (void)spool_->GetStatus();
       (void)spool_->Streams();
-      (void)spool_->FindByTime(StreamId(0), 0);
+      (void)spool_->FindByTime(StreamId(0), 0, 0);
       std::this_thread::yield();
     }
   });

@@ -87,7 +87,7 @@ TEST_F(TransferTest, TheImportedSpoolGoesOnWhereTheExportedOneStopped) {
   EXPECT_LE(other.spool->GetStatus().disk_bytes, before.disk_bytes);
   const StreamId id = *other.spool->FindStream("slow");
   EXPECT_EQ(other.spool->Range(id).start, 31);
-  EXPECT_EQ((*other.spool->FindByTime(id, 100))->base_offset, 68);
+  EXPECT_EQ((*other.spool->FindByTime(id, 100, 0))->base_offset, 68);
   for (int i = 0; i < 60; ++i) ASSERT_TRUE(other.AppendNow("slow", std::string(30'000, 'y')));
   other.Reopen();
   EXPECT_EQ(other.ReadAll("slow").size(), slow.size() + 60);
