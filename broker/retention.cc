@@ -1,6 +1,7 @@
 #include "broker/retention.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "base/log.h"
 #include "broker/entries.h"
@@ -12,19 +13,31 @@ namespace {
 
 constexpr size_t kPartitionsPerTurn = 16;
 
+// Entries beside each other, whose bytes count as one.
+struct Stretch {
+  int64_t end_offset;
+  uint64_t bytes;
+};
+// So many make up what may stay; up to one more does.
+constexpr uint64_t kStretches = 1024;
+
+// In one walk, which keeps the newest stretches that it has seen: compaction changes the sizes
+// meanwhile, and a second one would see others.
 int64_t FirstWithin(spool::Spool& spool, const Partition& partition, int64_t end,
                     uint64_t bytes_max) {
-  const int64_t start = partition.log_start.load();
-  uint64_t total = 0;
-  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
-    total += entry.bytes;
-    return true;
-  });
-  int64_t keep_from = start;
-  WalkEntries(spool, partition.stream, start, end, [&](const spool::EntryInfo& entry) {
-    if (total < bytes_max + entry.bytes) return false;
-    total -= entry.bytes;
-    keep_from = entry.end_offset();
+  int64_t keep_from = partition.log_start.load();
+  std::deque<Stretch> newest;
+  uint64_t bytes = 0;
+  WalkEntries(spool, partition.stream, keep_from, end, [&](const spool::EntryInfo& entry) {
+    if (newest.empty() || newest.back().bytes >= bytes_max / kStretches) newest.emplace_back();
+    newest.back().end_offset = entry.end_offset();
+    newest.back().bytes += entry.bytes;
+    bytes += entry.bytes;
+    while (!newest.empty() && bytes - newest.front().bytes >= bytes_max) {
+      bytes -= newest.front().bytes;
+      keep_from = newest.front().end_offset;
+      newest.pop_front();
+    }
     return true;
   });
   return keep_from;

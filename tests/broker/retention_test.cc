@@ -15,7 +15,11 @@ class ChangingSpool final : public spool::Spool {
  public:
   explicit ChangingSpool(spool::Spool& within) : within_(&within) {}
 
+  // From now on another one, as when compaction has written segments anew.
+  void SwitchTo(spool::Spool& other) { within_ = &other; }
+
   std::function<void()> after_find_by_time = [] {};
+  std::function<void(int64_t end_offset)> after_read = [](int64_t) {};
 
   base::Result<std::optional<spool::EntryInfo>> FindByTime(spool::StreamId stream,
                                                            int64_t timestamp_ms,
@@ -29,7 +33,9 @@ class ChangingSpool final : public spool::Spool {
     return within_->Submit(operation);
   }
   base::Result<spool::Lease> Read(spool::StreamId stream, int64_t from, size_t max_bytes) override {
-    return within_->Read(stream, from, max_bytes);
+    auto lease = within_->Read(stream, from, max_bytes);
+    if (lease && !lease->empty()) after_read(lease->entries().back().info.end_offset());
+    return lease;
   }
   base::Result<spool::Lease> ReadSound(spool::StreamId stream, int64_t from,
                                        size_t max_bytes) override {
@@ -94,6 +100,34 @@ TEST_F(RetentionTest, WhatIsAppendedMeanwhileStays) {
   EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1);
   spool.after_find_by_time = [&] { Produce(4000); };
   EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1) << "all of it was too old";
+}
+
+TEST_F(RetentionTest, SizesThatChangeMeanwhileTakeNothingThatFits) {
+  spool::TemporaryDirectory other_directory;
+  spool::TestSpool compacted(other_directory.path());
+  ASSERT_TRUE(compacted.Open());
+  ASSERT_TRUE(compacted.AppendNow("other", "x"));
+  for (int i = 0; i < 10; ++i) {
+    Produce(1000, 1000);
+    ASSERT_TRUE(compacted.AppendNow("t", std::string(400, '.')));
+  }
+  ChangingSpool spool(*stored_.spool);
+  spool.after_read = [&](int64_t end_offset) {
+    if (end_offset == 10) spool.SwitchTo(*compacted.spool);
+  };
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 5000}), 5) << "as it was before";
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 5000}), 0) << "all of it fits";
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 1000}), 7);
+  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 0}), 10);
+}
+
+TEST_F(RetentionTest, WhatStaysIsCountedToAThousandth) {
+  for (int i = 0; i < 30; ++i) Produce(1000, 100);
+  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 999}), 20);
+  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1000}), 20);
+  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1001}), 19);
+  partition_->log_start.store(25);
+  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1000}), 25);
 }
 
 }  // namespace
