@@ -70,7 +70,10 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
   const TopicConfig& config = topic.config;
   const int64_t now_ms = executor_.WallClockMs();
   const int64_t end = partition.last_stable_offset.load();
-  const int64_t sealed_end = std::min(spool.SealedEnd(partition.stream), end);
+  const int64_t start = partition.log_start.load();
+  if (end <= start) return;
+  // The start may lie in the open segment.
+  const int64_t sealed_end = std::clamp(spool.SealedEnd(partition.stream), start, end);
   const int64_t last_end = partition.high_watermark.load();
   const auto too_young = [&](const spool::EntryInfo& entry) {
     return now_ms - entry.commit_time_ms < config.min_compaction_lag_ms();
@@ -80,7 +83,6 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
   };
 
   Progress& progress = progress_[&partition];
-  const int64_t start = partition.log_start.load();
   if (progress.counted_to < start) {
     progress = {.used_last_batch = progress.used_last_batch};
     progress.cleaned_to = std::max(partition.cleaned_to.load(), start);

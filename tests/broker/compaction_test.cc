@@ -7,6 +7,7 @@
 #include <random>
 
 #include "broker/offset_map.h"
+#include "kafka/api/delete_records.h"
 #include "kafka/api/end_txn.h"
 #include "kafka/api/incremental_alter_configs.h"
 #include "kafka/api/init_producer_id.h"
@@ -278,6 +279,17 @@ TEST_F(CompactionTest, WithBothPoliciesOldRecordsGoToo) {
   EXPECT_EQ(Produce({{"c", "1"}}), 3);
   EXPECT_EQ(Read(3).size(), 1u);
   EXPECT_EQ(broker_.Produce("t", 0, Batch({{"c", "2"}})).log_start_offset, 3);
+}
+
+TEST_F(CompactionTest, ATopicIsCompactedWhoseStartLiesInTheOpenSegment) {
+  CreateTopic({{"cleanup.policy", "compact,delete", {}}});
+  for (int i = 0; i < 10; ++i) Produce({{"a", std::to_string(i)}});
+  kafka::DeleteRecordsRequest deletion;
+  deletion.topics.emplace_back().name = "t";
+  deletion.topics.back().partitions.push_back({0, 3, {}});
+  EXPECT_EQ(broker_.Ask(deletion, 2).Get().topics[0].partitions[0].low_watermark, 3);
+  Compact();
+  EXPECT_EQ(Read(3), (std::vector<Seen>{{9, "a", "9"}}));
 }
 
 TEST_F(CompactionTest, RecordsWithoutKeysGoWhenATopicBecomesCompacted) {
