@@ -31,6 +31,8 @@ struct AppendJob {
     int64_t end = -1;  // Behind its last record in the stream, if it is stored.
     TopicPolicy::Acks acks = TopicPolicy::Acks::kLocal;
     bool for_client = false;  // While it waits: for its client's account, not its topic's.
+    // It waited and goes in. Until it is applied, its account counts it as waiting.
+    bool going_in = false;
     // With on_room: what its transaction has of its topic and its client already, and the answer.
     uint64_t topic_has = 0;
     uint64_t client_has = 0;

@@ -73,6 +73,7 @@ class RecordLog::AppendOperation final : public spool::Operation {
   void Apply(spool::Transaction& transaction) override {
     for (size_t at = 0; at < job_->entries.size(); ++at) {
       if (job_->entries[at].step != AppendJob::Step::kTry) continue;
+      log_.waiting_appends_->OnApply(*job_, at);
       if (job_->on_room) {
         log_.ApplyRoom(*job_, at);
       } else {

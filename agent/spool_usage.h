@@ -72,13 +72,15 @@ class SpoolUsage {
   // One topic, or one client.
   struct Account {
     std::string name;
-    int64_t held = 0;      // Bytes. Less than zero: of a spool that was not counted before.
-    uint64_t kept = 0;     // Bytes that are not in the spool yet, and have their room already.
-    uint64_t waiting = 0;  // Entries that wait for room; what comes later waits behind them.
-    uint64_t pinned = 0;   // Rooms that are given back unless their commit fails.
-    TopicPolicy topic;     // Of a topic.
-    ClientPolicy client;   // Of a client.
-    OwnerId owner = 0;     // Of a client that has something waiting.
+    int64_t held = 0;   // Bytes. Less than zero: of a spool that was not counted before.
+    uint64_t kept = 0;  // Bytes that are not in the spool yet, and have their room already.
+    // Entries that wait for room or, if they have found it, to be applied. What comes later waits
+    // behind them.
+    uint64_t waiting = 0;
+    uint64_t pinned = 0;  // Rooms that are given back unless their commit fails.
+    TopicPolicy topic;    // Of a topic.
+    ClientPolicy client;  // Of a client.
+    OwnerId owner = 0;    // Of a client that has something waiting.
 
     // Beside `more` that will be held soon. What is larger than the limit goes in alone.
     [[nodiscard]] bool Fits(uint64_t bytes, uint64_t more, uint64_t bytes_max) const {

@@ -29,9 +29,10 @@ void WaitingAppends::BeginWait(AppendJob& job, size_t at, bool for_client) {
   ++AccountOf(job, at).waiting;
 }
 
-void WaitingAppends::EndWait(AppendJob& job, size_t at) {
-  job.entries[at].step = Step::kTry;
-  --AccountOf(job, at).waiting;
+void WaitingAppends::EndWait(AppendJob& job, size_t at) { --AccountOf(job, at).waiting; }
+
+void WaitingAppends::OnApply(AppendJob& job, size_t at) {
+  if (std::exchange(job.entries[at].going_in, false)) EndWait(job, at);
 }
 
 void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
@@ -62,7 +63,7 @@ void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
   while (before != jobs_.begin() && (*std::prev(before))->ticket > job->ticket) --before;
   jobs_.insert(before, std::move(job));
   if (closed_) return Expire();
-  if (jobs_.size() == 1) AskForRoom();
+  if (jobs_.size() == 1 && returning_ == 0) AskForRoom();
   Plan();
 }
 
@@ -74,8 +75,11 @@ void WaitingAppends::Plan() {
 void WaitingAppends::Tick() {
   planned_ = false;
   Expire();
-  TryAll();
-  AskForRoom();
+  // What goes in is not counted yet: nobody knows whether there is room for the others.
+  if (returning_ == 0) {
+    TryAll();
+    AskForRoom();
+  }
   Plan();
 }
 
@@ -89,9 +93,10 @@ void WaitingAppends::OnRoom() {
   });
 }
 
-void WaitingAppends::OnTried(const AppendJob& job) {
+void WaitingAppends::OnTried(AppendJob& job) {
   if (job.ticket == 0) return;
   --returning_;
+  for (size_t at = 0; at < job.entries.size(); ++at) OnApply(job, at);  // What never was.
   // While the spool is full, the tick is often enough.
   if (!spool_full_) OnRoom();
 }
@@ -101,7 +106,6 @@ void WaitingAppends::OnStored() {
 }
 
 void WaitingAppends::TryAll() {
-  if (returning_ > 0) return;  // What they take is not counted yet.
   std::set<const SpoolUsage::Account*> blocked;
   std::map<const SpoolUsage::Account*, uint64_t> granted;
   for (auto next = jobs_.begin(); next != jobs_.end();) {
@@ -124,7 +128,8 @@ void WaitingAppends::TryAll() {
       }
       granted[&topic] += bytes;
       if (client != nullptr) granted[client] += bytes;
-      EndWait(job, at);
+      job.entries[at].step = Step::kTry;
+      job.entries[at].going_in = true;
     }
     if (!job.Has(Step::kTry)) continue;
     bytes_.Remove(job.memory);

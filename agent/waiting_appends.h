@@ -5,7 +5,8 @@
 //
 // What has to wait never delays what has not: an entry waits for one account, its topic's or its
 // client's, and only what needs the same account waits behind it. Entries of other topics in the
-// same request are stored at once, and only the answer waits.
+// same request are stored at once, and only the answer waits. What goes in keeps its place before
+// all that comes later until it is applied: meanwhile others may be before it in the spool's queue.
 //
 // Ownership: everything in the context outlives it.
 // Threads: the spool's writer, on which all callbacks run.
@@ -57,8 +58,10 @@ class WaitingAppends {
   // Something was released, or stored.
   void OnRoom();
   void OnStored();
+  // While an operation is applied, before anything else is asked of the entry.
+  void OnApply(AppendJob& job, size_t at);
   // A job that was submitted comes back, whatever became of it.
-  void OnTried(const AppendJob& job);
+  void OnTried(AppendJob& job);
 
   void Close();
 

@@ -155,6 +155,15 @@ class AgentFixture : public testing::Test {
                                        const std::vector<std::pair<int32_t, Batch>>& batches,
                                        const std::string& client = "",
                                        base::Duration timeout = std::chrono::seconds(30)) {
+    std::vector<Answer*> answers = Submit(topic, batches, client, timeout);
+    clock_.RunUntilIdle();
+    return answers;
+  }
+  // Only submits it: the spool's writer has not seen it yet.
+  std::vector<Answer*> Submit(const std::string& topic,
+                              const std::vector<std::pair<int32_t, Batch>>& batches,
+                              const std::string& client = "",
+                              base::Duration timeout = std::chrono::seconds(30)) {
     std::vector<Answer*> answers;
     auto request = std::make_unique<Request>(topic, client);
     request->timeout = timeout;
@@ -164,7 +173,6 @@ class AgentFixture : public testing::Test {
       request->Add(*answers.back(), partition, Build(batch));
     }
     log_->Append(std::move(request));
-    clock_.RunUntilIdle();
     return answers;
   }
 

@@ -200,6 +200,38 @@ TEST_F(LimitsTest, AnIdempotentProducersBatchesKeepTheirOrderWhileTheyWait) {
   }
 }
 
+// What comes while the writer lets in what waited is before that in the spool's queue.
+TEST_F(LimitsTest, NothingOvertakesWhatGoesInAfterItWaited) {
+  for (const auto policy : {WhenFull::kWait, WhenFull::kDropOldest}) {
+    for (const int64_t id : {kafka::kNoProducerId, int64_t{9} + static_cast<int64_t>(policy)}) {
+      const auto number = [&](int i) {
+        Batch batch = Kilobyte(std::to_string(i));
+        if (id != kafka::kNoProducerId) batch.producer = {.id = id, .base_sequence = i};
+        return batch;
+      };
+      bool dropped = false;
+      sinks_.drop_oldest = [&](const std::string&, uint64_t) { dropped = true; };
+      CrashAndRestart();
+      SetPolicies({{.pattern = "b", .policy = {.bytes_max = 1500, .when_full = policy}}});
+      const int64_t begin = ProduceLater("b", 0, number(0)).base_offset;
+      const Answer& waiting = ProduceLater("b", 0, number(1));
+      EXPECT_EQ(waiting.error, kOpen);
+      SetPolicies({{.pattern = "b", .policy = {.bytes_max = 1 << 20, .when_full = policy}}});
+      dropped = false;
+      const Answer& later = *Submit("b", {{0, number(2)}})[0];
+      ASSERT_TRUE(writer_.RunOneTimer());
+      clock_.Advance(seconds(1));
+      EXPECT_EQ(waiting.error, ErrorCode::kNone) << waiting.message;
+      EXPECT_EQ(waiting.base_offset, begin + 1);
+      EXPECT_EQ(later.error, ErrorCode::kNone) << later.message;
+      EXPECT_EQ(later.base_offset, begin + 2);
+      EXPECT_FALSE(dropped) << "there was room for both";
+      tier_.Connect();
+      clock_.Advance(seconds(2));
+    }
+  }
+}
+
 TEST_F(LimitsTest, NobodyWaitsForRoomLongerThanHisTimeout) {
   SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}}});
   ProduceLater("a", 0, Kilobyte());

@@ -99,6 +99,8 @@ class ManualExecutor final : public base::Executor {
 
   // Runs the oldest task of this executor alone; false if there is none.
   bool RunOne();
+  // The same for timers that are due: a loop may come to them before the tasks that are queued.
+  bool RunOneTimer();
   // As a loop that has stopped: tasks still queued have run, later ones are destroyed unrun.
   void Stop();
   // TryPost refuses while this many tasks are queued.
@@ -201,6 +203,12 @@ inline bool ManualExecutor::RunOne() {
   base::Task task = std::move(tasks_.front().second);
   tasks_.pop_front();
   RunTask(std::move(task));
+  return true;
+}
+
+inline bool ManualExecutor::RunOneTimer() {
+  if (timers_->empty() || timers_->begin()->first.first > clock_.now_) return false;
+  FireFirstTimer();
   return true;
 }
 
