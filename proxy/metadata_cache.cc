@@ -221,6 +221,13 @@ void MetadataCache::Learn(const kafka::MetadataResponse& response, int64_t now_m
   ReplaceIfChanged(std::move(next));
 }
 
+void MetadataCache::Doubt() {
+  base::MutexLock lock(mutex_);
+  Cluster next = *cluster_;
+  next.confirmed = false;
+  ReplaceIfChanged(std::move(next));
+}
+
 bool MetadataCache::LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms) {
   if (!Tells(response)) return true;
   base::MutexLock lock(mutex_);

@@ -70,7 +70,8 @@ struct Cluster {
       std::unordered_map<std::string, std::shared_ptr<const Topic>, TextHash, std::equal_to<>>;
 
   std::string id;  // Empty if the tier was never seen.
-  // The upstream client has heard of it in this run, so that the brokers' addresses can be taken.
+  // The upstream client has heard of it in this run, from an address that is set, so that the
+  // brokers' addresses can be taken.
   bool confirmed = false;
   int32_t controller = kNoNode;  // Not followed as long as it is one of the brokers.
   std::map<int32_t, Broker> brokers;
@@ -125,6 +126,8 @@ class MetadataCache {
 
   // What the upstream client was told.
   void Learn(const kafka::MetadataResponse& response, int64_t now_ms);
+  // Addresses of brokers are not to be taken until the upstream client has heard of them anew.
+  void Doubt();
   // What a client of the agent was told. False if it is of another cluster than the confirmed one,
   // of which nothing is learned.
   [[nodiscard]] bool LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms);

@@ -237,15 +237,31 @@ void Upstream::AskMetadata() {
   for (const std::string& name : unknown) {
     if (!cluster->topics.contains(name)) topics.push_back({.name = name});
   }
-  Call(kAnyNode, request, [this](base::Result<kafka::MetadataResponse> response) {
+  const bool by_list = FindReady(kAnyNode) == bootstrap_.get();
+  Call(kAnyNode, request, [this, by_list](base::Result<kafka::MetadataResponse> response) {
     asking_ = false;
     if (!response) {
       base::Log(base::Event::kNoMetadata, "upstream", "no metadata: {}", response.error().message);
       PlanRefresh(kRetryRefresh);
       return;
     }
+    const std::string_view id = response->cluster_id.value_or("");
+    if (!by_list && !id.empty() && id != cache_.cluster()->id) return AskTheList(id);
     OnMetadata(*response);
   });
+}
+
+// Where a broker was, a broker of another cluster may be by now: only the addresses that are set
+// say which cluster is the tier.
+void Upstream::AskTheList(std::string_view found) {
+  base::Log(base::LogLevel::kInfo, "upstream",
+            "a broker of cluster {} is at an address of the tier's, which is {}; asking the "
+            "addresses that are set",
+            found, cache_.cluster()->id);
+  cache_.Doubt();
+  KeepLinksInStep(/*other_cluster=*/true);
+  NoteAway();
+  PlanRefresh(kRefreshGap);
 }
 
 void Upstream::OnMetadata(const kafka::MetadataResponse& response) {

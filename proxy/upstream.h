@@ -85,6 +85,7 @@ class Upstream final : public Tier {
   void NoteAway();
   void Retire(std::unique_ptr<Link> link);
   void AskMetadata();
+  void AskTheList(std::string_view found);
   void OnMetadata(const kafka::MetadataResponse& response);
   void NoteRights(const kafka::MetadataResponse& response);
   void MakeMissingTopics(const kafka::MetadataResponse& response);

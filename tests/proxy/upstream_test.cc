@@ -264,16 +264,29 @@ TEST_F(UpstreamTest, ABrokerIsFollowedToANewAddressAlsoWhereTheOldOneAnswers) {
   witness_.WaitForEvent("asked at the new address");
 }
 
-TEST_F(UpstreamTest, ConnectionsToTheBrokersOfAnotherClusterAreLetGo) {
+// As when a broker's address is another cluster's by now.
+TEST_F(UpstreamTest, OnlyTheAddressesThatAreSetLeadToAnotherCluster) {
   Start();
   Settle();
-  first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
-  auto asked = Expect(kafka::MetadataRequest::kApi.key);
-  kafka::MetadataResponse metadata = Metadata();
-  metadata.cluster_id = "other";
-  Reply(asked, metadata);
-  witness_.WaitForEvent("lost 5");
-  EXPECT_NE(Expect(kafka::ApiVersionsRequest::kApi.key).body, "");
+  kafka::MetadataResponse other = Metadata();
+  other.cluster_id = "other";
+  for (const kafka::MetadataResponse& by_list : {Metadata(), other}) {
+    first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
+    auto asked = Expect(kafka::MetadataRequest::kApi.key);
+    Reply(asked, other);
+    witness_.WaitForEvent("lost 5");
+    auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+    EXPECT_EQ(cache_.cluster()->id, "tier");
+    EXPECT_FALSE(cache_.cluster()->confirmed);
+    Reply(versions, Versions());
+    auto metadata = Expect(kafka::MetadataRequest::kApi.key);
+    Reply(metadata, by_list);
+    auto own = Expect(kafka::ApiVersionsRequest::kApi.key);
+    EXPECT_EQ(cache_.cluster()->id, by_list.cluster_id);
+    EXPECT_TRUE(cache_.cluster()->confirmed);
+    Reply(own, Versions());
+    witness_.WaitForEvent("ready 5");
+  }
 }
 
 TEST_F(UpstreamTest, SilenceClosesTheConnection) {
