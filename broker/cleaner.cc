@@ -14,6 +14,8 @@ namespace {
 
 // After the open segment was sealed for a round.
 constexpr base::Duration kSealedDelay = std::chrono::milliseconds(200);
+// After a round that met a damaged segment: all that is due is read again, until it is repaired.
+constexpr base::Duration kDamagedDelay = std::chrono::minutes(5);
 // For so long a round may wait that gains little.
 constexpr int64_t kPatienceMs = 600'000;
 
@@ -41,8 +43,7 @@ void Cleaner::Run() {
     context_.log->spool().SealSoon();
     return RunAfter(kSealedDelay);
   }
-  if (!due.empty()) Compact(std::move(due));
-  RunAfter(context_.options.compaction.interval);
+  RunAfter(due.empty() ? context_.options.compaction.interval : Compact(std::move(due)));
 }
 
 std::vector<Cleaner::Due> Cleaner::FindDue(bool* seal) {
@@ -139,7 +140,8 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
   }
 }
 
-void Cleaner::Compact(std::vector<Due> due) {
+base::Duration Cleaner::Compact(std::vector<Due> due) {
+  const base::Duration interval = context_.options.compaction.interval;
   const int64_t now_ms = executor_.WallClockMs();
   const bool patient = !postponed_since_ms_ || now_ms - *postponed_since_ms_ < kPatienceMs;
   const bool overdue = std::ranges::any_of(due, &Due::overdue);
@@ -149,16 +151,18 @@ void Cleaner::Compact(std::vector<Due> due) {
   }
   const auto report = round.Run();
   if (!report) {
-    if (report.error().code == base::Code::kClosed) return;
+    if (report.error().code == base::Code::kClosed) return interval;
     base::Log(base::Event::kNotCompacted, "broker", "cannot compact, and will try again: {}",
               report.error().message);
     context_.metrics.compactions.With("failed").Add();
-    return;
+    if (report.error().code != base::Code::kCorrupt) return interval;
+    if (!postponed_since_ms_) postponed_since_ms_ = now_ms;
+    return std::max(interval, kDamagedDelay);
   }
   if (!report->done) {
     if (!postponed_since_ms_) postponed_since_ms_ = now_ms;
     context_.metrics.compactions.With("postponed").Add();
-    return;
+    return interval;
   }
   postponed_since_ms_.reset();
   context_.metrics.compactions.With("done").Add();
@@ -166,6 +170,7 @@ void Cleaner::Compact(std::vector<Due> due) {
     progress_[one.partition] = {.used_last_batch = one.last_batch};
     Note(*one.partition, one.to);
   }
+  return interval;
 }
 
 // So that it need not be done again after a restart. If this is lost, it is.

@@ -69,7 +69,8 @@ class Cleaner {
   [[nodiscard]] std::vector<Due> FindDue(bool* seal);
   void Look(const std::shared_ptr<const Topics>& topics, const Topic& topic, Partition& partition,
             std::vector<Due>* due, bool* seal);
-  void Compact(std::vector<Due> due);
+  // Says after how long to look again.
+  base::Duration Compact(std::vector<Due> due);
   void Note(Partition& partition, int64_t to);
 
   Context& context_;

@@ -290,14 +290,14 @@ void SegmentStore::AddGroup(Group group, std::vector<Group>* groups) const {
   if (!group.empty()) groups->push_back(std::move(group));
 }
 
-// What a revision changes, and segments that became small beside each other.
-base::Result<std::vector<SegmentStore::Group>> SegmentStore::Survey(Revision& revision) {
+// What a revision changes, and segments that became small beside each other; up to the first that
+// is damaged.
+base::Result<void> SegmentStore::Survey(Revision& revision, std::vector<Group>* groups) {
   const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
-  std::vector<Group> groups;
   Group group;
   uint64_t needed = 0;
   const auto end_group = [&] {
-    AddGroup(std::exchange(group, {}), &groups);
+    AddGroup(std::exchange(group, {}), groups);
     needed = 0;
   };
   for (size_t i = 0; i + 1 < segments->size(); ++i) {
@@ -307,26 +307,37 @@ base::Result<std::vector<SegmentStore::Group>> SegmentStore::Survey(Revision& re
     const auto next_hold = HoldOn((*segments)[i + 1]);
     bool look = hold && (!next_hold || segment->bytes * 2 <= segment_bytes_);
     if (hold && !look) {
-      HF_ASSIGN_OR_RETURN(look, MayChange(revision, *segment, *(*segments)[i + 1]));
+      const auto may_change = MayChange(revision, *segment, *(*segments)[i + 1]);
+      if (!may_change && may_change.error().code != base::Code::kCorrupt)
+        return base::Unexpected(may_change.error());
+      look = !may_change || *may_change;
     }
     if (!look) {
       end_group();
       continue;
     }
-    HF_ASSIGN_OR_RETURN(Part part, MakePart(segment, std::move(hold), &revision));
+    base::Result<Part> part = MakePart(segment, std::move(hold), &revision);
+    if (!part) {
+      end_group();
+      return base::Unexpected(std::move(part).error());
+    }
     const bool follows = group.empty() || CommitNumber(group.back().segment->end_commit) ==
-                                              part.file->header()->first_commit;
-    if (!follows || needed + part.needed > segment_bytes_) end_group();
-    needed += part.needed;
-    group.push_back(std::move(part));
+                                              part->file->header()->first_commit;
+    if (!follows || needed + part->needed > segment_bytes_) end_group();
+    needed += part->needed;
+    group.push_back(*std::move(part));
     if (group.size() == kJoinedAtOnce) end_group();
   }
   end_group();
-  return groups;
+  return {};
 }
 
 base::Result<RevisionReport> SegmentStore::Revise(Revision& revision) {
-  HF_ASSIGN_OR_RETURN(std::vector<Group> groups, Survey(revision));
+  std::vector<Group> groups;
+  base::Result<void> surveyed = Survey(revision, &groups);
+  // What lies before a damaged segment need not wait for its repair.
+  if (!surveyed && surveyed.error().code != base::Code::kCorrupt)
+    return base::Unexpected(std::move(surveyed).error());
   uint64_t freed = 0;
   uint64_t written = 0;
   for (const Group& group : groups) {
@@ -337,16 +348,17 @@ base::Result<RevisionReport> SegmentStore::Revise(Revision& revision) {
     for (const Part& part : group) written += part.needed;
   }
   RevisionReport report;
-  if (!revision.Worth(freed, written)) return report;
-  for (Group& surveyed : groups) {
-    const Group group = std::move(surveyed);  // Let go when it is done.
+  report.done = revision.Worth(freed, written);
+  if (!report.done) groups.clear();
+  for (Group& next : groups) {
+    const Group group = std::move(next);  // Let go when it is done.
     HF_ASSIGN_OR_RETURN(const uint64_t bytes, Rewrite(group, revision));
     ++report.written_segments;
     report.freed_bytes += bytes;
     if (!revision.Pace(0))
       return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
   }
-  report.done = true;
+  if (!surveyed) return base::Unexpected(std::move(surveyed).error());
   return report;
 }
 

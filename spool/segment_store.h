@@ -148,7 +148,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   class Claim;
   class DraftSpace;
   using Group = std::vector<Part>;
-  base::Result<std::vector<Group>> Survey(Revision& revision);
+  base::Result<void> Survey(Revision& revision, std::vector<Group>* groups);
   base::Result<void> SealIfNeeded(Segment& segment);
   base::Result<bool> MayChange(const Revision& revision, Segment& segment, Segment& next);
   // Null if it is retired.

@@ -314,7 +314,8 @@ class Spool {
   // Writes old segments anew as `revision` says, from the oldest on, each at once whole: after a
   // crash it is as before or as after. Segments that became small are joined. What is trimmed is
   // left out, too. Blocks, maybe for minutes. kClosed: told to stop, or the spool was closed.
-  // kFull: no disk space for it. kCorrupt: a segment is damaged; later ones were not touched.
+  // kFull: no disk space for it. kCorrupt: a segment is damaged; those before it are done, later
+  // ones were not touched.
   virtual base::Result<RevisionReport> Revise(Revision& revision) = 0;
 
   // Writes an old segment anew, ordered by stream, if streams' entries are scattered over it or

@@ -12,6 +12,7 @@
 #include "kafka/api/incremental_alter_configs.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/list_offsets.h"
+#include "net/admin_server.h"
 #include "tests/broker/broker_fixture.h"
 
 namespace holdfast::broker {
@@ -147,6 +148,29 @@ TEST_F(CompactionTest, NothingIsMadeOfABatchThatIsDamaged) {
   broker_.Damage("precious");
   Compact();
   EXPECT_EQ(Read(), (std::vector<Seen>{{2, "a", "2"}, {3, "last", "1"}}));
+}
+
+// Whoever repairs it starts the broker again.
+TEST_F(CompactionTest, ARoundThatMeetsADamagedSegmentIsNotMadeAgainAtOnce) {
+  CreateTopic();
+  Produce({{"a", "1"}});
+  Produce({{"a", "precious"}});
+  Produce({{"a", "2"}});
+  Produce({{"last", "1"}});
+  broker_.Damage("precious");
+  const auto failed = [&] {
+    for (const net::AdminRoute& route : broker_.broker().AdminRoutes()) {
+      if (route.path != "/metrics") continue;
+      const std::string text = route.handler({}).body;
+      const size_t at = text.find("compactions_total{outcome=\"failed\"}");
+      return at == std::string::npos ? std::string() : text.substr(at, text.find('\n', at) - at);
+    }
+    return std::string();
+  };
+  broker_.clock().Advance(seconds(60));
+  EXPECT_THAT(failed(), testing::EndsWith(" 1"));
+  broker_.clock().Advance(seconds(300));
+  EXPECT_THAT(failed(), testing::EndsWith(" 2"));
 }
 
 TEST_F(CompactionTest, OffsetsAreFoundAmongWhatIsLeft) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 #include <set>
@@ -110,6 +111,36 @@ TEST_F(RevisionTest, EntriesLoseTheirBytesAndKeepTheirOffsets) {
     }
     VerifyAll();
     spool_.Reopen();
+  }
+}
+
+TEST_F(RevisionTest, WhatLiesBeforeADamagedSegmentIsRevised) {
+  for (const char* text : {"one", "two", "three", "four"}) {
+    ASSERT_TRUE(spool_.AppendNow("a", text));
+    ASSERT_TRUE(spool_.AppendNow("a", std::string("kept ") + text));
+    Seal();
+  }
+  ASSERT_TRUE(spool_.AppendNow("a", "open"));
+  spool_.Close();
+  for (const auto& file : std::filesystem::directory_iterator(directory_.path())) {
+    if (file.path().extension() != ".segment") continue;
+    std::fstream stream(file.path(), std::ios::binary | std::ios::in | std::ios::out);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), {});
+    for (size_t at = bytes.find("kept three"); at != std::string::npos;
+         at = bytes.find("kept three", at + 1)) {
+      stream.seekp(static_cast<std::streamoff>(at) - 1).put(static_cast<char>(bytes[at - 1] ^ 4));
+    }
+  }
+  ASSERT_TRUE(spool_.Open());
+  Edits edits;
+  for (const int64_t offset : {0, 2, 4, 6}) edits.Set(Id("a"), offset, "");
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(spool_.spool->Revise(edits).error().code, Code::kCorrupt);
+    spool_.clock.RunUntilIdle();
+    EXPECT_EQ(edits.freed, round == 0 ? 6u : 0u);
+    EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 1000)->entries().front().info.base_offset, 1);
+    EXPECT_EQ(spool_.spool->Read(Id("a"), 2, 1000)->entries().front().info.base_offset, 3);
+    EXPECT_EQ(spool_.spool->Read(Id("a"), 6, 1000)->entries().front().bytes, "four");
   }
 }
 
