@@ -1,5 +1,6 @@
 #include "broker/produce.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "broker/internal_topics.h"
@@ -23,6 +24,25 @@ constexpr int16_t kAddsPartitionsSince = 12;
 // Operations larger than that are split between batches, so that a huge request neither fills the
 // spool's queue nor makes a huge frame.
 constexpr size_t kOperationBytesMax = size_t{1} << 20;
+
+// Walks the records of a batch that is not compressed. Retention and the search by time go by the
+// largest time among them then, not by what the producer says that is.
+kafka::BatchVerdict CheckUncompressed(const kafka::RecordBatchView& batch,
+                                      const kafka::RecordRules& rules, int64_t* max_timestamp) {
+  const kafka::BatchHeader header = batch.header();
+  *max_timestamp = header.max_timestamp;
+  if (header.codec() != kafka::Codec::kNone) return {};
+  kafka::RecordReader reader(header, batch.payload());
+  kafka::Record record;
+  int64_t latest = -1;
+  while (reader.Next(&record)) latest = std::max(latest, record.timestamp);
+  if (const auto whole = reader.status(); !whole) {
+    return {.error = ErrorCode::kInvalidRecord, .message = whole.error().message};
+  }
+  *max_timestamp = latest;
+  if (latest <= rules.latest_timestamp) return {};
+  return kafka::CheckRecords(header, batch.payload(), rules);  // Names them.
+}
 
 }  // namespace
 
@@ -225,6 +245,10 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
   const std::string_view records = request.records.value_or(std::string_view());
   kafka::BatchVerdict verdict = kafka::CheckProduced(records, rules);
   if (verdict.ok()) {
+    verdict =
+        CheckUncompressed(kafka::RecordBatchView(records), record_rules, &batch.max_timestamp);
+  }
+  if (verdict.ok()) {
     verdict = CheckContents(topic->config, rules.max_batch_bytes, record_rules,
                             kafka::RecordBatchView(records), &batch.recompressed);
   }
@@ -243,7 +267,6 @@ void ProduceHandler::CheckOne(const ProduceRequest::PartitionProduceData& reques
                     : std::span(batch.recompressed);
   batch.sequenced = kafka::SequencedBatch::FromHeader(header);
   batch.sequenced.transactions_v2 = version >= kAddsPartitionsSince;
-  batch.max_timestamp = header.max_timestamp;
   batch.admitted = true;
 }
 

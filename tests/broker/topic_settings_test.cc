@@ -5,6 +5,7 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "kafka/api/incremental_alter_configs.h"
+#include "kafka/api/list_offsets.h"
 #include "tests/broker/broker_fixture.h"
 #include "tests/support/noise.h"
 
@@ -314,6 +315,50 @@ TEST(TopicSettingsTest, StoredSettingsThatAreNotKnownDoNotGetInTheWay) {
   EXPECT_EQ(broker.Produce("t", 0, broker.Batch({std::string(1000, 'x')})).error_code,
             ErrorCode::kMessageTooLarge);
   EXPECT_EQ(change("setting.of.tomorrow", "2"), ErrorCode::kInvalidConfig);
+}
+
+// --- What producers say of their records ---------------------------------------------------------
+
+// Where a batch's header has them.
+constexpr size_t kCrcAt = 17;
+constexpr size_t kAttributesAt = 21;
+constexpr size_t kMaxTimestampAt = 35;
+
+std::string WithRightCrc(std::string batch) {
+  base::StoreBig(&batch[kCrcAt], base::Crc32c(std::string_view(batch).substr(kAttributesAt)));
+  return batch;
+}
+
+TEST(RecordsTest, GarbageUnderARightCrcIsRefused) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  std::string batch = broker.Batch({std::string(40, '.')});
+  std::fill(batch.begin() + kafka::kBatchHeaderSize, batch.end(), '\xff');
+  EXPECT_EQ(broker.Produce("t", 0, WithRightCrc(batch)).error_code, ErrorCode::kInvalidRecord);
+  EXPECT_EQ(broker.Produce("t", 0, broker.Batch({"good"})).base_offset, 0);
+}
+
+TEST(RecordsTest, TimesAreThoseOfTheRecordsWhateverTheHeaderSays) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  const int64_t now = broker.clock().wall_clock_ms();
+  const auto produce = [&](int64_t record_ms, int64_t header_ms) {
+    kafka::RecordBatchBuilder builder({});
+    builder.Add({.timestamp = now, .value = "v"});
+    builder.Add({.timestamp = record_ms, .value = "v"});
+    std::string batch = std::move(builder).Build();
+    base::StoreBig(&batch[kMaxTimestampAt], header_ms);
+    return broker.Produce("t", 0, WithRightCrc(batch)).error_code;
+  };
+  EXPECT_EQ(produce(now + 3'600'001, now), ErrorCode::kInvalidTimestamp);
+  EXPECT_EQ(produce(now + 1000, now - 1'000'000'000), ErrorCode::kNone);
+  kafka::ListOffsetsRequest request;
+  auto& topic = request.topics.emplace_back();
+  topic.name = "t";
+  topic.partitions.emplace_back().timestamp = now + 1;
+  EXPECT_EQ(broker.Ask(request, 7).Get().topics[0].partitions[0].offset, 1);
+  broker.clock().Advance(seconds(301));  // Retention looks.
+  EXPECT_EQ(broker.Produce("t", 0, broker.Batch({"next"})).log_start_offset, 0);
 }
 
 }  // namespace
