@@ -164,15 +164,22 @@ void TopicAdmin::Handle(Call<kafka::CreateTopicsRequest> call) {
 }
 
 void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
+  constexpr int16_t kMessagesSince = 5;
   constexpr int16_t kIdsSince = 6;
   const kafka::DeleteTopicsRequest& request = call.request;
   auto response = std::make_shared<kafka::DeleteTopicsResponse>();
   MutationQuota quota = quotas_.MutationsOf(call.caller(), call.version() >= kStrictDeletionSince);
   std::vector<kafka::Uuid> wanted;
   std::vector<size_t> places;
+  const auto find = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
+    return name ? catalog_.topics().Find(*name) : catalog_.topics().Find(id);
+  };
+  std::map<const Topic*, size_t> named;
+  for (const std::string_view name : request.topic_names) ++named[find(name, {})];
+  for (const auto& topic : request.topics) ++named[find(topic.name, topic.topic_id)];
   const auto add = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
     auto& out = response->responses.emplace_back();
-    const Topic* topic = name ? catalog_.topics().Find(*name) : catalog_.topics().Find(id);
+    const Topic* topic = find(name, id);
     out.name = name;
     out.topic_id = id;
     if (name && !id.IsZero()) {
@@ -182,6 +189,9 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
       out.error_code = name ? ErrorCode::kUnknownTopicOrPartition : ErrorCode::kUnknownTopicId;
       out.error_message = name ? "This server does not host this topic-partition."
                                : "This server does not host this topic ID.";
+    } else if (named[topic] > 1) {
+      out.error_code = ErrorCode::kInvalidRequest;
+      out.error_message = name ? "Duplicate topic name." : "Duplicate topic id.";
     } else if (!quota.Take(topic->partitions.size(), loop_.Now())) {
       TopicOutcome outcome = {kTooMuch, {}};
       out.error_code = outcome.error;
@@ -195,24 +205,28 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
   };
   for (const std::string_view name : request.topic_names) add(name, {});
   for (const auto& topic : request.topics) add(topic.name, topic.topic_id);
-  if (call.version() < 5) {
+  if (call.version() < kMessagesSince) {
     for (auto& out : response->responses) out.error_message.reset();
   }
   call.Throttle(quota.wait());
   if (wanted.empty()) return call.Respond(*response);
 
-  submitter_.Submit(
-      DeleteTopics(*context_.log, std::move(wanted),
-                   [this, response, places = std::move(places),
-                    call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
-                     loop_.Post([response, places = std::move(places),
-                                 outcomes = std::move(outcomes), call = std::move(call)]() mutable {
-                       for (size_t i = 0; i < outcomes.size(); ++i) {
-                         response->responses[places[i]].error_code = outcomes[i].error;
-                       }
-                       call.Respond(*response);
-                     });
-                   }));
+  submitter_.Submit(DeleteTopics(
+      *context_.log, std::move(wanted),
+      [this, response, places = std::move(places),
+       call = std::move(call)](std::vector<TopicOutcome> outcomes) mutable {
+        loop_.Post([response, places = std::move(places), outcomes = std::move(outcomes),
+                    call = std::move(call)]() mutable {
+          for (size_t i = 0; i < outcomes.size(); ++i) {
+            auto& out = response->responses[places[i]];
+            out.error_code = outcomes[i].error;
+            if (outcomes[i].error != ErrorCode::kNone && call.version() >= kMessagesSince) {
+              out.error_message = outcomes[i].message;
+            }
+          }
+          call.Respond(*response);
+        });
+      }));
 }
 
 TopicOutcome TopicAdmin::CheckGrowth(

@@ -6,6 +6,7 @@
 #include "kafka/api/alter_configs.h"
 #include "kafka/api/alter_partition_reassignments.h"
 #include "kafka/api/delete_records.h"
+#include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/describe_log_dirs.h"
 #include "kafka/api/describe_quorum.h"
@@ -386,6 +387,24 @@ TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
   const auto& left = answer.results[0].topics[0];
   ASSERT_EQ(left.partitions.size(), 1u);
   EXPECT_EQ(left.partitions[0].partition_size, static_cast<int64_t>(bytes / 2500));
+}
+
+TEST(DeleteTopicsTest, ATopicThatIsNamedTwiceStays) {
+  BrokerFixture broker;
+  for (const char* name : {"twice", "both", "once"}) broker.CreateTopic(name, 1);
+  kafka::DeleteTopicsRequest request;
+  for (const char* name : {"twice", "both", "once", "twice"}) {
+    request.topics.emplace_back().name = name;
+  }
+  request.topics.emplace_back().topic_id = broker.TopicId("both");
+  const auto pending = broker.Ask(request, 6);
+  std::vector<ErrorCode> errors;
+  for (const auto& topic : pending.Get().responses) errors.push_back(topic.error_code);
+  EXPECT_THAT(errors,
+              ElementsAre(ErrorCode::kInvalidRequest, ErrorCode::kInvalidRequest, ErrorCode::kNone,
+                          ErrorCode::kInvalidRequest, ErrorCode::kInvalidRequest));
+  EXPECT_FALSE(broker.TopicId("twice").IsZero());
+  EXPECT_FALSE(broker.TopicId("both").IsZero());
 }
 
 }  // namespace
