@@ -68,12 +68,16 @@ void LedgerTopic::Say(const Ledger& ledger) {
   const int64_t now_ms = loop_.WallClockMs();
   int64_t complete_until_ms = ledger.measured_ms;
   std::map<std::string, Said> saying;
-  for (const CommitPoint& point : ledger.streams) {
+  const auto behind = std::ranges::upper_bound(ledger.streams, last_, {}, &CommitPoint::stream);
+  const size_t first = static_cast<size_t>(behind - ledger.streams.begin());
+  for (size_t i = 0; i < ledger.streams.size(); ++i) {
+    const CommitPoint& point = ledger.streams[(first + i) % ledger.streams.size()];
     if (point.stream == own_stream_) continue;  // It never is.
     complete_until_ms = std::min(complete_until_ms, point.complete_until_ms);
     const Said now{point.confirmed, point.end};
     if (said_[point.stream] == now || saying.size() == kStreamsAtOnce) continue;
     saying[point.stream] = now;
+    last_ = point.stream;
     const std::string key = options_.agent + "/" + point.stream;
     const std::string value = Dump({{"agent", options_.agent},
                                     {"stream", point.stream},

@@ -9,8 +9,9 @@
 //
 // Ownership: log and forwarder outlive it. Threads: the forwarder's loop.
 // Shutdown: the destructor. What is in the spool is delivered as everything is.
-// Limits: kStreamsAtOnce streams at an interval, the others later; nothing is said while the last
-//   record is not at the tier, so that an outage leaves one of them in the spool.
+// Limits: kStreamsAtOnce streams at an interval, the others at the next ones, in turn; nothing is
+//   said while the last record is not at the tier, so that an outage leaves one of them in the
+//   spool.
 #pragma once
 
 #include <map>
@@ -55,6 +56,7 @@ class LedgerTopic {
   const Options options_;
   const std::string own_stream_;
   std::map<std::string, Said> said_;  // By stream.
+  std::string last_;                  // The stream at which the last one ended.
   bool appending_ = false;
   base::Timer timer_;
   std::shared_ptr<LedgerTopic*> self_;  // Null in it once this is gone.

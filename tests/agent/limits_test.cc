@@ -465,6 +465,30 @@ TEST_F(DropsTest, WhatTheLedgersTopicHadNoRoomForIsSaidLater) {
   }));
 }
 
+TEST_F(DropsTest, TheLedgerTopicSaysAllStreamsInTurn) {
+  constexpr int kStreams = 600;
+  tier_.AddTopic("ledger", 1);
+  tier_.AddTopic("many", kStreams);
+  SetRules({});
+  tier_.Connect();
+  LedgerTopic ledger(loop_, *log_, *forwarder_,
+                     {.topic = "ledger", .agent = "host", .interval = seconds(10)});
+  std::vector<std::pair<int32_t, Batch>> one_each;
+  for (int i = 0; i < kStreams; ++i) one_each.emplace_back(i, Batch{.values = {"1"}});
+  // All of them move each time.
+  for (int round = 0; round < 3; ++round) {
+    ProduceTogether("many", one_each);
+    clock_.Advance(seconds(10));
+  }
+  const Values said = tier_.Values("ledger", 0);
+  for (const int stream : {0, kStreams / 2, kStreams - 1, 99}) {
+    const std::string name = "\"stream\":\"many/" + std::to_string(stream) + "\"";
+    EXPECT_TRUE(std::ranges::any_of(said, [&](const std::string& value) {
+      return value.find(name) != std::string::npos;
+    })) << name;
+  }
+}
+
 TEST_F(DropsTest, TheUplinkKeepsItsRateAndPrioritiesTell) {
   SetRules({{.pattern = "a", .policy = {.priority = TopicPolicy::Priority::kHigh}},
             {.pattern = "b", .policy = {.priority = TopicPolicy::Priority::kLow}}});
