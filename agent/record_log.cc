@@ -170,6 +170,20 @@ class RecordLog::ReserveOperation final : public spool::Operation {
   int64_t first_ = 0;
 };
 
+// Notes durably what the accounts do not hold any more. If that fails, the segment that begins then
+// has it.
+class RecordLog::EmptyOperation final : public spool::Operation {
+ public:
+  explicit EmptyOperation(const SpoolUsage& usage) : usage_(usage) {}
+
+  [[nodiscard]] size_t Bytes() const override { return 0; }
+  void Apply(spool::Transaction& transaction) override { usage_.PutEmpty(transaction); }
+  void Done(const base::Result<spool::CommitNumber>& /*result*/) override {}
+
+ private:
+  const SpoolUsage& usage_;
+};
+
 RecordLog::RecordLog(metrics::AgentMetrics& metrics, DurableObserver on_durable)
     : metrics_(metrics), on_durable_(std::move(on_durable)) {}
 
@@ -204,6 +218,10 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
     }
   }
   if (all_empty) usage_.SetAllEmpty();
+  // Before anything else is appended: later nobody can tell.
+  if (!usage_.set_empty()) return;
+  std::unique_ptr<spool::Operation> operation = std::make_unique<EmptyOperation>(usage_);
+  (void)spool.Submit(operation);
 }
 
 void RecordLog::SetPolicies(PoliciesPtr policies) {

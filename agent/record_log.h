@@ -152,6 +152,7 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   class AppendOperation;
   class NotedOperation;
   class ReserveOperation;
+  class EmptyOperation;
 
   base::Result<> LoadKept(const spool::StateView& state);
   void Submit(std::unique_ptr<AppendJob> job);

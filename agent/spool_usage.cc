@@ -1,5 +1,6 @@
 #include "agent/spool_usage.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -203,6 +204,9 @@ void SpoolUsage::Load(const spool::StateView& state) {
     const auto stream = ParseStreamKey(kReleasedPrefix, key);
     if (stream) streams_[stream->value()].released = Decode(value).value_or(0);
   });
+  for (const auto& [id, least] : emptied_) {
+    streams_[id].released = std::max(streams_[id].released, least);
+  }
   state.ForEach(kOwnerPrefix, [&](std::string_view key, std::string_view value) {
     const OwnerId owner = ParseOwnerKey(kOwnerPrefix, key);
     const auto appended = Decode(value);
@@ -211,6 +215,8 @@ void SpoolUsage::Load(const spool::StateView& state) {
     counts.appended = *appended;
     const auto released = state.Get(OwnerKey(kOwnerReleasedPrefix, owner));
     counts.released = Decode(released.value_or("")).value_or(0);
+    if (const auto least = owners_emptied_.find(owner); least != owners_emptied_.end())
+      counts.released = std::max(counts.released, least->second);
     const std::string name(value.substr(9));
     Account& account = clients_[name];
     account.name = name;
@@ -225,18 +231,38 @@ void SpoolUsage::Replay(const spool::EntryInfo& entry, OwnerId owner) {
   Append(entry.stream, owner, entry.bytes);
 }
 
-void SpoolUsage::SetEmpty(Counts& counts) {
+bool SpoolUsage::SetEmpty(Counts& counts) {
+  if (counts.held() == 0) return false;
   if (counts.account != nullptr) counts.account->held -= counts.held();
   counts.released = counts.appended;
+  return true;
 }
 
-void SpoolUsage::SetEmpty(spool::StreamId stream) { SetEmpty(streams_[stream.value()]); }
+void SpoolUsage::SetEmpty(spool::StreamId stream) {
+  Counts& counts = streams_[stream.value()];
+  if (SetEmpty(counts)) emptied_[stream.value()] = counts.released;
+}
 
 void SpoolUsage::SetAllEmpty() {
-  for (auto& [id, counts] : owners_) SetEmpty(counts);
+  for (auto& [owner, counts] : owners_) {
+    if (SetEmpty(counts)) owners_emptied_[owner] = counts.released;
+  }
+}
+
+void SpoolUsage::PutEmpty(spool::Transaction& transaction) const {
+  for (const auto& [id, least] : emptied_) {
+    transaction.Put(StreamKey(kReleasedPrefix, spool::StreamId(id)),
+                    Encode(streams_.at(id).released));
+  }
+  for (const auto& [owner, least] : owners_emptied_) {
+    const auto found = owners_.find(owner);
+    if (found == owners_.end()) continue;
+    transaction.Put(OwnerKey(kOwnerReleasedPrefix, owner), Encode(found->second.released));
+  }
 }
 
 void SpoolUsage::Checkpoint(spool::Transaction& transaction) {
+  PutEmpty(transaction);
   for (const auto& [id, counts] : streams_) {
     transaction.Put(StreamKey(kAppendedPrefix, spool::StreamId(id)), Encode(counts.appended));
   }
@@ -249,6 +275,7 @@ void SpoolUsage::Checkpoint(spool::Transaction& transaction) {
     }
     // Nothing of it waits: the number may go to another client.
     owner->second.account->owner = 0;
+    owners_emptied_.erase(owner->first);
     transaction.Erase(key);
     transaction.Erase(OwnerKey(kOwnerReleasedPrefix, owner->first));
     owner = owners_.erase(owner);

@@ -137,10 +137,14 @@ class SpoolUsage {
   void Load(const spool::StateView& state);
   void Replay(const spool::EntryInfo& entry, OwnerId owner);
   void Checkpoint(spool::Transaction& transaction);
-  // Nothing of the stream waits, whoever took it away (`holdfast spool drop`).
+  // Nothing of the stream waits, whoever took it away (`holdfast spool drop`). From here on that
+  // survives a failed commit, and with PutEmpty a restart.
   void SetEmpty(spool::StreamId stream);
   // Nor of any other that is delivered: no client has anything.
   void SetAllEmpty();
+  // Whether either has changed anything.
+  [[nodiscard]] bool set_empty() const { return !emptied_.empty() || !owners_emptied_.empty(); }
+  void PutEmpty(spool::Transaction& transaction) const;
 
   [[nodiscard]] const std::map<std::string, Account, std::less<>>& topics() const {
     return topics_;
@@ -156,13 +160,17 @@ class SpoolUsage {
   };
 
   void Attach(Counts& counts, Account& account);
-  static void SetEmpty(Counts& counts);
+  // Whether it was not.
+  static bool SetEmpty(Counts& counts);
 
   PoliciesPtr policies_ = std::make_shared<const Policies>();
   std::map<std::string, Account, std::less<>> topics_;
   std::map<std::string, Account, std::less<>> clients_;
   std::unordered_map<uint32_t, Counts> streams_;  // By stream id.
   std::map<OwnerId, Counts> owners_;
+  // How much was released at least: what had been appended when it was set empty.
+  std::map<uint32_t, uint64_t> emptied_;  // By stream id.
+  std::map<OwnerId, uint64_t> owners_emptied_;
 };
 
 }  // namespace holdfast::agent

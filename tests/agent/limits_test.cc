@@ -8,6 +8,7 @@
 #include "agent/forwarder.h"
 #include "agent/ledger_topic.h"
 #include "agent/waiting_acks.h"
+#include "spool/compaction.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
 
@@ -261,6 +262,26 @@ TEST_F(LimitsTest, AFullSpoolIsWaitedForWhereTheTopicSaysSo) {
   tier_.Connect();
   clock_.Advance(seconds(5));
   EXPECT_EQ(waiting->error, ErrorCode::kNone) << waiting->message;
+}
+
+// What `holdfast spool drop` took away comes back into no account.
+TEST_F(LimitsTest, WhatWasDroppedWhileTheAgentWasStoppedIsHeldByNobody) {
+  SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000}}},
+              {{.pattern = "c", .policy = {.bytes_max = 3000}}});
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(ProduceLater("a", 0, Kilobyte(), "c").error, ErrorCode::kNone);
+  const spool::StreamId stream = *spool_->FindStream("a/0");
+  End();
+  CloseSpool();
+  ASSERT_TRUE(spool::DropBacklogs(directory_, {}, std::vector{stream}, {}, clock_.wall_clock_ms()));
+  ReopenSpool();
+  Begin();
+  SetPolicies(topics_, clients_);
+  EXPECT_EQ(ProduceLater("a", 0, Kilobyte(), "c").error, ErrorCode::kNone);
+  CrashAndRestart();
+  EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c").error, ErrorCode::kNone);
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+  EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNotEnoughReplicas);
 }
 
 class DropsTest : public LimitsTest {
