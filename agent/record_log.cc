@@ -205,6 +205,11 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
           .drop_oldest =
               [this](std::string topic, uint64_t bytes) {
                 if (sinks_.drop_oldest) sinks_.drop_oldest(std::move(topic), bytes);
+              },
+          .segment_bytes =
+              [&spool] {
+                const spool::Status status = spool.GetStatus();
+                return status.disk_bytes / std::max(status.segments, uint32_t{1});
               }},
       waiting);
   bool all_empty = true;
@@ -268,7 +273,7 @@ void RecordLog::Finish(std::unique_ptr<AppendJob> job,
                        const base::Result<spool::CommitNumber>& result) {
   waiting_appends_->OnTried(*job);
   if (result) {
-    waiting_appends_->OnStored();
+    waiting_appends_->OnStored(*job);
   } else if (result.error().code == Code::kFull) {
     waiting_appends_->OnSpoolFull(*job, result.error().message);
   } else {

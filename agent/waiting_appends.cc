@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -14,6 +15,7 @@ using Step = AppendJob::Step;
 // What is dropped beyond what is needed: of the topic's limit, and when the spool is full.
 constexpr uint64_t kTopicRoomShare = 32;
 constexpr uint64_t kSpoolRoom = uint64_t{1} << 20;
+constexpr uint64_t kSpoolRoomShare = 16;  // Of a segment, if that is more.
 
 }  // namespace
 
@@ -63,7 +65,7 @@ void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
   while (before != jobs_.begin() && (*std::prev(before))->ticket > job->ticket) --before;
   jobs_.insert(before, std::move(job));
   if (closed_) return Expire();
-  if (jobs_.size() == 1 && returning_ == 0) AskForRoom();
+  if (returning_ == 0 && (jobs_.size() == 1 || spool_full_)) AskForRoom();
   Plan();
 }
 
@@ -101,7 +103,11 @@ void WaitingAppends::OnTried(AppendJob& job) {
   if (!spool_full_) OnRoom();
 }
 
-void WaitingAppends::OnStored() {
+void WaitingAppends::OnStored(const AppendJob& job) {
+  for (size_t at = 0; at < job.entries.size(); ++at) {
+    if (job.entries[at].end < 0) continue;
+    dropped_for_spool_ -= std::min(dropped_for_spool_, job.request->entries[at].batch.size());
+  }
   if (std::exchange(spool_full_, false)) OnRoom();
 }
 
@@ -163,7 +169,24 @@ void WaitingAppends::Expire() {
   }
 }
 
+// How many bytes more. None while nobody can know yet whether there is room by now.
+uint64_t WaitingAppends::MayDropForSpool() {
+  const base::Duration passed = context_.writer.Now() - asked_for_spool_at_;
+  if (returning_ > 0 || passed < kTick) return 0;
+  if (passed >= kSpoolPause) dropped_for_spool_ = 0;
+  const uint64_t most = kSpoolRoom + context_.segment_bytes() * 3 / 2;
+  const uint64_t left = most - std::min(most, dropped_for_spool_);
+  return left < kSpoolRoom ? 0 : left;
+}
+
 void WaitingAppends::AskForRoom() {
+  const uint64_t spool_most = spool_full_ ? MayDropForSpool() : 0;
+  if (spool_full_) {
+    if (spool_most == 0) return;
+    asked_for_spool_at_ = context_.writer.Now();
+  }
+  const uint64_t spool_room =
+      spool_full_ ? std::max(kSpoolRoom, context_.segment_bytes() / kSpoolRoomShare) : 0;
   std::map<std::string_view, uint64_t> wanted;
   for (const auto& job : jobs_) {
     for (size_t at = 0; at < job->entries.size(); ++at) {
@@ -174,11 +197,17 @@ void WaitingAppends::AskForRoom() {
       if (topic.topic.when_full != WhenFull::kDropOldest) continue;
       // Some more than is needed, so that not each request drops for itself.
       uint64_t& bytes = wanted[spool_full_ ? std::string_view() : std::string_view(topic.name)];
-      if (bytes == 0) bytes = spool_full_ ? kSpoolRoom : topic.topic.bytes_max / kTopicRoomShare;
+      if (bytes == 0) bytes = spool_full_ ? spool_room : topic.topic.bytes_max / kTopicRoomShare;
       bytes += entry.batch.size();
     }
   }
-  for (const auto& [topic, bytes] : wanted) context_.drop_oldest(std::string(topic), bytes);
+  for (auto& [topic, bytes] : wanted) {
+    if (spool_full_) {
+      bytes = std::min(bytes, spool_most);
+      dropped_for_spool_ += bytes;
+    }
+    context_.drop_oldest(std::string(topic), bytes);
+  }
 }
 
 void WaitingAppends::Close() {

@@ -41,8 +41,15 @@ class WaitingAppends {
     // Asks that the oldest of a topic be dropped, or, with an empty name, of all topics that allow
     // it. Called anew while it does not help.
     std::function<void(std::string topic, uint64_t bytes)> drop_oldest;
+    // What a segment of the spool takes, about.
+    std::function<uint64_t()> segment_bytes;
   };
   static constexpr base::Duration kTick = std::chrono::milliseconds(50);
+  // What is dropped gives a full spool no room before nothing else is in its segment, or that was
+  // written anew, which takes it its time. So no more is dropped for it than was stored meanwhile
+  // and a segment and a half: that leaves nothing of theirs in the oldest segment, though their
+  // order is not exact. If that did not help, more is dropped after this pause.
+  static constexpr base::Duration kSpoolPause = std::chrono::seconds(45);
 
   WaitingAppends(Context context, WaitingBytes& bytes)
       : context_(std::move(context)), bytes_(bytes) {}
@@ -57,7 +64,7 @@ class WaitingAppends {
   void Park(std::unique_ptr<AppendJob> job);
   // Something was released, or stored.
   void OnRoom();
-  void OnStored();
+  void OnStored(const AppendJob& job);
   // While an operation is applied, before anything else is asked of the entry.
   void OnApply(AppendJob& job, size_t at);
   // A job that was submitted comes back, whatever became of it.
@@ -74,6 +81,7 @@ class WaitingAppends {
   void EndWait(AppendJob& job, size_t at);
   [[nodiscard]] SpoolUsage::Account& AccountOf(const AppendJob& job, size_t at);
   void AskForRoom();
+  [[nodiscard]] uint64_t MayDropForSpool();
 
   const Context context_;
   WaitingBytes& bytes_;
@@ -81,6 +89,8 @@ class WaitingAppends {
   size_t returning_ = 0;                        // Submitted once more and not back.
   uint64_t next_ticket_ = 1;
   bool spool_full_ = false;
+  uint64_t dropped_for_spool_ = 0;      // Beyond what was stored since.
+  base::TimePoint asked_for_spool_at_;  // The last time.
   bool planned_ = false;
   bool try_posted_ = false;
   bool closed_ = false;

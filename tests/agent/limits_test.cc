@@ -302,6 +302,15 @@ class DropsTest : public LimitsTest {
     };
     Restart();
   }
+  // The same with a spool of so many segments of 1 MiB.
+  void LetDropIn(uint64_t segments) {
+    LetDrop();
+    End();
+    CloseSpool();
+    OpenSpool(segments << 20);
+    Begin();
+    SetRules(topics_);
+  }
   static Values Numbers(int from, int to) {
     Values values;
     for (int i = from; i < to; ++i) values.push_back(Kilobyte(std::to_string(i)).values[0]);
@@ -344,6 +353,52 @@ TEST_F(DropsTest, TheOldestMakeRoomAndAreCounted) {
   clock_.Advance(seconds(2));
   EXPECT_EQ(tier_.Values("a", 0), Numbers(dropped, 20));
   EXPECT_EQ(tier_.Values("b", 0), Numbers(0, 3));
+}
+
+// Segments of which another topic needs some must be written anew before there is room, and are not
+// if it needs much of them.
+TEST_F(DropsTest, AFullSpoolGetsTheTimeToMakeRoomOfWhatWasDropped) {
+  constexpr size_t kBytes = 20'000;
+  topics_ = {{.pattern = "a", .policy = {.when_full = WhenFull::kDropOldest}}};
+  LetDropIn(16);
+  const auto fill = [&](int kept_each) {
+    for (int i = 0; i < 1000; ++i) {
+      if (i % kept_each == 0) Produce("b", 0, {std::string(kBytes, '.')});
+      Answer& answer =
+          ProduceLater("a", 0, {.values = {std::string(kBytes, '.')}}, "", seconds(300));
+      if (answer.error == kOpen) return &answer;
+    }
+    return static_cast<Answer*>(nullptr);
+  };
+  const Answer* waiting = fill(/*kept_each=*/40);
+  ASSERT_NE(waiting, nullptr);
+  clock_.Advance(seconds(120));
+  EXPECT_EQ(waiting->error, ErrorCode::kNone) << waiting->message;
+
+  const uint64_t before = metrics_.dropped_records.With("made room").Value();
+  tier_.Connect();
+  clock_.Advance(seconds(60));
+  tier_.Disconnect();
+  waiting = fill(/*kept_each=*/8);
+  ASSERT_NE(waiting, nullptr);
+  clock_.Advance(seconds(40));
+  const uint64_t dropped = metrics_.dropped_records.With("made room").Value() - before;
+  EXPECT_GT(dropped, 0);
+  EXPECT_LT(dropped * kBytes, 3 << 20) << "a segment and a half, and a megabyte";
+}
+
+TEST_F(DropsTest, AFullSpoolGoesOnTakingWhatDropsTheOldest) {
+  topics_ = {{.pattern = "a", .policy = {.when_full = WhenFull::kDropOldest}}};
+  LetDropIn(8);
+  for (int i = 0; i < 300; ++i) {
+    const Answer& answer = ProduceLater("a", 0, {.values = {std::string(100'000, '.')}});
+    clock_.Advance(milliseconds(answer.error == kOpen ? 2000 : 10));
+    ASSERT_EQ(answer.error, ErrorCode::kNone) << i << answer.message;
+  }
+  EXPECT_GT(metrics_.dropped_records.With("made room").Value(), 200);
+  EXPECT_GT(spool_->Range(*spool_->FindStream("a/0")).end -
+                spool_->Range(*spool_->FindStream("a/0")).start,
+            20);
 }
 
 TEST_F(DropsTest, AClientThatWaitsForItsOwnLimitDropsNothing) {
