@@ -1,7 +1,9 @@
 // `holdfast dlq replay`: the spool of an agent that is stopped, opened as the agent does it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <string>
@@ -42,6 +44,19 @@ std::vector<std::string> Origins(const spool::Spool& spool) {
   return origins;
 }
 
+// As large as the agent makes them: one larger than its share of bytes_max would be filled beyond
+// that.
+uint64_t SegmentBytesIn(const std::string& directory) {
+  uint64_t bytes = 0;
+  std::error_code ignored;
+  for (const auto& file : std::filesystem::directory_iterator(directory, ignored)) {
+    if (file.path().extension() != ".segment") continue;
+    const uint64_t size = file.file_size(ignored);
+    if (!ignored) bytes = std::max(bytes, size);
+  }
+  return bytes == 0 ? spool::Options().segment_bytes : bytes;
+}
+
 }  // namespace
 
 base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
@@ -65,7 +80,9 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
   agent::WaitingBytes waiting(0);  // Nobody produces.
   agent::RecordLog log(metrics, [](std::span<const spool::StreamId>) {});
   HF_ASSIGN_OR_RETURN(const auto spool,
-                      spool::Spool::Open({.directory = command.directory, .encryption_keys = keys},
+                      spool::Spool::Open({.directory = command.directory,
+                                          .segment_bytes = SegmentBytesIn(command.directory),
+                                          .encryption_keys = keys},
                                          log, writer->loop(), background->loop()));
   log.Bind(*spool, writer->loop(), waiting, {});
   uint64_t total = 0;
