@@ -62,6 +62,10 @@ void SegmentStore::Adopt(const std::vector<std::shared_ptr<Segment>>& known,
   doomed_.assign(retired.begin(), retired.end());
 }
 
+bool SegmentStore::IsTooLarge(uint64_t bytes, uint64_t bytes_min) const {
+  return bytes_max_ != 0 && bytes > BytesFor(Purpose::kEntries, bytes_min);
+}
+
 void SegmentStore::OnSpaceFreed(std::function<void()> notify) {
   const base::MutexLock lock(work_mutex_);
   on_space_freed_ = std::move(notify);
@@ -114,6 +118,7 @@ uint64_t SegmentStore::RoomBytes() const {
   const base::Result<uint64_t> free = directory_.FreeBytes();
   uint64_t room = free ? beyond(*free, free_bytes_min_) : 0;
   if (bytes_max_ != 0) room = std::min(room, beyond(bytes_max_, disk_bytes_ + SmallBytes()));
+  room = room / segment_bytes_ * segment_bytes_;
   return room + spare_count_ * segment_bytes_ + prepared_bytes_;
 }
 

@@ -85,6 +85,9 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // See Spool. One thread at a time.
   base::Result<RevisionReport> Sort(base::TimePoint now, const Pace& pace);
 
+  // Sets the gauges of files and disk space.
+  void Report();
+
   // Makes the next segment, or else the space for it.
   void PrepareSoon();
   void SealSoon(const std::shared_ptr<Segment>& segment);
@@ -100,7 +103,11 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
   [[nodiscard]] uint64_t bytes_max() const { return bytes_max_; }
-  // What further segments of entries can take, one that is ready among them. Asks the file system.
+  // Of a segment that holds `bytes_min`: made when bytes_max was larger, so that filling it would
+  // take more than that.
+  [[nodiscard]] bool IsTooLarge(uint64_t bytes, uint64_t bytes_min) const;
+  // What further segments of entries can take, one that is ready among them: whole ones, since no
+  // part of one is of use. Asks the file system.
   [[nodiscard]] uint64_t RoomBytes() const;
   [[nodiscard]] metrics::SpoolMetrics& metrics() { return metrics_; }
 
@@ -180,7 +187,6 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   [[nodiscard]] bool MayRemove(uint64_t bytes) HF_REQUIRES(work_mutex_);
   void MakeSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
   [[nodiscard]] bool WantsSpare(const Segment& segment) HF_REQUIRES(work_mutex_);
-  void Report();
   [[nodiscard]] uint64_t SmallBytes() const;
   [[nodiscard]] uint64_t BytesFor(Purpose purpose, uint64_t bytes_min) const;
   void PostWork(void (*work)(SegmentStore&, const std::shared_ptr<Segment>&),

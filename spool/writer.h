@@ -74,6 +74,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
     std::shared_ptr<SegmentFile> file;
     CommitNumber end;
   };
+  base::Result<void> Load();
   base::Result<void> OpenNewest(std::vector<Directory::File>& files);
   struct Loaded {
     std::vector<Directory::File> retired;  // No segments any more.
@@ -108,6 +109,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   void Answer(Commit& commit, const base::Result<CommitNumber>& result);
 
   // Segments. Nothing may be staged.
+  [[nodiscard]] uint64_t SegmentHolds(uint64_t bytes_min) const;
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();
   base::Result<void> BeginSegment(SegmentStore::Next next, Purpose purpose);

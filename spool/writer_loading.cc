@@ -15,6 +15,12 @@
 
 namespace holdfast::spool {
 base::Result<void> Writer::Open() {
+  HF_RETURN_IF_ERROR(Load());
+  store_->Report();
+  return {};
+}
+
+base::Result<void> Writer::Load() {
   HF_ASSIGN_OR_RETURN(std::vector<Directory::File> files, directory_.Segments());
   const uint64_t newest_number = files.empty() ? 0 : files.back().number;
   HF_RETURN_IF_ERROR(OpenNewest(files));
@@ -30,13 +36,14 @@ base::Result<void> Writer::Open() {
   if (leave) LeaveNewest();
   store_->SweepSoon();
   if (leave) return {};
-  // A new key counts from now on. It can wait if there is no space just now.
+  // A new key counts from now on, and so does a smaller limit. Both can wait if there is no space
+  // just now.
   const KeyRing& keys = store_->keys();
   const bool key_changed =
       !keys.empty() && (file_->key() == nullptr || !file_->key()->IsCurrent(keys));
-  if (base::Result<void> rolled;
-      key_changed && !(rolled = RollToAny()) && rolled.error().code != base::Code::kFull)
-    return rolled;
+  if (!key_changed && !store_->IsTooLarge(segment_->bytes, SegmentHolds(0))) return {};
+  base::Result<void> rolled = RollToAny();
+  if (!rolled && rolled.error().code != base::Code::kFull) return rolled;
   return {};
 }
 

@@ -17,11 +17,14 @@ constexpr uint64_t kSegmentOverhead = uint64_t{256} << 10;
 
 }  // namespace
 
+// What a segment must hold for the state and a frame of `bytes_min`.
+uint64_t Writer::SegmentHolds(uint64_t bytes_min) const {
+  return std::max(bytes_min, segment_bytes_min_) + 3 * state_.CheckpointBytes() + kSegmentOverhead;
+}
+
 // From the segment that is being written to a new one.
 base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
-  const uint64_t holds =
-      std::max(bytes_min, segment_bytes_min_) + 3 * state_.CheckpointBytes() + kSegmentOverhead;
-  HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, holds));
+  HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, SegmentHolds(bytes_min)));
   return BeginSegment(std::move(next), purpose);
 }
 

@@ -336,14 +336,17 @@ TEST_F(SortTest, WhatIsBeingWrittenCountsAsUsed) {
 }
 
 TEST_F(SortTest, TheWritersNextSegmentHasItsRoomMeanwhile) {
-  Fill({"a", "b"}, 50, 10'000);
-  Seal();
+  // Four, so that a segment of that size is not too large for the limit.
+  for (int i = 0; i < 3; ++i) {
+    Fill({"a", "b"}, 50, 10'000);
+    Seal();
+  }
   spool_.options.bytes_max = spool_.spool->GetStatus().disk_bytes + (uint64_t{8} << 20);
   spool_.Reopen();
   EXPECT_EQ(spool_.spool->Sort(spool_.writer.Now(), kAtOnce).error().code, Code::kFull);
   spool_.options.bytes_max += uint64_t{64} << 20;
   spool_.Reopen();
-  EXPECT_EQ(Sort(), 1u);
+  EXPECT_GT(Sort(), 0u);
 }
 
 TEST_F(SortTest, ItStopsWhenItIsTold) {

@@ -485,7 +485,7 @@ TEST_F(SpoolTest, RoomEndsWhenTheSpoolIsFullAndComesBackWithSegments) {
     EXPECT_LE(room(), before);
     before = room();
   }
-  EXPECT_LT(room(), 2 << 20);  // Less than a segment.
+  EXPECT_EQ(room(), 0);  // What is left is less than a segment.
   ASSERT_TRUE(spool_.TrimNow("a", stored));
   EXPECT_GT(room(), 4 << 20);
 }
@@ -506,6 +506,33 @@ TEST_F(SpoolTest, AFullSpoolOpensAndDrains) {
   EXPECT_EQ(spool_.ReadAll("a").size(), static_cast<size_t>(stored));
   ASSERT_TRUE(spool_.TrimNow("a", stored));
   EXPECT_TRUE(spool_.AppendNow("a", "again"));
+}
+
+// The segment that was begun under the old limit would take more than the new one allows.
+TEST_F(SpoolTest, ASmallerLimitHoldsAfterTheNextStart) {
+  spool_.options.segment_bytes = 16 << 20;
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "before"));
+  spool_.options.bytes_max = 8 << 20;
+  spool_.Reopen();
+  EXPECT_FALSE(spool_.AppendNow("a", "x"));
+  EXPECT_THAT(GetStatus().refusing_because, HasSubstr("the spool is full (16 MiB"));
+  // When that is delivered its file goes, and then the new limit holds.
+  ASSERT_TRUE(spool_.TrimNow("a", 1));
+  spool_.clock.Advance(std::chrono::seconds(5));
+  int stored = 0;
+  while (stored < 1000 && spool_.AppendNow("a", std::string(50'000, 'x'))) ++stored;
+  EXPECT_GT(stored, 80);
+  EXPECT_LT(stored, 160);
+}
+
+TEST_F(SpoolTest, TheGaugesOfDiskSpaceAreThereFromTheStart) {
+  spool_.options.metrics = &registry_;
+  Open();
+  const std::string disk =
+      "\nholdfast_spool_disk_bytes " + std::to_string(GetStatus().disk_bytes) + "\n";
+  EXPECT_THAT(registry_.Expose(), HasSubstr("\nholdfast_spool_segments 1\n"));
+  EXPECT_THAT(registry_.Expose(), HasSubstr(disk));
 }
 
 TEST_F(SpoolTest, ANearlyFullFileSystemIsBackPressure) {
