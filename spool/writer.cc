@@ -119,13 +119,19 @@ bool Writer::RefillBacklog() {
 
 void Writer::Stage(Commit& commit) {
   Staging staging(state_, commit);
+  // Smaller ones might still fit, but would overtake: who submits learns of it with this commit.
+  std::optional<base::Error> full;
   while (!backlog_.empty()) {
     Taken& next = backlog_.front();
     if (!commit.empty() && std::max(commit.entry_bytes + next.bytes, commit.changes.size()) >
                                options_.commit_bytes_max)
       return;
-    if (const base::Result<bool> room = MakeRoom(commit, next.bytes); !room) {
+    const base::Result<bool> room = full && next.bytes != 0
+                                        ? base::Result<bool>(base::Unexpected(*full))
+                                        : MakeRoom(commit, next.bytes);
+    if (!room) {
       if (segment_error_) return;
+      if (room.error().code == base::Code::kFull) full = room.error();
       next.refused = room.error();
       metrics_.refused.With(base::CodeName(room.error().code)).Add();
     } else if (!*room) {

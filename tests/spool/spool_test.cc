@@ -446,6 +446,29 @@ TEST_F(SpoolTest, AFullSpoolRefusesEntriesRecordsProgressAndRecovers) {
   EXPECT_EQ(spool_.ReadAll("a").size(), static_cast<size_t>(stored - 60 + 1));
 }
 
+TEST_F(SpoolTest, WhatASpoolIsTooFullForIsNotOvertaken) {
+  spool_.options.bytes_max = 8 << 20;
+  Open();
+  while (spool_.AppendNow("a", std::string(50'000, 'x'))) {
+  }
+  const auto offers = [&](size_t bytes) {
+    bool taken = false;
+    EXPECT_TRUE(spool_.Append("a", std::string(bytes, 'y'),
+                              [&taken](const auto& result) { taken = result.has_value(); }));
+    spool_.clock.RunUntilIdle();
+    return taken;
+  };
+  EXPECT_TRUE(offers(10));  // There is a little room.
+  int refused = 0;
+  for (const size_t bytes : {50'000, 10}) {
+    ASSERT_TRUE(spool_.Append("a", std::string(bytes, 'z'),
+                              [&](const auto& result) { refused += result ? 0 : 1; }));
+  }
+  spool_.clock.RunUntilIdle();
+  EXPECT_EQ(refused, 2);
+  EXPECT_TRUE(offers(10));
+}
+
 TEST_F(SpoolTest, AFullSpoolTakesTheSegmentThatIsReady) {
   spool_.options.bytes_max = 8 << 20;
   Open();
