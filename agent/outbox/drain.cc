@@ -221,6 +221,9 @@ void Drain::OnNoRoom(const agent::NotedOutcome& outcome) {
   }
   const bool again = router_.limited();
   if (!again) Say(outcome.result.error().message);
+  // Which routes are held back follows from the new limits: what is behind their rows, of other
+  // routes to the same topic, must not go first.
+  full_.clear();
   router_.Limit(outcome.topics, outcome.client);
   if (!paused_) TurnAfter(again ? kBackoffMin : base::Duration::zero());
 }
