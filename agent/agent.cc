@@ -254,9 +254,12 @@ class RunningAgent final : public Agent {
     for (const auto& listener : listeners_) listener->Drain(deadline, drained);
     for (auto& done : drained) done.wait_until(end);
     // Another agent can go on at once with what this one owns if nothing of it is left here.
-    const auto hand_over_by = std::chrono::steady_clock::now() + std::max(backlog, kHandOverWithin);
-    if (backlog > milliseconds::zero()) WaitForTier(backlog);
-    if (outboxes_ && !cache_.tier_away()) outboxes_->AwaitDelivery(hand_over_by);
+    const bool hands_over = outboxes_ && !cache_.tier_away();
+    if (backlog > milliseconds::zero()) {
+      WaitForTier(hands_over ? std::max(backlog, kHandOverWithin) : backlog);
+    } else if (hands_over) {
+      outboxes_->AwaitDelivery(std::chrono::steady_clock::now() + kHandOverWithin);
+    }
     if (outboxes_) outboxes_->Close(/*handed_over=*/true);
     const auto flushed_by = std::chrono::steady_clock::now() + deadline;
     auto flushed = std::make_shared<std::promise<void>>();
