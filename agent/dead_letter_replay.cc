@@ -36,7 +36,7 @@ class DeadLetterReplay::PutBack final : public spool::Operation {
   void Done(const base::Result<spool::CommitNumber>& result) override {
     base::Executor& loop = owner_->loop_;
     loop.Post([owner = std::move(owner_), end = end_, records = records_, result]() mutable {
-      if (!result) return owner->done_(base::Unexpected(result.error()));
+      if (!result) return owner->End(base::Unexpected(result.error()));
       owner->at_ = end;
       owner->records_ += records;
       owner->Next();
@@ -74,14 +74,17 @@ void DeadLetterReplay::Start(spool::Spool& spool, RecordLog& records, base::Exec
 }
 
 void DeadLetterReplay::Next() {
-  if (at_ >= end_) return Finish();
+  // Another replay may have gone further.
+  at_ = std::max(at_, spool_.Range(dead_).start);
+  if (at_ >= end_) return End(records_);
   auto lease = spool_.ReadSound(dead_, at_, 1);
   if (IsLost(lease, at_)) return PassLost();
-  if (!lease) return done_(base::Unexpected(lease.error()));
-  if (lease->empty()) return done_(records_);
+  if (!lease && at_ < spool_.Range(dead_).start) return Next();
+  if (!lease) return End(base::Unexpected(lease.error()));
+  if (lease->empty()) return End(records_);
   const spool::EntryView& entry = lease->entries().front();
   auto restored = RestoreDeadLetters(entry.bytes);
-  if (!restored) return done_(base::Unexpected(std::move(restored).error().Within(stream_)));
+  if (!restored) return End(base::Unexpected(std::move(restored).error().Within(stream_)));
   auto operation = std::make_unique<PutBack>(shared_from_this(), *std::move(restored),
                                              entry.info.base_offset, entry.info.end_offset());
   lease = spool::Lease();
@@ -90,7 +93,7 @@ void DeadLetterReplay::Next() {
 
 void DeadLetterReplay::PassLost() {
   const auto sound = spool_.NextReadable(dead_, at_);
-  if (!sound) return done_(base::Unexpected(sound.error()));
+  if (!sound) return End(base::Unexpected(sound.error()));
   const int64_t next = std::min(*sound, end_);
   lost_ += static_cast<uint64_t>(next - at_);
   // What is put back after them trims them as well.
@@ -103,16 +106,16 @@ void DeadLetterReplay::PassLost() {
 
 void DeadLetterReplay::Submit(std::unique_ptr<spool::Operation> operation) {
   if (!spool_.Submit(operation)) {
-    done_(base::Unexpected(base::Code::kFull, "the spool takes no more for now"));
+    End(base::Unexpected(base::Code::kFull, "the spool takes no more for now"));
   }
 }
 
-void DeadLetterReplay::Finish() {
+void DeadLetterReplay::End(base::Result<uint64_t> records) {
   if (lost_ > 0) {
     base::Log(base::Event::kDeadLettersNotReplayed, {"forward", stream_},
-              "{} dead letters are damaged, and gone", lost_);
+              "{} dead letters are damaged, and not replayed", lost_);
   }
-  done_(records_);
+  done_(std::move(records));
 }
 
 }  // namespace holdfast::agent

@@ -39,7 +39,7 @@ class DeadLetterReplay final : public std::enable_shared_from_this<DeadLetterRep
   // Those up to here are lost; the next ones are asked for.
   void PassLost();
   void Submit(std::unique_ptr<spool::Operation> operation);
-  void Finish();
+  void End(base::Result<uint64_t> records);
 
   spool::Spool& spool_;
   RecordLog& log_;  // Counts what is put back.

@@ -16,6 +16,7 @@
 #include "agent/waiting_bytes.h"
 #include "cli/command_line.h"
 #include "cli/spool_verbs.h"
+#include "kafka/record_batch.h"
 #include "metrics/catalogue.h"
 #include "metrics/registry.h"
 #include "net/event_loop.h"
@@ -82,18 +83,19 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto spool,
                       spool::Spool::Open({.directory = command.directory,
                                           .segment_bytes = SegmentBytesIn(command.directory),
-                                          .encryption_keys = keys},
+                                          .encryption_keys = keys,
+                                          .check_entry = kafka::CheckStored},
                                          log, writer->loop(), background->loop()));
   log.Bind(*spool, writer->loop(), waiting, {});
-  uint64_t total = 0;
-  for (const std::string& name : command.streams.empty() ? Origins(*spool) : command.streams) {
+  const std::vector<std::string> names =
+      command.streams.empty() ? Origins(*spool) : command.streams;
+  for (const std::string& name : names) {
     HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, log, writer->loop(), name));
     std::fputs(fmt::format("{}: {} records are to be delivered again\n", name, records).c_str(),
                stdout);
-    total += records;
   }
   spool->Close();
-  if (total == 0) Complain("there are no dead letters");
+  if (names.empty()) Complain("there are no dead letters");
   return kExitFine;
 }
 

@@ -1265,10 +1265,21 @@ TEST_F(DeadLetterTest, TwoReplaysAtATimePutEachBackOnce) {
   ASSERT_EQ(Letters().size(), 4);
   tier_.poison.clear();
   uint64_t replayed = 0;
-  for (int replay = 0; replay < 2; ++replay) {
-    DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
-                            [&](const base::Result<uint64_t>& records) { replayed += *records; });
+  const auto dead = spool_->FindStream(DeadLetterStreamName("a/0"));
+  const auto start = [&] {
+    DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0", [&](base::Result<uint64_t> records) {
+      ASSERT_TRUE(records) << records.error().message;
+      replayed += *records;
+    });
+  };
+  start();
+  start();
+  // And one that begins when the others are at the second.
+  while (spool_->Range(*dead).start == 0) {
+    loop_.RunOne();
+    writer_.RunOne();
   }
+  start();
   clock_.RunUntilIdle();
   EXPECT_EQ(replayed, 4);
   EXPECT_EQ(Backlog(), 0);
