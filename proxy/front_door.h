@@ -80,8 +80,8 @@ class FrontDoor {
   // Where to connect for a listener's broker (kNoNode: the bootstrap listener's). None if the
   // broker is gone. The bootstrap listener goes on to other brokers while its own is gone, or was
   // not to be reached a moment ago: any of them can tell a client where to go. The client takes
-  // them for the listener's own, and should come again once that is there. Before the upstream
-  // client has confirmed the cluster, only the addresses that are set are taken.
+  // them for the listener's own, and should come again once that is there. Before the
+  // cluster is confirmed, only the addresses that are set are taken.
   [[nodiscard]] std::optional<Way> WayToTier(int32_t node, base::TimePoint now) const;
   void NoteReached(int32_t node, const Way& way);
   void NoteUnreachable(int32_t node, const Way& way, base::TimePoint now);

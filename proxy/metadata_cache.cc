@@ -210,6 +210,10 @@ void MetadataCache::LearnTopics(Cluster& cluster, const kafka::MetadataResponse&
 void MetadataCache::Learn(const kafka::MetadataResponse& response, int64_t now_ms) {
   if (!Tells(response)) return;
   base::MutexLock lock(mutex_);
+  LearnWhole(response, now_ms);
+}
+
+void MetadataCache::LearnWhole(const kafka::MetadataResponse& response, int64_t now_ms) {
   Cluster next = *cluster_;
   next.confirmed = true;
   LearnBrokers(next, response);
@@ -228,13 +232,21 @@ void MetadataCache::Doubt() {
   ReplaceIfChanged(std::move(next));
 }
 
-bool MetadataCache::LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms) {
+bool MetadataCache::LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms,
+                                 bool by_list) {
   if (!Tells(response)) return true;
   base::MutexLock lock(mutex_);
   const std::string_view id = response.cluster_id.value_or("");
+  if (by_list && !cluster_->confirmed && !id.empty()) {
+    LearnWhole(response, now_ms);
+    return true;
+  }
   const bool same = cluster_->id.empty() || id == cluster_->id;
   if (!same && !cluster_->confirmed) return true;
-  if (!same && !id.empty()) return false;
+  if (!same && !id.empty()) {
+    other_seen_ = true;
+    return false;
+  }
   Cluster next = *cluster_;
   // Old versions name neither the cluster nor the racks.
   if (same) LearnBrokers(next, response);

@@ -129,8 +129,12 @@ class MetadataCache {
   // Addresses of brokers are not to be taken until the upstream client has heard of them anew.
   void Doubt();
   // What a client of the agent was told. False if it is of another cluster than the confirmed one,
-  // of which nothing is learned.
-  [[nodiscard]] bool LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms);
+  // of which nothing is learned. `by_list`: a broker told it at an address that is set, which
+  // confirms the cluster as well as what the upstream client hears there.
+  [[nodiscard]] bool LearnPassing(const kafka::MetadataResponse& response, int64_t now_ms,
+                                  bool by_list);
+  // Whether LearnPassing has said false since.
+  [[nodiscard]] bool TakeOtherSeen() { return other_seen_.exchange(false); }
   void Learn(const kafka::ApiVersionsResponse& response);
 
   // Of a topic that is known; others are ignored.
@@ -152,12 +156,14 @@ class MetadataCache {
  private:
   void Replace(Cluster next) HF_REQUIRES(mutex_);
   void ReplaceIfChanged(Cluster next) HF_REQUIRES(mutex_);
+  void LearnWhole(const kafka::MetadataResponse& response, int64_t now_ms) HF_REQUIRES(mutex_);
   void LearnTopics(Cluster& cluster, const kafka::MetadataResponse& response, int64_t now_ms) const;
   void AddDeclared(Cluster& cluster) const;
 
   const std::map<std::string, int32_t, std::less<>> declared_;
   std::atomic<uint64_t> version_{0};  // 1 once made.
   std::atomic<bool> tier_away_{false};
+  std::atomic<bool> other_seen_{false};
 
   mutable base::Mutex mutex_;
   ClusterPtr cluster_ HF_GUARDED_BY(mutex_);

@@ -27,6 +27,7 @@ struct Rewriting {
   RequestHeader header;
   base::Buffer frame;
   net::Reply reply;
+  bool by_list = false;  // From an address that is set, while no other could be taken.
   bool asked_for_ports = false;
 };
 
@@ -77,7 +78,7 @@ void SendMetadata(Rewriting& work) {
   auto response =
       kafka::DecodeResponse<kafka::MetadataResponse>(work.frame.view(), work.header.api_version);
   if (!response) return work.reply.Close(response.error().message);
-  if (!work.front.cache.LearnPassing(*response, work.loop.WallClockMs())) {
+  if (!work.front.cache.LearnPassing(*response, work.loop.WallClockMs(), work.by_list)) {
     work.front.NoteOtherCluster();
     return work.reply.Close("the broker belongs to another cluster than the tier");
   }
@@ -310,12 +311,14 @@ void PassThrough::CheckWay() {
   // Version first: a change in between is then seen next time.
   const uint64_t version = front_.cache.version();
   if (version == way_version_ && !way_.detour) return;
-  way_version_ = version;
   const ClusterPtr cluster = front_.cache.cluster();
   if (cluster->confirmed && way_cluster_.empty()) way_cluster_ = cluster->id;
   wrong_cluster_ |= cluster->confirmed && way_cluster_ != cluster->id;
   const std::optional<FrontDoor::Way> way = front_.WayToTier(node_, connection_.loop().Now());
-  if (!way || way->detour) return;
+  // While the right one is avoided it is not known where that is: it is looked at again.
+  if (way && way->detour) return;
+  way_version_ = version;
+  if (!way) return;
   wrong_broker_ |= way->to != way_.to;
   // An address of the list may be that of the right broker.
   way_.detour = wrong_broker_;
@@ -348,7 +351,8 @@ void PassThrough::OnFrame(base::Buffer frame) {
                  .local = front_.AddressesFor(connection_),
                  .header = pending.header,
                  .frame = std::move(frame),
-                 .reply = std::move(pending.reply)});
+                 .reply = std::move(pending.reply),
+                 .by_list = way_.detour && way_cluster_.empty()});
 }
 
 bool PassThrough::TakesPieces(size_t bytes, std::string_view opening) {

@@ -139,6 +139,8 @@ void Upstream::OnLinkReady(int32_t node) {
     Retire(std::move(bootstrap_));
     PlanRefresh(options_.metadata_refresh);
   }
+  // One that was let go may have been due to ask.
+  if (!asking_ && refresh_due_ == base::TimePoint::max()) PlanRefresh(kRefreshGap);
   if (observer_ != nullptr) observer_->OnNodeReady(node);
 }
 
@@ -224,6 +226,10 @@ void Upstream::AskMetadata() {
   }
   // A lost link asks again once it, or another one, is ready.
   if (FindReady(kAnyNode) == nullptr) return;
+  if (cache_.TakeOtherSeen() && !links_.empty() && context_.loop.Now() >= list_again_) {
+    list_again_ = context_.loop.Now() + options_.metadata_refresh;
+    return AskTheList("a client was answered by a broker of another cluster");
+  }
   asking_ = true;
   last_asked_ = context_.loop.Now();
   kafka::MetadataRequest request{.allow_auto_topic_creation = false};
@@ -245,30 +251,34 @@ void Upstream::AskMetadata() {
       PlanRefresh(kRetryRefresh);
       return;
     }
-    const std::string_view id = response->cluster_id.value_or("");
-    if (!by_list && !id.empty() && id != cache_.cluster()->id) return AskTheList(id);
+    if (!by_list && IsOther(*response)) {
+      return AskTheList("a broker of another cluster is at an address of the tier's");
+    }
     OnMetadata(*response);
   });
 }
 
 // Where a broker was, a broker of another cluster may be by now: only the addresses that are set
 // say which cluster is the tier.
-void Upstream::AskTheList(std::string_view found) {
-  base::Log(base::LogLevel::kInfo, "upstream",
-            "a broker of cluster {} is at an address of the tier's, which is {}; asking the "
-            "addresses that are set",
-            found, cache_.cluster()->id);
+void Upstream::AskTheList(std::string_view why) {
+  base::Log(base::LogLevel::kInfo, "upstream", "{}; asking the addresses that are set", why);
   cache_.Doubt();
   KeepLinksInStep(/*other_cluster=*/true);
   NoteAway();
   PlanRefresh(kRefreshGap);
 }
 
+bool Upstream::IsOther(const kafka::MetadataResponse& response) const {
+  const ClusterPtr known = cache_.cluster();
+  const std::string_view id = response.cluster_id.value_or("");
+  return !known->id.empty() && !id.empty() && id != known->id;
+}
+
 void Upstream::OnMetadata(const kafka::MetadataResponse& response) {
-  const std::string cluster_id = cache_.cluster()->id;
+  const bool other_cluster = IsOther(response);
   cache_.Learn(response, context_.loop.WallClockMs());
   NoteRights(response);
-  KeepLinksInStep(/*other_cluster=*/cache_.cluster()->id != cluster_id);
+  KeepLinksInStep(other_cluster);
   settings_.OnTierReady();
   PlanRefresh(std::exchange(ask_again_, false) ? kRefreshGap : options_.metadata_refresh);
   MakeMissingTopics(response);

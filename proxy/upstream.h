@@ -85,7 +85,8 @@ class Upstream final : public Tier {
   void NoteAway();
   void Retire(std::unique_ptr<Link> link);
   void AskMetadata();
-  void AskTheList(std::string_view found);
+  void AskTheList(std::string_view why);
+  [[nodiscard]] bool IsOther(const kafka::MetadataResponse& response) const;
   void OnMetadata(const kafka::MetadataResponse& response);
   void NoteRights(const kafka::MetadataResponse& response);
   void MakeMissingTopics(const kafka::MetadataResponse& response);
@@ -112,6 +113,7 @@ class Upstream final : public Tier {
   bool asking_ = false;
   bool ask_again_ = false;
   base::TimePoint last_asked_;
+  base::TimePoint list_again_;  // Not before, whatever clients were told.
   base::Timer refresh_timer_;
   base::TimePoint refresh_due_ = base::TimePoint::max();  // max(): none is planned.
   base::Timer bootstrap_timer_;

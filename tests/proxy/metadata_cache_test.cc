@@ -116,20 +116,38 @@ TEST(MetadataCacheTest, OnlyTheUpstreamClientChangesTheCluster) {
   other.cluster_id = "other";
   other.brokers = {{.node_id = 7, .host = "seven", .port = 9092}};
   // Which of the two is the tier's is not known yet.
-  EXPECT_TRUE(cache.LearnPassing(other, 2));
+  EXPECT_TRUE(cache.LearnPassing(other, 2, /*by_list=*/false));
   EXPECT_EQ(cache.cluster()->id, "cluster");
   EXPECT_FALSE(cache.cluster()->brokers.contains(7));
 
   cache.Learn(other, 3);
   EXPECT_TRUE(cache.cluster()->confirmed);
   EXPECT_EQ(cache.cluster()->id, "other");
-  EXPECT_FALSE(cache.LearnPassing(WithTopic("u", {1, 2}), 4));
+  EXPECT_FALSE(cache.LearnPassing(WithTopic("u", {1, 2}), 4, /*by_list=*/false));
   EXPECT_EQ(cache.cluster()->id, "other");
   EXPECT_EQ(cache.cluster()->brokers.size(), 1);
   EXPECT_EQ(cache.cluster()->FindTopic("u"), nullptr);
   other.brokers.push_back({.node_id = 8, .host = "eight", .port = 9092});
-  EXPECT_TRUE(cache.LearnPassing(other, 5));
+  EXPECT_TRUE(cache.LearnPassing(other, 5, /*by_list=*/false));
   EXPECT_TRUE(cache.cluster()->brokers.contains(8));
+}
+
+// The agent's own login may have failed, and clients go on with theirs.
+TEST(MetadataCacheTest, WhatAClientIsToldByTheListConfirmsTheCluster) {
+  MetadataCache before({});
+  before.Learn(WithTopic("t", {1, 2}), 1);
+  MetadataCache cache({});
+  ASSERT_TRUE(cache.Load(before.Serialize()));
+  kafka::MetadataResponse other = WithTopic("o", {7});
+  other.cluster_id = "other";
+  EXPECT_TRUE(cache.LearnPassing(other, 2, /*by_list=*/true));
+  EXPECT_TRUE(cache.cluster()->confirmed);
+  EXPECT_EQ(cache.cluster()->id, "other");
+  // But changes it no more.
+  EXPECT_FALSE(cache.TakeOtherSeen());
+  EXPECT_FALSE(cache.LearnPassing(WithTopic("u", {1, 2}), 3, /*by_list=*/true));
+  EXPECT_TRUE(cache.TakeOtherSeen());
+  EXPECT_FALSE(cache.TakeOtherSeen());
 }
 
 TEST(MetadataCacheTest, AnswersThatNameNoClusterTeachTopicsOnly) {
@@ -140,7 +158,7 @@ TEST(MetadataCacheTest, AnswersThatNameNoClusterTeachTopicsOnly) {
   old.controller_id = -1;
   old.brokers.pop_back();
   old.brokers[0].rack.reset();
-  EXPECT_TRUE(cache.LearnPassing(old, 2));
+  EXPECT_TRUE(cache.LearnPassing(old, 2, /*by_list=*/false));
   EXPECT_EQ(cache.cluster()->LeaderOf("t", 1), 2);
   EXPECT_EQ(cache.cluster()->brokers.size(), 2);
   EXPECT_EQ(cache.cluster()->brokers.at(1).rack, "a");

@@ -289,6 +289,23 @@ TEST_F(UpstreamTest, OnlyTheAddressesThatAreSetLeadToAnotherCluster) {
   }
 }
 
+// The names of the list may lead to another cluster by now, while connections to this one live.
+TEST_F(UpstreamTest, WhereClientsMeetAnotherClusterTheListIsAsked) {
+  Start();
+  Settle();
+  kafka::MetadataResponse other = Metadata();
+  other.cluster_id = "other";
+  ASSERT_FALSE(cache_.LearnPassing(other, 1, /*by_list=*/true));
+  upstream_->RequestRefresh("");
+  witness_.WaitForEvent("lost 5");
+  auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+  Reply(versions, Versions());
+  auto metadata = Expect(kafka::MetadataRequest::kApi.key);
+  Reply(metadata, other);
+  EXPECT_NE(Expect(kafka::ApiVersionsRequest::kApi.key).body, "");
+  EXPECT_EQ(cache_.cluster()->id, "other");
+}
+
 TEST_F(UpstreamTest, SilenceClosesTheConnection) {
   tier_ = Serve({}, [this](net::Connection&) {
     return std::make_unique<SettlingSession>(
