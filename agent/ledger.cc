@@ -1,5 +1,6 @@
 #include "agent/ledger.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
@@ -58,6 +59,18 @@ void Drops::Add(const DropRange& range) {
   }
   ranges_.push_back(range);
   if (ranges_.size() > kRangesMax) ranges_.erase(ranges_.begin());
+}
+
+uint64_t Drops::Unlisted() const {
+  uint64_t unlisted = records_;
+  for (const DropRange& range : ranges_) unlisted -= static_cast<uint64_t>(range.end - range.begin);
+  return unlisted;
+}
+
+int64_t Drops::ListedFrom() const {
+  if (Unlisted() == 0) return 0;
+  // Not always the first: what is left out of a transaction is listed before the stream is there.
+  return std::ranges::min(ranges_, {}, &DropRange::begin).begin;
 }
 
 std::string Drops::Serialize() const {

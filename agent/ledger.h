@@ -52,6 +52,10 @@ class Drops {
   [[nodiscard]] const std::vector<DropRange>& ranges() const { return ranges_; }
   [[nodiscard]] uint64_t records() const { return records_; }
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
+  // Of all records dropped ever, those that are in none of the ranges any more.
+  [[nodiscard]] uint64_t Unlisted() const;
+  // They lie before this ordinal; whether a record from there on was dropped, the ranges say.
+  [[nodiscard]] int64_t ListedFrom() const;
   // Whether the record before `ordinal` was given up without regard to sequence numbers; for dead
   // letters they are set right.
   [[nodiscard]] bool LeaveGapAt(int64_t ordinal) const {

@@ -56,7 +56,8 @@ class Tracer {
         deliveries_(deliveries),
         sinks_(sinks),
         cursor_key_(StreamKey(kForwardPrefix, stream)),
-        drops_key_(StreamKey(kDropsPrefix, stream)) {
+        drops_key_(StreamKey(kDropsPrefix, stream)),
+        left_out_key_(StreamKey(kLeftOutPrefix, stream)) {
     trace_.stream = view.state().stream(stream).name;
     trace_.offset = offset;
   }
@@ -75,12 +76,18 @@ class Tracer {
     HF_RETURN_IF_ERROR(ReadEntry());
     HF_RETURN_IF_ERROR(WalkCommits());
     Judge(known);
-    if (trace_.fate == RecordTrace::Fate::kDeadLetter) HF_RETURN_IF_ERROR(FindDeadLetter());
-    if (trace_.fate == RecordTrace::Fate::kDelivered) {
-      FindDelivery();
+    using Fate = RecordTrace::Fate;
+    if (trace_.fate == Fate::kDeadLetter || trace_.fate == Fate::kDoneWith)
+      HF_RETURN_IF_ERROR(FindDeadLetter());
+    if (trace_.fate == Fate::kDoneWith && trace_.dead_letter) {
+      trace_.fate = Fate::kDeadLetter;
+      trace_.unlisted.reset();
+    }
+    if (trace_.fate == Fate::kDelivered) {
+      trace_.delivery = FindDelivery();
       PlaceAtTier();
     }
-    if (trace_.fate == RecordTrace::Fate::kWaits) FindTrouble();
+    if (trace_.fate == Fate::kWaits) FindTrouble();
     return std::move(trace_);
   }
 
@@ -150,32 +157,38 @@ class Tracer {
 
   void TakeCommit(const spool::FrameView& frame, std::string_view changes) {
     const CommitNumber commit = frame.commit();
-    const bool gap = last_commit_ && commit != last_commit_->next();
+    if (last_commit_ && commit != last_commit_->next()) seen_waiting_ = false;
     last_commit_ = commit;
     const CommitNumber accepted = trace_.accepted ? trace_.accepted->entry.commit : CommitNumber();
+    if (trace_.accepted && commit == accepted) seen_waiting_ = true;
     // A commit is flushed before the next one is begun.
     if (trace_.accepted && !trace_.accepted->on_disk_by_ms && commit > accepted)
       trace_.accepted->on_disk_by_ms = frame.commit_time_ms();
     std::optional<ForwardRecord> cursor;
     int64_t start = 0;
     bool drops_changed = false;
+    bool left_out_changed = false;
     ForEachChange(changes, [&](const Change& change) {
       if (const auto put = CursorIn(change, cursor_key_)) cursor = put;
       if (change.kind == ChangeKind::kTrim && change.stream == stream_) start = change.start;
       if (change.kind == ChangeKind::kPut) drops_changed |= TakeList(change);
+      left_out_changed |= change.key == left_out_key_;
       if (trace_.accepted && commit == accepted) TakeOrigin(change);
       TakeTransaction(change);
     });
     if (drops_changed) NoteDeadLetterPlaces(frame);
     const int64_t at = std::max(start, cursor ? cursor->confirmed : 0);
     if (at <= trace_.offset) {
-      if (cursor) before_ = cursor;
+      if (!cursor) return;
+      before_ = cursor;
+      seen_waiting_ = true;
       return;
     }
-    trace_.passed = {.commit = commit,
-                     .time_ms = frame.commit_time_ms(),
-                     .at_latest = gap || (!trace_.accepted && !before_)};
+    trace_.passed = {
+        .commit = commit, .time_ms = frame.commit_time_ms(), .at_latest = !seen_waiting_};
     after_ = cursor;
+    // Either the cursor moves past what the list has now, or past what was delivered.
+    passed_knowingly_ = seen_waiting_ && lists_reach_ && !left_out_changed;
     by_hand_ = !cursor || cursor->confirmed <= trace_.offset;
   }
 
@@ -183,6 +196,7 @@ class Tracer {
   bool TakeList(const Change& change) {
     if (trace_.drop || change.key != drops_key_) return false;
     const auto drops = Drops::Parse(change.value);
+    lists_reach_ = lists_reach_ && drops && trace_.offset >= drops->ListedFrom();
     const DropRange* range = drops ? Covering(*drops, trace_.offset) : nullptr;
     if (range != nullptr) trace_.drop = *range;
     return range != nullptr;
@@ -221,20 +235,33 @@ class Tracer {
   void Judge(const spool::StreamState& known) {
     using Fate = RecordTrace::Fate;
     const int64_t at = std::max(trace_.cursor.confirmed, known.start);
+    const Drops drops =
+        StateOf<Drops>(view_, kDropsPrefix, stream_, &Drops::Parse).value_or(Drops());
     if (!trace_.drop) {
-      const auto drops = StateOf<Drops>(view_, kDropsPrefix, stream_, &Drops::Parse);
-      const DropRange* range = drops ? Covering(*drops, trace_.offset) : nullptr;
+      const DropRange* range = Covering(drops, trace_.offset);
       if (range != nullptr) trace_.drop = *range;
     }
     if (trace_.drop) {
       trace_.fate =
           trace_.drop->cause == DropCause::kDeadLetter ? Fate::kDeadLetter : Fate::kDropped;
-    } else if (at > trace_.offset) {
-      trace_.fate = by_hand_ ? Fate::kByHand : Fate::kDelivered;
-    } else {
+    } else if (at <= trace_.offset) {
       trace_.fate = trace_.accepted ? Fate::kWaits : Fate::kDamaged;
       trace_.ahead = trace_.offset - at;
+    } else if (by_hand_) {
+      trace_.fate = Fate::kByHand;
+    } else if (trace_.offset >= drops.ListedFrom() || IsProvenDelivered()) {
+      trace_.fate = Fate::kDelivered;
+    } else {
+      trace_.fate = Fate::kDoneWith;
+      trace_.unlisted = {.records = drops.Unlisted(), .before = drops.ListedFrom()};
     }
+  }
+
+  // Without the list of drops as it is now.
+  [[nodiscard]] bool IsProvenDelivered() const {
+    const std::optional<Delivery> delivery = FindDelivery();
+    // That of a transaction spans also what was left out of it.
+    return passed_knowingly_ || (delivery && delivery->proof != DeliveryProof::kTransaction);
   }
 
   base::Result<> FindDeadLetter() {
@@ -266,11 +293,12 @@ class Tracer {
     return view_.ReadAlsoTrimmed(stream, from, visit, sinks_.damaged);
   }
 
-  void FindDelivery() {
+  [[nodiscard]] std::optional<Delivery> FindDelivery() const {
+    std::optional<Delivery> found;
     for (const Delivery& delivery : deliveries_) {
-      if (delivery.begin <= trace_.offset && trace_.offset < delivery.end)
-        trace_.delivery = delivery;
+      if (delivery.begin <= trace_.offset && trace_.offset < delivery.end) found = delivery;
     }
+    return found;
   }
 
   void FindTrouble() {
@@ -302,11 +330,16 @@ class Tracer {
   const TraceSinks& sinks_;
   const std::string cursor_key_;
   const std::string drops_key_;
+  const std::string left_out_key_;
   RecordTrace trace_;
   std::optional<CommitNumber> last_commit_;
   std::optional<ForwardRecord> before_;  // The cursor, last before it passed the record.
   std::optional<ForwardRecord> after_;   // And when it had.
   bool by_hand_ = false;
+  // That the cursor was not past the record, and every commit since then.
+  bool seen_waiting_ = false;
+  bool lists_reach_ = true;  // So far back as the record: those in these commits.
+  bool passed_knowingly_ = false;
   std::vector<spool::EntryInfo> dead_letter_places_;
 };
 

@@ -38,9 +38,11 @@ struct RecordTrace {
     kWaits,
     kDelivered,
     kDropped,     // `drop` says by which rule.
-    kDeadLetter,  // `drop` and `dead_letter` say more.
+    kDeadLetter,  // `drop` and `dead_letter` say more; one of them, or both.
     kByHand,      // `holdfast spool drop` of its stream.
     kDamaged,     // It should be there, and cannot be read.
+    // Delivered, or given up: `unlisted` says of how many it may be one.
+    kDoneWith,
   };
 
   // Of the record's entry.
@@ -88,6 +90,13 @@ struct RecordTrace {
     int64_t time_ms = 0;
   };
 
+  // So many records before that offset were given up, and the list of drops does not say any more
+  // which ones.
+  struct Unlisted {
+    uint64_t records = 0;
+    int64_t before = 0;
+  };
+
   std::string stream;
   int64_t offset = 0;
   Fate fate = Fate::kWaits;
@@ -98,6 +107,7 @@ struct RecordTrace {
   std::optional<TierOffsets> tier_offsets;
   std::optional<DropRange> drop;
   std::optional<DeadLetter> dead_letter;
+  std::optional<Unlisted> unlisted;
 
   // The stream now.
   ForwardRecord cursor;

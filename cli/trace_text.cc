@@ -182,6 +182,9 @@ std::string FateText(const RecordTrace& trace) {
                               agent::CountText(static_cast<uint64_t>(trace.ahead))));
     case Fate::kDamaged:
       return Line({}, "damaged", "it should be here, and cannot be read");
+    case Fate::kDoneWith:
+      return Line({}, "done with",
+                  "delivered or given up; the list of what was given up does not reach back to it");
   }
   return {};
 }
@@ -258,6 +261,8 @@ std::string_view FateName(Fate fate) {
       return "thrown away";
     case Fate::kDamaged:
       return "damaged";
+    case Fate::kDoneWith:
+      return "done with";
   }
   return "unknown";
 }
@@ -302,6 +307,12 @@ std::string VerdictOf(const RecordTrace& trace) {
     case Fate::kDamaged:
       return "Lost to damage of this disk before the tier had it: `holdfast spool verify` shows "
              "where. Produce it again.";
+    case Fate::kDoneWith:
+      return fmt::format(
+          "Done with, and it is not known any more how: delivered, or one of {} records before "
+          "offset {} that were dropped or set aside as dead letters. Look for it in the topic, and "
+          "among the dead letters.",
+          agent::CountText(trace.unlisted->records), trace.unlisted->before);
   }
   return {};
 }
@@ -356,6 +367,8 @@ Json JsonOf(const RecordTrace& trace, const spool::State& state) {
         {"stream", trace.dead_letter->stream},   {"offset", trace.dead_letter->offset},
         {"there", trace.dead_letter->there},     {"error", trace.dead_letter->error},
         {"message", trace.dead_letter->message}, {"time_ms", trace.dead_letter->time_ms}};
+  if (trace.unlisted)
+    json["unlisted"] = {{"records", trace.unlisted->records}, {"before", trace.unlisted->before}};
   json["confirmed"] = trace.cursor.confirmed;
   json["end"] = trace.end;
   json["verdict"] = VerdictOf(trace);

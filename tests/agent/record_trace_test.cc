@@ -3,6 +3,11 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
+#include <utility>
+
+#include "agent/dead_letter.h"
+#include "spool/compaction.h"
 #include "tests/agent/transactions_fixture.h"
 
 namespace holdfast::agent {
@@ -13,6 +18,27 @@ using std::chrono::milliseconds;
 using Fault = test::ScriptedTier::Fault;
 using Fate = RecordTrace::Fate;
 
+// A dead letter of a/0, and a list.
+class SetAside final : public spool::Operation {
+ public:
+  SetAside(std::string key, std::string drops, DeadLetters dead)
+      : key_(std::move(key)), drops_(std::move(drops)), dead_(std::move(dead)) {}
+
+  [[nodiscard]] size_t Bytes() const override { return dead_.batch.size(); }
+  void Apply(spool::Transaction& transaction) override {
+    transaction.Append({.stream = transaction.OpenStream(DeadLetterStreamName("a/0")),
+                        .bytes = dead_.batch,
+                        .record_count = dead_.record_count});
+    transaction.Put(key_, drops_);
+  }
+  void Done(const base::Result<spool::CommitNumber>& result) override { EXPECT_TRUE(result); }
+
+ private:
+  const std::string key_;
+  const std::string drops_;
+  const DeadLetters dead_;
+};
+
 class RecordTraceTest : public TransactionsFixture {
  protected:
   RecordTraceTest() : TransactionsFixture(/*second=*/true) { Begin(); }
@@ -21,16 +47,44 @@ class RecordTraceTest : public TransactionsFixture {
     for (int i = 0; i < records; ++i)
       ASSERT_EQ(Produce(topic, partition, {"value"}).error, ErrorCode::kNone);
   }
-  // From here on the spool is looked at, as a crash leaves it or a stop.
-  void Look(bool stopped = true) {
+  // Those with even offsets are refused.
+  void ProduceRefused(int refused) {
+    tier_.poison = {"bad"};
+    for (int i = 0; i < refused; ++i) {
+      ASSERT_EQ(Produce("a", 0, {"bad"}).error, ErrorCode::kNone);
+      ASSERT_EQ(Produce("a", 0, {"good"}).error, ErrorCode::kNone);
+      clock_.Advance(milliseconds(200));
+    }
+    EXPECT_EQ(Backlog(), 0);
+  }
+  void Stop(bool stopped = true) {
     if (stopped) {
       forwarder_->CloseJournal();
       forwarder_->Flush([] {});
       clock_.RunUntilIdle();
     }
     End();
-    spool_.reset();
-    clock_.RunUntilIdle();
+    CloseSpool();
+  }
+  // Segments of before are sealed then, and can be given back.
+  void FillSegments() {
+    for (int i = 0; i < 5; ++i)
+      ASSERT_EQ(Produce("a", 1, {std::string(300'000, '.')}).error, ErrorCode::kNone);
+    EXPECT_EQ(Backlog(), 0);
+  }
+  // As `holdfast spool drop`.
+  void DropByHand(const std::string& stream) {
+    OpenView();
+    const std::array dropped = {Stream(stream)};
+    view_.reset();
+    ASSERT_TRUE(spool::DropBacklogs(directory_, {}, dropped, {}, clock_.wall_clock_ms()));
+  }
+  // From here on the spool is looked at, as a crash leaves it or a stop.
+  void Look(bool stopped = true) {
+    Stop(stopped);
+    OpenView();
+  }
+  void OpenView() {
     auto opened = spool::OfflineView::Open(directory_);
     ASSERT_TRUE(opened) << opened.error().message;
     view_ = *std::move(opened);
@@ -152,6 +206,84 @@ TEST_F(RecordTraceTest, TroubleIsSaidOfWhatWaitsForIt) {
     ASSERT_TRUE(Trace("a/0", offset).trouble);
     EXPECT_TRUE(Trace("a/0", offset).trouble->parked);
   }
+}
+
+TEST_F(RecordTraceTest, WhereTheListOfDropsDoesNotReachNothingIsGuessed) {
+  tier_.Connect();
+  ProduceRefused(40);
+  FillSegments();
+  Look();
+  const auto fates = [this] {
+    std::vector<Fate> found;
+    for (const int64_t offset : {0, 1, 14, 15, 16, 17, 79})
+      found.push_back(TraceRecord(*view_, Stream("a/0"), offset, /*deliveries=*/{}, sinks_)->fate);
+    return found;
+  };
+  EXPECT_THAT(fates(), testing::ElementsAre(Fate::kDeadLetter, Fate::kDelivered, Fate::kDeadLetter,
+                                            Fate::kDelivered, Fate::kDeadLetter, Fate::kDelivered,
+                                            Fate::kDelivered))
+      << "the commits have it";
+  EXPECT_TRUE(Trace("a/0", 0).dead_letter->there);
+  view_.reset();
+  DropByHand("a/0/dead-letters");
+  OpenView();
+  EXPECT_THAT(fates(), testing::ElementsAre(Fate::kDoneWith, Fate::kDoneWith, Fate::kDoneWith,
+                                            Fate::kDoneWith, Fate::kDeadLetter, Fate::kDelivered,
+                                            Fate::kDelivered));
+  const auto unlisted = Trace("a/0", 0).unlisted;
+  ASSERT_TRUE(unlisted);
+  EXPECT_EQ(unlisted->records, 8);
+  EXPECT_EQ(unlisted->before, 16);
+}
+
+// As where the list of then cannot be read.
+TEST_F(RecordTraceTest, ADeadLetterIsFoundThatNoListHas) {
+  tier_.Connect();
+  ProduceMany("a", 0, 1);
+  FillSegments();
+  Drops drops;
+  for (int64_t at = 0; at < 80; at += 2)
+    drops.Add({.begin = at, .end = at + 1, .cause = DropCause::kDeadLetter});
+  const DeadLetters dead = BuildDeadLetters(
+      Build({.values = {"bad"}}),
+      {.topic = "a", .partition = 0, .offset = 0, .error = ErrorCode::kInvalidRecord});
+  std::unique_ptr<spool::Operation> set_aside = std::make_unique<SetAside>(
+      StreamKey(kDropsPrefix, *spool_->FindStream("a/0")), drops.Serialize(), dead);
+  ASSERT_TRUE(spool_->Submit(set_aside));
+  clock_.RunUntilIdle();
+  Stop(/*stopped=*/false);
+  DropByHand("a/1");
+  OpenView();
+  const auto trace = TraceRecord(*view_, Stream("a/0"), 0, /*deliveries=*/{}, sinks_);
+  ASSERT_TRUE(trace && trace->dead_letter);
+  EXPECT_EQ(trace->fate, Fate::kDeadLetter);
+  EXPECT_EQ(trace->dead_letter->error, "INVALID_RECORD");
+  EXPECT_FALSE(trace->drop || trace->unlisted);
+}
+
+TEST_F(RecordTraceTest, TheJournalSaysWhatWasDeliveredBeforeTheListBegins) {
+  tier_.Connect();
+  ProduceRefused(40);
+  FillSegments();
+  Stop();
+  DropByHand("a/0/dead-letters");
+  OpenView();
+  EXPECT_EQ(Trace("a/0", 0).fate, Fate::kDoneWith);
+  EXPECT_EQ(Trace("a/0", 1).fate, Fate::kDelivered);
+  EXPECT_EQ(Trace("a/0", 15).fate, Fate::kDelivered);
+}
+
+TEST_F(RecordTraceTest, AListThatNeverOverflowedSaysWhatWasDelivered) {
+  tier_.Connect();
+  ProduceMany("a", 0, 2);
+  ProduceRefused(32);
+  FillSegments();
+  Stop(/*stopped=*/false);
+  DropByHand("a/0/dead-letters");
+  OpenView();
+  EXPECT_EQ(Trace("a/0", 0).fate, Fate::kDelivered);
+  EXPECT_EQ(Trace("a/0", 2).fate, Fate::kDeadLetter);
+  EXPECT_EQ(Trace("a/0", 3).fate, Fate::kDelivered);
 }
 
 TEST_F(RecordTraceTest, TheTransactionIsThatOfTheRecord) {
