@@ -357,7 +357,7 @@ Transactions::Outcome Transactions::End(Work& work, std::string_view id, Produce
   // The answer was lost, and the transaction has its next epoch already, or id.
   const bool complete = one->state == kCompleteCommit || one->state == kCompleteAbort;
   const bool next_id = bump && complete && producer.id == one->previous_producer_id &&
-                       producer.epoch == kEpochMax && one->producer.epoch == 0;
+                       Exhausted(producer.epoch) && one->producer.epoch == 0;
   const bool next_epoch = bump && complete && producer.id == one->producer.id &&
                           producer.epoch + 1 == one->producer.epoch;
   if (producer.id != one->producer.id && !next_id) {

@@ -685,9 +685,14 @@ TEST(TransactionsTest, EpochsThatWereNotGivenOutDoNotRunOver) {
                                                .unknown_tags = {}}));
     });
     EXPECT_EQ(client.Produce("t", 0, {"a"}), ErrorCode::kNone);
+    const auto end = client.MakeEnd(commits);
     EXPECT_EQ(commits ? client.Commit() : client.Begin().error_code, ErrorCode::kNone);
     EXPECT_NE(client.producer.id, id);
     EXPECT_EQ(client.producer.epoch, 0);
+    if (!commits) continue;
+    const auto again = broker.Ask(end, 5).Get();
+    EXPECT_EQ(again.error_code, ErrorCode::kNone) << "its answer was lost";
+    EXPECT_EQ(again.producer_id, client.producer.id);
   }
   EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("a"));
 }
