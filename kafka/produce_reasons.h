@@ -1,6 +1,7 @@
 // Why batches of a Produce request are refused, in words: as many as kMax partitions have a
-// message, and as many records are named. The rest has its error code. A request has room for very
-// many small batches, and its answer must not be many times as large.
+// message, and as many records are named; beyond that, of each batch one, without a message. The
+// rest has its error code. A request has room for very many small batches, and its answer must not
+// be many times as large. But a batch of which no record is named is taken for bad as a whole.
 //
 // Threads: one at a time.
 #pragma once
@@ -28,10 +29,12 @@ class ProduceReasons {
   // After Explain, whose message each of them has.
   void Name(std::span<const int32_t> records, Answer& answer) {
     for (const int32_t record : records) {
-      if (records_ == kMax) return;
+      const bool beyond = records_ >= kMax;
+      if (beyond && !answer.record_errors.empty()) return;
       ++records_;
-      answer.record_errors.push_back(
-          {.batch_index = record, .batch_index_error_message = answer.error_message});
+      auto& named = answer.record_errors.emplace_back();
+      named.batch_index = record;
+      if (!beyond) named.batch_index_error_message = answer.error_message;
     }
   }
 

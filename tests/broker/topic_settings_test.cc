@@ -179,8 +179,36 @@ TEST(TopicSettingsTest, VeryManyGuiltyRecordsAreNotAllNamed) {
     named += partition.record_errors.size();
     messages += partition.error_message ? 1 : 0;
   }
-  EXPECT_EQ(named, 1000);
+  EXPECT_EQ(named, 2 * 500 + 1000);
   EXPECT_EQ(messages, 1000);
+}
+
+// Else an agent in front would take the batch's good records for bad, too.
+TEST(TopicSettingsTest, EachRefusedBatchHasANamedRecord) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1, {{"cleanup.policy", "compact", {}}});
+  kafka::RecordBatchBuilder builder({});
+  const int64_t now = broker.clock().wall_clock_ms();
+  builder.Add({.timestamp = now, .key = "k", .value = "good"});
+  for (int i = 0; i < 100; ++i) builder.Add({.timestamp = now});
+  const std::string batch = std::move(builder).Build();
+  kafka::ProduceRequest request = BrokerFixture::MakeProduce("t", 0, batch);
+  auto& partitions = request.topic_data[0].partition_data;
+  partitions.resize(12, partitions[0]);
+  const auto pending = broker.Ask(request, 9);
+  const auto response = pending.Get();
+  std::vector<size_t> named;
+  for (const auto& partition : response.responses.at(0).partition_responses) {
+    EXPECT_EQ(partition.error_code, ErrorCode::kInvalidRecord);
+    named.push_back(partition.record_errors.size());
+    ASSERT_FALSE(partition.record_errors.empty());
+    EXPECT_EQ(partition.record_errors.front().batch_index, 1);
+    EXPECT_EQ(partition.record_errors.front().batch_index_error_message.has_value(),
+              named.size() <= 10);
+  }
+  std::vector<size_t> expected(10, 100);
+  expected.resize(12, 1);
+  EXPECT_EQ(named, expected);
 }
 
 TEST(TopicSettingsTest, ALittleRequestIsNotTakenApartIntoGigabytes) {
