@@ -23,6 +23,9 @@ constexpr int64_t kMaxTimestamp = -3;
 constexpr int64_t kEarliestLocal = -4;
 constexpr int64_t kLatestTiered = -5;
 constexpr int64_t kEarliestPendingUpload = -6;
+// So many entries are read in vain for one answer. Clients write the headers, and a worker must not
+// take a whole partition apart since none of its records is as new as those say.
+constexpr int kReadInVainMax = 16;
 
 struct Found {
   int64_t offset = -1;
@@ -68,13 +71,21 @@ Result<> ForEachRecord(spool::Spool& spool, const spool::EntryInfo& entry, int64
   return reader.status();
 }
 
+// What the header promises: nearly right is better for a consumer than nothing.
+Found Promised(const spool::EntryInfo& entry) {
+  return {entry.base_offset, entry.max_timestamp_ms};
+}
+
 Result<Found> FindByTime(spool::Spool& spool, const Partition& partition, int64_t start,
                          int64_t end, int64_t timestamp) {
   Found found;
-  // What the first one speaks of may lie before the start.
+  int in_vain = 0;
   for (int64_t from = start; found.offset < 0;) {
     HF_ASSIGN_OR_RETURN(const auto entry, spool.FindByTime(partition.stream, timestamp, from));
     if (!entry || entry->base_offset >= end) break;
+    if (in_vain == kReadInVainMax) return Promised(*entry);
+    // What the first one speaks of may lie before the start.
+    if (entry->base_offset >= start) ++in_vain;
     HF_RETURN_IF_ERROR(ForEachRecord(spool, *entry, start, [&](const Found& record) {
       if (record.timestamp < timestamp) return true;
       found = record;
@@ -109,15 +120,20 @@ Result<std::optional<spool::EntryInfo>> FindLatestEntry(spool::Spool& spool, spo
 Result<Found> FindMaxTimestamp(spool::Spool& spool, const Partition& partition, int64_t start,
                                int64_t end) {
   Found found;
+  int in_vain = 0;
   for (int64_t from = start;;) {
     HF_ASSIGN_OR_RETURN(const auto entry, FindLatestEntry(spool, partition.stream, from));
     if (!entry || entry->base_offset >= end || entry->max_timestamp_ms <= found.timestamp) break;
+    if (in_vain == kReadInVainMax) return Promised(*entry);
     HF_RETURN_IF_ERROR(ForEachRecord(spool, *entry, start, [&](const Found& record) {
       if (record.timestamp > found.timestamp) found = record;
       return true;
     }));
     // If not, what it speaks of may lie before the start.
-    if (entry->base_offset >= start && found.offset >= 0) break;
+    if (entry->base_offset >= start) {
+      if (found.offset >= 0) break;
+      ++in_vain;
+    }
     from = entry->end_offset();
   }
   return found;

@@ -1,7 +1,8 @@
 // Offsets by time and by epoch: ListOffsets and OffsetForLeaderEpoch.
 //
 // A time is found in the spool's index first, by batch, and then in that batch, which is
-// uncompressed for it.
+// uncompressed for it. If none of its records has that time, the next one is asked; after 16 such
+// the answer is what the next one's header says.
 //
 // Threads: the loop that owns the catalog reader.
 #pragma once

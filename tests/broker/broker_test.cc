@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/delete_groups.h"
@@ -479,6 +480,60 @@ TEST(BrokerTest, OffsetsAreFoundByTimeFromAStartWithinABatch) {
       EXPECT_EQ(find(now + 70), append_time ? -1 : rising ? 7 : -1);
       EXPECT_EQ(find(-3), append_time ? 10 : rising ? 9 : 5);
     }
+  }
+}
+
+// Else a worker would take all of the partition apart for one question.
+TEST(BrokerTest, OffsetsByTimeAreNotSoughtLongWhereHeadersLie) {
+  for (const int lies : {17, 18}) {
+    BrokerFixture broker;
+    broker.CreateTopic("t", 1);
+    const int64_t now = broker.clock().wall_clock_ms();
+    const auto make = [](std::vector<int64_t> times, int64_t promised) {
+      kafka::RecordBatchBuilder builder({.codec = kafka::Codec::kGzip});
+      for (const int64_t time : times) builder.Add({.timestamp = time, .value = "v"});
+      std::string batch = std::move(builder).Build();
+      base::StoreBig(batch.data() + 35, promised);
+      base::StoreBig(batch.data() + 17, base::Crc32c(std::string_view(batch).substr(21)));
+      return batch;
+    };
+    for (int i = 0; i < lies; ++i) broker.Produce("t", 0, make({now, now + 1}, now + 900));
+    broker.Produce("t", 0, make({now + 600}, now + 600));
+    kafka::DeleteRecordsRequest deletion;
+    deletion.topics.emplace_back().name = "t";
+    deletion.topics.back().partitions.push_back({0, 1, {}});
+    ASSERT_EQ(broker.Ask(deletion, 2).Get().topics[0].partitions[0].error_code, ErrorCode::kNone);
+    kafka::ListOffsetsRequest request;
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.emplace_back().timestamp = now + 500;
+    const auto found = broker.Ask(request, 7).Get().topics[0].partitions[0];
+    EXPECT_EQ(found.error_code, ErrorCode::kNone);
+    EXPECT_EQ(found.offset, 34) << "behind the one at the start, and 16 others";
+    EXPECT_EQ(found.timestamp, lies == 17 ? now + 600 : now + 900);
+  }
+}
+
+TEST(BrokerTest, TheNewestRecordIsNotSoughtLongAmongThoseWithoutATime) {
+  for (const int timeless : {16, 17}) {
+    BrokerFixture broker;
+    broker.CreateTopic("t", 1);
+    const int64_t now = broker.clock().wall_clock_ms();
+    for (const int64_t time : std::vector<int64_t>(timeless, -1)) {
+      kafka::RecordBatchBuilder builder({});
+      builder.Add({.timestamp = time, .value = "v"});
+      broker.Produce("t", 0, std::move(builder).Build());
+    }
+    kafka::RecordBatchBuilder builder({});
+    builder.Add({.timestamp = now - 500, .value = "v"});
+    broker.Produce("t", 0, std::move(builder).Build());
+    kafka::ListOffsetsRequest request;
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.emplace_back().timestamp = -3;
+    const auto found = broker.Ask(request, 7).Get().topics[0].partitions[0];
+    EXPECT_EQ(found.offset, 16);
+    EXPECT_EQ(found.timestamp, timeless == 16 ? now - 500 : now) << "it has come at that time";
   }
 }
 
