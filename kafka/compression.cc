@@ -28,11 +28,12 @@ tl::unexpected<base::Error> TooLarge(Codec codec, size_t limit) {
 }
 
 // Output that grows with what is really written to it, up to the limit. One byte above the limit
-// may be asked for, so that a stream of exactly `limit` bytes is told from a longer one.
+// may be asked for, so that a stream of exactly `limit` bytes is told from a longer one. Without
+// Finish the room stays that was made: how much of it a failed step filled is not known.
 class Output {
  public:
-  Output(size_t input_size, size_t limit)
-      : limit_(std::min(limit, std::numeric_limits<size_t>::max() / 4)) {
+  Output(size_t input_size, size_t limit, std::string* bytes)
+      : bytes_(*bytes), limit_(std::min(limit, std::numeric_limits<size_t>::max() / 4)) {
     bytes_.resize(std::min(limit_ + 1, std::max<size_t>(4 * input_size, 256)));
   }
   [[nodiscard]] char* free() { return bytes_.data() + used_; }
@@ -43,13 +44,10 @@ class Output {
   void Reserve() {
     if (free_size() == 0) bytes_.resize(std::min(limit_ + 1, 2 * bytes_.size()));
   }
-  std::string Take() && {
-    bytes_.resize(used_);
-    return std::move(bytes_);
-  }
+  void Finish() { bytes_.resize(used_); }
 
  private:
-  std::string bytes_;
+  std::string& bytes_;
   size_t used_ = 0;
   size_t limit_;
 };
@@ -74,14 +72,14 @@ std::string CompressGzip(std::string_view bytes, int level) {
   return out;
 }
 
-Result<std::string> DecompressGzip(std::string_view bytes, size_t limit) {
+Result<> DecompressGzip(std::string_view bytes, size_t limit, std::string* result) {
   struct Inflater {
     Inflater() { HF_CHECK(inflateInit2(&stream, kGzipWindow) == Z_OK); }
     ~Inflater() { inflateEnd(&stream); }
     z_stream stream{};
   } inflater;
   z_stream& stream = inflater.stream;
-  Output out(bytes.size(), limit);
+  Output out(bytes.size(), limit, result);
   while (true) {
     out.Reserve();
     const size_t in = std::min(bytes.size(), kZlibStep);
@@ -95,7 +93,10 @@ Result<std::string> DecompressGzip(std::string_view bytes, size_t limit) {
     out.Use(room - stream.avail_out);
     if (out.over_limit()) return TooLarge(Codec::kGzip, limit);
     if (outcome == Z_STREAM_END) {
-      if (bytes.empty()) return std::move(out).Take();
+      if (bytes.empty()) {
+        out.Finish();
+        return {};
+      }
       inflateReset(&stream);  // The format allows several members; Java reads them all.
     } else if (outcome != Z_OK) {
       // Z_BUF_ERROR: there was room, so the input must have run out.
@@ -145,12 +146,8 @@ Result<> AppendSnappyBlock(std::string_view block, size_t limit, std::string* ou
   return {};
 }
 
-Result<std::string> DecompressSnappy(std::string_view bytes, size_t limit) {
-  std::string out;
-  if (!bytes.starts_with(kXerialMagic)) {
-    HF_RETURN_IF_ERROR(AppendSnappyBlock(bytes, limit, &out));
-    return out;
-  }
+Result<> DecompressSnappy(std::string_view bytes, size_t limit, std::string* out) {
+  if (!bytes.starts_with(kXerialMagic)) return AppendSnappyBlock(bytes, limit, out);
   if (bytes.size() < kXerialHeader) return Damaged(Codec::kSnappy, "ends within the header");
   bytes.remove_prefix(kXerialHeader);
   while (!bytes.empty()) {
@@ -158,10 +155,10 @@ Result<std::string> DecompressSnappy(std::string_view bytes, size_t limit) {
     const auto length = base::LoadBig<uint32_t>(bytes.data());
     bytes.remove_prefix(4);
     if (length > bytes.size()) return Damaged(Codec::kSnappy, "ends within a block");
-    HF_RETURN_IF_ERROR(AppendSnappyBlock(bytes.substr(0, length), limit, &out));
+    HF_RETURN_IF_ERROR(AppendSnappyBlock(bytes.substr(0, length), limit, out));
     bytes.remove_prefix(length);
   }
-  return out;
+  return {};
 }
 
 // ---- LZ4 ----
@@ -196,13 +193,13 @@ Result<> CheckLz4Descriptor(std::string_view bytes) {
   return {};
 }
 
-Result<std::string> DecompressLz4(std::string_view bytes, size_t limit) {
+Result<> DecompressLz4(std::string_view bytes, size_t limit, std::string* result) {
   HF_RETURN_IF_ERROR(CheckLz4Descriptor(bytes));
   LZ4F_dctx* raw = nullptr;
   HF_CHECK(!LZ4F_isError(LZ4F_createDecompressionContext(&raw, LZ4F_VERSION)));
   const std::unique_ptr<LZ4F_dctx, decltype(&LZ4F_freeDecompressionContext)> context(
       raw, LZ4F_freeDecompressionContext);
-  Output out(bytes.size(), limit);
+  Output out(bytes.size(), limit, result);
   while (true) {
     out.Reserve();
     size_t produced = out.free_size();
@@ -214,7 +211,10 @@ Result<std::string> DecompressLz4(std::string_view bytes, size_t limit) {
     out.Use(produced);
     if (out.over_limit()) return TooLarge(Codec::kLz4, limit);
     // Java reads one frame and no further.
-    if (hint == 0) return std::move(out).Take();
+    if (hint == 0) {
+      out.Finish();
+      return {};
+    }
     if (bytes.empty() && out.free_size() > 0) return Damaged(Codec::kLz4, "ends within the frame");
   }
 }
@@ -229,13 +229,13 @@ std::string CompressZstd(std::string_view bytes, int level) {
   return out;
 }
 
-Result<std::string> DecompressZstd(std::string_view bytes, size_t limit) {
+Result<> DecompressZstd(std::string_view bytes, size_t limit, std::string* result) {
   // Streaming, since Java's frames do not tell their size. The window is at most 128 MiB of address
   // space (zstd's own default limit) and is touched only as far as there is output.
   const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
                                                                      ZSTD_freeDCtx);
   HF_CHECK(context != nullptr);
-  Output out(bytes.size(), limit);
+  Output out(bytes.size(), limit, result);
   ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
   while (true) {
     out.Reserve();
@@ -245,9 +245,32 @@ Result<std::string> DecompressZstd(std::string_view bytes, size_t limit) {
     out.Use(room.pos);
     if (out.over_limit()) return TooLarge(Codec::kZstd, limit);
     if (in.pos < in.size) continue;
-    if (hint == 0) return std::move(out).Take();
+    if (hint == 0) {
+      out.Finish();
+      return {};
+    }
     if (room.pos < room.size) return Damaged(Codec::kZstd, "ends within the frame");
   }
+}
+
+// To `out`, which is empty; after an error, its size is that of the room which was made.
+Result<> DecompressTo(Codec codec, std::string_view bytes, size_t limit, std::string* out) {
+  switch (codec) {
+    case Codec::kNone:
+      if (bytes.size() > limit) return TooLarge(codec, limit);
+      out->assign(bytes);
+      return {};
+    case Codec::kGzip:
+      return DecompressGzip(bytes, limit, out);
+    case Codec::kSnappy:
+      return DecompressSnappy(bytes, limit, out);
+    case Codec::kLz4:
+      return DecompressLz4(bytes, limit, out);
+    case Codec::kZstd:
+      return DecompressZstd(bytes, limit, out);
+  }
+  return Unexpected(Code::kInvalid, "compression codec " + std::to_string(int{uint8_t(codec)}) +
+                                        " is not one that Kafka has assigned");
 }
 
 }  // namespace
@@ -285,33 +308,24 @@ std::string Compress(Codec codec, std::string_view bytes, std::optional<int> lev
 }
 
 Result<std::string> Decompress(Codec codec, std::string_view bytes, size_t limit) {
-  switch (codec) {
-    case Codec::kNone:
-      if (bytes.size() > limit) return TooLarge(codec, limit);
-      return std::string(bytes);
-    case Codec::kGzip:
-      return DecompressGzip(bytes, limit);
-    case Codec::kSnappy:
-      return DecompressSnappy(bytes, limit);
-    case Codec::kLz4:
-      return DecompressLz4(bytes, limit);
-    case Codec::kZstd:
-      return DecompressZstd(bytes, limit);
-  }
-  return Unexpected(Code::kInvalid, "compression codec " + std::to_string(int{uint8_t(codec)}) +
-                                        " is not one that Kafka has assigned");
+  std::string out;
+  HF_RETURN_IF_ERROR(DecompressTo(codec, bytes, limit, &out));
+  return out;
 }
 
 Result<std::string> DecompressionBudget::Decompress(Codec codec, std::string_view bytes,
                                                     size_t limit) {
   const size_t allowed = std::min(limit, left_);
-  auto decompressed = kafka::Decompress(codec, bytes, allowed);
-  left_ -= decompressed ? decompressed->size() : allowed;
-  if (!decompressed && decompressed.error().code == Code::kFull && allowed < limit) {
+  std::string out;
+  const Result<> done = DecompressTo(codec, bytes, allowed, &out);
+  const bool full = !done && done.error().code == Code::kFull;
+  left_ -= full ? allowed : std::min(allowed, out.size());
+  if (done) return out;
+  if (full && allowed < limit) {
     return Unexpected(Code::kUnavailable,
                       "the batches of the request hold too much uncompressed; send fewer at once");
   }
-  return decompressed;
+  return Unexpected(done.error());
 }
 
 }  // namespace holdfast::kafka

@@ -45,8 +45,9 @@ class DecompressionBudget {
   explicit DecompressionBudget(size_t request_bytes)
       : left_(4 * kDecompressedLimit + 16 * request_bytes) {}
 
-  // Of a batch that is refused, all that it might have held is gone. kUnavailable: it is not over
-  // `limit`, as far as that is known, but over what the request has left.
+  // Of a batch that holds too much, all that it might have held is gone; of a damaged one, the room
+  // that was made for it. kUnavailable: it is not over `limit`, as far as that is known, but over
+  // what the request has left.
   base::Result<std::string> Decompress(Codec codec, std::string_view bytes, size_t limit);
 
  private:

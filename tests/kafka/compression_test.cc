@@ -88,6 +88,32 @@ TEST(CompressionTest, UnassignedCodecIsRefused) {
   EXPECT_EQ(refused.error().code, Code::kInvalid);
 }
 
+TEST_P(EachCompressingCodec, ADamagedBatchTakesLittleOfTheBudget) {
+  DecompressionBudget budget(0);
+  const std::string sample = Sample(100'000);
+  const std::string packed = Compress(GetParam(), sample);
+  const std::string_view cut_off = std::string_view(packed).substr(0, packed.size() - 1);
+  for (int i = 0; i < 100; ++i) {
+    for (const std::string_view damaged : {std::string_view("\xff\xfe garbage"), cut_off}) {
+      const auto refused = budget.Decompress(GetParam(), damaged, kDecompressedLimit);
+      ASSERT_FALSE(refused);
+      ASSERT_EQ(refused.error().code, Code::kCorrupt) << i;
+    }
+  }
+  EXPECT_EQ(budget.Decompress(GetParam(), packed, kDecompressedLimit).value_or(""), sample);
+}
+
+TEST_P(EachCompressingCodec, WhatADamagedBatchHoldsIsOfTheBudget) {
+  DecompressionBudget budget(0);
+  const std::string packed = Compress(GetParam(), std::string(60'000'000, '.'));
+  const std::string_view cut_off = std::string_view(packed).substr(0, packed.size() - 1);
+  for (int i = 0; i < 5; ++i) {
+    const auto refused = budget.Decompress(GetParam(), cut_off, kDecompressedLimit);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, i < 4 ? Code::kCorrupt : Code::kUnavailable) << i;
+  }
+}
+
 // ---- snappy ----
 
 TEST(SnappyTest, RawBlockOfLibrdkafkaIsRead) {
