@@ -352,9 +352,16 @@ base::Result<RevisionReport> SegmentStore::Revise(Revision& revision) {
   if (!report.done) groups.clear();
   for (Group& next : groups) {
     const Group group = std::move(next);  // Let go when it is done.
-    HF_ASSIGN_OR_RETURN(const uint64_t bytes, Rewrite(group, revision));
+    const base::Result<uint64_t> bytes = Rewrite(group, revision);
+    if (!bytes && bytes.error().code == base::Code::kCorrupt && group.size() > 1) {
+      // Damage of the second one's entries is seen only now.
+      std::vector<Group> before;
+      AddGroup(Group(1, group.front()), &before);
+      for (const Group& first : before) HF_RETURN_IF_ERROR(Rewrite(first, revision));
+    }
+    if (!bytes) return base::Unexpected(bytes.error());
     ++report.written_segments;
-    report.freed_bytes += bytes;
+    report.freed_bytes += *bytes;
     if (!revision.Pace(0))
       return base::Unexpected(base::Code::kClosed, "the revision was told to stop");
   }

@@ -34,6 +34,7 @@ class Edits final : public Revision {
     return found->second.empty() ? Fate::kEmpty : Fate::kReplace;
   }
   base::Result<Replacement> Replace(const EntryView& entry) override {
+    if (entry.bytes == damaged) return base::Unexpected(base::Code::kCorrupt, "damaged");
     return Replacement{fates_.at({entry.info.stream.value(), entry.info.base_offset}), 7};
   }
   [[nodiscard]] bool Worth(uint64_t freed_bytes, uint64_t written_bytes) override {
@@ -44,7 +45,8 @@ class Edits final : public Revision {
   [[nodiscard]] bool Pace(size_t) override { return steps == 0 || --steps > 0; }
 
   bool worth = true;
-  int steps = 0;  // Until it stops; 0: never.
+  std::string damaged;  // Bytes that turn out to be when they are to be replaced.
+  int steps = 0;        // Until it stops; 0: never.
   uint64_t freed = 0;
   uint64_t written = 0;
 
@@ -141,6 +143,27 @@ TEST_F(RevisionTest, WhatLiesBeforeADamagedSegmentIsRevised) {
     EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 1000)->entries().front().info.base_offset, 1);
     EXPECT_EQ(spool_.spool->Read(Id("a"), 2, 1000)->entries().front().info.base_offset, 3);
     EXPECT_EQ(spool_.spool->Read(Id("a"), 6, 1000)->entries().front().bytes, "four");
+  }
+}
+
+TEST_F(RevisionTest, TheFirstOfTwoIsRevisedIfTheSecondIsDamaged) {
+  for (const char* text : {"one", "two", "three"}) {
+    ASSERT_TRUE(spool_.AppendNow("a", text));
+    ASSERT_TRUE(spool_.AppendNow("a", std::string("kept ") + text));
+    Seal();
+  }
+  ASSERT_TRUE(spool_.AppendNow("a", "open"));
+  Edits edits;
+  edits.Set(Id("a"), 0, "");
+  edits.Set(Id("a"), 2, "2");
+  edits.Set(Id("a"), 4, "");
+  edits.damaged = "two";
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(spool_.spool->Revise(edits).error().code, Code::kCorrupt);
+    spool_.clock.RunUntilIdle();
+    EXPECT_THAT(spool_.ReadAll("a"),
+                ElementsAre("kept one", "two", "kept two", "three", "kept three", "open"));
+    VerifyAll();
   }
 }
 
