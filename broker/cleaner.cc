@@ -156,7 +156,6 @@ base::Duration Cleaner::Compact(std::vector<Due> due) {
               report.error().message);
     context_.metrics.compactions.With("failed").Add();
     if (report.error().code != base::Code::kCorrupt) return interval;
-    if (!postponed_since_ms_) postponed_since_ms_ = now_ms;
     return std::max(interval, kDamagedDelay);
   }
   if (!report->done) {

@@ -173,6 +173,21 @@ TEST_F(CompactionTest, ARoundThatMeetsADamagedSegmentIsNotMadeAgainAtOnce) {
   EXPECT_THAT(failed(), testing::EndsWith(" 2"));
 }
 
+// As long as it is damaged, the segments before it would be written anew for each little change.
+TEST_F(CompactionTest, RoundsThatMeetADamagedSegmentAreNotMadeAtAnyPrice) {
+  CreateTopic();
+  for (int i = 0; i < 15; ++i) {
+    Produce({{"a", std::to_string(i)}});
+    Produce({{"k" + std::to_string(i), std::string(900'000, '.')}});
+  }
+  Produce({{"a", "precious"}});
+  Produce({{"a", "end"}});
+  Produce({{"last", "1"}});
+  broker_.Damage("precious");
+  broker_.clock().Advance(seconds(1200));
+  EXPECT_EQ(Read().front().key, "a") << "so little is not worth it";
+}
+
 TEST_F(CompactionTest, OffsetsAreFoundAmongWhatIsLeft) {
   CreateTopic();
   const int64_t begin_ms = broker_.clock().wall_clock_ms();
