@@ -44,7 +44,7 @@ void Forwarder::DropOldest(std::string topic, uint64_t bytes) {
   });
 }
 
-// What was sent and is not answered may arrive; and while an identity is written down, or the tier
+// What was sent and is not answered may arrive; and while something is written down, or the tier
 // is asked, somebody counts on the cursor.
 bool Forwarder::MayGiveUp(const Stream& stream) {
   return stream.flights.empty() && stream.record.confirmed < stream.end &&

@@ -23,23 +23,30 @@ void Forwarder::EnterLane(Stream& stream) {
 }
 
 // Whether this is next in the lane, or the lane has to ask about it before it goes the other way.
-bool Forwarder::GoesInLane(Stream& stream, const spool::EntryView& next) {
+bool Forwarder::GoesInLane(const Stream& stream, const spool::EntryView& next) const {
   if (context_.lane == nullptr || stream.next < stream.tried) return false;
-  if (stream.in_lane) {
-    const bool here = *stream.in_lane == ClusterTag(CurrentCluster().id);
-    if (here && TransactionsOf(CurrentCluster()) != TierTransactions::kNone) return true;
-    // The cluster has had transactions and has them no more, or this is another one.
-    if (here) {
-      base::Log(base::Event::kArrivalUnknown,
-                {"forward", StreamName(stream.topic, stream.partition)},
-                "the tier has no transactions any more, and does not tell what arrived in them; "
-                "sending again may duplicate records");
-      context_.metrics.forward_errors.With("unknowable").Add();
-    }
-    stream.in_lane.reset();
-    log_.Note(StreamKey(kInLanePrefix, stream.id), std::nullopt);
+  return stream.in_lane || context_.lane->Takes(next) || !stream.left_out.empty();
+}
+
+// Whether there is a mark, and nobody can say any more what came in transactions.
+bool Forwarder::IsMarkedInVain(const Stream& stream) {
+  return context_.lane != nullptr && stream.in_lane &&
+         (*stream.in_lane != ClusterTag(CurrentCluster().id) ||
+          TransactionsOf(CurrentCluster()) == TierTransactions::kNone);
+}
+
+// Durably, before anything goes: what went after it is not the lane's to ask about.
+void Forwarder::DropMark(Stream& stream) {
+  // The cluster has had transactions and has them no more, or this is another one.
+  if (*stream.in_lane == ClusterTag(CurrentCluster().id)) {
+    base::Log(base::Event::kArrivalUnknown, {"forward", StreamName(stream.topic, stream.partition)},
+              "the tier has no transactions any more, and does not tell what arrived in them; "
+              "sending again may duplicate records");
+    context_.metrics.forward_errors.With("unknowable").Add();
   }
-  return context_.lane->Takes(next) || !stream.left_out.empty();
+  stream.in_lane.reset();
+  log_.Note(StreamKey(kInLanePrefix, stream.id), std::nullopt);
+  AwaitRecord(stream);
 }
 
 void Forwarder::MarkInLane(const std::vector<spool::StreamId>& ids, base::Task done) {

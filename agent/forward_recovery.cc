@@ -114,8 +114,13 @@ void Forwarder::Renew(Stream& stream) {
     return AskProducer();
   }
   stream.new_epoch = false;
-  stream.phase = Phase::kAwaitingIdentity;
   log_.Note(stream.id, stream.record);
+  AwaitRecord(stream);
+}
+
+// Nothing is sent before all that was noted of the stream is durable.
+void Forwarder::AwaitRecord(Stream& stream) {
+  stream.phase = Phase::kAwaitingRecord;
   log_.Flush([this, &stream] {
     stream.phase = Phase::kReady;
     Step(stream);

@@ -154,6 +154,9 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
       Step(stream);
     } else if (!one) {
       OnUnreadable(stream, one.error());
+    } else if (size > 0 && IsMarkedInVain(stream)) {
+      if (!stream.flights.empty()) continue;  // Their answers lead back here.
+      DropMark(stream);
     } else if (size > 0 && RepeatsBlindly(stream)) {
       if (!stream.flights.empty()) continue;  // Their answers lead back here.
       stream.doubt = stream.read_back = true;

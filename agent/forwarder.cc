@@ -63,7 +63,9 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
     stream->in_lane = in_lane.mapped();
   }
   // The cursor is written down late: what lies behind it may have been sent.
-  stream->doubt = stream->record.identity.known() && stream->next < stream->end && !stream->in_lane;
+  // A mark of the same cluster says that it went in transactions: the lane will ask.
+  stream->doubt = stream->record.identity.known() && stream->next < stream->end &&
+                  stream->in_lane != stream->record.identity.cluster_tag;
   stream->policy = policies_->ForTopic(stream->topic);
   if (auto drops = kept_drops_.extract(id.value()); !drops.empty()) {
     stream->drops = std::move(drops.mapped());
@@ -166,6 +168,7 @@ void Forwarder::Step(Stream& stream) {
               "the tier is another cluster now; what it got before is not asked about");
     stream.record = {.confirmed = stream.record.confirmed};
     stream.doubt = stream.read_back = stream.new_epoch = false;
+    stream.tried = stream.record.confirmed;
   }
   TakeTopicId(stream);
   stream.node = leader;

@@ -192,7 +192,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   };
   enum class Phase : uint8_t {
     kReady,
-    kAwaitingIdentity,
+    kAwaitingRecord,
     kReconciling,
     kSettingAside,
     kBackoff,
@@ -270,7 +270,9 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void TakeNews();
   void Step(Stream& stream);
   void StepAll();
-  [[nodiscard]] bool GoesInLane(Stream& stream, const spool::EntryView& next);
+  [[nodiscard]] bool GoesInLane(const Stream& stream, const spool::EntryView& next) const;
+  [[nodiscard]] bool IsMarkedInVain(const Stream& stream);
+  void DropMark(Stream& stream);
   void EnterLane(Stream& stream);
   [[nodiscard]] bool ToOtherCluster(const Stream& stream);
   [[nodiscard]] bool HaveProducer();
@@ -305,6 +307,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Recover(Stream& stream);
   [[nodiscard]] bool RepeatsBlindly(const Stream& stream);
   void Renew(Stream& stream);
+  void AwaitRecord(Stream& stream);
   void Backoff(Stream& stream, std::string trouble);
   void Park(Stream& stream, std::string trouble);
   void NoteTrouble(Stream& stream, bool parked);

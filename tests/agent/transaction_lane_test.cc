@@ -550,6 +550,17 @@ class ChangedDeliveryTest : public TransactionLaneTest {
     CrashAndRestart();
     Reconnect();
   }
+  // With nothing in the spool and nothing at the tier.
+  void StartAnew() {
+    End();
+    tier_.cluster_id = "scripted";
+    tier_.logs[{"a", 0}] = {};
+    transactions_.progress.clear();
+    CloseSpool();
+    std::filesystem::remove_all(directory_);
+    std::filesystem::create_directory(directory_);
+    OpenSpool();
+  }
   bool IsLastTransactional() {
     return kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional();
   }
@@ -581,13 +592,7 @@ TEST_P(ChangedDeliveryTest, WhatALostCommitBroughtIsNotSentAgain) {
         EXPECT_EQ(Backlog(), 0) << tag;
         EXPECT_EQ(transactions_.asked.size(), asked) << tag;
         EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3", "4", "5"})) << tag;
-        End();
-        tier_.logs[{"a", 0}] = {};
-        transactions_.progress.clear();
-        CloseSpool();
-        std::filesystem::remove_all(directory_);
-        std::filesystem::create_directory(directory_);
-        OpenSpool();
+        StartAnew();
       }
     }
   }
@@ -667,6 +672,46 @@ TEST_P(ChangedDeliveryTest, AnotherClusterIsNotAsked) {
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(transactions_.asked.size(), asked);
   EXPECT_EQ(tier_.Values("a", 0), Values{"3"});
+}
+
+// Old records, so that it may have forgotten the producer.
+TEST_P(ChangedDeliveryTest, WhatAnotherClusterGotIsAskedOfIt) {
+  forward_options_.fresh_for = std::chrono::milliseconds(1);
+  for (const DeliveryMode then : {DeliveryMode::kIdempotent, DeliveryMode::kTransactional}) {
+    LoseACommit(Fault::kLoseAnswer);
+    tier_.cluster_id = "another";
+    tier_.logs[{"a", 0}] = {};
+    tier_.faults.push_back({.kind = test::ScriptedTier::Fault::kLoseAnswer});
+    clock_.Advance(std::chrono::seconds(1));
+    lane_options_.mode = DeliveryMode::kIdempotent;
+    CrashAndRestart();
+    tier_.Connect();
+    clock_.RunUntilIdle();
+    EXPECT_EQ(tier_.Values("a", 0), Values{"3"});
+    tier_.ForgetProducers();
+    Restart(then);
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(tier_.Values("a", 0), Values{"3"});
+    StartAnew();
+  }
+}
+
+// All of it might have been sent to the one before, but none to this one.
+TEST_P(ChangedDeliveryTest, ALocalTransactionIsOneAtAnotherClusterToo) {
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"1"});
+  EXPECT_EQ(Backlog(), 0);
+  Init();
+  tier_.Disconnect();
+  ASSERT_EQ(Put("a", 0, {"2"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  tier_.cluster_id = "another";
+  tier_.logs[{"a", 0}] = {};
+  Restart(DeliveryMode::kIdempotent);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Values{"2"});
+  EXPECT_EQ(transactions_.commits, 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Protocols, ChangedDeliveryTest, testing::Bool(),
