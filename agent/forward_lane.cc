@@ -35,15 +35,17 @@ bool Forwarder::IsMarkedInVain(const Stream& stream) {
           TransactionsOf(CurrentCluster()) == TierTransactions::kNone);
 }
 
+void Forwarder::TellUnknowable(const Stream& stream) {
+  // Of another cluster there is nothing to know.
+  if (*stream.in_lane != ClusterTag(CurrentCluster().id)) return;
+  base::Log(base::Event::kArrivalUnknown, {"forward", StreamName(stream.topic, stream.partition)},
+            "the tier has no transactions any more, and does not tell what arrived in them; "
+            "sending again may duplicate records");
+  context_.metrics.forward_errors.With("unknowable").Add();
+}
+
 // Durably, before anything goes: what went after it is not the lane's to ask about.
 void Forwarder::DropMark(Stream& stream) {
-  // The cluster has had transactions and has them no more, or this is another one.
-  if (*stream.in_lane == ClusterTag(CurrentCluster().id)) {
-    base::Log(base::Event::kArrivalUnknown, {"forward", StreamName(stream.topic, stream.partition)},
-              "the tier has no transactions any more, and does not tell what arrived in them; "
-              "sending again may duplicate records");
-    context_.metrics.forward_errors.With("unknowable").Add();
-  }
   stream.in_lane.reset();
   log_.Note(StreamKey(kInLanePrefix, stream.id), std::nullopt);
   AwaitRecord(stream);

@@ -156,6 +156,7 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
       OnUnreadable(stream, one.error());
     } else if (size > 0 && IsMarkedInVain(stream)) {
       if (!stream.flights.empty()) continue;  // Their answers lead back here.
+      TellUnknowable(stream);
       DropMark(stream);
     } else if (size > 0 && RepeatsBlindly(stream)) {
       if (!stream.flights.empty()) continue;  // Their answers lead back here.

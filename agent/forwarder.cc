@@ -83,6 +83,8 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   if (stream->doubt) stream->tried = stream->end;
   Stream& added = *stream;
   streams_[id.value()] = std::move(stream);
+  // All that went has been confirmed: there is nothing to ask.
+  if (added.in_lane && added.next >= added.end) return DropMark(added);
   Step(added);
 }
 

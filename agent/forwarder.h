@@ -272,6 +272,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void StepAll();
   [[nodiscard]] bool GoesInLane(const Stream& stream, const spool::EntryView& next) const;
   [[nodiscard]] bool IsMarkedInVain(const Stream& stream);
+  void TellUnknowable(const Stream& stream);
   void DropMark(Stream& stream);
   void EnterLane(Stream& stream);
   [[nodiscard]] bool ToOtherCluster(const Stream& stream);

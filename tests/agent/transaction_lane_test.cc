@@ -629,6 +629,20 @@ TEST_P(ChangedDeliveryTest, AfterACleanStopTheTierIsNotAsked) {
   EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
 }
 
+TEST_P(ChangedDeliveryTest, NorIsItOfWhatItHasConfirmed) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"1"});
+  EXPECT_EQ(Backlog(), 0);
+  transactions_.refusals[{kafka::OffsetFetchRequest::kApi.key, "a"}] =
+      ErrorCode::kTopicAuthorizationFailed;
+  Restart(DeliveryMode::kIdempotent);
+  Produce("a", 0, Values{"2"});
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
+}
+
 TEST_P(ChangedDeliveryTest, ATierThatDoesNotSayWhatItHasIsWaitedFor) {
   LoseACommit(Fault::kLoseAnswer);
   transactions_.refusals[{kafka::OffsetFetchRequest::kApi.key, "a"}] =
