@@ -51,6 +51,16 @@ void Forwarder::DropMark(Stream& stream) {
   AwaitRecord(stream);
 }
 
+// Otherwise the lane would ask for ever a tier that has no transactions any more.
+void Forwarder::TakeBackMarked() {
+  if (context_.lane == nullptr || TransactionsOf(CurrentCluster()) != TierTransactions::kNone) {
+    return;
+  }
+  for (auto& [id, stream] : streams_) {
+    if (stream->phase == Phase::kInLane && stream->in_lane) context_.lane->Release(stream->id);
+  }
+}
+
 void Forwarder::MarkInLane(const std::vector<spool::StreamId>& ids, base::Task done) {
   const uint32_t tag = ClusterTag(CurrentCluster().id);
   bool any = false;

@@ -281,6 +281,7 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
 
 void Forwarder::OnNodeReady(int32_t node) {
   StepAll();
+  TakeBackMarked();
   if (context_.lane != nullptr && KnowsTier()) context_.lane->Wake();
   PostPump(node);
 }
@@ -305,6 +306,7 @@ void Forwarder::OnMetadata() {
     }
     Step(*stream);
   }
+  TakeBackMarked();
   if (context_.lane != nullptr) context_.lane->Wake();
 }
 

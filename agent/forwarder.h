@@ -274,6 +274,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   [[nodiscard]] bool IsMarkedInVain(const Stream& stream);
   void TellUnknowable(const Stream& stream);
   void DropMark(Stream& stream);
+  void TakeBackMarked();
   void EnterLane(Stream& stream);
   [[nodiscard]] bool ToOtherCluster(const Stream& stream);
   [[nodiscard]] bool HaveProducer();

@@ -677,6 +677,24 @@ TEST_P(ChangedDeliveryTest, ATierThatHasTransactionsNoMoreCannotSay) {
   EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), 1);
 }
 
+TEST_P(ChangedDeliveryTest, NorIsATierWaitedForThatLosesThemMeanwhile) {
+  for (const DeliveryMode mode : {DeliveryMode::kIdempotent, DeliveryMode::kAuto}) {
+    const uint64_t before = metrics_.forward_errors.With("unknowable").Value();
+    LoseACommit(Fault::kLoseRequest);
+    transactions_.refusals[{kafka::OffsetFetchRequest::kApi.key, "a"}] =
+        ErrorCode::kTopicAuthorizationFailed;
+    Restart(mode);
+    EXPECT_EQ(Backlog(), 1);
+    LearnATierWithoutTransactions();
+    Reconnect();
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), before + 1);
+    transactions_.refusals.clear();
+    cache_.Learn(transactions_.ApiVersions());
+    StartAnew();
+  }
+}
+
 TEST_P(ChangedDeliveryTest, AnotherClusterIsNotAsked) {
   LoseACommit(Fault::kLoseAnswer);
   tier_.cluster_id = "another";
