@@ -55,6 +55,10 @@ struct AppendJob {
   [[nodiscard]] bool Has(Step step) const {
     return std::ranges::any_of(entries, [step](const Entry& entry) { return entry.step == step; });
   }
+  [[nodiscard]] size_t Unanswered() const {
+    return static_cast<size_t>(std::ranges::count_if(
+        entries, [](const Entry& entry) { return entry.step != Step::kDone; }));
+  }
   [[nodiscard]] bool WantsTier(size_t at) const {
     return entries[at].acks != TopicPolicy::Acks::kLocal && entries[at].end >= 0 &&
            request->entries[at].error == kafka::ErrorCode::kNone;
@@ -75,6 +79,7 @@ struct AppendJob {
   std::vector<Entry> entries;  // As the request's.
   size_t bytes = 0;            // Of the batches.
   size_t memory = 0;           // What it takes while it waits.
+  size_t unanswered = 0;       // Entries that were, when it was tried the last time.
   uint64_t ticket = 0;         // Its place among those that wait for room; 0: none so far.
   base::TimePoint deadline;    // Of all its waits together, from the first one on.
   bool counted = false;  // It waits for the tier, and is in WaitingBytes; or has no room there.

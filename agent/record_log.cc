@@ -373,9 +373,9 @@ void RecordLog::ApplyEntry(spool::Transaction& transaction, AppendJob& job, size
     }
     if (verdict.kind == ProducerVerdict::Kind::kRefuse) {
       // The batch before it may be one of those that wait.
-      const bool for_client = topic.waiting == 0 && client != nullptr && client->waiting > 0;
-      if ((topic.waiting > 0 || for_client) &&
-          verdict.error == ErrorCode::kOutOfOrderSequenceNumber) {
+      const bool for_topic = topic.WaitsBefore(job.ticket);
+      const bool for_client = !for_topic && client != nullptr && client->WaitsBefore(job.ticket);
+      if ((for_topic || for_client) && verdict.error == ErrorCode::kOutOfOrderSequenceNumber) {
         return waiting_appends_->OnNoRoom(
             job, at, for_client ? client->client.when_full : topic.topic.when_full, for_client,
             verdict.message);

@@ -77,10 +77,11 @@ class SpoolUsage {
     // Entries that wait for room or, if they have found it, to be applied. What comes later waits
     // behind them.
     uint64_t waiting = 0;
-    uint64_t pinned = 0;  // Rooms that are given back unless their commit fails.
-    TopicPolicy topic;    // Of a topic.
-    ClientPolicy client;  // Of a client.
-    OwnerId owner = 0;    // Of a client that has something waiting.
+    uint64_t going_in = 0;  // Of these, those that have found room.
+    uint64_t pinned = 0;    // Rooms that are given back unless their commit fails.
+    TopicPolicy topic;      // Of a topic.
+    ClientPolicy client;    // Of a client.
+    OwnerId owner = 0;      // Of a client that has something waiting.
 
     // Beside `more` that will be held soon. What is larger than the limit goes in alone.
     [[nodiscard]] bool Fits(uint64_t bytes, uint64_t more, uint64_t bytes_max) const {
@@ -92,6 +93,11 @@ class SpoolUsage {
       if (waiting > 0) return {};
       if (before <= 0) return {.bytes = bytes_max, .empty = true};
       return {.bytes = bytes_max - std::min(bytes_max, static_cast<uint64_t>(before))};
+    }
+    // Whether anything waits that an entry with this ticket may come after. What goes in is applied
+    // by its ticket: the rest of it is behind.
+    [[nodiscard]] bool WaitsBefore(uint64_t ticket) const {
+      return waiting > (ticket == 0 ? 0 : going_in);
     }
     [[nodiscard]] bool FitsTopic(uint64_t bytes, uint64_t more = 0) const {
       return Fits(bytes, more, topic.bytes_max);

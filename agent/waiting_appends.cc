@@ -34,7 +34,9 @@ void WaitingAppends::BeginWait(AppendJob& job, size_t at, bool for_client) {
 void WaitingAppends::EndWait(AppendJob& job, size_t at) { --AccountOf(job, at).waiting; }
 
 void WaitingAppends::OnApply(AppendJob& job, size_t at) {
-  if (std::exchange(job.entries[at].going_in, false)) EndWait(job, at);
+  if (!std::exchange(job.entries[at].going_in, false)) return;
+  --AccountOf(job, at).going_in;
+  EndWait(job, at);
 }
 
 void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
@@ -99,8 +101,8 @@ void WaitingAppends::OnTried(AppendJob& job) {
   if (job.ticket == 0) return;
   --returning_;
   for (size_t at = 0; at < job.entries.size(); ++at) OnApply(job, at);  // What never was.
-  // While the spool is full, the tick is often enough.
-  if (!spool_full_) OnRoom();
+  // While the spool is full, or the job waits on as it did before, the tick is often enough.
+  if (!spool_full_ && job.Unanswered() < job.unanswered) OnRoom();
 }
 
 void WaitingAppends::OnStored(const AppendJob& job) {
@@ -136,6 +138,7 @@ void WaitingAppends::TryAll() {
       if (client != nullptr) granted[client] += bytes;
       job.entries[at].step = Step::kTry;
       job.entries[at].going_in = true;
+      ++AccountOf(job, at).going_in;
     }
     if (!job.Has(Step::kTry)) continue;
     bytes_.Remove(job.memory);
@@ -143,6 +146,7 @@ void WaitingAppends::TryAll() {
     jobs_.erase(at_job);
     context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
     ++returning_;
+    going->unanswered = going->Unanswered();
     context_.submit(std::move(going));
     // One is enough to see whether there is room again.
     if (spool_full_) return;

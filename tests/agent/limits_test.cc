@@ -233,6 +233,44 @@ TEST_F(LimitsTest, NothingOvertakesWhatGoesInAfterItWaited) {
   }
 }
 
+// Nor for anything that comes later.
+TEST_F(LimitsTest, BatchesThatAreOutOfOrderDoNotWaitForEachOther) {
+  for (const bool behind : {false, true}) {
+    const auto batch = [behind](int64_t id, int32_t sequence) {
+      return Batch{.values = {"x"},
+                   .producer = {.id = id + (behind ? 10 : 0), .base_sequence = sequence}};
+    };
+    const auto limit = [this](uint64_t bytes_max) {
+      SetPolicies(
+          {{.pattern = "b", .policy = {.bytes_max = bytes_max, .when_full = WhenFull::kWait}}});
+    };
+    CrashAndRestart();
+    for (const int64_t id : {1, 2})
+      EXPECT_EQ(Produce("b", 0, batch(id, 0)).error, ErrorCode::kNone);
+    limit(1);
+    const Answer& waiting = ProduceLater("b", 0, Kilobyte());
+    const Answer& first = ProduceLater("b", 0, batch(1, 5));
+    const Answer& second = ProduceLater("b", 0, batch(2, 5));
+    std::vector<const Answer*> large;
+    if (behind) large.push_back(&ProduceLater("b", 0, Batch{.values = {std::string(5000, 'x')}}));
+    EXPECT_EQ(waiting.error, kOpen);
+    EXPECT_EQ(second.error, kOpen);
+    limit(3000);
+    const uint64_t before = metrics_.full.With("waited").Value();
+    clock_.Advance(seconds(1));
+    EXPECT_LT(metrics_.full.With("waited").Value() - before, 60) << "they are tried all the time";
+    EXPECT_EQ(waiting.error, ErrorCode::kNone);
+    limit(1 << 20);
+    clock_.Advance(seconds(1));
+    EXPECT_EQ(first.error, ErrorCode::kOutOfOrderSequenceNumber);
+    EXPECT_EQ(second.error, ErrorCode::kOutOfOrderSequenceNumber);
+    for (const Answer* answer : large) EXPECT_EQ(answer->error, ErrorCode::kNone);
+    limit(0);
+    tier_.Connect();
+    clock_.Advance(seconds(2));
+  }
+}
+
 TEST_F(LimitsTest, NobodyWaitsForRoomLongerThanHisTimeout) {
   SetPolicies({{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kWait}}});
   ProduceLater("a", 0, Kilobyte());
