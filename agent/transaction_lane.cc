@@ -338,10 +338,17 @@ bool TransactionLane::IsTried(const Member& member, Turn turn) {
          (turn == Turn::kFailed || (turn == Turn::kUnjudged && member.unjudged));
 }
 
+// From when on those that have failed of late may be tried, for all that concerns the others.
+base::TimePoint TransactionLane::NoneTriedBefore() const {
+  const bool any_well =
+      std::ranges::any_of(members_, [](const auto& member) { return member.second.failures == 0; });
+  return any_well ? none_tried_before_ : base::TimePoint();
+}
+
 bool TransactionLane::MayTry(Turn turn) const {
   if (turn == Turn::kWell) return true;
   const base::TimePoint now = context_.loop.Now();
-  return now >= none_tried_before_ && std::ranges::any_of(members_, [&](const auto& member) {
+  return now >= NoneTriedBefore() && std::ranges::any_of(members_, [&](const auto& member) {
            return IsTried(member.second, turn) && member.second.not_before <= now;
          });
 }
@@ -392,10 +399,11 @@ void TransactionLane::Gather(Round& round) {
 // At those that are not in the round, or are held back since.
 void TransactionLane::LookAgain(const Round& round) {
   const base::TimePoint now = context_.loop.Now();
+  const base::TimePoint none_before = NoneTriedBefore();
   std::optional<base::TimePoint> again;
   for (const auto& [id, member] : members_) {
     const base::TimePoint due =
-        member.failures > 0 ? std::max(member.not_before, none_tried_before_) : member.not_before;
+        member.failures > 0 ? std::max(member.not_before, none_before) : member.not_before;
     const bool held_back = due > now;
     if (!held_back && round.parts.contains(id)) continue;
     const base::TimePoint at = held_back ? due : now + kLookAgainAfter;

@@ -29,7 +29,8 @@
 //   if it leaves and comes back meanwhile. Until it gets through it is tried in rounds that are for
 //   such streams only, with one batch or local transaction of each, in turns with the others'
 //   rounds. If such a round fails, those that were not the reason are tried again without the rest,
-//   and not before as much time has passed as the failure took: it can take long.
+//   and not before as much time has passed as the failure took, if others can use it: it can take
+//   long.
 #pragma once
 
 #include <chrono>
@@ -188,6 +189,7 @@ class TransactionLane {
   void OnProgress(const std::vector<uint32_t>& asked,
                   const base::Result<std::vector<TierProgress>>& progress);
   [[nodiscard]] static bool IsTried(const Member& member, Turn turn);
+  [[nodiscard]] base::TimePoint NoneTriedBefore() const;
   [[nodiscard]] bool MayTry(Turn turn) const;
   void Gather(Round& round);
   void LookAgain(const Round& round);

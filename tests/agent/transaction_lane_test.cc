@@ -380,6 +380,18 @@ TEST_P(TransactionLaneTest, PartitionsThatTimeOutTakeHalfOfTheTimeAtMost) {
   EXPECT_GE(at_once, 150);
 }
 
+TEST_P(TransactionLaneTest, APartitionThatTimedOutIsTriedAgainSoonIfThereIsNoOther) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.faults = {{.kind = Kind::kTimeOut, .error = ErrorCode::kRequestTimedOut, .topic = "a"}};
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  clock_.Advance(test::ScriptedTier::kTimeOutAfter + std::chrono::seconds(2));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"1"});
+}
+
 TEST_P(TransactionLaneTest, ATopicThatIsNotAllowedHoldsItselfOnlyWhicheverCallSaysSo) {
   std::vector<kafka::Api> apis = {kafka::TxnOffsetCommitRequest::kApi,
                                   kafka::OffsetFetchRequest::kApi};
