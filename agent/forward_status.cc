@@ -70,11 +70,17 @@ int64_t Forwarder::HeldBacklog() {
   TakeNews();
   int64_t backlog = 0;
   for (const auto& [id, stream] : streams_) {
-    // The lane is held as a whole.
-    if (Held(*stream) || stream->phase == Phase::kInLane)
-      backlog += stream->end - stream->record.confirmed;
+    if (Held(*stream) || HeldInLane(*stream)) backlog += stream->end - stream->record.confirmed;
   }
   return backlog;
+}
+
+// The lane gives back what is not its own.
+bool Forwarder::HeldInLane(const Stream& stream) const {
+  if (stream.phase != Phase::kInLane || stream.record.confirmed >= stream.end) return false;
+  const auto next = context_.spool.ReadSound(stream.id, stream.record.confirmed, 1);
+  if (IsLost(next, stream.record.confirmed)) return false;
+  return !next || context_.lane->Takes(next->entries().front()) || !stream.left_out.empty();
 }
 
 std::vector<StreamEnd> Forwarder::Waiting() {

@@ -293,6 +293,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   [[nodiscard]] base::Duration UplinkWait();
   [[nodiscard]] uint64_t Rate() const;
   [[nodiscard]] bool Held(const Stream& stream) const;
+  [[nodiscard]] bool HeldInLane(const Stream& stream) const;
   void FollowSchedule();
   [[nodiscard]] size_t RequestBytesMax() const;
   bool SendOne(int32_t node, Lane& lane);

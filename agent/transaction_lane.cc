@@ -104,7 +104,7 @@ void TransactionLane::Add(CommittedTransaction transaction) {
 
 void TransactionLane::Hold(bool held) {
   held_ = held;
-  if (!held) Wake();
+  Wake();
 }
 
 void TransactionLane::Wake() {
@@ -129,9 +129,10 @@ void TransactionLane::Work() {
   if (stopped_ || host_ == nullptr) return;
   LetGo();
   Finish();
-  if (members_.empty() || held_) return;
+  if (members_.empty()) return;
   if (!upstream_) return LearnName();
   if (upstream_->busy() || !running_.empty() || AskProgress()) return;
+  if (held_) return LetGoWhileHeld();
   if (context_.loop.Now() < not_before_) return WakeAt(not_before_);
   std::array turns = {Turn::kWell, Turn::kUnjudged, Turn::kFailed};
   if (!well_next_) std::ranges::rotate(turns, turns.begin() + 1);
@@ -213,6 +214,32 @@ void TransactionLane::LetGo() {
     }
   }
   Leave(leaving);
+}
+
+// Those that came here only to be asked about.
+void TransactionLane::LetGoWhileHeld() {
+  std::vector<spool::StreamId> leaving;
+  std::optional<base::TimePoint> ask_at;
+  for (const auto& [id, member] : members_) {
+    if (!member.asked) {
+      const base::TimePoint at = std::max(member.not_before, not_before_);
+      ask_at = std::min(ask_at.value_or(at), at);
+    } else if (!member.setting_aside && !IsOwn(member)) {
+      leaving.push_back(member.stream);
+    }
+  }
+  if (ask_at) WakeAt(*ask_at);
+  Leave(leaving);
+}
+
+// Whether what comes next in it goes here, if anything does.
+bool TransactionLane::IsOwn(const Member& member) {
+  const spool::OffsetRange range = context_.spool.Range(member.stream);
+  const int64_t at = std::max(member.at, range.start);
+  if (at >= range.end) return true;
+  const auto lease = context_.spool.ReadSound(member.stream, at, 1);
+  if (IsLost(lease, at)) return false;
+  return !lease || !member.left_out.empty() || Takes(lease->entries().front());
 }
 
 // Written down before it is used.

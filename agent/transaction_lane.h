@@ -149,7 +149,7 @@ class TransactionLane {
   bool Release(spool::StreamId stream);
   // See TransactionHost::OnLeftLane.
   [[nodiscard]] bool IsSettled(spool::StreamId stream) const;
-  // Begins no round while it is held.
+  // Begins no round while it is held, but asks, and gives back what is not its own.
   void Hold(bool held);
   // Something may have changed: entries, nodes, leaders.
   void Wake();
@@ -198,6 +198,8 @@ class TransactionLane {
   [[nodiscard]] std::optional<size_t> Measure(const Round& round,
                                               const CommittedTransaction& transaction);
   void LetGo();
+  void LetGoWhileHeld();
+  [[nodiscard]] bool IsOwn(const Member& member);
   void Leave(const std::vector<spool::StreamId>& streams);
   void Run(Round round);
   void Send(const std::vector<TransactionPart>& parts);

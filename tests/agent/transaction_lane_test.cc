@@ -718,6 +718,32 @@ TEST_P(ChangedDeliveryTest, AnotherClusterIsNotAsked) {
   EXPECT_EQ(tier_.Values("a", 0), Values{"3"});
 }
 
+TEST_P(ChangedDeliveryTest, WhatMayPassByAClosedScheduleIsAskedAboutAndGoes) {
+  LoseACommit(Fault::kLoseAnswer);
+  forward_options_.schedule =
+      Schedule({*Schedule::ParseWindow("Sun 00:00-00:01")}, Schedule::Clock::kUtc);
+  forward_options_.high_priority_always = true;
+  lane_options_.mode = DeliveryMode::kIdempotent;
+  CrashAndRestart();
+  SetPolicies({{.pattern = "a", .policy = {.priority = TopicPolicy::Priority::kHigh}}});
+  Produce("a", 0, Values{"4"});
+  ASSERT_FALSE(forwarder_->GetStatus().schedule.open);
+  tier_.held = true;
+  tier_.Connect();
+  clock_.RunUntilIdle();
+  EXPECT_EQ(forwarder_->HeldBacklog(), 0) << "only the answer is waited for";
+  tier_.Release();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3", "4"}));
+  // What goes in transactions waits.
+  Restart(DeliveryMode::kTransactional);
+  SetPolicies({{.pattern = "a", .policy = {.priority = TopicPolicy::Priority::kHigh}}});
+  Produce("a", 0, Values{"5"});
+  EXPECT_EQ(Backlog(), 1);
+  EXPECT_EQ(forwarder_->HeldBacklog(), 1);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3", "4"}));
+}
+
 // Old records, so that it may have forgotten the producer.
 TEST_P(ChangedDeliveryTest, WhatAnotherClusterGotIsAskedOfIt) {
   forward_options_.fresh_for = std::chrono::milliseconds(1);
