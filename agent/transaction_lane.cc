@@ -220,7 +220,7 @@ void TransactionLane::LetGo() {
 void TransactionLane::LetGoWhileHeld() {
   std::vector<spool::StreamId> leaving;
   std::optional<base::TimePoint> ask_at;
-  for (const auto& [id, member] : members_) {
+  for (auto& [id, member] : members_) {
     if (!member.asked) {
       const base::TimePoint at = std::max(member.not_before, not_before_);
       ask_at = std::min(ask_at.value_or(at), at);
@@ -233,13 +233,16 @@ void TransactionLane::LetGoWhileHeld() {
 }
 
 // Whether what comes next in it goes here, if anything does.
-bool TransactionLane::IsOwn(const Member& member) {
+bool TransactionLane::IsOwn(Member& member) {
   const spool::OffsetRange range = context_.spool.Range(member.stream);
   const int64_t at = std::max(member.at, range.start);
-  if (at >= range.end) return true;
+  if (at >= range.end || member.own_at == at) return true;
   const auto lease = context_.spool.ReadSound(member.stream, at, 1);
   if (IsLost(lease, at)) return false;
-  return !lease || !member.left_out.empty() || Takes(lease->entries().front());
+  const bool own = !lease || !member.left_out.empty() || Takes(lease->entries().front());
+  // Work comes with each commit.
+  if (own && lease) member.own_at = at;
+  return own;
 }
 
 // Written down before it is used.

@@ -159,8 +159,9 @@ class TransactionLane {
     spool::StreamId stream;
     std::string topic;
     int32_t partition = 0;
-    int64_t at = 0;      // The first record that is not known to be at the tier.
-    bool asked = false;  // And the tier's own word on that was heard.
+    int64_t at = 0;       // The first record that is not known to be at the tier.
+    int64_t own_at = -1;  // What comes next there was seen to go here.
+    bool asked = false;   // And the tier's own word on that was heard.
     bool troubled = false;
     bool released = false;
     bool setting_aside = false;
@@ -199,7 +200,7 @@ class TransactionLane {
                                               const CommittedTransaction& transaction);
   void LetGo();
   void LetGoWhileHeld();
-  [[nodiscard]] bool IsOwn(const Member& member);
+  [[nodiscard]] bool IsOwn(Member& member);
   void Leave(const std::vector<spool::StreamId>& streams);
   void Run(Round round);
   void Send(const std::vector<TransactionPart>& parts);
