@@ -214,6 +214,7 @@ void MetadataCache::Learn(const kafka::MetadataResponse& response, int64_t now_m
 }
 
 void MetadataCache::LearnWhole(const kafka::MetadataResponse& response, int64_t now_ms) {
+  doubted_ = false;
   Cluster next = *cluster_;
   next.confirmed = true;
   LearnBrokers(next, response);
@@ -227,6 +228,7 @@ void MetadataCache::LearnWhole(const kafka::MetadataResponse& response, int64_t 
 
 void MetadataCache::Doubt() {
   base::MutexLock lock(mutex_);
+  doubted_ = true;
   Cluster next = *cluster_;
   next.confirmed = false;
   ReplaceIfChanged(std::move(next));
@@ -237,7 +239,7 @@ bool MetadataCache::LearnPassing(const kafka::MetadataResponse& response, int64_
   if (!Tells(response)) return true;
   base::MutexLock lock(mutex_);
   const std::string_view id = response.cluster_id.value_or("");
-  if (by_list && !cluster_->confirmed && !id.empty()) {
+  if (by_list && !cluster_->confirmed && !id.empty() && (!doubted_ || id == cluster_->id)) {
     LearnWhole(response, now_ms);
     return true;
   }

@@ -126,7 +126,8 @@ class MetadataCache {
 
   // What the upstream client was told.
   void Learn(const kafka::MetadataResponse& response, int64_t now_ms);
-  // Addresses of brokers are not to be taken until the upstream client has heard of them anew.
+  // Addresses of brokers are not to be taken until they are heard of anew: from the upstream
+  // client or, if it is the same cluster, from a client of the agent.
   void Doubt();
   // What a client of the agent was told. False if it is of another cluster than the confirmed one,
   // of which nothing is learned. `by_list`: a broker told it at an address that is set, which
@@ -167,6 +168,7 @@ class MetadataCache {
 
   mutable base::Mutex mutex_;
   ClusterPtr cluster_ HF_GUARDED_BY(mutex_);
+  bool doubted_ HF_GUARDED_BY(mutex_) = false;
   std::map<std::string, int64_t, std::less<>> denied_until_ms_ HF_GUARDED_BY(mutex_);
   std::atomic<bool> any_denied_{false};  // Spares the lock where nothing is denied.
 };

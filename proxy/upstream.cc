@@ -137,7 +137,7 @@ void Upstream::OnLinkReady(int32_t node) {
   // Not needed any more, but an answer may be on its way.
   if (bootstrap_ && !asking_) {
     Retire(std::move(bootstrap_));
-    PlanRefresh(options_.metadata_refresh);
+    PlanRefresh(last_asked_ == base::TimePoint() ? kRefreshGap : options_.metadata_refresh);
   }
   // One that was let go may have been due to ask.
   if (!asking_ && refresh_due_ == base::TimePoint::max()) PlanRefresh(kRefreshGap);
@@ -157,6 +157,7 @@ void Upstream::LearnVersions() {
 void Upstream::OnLinkLost(int32_t node) {
   if (node == kBootstrapNode) {
     bootstrap_troubles_[BootstrapIndex()] = bootstrap_->trouble();
+    if (others_to_ask_ > 0) --others_to_ask_;
     // The next attempt goes to the next address.
     if (options_.bootstrap.size() > 1) {
       Retire(std::move(bootstrap_));
@@ -254,14 +255,21 @@ void Upstream::AskMetadata() {
     if (!by_list && IsOther(*response)) {
       return AskTheList("a broker of another cluster is at an address of the tier's");
     }
+    if (others_to_ask_ > 0 && IsOther(*response)) {
+      --others_to_ask_;
+      Retire(std::move(bootstrap_));
+      return PlanBootstrap();
+    }
+    others_to_ask_ = 0;
     OnMetadata(*response);
   });
 }
 
 // Where a broker was, a broker of another cluster may be by now: only the addresses that are set
-// say which cluster is the tier.
+// say which cluster is the tier, and it is another one only if none of those that answer disagrees.
 void Upstream::AskTheList(std::string_view why) {
   base::Log(base::LogLevel::kInfo, "upstream", "{}; asking the addresses that are set", why);
+  others_to_ask_ = options_.bootstrap.size() - 1;
   cache_.Doubt();
   KeepLinksInStep(/*other_cluster=*/true);
   NoteAway();

@@ -114,6 +114,8 @@ class Upstream final : public Tier {
   bool ask_again_ = false;
   base::TimePoint last_asked_;
   base::TimePoint list_again_;  // Not before, whatever clients were told.
+  // Addresses of the list that may still say that the tier is the cluster that it was.
+  size_t others_to_ask_ = 0;
   base::Timer refresh_timer_;
   base::TimePoint refresh_due_ = base::TimePoint::max();  // max(): none is planned.
   base::Timer bootstrap_timer_;

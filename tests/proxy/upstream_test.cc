@@ -306,6 +306,30 @@ TEST_F(UpstreamTest, WhereClientsMeetAnotherClusterTheListIsAsked) {
   EXPECT_EQ(cache_.cluster()->id, "other");
 }
 
+// One of the list that is another cluster's by now does not take the agent there.
+TEST_F(UpstreamTest, ItIsAnotherClusterOnlyIfNoneOfTheListDisagrees) {
+  const net::HostPort address{"127.0.0.1", tier_->local_address().port()};
+  Start({address, address});
+  Settle();
+  kafka::MetadataResponse other = Metadata();
+  other.cluster_id = "other";
+  ASSERT_FALSE(cache_.LearnPassing(other, 1, /*by_list=*/true));
+  upstream_->RequestRefresh("");
+  witness_.WaitForEvent("lost 5");
+  for (const kafka::MetadataResponse& answer : {other, Metadata()}) {
+    auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+    EXPECT_FALSE(cache_.cluster()->confirmed);
+    // Nor does a client that was answered by it meanwhile.
+    EXPECT_TRUE(cache_.LearnPassing(other, 1, /*by_list=*/true));
+    Reply(versions, Versions());
+    auto metadata = Expect(kafka::MetadataRequest::kApi.key);
+    Reply(metadata, answer);
+  }
+  EXPECT_NE(Expect(kafka::ApiVersionsRequest::kApi.key).body, "");
+  EXPECT_EQ(cache_.cluster()->id, "tier");
+  EXPECT_TRUE(cache_.cluster()->confirmed);
+}
+
 TEST_F(UpstreamTest, SilenceClosesTheConnection) {
   tier_ = Serve({}, [this](net::Connection&) {
     return std::make_unique<SettlingSession>(
