@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <future>
 #include <memory>
 #include <string>
@@ -47,15 +46,10 @@ std::vector<std::string> Origins(const spool::Spool& spool) {
 
 // As large as the agent makes them: one larger than its share of bytes_max would be filled beyond
 // that.
-uint64_t SegmentBytesIn(const std::string& directory) {
-  uint64_t bytes = 0;
-  std::error_code ignored;
-  for (const auto& file : std::filesystem::directory_iterator(directory, ignored)) {
-    if (file.path().extension() != ".segment") continue;
-    const uint64_t size = file.file_size(ignored);
-    if (!ignored) bytes = std::max(bytes, size);
-  }
-  return bytes == 0 ? spool::Options().segment_bytes : bytes;
+base::Result<uint64_t> SegmentBytesIn(const std::string& directory) {
+  HF_ASSIGN_OR_RETURN(const auto segments, spool::Directory::ListSegments(directory));
+  if (segments.empty()) return spool::Options().segment_bytes;
+  return std::ranges::max(segments, {}, &spool::Directory::File::bytes).bytes;
 }
 
 }  // namespace
@@ -70,6 +64,7 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
             "curl -X POST 'http://ADMIN/dead-letters/replay?stream=TOPIC/PARTITION'");
   }
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  HF_ASSIGN_OR_RETURN(const uint64_t segment_bytes, SegmentBytesIn(command.directory));
   metrics::Registry registry;
   metrics::AgentMetrics metrics(registry);
   metrics::NetMetrics net_metrics(registry);
@@ -82,7 +77,7 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
   agent::RecordLog log(metrics, [](std::span<const spool::StreamId>) {});
   HF_ASSIGN_OR_RETURN(const auto spool,
                       spool::Spool::Open({.directory = command.directory,
-                                          .segment_bytes = SegmentBytesIn(command.directory),
+                                          .segment_bytes = segment_bytes,
                                           .encryption_keys = keys,
                                           .check_entry = kafka::CheckStored},
                                          log, writer->loop(), background->loop()));
