@@ -630,6 +630,23 @@ TEST(TransactionsTest, AProducerWhoseEpochsAreUsedUpGetsANewId) {
   EXPECT_THAT(CommittedValues(broker, "t"), ElementsAre("a", "b"));
 }
 
+// As if "tx" had come to this epoch, one by one.
+void KeepProducer(BrokerFixture& broker, const ProducerIdentity& producer, int8_t state) {
+  broker.Amend([&](spool::Transaction& transaction) {
+    transaction.Put(
+        TransactionKey("tx"),
+        Encode(TransactionRecord{.producer_id = producer.id,
+                                 .producer_epoch = producer.epoch,
+                                 .previous_producer_id = kafka::kNoProducerId,
+                                 .last_producer_epoch = static_cast<int16_t>(producer.epoch - 1),
+                                 .timeout_ms = 60000,
+                                 .state = state,
+                                 .start_ms = -1,
+                                 .update_ms = broker.clock().wall_clock_ms(),
+                                 .unknown_tags = {}}));
+  });
+}
+
 TEST(TransactionsTest, WhoIsFencedInItsLastEpochGetsANewId) {
   for (const bool by_time : {false, true}) {
     SCOPED_TRACE(by_time);
@@ -638,18 +655,7 @@ TEST(TransactionsTest, WhoIsFencedInItsLastEpochGetsANewId) {
     Client client(broker, "tx");
     client.producer.epoch = 32766;
     const ProducerIdentity last = client.producer;
-    broker.Amend([&](spool::Transaction& transaction) {
-      transaction.Put(TransactionKey("tx"),
-                      Encode(TransactionRecord{.producer_id = last.id,
-                                               .producer_epoch = last.epoch,
-                                               .previous_producer_id = kafka::kNoProducerId,
-                                               .last_producer_epoch = 32765,
-                                               .timeout_ms = 60000,
-                                               .state = 0,
-                                               .start_ms = -1,
-                                               .update_ms = broker.clock().wall_clock_ms(),
-                                               .unknown_tags = {}}));
-    });
+    KeepProducer(broker, last, /*state=*/0);
     EXPECT_EQ(client.Produce("t", 0, {"bad"}), ErrorCode::kNone);
     if (by_time) broker.clock().Advance(seconds(75));
     EXPECT_EQ(client.Begin(/*as_known=*/true).error_code, ErrorCode::kNone);
@@ -672,18 +678,7 @@ TEST(TransactionsTest, EpochsThatWereNotGivenOutDoNotRunOver) {
   const int64_t id = client.producer.id;
   for (const bool commits : {true, false}) {
     client.producer = {id, 32767};
-    broker.Amend([&](spool::Transaction& transaction) {
-      transaction.Put(TransactionKey("tx"),
-                      Encode(TransactionRecord{.producer_id = id,
-                                               .producer_epoch = 32767,
-                                               .previous_producer_id = kafka::kNoProducerId,
-                                               .last_producer_epoch = 32766,
-                                               .timeout_ms = 60000,
-                                               .state = 5,
-                                               .start_ms = -1,
-                                               .update_ms = broker.clock().wall_clock_ms(),
-                                               .unknown_tags = {}}));
-    });
+    KeepProducer(broker, client.producer, /*state=*/5);
     EXPECT_EQ(client.Produce("t", 0, {"a"}), ErrorCode::kNone);
     const auto end = client.MakeEnd(commits);
     EXPECT_EQ(commits ? client.Commit() : client.Begin().error_code, ErrorCode::kNone);

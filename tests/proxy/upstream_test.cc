@@ -86,11 +86,20 @@ class UpstreamTest : public net::LoopbackTest, public TierObserver {
     }
   }
   // Until a node's own link is ready.
-  void Settle() {
-    auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+  kafka::MetadataResponse OtherMetadata() {
+    kafka::MetadataResponse metadata = Metadata();
+    metadata.cluster_id = "other";
+    return metadata;
+  }
+  // What an address of the list is asked, beginning with this.
+  void AnswerList(net::Witness::Request& versions, const kafka::MetadataResponse& answer) {
     Reply(versions, Versions());
     auto metadata = Expect(kafka::MetadataRequest::kApi.key);
-    Reply(metadata, Metadata());
+    Reply(metadata, answer);
+  }
+  void Settle() {
+    auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
+    AnswerList(versions, Metadata());
     auto own = Expect(kafka::ApiVersionsRequest::kApi.key);
     Reply(own, Versions());
     witness_.WaitForEvent("ready 5");
@@ -268,8 +277,7 @@ TEST_F(UpstreamTest, ABrokerIsFollowedToANewAddressAlsoWhereTheOldOneAnswers) {
 TEST_F(UpstreamTest, OnlyTheAddressesThatAreSetLeadToAnotherCluster) {
   Start();
   Settle();
-  kafka::MetadataResponse other = Metadata();
-  other.cluster_id = "other";
+  const kafka::MetadataResponse other = OtherMetadata();
   for (const kafka::MetadataResponse& by_list : {Metadata(), other}) {
     first_->loop().RunAndWait([&] { upstream_->RefreshMetadata(""); });
     auto asked = Expect(kafka::MetadataRequest::kApi.key);
@@ -278,9 +286,7 @@ TEST_F(UpstreamTest, OnlyTheAddressesThatAreSetLeadToAnotherCluster) {
     auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
     EXPECT_EQ(cache_.cluster()->id, "tier");
     EXPECT_FALSE(cache_.cluster()->confirmed);
-    Reply(versions, Versions());
-    auto metadata = Expect(kafka::MetadataRequest::kApi.key);
-    Reply(metadata, by_list);
+    AnswerList(versions, by_list);
     auto own = Expect(kafka::ApiVersionsRequest::kApi.key);
     EXPECT_EQ(cache_.cluster()->id, by_list.cluster_id);
     EXPECT_TRUE(cache_.cluster()->confirmed);
@@ -293,15 +299,12 @@ TEST_F(UpstreamTest, OnlyTheAddressesThatAreSetLeadToAnotherCluster) {
 TEST_F(UpstreamTest, WhereClientsMeetAnotherClusterTheListIsAsked) {
   Start();
   Settle();
-  kafka::MetadataResponse other = Metadata();
-  other.cluster_id = "other";
+  const kafka::MetadataResponse other = OtherMetadata();
   ASSERT_FALSE(cache_.LearnPassing(other, 1, /*by_list=*/true));
   upstream_->RequestRefresh("");
   witness_.WaitForEvent("lost 5");
   auto versions = Expect(kafka::ApiVersionsRequest::kApi.key);
-  Reply(versions, Versions());
-  auto metadata = Expect(kafka::MetadataRequest::kApi.key);
-  Reply(metadata, other);
+  AnswerList(versions, other);
   EXPECT_NE(Expect(kafka::ApiVersionsRequest::kApi.key).body, "");
   EXPECT_EQ(cache_.cluster()->id, "other");
 }
@@ -311,8 +314,7 @@ TEST_F(UpstreamTest, ItIsAnotherClusterOnlyIfNoneOfTheListDisagrees) {
   const net::HostPort address{"127.0.0.1", tier_->local_address().port()};
   Start({address, address});
   Settle();
-  kafka::MetadataResponse other = Metadata();
-  other.cluster_id = "other";
+  const kafka::MetadataResponse other = OtherMetadata();
   ASSERT_FALSE(cache_.LearnPassing(other, 1, /*by_list=*/true));
   upstream_->RequestRefresh("");
   witness_.WaitForEvent("lost 5");
@@ -321,9 +323,7 @@ TEST_F(UpstreamTest, ItIsAnotherClusterOnlyIfNoneOfTheListDisagrees) {
     EXPECT_FALSE(cache_.cluster()->confirmed);
     // Nor does a client that was answered by it meanwhile.
     EXPECT_TRUE(cache_.LearnPassing(other, 1, /*by_list=*/true));
-    Reply(versions, Versions());
-    auto metadata = Expect(kafka::MetadataRequest::kApi.key);
-    Reply(metadata, answer);
+    AnswerList(versions, answer);
   }
   EXPECT_NE(Expect(kafka::ApiVersionsRequest::kApi.key).body, "");
   EXPECT_EQ(cache_.cluster()->id, "tier");
