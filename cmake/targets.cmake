@@ -1,7 +1,7 @@
 # One static library per folder, named holdfast_<folder>, and one test binary per folder and cost.
 
 # Designated initialisers name what differs from the default; gcc would warn of every member left out.
-set(HOLDFAST_WARNINGS -Wall -Wextra -Wno-missing-field-initializers -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Wshadow -Wnon-virtual-dtor -Werror)
+set(HOLDFAST_WARNINGS -Wall -Wextra -Wno-missing-field-initializers -Wconversion -Wno-sign-conversion -Wshadow -Wnon-virtual-dtor -Werror)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   list(APPEND HOLDFAST_WARNINGS -Wthread-safety)
 endif()
@@ -16,14 +16,14 @@ function(holdfast_library folder)
 endfunction()
 
 # holdfast_test(<name> LABEL unit SOURCES a_test.cc ... LINK targets)
-# One ctest per binary keeps the run short; gtest prints each case. TEST_DATA_DIR names tests/ in the source tree.
+# One ctest per binary keeps the run short; gtest prints each case.
 function(holdfast_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_options(${name} PRIVATE ${HOLDFAST_WARNINGS} ${HOLDFAST_TEST_OPTIONS})
-  target_compile_definitions(${name} PRIVATE TEST_DATA_DIR="${PROJECT_SOURCE_DIR}/tests")
-  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} holdfast_test_source_path
+    GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/event.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::base {
 namespace {
@@ -32,7 +33,7 @@ std::string Tables() {
 }
 
 TEST(ErrorsDocTest, TablesAreWhatTheCatalogueSays) {
-  const std::string file = std::string(TEST_DATA_DIR) + "/../docs/errors.md";
+  const std::string file = test::SourcePath("docs/errors.md");
   std::stringstream text;
   text << std::ifstream(file).rdbuf();
   const std::string checked_in = text.str();

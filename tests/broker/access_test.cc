@@ -30,6 +30,7 @@
 #include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_fetch.h"
 #include "tests/broker/broker_fixture.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::broker {
 namespace {
@@ -634,7 +635,7 @@ TEST(AccessTableTest, EveryServedApiHasALine) {
 TEST(AccessTableTest, IsPrintedIntoTheDocumentation) {
   constexpr std::string_view kBegin = "<!-- printed from broker/access.cc: begin -->\n";
   constexpr std::string_view kEnd = "<!-- printed from broker/access.cc: end -->\n";
-  const std::string file = std::string(TEST_DATA_DIR) + "/../docs/security.md";
+  const std::string file = test::SourcePath("docs/security.md");
   std::stringstream text;
   text << std::ifstream(file).rdbuf();
   const std::string checked_in = text.str();

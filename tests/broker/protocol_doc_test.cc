@@ -10,6 +10,7 @@
 
 #include "broker/worker.h"
 #include "kafka/dispatch.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::broker {
 namespace {
@@ -18,7 +19,7 @@ constexpr std::string_view kBegin = "<!-- printed from broker/worker.cc: begin -
 constexpr std::string_view kEnd = "<!-- printed from broker/worker.cc: end -->\n";
 
 TEST(ProtocolDocTest, TableIsWhatTheRoutesSay) {
-  const std::string file = std::string(TEST_DATA_DIR) + "/../docs/protocol.md";
+  const std::string file = test::SourcePath("docs/protocol.md");
   std::stringstream text;
   text << std::ifstream(file).rdbuf();
   const std::string checked_in = text.str();

@@ -9,12 +9,13 @@
 #include <sstream>
 
 #include "config/config.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::config {
 namespace {
 
 TEST(ReferenceTest, DocsConfigurationIsWhatTheSchemaSays) {
-  const std::string file = std::string(TEST_DATA_DIR) + "/../docs/configuration.md";
+  const std::string file = test::SourcePath("docs/configuration.md");
   const auto printed = PrintReference(DESCRIPTOR_SET);
   ASSERT_TRUE(printed) << printed.error().message;
   if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(file) << *printed;

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/support/source_path.h"
+
 namespace holdfast::kafka {
 namespace {
 
@@ -17,7 +19,7 @@ std::string FromHex(std::string_view hex) {
 }  // namespace
 
 std::vector<GoldenFrame> ReadGolden(std::string_view message) {
-  const std::string path = TEST_DATA_DIR "/golden/kafka/" + std::string(message) + ".hex";
+  const std::string path = test::SourcePath("tests/golden/kafka/" + std::string(message) + ".hex");
   std::ifstream file(path);
   std::vector<GoldenFrame> frames;
   for (std::string line; std::getline(file, line);) {

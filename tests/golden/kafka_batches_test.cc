@@ -14,6 +14,7 @@
 #include "kafka/record_batch.h"
 #include "kafka/record_batch_builder.h"
 #include "kafka/record_reader.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::kafka {
 namespace {
@@ -76,7 +77,7 @@ ForeignRecord ParseRecord(std::istringstream& words) {
 }
 
 std::vector<ForeignBatch> ReadForeignBatches() {
-  std::ifstream file(TEST_DATA_DIR "/golden/kafka/record_batches.hex");
+  std::ifstream file(test::SourcePath("tests/golden/kafka/record_batches.hex"));
   std::vector<ForeignBatch> batches;
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);

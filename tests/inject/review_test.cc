@@ -17,6 +17,7 @@
 
 #include "base/base64.h"
 #include "tests/inject/inject_fixture.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::inject {
 namespace {
@@ -33,7 +34,7 @@ std::string ReadFile(const std::string& file) {
 }
 
 std::string ReviewFile(const std::string& name) {
-  return std::string(TEST_DATA_DIR) + "/inject/reviews/" + name + ".json";
+  return test::SourcePath("tests/inject/reviews/" + name + ".json");
 }
 
 json ReviewNamed(const std::string& name) { return json::parse(ReadFile(ReviewFile(name))); }
@@ -41,7 +42,7 @@ json ReviewNamed(const std::string& name) { return json::parse(ReadFile(ReviewFi
 std::vector<std::string> ReviewNames() {
   std::vector<std::string> names;
   for (const auto& entry :
-       std::filesystem::directory_iterator(std::string(TEST_DATA_DIR) + "/inject/reviews"))
+       std::filesystem::directory_iterator(test::SourcePath("tests/inject/reviews")))
     names.push_back(entry.path().stem());
   std::ranges::sort(names);
   return names;
@@ -104,7 +105,7 @@ TEST_P(Reviews, GiveThePodOfTheGoldenFile) {
     EXPECT_EQ(second.outcome,
               answer.outcome == Outcome::kInjected ? Outcome::kUnchanged : answer.outcome);
   }
-  const std::string file = std::string(TEST_DATA_DIR) + "/inject/pods/" + GetParam() + ".json";
+  const std::string file = test::SourcePath("tests/inject/pods/" + GetParam() + ".json");
   if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(file) << got.dump(1) << "\n";
   EXPECT_EQ(json::parse(ReadFile(file)).dump(1), got.dump(1)) << "differs from " << file;
 }

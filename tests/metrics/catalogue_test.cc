@@ -6,6 +6,8 @@
 #include <sstream>
 #include <string>
 
+#include "tests/support/source_path.h"
+
 namespace holdfast::metrics {
 namespace {
 
@@ -43,7 +45,7 @@ TEST_F(CatalogueTest, SeriesAreThoseOfTheGoldenList) {
     if (!info.series.label.empty()) list << '{' << info.series.label << '}';
     list << ' ' << TypeName(info.type) << ": " << info.series.help << '\n';
   }
-  const std::string path = std::string(TEST_DATA_DIR) + "/golden/metrics.txt";
+  const std::string path = test::SourcePath("tests/golden/metrics.txt");
   std::ifstream file(path);
   std::ostringstream golden;
   golden << file.rdbuf();

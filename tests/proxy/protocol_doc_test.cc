@@ -9,6 +9,7 @@
 #include <string>
 
 #include "proxy/api_policy.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -17,7 +18,7 @@ constexpr std::string_view kBegin = "<!-- printed from proxy/api_policy.cc: begi
 constexpr std::string_view kEnd = "<!-- printed from proxy/api_policy.cc: end -->\n";
 
 TEST(ProtocolDocTest, TableIsWhatTheAgentDoes) {
-  const std::string file = std::string(TEST_DATA_DIR) + "/../docs/protocol.md";
+  const std::string file = test::SourcePath("docs/protocol.md");
   std::stringstream text;
   text << std::ifstream(file).rdbuf();
   const std::string checked_in = text.str();

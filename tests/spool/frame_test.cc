@@ -16,6 +16,7 @@
 #include "spool/change.h"
 #include "spool/index.h"
 #include "tests/support/noise.h"
+#include "tests/support/source_path.h"
 
 namespace holdfast::spool {
 namespace {
@@ -212,7 +213,7 @@ TEST(FrameTest, EveryFlippedBitUnderTheChecksumIsNoticed) {
 }
 
 TEST(FrameTest, TheExampleOfTheDocumentIsWhatItSays) {
-  std::ifstream document(TEST_DATA_DIR "/../docs/spool-format.md");
+  std::ifstream document(test::SourcePath("docs/spool-format.md"));
   std::string example;
   std::string line;
   while (std::getline(document, line) && line != "```hex") {

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/support/source_path.h"
+
 namespace holdfast::top {
 namespace {
 
@@ -17,7 +19,7 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 std::string ReadFile(const std::string& name) {
-  std::ifstream file(std::string(TEST_DATA_DIR "/top/golden/") + name);
+  std::ifstream file(test::SourcePath("tests/top/golden/" + name));
   std::stringstream text;
   text << file.rdbuf();
   return text.str();
@@ -60,7 +62,7 @@ class ViewTest : public ::testing::Test {
   }
   // With a file in golden/; HOLDFAST_PRINT=1 writes it anew.
   static void Compare(const std::string& name, const std::string& text) {
-    const std::string path = std::string(TEST_DATA_DIR "/top/golden/") + name + ".txt";
+    const std::string path = test::SourcePath("tests/top/golden/" + name + ".txt");
     if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(path) << text;
     EXPECT_EQ(text, ReadFile(name + ".txt"));
   }
