@@ -500,8 +500,8 @@ class KubeTest(unittest.TestCase):
     def test_11_a_certificate_is_renewed_while_pods_are_made(self):
         opted_in(self.space)
         old = self.certificate_shown()
-        # Pods are admitted before the upgrade, while it runs, and until the kubelet has brought the new
-        # certificate: that is between a moment and two minutes later.
+        # Pods are admitted before the upgrade, while it runs, and until the kubelet has brought the
+        # new certificate: that is between a moment and two minutes later.
         made = 0
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
             # Due, since that of the installation does not hold as long as this any more.
