@@ -74,7 +74,6 @@ proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
           .acks = acks,
           .batch_bytes_max = options.batch_bytes_max,
           .timestamp_ahead_max = options.timestamp_ahead_max,
-          .frame_bytes_max = options.request_bytes_max,
           .answer_within = 2 * options.upstream_timeout,
           .tier_security = &security,
           .local_policies = &policies};

@@ -290,11 +290,10 @@ void FrameStream::Consume(std::string_view bytes) {
 void FrameStream::BeginFrame() {
   header_bytes_ = 0;
   const auto length = base::LoadBig<int32_t>(header_);
-  if (length < 0 || static_cast<size_t>(length) > options_.frame_bytes_max) {
-    return Fail(End::kBadLength, "a frame of " + std::to_string(length) + " bytes, where 0 to " +
-                                     std::to_string(options_.frame_bytes_max) + " are allowed");
-  }
+  if (length < 0) return RefuseLength(length);
   length_ = static_cast<size_t>(length);
+  if (length_ > options_.frame_bytes_max && length_ <= options_.piece_bytes)
+    return RefuseLength(length);
   filled_ = 0;
   if (length_ <= kOpeningBytes) {
     frame_ = base::Buffer();
@@ -316,7 +315,13 @@ void FrameStream::OnFilled() {
     return FinishPiece();
   }
   in_body_ = false;
+  if (length_ > options_.frame_bytes_max) return RefuseLength(static_cast<int32_t>(length_));
   if (owner_.AdmitFrame(length_)) BeginBody();
+}
+
+void FrameStream::RefuseLength(int32_t length) {
+  Fail(End::kBadLength, "a frame of " + std::to_string(length) + " bytes, where 0 to " +
+                            std::to_string(options_.frame_bytes_max) + " are allowed");
 }
 
 void FrameStream::FinishFrame() {

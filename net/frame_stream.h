@@ -69,7 +69,7 @@ class FrameStream {
     ~Owner() = default;
   };
   struct Options {
-    size_t frame_bytes_max;
+    size_t frame_bytes_max;  // Of one that is not taken in pieces.
     size_t output_bytes_high;
     size_t piece_bytes = std::numeric_limits<size_t>::max();
   };
@@ -129,6 +129,7 @@ class FrameStream {
   void Discard(std::span<char> into);
   void Consume(std::string_view bytes);
   void BeginFrame();
+  void RefuseLength(int32_t length);
   void OnFilled();
   void FinishFrame();
   void FinishPiece();

@@ -11,8 +11,9 @@
 // Shutdown: the destructor and Close close at once, drop what is queued, and no callback follows;
 //   the callbacks themselves are destroyed at the end of the turn. After its loop has ended, it may
 //   be destroyed from any thread.
-// Limits: an answer longer than frame_bytes_max closes the connection. Send always takes the frame:
-//   the owner stops at on_output_high and goes on at on_output_low.
+// Limits: an answer longer than frame_bytes_max closes the connection, unless it is taken in
+//   pieces. Send always takes the frame: the owner stops at on_output_high and goes on at
+//   on_output_low.
 #pragma once
 
 #include <limits>

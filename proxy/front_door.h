@@ -36,7 +36,6 @@ struct FrontDoorOptions {
   Acks acks = Acks::kLocal;              // What comes in here is acknowledged no earlier.
   size_t batch_bytes_max = 1048588;
   std::chrono::milliseconds timestamp_ahead_max = std::chrono::hours(1);
-  size_t frame_bytes_max = 104857600;
   base::Duration connect_timeout = std::chrono::seconds(10);
   // A question that can be answered from the cache waits no longer for the tier.
   base::Duration local_answer_after = std::chrono::seconds(3);

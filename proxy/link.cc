@@ -54,9 +54,7 @@ void Link::Connect() {
   client_ = std::make_unique<TierConnection>(
       TierConnection::Context{context_.loop, context_.resolver, context_.net_metrics},
       context_.security ? context_.security->identity() : nullptr,
-      net::FramedClient::Options{.peer = peer_,
-                                 .frame_bytes_max = options_.frame_bytes_max,
-                                 .connect_timeout = options_.connect_timeout},
+      net::FramedClient::Options{.peer = peer_, .connect_timeout = options_.connect_timeout},
       std::move(callbacks));
 }
 

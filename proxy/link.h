@@ -31,7 +31,6 @@ class Link {
     base::Duration request_timeout = std::chrono::seconds(30);
     base::Duration backoff_min = std::chrono::milliseconds(100);
     base::Duration backoff_max = std::chrono::seconds(10);
-    size_t frame_bytes_max = 104857600;
   };
   struct Callbacks {
     base::UniqueFunction<void()> on_ready;

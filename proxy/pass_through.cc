@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/sasl_authenticate.h"
@@ -283,7 +284,12 @@ void PassThrough::Connect() {
     callbacks.opaque_bytes = [this] { return OpaqueBytes(); };
     callbacks.on_piped = [this](net::Piped piped, size_t) { OnPiped(std::move(piped)); };
   }
-  callbacks.on_closed = [this](const base::Error& error) { Lose(error.message); };
+  callbacks.on_closed = [this](const base::Error& error) {
+    if (error.code == base::Code::kCorrupt)
+      base::Log(base::Event::kTierProtocol, {"proxy", way_.to.ToString()}, "{}: {}",
+                way_.to.ToString(), error.message);
+    Lose(error.message);
+  };
   callbacks.on_output_high = [this] {
     client_paused_ = true;
     connection_.Pause();
@@ -298,7 +304,6 @@ void PassThrough::Connect() {
       TierConnection::Context{connection_.loop(), front_.resolver, front_.net_metrics},
       security ? security->identity() : nullptr,
       net::FramedClient::Options{.peer = way_.to,
-                                 .frame_bytes_max = front_.options.frame_bytes_max,
                                  .output_bytes_high = kQueueHigh,
                                  .connect_timeout = front_.options.connect_timeout,
                                  .piece_bytes = kPieceBytes},

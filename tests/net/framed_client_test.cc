@@ -166,6 +166,19 @@ TEST_F(FramedClientTest, TakesLongFramesInPieces) {
   EXPECT_EQ(witness_.Take().body, "shorter");
 }
 
+// The limit is for what has to be held in memory as a whole.
+TEST_F(FramedClientTest, WhatIsTakenInPiecesMayBeLongerThanOneWholeFrame) {
+  Connect({.peer = Here(), .frame_bytes_max = 1024, .piece_bytes = kPieceBytes});
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  const std::string longer = test::Noise(3 * kPieceBytes);
+  peer.Write(Framed(longer) + Framed("short"));
+  EXPECT_TRUE(witness_.Take().body == longer);
+  EXPECT_EQ(witness_.Take().body, "short");
+  peer.Write(Framed(test::Noise(1025)));
+  EXPECT_EQ(WaitForClosed().code, base::Code::kCorrupt);
+}
+
 // Long stretches and short ones, with something to be seen between them and at the end.
 TEST_F(FramedClientTest, WhatNeedNotBeSeenComesThroughPipes) {
   opaque_ = {{16, 300000}, {300010, 310000}, {310001, 900000}};
