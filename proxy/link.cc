@@ -58,7 +58,13 @@ void Link::Connect() {
       std::move(callbacks));
 }
 
+void Link::AskVersionsAgain(base::Duration after) {
+  if (!ready_ || asking_versions_ || context_.loop.Now() - versions_told_ < after) return;
+  AskVersions(asked_version_);
+}
+
 void Link::AskVersions(int16_t version) {
+  asking_versions_ = true;
   const kafka::ApiVersionsRequest request{.client_software_name = "holdfast",
                                           .client_software_version = "1"};
   auto frame = kafka::EncodeRequest(request, version, /*correlation_id=*/0, kClientId);
@@ -69,6 +75,7 @@ void Link::AskVersions(int16_t version) {
 }
 
 void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
+  asking_versions_ = false;
   if (!frame) return;  // Lose says the rest.
   versions_ = {};
   versions_frame_ = base::Buffer::Copy(*frame);
@@ -89,7 +96,12 @@ void Link::OnVersions(base::Result<std::string_view> frame, int16_t version) {
                 base::Event::kTierProtocol);
   }
   versions_ = *std::move(versions);
-  ready_ = true;
+  asked_version_ = version;
+  versions_told_ = context_.loop.Now();
+  if (std::exchange(ready_, true)) {
+    if (!abandoned_) callbacks_.on_versions();
+    return;
+  }
   attempts_ = 0;
   last_trouble_.clear();
   base::Log(LogLevel::kInfo, "upstream", "connected to {}", peer_.ToString());

@@ -34,6 +34,8 @@ class Link {
   };
   struct Callbacks {
     base::UniqueFunction<void()> on_ready;
+    // AskVersionsAgain has been answered.
+    base::UniqueFunction<void()> on_versions;
     // Was ready, or could not become so. The next attempt is already planned.
     base::UniqueFunction<void()> on_lost;
   };
@@ -55,8 +57,11 @@ class Link {
   [[nodiscard]] const net::HostPort& peer() const { return peer_; }
   // Why it is not ready, once an attempt has failed; empty while it is.
   [[nodiscard]] const std::string& trouble() const { return last_trouble_; }
-  // Of the last time that it was ready; nothing before.
+  // What the broker told last; nothing before it was ready.
   [[nodiscard]] const kafka::ApiVersionsResponse& versions() const { return versions_; }
+  // The finalized features change while a connection stands, such as after an upgrade. Does nothing
+  // unless it is ready, and was told `after` ago or longer.
+  void AskVersionsAgain(base::Duration after);
   void Send(base::Buffer frame, Tier::OnAnswer on_answer);
   // For a link that is about to be destroyed: answers what is out with errors, and calls back no
   // more.
@@ -87,6 +92,9 @@ class Link {
   std::deque<Pending> pending_;
   base::Buffer versions_frame_;
   kafka::ApiVersionsResponse versions_;  // Borrows from versions_frame_.
+  int16_t asked_version_ = 0;
+  base::TimePoint versions_told_;
+  bool asking_versions_ = false;
   bool ready_ = false;
   bool abandoned_ = false;
   int32_t next_correlation_id_ = 0;

@@ -26,6 +26,21 @@ constexpr int16_t kKeptSettings = 4;
 // The version in which the cluster is kept: the newest without a top-level error.
 constexpr int16_t kKeptMetadata = 12;
 
+std::string KeptApiVersions(const kafka::ApiVersionsResponse& response) {
+  const base::Buffer frame =
+      kafka::EncodeResponse(response, Cluster::kKeptApiVersions, /*correlation_id=*/0);
+  return std::string(frame.view().substr(kafka::kLengthPrefixBytes));
+}
+
+// But for the epoch of the features, which grows with whatever the tier's controllers write.
+bool SaysTheSame(std::string_view kept, kafka::ApiVersionsResponse response) {
+  const auto known =
+      kafka::DecodeResponse<kafka::ApiVersionsResponse>(kept, Cluster::kKeptApiVersions);
+  if (!known) return false;
+  response.finalized_features_epoch = known->finalized_features_epoch;
+  return KeptApiVersions(response) == kept;
+}
+
 Topic FromAnswer(const kafka::MetadataResponse::MetadataResponseTopic& answer,
                  const Topic* previous) {
   Topic topic{.id = answer.topic_id, .internal = answer.is_internal, .at_tier = true};
@@ -258,13 +273,10 @@ bool MetadataCache::LearnPassing(const kafka::MetadataResponse& response, int64_
 }
 
 void MetadataCache::Learn(const kafka::ApiVersionsResponse& response) {
-  const base::Buffer frame =
-      kafka::EncodeResponse(response, Cluster::kKeptApiVersions, /*correlation_id=*/0);
-  const std::string_view body = frame.view().substr(kafka::kLengthPrefixBytes);
   base::MutexLock lock(mutex_);
-  if (cluster_->api_versions == body) return;
+  if (SaysTheSame(cluster_->api_versions, response)) return;
   Cluster next = *cluster_;
-  next.api_versions = std::string(body);
+  next.api_versions = KeptApiVersions(response);
   Replace(std::move(next));
 }
 

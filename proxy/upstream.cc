@@ -66,6 +66,7 @@ bool Upstream::Ready(int32_t node) {
   // Addresses of the last run are not trusted before the bootstrap list has spoken.
   if (broker == cluster->brokers.end() || !cluster->confirmed) return false;
   Link::Callbacks callbacks{.on_ready = [this, node] { OnLinkReady(node); },
+                            .on_versions = [this] { LearnVersions(); },
                             .on_lost = [this, node] { OnLinkLost(node); }};
   links_[node] =
       std::make_unique<Link>(context_, options_.link, broker->second.address, std::move(callbacks));
@@ -104,6 +105,7 @@ void Upstream::Bootstrap() {
   if (bootstrap_) return;
   const net::HostPort& peer = options_.bootstrap[next_bootstrap_++ % options_.bootstrap.size()];
   Link::Callbacks callbacks{.on_ready = [this] { OnLinkReady(kBootstrapNode); },
+                            .on_versions = [this] { LearnVersions(); },
                             .on_lost = [this] { OnLinkLost(kBootstrapNode); }};
   bootstrap_ = std::make_unique<Link>(context_, options_.link, peer, std::move(callbacks));
 }
@@ -287,6 +289,7 @@ void Upstream::OnMetadata(const kafka::MetadataResponse& response) {
   cache_.Learn(response, context_.loop.WallClockMs());
   NoteRights(response);
   KeepLinksInStep(other_cluster);
+  for (const auto& [node, link] : links_) link->AskVersionsAgain(options_.metadata_refresh);
   settings_.OnTierReady();
   PlanRefresh(std::exchange(ask_again_, false) ? kRefreshGap : options_.metadata_refresh);
   MakeMissingTopics(response);

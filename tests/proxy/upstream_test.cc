@@ -252,6 +252,31 @@ TEST_F(UpstreamTest, OfBrokersThatDifferTheCommonVersionsAreLearned) {
   EXPECT_EQ(cache_.cluster()->api_versions, of_one);
 }
 
+// An upgrade of the tier ends with a change of its features, and no connection ends with it.
+TEST_F(UpstreamTest, FeaturesThatChangeAreLearnedWhileALinkStands) {
+  Start({}, std::chrono::seconds(60), /*metadata_refresh=*/std::chrono::milliseconds(100));
+  Settle();
+  const auto features = [this](int16_t level, int64_t epoch) {
+    kafka::ApiVersionsResponse versions = Versions();
+    versions.finalized_features_epoch = epoch;
+    versions.finalized_features.push_back(
+        {.name = "transaction.version", .max_version_level = level, .min_version_level = level});
+    return versions;
+  };
+  const auto answer = [&](int16_t level, int64_t epoch) {
+    auto asked = Expect(kafka::ApiVersionsRequest::kApi.key);
+    Reply(asked, features(level, epoch));
+    // The one after it is asked when the answer has been learned.
+    asked = Expect(kafka::ApiVersionsRequest::kApi.key);
+    Reply(asked, features(level, epoch));
+    return cache_.cluster()->api_versions;
+  };
+  const std::string before = answer(1, 7);
+  EXPECT_NE(before.find("transaction.version"), std::string::npos);
+  EXPECT_EQ(answer(1, 8), before) << "kept anew for the epoch alone";
+  EXPECT_NE(answer(2, 9), before);
+}
+
 // The old address may be that of another broker by now.
 TEST_F(UpstreamTest, ABrokerIsFollowedToANewAddressAlsoWhereTheOldOneAnswers) {
   Start();
