@@ -32,12 +32,18 @@ std::vector<std::string> DistinctHosts(const std::vector<net::SocketAddress>& ad
 Listener::Listener(Context context, Options options)
     : context_(std::move(context)),
       options_(std::move(options)),
-      ports_(
-          context_.upstream,
-          [this](int32_t node, uint16_t port) { return OpenBrokerPort(node, port); },
-          [this](const proxy::BrokerPorts::Ports& ports) {
-            context_.keep(PortsKey(), SerializePorts(ports));
-          }),
+      ports_(context_.upstream,
+             {.open = [this](int32_t node, uint16_t port) { return OpenBrokerPort(node, port); },
+              .close = [this](int32_t node) { CloseBrokerPort(node); },
+              .has_left =
+                  [this](int32_t node) {
+                    const proxy::ClusterPtr cluster = context_.cache.cluster();
+                    return cluster->confirmed && !cluster->brokers.contains(node);
+                  },
+              .changed =
+                  [this](const proxy::BrokerPorts::Ports& ports) {
+                    context_.keep(PortsKey(), SerializePorts(ports));
+                  }}),
       front_(options_.front, context_.cache, ports_, context_.sink, context_.refresh_topic,
              context_.want_settings, context_.resolver, context_.net_metrics, context_.metrics) {}
 
@@ -166,6 +172,20 @@ base::Result<uint16_t> Listener::OpenBrokerPort(int32_t node, uint16_t port) {
   base::MutexLock lock(mutex_);
   broker_servers_[node] = *std::move(servers);
   return bound;
+}
+
+void Listener::CloseBrokerPort(int32_t node) {
+  std::erase_if(missing_, [node](const Missing& missing) { return missing.node == node; });
+  base::Log(base::LogLevel::kInfo, "agent", "broker {} has left the tier; its port is closed",
+            node);
+  std::vector<Server> servers;
+  {
+    base::MutexLock lock(mutex_);
+    const auto found = broker_servers_.find(node);
+    if (found == broker_servers_.end()) return;
+    servers = std::move(found->second);
+    broker_servers_.erase(found);
+  }
 }
 
 void Listener::ListenOnMissing() {

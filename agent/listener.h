@@ -84,6 +84,7 @@ class Listener {
   base::Result<std::vector<Server>> ListenOnHosts(uint16_t port, int32_t node);
   // On the upstream loop. Another port if the one of the last run is taken.
   base::Result<uint16_t> OpenBrokerPort(int32_t node, uint16_t port);
+  void CloseBrokerPort(int32_t node);
   // On the upstream loop, as long as there are any.
   void ListenOnMissing();
   void ForgetMissing();

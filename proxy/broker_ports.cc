@@ -1,15 +1,14 @@
 #include "proxy/broker_ports.h"
 
+#include <algorithm>
+
 #include "base/event.h"
 #include "base/log.h"
 
 namespace holdfast::proxy {
 
-BrokerPorts::BrokerPorts(base::Executor& loop, Open open, Changed changed)
-    : loop_(loop),
-      open_(std::move(open)),
-      changed_(std::move(changed)),
-      ports_(std::make_shared<const Ports>()) {}
+BrokerPorts::BrokerPorts(base::Executor& loop, Callbacks callbacks)
+    : loop_(loop), callbacks_(std::move(callbacks)), ports_(std::make_shared<const Ports>()) {}
 
 std::shared_ptr<const BrokerPorts::Ports> BrokerPorts::Snapshot() const {
   base::MutexLock lock(mutex_);
@@ -43,7 +42,7 @@ void BrokerPorts::Request(std::vector<int32_t> nodes, base::Task done) {
     for (const int32_t node : nodes) {
       if (node >= 0 && !Snapshot()->contains(node)) Add(node, /*wanted=*/0);
     }
-    if (const auto after = Snapshot(); after != before) changed_(*after);
+    if (const auto after = Snapshot(); after != before) callbacks_.changed(*after);
     done();
   });
 }
@@ -54,18 +53,28 @@ void BrokerPorts::Add(int32_t node, uint16_t wanted) {
   if (BootstrapNode() < 0 && wanted == 0) {
     next[node] = 0;
   } else {
+    auto left = next.end();
     if (next.size() >= kBrokersMax) {
-      base::Log(
-          base::Event::kBrokersTooMany, "proxy",
-          "the tier has had more than {} brokers: broker {} cannot be reached through this agent",
-          kBrokersMax, node);
-      return;
+      left = std::ranges::find_if(next, [this](const auto& mapped) {
+        return mapped.second != 0 && callbacks_.has_left(mapped.first);
+      });
+      if (left == next.end()) {
+        base::Log(base::Event::kBrokersTooMany, "proxy",
+                  "the tier has more than {} brokers: broker {} cannot be reached through this "
+                  "agent",
+                  kBrokersMax, node);
+        return;
+      }
     }
-    const base::Result<uint16_t> port = open_(node, wanted);
+    const base::Result<uint16_t> port = callbacks_.open(node, wanted);
     if (!port) {
       base::Log(base::Event::kNoBrokerPort, "proxy", "no listener for broker {} of the tier: {}",
                 node, port.error().message);
       return;
+    }
+    if (left != next.end()) {
+      callbacks_.close(left->first);
+      next.erase(left);
     }
     next[node] = *port;
   }

@@ -9,10 +9,11 @@
 //   LocalAddresses local = ports.Snapshot();
 //   if (!ports.KnowsAll(nodes)) ports.Request(nodes, [..] { ... });     // Opens listeners.
 //
-// Ownership: `open` is called as long as the object lives.
-// Threads: `open` and Request's tasks run on the loop given; the rest from any thread.
-// Limits: kBrokersMax brokers, those that are gone included; those beyond it stay unknown, with an
-//   error in the log.
+// Ownership: the callbacks are called as long as the object lives.
+// Threads: the callbacks and Request's tasks run on the loop given; the rest from any thread.
+// Limits: kBrokersMax brokers. One more takes the place of one that has left the tier, whose port
+//   is closed: of several, that with the lowest id, since tiers that replace brokers count up. If
+//   none has left it stays unknown, with an error in the log.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +33,18 @@ class BrokerPorts {
  public:
   static constexpr size_t kBrokersMax = 64;
   using Ports = std::map<int32_t, uint16_t>;
-  // Opens a listener for a broker, on `port` if that is not 0 and free; returns the port.
-  using Open = base::UniqueFunction<base::Result<uint16_t>(int32_t node, uint16_t port)>;
-  // The mapping has changed and should be kept.
-  using Changed = base::UniqueFunction<void(const Ports&)>;
+  struct Callbacks {
+    // Opens a listener for a broker, on `port` if that is not 0 and free; returns the port.
+    base::UniqueFunction<base::Result<uint16_t>(int32_t node, uint16_t port)> open;
+    // Closes it, and the connections of those who came by it.
+    base::UniqueFunction<void(int32_t node)> close;
+    // Whether the tier is known not to have this broker any more.
+    base::UniqueFunction<bool(int32_t node)> has_left;
+    // The mapping has changed and should be kept.
+    base::UniqueFunction<void(const Ports&)> changed;
+  };
 
-  BrokerPorts(base::Executor& loop, Open open, Changed changed);
+  BrokerPorts(base::Executor& loop, Callbacks callbacks);
 
   // From the kept mapping, before anything else; port 0 stands for the bootstrap listener. Opens
   // listeners.
@@ -54,8 +61,7 @@ class BrokerPorts {
   void Add(int32_t node, uint16_t wanted);
 
   base::Executor& loop_;
-  Open open_;        // Of the loop.
-  Changed changed_;  // Of the loop.
+  Callbacks callbacks_;  // Of the loop.
 
   mutable base::Mutex mutex_;
   std::shared_ptr<const Ports> ports_ HF_GUARDED_BY(mutex_);  // Port 0: the bootstrap listener.

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <future>
 #include <map>
+#include <numeric>
 
 #include "agent/forward_state.h"
 #include "kafka/api/metadata.h"
@@ -245,6 +246,32 @@ TEST_F(ListenerTest, ABrokerGetsItsPortOnceTheListenerIsOpen) {
   listener.Accept();
   Map(listener);
   EXPECT_EQ(BrokersAt(AddressOf(listener)).size(), 2U);
+}
+
+TEST_F(ListenerTest, TheNewestOfManyBrokersGetsThePlaceOfOneThatHasLeft) {
+  Listener& listener = Open("", proxy::Acks::kLocal);
+  const auto map = [&](std::vector<int32_t> nodes) {
+    std::promise<void> mapped;
+    listener.ports().Request(std::move(nodes), [&] { mapped.set_value(); });
+    mapped.get_future().wait();
+    return *listener.ports().Snapshot();
+  };
+  std::vector<int32_t> others(proxy::BrokerPorts::kBrokersMax - 2);
+  std::iota(others.begin(), others.end(), 3);
+  const auto before = map(others);
+  ASSERT_EQ(before.size(), proxy::BrokerPorts::kBrokersMax);
+  const auto left = *net::SocketAddress::FromIp("127.0.0.1", before.at(3));
+  net::TestPeer client(left);
+  Ask(client);
+  EXPECT_EQ(Told(client).size(), 2U);
+
+  const auto after = map({100});
+  EXPECT_FALSE(after.contains(3));
+  EXPECT_TRUE(after.contains(2)) << "is in the tier";
+  EXPECT_TRUE(client.AtEnd());
+  EXPECT_FALSE(net::TestPeer(left).connected());
+  const auto newest = *net::SocketAddress::FromIp("127.0.0.1", after.at(100));
+  EXPECT_EQ(BrokersAt(newest).size(), 2U);
 }
 
 TEST_F(ListenerTest, WhoComesEarlyWaitsUntilThePortsThatWereKeptAreBack) {

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+#include <set>
+
 #include "tests/support/manual_executor.h"
 
 namespace holdfast::proxy {
@@ -11,13 +14,16 @@ class BrokerPortsTest : public testing::Test {
  protected:
   std::unique_ptr<BrokerPorts> Make() {
     return std::make_unique<BrokerPorts>(
-        loop_,
-        [this](int32_t node, uint16_t wanted) -> base::Result<uint16_t> {
-          opened_.emplace_back(node, wanted);
-          if (fails_) return base::Unexpected(base::Code::kUnavailable, "no port is left");
-          return wanted != 0 ? wanted : static_cast<uint16_t>(7000 + node);
-        },
-        [this](const BrokerPorts::Ports& ports) { kept_ = ports; });
+        loop_, BrokerPorts::Callbacks{
+                   .open = [this](int32_t node, uint16_t wanted) -> base::Result<uint16_t> {
+                     opened_.emplace_back(node, wanted);
+                     if (fails_)
+                       return base::Unexpected(base::Code::kUnavailable, "no port is left");
+                     return wanted != 0 ? wanted : static_cast<uint16_t>(7000 + node);
+                   },
+                   .close = [this](int32_t node) { closed_.push_back(node); },
+                   .has_left = [this](int32_t node) { return left_.contains(node); },
+                   .changed = [this](const BrokerPorts::Ports& ports) { kept_ = ports; }});
   }
   void Request(BrokerPorts& ports, std::vector<int32_t> nodes) {
     bool done = false;
@@ -29,6 +35,8 @@ class BrokerPortsTest : public testing::Test {
   test::ManualClock clock_;
   test::ManualExecutor loop_{clock_};
   std::vector<std::pair<int32_t, uint16_t>> opened_;
+  std::vector<int32_t> closed_;
+  std::set<int32_t> left_;  // The tier.
   BrokerPorts::Ports kept_;
   bool fails_ = false;
 };
@@ -70,6 +78,28 @@ TEST_F(BrokerPortsTest, ABrokerWithoutAListenerStaysUnknownAndIsTriedAgain) {
   fails_ = false;
   Request(*ports, {5});
   EXPECT_EQ(ports->Snapshot()->at(5), 7005);
+}
+
+TEST_F(BrokerPortsTest, WhenAllAreTakenANewBrokerGetsThePlaceOfOneThatHasLeft) {
+  auto ports = Make();
+  std::vector<int32_t> all(BrokerPorts::kBrokersMax);
+  std::iota(all.begin(), all.end(), 0);
+  Request(*ports, all);
+  Request(*ports, {100});
+  EXPECT_FALSE(ports->Snapshot()->contains(100)) << "all others are there";
+  // The bootstrap listener stays, whoever it stands for.
+  left_ = {0, 8, 9};
+  fails_ = true;
+  Request(*ports, {100});
+  EXPECT_TRUE(closed_.empty()) << "for a port that could not be opened";
+  fails_ = false;
+  Request(*ports, {100, 101});
+  EXPECT_EQ(closed_, (std::vector<int32_t>{8, 9}));
+  EXPECT_EQ(ports->Snapshot()->size(), BrokerPorts::kBrokersMax);
+  EXPECT_EQ(ports->Snapshot()->at(101), 7101);
+  EXPECT_EQ(kept_, *ports->Snapshot());
+  Request(*ports, {102});
+  EXPECT_FALSE(ports->Snapshot()->contains(102));
 }
 
 }  // namespace

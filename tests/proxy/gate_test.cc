@@ -164,9 +164,10 @@ class GateTest : public net::LoopbackTest {
   net::Resolver resolver_;
   MetadataCache cache_{{{"orders-declared", 3}}};
   TakingSink sink_;
-  BrokerPorts ports_{first_->loop(),
-                     [](int32_t, uint16_t) -> base::Result<uint16_t> { return uint16_t{7001}; },
-                     [](const BrokerPorts::Ports&) {}};
+  BrokerPorts ports_{
+      first_->loop(),
+      {.open = [](int32_t, uint16_t) -> base::Result<uint16_t> { return uint16_t{7001}; },
+       .changed = [](const BrokerPorts::Ports&) {}}};
   std::unique_ptr<LocalPolicies> policies_;
   std::unique_ptr<FrontDoor> front_;
   std::unique_ptr<net::FramedServer> agent_;

@@ -223,10 +223,10 @@ class SessionTest : public net::LoopbackTest {
   std::vector<std::string> refreshed_;
   std::vector<std::string> wanted_;
   BrokerPorts ports_{first_->loop(),
-                     [](int32_t node, uint16_t) -> base::Result<uint16_t> {
-                       return static_cast<uint16_t>(7000 + node);
-                     },
-                     [](const BrokerPorts::Ports&) {}};
+                     {.open = [](int32_t node, uint16_t) -> base::Result<uint16_t> {
+                        return static_cast<uint16_t>(7000 + node);
+                      },
+                      .changed = [](const BrokerPorts::Ports&) {}}};
   std::unique_ptr<FrontDoor> front_;
   std::unique_ptr<net::FramedServer> agent_;
   std::unique_ptr<TestPeer> client_;
