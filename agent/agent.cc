@@ -25,6 +25,7 @@
 #include "net/url_fetch.h"
 #include "proxy/front_door.h"
 #include "proxy/upstream.h"
+#include "spool/directory.h"
 
 namespace holdfast::agent {
 namespace {
@@ -350,6 +351,7 @@ class RunningAgent final : public Agent {
                                 if (upstream_) upstream_->RequestSettings(std::move(topic));
                               });
                             },
+                        .spool = spool::ToText(spool_->GetStatus().id),
                         .undelivered =
                             [this](std::vector<StreamEnd> ends) {
                               loops_.upstream->RunAndWait([&] {

@@ -181,7 +181,7 @@ class Doctor {
 
   static void LookAtDatabase(const std::string& name, const outbox::OutboxOptions& options,
                              Findings& findings) {
-    const auto source = options.make_source([] { return false; });
+    const auto source = options.make_source({.delivered = [] { return false; }});
     if (const auto opened = source->Open(); !opened) {
       findings.Trouble(Event::kOutboxNotUsable,
                        fmt::format("{}: {}", name, opened.error().message));

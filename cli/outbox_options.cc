@@ -38,8 +38,8 @@ Result<TableMapping> MappingOf(const config::OutboxSource& config) {
   return mapping;
 }
 
-// Under which an agent owns parts of a table: that of its spool, which has what it took.
-std::string OwnerName(const config::Agent& config) {
+// By which people know an agent that shares a table with others.
+std::string AgentName(const config::Agent& config) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
   std::error_code none;  // Without a directory nothing is owned: a configuration is looked at.
@@ -59,9 +59,9 @@ MakeSource PostgresOf(const config::PostgresOutbox& config, TableMapping mapping
               .hash_partitions = config.hash_partitions(),
               .takeover_after = milliseconds(config.takeover_after_ms()),
               .lease = milliseconds(config.lease_ms()),
-              .agent = std::move(agent)}](std::function<bool()> delivered) {
+              .agent = std::move(agent)}](outbox::Source::Taker taker) {
     PostgresSource::Options with = options;
-    with.delivered = std::move(delivered);
+    with.taker = std::move(taker);
     return std::make_unique<PostgresSource>(std::move(with));
   };
 }
@@ -85,15 +85,15 @@ Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config
           .unknown_topic_timeout = milliseconds(source.unknown_topic_timeout_ms())}};
   HF_RETURN_IF_ERROR(outbox::Router::Make(options.router));
   if (source.has_postgres()) {
-    options.make_source = PostgresOf(source.postgres(), mapping, OwnerName(config));
+    options.make_source = PostgresOf(source.postgres(), mapping, AgentName(config));
   } else if (source.has_sqlite()) {
     options.make_source =
         [with = outbox::SqliteSource::Options{.file = source.sqlite().file(), .mapping = mapping}](
-            const std::function<bool()>&) { return std::make_unique<outbox::SqliteSource>(with); };
+            const outbox::Source::Taker&) { return std::make_unique<outbox::SqliteSource>(with); };
   } else {
     options.make_source =
         [with = outbox::LmdbSource::Options{.environment = source.lmdb().directory()}](
-            const std::function<bool()>&) { return std::make_unique<outbox::LmdbSource>(with); };
+            const outbox::Source::Taker&) { return std::make_unique<outbox::LmdbSource>(with); };
   }
   return options;
 }

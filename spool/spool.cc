@@ -91,6 +91,7 @@ class SpoolOnDisk final : public Spool {
 
 Status SpoolOnDisk::GetStatus() const {
   Status status;
+  status.id = directory_.id();
   const auto segments = catalog_.segments();
   for (const auto& segment : *segments) status.entry_bytes += segment->entry_bytes;
   status.segments = static_cast<uint32_t>(segments->size());

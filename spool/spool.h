@@ -44,6 +44,7 @@
 #include "base/result.h"
 #include "base/strong_id.h"
 #include "spool/cipher.h"
+#include "spool/origin.h"
 
 namespace holdfast::metrics {
 class Registry;
@@ -252,6 +253,7 @@ class Lease {
 };
 
 struct Status {
+  SpoolId id{};              // The same for as long as there is the directory, wherever that is.
   uint64_t disk_bytes = 0;   // Of all segments.
   uint64_t entry_bytes = 0;  // Of all entries not yet trimmed away with their segment.
   uint64_t bytes_max = 0;

@@ -49,16 +49,18 @@ base::Result<std::unique_ptr<Outboxes>> Outboxes::Make(
     const auto note = kept.find(Drain::NoteKey(one.drain.name));
     made->all_.push_back(
         {.loop = *loops[at],
-         .drain = std::make_unique<Drain>(Drain::Context{.loop = *loops[at],
-                                                         .cache = context.cache,
-                                                         .metrics = made->metrics_,
-                                                         .append = context.append,
-                                                         .want_topic = context.want_topic,
-                                                         .want_settings = context.want_settings,
-                                                         .taken = taken},
-                                          one.drain, std::move(router),
-                                          one.make_source([taken] { return taken->Delivered(); }),
-                                          note == kept.end() ? std::string_view() : note->second)});
+         .drain = std::make_unique<Drain>(
+             Drain::Context{.loop = *loops[at],
+                            .cache = context.cache,
+                            .metrics = made->metrics_,
+                            .append = context.append,
+                            .want_topic = context.want_topic,
+                            .want_settings = context.want_settings,
+                            .taken = taken},
+             one.drain, std::move(router),
+             one.make_source(
+                 {.spool = context.spool, .delivered = [taken] { return taken->Delivered(); }}),
+             note == kept.end() ? std::string_view() : note->second)});
   }
   return made;
 }

@@ -26,8 +26,7 @@ namespace holdfast::outbox {
 struct OutboxOptions {
   Drain::Options drain;
   Router::Options router;
-  // `delivered` blocks, and says whether all that this source took is at the tier.
-  std::function<std::unique_ptr<Source>(std::function<bool()> delivered)> make_source;
+  std::function<std::unique_ptr<Source>(Source::Taker taker)> make_source;
 };
 
 class Outboxes {
@@ -37,6 +36,7 @@ class Outboxes {
     std::function<void(agent::NotedAppend, agent::RecordLog::NotedDone)> append;
     std::function<void(std::string topic)> want_topic;
     std::function<void(std::string topic)> want_settings;
+    std::string spool;  // Its id.
     Drain::Undelivered undelivered;
     // What waited in the spool when it was opened.
     std::vector<agent::StreamEnd> waiting;

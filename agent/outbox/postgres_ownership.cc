@@ -92,7 +92,7 @@ Result<void> PostgresOwnership::Renew(PostgresConnection& connection) {
                       "source_table = $1 AND agent = $2 AND part = ANY($3::int[]) AND NOT clean "
                       "RETURNING part",
                       table_.owners),
-          {table_.name, options_.agent, PartsOf(owned_), LeaseMs()}));
+          {table_.name, name_, PartsOf(owned_), LeaseMs()}));
   std::set<int32_t> still;
   for (int i = 0; i < kept.count(); ++i) still.insert(static_cast<int32_t>(kept.Integer(i, 0)));
   if (still.size() < owned_.size()) {
@@ -110,7 +110,7 @@ Result<void> PostgresOwnership::CountAgents(PostgresConnection& connection) {
                   "clock_timestamp()) ON CONFLICT (source_table, agent) DO UPDATE SET parts = "
                   "excluded.parts, seen_at = excluded.seen_at",
                   table_.agents),
-      {table_.name, options_.agent, std::to_string(options_.parts)}));
+      {table_.name, name_, std::to_string(options_.parts)}));
   HF_ASSIGN_OR_RETURN(
       const PostgresRows alive,
       connection.Execute(
@@ -141,18 +141,22 @@ Result<void> PostgresOwnership::TakeFree(PostgresConnection& connection) {
       const PostgresRows owners,
       connection.Execute(
           fmt::format("SELECT part, agent, clean, NOT clean AND coalesce(expires_at > "
-                      "clock_timestamp(), {}) FROM {} WHERE source_table = $1",
+                      "clock_timestamp(), {}), expires_at IS NULL FROM {} WHERE source_table = $1",
                       by_lease, table_.owners),
           {table_.name}));
   std::set<int32_t> taken = owned_;
   std::vector<int32_t> left;  // With events in this agent's spool, which come before newer ones.
   std::vector<int32_t> before;
+  std::vector<int32_t> from_others;
   std::map<int32_t, std::string> waited_for;
   for (int i = 0; i < owners.count(); ++i) {
     const auto part = static_cast<int32_t>(owners.Integer(i, 0));
     if (part < 0 || part >= options_.parts || owned_.contains(part)) continue;
-    if (owners.Text(i, 1) == options_.agent) {
+    const bool same = owners.Text(i, 1) == name_;
+    const bool leased = owners.True(i, 3) && !owners.True(i, 4);
+    if (same || (WasThisAgent(owners.Text(i, 1)) && !leased)) {
       (owners.True(i, 2) ? before : left).push_back(part);
+      if (!same) from_others.push_back(part);
     } else if (owners.True(i, 3)) {
       taken.insert(part);
     } else if (!owners.True(i, 2)) {
@@ -204,11 +208,12 @@ Result<void> PostgresOwnership::TakeFree(PostgresConnection& connection) {
     }
   }
   if (wanted.empty()) return {};
-  return Take(connection, std::move(wanted), overdue);
+  std::ranges::copy(overdue, std::back_inserter(from_others));
+  return Take(connection, std::move(wanted), from_others);
 }
 
 Result<void> PostgresOwnership::Take(PostgresConnection& connection, std::vector<int32_t> parts,
-                                     const std::vector<int32_t>& taken_over) {
+                                     const std::vector<int32_t>& from_others) {
   const bool by_lease = options_.mode == Ownership::kLease;
   if (!by_lease) {
     HF_ASSIGN_OR_RETURN(const PostgresRows locked,
@@ -233,7 +238,7 @@ Result<void> PostgresOwnership::Take(PostgresConnection& connection, std::vector
               "ANY($4::int[]) AND coalesce(owner.expires_at < clock_timestamp(), true)) RETURNING "
               "part",
               table_.owners),
-          {table_.name, options_.agent, PostgresArray(parts), PostgresArray(taken_over),
+          {table_.name, name_, PostgresArray(parts), PostgresArray(from_others),
            by_lease ? PostgresConnection::Parameter(LeaseMs()) : std::nullopt}));
   std::vector<int32_t> not_for_us = std::move(parts);
   for (int i = 0; i < got.count(); ++i) {
@@ -286,7 +291,7 @@ Result<void> PostgresOwnership::GiveUpExcess(PostgresConnection& connection) {
       fmt::format("UPDATE {} SET clean = true WHERE source_table = $1 AND agent = $2 AND part = "
                   "ANY($3::int[])",
                   table_.owners),
-      {table_.name, options_.agent, PartsOf(leaving_)}));
+      {table_.name, name_, PartsOf(leaving_)}));
   if (options_.mode == Ownership::kAdvisoryLock) {
     HF_RETURN_IF_ERROR(Unlock(connection, std::vector<int32_t>(leaving_.begin(), leaving_.end())));
   }
@@ -314,7 +319,7 @@ Result<void> PostgresOwnership::Fence(PostgresConnection& connection,
       connection.Execute(fmt::format("SELECT part FROM {} WHERE source_table = $1 AND agent = $2 "
                                      "AND part = ANY($3::int[]) AND NOT clean FOR UPDATE",
                                      table_.owners),
-                         {table_.name, options_.agent, PostgresArray(parts)}));
+                         {table_.name, name_, PostgresArray(parts)}));
   if (static_cast<size_t>(rows.count()) == parts.size()) return {};
   return Unexpected(Code::kUnavailable,
                     fmt::format("{}: the lease ran out and another agent took over", table_.name));
@@ -327,11 +332,11 @@ void PostgresOwnership::Release(PostgresConnection& connection, bool clean) {
         fmt::format("UPDATE {} SET clean = true WHERE source_table = $1 AND agent = $2 AND part = "
                     "ANY($3::int[])",
                     table_.owners),
-        {table_.name, options_.agent, PartsOf(owned_)});
+        {table_.name, name_, PartsOf(owned_)});
   }
   (void)connection.Execute(
       fmt::format("DELETE FROM {} WHERE source_table = $1 AND agent = $2", table_.agents),
-      {table_.name, options_.agent});
+      {table_.name, name_});
   owned_.clear();
   leaving_.clear();
 }

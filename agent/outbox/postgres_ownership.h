@@ -19,6 +19,10 @@
 // stops taking from them, and for kPause in kPauseEvery from all, so that this happens under load,
 // too. Those are then for others, though their rows still name it.
 //
+// An agent is its spool, by the id of that, and a name for people, which may change: what it left
+// under another one is its own when no lease holds it (one does if the spool was copied, and both
+// are in use). Before they had an id agents went by the name alone, so that counts as another one.
+//
 // Threads: the source's.
 #pragma once
 
@@ -48,7 +52,8 @@ class PostgresOwnership {
     int32_t parts = 1;
     std::chrono::milliseconds takeover_after{};  // 0: never.
     std::chrono::milliseconds lease{};
-    std::string agent;
+    std::string agent;                // For people: its host and the path of its spool.
+    std::string spool;                // Its id: who it is.
     std::function<bool()> delivered;  // Whether all that was taken here is at the tier.
   };
   struct Table {
@@ -58,7 +63,8 @@ class PostgresOwnership {
     std::string agents;
   };
 
-  explicit PostgresOwnership(Options options) : options_(std::move(options)) {}
+  explicit PostgresOwnership(Options options)
+      : options_(std::move(options)), name_(options_.agent + "#" + options_.spool) {}
 
   // On a new connection: nothing is owned yet, so it takes what it may.
   base::Result<void> Start(PostgresConnection& connection, Table table);
@@ -80,11 +86,16 @@ class PostgresOwnership {
     Clock::time_point since;
   };
 
+  // Under a name of before.
+  [[nodiscard]] bool WasThisAgent(std::string_view name) const {
+    return name == options_.agent || name.ends_with("#" + options_.spool);
+  }
   base::Result<void> Renew(PostgresConnection& connection);
   base::Result<void> CountAgents(PostgresConnection& connection);
   base::Result<void> TakeFree(PostgresConnection& connection);
+  // Of the parts `from_others` also if another left them, unless that one came back.
   base::Result<void> Take(PostgresConnection& connection, std::vector<int32_t> parts,
-                          const std::vector<int32_t>& taken_over);
+                          const std::vector<int32_t>& from_others);
   base::Result<void> GiveUpExcess(PostgresConnection& connection);
   base::Result<void> Unlock(PostgresConnection& connection, std::span<const int32_t> parts);
   void SayWaiting();
@@ -93,6 +104,7 @@ class PostgresOwnership {
   [[nodiscard]] std::string LeaseMs() const { return std::to_string(options_.lease.count()); }
 
   const Options options_;
+  const std::string name_;  // In the tables.
   Table table_;
   std::set<int32_t> owned_;
   std::set<int32_t> leaving_;  // Those of them that are to be given up.

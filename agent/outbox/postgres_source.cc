@@ -74,7 +74,8 @@ PostgresSource::PostgresSource(Options options)
                   .takeover_after = options_.takeover_after,
                   .lease = options_.lease,
                   .agent = options_.agent,
-                  .delivered = options_.delivered}) {}
+                  .spool = options_.taker.spool,
+                  .delivered = options_.taker.delivered}) {}
 
 Result<void> PostgresSource::Open() {
   const bool pooled = options_.ownership == Ownership::kLease;

@@ -71,8 +71,8 @@ class PostgresSource final : public Source {
     uint32_t hash_partitions = 1;
     std::chrono::milliseconds takeover_after{};
     std::chrono::milliseconds lease{};
-    std::string agent;                // A unique name of this agent's spool.
-    std::function<bool()> delivered;  // Whether all that was taken is at the tier.
+    std::string agent;  // For people.
+    Taker taker;
   };
 
   explicit PostgresSource(Options options);

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,12 @@ namespace holdfast::outbox {
 
 class Source {
  public:
+  // Who takes the events.
+  struct Taker {
+    std::string spool;                // The id of the spool that they go to.
+    std::function<bool()> delivered;  // Whether all that was taken is at the tier. Blocks.
+  };
+
   virtual ~Source() = default;
 
   // Connects, checks what is there, and says what is wrong with it.

@@ -122,7 +122,7 @@ class PostgresSourceTest : public testing::Test {
             .takeover_after = takeover_after_,
             .lease = lease_,
             .agent = agent,
-            .delivered = [this] { return delivered_; }};
+            .taker = {.spool = agent, .delivered = [this] { return delivered_; }}};
   }
   std::unique_ptr<PostgresSource> Opened(PostgresSource::Options options) {
     auto source = std::make_unique<PostgresSource>(std::move(options));
@@ -693,8 +693,9 @@ TEST_P(InBothModes, AgentsHaveToAgreeOnTheNumberOfParts) {
   MakeTables();
   const auto one = Opened("one");
   parts_ = 4;
-  EXPECT_THAT(Problem(OptionsFor("two")),
-              HasSubstr("this agent divides it into 4 parts (hash_partitions), and `one` into 1:"));
+  EXPECT_THAT(
+      Problem(OptionsFor("two")),
+      HasSubstr("this agent divides it into 4 parts (hash_partitions), and `one#one` into 1:"));
 }
 
 // Which agent a row comes to.
@@ -758,7 +759,7 @@ TEST_P(InBothModes, WhatAnAgentGaveUpIsLeftToOthers) {
   MakeTables();
   const auto one = Opened("one");
   EXPECT_EQ(Owned(*one), 5U);
-  client_->Run(AliveAndIdle("two", parts_));
+  client_->Run(AliveAndIdle("two#two", parts_));
   EXPECT_TRUE(Eventually([&] { return Owned(*one) == 3; }));
   for (const auto end = steady_clock::now() + 2 * lease_; steady_clock::now() < end;
        std::this_thread::sleep_for(5ms)) {
@@ -776,7 +777,7 @@ TEST_P(InBothModes, AnAgentThatComesBackTakesAllThatItLeftUndelivered) {
   auto one = Opened("one");
   EXPECT_EQ(Owned(*one), 5U);
   one->Close(/*clean=*/false);
-  client_->Run(AliveAndIdle("two", parts_));
+  client_->Run(AliveAndIdle("two#two", parts_));
   delivered_ = false;
   one = Opened("one");
   EXPECT_EQ(Owned(*one), 5U);
@@ -813,6 +814,68 @@ TEST_P(InBothModes, AnAgentThatComesBackGoesOnAtOnce) {
   one = Opened("one");
   EXPECT_THAT(Read(*one), SizeIs(1));
   EXPECT_THAT(Read(*two), IsEmpty());
+}
+
+TEST_P(InBothModes, AgentsOfOneNameAreTwo) {
+  MakeTables();
+  client_->Run(Insert());
+  const auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  PostgresSource::Options same_name = OptionsFor("one");
+  same_name.taker.spool = "another";
+  const auto two = Opened(same_name);
+  EXPECT_THAT(Read(*two), IsEmpty());
+  one->Close(/*clean=*/false);
+  for (const auto end = steady_clock::now() + 2 * lease_; steady_clock::now() < end;
+       std::this_thread::sleep_for(20ms)) {
+    ASSERT_THAT(Read(*two), IsEmpty()) << "what the other took may be late";
+  }
+}
+
+TEST_P(InBothModes, ASpoolIsTheSameUnderAnotherName) {
+  parts_ = 3;
+  MakeTables();
+  client_->Run(Insert());
+  const auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  one->Close(/*clean=*/false);
+  client_->Run(AliveAndIdle("two#two", parts_));
+  PostgresSource::Options moved = OptionsFor("one");
+  moved.agent = "moved";
+  delivered_ = false;
+  const auto again = Opened(moved);
+  EXPECT_TRUE(Eventually([&] { return Owned(*again) == 3U; })) << "what it left, and no share";
+}
+
+TEST_F(PostgresSourceTest, ACopiedSpoolDoesNotTakeWhatALeaseHolds) {
+  ownership_ = Ownership::kLease;
+  MakeTables();
+  client_->Run(Insert());
+  const auto one = Opened("one");
+  EXPECT_THAT(Read(*one), SizeIs(1));
+  PostgresSource::Options copy = OptionsFor("one");
+  copy.agent = "copied to another host";
+  const auto two = Opened(copy);
+  EXPECT_THAT(Read(*two), IsEmpty());
+  Remove(*one, {1});
+}
+
+// Agents went by their names alone, and may have left so when they were upgraded.
+TEST_P(InBothModes, WhatAnAgentOfTheNameAloneLeftIsTakenWhenItsLeaseHasEnded) {
+  MakeTables();
+  client_->Run(Insert());
+  const bool by_lease = ownership_ == Ownership::kLease;
+  client_->Run(fmt::format(
+      "INSERT INTO holdfast_outbox_owner (source_table, part, agent, clean, taken_at, expires_at) "
+      "VALUES ('\"public\".\"outbox\"', 0, 'one', false, now(), {})",
+      by_lease ? "now() + interval '1 hour'" : "NULL"));
+  const auto one = Opened("one");
+  if (by_lease) {
+    EXPECT_THAT(Read(*one), IsEmpty());
+    client_->Run("UPDATE holdfast_outbox_owner SET expires_at = now()");
+  }
+  EXPECT_TRUE(Eventually([&] { return !Read(*one).empty(); }));
+  EXPECT_EQ(client_->Run("SELECT agent FROM holdfast_outbox_owner"), "one#one");
 }
 
 TEST_P(InBothModes, NeverTakesOverIfToldSo) {
