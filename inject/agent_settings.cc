@@ -60,13 +60,11 @@ std::vector<std::string> AgentSettingsOf(const Policy& policy, const PodFacts& p
   }
   const int64_t drain_ms = std::max<int64_t>(
       0, pod.grace_period_ms - static_cast<int64_t>(policy.sidecar().drain_reserve_ms()));
+  const int64_t bytes_max = BytesMaxOf(pod.spool_bytes, policy.agent()->agent().spool());
   std::vector<config::Setting> derived = {
       {"agent.drain_backlog_ms", PrintNumber(drain_ms, Unit::kMilliseconds), "inject"},
+      {"agent.spool.bytes_max", PrintNumber(bytes_max, Unit::kBytes), "inject"},
   };
-  const config::Storage& spool = policy.agent()->agent().spool();
-  const int64_t bytes_max = pod.spool_bytes > 0 ? BytesMaxOf(pod.spool_bytes, spool) : 0;
-  if (bytes_max > 0)
-    derived.push_back({"agent.spool.bytes_max", PrintNumber(bytes_max, Unit::kBytes), "inject"});
 
   std::vector<config::Setting> annotated;
   for (const auto& [key, value] : pod.settings) {
@@ -101,8 +99,8 @@ std::vector<std::string> AgentSettingsOf(const Policy& policy, const PodFacts& p
         PrintNumber(static_cast<int64_t>(agent.drain_backlog_ms()), Unit::kMilliseconds),
         PrintNumber(pod.grace_period_ms, Unit::kMilliseconds)));
   }
-  if (bytes_max > 0 && (agent.spool().bytes_max() == 0 ||
-                        agent.spool().bytes_max() > static_cast<uint64_t>(bytes_max))) {
+  if (agent.spool().bytes_max() == 0 ||
+      agent.spool().bytes_max() > static_cast<uint64_t>(bytes_max)) {
     reasons->push_back(
         fmt::format("annotation {}spool.bytes_max: the spool's volume leaves {}; raise "
                     "inject.holdfast.io/spool-size",

@@ -17,7 +17,7 @@ inline constexpr std::string_view kConfigPrefix = "config.holdfast.io/";
 
 struct PodFacts {
   int64_t grace_period_ms;
-  // Of the volume that has the spool; 0: the spool shares a disk whose size is not the pod's.
+  // Of the volume that has the spool, or the pod's share of the node's disk.
   double spool_bytes;
   std::map<std::string, std::string> settings;  // KEY to value.
 };

@@ -110,9 +110,7 @@ class Patcher {
     sidecar.arguments =
         AgentSettingsOf(policy_,
                         {.grace_period_ms = GraceSeconds() * 1000,
-                         .spool_bytes = sidecar.durability == config::Sidecar::node
-                                            ? 0
-                                            : ParseQuantity(sidecar.spool_size).value_or(0),
+                         .spool_bytes = ParseQuantity(sidecar.spool_size).value_or(0),
                          .settings = settings_},
                         &patch_.reasons);
     if (!patch_.reasons.empty()) {

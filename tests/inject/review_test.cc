@@ -155,14 +155,21 @@ TEST_F(ReviewTest, TheSpoolStaysWithinItsVolume) {
     EXPECT_EQ(pod["spec"]["volumes"][1]["emptyDir"]["sizeLimit"], size);
   }
   pod_["metadata"].erase("annotations");
-  // What the agents' configuration allows at most stays the most; a node's disk is nobody's share.
+  // What the agents' configuration allows at most stays the most.
   const TestFolder folder;
   const auto less =
       PolicyOf(folder, {}, "agent: {upstream: {bootstrap: [a:1]}, spool: {bytes_max: 64MiB}}\n");
   ASSERT_TRUE(less) << less.error().message;
   EXPECT_EQ(ArgumentOf(Inject(bare_, **less), "agent.spool.bytes_max="), "64MiB");
+}
+
+TEST_F(ReviewTest, ASpoolOnTheNodesDiskHasALimitToo) {
   pod_["metadata"]["annotations"] = {{"inject.holdfast.io/durability", "node"}};
-  EXPECT_EQ(ArgumentOf(Inject(bare_), "agent.spool.bytes_max="), std::nullopt);
+  EXPECT_EQ(ArgumentOf(Inject(bare_), "agent.spool.bytes_max="), "1792MiB");
+  pod_["metadata"]["annotations"]["inject.holdfast.io/spool-size"] = "500Mi";
+  EXPECT_EQ(ArgumentOf(Inject(bare_), "agent.spool.bytes_max="), "400MiB");
+  pod_["metadata"]["annotations"]["config.holdfast.io/spool.bytes_max"] = "401MiB";
+  EXPECT_THAT(RefusalOf(bare_), HasSubstr("raise inject.holdfast.io/spool-size"));
 }
 
 TEST_F(ReviewTest, AnAgentWithoutATierIsRefusedUnlessThePodNamesOne) {
