@@ -26,19 +26,15 @@ constexpr const char* kMirrorAnnotation = "kubernetes.io/config.mirror";
 constexpr int64_t kGraceSecondsDefault = 30;
 constexpr int64_t kGraceSecondsMax = int64_t{366} * 24 * 3600;
 constexpr size_t kShownMax = 64;
+constexpr const char* kDiskRequest = "requests.ephemeral-storage";
+constexpr const char* kDiskLimit = "limits.ephemeral-storage";
+// What the kubelet keeps of a container's log, five files of 10 MiB, and some more.
+constexpr double kLogBytes = 64 << 20;
 
-constexpr std::array<std::string_view, 12> kKnownAnnotations{"durability",
-                                                             "spool-size",
-                                                             "bootstrap-env",
-                                                             "secret",
-                                                             "status",
-                                                             "agent-config",
-                                                             "requests.cpu",
-                                                             "requests.memory",
-                                                             "limits.cpu",
-                                                             "limits.memory",
-                                                             "requests.ephemeral-storage",
-                                                             "limits.ephemeral-storage"};
+constexpr std::array<std::string_view, 12> kKnownAnnotations{
+    "durability", "spool-size",    "bootstrap-env", "secret",
+    "status",     "agent-config",  "requests.cpu",  "requests.memory",
+    "limits.cpu", "limits.memory", kDiskRequest,    kDiskLimit};
 
 // For a message: what a pod says may be long.
 std::string Shown(std::string_view text) {
@@ -107,6 +103,7 @@ class Patcher {
     Sidecar sidecar = ReadSidecar();
     const std::vector<std::string> variables = ReadBootstrapEnv();
     CheckSpool(sidecar);
+    LimitDisk(&sidecar);
     sidecar.arguments =
         AgentSettingsOf(policy_,
                         {.grace_period_ms = GraceSeconds() * 1000,
@@ -339,6 +336,32 @@ class Patcher {
           "durability volume needs securityContext.fsGroup in the pod's spec, such as 65532, so "
           "that the agent may write to the volume");
     }
+  }
+
+  // The spool in an emptyDir counts against the limits of all containers together, of those that
+  // have one; the kubelet evicts a pod that is over them, and the spool goes with it.
+  void LimitDisk(Sidecar* sidecar) {
+    if (sidecar->durability != config::Sidecar::pod) return;
+    const double spool_bytes = ParseQuantity(sidecar->spool_size).value_or(0);
+    if (const auto given = sidecar->resources.find(kDiskLimit); given != sidecar->resources.end()) {
+      if (ParseQuantity(given->second).value_or(spool_bytes) >= spool_bytes) return;
+      Refuse(
+          "the agent's {0} is {1}, less than its spool in an emptyDir of {2}: raise {3}{0}, or "
+          "lower {3}spool-size",
+          kDiskLimit, Shown(given->second), Shown(sidecar->spool_size), kInjectPrefix);
+      return;
+    }
+    if (!LimitsDisk("initContainers") && !LimitsDisk("containers")) return;
+    // Said, or the API server would take the limit for the request.
+    const std::string& request = sidecar->resources.try_emplace(kDiskRequest, "0").first->second;
+    sidecar->resources[kDiskLimit] =
+        PrintMebibytes(std::max(spool_bytes + kLogBytes, ParseQuantity(request).value_or(0)));
+  }
+
+  bool LimitsDisk(const char* list) const {
+    return std::ranges::any_of(ListOf(Spec(), list), [](const json& container) {
+      return Find(container, {"resources", "limits", "ephemeral-storage"}) != nullptr;
+    });
   }
 
   void SetAnnotations(const Sidecar& sidecar) {

@@ -1,7 +1,9 @@
 #include "inject/quantity.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 
 namespace holdfast::inject {
 namespace {
@@ -43,6 +45,12 @@ std::optional<double> ParseQuantity(std::string_view text) {
     if (suffix == known.text) return number * known.factor;
   if (const auto factor = ParseExponent(suffix)) return number * *factor;
   return std::nullopt;
+}
+
+std::string PrintMebibytes(double bytes) {
+  constexpr double kMebibyte = 0x1p20;
+  const double whole = std::min((bytes + (kMebibyte - 1)) / kMebibyte, 0x1p42);
+  return std::to_string(static_cast<int64_t>(whole)) + "Mi";
 }
 
 }  // namespace holdfast::inject

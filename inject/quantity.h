@@ -4,11 +4,14 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace holdfast::inject {
 
 // None: it is not a quantity.
 std::optional<double> ParseQuantity(std::string_view text);
+// "2112Mi": rounded up.
+std::string PrintMebibytes(double bytes);
 
 }  // namespace holdfast::inject

@@ -36,5 +36,13 @@ TEST(QuantityTest, TakesNothingElse) {
     EXPECT_FALSE(ParseQuantity(text)) << text;
 }
 
+TEST(QuantityTest, PrintsMebibytesRoundedUp) {
+  EXPECT_EQ(PrintMebibytes(0), "0Mi");
+  EXPECT_EQ(PrintMebibytes(1), "1Mi");
+  EXPECT_EQ(PrintMebibytes(1 << 20), "1Mi");
+  EXPECT_EQ(PrintMebibytes((1 << 20) + 1), "2Mi");
+  EXPECT_EQ(PrintMebibytes(1e300), "4398046511104Mi");
+}
+
 }  // namespace
 }  // namespace holdfast::inject

@@ -172,6 +172,39 @@ TEST_F(ReviewTest, ASpoolOnTheNodesDiskHasALimitToo) {
   EXPECT_THAT(RefusalOf(bare_), HasSubstr("raise inject.holdfast.io/spool-size"));
 }
 
+// The kubelet adds up the limits of the containers that have one, and evicts a pod whose logs and
+// emptyDirs are over that.
+TEST_F(ReviewTest, TheSpoolHasRoomWithinTheLimitsOfThePodsDisk) {
+  const auto sidecar = [&] { return Inject(bare_)["spec"]["initContainers"][0]["resources"]; };
+  EXPECT_FALSE(sidecar()["limits"].contains("ephemeral-storage"));
+  pod_["spec"]["initContainers"] = {
+      {{"name", "migrate"}, {"resources", {{"limits", {{"ephemeral-storage", "1Gi"}}}}}}};
+  EXPECT_EQ(sidecar()["limits"]["ephemeral-storage"], "2112Mi");
+  EXPECT_EQ(sidecar()["requests"]["ephemeral-storage"], "0");
+  json& annotations = pod_["metadata"]["annotations"];
+  annotations["inject.holdfast.io/requests.ephemeral-storage"] = "1Gi";
+  EXPECT_EQ(sidecar()["limits"]["ephemeral-storage"], "2112Mi");
+  EXPECT_EQ(sidecar()["requests"]["ephemeral-storage"], "1Gi");
+  annotations["inject.holdfast.io/requests.ephemeral-storage"] = "3Gi";
+  EXPECT_EQ(sidecar()["limits"]["ephemeral-storage"], "3072Mi");
+  annotations["inject.holdfast.io/limits.ephemeral-storage"] = "4Gi";
+  EXPECT_EQ(sidecar()["limits"]["ephemeral-storage"], "4Gi");
+  // What is on the node's disk or a volume of its own does not count.
+  annotations = {{"inject.holdfast.io/durability", "node"}};
+  EXPECT_FALSE(sidecar()["limits"].contains("ephemeral-storage"));
+}
+
+TEST_F(ReviewTest, AnAgentsLimitOfDiskBelowItsSpoolIsRefused) {
+  json& annotations = pod_["metadata"]["annotations"];
+  annotations["inject.holdfast.io/limits.ephemeral-storage"] = "1Gi";
+  EXPECT_THAT(RefusalOf(bare_), HasSubstr("less than its spool in an emptyDir of 2Gi"));
+  annotations["inject.holdfast.io/spool-size"] = "1Gi";
+  EXPECT_EQ(RefusalOf(bare_), "");
+  annotations["inject.holdfast.io/durability"] = "node";
+  annotations["inject.holdfast.io/spool-size"] = "2Gi";
+  EXPECT_EQ(RefusalOf(bare_), "");
+}
+
 TEST_F(ReviewTest, AnAgentWithoutATierIsRefusedUnlessThePodNamesOne) {
   const TestFolder folder;
   const auto policy = PolicyOf(folder, {}, "log: {level: warn}\n");

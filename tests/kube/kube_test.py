@@ -557,6 +557,11 @@ class KubeTest(unittest.TestCase):
             "grace": {"terminationGracePeriodSeconds": 60},
             "hurried": {"terminationGracePeriodSeconds": 1},
             "init": {"initContainers": [migrate]},
+            "limited": {
+                "initContainers": [
+                    {**migrate, "resources": {"limits": {"ephemeral-storage": "1Gi"}}}
+                ]
+            },
             "volumes": {"volumes": [{"name": "scratch", "emptyDir": {}}]},
             "claim": {
                 "annotations": {inject + "durability": "volume"},
@@ -569,6 +574,7 @@ class KubeTest(unittest.TestCase):
             "no-volume": {"annotations": {inject + "durability": "volume"}},
             "no-group": {"annotations": {inject + "durability": "volume"}, "volumes": [claim]},
             "no-size": {"annotations": {inject + "spool-size": "much"}},
+            "too-limited": {"annotations": {inject + "limits.ephemeral-storage": "1Gi"}},
             "its-own": {"annotations": {"config.holdfast.io/listen": "0.0.0.0:9092"}},
         }
 

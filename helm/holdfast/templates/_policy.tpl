@@ -33,6 +33,10 @@ config.holdfast.io/ annotations are good.
 {{ end -}}
 string({{ $ }})
 {{- end }}
+{{/* A quantity in MiB, rounded up. */}}
+{{- define "holdfast.printMebibytes" -}}
+string(int(({{ . }}.asApproximateFloat() + 1048575.0) / 1048576.0)) + "Mi"
+{{- end }}
 {{- define "holdfast.printMilliseconds" -}}
 {{ $ }} == 0 ? "0" :
 {{ range $unit := list (list "d" 86400000) (list "h" 3600000) (list "m" 60000) (list "s" 1000) -}}
@@ -74,6 +78,10 @@ resourceRules:
   expression: variables.annotations[?"inject.holdfast.io/durability"].orValue({{ include "holdfast.cel" $sidecar.durability }})
 - name: spoolSize
   expression: variables.annotations[?"inject.holdfast.io/spool-size"].orValue({{ include "holdfast.cel" $sidecar.spoolSize }})
+- name: diskLimit
+  expression: >-
+    variables.annotations[?"inject.holdfast.io/limits.ephemeral-storage"]
+    .orValue({{ dig "limits" "ephemeral-storage" "" $sidecar.resources | toString | include "holdfast.cel" }})
 - name: secret
   expression: variables.annotations[?"inject.holdfast.io/secret"].orValue("")
 - name: annotatedVariables
@@ -134,16 +142,21 @@ resourceRules:
         ["durability volume needs a volume named holdfast-spool: add a claim of this name to the volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the pod's volumes"] : [],
       variables.durability == "volume" && !object.spec.?securityContext.fsGroup.hasValue() ?
         ["durability volume needs securityContext.fsGroup in the pod's spec, such as 65532, so that the agent may write to the volume"] : [],
+      variables.durability == "pod" && isQuantity(variables.diskLimit) && isQuantity(variables.spoolSize) &&
+      quantity(variables.diskLimit).isLessThan(quantity(variables.spoolSize)) ?
+        ["the agent's limits.ephemeral-storage is " + variables.diskLimit + ", less than its spool in an emptyDir of " + variables.spoolSize
+        + ": raise inject.holdfast.io/limits.ephemeral-storage, or lower inject.holdfast.io/spool-size"] : [],
       variables.configKeys.filter(k, k.substring(19) in ["listen", "admin", "spool.directory"])
         .map(k, "annotation " + k + ": the injector sets this itself")
     ].flatten().filter(reason, reason != "")
 {{- end }}
 
-{{/* Requests or limits: the annotation of the pod, else the value. */}}
+{{/* Requests or limits: the annotation of the pod, else the value, else `disk` where other containers limit their disk. */}}
 {{- define "holdfast.policyResources" -}}
 {{- $defaults := dict }}
 {{- range $name, $quantity := index .resources .kind }}{{ $_ := set $defaults $name (toString $quantity) }}{{ end -}}
 ["cpu", "memory", "ephemeral-storage"].filter(r,
-  "inject.holdfast.io/{{ .kind }}." + r in variables.annotations || r in {{ toJson $defaults }})
-.transformMapEntry(i, r, {r: variables.annotations[?"inject.holdfast.io/{{ .kind }}." + r].orValue({{ toJson $defaults }}[?r].orValue(""))})
+  "inject.holdfast.io/{{ .kind }}." + r in variables.annotations || r in {{ toJson $defaults }} ||
+  r == "ephemeral-storage" && variables.limitsDisk)
+.transformMapEntry(i, r, {r: variables.annotations[?"inject.holdfast.io/{{ .kind }}." + r].orValue({{ toJson $defaults }}[?r].orValue({{ .disk }}))})
 {{- end }}
