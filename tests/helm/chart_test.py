@@ -428,6 +428,17 @@ def matches(selector, labels):
     return True
 
 
+class SchedulingTest(unittest.TestCase):
+    def test_a_node_that_takes_no_replica_does_not_keep_others_from_having_one(self):
+        found = 0
+        for name, _, _, pod in pods():
+            for spread in pod["spec"].get("topologySpreadConstraints", []):
+                if spread["whenUnsatisfiable"] == "DoNotSchedule":
+                    self.assertEqual(spread.get("nodeTaintsPolicy"), "Honor", name)
+                    found += 1
+        self.assertEqual(found, 2)
+
+
 class SecurityTest(unittest.TestCase):
     def test_pods_fit_the_restricted_standard(self):
         for name, _, one, pod in pods():
