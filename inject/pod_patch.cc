@@ -121,6 +121,7 @@ class Patcher {
     SetVariables("containers", variables);
     AddContainer(ContainerOf(policy_.sidecar(), sidecar));
     AddVolumes(VolumesOf(policy_.sidecar(), sidecar));
+    RaisePodResources(sidecar);
     return std::move(patch_);
   }
 
@@ -437,6 +438,27 @@ class Patcher {
     }
     for (json& volume : volumes)
       Operation({{"op", "add"}, {"path", "/spec/volumes/-"}, {"value", std::move(volume)}});
+  }
+
+  // Those of the pod as a whole have to hold all of its containers; the agent brings its share.
+  void RaisePodResources(const Sidecar& sidecar) {
+    for (const auto& [kind, other] :
+         {std::pair("requests", "limits"), std::pair("limits", "requests")}) {
+      const json* const whole = Find(pod_, {"spec", "resources", kind});
+      if (whole == nullptr) continue;
+      for (const std::string_view name : {"cpu", "memory"}) {
+        const auto before = ParseQuantity(TextOf(*whole, name));
+        // A limit alone is the request as well, and a limit must not be less than the request.
+        auto own = sidecar.resources.find(fmt::format("{}.{}", kind, name));
+        if (own == sidecar.resources.end())
+          own = sidecar.resources.find(fmt::format("{}.{}", other, name));
+        if (!before || own == sidecar.resources.end()) continue;
+        const double sum = *before + ParseQuantity(own->second).value_or(0);
+        Operation({{"op", "replace"},
+                   {"path", fmt::format("/spec/resources/{}/{}", kind, name)},
+                   {"value", name == "cpu" ? PrintMilli(sum) : PrintMebibytes(sum)}});
+      }
+    }
   }
 
   const Policy& policy_;

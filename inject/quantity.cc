@@ -53,4 +53,10 @@ std::string PrintMebibytes(double bytes) {
   return std::to_string(static_cast<int64_t>(whole)) + "Mi";
 }
 
+std::string PrintMilli(double number) {
+  // Nobody writes less than a thousandth of what is counted here; what is less is a rounding error.
+  const double whole = std::min(number * 1000 + 0.999, 0x1p62);
+  return std::to_string(static_cast<int64_t>(whole)) + "m";
+}
+
 }  // namespace holdfast::inject

@@ -11,7 +11,8 @@ namespace holdfast::inject {
 
 // None: it is not a quantity.
 std::optional<double> ParseQuantity(std::string_view text);
-// "2112Mi": rounded up.
+// "2112Mi" and "1050m": rounded up.
 std::string PrintMebibytes(double bytes);
+std::string PrintMilli(double number);
 
 }  // namespace holdfast::inject

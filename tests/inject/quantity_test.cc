@@ -44,5 +44,13 @@ TEST(QuantityTest, PrintsMebibytesRoundedUp) {
   EXPECT_EQ(PrintMebibytes(1e300), "4398046511104Mi");
 }
 
+TEST(QuantityTest, PrintsThousandthsRoundedUp) {
+  EXPECT_EQ(PrintMilli(0), "0m");
+  EXPECT_EQ(PrintMilli(0.1 + 0.05), "150m");
+  EXPECT_EQ(PrintMilli(2.05), "2050m");
+  EXPECT_EQ(PrintMilli(0.0101), "11m");
+  EXPECT_EQ(PrintMilli(1e300), "4611686018427387904m");
+}
+
 }  // namespace
 }  // namespace holdfast::inject

@@ -205,6 +205,18 @@ TEST_F(ReviewTest, AnAgentsLimitOfDiskBelowItsSpoolIsRefused) {
   EXPECT_EQ(RefusalOf(bare_), "");
 }
 
+TEST_F(ReviewTest, ThePodsOwnResourcesGrowByTheAgents) {
+  json& resources = pod_["spec"]["resources"];
+  resources = {{"requests", {{"cpu", "100m"}, {"memory", "128Mi"}}},
+               {"limits", {{"cpu", "1"}, {"memory", "1G"}, {"hugepages-2Mi", "2Mi"}}}};
+  EXPECT_EQ(Inject(bare_)["spec"]["resources"],
+            (json{{"requests", {{"cpu", "150m"}, {"memory", "192Mi"}}},
+                  {"limits", {{"cpu", "1050m"}, {"memory", "1210Mi"}, {"hugepages-2Mi", "2Mi"}}}}));
+  // What the pod does not say is left to its containers.
+  resources = {{"requests", {{"memory", "128Mi"}}}};
+  EXPECT_EQ(Inject(bare_)["spec"]["resources"], (json{{"requests", {{"memory", "192Mi"}}}}));
+}
+
 TEST_F(ReviewTest, AnAgentWithoutATierIsRefusedUnlessThePodNamesOne) {
   const TestFolder folder;
   const auto policy = PolicyOf(folder, {}, "log: {level: warn}\n");

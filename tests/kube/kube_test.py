@@ -562,6 +562,12 @@ class KubeTest(unittest.TestCase):
                     {**migrate, "resources": {"limits": {"ephemeral-storage": "1Gi"}}}
                 ]
             },
+            "as-a-whole": {
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": "128Mi"},
+                    "limits": {"cpu": "1", "memory": "1G"},
+                }
+            },
             "volumes": {"volumes": [{"name": "scratch", "emptyDir": {}}]},
             "claim": {
                 "annotations": {inject + "durability": "volume"},

@@ -37,6 +37,10 @@ string({{ $ }})
 {{- define "holdfast.printMebibytes" -}}
 string(int(({{ . }}.asApproximateFloat() + 1048575.0) / 1048576.0)) + "Mi"
 {{- end }}
+{{/* A quantity in thousandths, rounded up. */}}
+{{- define "holdfast.printMilli" -}}
+string(int({{ . }}.asApproximateFloat() * 1000.0 + 0.999)) + "m"
+{{- end }}
 {{- define "holdfast.printMilliseconds" -}}
 {{ $ }} == 0 ? "0" :
 {{ range $unit := list (list "d" 86400000) (list "h" 3600000) (list "m" 60000) (list "s" 1000) -}}
