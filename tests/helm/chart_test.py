@@ -468,8 +468,8 @@ class SecurityTest(unittest.TestCase):
             self.assertEqual(pod["metadata"]["labels"]["holdfast.io/inject"], "false", name)
 
     def test_only_the_certificates_jobs_have_a_token(self):
-        for name, _, one, pod in pods():
-            wanted = one["kind"] in ("Job", "CronJob")
+        for name, _, _, pod in pods():
+            wanted = pod["metadata"]["labels"]["app.kubernetes.io/component"] == "certificates"
             self.assertEqual(pod["spec"]["automountServiceAccountToken"], wanted, name)
             self.assertNotEqual(pod["spec"].get("serviceAccountName", "default"), "default", name)
         for case in CASES:
@@ -498,7 +498,8 @@ class SecurityTest(unittest.TestCase):
 
     def test_with_another_source_of_certificates_nobody_has_rights(self):
         for case in CASES:
-            kinds = {one["kind"] for one in case.objects}
+            kinds = {one["kind"] for one in case.objects
+                     if not one["metadata"]["name"].endswith("-check")}
             if not kinds & {"Role", "ClusterRole"}:
                 self.assertFalse(kinds & {"Job", "CronJob", "RoleBinding", "ClusterRoleBinding"})
         without = {str(case) for case in CASES
@@ -577,6 +578,30 @@ class ConfigurationTest(unittest.TestCase):
                             file.write("secret")
                     self.check(text.replace("/etc/holdfast/users", os.path.join(folder, "users")))
 
+    def test_what_a_broker_would_not_start_with_ends_the_upgrade_before_it(self):
+        done = template("holdfast-broker", "-f", minimal("holdfast-broker"), "--set",
+                        "config.lissten=1")
+        objects = [one for one in yaml.safe_load_all(done.stdout) if one]
+        hooks = [one for one in objects
+                 if one["metadata"].get("annotations", {}).get("helm.sh/hook") == "pre-upgrade"]
+        self.assertEqual({one["kind"] for one in hooks}, {"ServiceAccount", "ConfigMap", "Job"})
+        self.assertEqual(len({one["metadata"]["name"] for one in hooks}), 1)
+        texts = {one["data"]["holdfast.yaml"] for one in objects if one["kind"] == "ConfigMap"}
+        self.assertEqual(len(texts), 1)
+        [broker] = [pod_of(one)["spec"] for one in objects if one["kind"] == "StatefulSet"]
+        [check] = [pod_of(one)["spec"] for one in hooks if one["kind"] == "Job"]
+        for key in ("securityContext", "nodeSelector"):
+            self.assertEqual(check[key], broker[key])
+        [container] = check["containers"]
+        self.assertEqual(container["image"], broker["containers"][0]["image"])
+        self.assertEqual(container["args"], ["validate", "/etc/holdfast/holdfast.yaml"])
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+            file.write(texts.pop())
+            file.flush()
+            done = subprocess.run([HOLDFAST, "validate", file.name], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('unknown key "broker.lissten"', done.stderr)
+
     def test_the_brokers_limit_is_within_the_volume(self):
         for size, percent, wanted in (("20Gi", 95, 20401094656), ("2Ti", 80, 1759218604441),
                                       ("100G", 50, 50000000000)):
@@ -590,8 +615,8 @@ class CommandsTest(unittest.TestCase):
 
     def test_certificates(self):
         found = 0
-        for name, _, one, pod in pods():
-            if one["kind"] not in ("Job", "CronJob"):
+        for name, _, _, pod in pods():
+            if pod["metadata"]["labels"]["app.kubernetes.io/component"] != "certificates":
                 continue
             for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
                 found += 1

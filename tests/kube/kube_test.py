@@ -653,8 +653,9 @@ class KubeTest(unittest.TestCase):
         os.makedirs(directory)
         CLUSTER.apply(local_volume("broker", directory))
         began = time.monotonic()
+        chart = os.path.join(ROOT, "helm", "holdfast-broker")
         CLUSTER.helm(
-            *["install", "tier", os.path.join(ROOT, "helm", "holdfast-broker"), "-n", self.space],
+            *["install", "tier", chart, "-n", self.space],
             *["--wait", "--timeout", "120s", "--set", "image.repository=localhost/holdfast"],
             *["--set", "persistence.storageClassName=here", "--set", "persistence.size=4Gi"],
         )
@@ -669,11 +670,19 @@ class KubeTest(unittest.TestCase):
         self.wait_ready()
         in_client = ["-n", self.space, "exec", "client", "--", "sh", "-c"]
         CLUSTER.kubectl(*in_client, f"seq 1 1000 | kcat -P -b {address} -t kept")
-        broker_pod = CLUSTER.get(
-            "-n", self.space, "pods", "-l", "app.kubernetes.io/name=holdfast-broker"
-        )["items"][0]
+        component = "app.kubernetes.io/component=broker"
+        broker_pod = CLUSTER.get("-n", self.space, "pods", "-l", component)["items"][0]
+        # What it would not start with ends an upgrade before the broker is touched.
+        upgrade = ["upgrade", "tier", chart, "-n", self.space, "--reuse-values", "--timeout", "60s"]
+        with self.assertRaises(Failed):
+            CLUSTER.helm(*upgrade, "--set", "config.lissten=1")
+        said = CLUSTER.kubectl("-n", self.space, "logs", f"job/{broker}-check")
+        self.assertIn('unknown key "broker.lissten"', said)
+        CLUSTER.helm(*upgrade)
+        now = CLUSTER.get("-n", self.space, "pods", "-l", component)["items"][0]
+        self.assertEqual(now["metadata"]["uid"], broker_pod["metadata"]["uid"])
         CLUSTER.kubectl("-n", self.space, "delete", "pod", broker_pod["metadata"]["name"])
-        self.wait_ready("app.kubernetes.io/name=holdfast-broker")
+        self.wait_ready(component)
         found = CLUSTER.kubectl(*in_client, f"kcat -C -b {address} -t kept -e -q -m 10")
         self.assertEqual(found.split(), [str(number) for number in range(1, 1001)])
 

@@ -77,3 +77,63 @@ SASL_{{ if .Values.tls.secretName }}SSL{{ else }}PLAINTEXT{{ end }}
 {{ if .Values.tls.secretName }}SSL{{ else }}PLAINTEXT{{ end }}
 {{- end }}
 {{- end }}
+
+{{/* What the broker and the check of its configuration have in common. */}}
+{{- define "holdfast-broker.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  # Not file by file at each start: a volume may hold thousands of segments.
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}
+{{- define "holdfast-broker.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+{{- define "holdfast-broker.files" -}}
+- name: files
+  projected:
+    defaultMode: 0440
+    sources:
+      - configMap:
+          name: {{ .configMap }}
+      {{- with .root.Values.tls.secretName }}
+      - secret:
+          name: {{ . }}
+          items:
+            - {key: tls.crt, path: tls/tls.crt}
+            - {key: tls.key, path: tls/tls.key}
+            {{- if ne $.root.Values.tls.clientAuth "none" }}
+            - {key: ca.crt, path: tls/ca.crt}
+            {{- end }}
+      {{- end }}
+      {{- if .root.Values.sasl.users }}
+      - secret:
+          name: {{ .root.Values.sasl.usersSecretName }}
+          items:
+            {{- range .root.Values.sasl.users }}
+            - {key: {{ . }}, path: users/{{ . }}}
+            {{- end }}
+      {{- end }}
+{{- end }}
+{{- define "holdfast-broker.scheduling" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
