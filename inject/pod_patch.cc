@@ -323,12 +323,12 @@ class Patcher {
           kSpoolVolume, kInjectPrefix);
       return;
     }
-    if (spool == nullptr || (Find(*spool, "persistentVolumeClaim") == nullptr &&
-                             Find(*spool, "ephemeral") == nullptr)) {
+    // The claim of an ephemeral volume is deleted with its pod.
+    if (spool == nullptr || Find(*spool, "persistentVolumeClaim") == nullptr) {
       Refuse(
-          "durability volume needs a volume named {0}: add a claim of this name to the "
-          "volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the pod's "
-          "volumes",
+          "durability volume needs a volume named {0} that outlives the pod: add a claim of this "
+          "name to the volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the "
+          "pod's volumes",
           kSpoolVolume);
     }
     const json* const context = Find(pod_, {"spec", "securityContext"});

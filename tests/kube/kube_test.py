@@ -578,6 +578,23 @@ class KubeTest(unittest.TestCase):
             "of-the-host": {"hostNetwork": True},
             "misspelt": {"annotations": {inject + "durabilty": "node"}},
             "no-volume": {"annotations": {inject + "durability": "volume"}},
+            "ephemeral": {
+                "annotations": {inject + "durability": "volume"},
+                "volumes": [
+                    {
+                        "name": "holdfast-spool",
+                        "ephemeral": {
+                            "volumeClaimTemplate": {
+                                "spec": {
+                                    "accessModes": ["ReadWriteOnce"],
+                                    "resources": {"requests": {"storage": "1Gi"}},
+                                }
+                            }
+                        },
+                    }
+                ],
+                "securityContext": {"fsGroup": 65532},
+            },
             "no-group": {"annotations": {inject + "durability": "volume"}, "volumes": [claim]},
             "no-size": {"annotations": {inject + "spool-size": "much"}},
             "too-limited": {"annotations": {inject + "limits.ephemeral-storage": "1Gi"}},

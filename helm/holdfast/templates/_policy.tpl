@@ -142,8 +142,8 @@ resourceRules:
       variables.durability != "volume" && variables.volumes.exists(v, v.name == "holdfast-spool") ?
         ["it has a volume named holdfast-spool; annotate it inject.holdfast.io/durability: volume to have the spool there, or rename it"] : [],
       variables.durability == "volume" && !variables.volumes.exists(v,
-          v.name == "holdfast-spool" && (has(v.persistentVolumeClaim) || has(v.ephemeral))) ?
-        ["durability volume needs a volume named holdfast-spool: add a claim of this name to the volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the pod's volumes"] : [],
+          v.name == "holdfast-spool" && has(v.persistentVolumeClaim)) ?
+        ["durability volume needs a volume named holdfast-spool that outlives the pod: add a claim of this name to the volumeClaimTemplates of the StatefulSet, or a persistentVolumeClaim to the pod's volumes"] : [],
       variables.durability == "volume" && !object.spec.?securityContext.fsGroup.hasValue() ?
         ["durability volume needs securityContext.fsGroup in the pod's spec, such as 65532, so that the agent may write to the volume"] : [],
       variables.durability == "pod" && isQuantity(variables.diskLimit) && isQuantity(variables.spoolSize) &&
