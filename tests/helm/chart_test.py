@@ -228,6 +228,30 @@ class RenderingTest(unittest.TestCase):
                     "--dry-run=client")
         self.assertIn("There is no second copy", done.stdout)
 
+    def test_notes_warn_of_every_open_listener(self):
+        if helm("version", "--short").stdout.startswith("v3"):
+            self.skipTest("Helm 3 asks a cluster even for a dry run")
+        tls = '{"certificate":"/a","client_auth":"required"}'
+        outside = '{"name":"outside","listen":"0.0.0.0:9095","tls":' + tls + "}"
+        services = '{"name":"services","listen":"0.0.0.0:9096"}'
+        local = '{"name":"local","listen":"127.0.0.1:9097"}'
+        for sets, said in (
+                ([], "by port 9092."),
+                ([f"config.listeners=[{outside},{local}]"], "by port 9092."),
+                ([f"config.listeners=[{services}]"], "by port 9092 and 9096."),
+                ([f"config.listeners=[{services}]", 'sasl.mechanisms=["PLAIN"]'], "by port 9096."),
+                ([f"config.listeners=[{outside}]", 'sasl.mechanisms=["PLAIN"]'], None),
+                (["networkPolicy.enabled=true"], None)):
+            with self.subTest(sets=sets):
+                done = helm("install", "holdfast-broker", chart_path("holdfast-broker"), "-n",
+                            "kafka", "--dry-run=client",
+                            *[part for one in sets for part in ("--set-json", one)])
+                self.assertEqual(done.returncode, 0, done.stderr)
+                if said:
+                    self.assertIn("everything, " + said, done.stdout)
+                else:
+                    self.assertNotIn("WARNING", done.stdout)
+
 
 def validate(objects, kubernetes):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:

@@ -70,6 +70,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml (dict "broker" $broker "log" .Values.log) }}
 {{- end }}
 
+{{/* Those of config.listeners that others can reach, as JSON: their ports, and whether they are open to everybody. */}}
+{{- define "holdfast-broker.listeners" -}}
+{{- $listeners := list }}
+{{- range .Values.config.listeners }}
+{{- $port := default "" .listen | regexFind "[0-9]+$" }}
+{{- if and $port (not (regexMatch `^(127\.|localhost:|\[::1\])` .listen)) }}
+{{- $open := not (or (dig "sasl" "mechanisms" "" .) (ne (dig "tls" "client_auth" "none" .) "none")) }}
+{{- $listeners = append $listeners (dict "name" (printf "kafka-%s" $port) "port" (int $port) "open" $open) }}
+{{- end }}
+{{- end }}
+{{- uniq $listeners | toJson }}
+{{- end }}
+
 {{- define "holdfast-broker.scheme" -}}
 {{- if .Values.sasl.mechanisms -}}
 SASL_{{ if .Values.tls.secretName }}SSL{{ else }}PLAINTEXT{{ end }}
