@@ -104,6 +104,21 @@ def pods():
                 yield f"{case} {one['kind']}/{one['metadata']['name']}", case, one, pod
 
 
+def texts_of(value, path=()):
+    """What must be text, whatever it looks like, with its path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            inside = path[-1:] in (("labels",), ("matchLabels",), ("annotations",))
+            if inside or key in ("name", "namespace", "key", "path", "secretName",
+                                 "priorityClassName", "storageClassName"):
+                if not isinstance(inner, dict):
+                    yield ".".join((*path, key)), inner
+            yield from texts_of(inner, (*path, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from texts_of(inner, (*path, str(number)))
+
+
 def golden_text(text):
     """Without dashboards, which would be most of it and are compared with their files elsewhere.
     Blank lines between objects, and the order of those that Helm does not know, are not the same in
@@ -111,7 +126,7 @@ def golden_text(text):
     text = re.sub(r"^(  holdfast-\w+\.json: \|-\n)(?:    .*\n|\n(?=    ))+",
                   r"\1    (the file)\n", text, flags=re.M)
     parts = [part.strip("\n") for part in re.split(r"^---\n", text, flags=re.M) if part.strip()]
-    parts.sort(key=lambda part: re.findall(r"^(?:kind|  name): (\S+)$", part, re.M)[:2])
+    parts.sort(key=lambda part: re.findall(r'^(?:kind|  name): "?([^\s"]+)"?$', part, re.M)[:2])
     return "".join(f"---\n{part}\n" for part in parts)
 
 
@@ -178,6 +193,34 @@ class RenderingTest(unittest.TestCase):
                     self.assertLessEqual(len(one["metadata"]["name"]), most, one["kind"])
                     for value in one["metadata"]["labels"].values():
                         self.assertLessEqual(len(value), 63)
+
+    def test_names_that_look_like_numbers_stay_text(self):
+        users = ["1234", "null", "1e3", "on", "agents"]
+        for chart, sets in (
+                ("holdfast-broker", {"sasl": {"mechanisms": ["PLAIN"], "usersSecretName": "12",
+                                              "users": users},
+                                     "tls": {"secretName": "1e3"}, "priorityClassName": "7",
+                                     "persistence": {"storageClassName": "0"},
+                                     "podDisruptionBudget": {"enabled": True},
+                                     "networkPolicy": {"enabled": True}}),
+                ("holdfast", {"nodeAgents": {"enabled": True, "secretName": "1e3",
+                                             "priorityClassName": "7"},
+                              "injector": {"priorityClassName": "7"},
+                              "networkPolicy": {"enabled": True}}),
+                ("holdfast", {"certificates": {"source": "secret", "secret": {
+                    "name": "12", "caBundle": "-----BEGIN CERTIFICATE-----"}}})):
+            with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+                json.dump(sets, file)
+                file.flush()
+                done = helm("template", "1234", chart_path(chart), "-n", "1e3", "--kube-version",
+                            "1.36", "-f", minimal(chart), "-f", file.name)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            objects = [one for one in yaml.safe_load_all(done.stdout) if one]
+            for one in objects:
+                for path, value in texts_of(one):
+                    self.assertIsInstance(value, str, f"{one['kind']} {path}")
+            # YAML as Kubernetes reads it takes 1e3 for a number, and Python does not.
+            self.assertNotRegex(done.stdout, r"(?m)[:,{\[] *(1e3|1234|on|null)\s*([,}\]]|$)")
 
     def test_two_releases_share_no_cluster_wide_name(self):
         names = []
@@ -324,6 +367,16 @@ class ValuesTest(unittest.TestCase):
         ):
             with self.subTest(chart=chart, sets=sets):
                 self.refused(chart, sets, said)
+
+    def test_a_secret_may_have_dots_in_its_name(self):
+        for chart, sets in (
+                ("holdfast", ["nodeAgents.secretName=kafka.login"]),
+                ("holdfast", ["imagePullSecrets[0].name=registry.example.org"]),
+                ("holdfast-broker", ["tls.secretName=kafka.example.org"]),
+                ("holdfast-broker", ["sasl.usersSecretName=kafka.users"])):
+            args = [part for one in sets for part in ("--set", one)]
+            done = template(chart, "-f", minimal(chart), *args)
+            self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_kubernetes_that_is_too_old_is_refused(self):
         self.refused("holdfast", [], "kubeVersion", kubernetes="1.28")

@@ -14,8 +14,8 @@
 {{- end }}
 
 {{- define "holdfast-broker.selector" -}}
-app.kubernetes.io/name: {{ include "holdfast-broker.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "holdfast-broker.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: broker
 {{- end }}
 
@@ -119,7 +119,7 @@ securityContext:
           name: {{ .configMap }}
       {{- with .root.Values.tls.secretName }}
       - secret:
-          name: {{ . }}
+          name: {{ . | quote }}
           items:
             - {key: tls.crt, path: tls/tls.crt}
             - {key: tls.key, path: tls/tls.key}
@@ -129,10 +129,10 @@ securityContext:
       {{- end }}
       {{- if .root.Values.sasl.users }}
       - secret:
-          name: {{ .root.Values.sasl.usersSecretName }}
+          name: {{ .root.Values.sasl.usersSecretName | quote }}
           items:
             {{- range .root.Values.sasl.users }}
-            - {key: {{ . }}, path: users/{{ . }}}
+            - {key: {{ quote . }}, path: {{ printf "users/%s" . | quote }}}
             {{- end }}
       {{- end }}
 {{- end }}

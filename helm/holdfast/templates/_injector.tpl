@@ -38,7 +38,7 @@ admissionReviewVersions: [v1]
 clientConfig:
   service:
     name: {{ include "holdfast.injector" . }}
-    namespace: {{ .Release.Namespace }}
+    namespace: {{ .Release.Namespace | quote }}
     path: /mutate
     port: 443
   {{- if eq .Values.certificates.source "secret" }}
