@@ -196,6 +196,8 @@ class ImageTest(unittest.TestCase):
                          ["usr/bin/holdfast"])
         self.assertIn("var/lib/dpkg/status.d/libssl3", names)
         self.assertIn("usr/share/doc/libssl3/copyright", names)
+        self.assertIn("usr/share/zoneinfo/Europe/Berlin", names)
+        self.assertIn("var/lib/dpkg/status.d/tzdata", names)
         self.assertEqual({member.mode & 0o6000 for member in members if member.isfile()}, {0})
         self.assertEqual(len({member.mtime for member in members}), 1)
 
