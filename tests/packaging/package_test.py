@@ -256,8 +256,11 @@ class PackageTest(unittest.TestCase):
             test -e /var/lib/holdfast/spool -a -e /var/lib/holdfast-broker/data
             test -e /etc/holdfast/agent.yaml
 
+            mount -t tmpfs none /var/lib/holdfast-broker  # As edge hosts have a disk for it.
+            mkdir /var/lib/holdfast-broker/data
             dpkg --purge holdfast-broker holdfast
-            test ! -e /var/lib/holdfast -a ! -e /var/lib/holdfast-broker -a ! -e /etc/holdfast
+            test ! -e /var/lib/holdfast -a ! -e /etc/holdfast
+            test -z "$(ls -A /var/lib/holdfast-broker)"
             not enabled holdfast
             not enabled holdfast-broker
             echo all is well
