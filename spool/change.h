@@ -25,9 +25,8 @@ enum class ChangeKind : uint8_t {
   kErase = 2,
   kOpenStream = 3,
   kTrim = 4,
-  // Of checkpoints only:
-  kStream = 5,
-  kSegment = 6,
+  kStream = 5,   // As it was before the commit, or when the segment began.
+  kSegment = 6,  // Of checkpoints only.
 };
 
 struct Change {

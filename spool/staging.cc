@@ -9,10 +9,22 @@ namespace holdfast::spool {
 StreamId Staging::OpenStream(std::string_view name) {
   if (const std::optional<StreamId> known = state_.FindStream(name)) return *known;
   HF_CHECK(name.size() <= kStreamNameBytesMax);
-  const StreamId stream = state_.AddStream(name);
+  const StreamId stream = state_.OpenStream(name);
   AppendOpenStream(stream, name, &commit_.changes);
   commit_.news.opened.emplace_back(stream, name);
   return stream;
+}
+
+void Staging::NameAgain(StreamId id, StreamState& stream) {
+  if (!stream.named_once || id.value() >= opened_before_) return;
+  stream.named_once = false;
+  Change change;
+  change.stream = id;
+  change.key = stream.name;
+  change.start = stream.start;
+  change.end = stream.end;
+  change.max_timestamp_ms = stream.max_timestamp_ms;
+  AppendStream(change, &commit_.changes);
 }
 
 int64_t Staging::Append(const NewEntry& entry) {
@@ -20,6 +32,7 @@ int64_t Staging::Append(const NewEntry& entry) {
   HF_CHECK(entry.bytes.size() <= budget_);  // More than Operation::Bytes said.
   budget_ -= entry.bytes.size();
   StreamState& stream = state_.stream(entry.stream);
+  NameAgain(entry.stream, stream);
   const int64_t base_offset = stream.end;
   stream.end += entry.record_count;
   stream.max_timestamp_ms = std::max(stream.max_timestamp_ms, entry.max_timestamp_ms);
@@ -43,6 +56,7 @@ void Staging::Trim(StreamId stream, int64_t offset) {
   StreamState& trimmed = state_.stream(stream);
   offset = std::min(offset, trimmed.end);
   if (offset <= trimmed.start) return;
+  NameAgain(stream, trimmed);
   trimmed.start = offset;
   AppendTrim(stream, offset, &commit_.changes);
   commit_.news.trims.emplace_back(stream, offset);

@@ -9,7 +9,8 @@ namespace holdfast::spool {
 
 class Staging final : public Transaction {
  public:
-  Staging(State& state, Commit& commit) : state_(state), commit_(commit) {}
+  Staging(State& state, Commit& commit)
+      : state_(state), commit_(commit), opened_before_(state.streams().size()) {}
 
   // What the operation that is applied next may append, at most.
   void set_budget(size_t bytes) { budget_ = bytes; }
@@ -25,8 +26,13 @@ class Staging final : public Transaction {
   [[nodiscard]] int64_t commit_time_ms() const override { return commit_.time_ms; }
 
  private:
+  // A name that one frame has, and no checkpoint yet, goes into the next frame that uses the
+  // stream, too: a frame that is damaged must not cost what others hold.
+  void NameAgain(StreamId id, StreamState& stream);
+
   State& state_;
   Commit& commit_;
+  const size_t opened_before_;  // Streams with numbers below it have their names from elsewhere.
   size_t budget_ = 0;
 };
 

@@ -55,6 +55,12 @@ std::optional<StreamId> State::FindStream(std::string_view name) const {
   return found->second;
 }
 
+StreamId State::OpenStream(std::string_view name) {
+  const StreamId id = AddStream(name);
+  streams_[id.value()].named_once = true;
+  return id;
+}
+
 StreamId State::AddStream(std::string_view name) {
   const StreamId id(static_cast<uint32_t>(streams_.size()));
   streams_.push_back({.name = std::string(name)});
@@ -98,8 +104,8 @@ base::Result<void> State::Apply(const Change& change) {
   return Corrupt("unknown kind of change");
 }
 
-// Where a checkpoint comes on top of what an older one left, a stream may be there already, or its
-// name may have been lost.
+// Where a checkpoint comes on top of what an older one left, and where a frame names a stream
+// again, it may be there already, or its name may have been lost.
 base::Result<void> State::ApplyStream(const Change& change) {
   const uint32_t id = change.stream.value();
   AddLostStreams(id);
@@ -119,6 +125,7 @@ base::Result<void> State::ApplyStream(const Change& change) {
   known.start = change.start;
   known.end = change.end;
   known.max_timestamp_ms = change.max_timestamp_ms;
+  known.named_once = change.kind == ChangeKind::kOpenStream;
   return {};
 }
 
@@ -174,6 +181,10 @@ std::vector<std::string> State::Checkpoint(size_t piece_bytes) const {
   }
   for (const auto& [key, value] : keys_) AppendPut(key, value, piece());
   return pieces;
+}
+
+void State::OnCheckpoint() {
+  for (StreamState& stream : streams_) stream.named_once = false;
 }
 
 uint64_t State::CheckpointBytes() const {

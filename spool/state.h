@@ -25,6 +25,8 @@ struct StreamState {
   int64_t start = 0;  // Trimmed below.
   int64_t end = 0;
   int64_t max_timestamp_ms = -1;  // Of all entries ever.
+  // Only one frame of the open segment has the name so far: should that be damaged, it is lost.
+  bool named_once = false;
 };
 
 class State final : public StateView {
@@ -37,7 +39,8 @@ class State final : public StateView {
   bool Erase(std::string_view key);
 
   [[nodiscard]] std::optional<StreamId> FindStream(std::string_view name) const;
-  StreamId AddStream(std::string_view name);
+  // A new one, which the commit that is being made names.
+  StreamId OpenStream(std::string_view name);
   // Streams are numbered from zero without gaps.
   [[nodiscard]] const std::vector<StreamState>& streams() const { return streams_; }
   [[nodiscard]] StreamState& stream(StreamId id);
@@ -51,10 +54,13 @@ class State final : public StateView {
   [[nodiscard]] std::vector<std::string> Checkpoint(size_t piece_bytes) const;
   // About how large that is.
   [[nodiscard]] uint64_t CheckpointBytes() const;
+  // A checkpoint of all is on the disk.
+  void OnCheckpoint();
 
  private:
   base::Result<void> Apply(const EntryInfo& entry);
   base::Result<void> ApplyStream(const Change& change);
+  StreamId AddStream(std::string_view name);
   // Streams whose names were lost with a damaged frame still have entries, and their numbers stay.
   void AddLostStreams(uint32_t end);
 

@@ -69,6 +69,7 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
     if (!store_->Discard(next) && mode_ != Mode::kFailing) segment_error_ = begun.error();
     return begun;
   }
+  state_.OnCheckpoint();
   const std::shared_ptr<Segment> old = segment_;
   if (old) old->end_commit = std::min(old->end_commit.load(), first.value());
   segment_ = std::make_shared<Segment>(next.number, next.path, next.bytes, first);

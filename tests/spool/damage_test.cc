@@ -116,18 +116,55 @@ TEST_F(DamageTest, ADamagedEntryOfALargeFrameIsNotHandedOn) {
   EXPECT_THAT(registry_.Expose(), testing::HasSubstr("holdfast_spool_damaged_frames_total 2"));
 }
 
+TEST_F(DamageTest, ADamagedFrameDoesNotTakeTheNameFromEntriesInOthers) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("a", "in the frame that opens the stream"));
+  ASSERT_TRUE(spool_.AppendNow("b", "entry of the other"));
+  ASSERT_TRUE(spool_.AppendNow("a", "second entry", 1, 5));
+  ASSERT_TRUE(spool_.AppendNow("a", "third entry"));
+  const StreamId a = *spool_.spool->FindStream("a");
+  spool_.Close();
+  DamageFrameOf("in the frame that opens");
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(spool_.Open());
+    ASSERT_EQ(spool_.spool->FindStream("a"), a);
+    EXPECT_EQ(spool_.spool->Read(a, 0, 1000).error().code, base::Code::kCorrupt);
+    ASSERT_EQ(*spool_.spool->NextReadable(a, 0), 1);
+    EXPECT_EQ(spool_.spool->Read(a, 1, 1000)->entries().size(), 2u);
+    EXPECT_THAT(spool_.ReadAll("b"), ElementsAre("entry of the other"));
+    spool_.spool->SealSoon();  // And in the checkpoint.
+    spool_.clock.RunUntilIdle();
+    spool_.Close();
+  }
+}
+
+TEST_F(DamageTest, AFrameThatTrimsAStreamHasItsName) {
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("a", "in the frame that opens the stream"));
+  ASSERT_TRUE(spool_.TrimNow("a", 1));
+  spool_.Close();
+  DamageFrameOf("in the frame that opens");
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_NE(spool_.spool->FindStream("a"), std::nullopt);
+  ASSERT_TRUE(spool_.AppendNow("a", "second entry"));
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("second entry"));
+  EXPECT_EQ(spool_.spool->Range(*spool_.spool->FindStream("a")).start, 1);
+}
+
 TEST_F(DamageTest, ALostStreamNameDoesNotMixUpTheOthers) {
   ASSERT_TRUE(spool_.Open());
   ASSERT_TRUE(spool_.AppendNow("lost", "in the frame that opens the stream"));
   ASSERT_TRUE(spool_.AppendNow("kept", "entry of the other"));
-  ASSERT_TRUE(spool_.AppendNow("lost", "second entry"));
+  ASSERT_TRUE(spool_.AppendNow("lost", "in the frame that names it again"));
+  ASSERT_TRUE(spool_.AppendNow("lost", "third entry"));
   const StreamId lost = *spool_.spool->FindStream("lost");
   spool_.Close();
   DamageFrameOf("in the frame that opens");
+  DamageFrameOf("in the frame that names");
   ASSERT_TRUE(spool_.Open());
   EXPECT_THAT(spool_.ReadAll("kept"), ElementsAre("entry of the other"));
   EXPECT_EQ(spool_.spool->FindStream("lost"), std::nullopt);
-  EXPECT_EQ(spool_.spool->Read(lost, 1, 1000)->entries()[0].bytes, "second entry");
+  EXPECT_EQ(spool_.spool->Read(lost, 2, 1000)->entries()[0].bytes, "third entry");
   ASSERT_TRUE(spool_.AppendNow("lost", "begins anew"));
   EXPECT_THAT(spool_.ReadAll("lost"), ElementsAre("begins anew"));
 }
