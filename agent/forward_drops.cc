@@ -214,9 +214,7 @@ bool Forwarder::GiveUpDamaged(Stream& stream) {
 }
 
 void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause) {
-  const auto records = static_cast<uint64_t>(end - stream.record.confirmed);
-  context_.metrics.dropped_records.With(DropCauseName(cause)).Add(records);
-  unreported_drops_[cause] += records;
+  CountDrop(cause, static_cast<uint64_t>(end - stream.record.confirmed));
   stream.drops.Add({.begin = stream.record.confirmed,
                     .end = end,
                     .cause = cause,
@@ -246,6 +244,11 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
   stream.phase = Phase::kReady;
   stream.trouble.clear();
   Step(stream);
+}
+
+void Forwarder::CountDrop(DropCause cause, uint64_t records) {
+  context_.metrics.dropped_records.With(DropCauseName(cause)).Add(records);
+  unreported_drops_[cause] += records;
 }
 
 // What earlier runs gave up: a client may send it once more. The tier's own errors are not kept.

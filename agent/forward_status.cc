@@ -156,6 +156,11 @@ void Forwarder::MeasureLedger() {
                                .parked = stream->phase == Phase::kParked,
                                .drain_per_second = stream->drain_per_second});
   }
+  for (const auto& [id, point] : nameless_) {
+    ledger->complete_until_ms = std::min(ledger->complete_until_ms, point.complete_until_ms);
+    ledger->dropped_records += point.drops.records();
+    ledger->streams.push_back(point);
+  }
   std::ranges::sort(ledger->streams, {}, &CommitPoint::stream);
   context_.metrics.complete_until_timestamp_seconds.Set(
       static_cast<double>(ledger->complete_until_ms) / 1000);
@@ -188,6 +193,14 @@ void Forwarder::Measure() {
     if (stream->phase != Phase::kParked) continue;
     ++status.parked_streams;
     if (status.parked.size() < kWorstShown) status.parked.push_back(status.worst.back());
+  }
+  for (const auto& [id, point] : nameless_) {
+    const int64_t backlog = point.end - point.confirmed;
+    status.backlog_records += backlog;
+    status.worst.push_back({.name = point.stream,
+                            .backlog_records = backlog,
+                            .oldest_ms = point.complete_until_ms,
+                            .trouble = point.trouble});
   }
   std::ranges::sort(status.worst, {}, &StreamStatus::oldest_ms);
   if (!status.worst.empty()) status.oldest_ms = status.worst.front().oldest_ms;

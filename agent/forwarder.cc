@@ -49,7 +49,8 @@ void Forwarder::Stop() { stopped_ = true; }
 
 void Forwarder::Add(spool::StreamId id, std::string_view name) {
   const auto parsed = ParseStreamName(name);
-  if (!parsed || streams_.contains(id.value())) return;
+  if (!parsed) return AddNameless(id, name);
+  if (streams_.contains(id.value())) return;
   auto stream = std::make_unique<Stream>();
   stream->id = id;
   stream->topic = parsed->first;
@@ -86,6 +87,31 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   // All that went has been confirmed: there is nothing to ask.
   if (added.in_lane && added.next >= added.end) return DropMark(added);
   Step(added);
+}
+
+// Whose they are nobody can say, so nothing of them can be delivered: they are listed until a
+// person has looked. No more come.
+void Forwarder::AddNameless(spool::StreamId id, std::string_view name) {
+  const spool::OffsetRange range = context_.spool.Range(id);
+  if (range.start >= range.end || nameless_.contains(id.value())) return;
+  if (name != spool::LostStreamName(id)) return;
+  CommitPoint point{.stream = std::string(name),
+                    .confirmed = range.start,
+                    .end = range.end,
+                    .complete_until_ms = context_.loop.WallClockMs(),
+                    .trouble = "the spool has lost the partition's name (HF2110)"};
+  if (const auto sound = context_.spool.NextReadable(id, range.start); sound) {
+    const auto first = context_.spool.Read(id, *sound, 1);
+    if (first && !first->empty())
+      point.complete_until_ms = first->entries().front().info.commit_time_ms;
+  }
+  point.drops.Add({.begin = range.start,
+                   .end = range.end,
+                   .cause = DropCause::kDamaged,
+                   .when_ms = context_.loop.WallClockMs(),
+                   .bytes = ReleaseOf(context_.spool, id, range.start, range.end).bytes});
+  CountDrop(DropCause::kDamaged, point.drops.records());
+  nameless_.emplace(id.value(), std::move(point));
 }
 
 void Forwarder::NoteDurable(std::span<const spool::StreamId> streams) {

@@ -267,6 +267,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
 
   // forwarder.cc: what a stream does next.
   void Add(spool::StreamId id, std::string_view name);
+  void AddNameless(spool::StreamId id, std::string_view name);
   void TakeNews();
   void Step(Stream& stream);
   void StepAll();
@@ -347,6 +348,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   uint64_t GiveUpTransactions(Stream& stream, uint64_t bytes, DropCause cause);
   [[nodiscard]] bool AllowsGivingUp(const CommittedTransaction& transaction, DropCause cause);
   void PassOver(Stream& stream);
+  void CountDrop(DropCause cause, uint64_t records);
   void TellGone(const Stream& stream);
   void ReportDrops();
 
@@ -386,6 +388,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   std::string other_cluster_;   // What it is instead.
 
   std::unordered_map<uint32_t, std::unique_ptr<Stream>> streams_;  // By stream id.
+  std::map<uint32_t, CommitPoint> nameless_;  // Streams that wait for a person; by stream id.
   std::map<int32_t, Lane> lanes_;
   proxy::ClusterPtr cluster_;
   uint64_t cluster_version_ = 0;

@@ -242,6 +242,7 @@ void Overview::LookAtTopics(const Ledger& ledger, Situation& situation) {
     if (point.trouble.empty() || (!state.trouble.empty() && !(point.parked && state.parked == 1)))
       continue;
     state.trouble = point.trouble;
+    if (topic.size() == point.stream.size()) continue;  // Its name is lost.
     const std::string_view partition = std::string_view(point.stream).substr(topic.size() + 1);
     std::from_chars(partition.data(), partition.data() + partition.size(), state.trouble_partition);
   }

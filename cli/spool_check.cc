@@ -33,6 +33,10 @@ std::string LossText(const spool::Damage::Loss& loss) {
   return fmt::format("{} [{}, {})", loss.stream, loss.offsets.start, loss.offsets.end);
 }
 
+Json LossJson(const spool::Damage::Loss& loss) {
+  return {{"stream", loss.stream}, {"start", loss.offsets.start}, {"end", loss.offsets.end}};
+}
+
 std::string DamageText(const spool::Damage& damage) {
   std::string text = fmt::format("segment {}", damage.segment);
   if (damage.commit) text += fmt::format(", commit {}", damage.commit->value());
@@ -49,6 +53,8 @@ Json ReportJson(const spool::VerifyReport& report) {
   json["entries"] = report.entries;
   json["entry_bytes"] = report.entry_bytes;
   json["torn_segment"] = report.torn_segment ? Json(*report.torn_segment) : Json();
+  json["nameless"] = Json::array();
+  for (const auto& stream : report.nameless) json["nameless"].push_back(LossJson(stream));
   json["damages"] = Json::array();
   for (const spool::Damage& damage : report.damages) {
     Json one;
@@ -56,9 +62,7 @@ Json ReportJson(const spool::VerifyReport& report) {
     one["commit"] = damage.commit ? Json(damage.commit->value()) : Json();
     one["what"] = damage.what;
     one["lost"] = Json::array();
-    for (const auto& loss : damage.losses)
-      one["lost"].push_back(
-          {{"stream", loss.stream}, {"start", loss.offsets.start}, {"end", loss.offsets.end}});
+    for (const auto& loss : damage.losses) one["lost"].push_back(LossJson(loss));
     json["damages"].push_back(std::move(one));
   }
   return json;
@@ -67,6 +71,11 @@ Json ReportJson(const spool::VerifyReport& report) {
 void PrintReport(const spool::VerifyReport& report) {
   for (const spool::Damage& damage : report.damages)
     std::fputs((DamageText(damage) + "\n").c_str(), stdout);
+  for (const auto& stream : report.nameless)
+    std::fputs(fmt::format("{}: its name is lost, so these records are not delivered (HF2110)\n",
+                           LossText(stream))
+                   .c_str(),
+               stdout);
   if (report.torn_segment)
     std::fputs(fmt::format("segment {}: its newest commit was torn while it was written, and had "
                            "not been acknowledged (HF2109)\n",
@@ -76,9 +85,10 @@ void PrintReport(const spool::VerifyReport& report) {
   std::fputs(fmt::format("{} segments, {} commits, {} entries, {}: {}\n",
                          agent::CountText(report.segments), agent::CountText(report.frames),
                          agent::CountText(report.entries), agent::BytesText(report.entry_bytes),
-                         report.damages.empty()
+                         report.sound()
                              ? "all sound"
-                             : fmt::format("{} damaged", agent::CountText(report.damages.size())))
+                             : fmt::format("{} damaged", agent::CountText(report.damages.size() +
+                                                                          report.nameless.size())))
                  .c_str(),
              stdout);
 }
@@ -105,14 +115,15 @@ base::Result<int> VerifySpool(const SpoolCommand& command) {
   } else {
     PrintReport(report);
   }
-  return report.damages.empty() ? kExitFine : kExitFailed;
+  return report.sound() ? kExitFine : kExitFailed;
 }
 
 base::Result<int> RepairSpool(const SpoolCommand& command) {
   HF_RETURN_IF_ERROR(CheckIdle(command.directory));
   HF_ASSIGN_OR_RETURN(const auto found, Check(command, /*live=*/false));
   PrintReport(found);
-  if (found.damages.empty()) return kExitFine;
+  const int code_after = found.nameless.empty() ? kExitFine : kExitFailed;
+  if (found.damages.empty()) return code_after;
   if (const int code =
           Confirm(command.yes, "Write the damaged segments anew, without what is lost?");
       code != kExitFine)
@@ -121,8 +132,8 @@ base::Result<int> RepairSpool(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   HF_RETURN_IF_ERROR(spool::Repair(command.directory, keys,
                                    [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
-  std::fputs("repaired\n", stdout);
-  return kExitFine;
+  std::fputs(found.nameless.empty() ? "repaired\n" : "repaired, but for the names\n", stdout);
+  return code_after;
 }
 
 }  // namespace holdfast::cli

@@ -108,6 +108,8 @@ Status SpoolOnDisk::GetStatus() const {
 
 }  // namespace
 
+std::string LostStreamName(StreamId stream) { return "?" + std::to_string(stream.value()); }
+
 base::Result<std::unique_ptr<Spool>> Spool::Open(const Options& options, Owner& owner,
                                                  base::Executor& writer,
                                                  base::Executor& background) {

@@ -100,6 +100,9 @@ struct OffsetRange {
   int64_t end = 0;
 };
 
+// What a stream is called whose name was lost with the frames that had it. Its entries can be read.
+std::string LostStreamName(StreamId stream);
+
 // What one Operation adds to the group commit that is being made. Only valid inside Apply.
 class Transaction {
  public:

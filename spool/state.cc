@@ -15,8 +15,6 @@ tl::unexpected<base::Error> Corrupt(std::string what) {
   return base::Unexpected(base::Code::kCorrupt, "damaged state: " + std::move(what));
 }
 
-std::string LostName(uint32_t id) { return "?" + std::to_string(id); }
-
 }  // namespace
 
 std::optional<std::string_view> State::Get(std::string_view key) const {
@@ -113,7 +111,7 @@ base::Result<void> State::ApplyStream(const Change& change) {
   const bool again = change.kind == ChangeKind::kStream && id < streams_.size();
   if (!named && id == streams_.size()) {
     AddStream(change.key);
-  } else if (!named && again && streams_[id].name == LostName(id)) {
+  } else if (!named && again && streams_[id].name == LostStreamName(change.stream)) {
     by_name_.erase(streams_[id].name);
     by_name_.emplace(change.key, change.stream);
     name_bytes_ += change.key.size() - streams_[id].name.size();
@@ -150,7 +148,8 @@ base::Result<void> State::Apply(const FrameView& frame, std::string_view changes
 }
 
 void State::AddLostStreams(uint32_t end) {
-  while (streams_.size() < end) AddStream(LostName(static_cast<uint32_t>(streams_.size())));
+  while (streams_.size() < end)
+    AddStream(LostStreamName(StreamId(static_cast<uint32_t>(streams_.size()))));
 }
 
 base::Result<void> State::Apply(const EntryInfo& entry) {
@@ -181,6 +180,16 @@ std::vector<std::string> State::Checkpoint(size_t piece_bytes) const {
   }
   for (const auto& [key, value] : keys_) AppendPut(key, value, piece());
   return pieces;
+}
+
+std::vector<StreamId> State::Nameless() const {
+  std::vector<StreamId> nameless;
+  for (uint32_t i = 0; i < streams_.size(); ++i) {
+    const StreamId id(i);
+    if (streams_[i].start < streams_[i].end && streams_[i].name == LostStreamName(id))
+      nameless.push_back(id);
+  }
+  return nameless;
 }
 
 void State::OnCheckpoint() {

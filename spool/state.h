@@ -43,6 +43,8 @@ class State final : public StateView {
   StreamId OpenStream(std::string_view name);
   // Streams are numbered from zero without gaps.
   [[nodiscard]] const std::vector<StreamState>& streams() const { return streams_; }
+  // Those of them that have entries and have lost their names.
+  [[nodiscard]] std::vector<StreamId> Nameless() const;
   [[nodiscard]] StreamState& stream(StreamId id);
   [[nodiscard]] const StreamState& stream(StreamId id) const;
 

@@ -46,6 +46,10 @@ class Verifier {
     ReportProgress(0);
     const auto& streams = view_->state().streams();
     for (uint32_t id = 0; id < streams.size(); ++id) Expect(StreamId(id), streams[id].end);
+    for (const StreamId id : view_->state().Nameless()) {
+      const StreamState& stream = view_->state().stream(id);
+      report_.nameless.push_back({stream.name, {stream.start, stream.end}});
+    }
     if (options_.live) HF_RETURN_IF_ERROR(LeaveOutTrimmed());
     return std::move(report_);
   }
@@ -68,7 +72,7 @@ class Verifier {
   [[nodiscard]] std::string NameOf(StreamId stream) const {
     const auto& streams = view_->state().streams();
     if (stream.value() < streams.size()) return streams[stream.value()].name;
-    return "?" + std::to_string(stream.value());
+    return LostStreamName(stream);
   }
 
   const std::string& path_;

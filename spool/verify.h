@@ -10,7 +10,8 @@
 // Repair owns the directory. Each damaged segment is written anew from what is intact in it, and
 // takes the place of the old file; what was lost is lost for good then, and no damage any more. One
 // whose checkpoint is lost stays as it is, since the spool knows best what to put in its place; a
-// file in which nothing can be read is set aside as *.damaged.
+// file in which nothing can be read is set aside as *.damaged. A stream that has lost its name
+// stays without.
 //
 // Errors are for what stopped the work (no such directory, another owner, no permission); damage is
 // no error but in the report.
@@ -49,9 +50,13 @@ struct VerifyReport {
   uint64_t entries = 0;
   uint64_t entry_bytes = 0;
   std::vector<Damage> damages;
+  // What there is of streams that have lost their names. No repair gives those back.
+  std::vector<Damage::Loss> nameless;
   // The newest, if its newest commit is torn (spool/segment_file.h). No damage: nothing that was
   // acknowledged was in it, unless the disk damaged it later.
   std::optional<uint64_t> torn_segment;
+
+  [[nodiscard]] bool sound() const { return damages.empty() && nameless.empty(); }
 };
 
 // Bytes of files, done and in all.

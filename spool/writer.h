@@ -82,6 +82,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   };
   base::Result<Loaded> LoadNewest(const std::vector<Directory::File>& files);
   void ReportTorn() const;
+  void ReportNameless() const;
   void LeaveNewest();
   base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number, CommitNumber end);
   base::Result<void> KeepDamaged(uint64_t number, const base::Error& why);

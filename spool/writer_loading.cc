@@ -16,6 +16,7 @@
 namespace holdfast::spool {
 base::Result<void> Writer::Open() {
   HF_RETURN_IF_ERROR(Load());
+  ReportNameless();
   store_->Report();
   return {};
 }
@@ -82,6 +83,16 @@ void Writer::ReportTorn() const {
   base::Log(base::Event::kCommitTorn, "spool",
             "{}: its newest commit was torn while it was written; all up to commit {} is there",
             directory_.SegmentPath(file_->header()->origin.segment), last->value());
+}
+
+void Writer::ReportNameless() const {
+  for (const StreamId id : state_.Nameless()) {
+    const StreamState& stream = state_.stream(id);
+    base::Log(base::Event::kStreamNameLost, "spool",
+              "{}: the commits that had the name of stream {} are damaged; {} of its records are "
+              "there, and nobody asks for them",
+              directory_.path(), stream.name, stream.end - stream.start);
+  }
 }
 
 // Of a segment that must not be written to, or does not hold all state: the log goes on in another.

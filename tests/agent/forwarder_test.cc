@@ -288,6 +288,35 @@ TEST_F(ForwarderDamageTest, WhatIsDamagedIsGivenUpAndTheRestDelivered) {
   ExpectTheRest({"entry one", "entry three"});
 }
 
+TEST_F(ForwarderDamageTest, AStreamThatHasLostItsNameIsListedAndHoldsCompletenessBack) {
+  for (const char* value : {"entry one", "entry two", "entry three"}) {
+    ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
+  }
+  const int64_t spooled_ms = clock_.wall_clock_ms();
+  ASSERT_EQ(Produce("b", 0, Values{"other"}).error, ErrorCode::kNone);
+  End();
+  CloseSpool();
+  Damage("entry one");
+  Damage("entry two");
+  ReopenSpool();
+  Begin();
+  tier_.Connect();
+  clock_.Advance(std::chrono::minutes(1));
+  EXPECT_EQ(tier_.Values("b", 0), Values{"other"});
+  const std::shared_ptr<const Ledger> ledger = forwarder_->GetLedger();
+  ASSERT_EQ(ledger->streams.size(), 2);
+  const CommitPoint& lost = ledger->streams[0];
+  EXPECT_EQ(lost.stream, "?0");
+  ASSERT_EQ(lost.drops.ranges().size(), 1);
+  EXPECT_EQ(lost.drops.ranges()[0].cause, DropCause::kDamaged);
+  EXPECT_EQ(lost.drops.records(), 3);
+  EXPECT_EQ(ledger->dropped_records, 3);
+  EXPECT_EQ(metrics_.dropped_records.With("damaged").Value(), 3);
+  EXPECT_LE(ledger->complete_until_ms, spooled_ms);
+  EXPECT_EQ(forwarder_->GetStatus().backlog_records, 3);
+  EXPECT_EQ(forwarder_->WhatIsLeft().records, 0) << "nothing that a drain could wait for";
+}
+
 // Whose frame is sound: the spool sums the entries of long ones only when they are handed on.
 TEST_F(ForwarderDamageTest, ALongBatchThatIsDamagedIsGivenUpAndTheRestDelivered) {
   const std::string padding(20'000, '.');

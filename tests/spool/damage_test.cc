@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/registry.h"
 #include "tests/spool/spool_fixture.h"
@@ -164,7 +165,10 @@ TEST_F(DamageTest, ALostStreamNameDoesNotMixUpTheOthers) {
   ASSERT_TRUE(spool_.Open());
   EXPECT_THAT(spool_.ReadAll("kept"), ElementsAre("entry of the other"));
   EXPECT_EQ(spool_.spool->FindStream("lost"), std::nullopt);
+  EXPECT_EQ(spool_.spool->FindStream(LostStreamName(lost)), lost);
   EXPECT_EQ(spool_.spool->Read(lost, 2, 1000)->entries()[0].bytes, "third entry");
+  EXPECT_EQ(base::RecentLines().back().event, base::Event::kStreamNameLost);
+  EXPECT_THAT(base::RecentLines().back().message, testing::HasSubstr("3 of its records"));
   ASSERT_TRUE(spool_.AppendNow("lost", "begins anew"));
   EXPECT_THAT(spool_.ReadAll("lost"), ElementsAre("begins anew"));
 }

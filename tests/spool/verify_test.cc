@@ -173,6 +173,30 @@ TEST_F(VerifyTest, RepairLeavesASoundSpool) {
   EXPECT_EQ(*spool_.spool->NextReadable(odd, 3), 4);
 }
 
+TEST_F(VerifyTest, AStreamThatHasLostItsNameIsNotSoundAfterARepair) {
+  ASSERT_TRUE(spool_.Open());
+  spool_.spool->SealSoon();
+  spool_.clock.RunUntilIdle();
+  for (const int i : {100, 101, 102}) ASSERT_TRUE(spool_.AppendNow("new", Text(i)));
+  segments_ = spool_.spool->GetStatus().segments;
+  const StreamId id = *spool_.spool->FindStream("new");
+  spool_.Close();
+  for (const int i : {100, 101}) Damage("entry " + std::to_string(i) + ".", 50);
+  ASSERT_FALSE(Check({.live = true}).sound());
+  const auto repaired = Repair(directory_.path(), {}, {});
+  ASSERT_TRUE(repaired) << repaired.error().message;
+  const VerifyReport after = Check();
+  EXPECT_THAT(after.damages, SizeIs(0));
+  ASSERT_THAT(after.nameless, SizeIs(1));
+  EXPECT_EQ(after.nameless[0].stream, LostStreamName(id));
+  EXPECT_EQ(after.nameless[0].offsets.end, 3);
+  EXPECT_FALSE(after.sound());
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.TrimNow(LostStreamName(id), 3));
+  spool_.Close();
+  EXPECT_TRUE(Check().sound());
+}
+
 TEST_F(VerifyTest, TheOpenSegmentIsRepairedToo) {
   const std::string path = PathOf(directory_.path(), segments_);
   Overwrite(path, 0, std::string(100, '\0'));
