@@ -232,6 +232,7 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
   }
   PassLeftOut(stream, end);
   stream.ahead = {};
+  stream.lane_parked = false;
   stream.record.confirmed = end;
   stream.next = std::max(stream.next, end);
   stream.rewind = std::max(stream.rewind, end);

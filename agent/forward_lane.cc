@@ -108,8 +108,11 @@ void Forwarder::OnTransacted(spool::StreamId id, int64_t end, int64_t tier_offse
   stream.next = stream.rewind = stream.record.confirmed;
 }
 
-void Forwarder::OnLaneTrouble(spool::StreamId id, std::string trouble) {
-  streams_.at(id.value())->trouble = std::move(trouble);
+void Forwarder::OnLaneTrouble(spool::StreamId id, std::string trouble, bool parked) {
+  Stream& stream = *streams_.at(id.value());
+  stream.trouble = std::move(trouble);
+  if (std::exchange(stream.lane_parked, parked) || !parked) return;
+  TellParked(stream);
 }
 
 }  // namespace holdfast::agent

@@ -147,11 +147,15 @@ void Forwarder::Backoff(Stream& stream, std::string trouble) {
   });
 }
 
-void Forwarder::Park(Stream& stream, std::string trouble) {
+void Forwarder::TellParked(Stream& stream) {
   base::Log(base::Event::kStreamHeld, {"forward", StreamName(stream.topic, stream.partition)},
-            "held, its records wait in the spool: {}", trouble);
-  stream.trouble = std::move(trouble);
+            "held, its records wait in the spool: {}", stream.trouble);
   NoteTrouble(stream, /*parked=*/true);
+}
+
+void Forwarder::Park(Stream& stream, std::string trouble) {
+  stream.trouble = std::move(trouble);
+  TellParked(stream);
   stream.phase = Phase::kParked;
   stream.timer = context_.loop.After(options_.park_retry, [this, &stream] {
     stream.phase = Phase::kReady;

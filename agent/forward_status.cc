@@ -48,10 +48,19 @@ bool Forwarder::Resume(const std::string& name) {
   return true;
 }
 
+bool Forwarder::IsParked(const Stream& stream) {
+  return stream.phase == Phase::kParked || (stream.phase == Phase::kInLane && stream.lane_parked);
+}
+
 void Forwarder::ResumeParked(const std::string& name) {
   for (auto& [id, stream] : streams_) {
-    if (stream->phase != Phase::kParked) continue;
+    if (!IsParked(*stream)) continue;
     if (!name.empty() && name != StreamName(stream->topic, stream->partition)) continue;
+    if (stream->phase == Phase::kInLane) {
+      stream->lane_parked = false;
+      context_.lane->Retry(stream->id);
+      continue;
+    }
     stream->timer.Cancel();
     stream->phase = Phase::kReady;
     Step(*stream);
@@ -109,7 +118,7 @@ Left Forwarder::WhatIsLeft() {
     if (backlog <= 0) continue;
     left.records += backlog;
     ++left.streams;
-    const bool parked = stream->phase == Phase::kParked;
+    const bool parked = IsParked(*stream);
     if (parked) ++left.parked_streams;
     // What a parked one says is more to the point.
     if (!stream->trouble.empty() && (left.trouble.empty() || (parked && left.parked_streams == 1)))
@@ -153,7 +162,7 @@ void Forwarder::MeasureLedger() {
                                .complete_until_ms = until,
                                .drops = stream->drops,
                                .trouble = backlog > 0 ? stream->trouble : "",
-                               .parked = stream->phase == Phase::kParked,
+                               .parked = IsParked(*stream),
                                .drain_per_second = stream->drain_per_second});
   }
   for (const auto& [id, point] : nameless_) {
@@ -190,7 +199,7 @@ void Forwarder::Measure() {
                             .backlog_records = backlog,
                             .oldest_ms = OldestOf(*stream),
                             .trouble = stream->trouble});
-    if (stream->phase != Phase::kParked) continue;
+    if (!IsParked(*stream)) continue;
     ++status.parked_streams;
     if (status.parked.size() < kWorstShown) status.parked.push_back(status.worst.back());
   }

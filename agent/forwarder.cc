@@ -300,6 +300,7 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
   stream.rewind = std::max(stream.rewind, end);
   DropPieces(stream);
   stream.attempts = 0;
+  stream.lane_parked = false;
   stream.trouble.clear();
   log_.Note(stream.id, stream.record, release);
   if (context_.acks != nullptr) context_.acks->OnConfirmed(stream.id, end, tier_offset);

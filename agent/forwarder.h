@@ -170,7 +170,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void MarkInLane(const std::vector<spool::StreamId>& ids, base::Task done) override;
   void OnGivenUp(const CommittedTransaction& transaction) override;
   bool SetAsideRefused(spool::StreamId id, const RefusedBatch& batch, OnRemainder done) override;
-  void OnLaneTrouble(spool::StreamId id, std::string trouble) override;
+  void OnLaneTrouble(spool::StreamId id, std::string trouble, bool parked) override;
 
  private:
   // One batch on its way.
@@ -221,6 +221,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     bool failed = false;         // One of the flights: the rest is drained.
     bool gap = false;       // What was dropped right below the cursor may be missing at the tier.
     bool for_lane = false;  // So is what comes next, once the flights are answered.
+    bool lane_parked = false;  // What comes next, while it is in the lane.
     // Under kInLanePrefix. If it is there, the lane is to ask the tier before anything else goes.
     std::optional<uint32_t> in_lane;
     int32_t node = proxy::kNoNode;  // Where the flights went.
@@ -314,6 +315,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void AwaitRecord(Stream& stream);
   void Backoff(Stream& stream, std::string trouble);
   void Park(Stream& stream, std::string trouble);
+  void TellParked(Stream& stream);
   void NoteTrouble(Stream& stream, bool parked);
   void Reconcile(Stream& stream);
   void OnFinding(Stream& stream, const Finding& finding);
@@ -353,6 +355,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void ReportDrops();
 
   // forward_status.cc: how far delivery has come.
+  [[nodiscard]] static bool IsParked(const Stream& stream);
   [[nodiscard]] int64_t OldestOf(Stream& stream);
   void Measure();
   void ResumeParked(const std::string& name);

@@ -202,6 +202,13 @@ bool TransactionLane::Release(spool::StreamId stream) {
   return true;
 }
 
+void TransactionLane::Retry(spool::StreamId stream) {
+  const auto member = members_.find(stream.value());
+  if (member == members_.end()) return;
+  member->second.not_before = none_tried_before_ = context_.loop.Now();
+  Wake();
+}
+
 // Those that the host wants back, and those that have come to a transaction that was given up.
 // What is not known of a round that failed does not matter: records that went in one come here
 // again, and are asked about then.
@@ -339,12 +346,10 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
       continue;
     }
     if (told.end > context_.spool.Range(member.stream).end) {
-      Trouble(member,
-              fmt::format("the tier has {} records of this agent for it, more than the "
-                          "spool ever held: is there a copy of this spool?",
-                          told.end),
-              member.failures);
-      HoldBack(member, Outcome::kParked);
+      HoldBack(member, Outcome::kParked,
+               fmt::format("the tier has {} records of this agent for it, more than the "
+                           "spool ever held: is there a copy of this spool?",
+                           told.end));
       continue;
     }
     member.asked = true;
@@ -454,8 +459,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
       break;
     }
     if (!lease) {
-      Trouble(member, lease.error().message, member.failures);
-      HoldBack(member, Outcome::kParked);
+      HoldBack(member, Outcome::kParked, lease.error().message);
       break;
     }
     for (const spool::EntryView& entry : lease->entries()) {
@@ -577,8 +581,7 @@ bool TransactionLane::SetAside(Member& member, const RefusedBatch& batch) {
         member.left_out = std::move(remainder.left_out);
         member.cuts.insert(remainder.cuts.begin(), remainder.cuts.end());
         if (remainder.trouble.empty()) return Wake();
-        Trouble(member, std::move(remainder.trouble), member.failures);
-        HoldBack(member, Outcome::kRetry);
+        HoldBack(member, Outcome::kRetry, std::move(remainder.trouble));
         Wake();
       });
   if (!taken) member.setting_aside = false;
@@ -607,6 +610,8 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
     Member& member = members_.at(parts[guilty.part].stream.value());
     if (!guilty.refused || !SetAside(member, *guilty.refused)) {
       OnGuilty(member, guilty.error, result.trouble);
+    } else {
+      context_.metrics.forward_errors.With(kafka::ErrorName(guilty.error)).Add();
     }
   }
   // The others need not wait.
@@ -618,17 +623,19 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
 }
 
 void TransactionLane::OnGuilty(Member& member, ErrorCode error, std::string_view doing) {
-  Trouble(member, fmt::format("{}: {}", doing, kafka::ErrorName(error)), member.failures);
-  HoldBack(member, OutcomeOf(error));
+  const std::string_view name = kafka::ErrorName(error);
+  context_.metrics.forward_errors.With(name).Add();
+  HoldBack(member, OutcomeOf(error), fmt::format("{}: {}", doing, name));
   context_.tier.RefreshMetadata(member.topic);
 }
 
-void TransactionLane::HoldBack(Member& member, Outcome outcome) {
+void TransactionLane::HoldBack(Member& member, Outcome outcome, std::string trouble) {
   member.unjudged = false;
-  const bool rarely = outcome == Outcome::kRefused || outcome == Outcome::kParked;
+  member.parked = outcome == Outcome::kRefused || outcome == Outcome::kParked;
+  Trouble(member, std::move(trouble), member.failures);
   const base::Duration growing =
       proxy::Backoff(options_.backoff_min, options_.backoff_max, member.failures++, random_);
-  member.not_before = context_.loop.Now() + (rarely ? options_.park_retry : growing);
+  member.not_before = context_.loop.Now() + (member.parked ? options_.park_retry : growing);
 }
 
 void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) {
@@ -637,7 +644,10 @@ void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) 
   member.unjudged = false;
   std::erase_if(member.left_out, [end](const LeftOut& range) { return range.end <= end; });
   member.cuts.erase(member.cuts.begin(), member.cuts.upper_bound(end));
-  if (std::exchange(member.troubled, false)) host_->OnLaneTrouble(member.stream, {});
+  member.parked = false;
+  if (std::exchange(member.troubled, false)) {
+    host_->OnLaneTrouble(member.stream, {}, /*parked=*/false);
+  }
   host_->OnTransacted(member.stream, end, tier_offset);
   const auto begins = begins_.find(member.stream.value());
   if (begins == begins_.end()) return;
@@ -684,14 +694,15 @@ void TransactionLane::Backoff() {
 }
 
 void TransactionLane::Trouble(Member& member, std::string text, uint32_t attempts) {
-  if (attempts == kAttemptsUntilWarning)
+  // The host says what is parked.
+  if (attempts == kAttemptsUntilWarning && !member.parked)
     base::Log(base::Event::kTransactionDelayed,
               {"transaction", StreamName(member.topic, member.partition)}, "{}", text);
   else if (base::LogEnabled(base::LogLevel::kDebug, "transaction"))
     base::Log(base::LogLevel::kDebug, {"transaction", StreamName(member.topic, member.partition)},
               "{}", text);
   member.troubled = true;
-  host_->OnLaneTrouble(member.stream, std::move(text));
+  host_->OnLaneTrouble(member.stream, std::move(text), member.parked);
 }
 
 }  // namespace holdfast::agent

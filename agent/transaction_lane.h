@@ -89,8 +89,9 @@ class TransactionHost {
   using OnRemainder = base::UniqueFunction<void(Remainder)>;
   virtual bool SetAsideRefused(spool::StreamId stream, const RefusedBatch& batch,
                                OnRemainder done) = 0;
-  // For people; empty: none any more.
-  virtual void OnLaneTrouble(spool::StreamId stream, std::string trouble) = 0;
+  // For people; empty: none any more. Parked: the stream is tried again rarely, until somebody
+  // changes something.
+  virtual void OnLaneTrouble(spool::StreamId stream, std::string trouble, bool parked) = 0;
   // In the spool's state, some time soon; Flush runs its task when it is durable.
   virtual void Keep(std::string key, std::string value) = 0;
   virtual void Forget(std::string key) = 0;
@@ -147,6 +148,8 @@ class TransactionLane {
   // The host wants the stream back, and gets it by OnLeftLane. False: something of it is on its
   // way.
   bool Release(spool::StreamId stream);
+  // Tries the stream now, whatever it is held back for.
+  void Retry(spool::StreamId stream);
   // See TransactionHost::OnLeftLane.
   [[nodiscard]] bool IsSettled(spool::StreamId stream) const;
   // Begins no round while it is held, but asks, and gives back what is not its own.
@@ -163,6 +166,7 @@ class TransactionLane {
     int64_t own_at = -1;  // What comes next there was seen to go here.
     bool asked = false;   // And the tier's own word on that was heard.
     bool troubled = false;
+    bool parked = false;  // By the last thing that the tier said to it alone.
     bool released = false;
     bool setting_aside = false;
     std::vector<LeftOut> left_out;
@@ -208,7 +212,7 @@ class TransactionLane {
   bool SetAside(Member& member, const RefusedBatch& batch);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   void OnGuilty(Member& member, kafka::ErrorCode error, std::string_view doing);
-  void HoldBack(Member& member, Outcome outcome);
+  void HoldBack(Member& member, Outcome outcome, std::string trouble);
   void Advance(Member& member, int64_t end, int64_t tier_offset);
   void Finish();
   void Backoff();

@@ -2,6 +2,10 @@
 // everything once and in order, in both forms of the protocol.
 #include "agent/transaction_lane.h"
 
+#include "agent/delivery_journal.h"
+#include "base/event.h"
+#include "base/log.h"
+#include "spool/offline.h"
 #include "tests/agent/transactions_fixture.h"
 #include "tests/support/sanitizers.h"
 
@@ -267,6 +271,46 @@ TEST_P(TransactionLaneTest, ARefusedStreamHoldsItsTransactionAndNoOther) {
   clock_.Advance(std::chrono::seconds(60));
   EXPECT_EQ(tier_.Values("a", 0), Values{"held"});
   EXPECT_EQ(tier_.Values("a", 1), Values{"held"});
+}
+
+TEST_P(TransactionLaneTest, AStreamThatIsHeldIsParkedAndTriedAtOnceWhenSomebodyAsks) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  for (int i = 0; i < 2; ++i) {
+    tier_.faults.push_back(
+        {.kind = Kind::kRefuse, .error = ErrorCode::kTopicAuthorizationFailed, .topic = "a"});
+  }
+  ASSERT_EQ(Put("a", 0, {"held"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  const auto expect_parked = [&](uint64_t errors) {
+    const Forwarder::Status status = forwarder_->GetStatus();
+    ASSERT_EQ(status.parked_streams, 1);
+    EXPECT_EQ(status.parked.front().name, "a/0");
+    EXPECT_NE(status.parked.front().trouble.find("TOPIC_AUTHORIZATION_FAILED"), std::string::npos);
+    EXPECT_EQ(metrics_.parked_streams.Value(), 1);
+    EXPECT_EQ(metrics_.forward_errors.With("TOPIC_AUTHORIZATION_FAILED").Value(), errors);
+    EXPECT_TRUE(forwarder_->GetLedger()->streams.front().parked);
+    EXPECT_EQ(forwarder_->WhatIsLeft().parked_streams, 1);
+    EXPECT_EQ(base::RecentLines().back().event, base::Event::kStreamHeld);
+  };
+  clock_.Advance(std::chrono::seconds(2));
+  expect_parked(1);
+  const auto view = spool::OfflineView::Open(directory_);
+  ASSERT_TRUE(view);
+  const auto noted = (*view)->state().Get(StreamKey(kTroublePrefix, *spool_->FindStream("a/0")));
+  ASSERT_TRUE(noted) << "for a trace";
+  EXPECT_TRUE(agent::Trouble::Parse(*noted)->parked);
+  EXPECT_FALSE(forwarder_->Resume("a/1"));
+  EXPECT_TRUE(forwarder_->Resume("a/0"));
+  clock_.Advance(std::chrono::seconds(2));
+  expect_parked(2);
+  EXPECT_TRUE(forwarder_->Resume(""));
+  clock_.Advance(std::chrono::seconds(2));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"held"});
+  EXPECT_EQ(forwarder_->GetStatus().parked_streams, 0);
+  EXPECT_EQ(metrics_.parked_streams.Value(), 0);
 }
 
 TEST_P(TransactionLaneTest, APartitionThatIsSickForLongDelaysNoOther) {
