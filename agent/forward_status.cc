@@ -217,9 +217,7 @@ void Forwarder::Measure() {
   metrics::AgentMetrics& metrics = context_.metrics;
   metrics.parked_streams.Set(static_cast<double>(status.parked_streams));
   metrics.backlog_records.Set(static_cast<double>(status.backlog_records));
-  // What the spool still holds, some of it delivered already: a bound.
-  metrics.backlog_bytes.Set(
-      status.worst.empty() ? 0 : static_cast<double>(context_.spool.GetStatus().entry_bytes));
+  if (context_.records != nullptr && !stopped_) context_.records->ReportHeldBytes();
   metrics.oldest_undelivered_timestamp_seconds.Set(static_cast<double>(status.oldest_ms) / 1000);
   {
     base::MutexLock lock(mutex_);

@@ -215,7 +215,9 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
   bool all_empty = true;
   for (const auto& [name, id] : spool.Streams()) {
     const auto parsed = ParseStreamName(name);
-    if (parsed) usage_.Topic(id, parsed->first);
+    if (parsed || name == spool::LostStreamName(id)) {
+      usage_.Topic(id, parsed ? parsed->first : name);
+    }
     if (const spool::OffsetRange range = spool.Range(id); range.start == range.end) {
       usage_.SetEmpty(id);
     } else {
@@ -240,13 +242,12 @@ void RecordLog::SetPolicies(PoliciesPtr policies) {
 uint64_t RecordLog::HeldBytes() {
   auto told = std::make_shared<std::promise<uint64_t>>();
   auto bytes = told->get_future();
-  writer_->Post([this, told] {
-    uint64_t held = 0;
-    for (const auto& [name, topic] : usage_.topics())
-      held += static_cast<uint64_t>(std::max<int64_t>(topic.held, 0));
-    told->set_value(held);
-  });
+  writer_->Post([this, told] { told->set_value(usage_.held()); });
   return bytes.get();
+}
+
+void RecordLog::ReportHeldBytes() {
+  writer_->Post([this] { metrics_.backlog_bytes.Set(static_cast<double>(usage_.held())); });
 }
 
 void RecordLog::Close() {

@@ -125,6 +125,8 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   // What waits in all streams that are delivered. From a thread that is none of the loops: it waits
   // for the writer.
   [[nodiscard]] uint64_t HeldBytes();
+  // The same for the metrics, some time soon. From any thread.
+  void ReportHeldBytes();
   // As of the spool's opening.
   [[nodiscard]] const KeptState& kept() const { return kept_; }
 

@@ -261,6 +261,13 @@ void SpoolUsage::PutEmpty(spool::Transaction& transaction) const {
   }
 }
 
+uint64_t SpoolUsage::held() const {
+  uint64_t held = 0;
+  for (const auto& [name, topic] : topics_)
+    held += static_cast<uint64_t>(std::max<int64_t>(topic.held, 0));
+  return held;
+}
+
 void SpoolUsage::Checkpoint(spool::Transaction& transaction) {
   PutEmpty(transaction);
   for (const auto& [id, counts] : streams_) {

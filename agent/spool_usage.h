@@ -152,9 +152,8 @@ class SpoolUsage {
   [[nodiscard]] bool set_empty() const { return !emptied_.empty() || !owners_emptied_.empty(); }
   void PutEmpty(spool::Transaction& transaction) const;
 
-  [[nodiscard]] const std::map<std::string, Account, std::less<>>& topics() const {
-    return topics_;
-  }
+  // Of all topics.
+  [[nodiscard]] uint64_t held() const;
 
  private:
   struct Counts {

@@ -138,6 +138,43 @@ TEST_F(LimitsTest, WhatWaitsIsCountedTheSameAfterARestart) {
   EXPECT_EQ(ProduceLater("b", 0, Kilobyte(), "c1").error, ErrorCode::kNone);
 }
 
+TEST_F(LimitsTest, TheBacklogInBytesIsWhatWaitsAndNothingThatIsDelivered) {
+  tier_.Connect();
+  tier_.faults.push_back({Fault::kRefuse, ErrorCode::kTopicAuthorizationFailed, "b"});
+  ASSERT_EQ(Produce("b", 0, Kilobyte("parked")).error, ErrorCode::kNone);
+  const size_t parked =
+      spool_->Read(*spool_->FindStream("b/0"), 0, 1)->entries().front().bytes.size();
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNone);
+  }
+  clock_.Advance(seconds(5));
+  EXPECT_EQ(forwarder_->GetStatus().backlog_records, 1);
+  EXPECT_EQ(metrics_.backlog_bytes.Value(), static_cast<double>(parked));
+  CrashAndRestart();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(metrics_.backlog_bytes.Value(), static_cast<double>(parked));
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(metrics_.backlog_bytes.Value(), 0);
+}
+
+TEST_F(LimitsTest, WhatIsLeftOfAStreamThatHasLostItsNameIsBacklog) {
+  for (const std::string name : {"entry one", "entry two", "entry three"}) {
+    ASSERT_EQ(Produce("a", 0, Kilobyte(name)).error, ErrorCode::kNone);
+  }
+  const size_t left =
+      spool_->Read(*spool_->FindStream("a/0"), 2, 1)->entries().front().bytes.size();
+  End();
+  CloseSpool();
+  Damage("entry one");
+  Damage("entry two");
+  ReopenSpool();
+  Begin();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(forwarder_->GetStatus().backlog_records, 3);
+  EXPECT_EQ(metrics_.backlog_bytes.Value(), static_cast<double>(left));
+}
+
 TEST_F(LimitsTest, CountsSurviveSegmentsThatComeAndGo) {
   SetPolicies({{.pattern = "a", .policy = {.bytes_max = 500000}}},
               {{.pattern = "c", .policy = {.bytes_max = 400000}}});
