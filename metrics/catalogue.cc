@@ -330,7 +330,8 @@ OutboxMetrics::OutboxMetrics(Registry& registry)
                                         .label = "source"})),
       oldest_row_timestamp_seconds(registry.AddGaugeFamily(
           {.name = "holdfast_outbox_oldest_row_timestamp_seconds",
-           .help = "When the oldest row that is not taken yet was written; 0 if there is none.",
+           .help = "When the oldest row that is not taken yet was written or, if rows have no "
+                   "timestamp, seen first; 0 if there is none.",
            .label = "source"})),
       waiting_rows(registry.AddGaugeFamily(
           {.name = "holdfast_outbox_waiting_rows",

@@ -299,6 +299,16 @@ void Drain::Ask(const Router::Placed& placed) {
   status_.held.assign(held_.begin(), held_.end());
 }
 
+// Of rows without timestamps: since when the lowest one has been seen there. It has waited for that
+// long at least.
+std::optional<int64_t> Drain::WaitsSince(const Source::Lag::Part& part) {
+  if (!part.lowest) return std::nullopt;
+  const Lowest now{*part.lowest, context_.loop.WallClockMs()};
+  Lowest& lowest = lowest_.try_emplace(part.partition, now).first->second;
+  if (lowest.position != now.position) lowest = now;
+  return lowest.since_ms;
+}
+
 Result<void> Drain::MeasureIfDue() {
   const base::TimePoint now = context_.loop.Now();
   if (measured_ != base::TimePoint() && now < measured_ + kMeasureEvery) return {};
@@ -307,9 +317,10 @@ Result<void> Drain::MeasureIfDue() {
   uint64_t waiting = 0;
   uint64_t foreign = 0;
   std::optional<int64_t> oldest_ms;
-  for (const Source::Lag::Part& part : lag.parts) {
+  for (Source::Lag::Part& part : lag.parts) {
     (part.owned ? waiting : foreign) += part.rows;
     if (!part.owned) continue;
+    if (!part.oldest_ms) part.oldest_ms = WaitsSince(part);
     const int64_t lag_ms =
         part.oldest_ms ? std::max<int64_t>(context_.loop.WallClockMs() - *part.oldest_ms, 0) : 0;
     context_.metrics.partition_lag_seconds.With(fmt::format("{}/{}", options_.name, part.partition))

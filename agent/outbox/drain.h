@@ -129,6 +129,7 @@ class Drain {
   void OnPoison(std::span<const Source::Poison> poison);
   void Ask(const Router::Placed& placed);
   base::Result<void> MeasureIfDue();
+  [[nodiscard]] std::optional<int64_t> WaitsSince(const Source::Lag::Part& part);
   void TurnAfter(base::Duration delay);
   void Say(std::string trouble);
 
@@ -148,6 +149,11 @@ class Drain {
   uint64_t held_of_ = 0;                     // The cache's version at that time.
   base::TimePoint held_until_;
   base::TimePoint measured_;
+  struct Lowest {
+    int64_t position = 0;
+    int64_t since_ms = 0;
+  };
+  std::map<int32_t, Lowest> lowest_;  // Rows without timestamps, by part.
   base::Duration pause_;
   base::Duration backoff_{};
   base::Timer timer_;

@@ -332,7 +332,10 @@ Result<Source::Lag> LmdbSource::Measure() {
   };
   Lag lag;
   lag.parts.push_back({.owned = true, .rows = entries(events_)});
-  if (!oldest.empty()) lag.parts[0].oldest_ms = oldest[0].timestamp_ms;
+  if (!oldest.empty()) {
+    lag.parts[0].oldest_ms = oldest[0].timestamp_ms;
+    lag.parts[0].lowest = oldest[0].position;
+  }
   lag.quarantined = entries(quarantine_);
   return lag;
 }

@@ -403,9 +403,9 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
       "({}, reason, quarantined_at) SELECT {}, holdfast_why, clock_timestamp() FROM moved",
       table_, position, quarantine_, fmt::join(kept, ", "), fmt::join(kept, ", "));
   measure_ = fmt::format(
-      "SELECT part, rows, (SELECT {} FROM {} WHERE {} = low) FROM (SELECT part, count(*) AS rows, "
-      "min(position) AS low FROM (SELECT {} AS part, {} AS position FROM {} WHERE {} > "
-      "$1::bigint{} ORDER BY {} LIMIT {}) AS waiting GROUP BY part) AS parts",
+      "SELECT part, rows, (SELECT {} FROM {} WHERE {} = low), low FROM (SELECT part, "
+      "count(*) AS rows, min(position) AS low FROM (SELECT {} AS part, {} AS position FROM {} "
+      "WHERE {} > $1::bigint{} ORDER BY {} LIMIT {}) AS waiting GROUP BY part) AS parts",
       timestamp_, table_, position, options_.hash_partitions == 1 ? "0" : PartOfRow(), position,
       table_, position, ToSend(), position, Lag::kCountMost);
 }
@@ -607,6 +607,7 @@ Result<Source::Lag> PostgresSource::Measure() {
     Lag::Part& part = lag.parts[static_cast<size_t>(rows.Integer(i, 0))];
     part.rows = static_cast<uint64_t>(rows.Integer(i, 1));
     if (!rows.IsNull(i, 2)) part.oldest_ms = rows.Integer(i, 2);
+    part.lowest = rows.Integer(i, 3);
   }
   HF_ASSIGN_OR_RETURN(
       const PostgresRows quarantined,

@@ -74,7 +74,8 @@ class Source {
       int32_t partition = 0;
       bool owned = false;
       uint64_t rows = 0;                      // Counted up to kCountMost in all.
-      std::optional<int64_t> oldest_ms = {};  // The oldest row's timestamp.
+      std::optional<int64_t> oldest_ms = {};  // The oldest row's timestamp, if rows have any.
+      std::optional<int64_t> lowest = {};     // Its position.
     };
     static constexpr uint64_t kCountMost = 100'000;
     std::vector<Part> parts;

@@ -531,7 +531,11 @@ Result<Source::Lag> SqliteSource::Measure() {
                       Prepare(fmt::format("{} WHERE {} ORDER BY {} LIMIT 1", select_, ToSend(),
                                           QuotedName(options_.mapping.position))));
   HF_ASSIGN_OR_RETURN(const bool any, Step(oldest));
-  if (any) part.oldest_ms = RowOf(oldest.get()).timestamp_ms;
+  if (any) {
+    const Row row = RowOf(oldest.get());
+    part.oldest_ms = row.timestamp_ms;
+    part.lowest = row.position;
+  }
   HF_ASSIGN_OR_RETURN(const int64_t quarantined,
                       Integer(fmt::format("SELECT count(*) FROM (SELECT 1 FROM main.{} LIMIT {})",
                                           QuotedName(QuarantineName()), Lag::kCountMost)));

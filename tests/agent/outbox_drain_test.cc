@@ -187,6 +187,28 @@ TEST_F(DrainTest, WaitsForTheDatabaseAndSaysSo) {
   EXPECT_EQ(metrics_.connected.With("orders").Value(), 1);
 }
 
+// As in the tables that `holdfast outbox sql` makes.
+TEST_F(DrainTest, ARowWithoutATimestampHasWaitedSinceItWasSeenFirst) {
+  spool_failures_percent_ = 100;
+  Insert("a", "k");
+  const int64_t begun_ms = clock_.wall_clock_ms();
+  Start();
+  clock_.Advance(std::chrono::minutes(5));
+  Insert("a", "k");
+  clock_.Advance(std::chrono::minutes(6));
+  const auto oldest_ms = [this] {
+    return metrics_.oldest_row_timestamp_seconds.With("orders").Value() * 1000;
+  };
+  EXPECT_NEAR(oldest_ms(), static_cast<double>(begun_ms), 30'000);
+  EXPECT_GT(metrics_.partition_lag_seconds.With("orders/0").Value(), 600);
+  EXPECT_EQ(metrics_.waiting_rows.With("orders").Value(), 2);
+  spool_failures_percent_ = 0;
+  clock_.Advance(std::chrono::minutes(1));
+  EXPECT_TRUE(table_.rows.empty());
+  EXPECT_EQ(oldest_ms(), 0);
+  EXPECT_EQ(metrics_.partition_lag_seconds.With("orders/0").Value(), 0);
+}
+
 TEST_F(DrainTest, LeavesRowsOfUnknownTopicsUntilTheTierHasThem) {
   Insert("new", "k");
   Insert("a", "k");

@@ -77,7 +77,9 @@ class TableSource final : public outbox::Source {
   }
   base::Result<Lag> Measure() override {
     HF_RETURN_IF_ERROR(Call());
-    return Lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
+    Lag lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
+    if (!table_.rows.empty()) lag.parts[0].lowest = table_.rows.begin()->first;
+    return lag;
   }
   void Close(bool clean) override { table_.clean = clean; }
 

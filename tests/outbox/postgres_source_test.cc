@@ -336,6 +336,7 @@ TEST_P(InBothModes, MovesPoisonToTheQuarantine) {
   EXPECT_EQ(lag->quarantined, 1U);
   ASSERT_THAT(lag->parts, SizeIs(1));
   EXPECT_EQ(lag->parts[0].rows, 1U);
+  EXPECT_TRUE(lag->parts[0].lowest);
   EXPECT_TRUE(lag->parts[0].owned);
 }
 

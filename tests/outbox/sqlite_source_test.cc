@@ -242,6 +242,7 @@ TEST_F(SqliteSourceTest, RowsThatAreDoneAreNotRead) {
   const auto lag = source.Measure();
   ASSERT_OK(lag);
   EXPECT_EQ(lag->parts[0].rows, 1);
+  EXPECT_EQ(lag->parts[0].lowest, 2);
 }
 
 TEST_F(SqliteSourceTest, PassesOverHeldRoutes) {
