@@ -129,11 +129,23 @@ class RecordLog::NotedOperation final : public spool::Operation {
   }
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) return done_({.result = base::Unexpected(result.error())});
+    if (outcome_.result) Count();
     done_(std::move(outcome_));
   }
   NotedDone TakeBack() { return std::move(done_); }
 
  private:
+  // Who appends this way stands for a client.
+  void Count() const {
+    uint64_t records = 0;
+    for (const NewBatch& batch : append_.batches)
+      records += static_cast<uint64_t>(RecordBatchView(batch.bytes).record_count());
+    log_.metrics_.accepted_records.Add(records);
+    log_.metrics_.accepted_bytes.Add(bytes_);
+    log_.metrics_.acknowledged_records.Add(records);
+    log_.metrics_.acknowledged_bytes.Add(bytes_);
+  }
+
   RecordLog& log_;
   const NotedAppend append_;
   NotedDone done_;

@@ -192,10 +192,12 @@ AgentMetrics::AgentMetrics(Registry& registry)
            .help = "Bytes of record batches checked and handed to the spool."})),
       acknowledged_records(registry.AddCounter(
           {.name = "holdfast_agent_acknowledged_records_total",
-           .help = "Records acknowledged to clients, safe on this host's disk."})),
+           .help = "Records acknowledged to clients or taken from outboxes, safe on this host's "
+                   "disk."})),
       acknowledged_bytes(registry.AddCounter(
           {.name = "holdfast_agent_acknowledged_bytes_total",
-           .help = "Bytes of record batches acknowledged to clients, safe on this host's disk."})),
+           .help = "Bytes of record batches acknowledged to clients or taken from outboxes, safe "
+                   "on this host's disk."})),
       forwarded_records(registry.AddCounter({.name = "holdfast_agent_forwarded_records_total",
                                              .help = "Records that the tier confirmed."})),
       forwarded_bytes(

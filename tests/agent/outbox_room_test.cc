@@ -118,6 +118,16 @@ TEST_F(OutboxRoomTest, MoreThanATopicMayHaveComesInPartsAndInOrder) {
   EXPECT_EQ(drain_->GetStatus().trouble, "");
 }
 
+TEST_F(OutboxRoomTest, WhatIsTakenCountsAsWhatComesIn) {
+  Insert("other", 7);
+  drain_->Start();
+  clock_.Advance(seconds(2));
+  ASSERT_TRUE(table_.rows.empty());
+  EXPECT_EQ(metrics_.accepted_records.Value(), 7);
+  EXPECT_EQ(metrics_.acknowledged_records.Value(), 7);
+  EXPECT_EQ(metrics_.acknowledged_bytes.Value(), WaitingIn("other"));
+}
+
 TEST_F(OutboxRoomTest, AFullTopicDoesNotHoldUpOthers) {
   SetPolicies({{.pattern = "full", .policy = {.bytes_max = 1'000'000}}});
   Insert("full", 150);
