@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/record_batch.h"
+#include "proxy/agent_state.h"
 #include "proxy/backoff.h"
 
 namespace holdfast::agent {
@@ -257,7 +258,7 @@ void TransactionLane::LearnName() {
   if (std::exchange(naming_, true)) return;
   if (name_.empty()) {
     base::Random random = base::Random::FromSystem();
-    name_ = fmt::format("holdfast-agent-{:016x}", random());
+    name_ = fmt::format("{}{:016x}", proxy::kAgentNames, random());
   }
   host_->Keep(std::string(kTransactionsKey), name_);
   host_->Flush([this] {
@@ -345,6 +346,10 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
       OnGuilty(member, told.error, "asking how far it has come in transactions");
       continue;
     }
+    if (told.foreign) {
+      OnForeignProgress(member, told.end);
+      continue;
+    }
     if (told.end > context_.spool.Range(member.stream).end) {
       HoldBack(member, Outcome::kParked,
                fmt::format("the tier has {} records of this agent for it, more than the "
@@ -356,6 +361,16 @@ void TransactionLane::OnProgress(const std::vector<uint32_t>& asked,
     if (told.end > member.at) Advance(member, told.end, told.tier_offset);
   }
   Wake();
+}
+
+void TransactionLane::OnForeignProgress(Member& member, int64_t end) {
+  const std::string text =
+      fmt::format("somebody else has committed position {} to the agent's group {}", end, name_);
+  if (member.failures == 0) {
+    base::Log(base::Event::kProgressNotOwn,
+              {"transaction", StreamName(member.topic, member.partition)}, "{}", text);
+  }
+  HoldBack(member, Outcome::kParked, text);
 }
 
 // The leader of the member's partition, if the member can go on now.

@@ -16,6 +16,9 @@
 // record, is given up as a whole: that is written down before the first of its streams moves past
 // it. What else the spool has lost is the host's: it gets the stream back.
 //
+// What the tier says of progress that no agent has committed is not believed: the stream waits for
+// a person, since records may be lost by it, or doubled.
+//
 // Records that the tier refuses for good are left out, if the host sets them aside, and the rest of
 // their transaction is delivered as one; or all of it waits.
 //
@@ -193,6 +196,7 @@ class TransactionLane {
   bool AskProgress();
   void OnProgress(const std::vector<uint32_t>& asked,
                   const base::Result<std::vector<TierProgress>>& progress);
+  void OnForeignProgress(Member& member, int64_t end);
   [[nodiscard]] static bool IsTried(const Member& member, Turn turn);
   [[nodiscard]] base::TimePoint NoneTriedBefore() const;
   [[nodiscard]] bool MayTry(Turn turn) const;

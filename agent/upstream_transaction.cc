@@ -6,6 +6,7 @@
 #include <charconv>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -37,10 +38,11 @@ constexpr int16_t kOffsetFetchByNameCap = 9;
 constexpr int16_t kOffsetFetchGroupsSince = 8;
 constexpr int16_t kManyCoordinatorKeysSince = 4;
 
-int64_t ParseOffset(std::string_view text) {
+std::optional<int64_t> ParseOffset(std::string_view text) {
   int64_t offset = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), offset);
-  return error == std::errc() && end == text.data() + text.size() ? offset : -1;
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return offset;
 }
 
 // About the producer, its group or their coordinators, whichever partition it is said of.
@@ -364,9 +366,11 @@ void UpstreamTransactions::FetchProgress() {
                if (error == ErrorCode::kNone && ConcernsAll(partition.error_code)) {
                  error = partition.error_code;
                }
+               const auto tier_offset = ParseOffset(partition.metadata.value_or(""));
                found[{topic.name, partition.partition_index}] = {
                    .end = partition.committed_offset,
-                   .tier_offset = ParseOffset(partition.metadata.value_or("")),
+                   .tier_offset = tier_offset.value_or(-1),
+                   .foreign = partition.committed_offset >= 0 && !tier_offset,
                    .error = partition.error_code};
              }
            }

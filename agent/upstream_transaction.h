@@ -5,7 +5,8 @@
 //   transactions.Ask(partitions, [](base::Result<std::vector<TierProgress>> progress) { ... });
 //
 // A stream's progress is an offset of a consumer group of the agent's own: the ordinal behind the
-// last record delivered, with the tier's offset behind that record as metadata. After a failure,
+// last record delivered, with the tier's offset behind that record as metadata, or -1: one without
+// was not committed by an agent. After a failure,
 // or a restart, nobody knows whether the last transaction was committed; the next job first takes
 // a new epoch, at which the tier ends what was open and fences what is still on its way, and Ask
 // then says for certain.
@@ -81,6 +82,7 @@ struct TransactionResult {
 struct TierProgress {
   int64_t end = -1;          // Records below this ordinal were delivered; -1: none in this way.
   int64_t tier_offset = -1;  // Behind the last of them, if known.
+  bool foreign = false;      // The tier has it of somebody else.
   // Why the tier does not say it of this one.
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
 };

@@ -382,6 +382,7 @@ base::Result<agent::AgentSecurity> AgentSecurityOf(const config::Agent& config) 
   HF_ASSIGN_OR_RETURN(security.local.rules, RulesOf(config.access()));
   security.local.tier_decides = known_to_tier && !as_agent;
   security.local.tier_wants_sasl = sasl;
+  security.local.lends_agent_rights = as_agent;
   security.local.passes_as_agent = as_agent && sasl;
 
   if (known_to_tier && as_agent && security.local.rules.empty()) {

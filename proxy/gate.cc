@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <optional>
 #include <unordered_set>
 
@@ -13,7 +12,9 @@
 #include "kafka/api/produce.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
+#include "proxy/agent_state.h"
 #include "proxy/api_policy.h"
+#include "proxy/intercepted.h"
 #include "proxy/tier.h"
 
 namespace holdfast::proxy {
@@ -31,66 +32,6 @@ constexpr int16_t kRightsVersion = 8;
 constexpr int32_t kRightsCorrelationId = 0x7ffffff0;
 // AclOperation.WRITE, as a bit of what Metadata answers.
 constexpr int32_t kMayWrite = 1 << 4;
-
-// Takes the place of a reply: looks at the answer, and passes it on if there is somebody to pass
-// it on to. Lives until then; there is one answer, maybe in parts.
-class Intercepted final : public net::ReplySink {
- public:
-  // What is sent in place of the frame, both without their lengths. Empty if there was none.
-  using Look = base::UniqueFunction<base::Buffer(base::Buffer frame)>;
-
-  static net::Reply Make(net::Reply reply, Look look) {
-    return {new Intercepted(std::move(reply), std::move(look)), 0, 0};
-  }
-
-  void Complete(uint64_t /*connection*/, uint64_t /*request*/, net::Answer answer) override {
-    if (!answer.first.empty()) pieces_.push_back(std::move(answer.first));
-    std::move(answer.rest.begin(), answer.rest.end(), std::back_inserter(pieces_));
-    if (answer.kind == net::Answer::Kind::kPart) return;
-    const std::unique_ptr<Intercepted> self(this);
-    switch (answer.kind) {
-      case net::Answer::Kind::kSend:
-      case net::Answer::Kind::kLast:  // Not of what passes through.
-        return Send(look_(Body()));
-      case net::Answer::Kind::kBody:
-        return Send(look_(std::move(pieces_.front())));
-      case net::Answer::Kind::kPart:
-      case net::Answer::Kind::kNothing:
-        if (reply_) reply_.SendNothing();
-        return;
-      case net::Answer::Kind::kClose:
-        look_({});
-        if (reply_) reply_.Close(std::move(answer.reason));
-        return;
-      case net::Answer::Kind::kLost:
-        look_({});
-        if (reply_) reply_.Close("a request was given up");
-        return;
-    }
-  }
-
- private:
-  Intercepted(net::Reply reply, Look look) : reply_(std::move(reply)), look_(std::move(look)) {}
-
-  [[nodiscard]] base::Buffer Body() const {
-    std::string whole;
-    for (const base::Buffer& piece : pieces_) whole += piece.view();
-    return base::Buffer::Copy(std::string_view(whole).substr(kafka::kLengthPrefixBytes));
-  }
-  void Send(base::Buffer body) {
-    if (!reply_) return;
-    if (body.empty()) return reply_.Close("an answer of the tier that cannot be read");
-    reply_.SendBody(std::move(body));
-  }
-
-  net::Reply reply_;
-  Look look_;
-  std::vector<base::Buffer> pieces_;
-};
-
-base::Buffer WithoutLength(const base::Buffer& frame) {
-  return base::Buffer::Copy(frame.view().substr(kafka::kLengthPrefixBytes));
-}
 
 }  // namespace
 
@@ -157,6 +98,7 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
   }
   if (policy_->tier_decides && policy_->tier_wants_sasl && !SpeaksForItself(header, reply))
     return false;
+  if (policy_->lends_agent_rights && !SparesAgentState(frame.view(), header, reply)) return false;
   if (policy_->rules.empty()) return true;
   if (header.api_key == kafka::MetadataRequest::kApi.key)
     return FilterMetadata(frame, header, reply);
@@ -341,6 +283,10 @@ void Gate::BeforeProduce(const std::vector<std::string_view>& topics, base::Task
   if (!stale.empty() && !asking_) AskRights(stale);
   waiting_.push_back(std::move(waiting));
   GoOn();
+}
+
+bool Gate::MayUseTransaction(std::string_view transactional_id) const {
+  return !policy_->lends_agent_rights || !IsAgentName(transactional_id);
 }
 
 ErrorCode Gate::MayProduce(std::string_view topic) const {

@@ -75,6 +75,8 @@ class Gate {
   // already. In the order of the calls.
   void BeforeProduce(const std::vector<std::string_view>& topics, base::Task then);
   [[nodiscard]] kafka::ErrorCode MayProduce(std::string_view topic) const;
+  // Not if it is the agent's own.
+  [[nodiscard]] bool MayUseTransaction(std::string_view transactional_id) const;
   // By the rules alone, for what the tier judges by itself.
   [[nodiscard]] bool RulesAllowProduce(std::string_view topic) const {
     return policy_->rules.AllowsTopic(principal_, Operation::kProduce, topic);

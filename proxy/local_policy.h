@@ -26,7 +26,9 @@ struct LocalPolicy {
   bool tier_decides = false;
   // The tier lets nobody do anything without SASL.
   bool tier_wants_sasl = false;
-  // Requests that pass through do so with the agent's SASL credentials.
+  // Requests that pass through do so as the agent, with what rights it has at the tier.
+  bool lends_agent_rights = false;
+  // And with its SASL credentials.
   bool passes_as_agent = false;
 };
 

@@ -8,6 +8,8 @@
 #include "base/endian.h"
 #include "base/event.h"
 #include "base/log.h"
+#include "kafka/api/list_groups.h"
+#include "kafka/api/list_transactions.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
@@ -164,6 +166,17 @@ bool IsMadeAnew(const RequestHeader& header) {
     case kafka::FindCoordinatorRequest::kApi.key:
     case kafka::DescribeClusterRequest::kApi.key:
     case kafka::ProduceRequest::kApi.key:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether the gate, or what it asks, may look at the answer.
+bool IsLookedAt(const RequestHeader& header) {
+  switch (header.api_key) {
+    case kafka::ListGroupsRequest::kApi.key:
+    case kafka::ListTransactionsRequest::kApi.key:
       return true;
     default:
       return false;
@@ -363,7 +376,7 @@ void PassThrough::OnFrame(base::Buffer frame) {
 bool PassThrough::TakesPieces(size_t bytes, std::string_view opening) {
   if (!AnswersTheNext(opening) || !pending_.front().question.empty()) return false;
   const RequestHeader& header = pending_.front().header;
-  if (IsMadeAnew(header)) return false;
+  if (IsMadeAnew(header) || IsLookedAt(header)) return false;
   passing_.emplace();
   passing_->bytes = bytes;
   if (kafka::HasEndpointTail(header.api_key, header.api_version))

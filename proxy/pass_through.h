@@ -15,7 +15,8 @@
 //   answers wait for the client the tier is not read. Answers of more than kPieceBytes pass while
 //   they still come, so that a client that fetches 50 MB at a time costs a few pieces of memory,
 //   and long stretches of records without being copied where neither side is in TLS;
-//   only those that are made anew with other addresses (metadata, coordinators) are taken whole. A
+//   only those that are made anew with other addresses (metadata, coordinators), or looked at by
+//   the gate (proxy/intercepted.h), are taken whole. A
 //   question that the cache can answer waits FrontDoorOptions::local_answer_after at most; for
 //   other answers the tier may keep silent for answer_within, and for as long as the request itself
 //   asks it to wait (proxy/patience.h). Then the connection counts as lost.

@@ -116,6 +116,8 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
     }
     return Produce(std::move(frame), header, *std::move(request), std::move(reply));
   }
+  if (!gate_.MayUseTransaction(*request->transactional_id))
+    return reply.Close("records in a transaction of the agent's own");
   // The tier is not asked: it judges what passes through.
   for (const auto& topic : request->topic_data) {
     const std::string_view name =

@@ -28,6 +28,7 @@
 #include "kafka/api/list_offsets.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
+#include "proxy/agent_state.h"
 
 namespace holdfast::cli::doctor {
 namespace {
@@ -322,12 +323,12 @@ class UpstreamCheck {
   void CheckTransactionRights(BrokerClient& client) {
     const auto version = client.Version(kafka::FindCoordinatorRequest::kApi);
     if (!version) return;
-    constexpr std::string_view kId = "holdfast-agent-doctor";
+    const std::string id = std::string(proxy::kAgentNames) + "doctor";
     kafka::FindCoordinatorRequest request{.key_type = kTransactionKey};
     if (*version >= 4) {
-      request.coordinator_keys.push_back(kId);
+      request.coordinator_keys.push_back(id);
     } else {
-      request.key = kId;
+      request.key = id;
     }
     const auto answer = client.Call(request, Soon());
     if (!answer) {
@@ -339,7 +340,7 @@ class UpstreamCheck {
         answer->coordinators.empty() ? answer->error_code : answer->coordinators.front().error_code;
     if (error == ErrorCode::kTransactionalIdAuthorizationFailed) {
       findings_.Trouble(Event::kMayNotUseTransactions,
-                        fmt::format("transactional ids that begin with holdfast-agent-: {}",
+                        fmt::format("transactional ids that begin with {}: {}", proxy::kAgentNames,
                                     kafka::ErrorName(error)));
     } else if (error == ErrorCode::kNone) {
       findings_.Good("the agent may look for the coordinator of its transactions");

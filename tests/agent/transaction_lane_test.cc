@@ -503,6 +503,34 @@ TEST_P(TransactionLaneTest, TransactionalDeliveryKeepsProgressInTheTier) {
   EXPECT_EQ(tier_.Values("a", 0), expected);
 }
 
+// As by a tool that resets the offsets of all groups.
+TEST_P(TransactionLaneTest, ProgressThatSomebodyElseHasCommittedIsNotBelieved) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"1", "2"});
+  Produce("b", 0, Values{"1"});
+  EXPECT_EQ(Backlog(), 0);
+  tier_.Disconnect();
+  Produce("a", 0, Values{"3", "4"});
+  Produce("b", 0, Values{"2"});
+  transactions_.progress[{"a", 0}] = 4;
+  transactions_.metadata[{"a", 0}] = "";
+  CrashAndRestart();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 2) << "of a alone";
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
+  EXPECT_EQ(tier_.Values("b", 0), (Values{"1", "2"}));
+  const auto worst = forwarder_->GetStatus().worst;
+  ASSERT_EQ(worst.size(), 1);
+  EXPECT_NE(worst[0].trouble.find("somebody else has committed position 4"), std::string::npos);
+  // Until it is taken away.
+  transactions_.progress.erase({"a", 0});
+  clock_.Advance(std::chrono::seconds(40));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3", "4"}));
+}
+
 TEST_P(TransactionLaneTest, WhatTheSpoolCannotReadForNowIsTriedAgain) {
   using Kind = test::ScriptedTier::Fault;
   lane_options_.mode = DeliveryMode::kAuto;

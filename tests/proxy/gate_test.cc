@@ -8,6 +8,7 @@
 #include "kafka/api/api_versions.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
+#include "kafka/api/list_groups.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/sasl_authenticate.h"
@@ -368,6 +369,32 @@ TEST_F(GateTest, WhereTheAgentSpeaksForClientsTheirSaslDoesNotPass) {
   Open({.passes_as_agent = true});
   EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kUnsupportedSaslMechanism);
   EXPECT_EQ(witness_.received(), 0U);
+}
+
+// A list of more than a piece: it is taken whole all the same.
+TEST_F(GateTest, WhereTheAgentSpeaksForClientsItsOwnStateIsNotTheirs) {
+  constexpr std::string_view kAgents = "holdfast-agent-00000000000000a1";
+  Open({.rules = AccessRules({{.principal = "User:*",
+                               .topics = {"*"},
+                               .groups = {"*"},
+                               .produce = true,
+                               .consume = true,
+                               .admin = true}}),
+        .lends_agent_rights = true});
+  Send(kafka::ListGroupsRequest{}, 4);
+  TierGets<kafka::ListGroupsRequest>();
+  kafka::ListGroupsResponse groups;
+  groups.groups.assign(20'000, {.group_id = "a-group-of-some-client"});
+  groups.groups.push_back({.group_id = kAgents});
+  TierAnswers(groups);
+  EXPECT_EQ(Read<kafka::ListGroupsResponse>(4).groups.size(), 20'000U);
+  Send(kafka::HeartbeatRequest{.group_id = kAgents}, 4);
+  EXPECT_EQ(Read<kafka::HeartbeatResponse>(4).error_code, ErrorCode::kGroupAuthorizationFailed);
+  kafka::ProduceRequest request{.transactional_id = kAgents, .acks = -1};
+  request.topic_data.push_back({.name = "orders", .partition_data = {{.index = 0}}});
+  Send(request, kProduceVersion);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(witness_.received(), 1U);
 }
 
 TEST_F(GateTest, AClientThatTheTierDoesNotKnowProducesNothing) {

@@ -16,6 +16,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -115,6 +116,7 @@ class ScriptedTransactions {
   std::vector<int16_t> asked;  // API keys.
   std::string expiration_ms = "86400000";
   std::map<Partition, int64_t> progress;
+  std::map<Partition, std::string> metadata;  // Of the same.
   // What the API of this key says of all partitions of a topic.
   std::map<std::pair<int16_t, std::string>, kafka::ErrorCode> refusals;
   int64_t producer_id = 9000;
@@ -173,7 +175,8 @@ class ScriptedTransactions {
         result.partitions.push_back(
             {.partition_index = partition.partition_index, .error_code = error});
         if (error != kafka::ErrorCode::kNone) continue;
-        pending_[{std::string(topic.name), partition.partition_index}] = partition.committed_offset;
+        pending_[{std::string(topic.name), partition.partition_index}] = {
+            partition.committed_offset, std::string(partition.committed_metadata.value_or(""))};
       }
     }
     return response;
@@ -192,7 +195,7 @@ class ScriptedTransactions {
         result.partitions.push_back(
             {.partition_index = index,
              .committed_offset = known == progress.end() ? -1 : known->second,
-             .metadata = "",
+             .metadata = known == progress.end() ? std::string_view() : metadata[known->first],
              .error_code = error});
       }
     }
@@ -230,7 +233,8 @@ class ScriptedTransactions {
   void Finish(bool commit) {
     if (commit) {
       ++commits;
-      for (const auto& [partition, offset] : pending_) progress[partition] = offset;
+      for (const auto& [partition, stored] : pending_)
+        std::tie(progress[partition], metadata[partition]) = stored;
     } else {
       for (const auto& [log, batch] : open_) std::erase(*log, batch);
     }
@@ -241,7 +245,7 @@ class ScriptedTransactions {
 
   const bool second_;
   std::set<Partition> added_;
-  std::map<Partition, int64_t> pending_;
+  std::map<Partition, std::pair<int64_t, std::string>> pending_;
   std::vector<std::pair<Log*, std::string>> open_;
 };
 
