@@ -15,6 +15,7 @@
 #include "proxy/agent_state.h"
 #include "proxy/api_policy.h"
 #include "proxy/intercepted.h"
+#include "proxy/local_answers.h"
 #include "proxy/tier.h"
 
 namespace holdfast::proxy {
@@ -60,6 +61,7 @@ void Gate::TakePolicy() {
   if (policies == nullptr) return;
   policy_version_ = policies->version();
   policy_ = policies->policy();
+  tier_.KeepToShown(policy_->tier_decides);
 }
 
 // Whoever may not do anything yet gets no memory for large requests.
@@ -185,6 +187,7 @@ void Gate::OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int1
   if (!accepted) {
     tier_connection_ = 0;
     rights_.clear();
+    tier_.ForgetShown();
     return LimitFrames();
   }
   const int rounds = exchange.mechanism.starts_with("SCRAM-") ? 2 : 1;
@@ -215,9 +218,7 @@ bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net:
   }
   std::vector<std::string> hidden;
   const AccessRules& rules = policy_->rules;
-  // In version 0 an empty list means all topics, in later ones null does.
-  const bool named = request->topics && !(header.api_version == 0 && request->topics->empty());
-  if (named) {
+  if (!AsksForAll(*request, header.api_version)) {
     std::erase_if(*request->topics, [&](const auto& topic) {
       if (!topic.name || rules.ShowsTopic(principal_, *topic.name)) return false;
       hidden.emplace_back(*topic.name);

@@ -41,11 +41,7 @@ void AddTopic(kafka::MetadataResponse& response, std::string_view name, const To
   AddPartitions(answer, *topic, response);
 }
 
-void AddTopicById(kafka::MetadataResponse& response, const kafka::Uuid& id, const Cluster& cluster,
-                  int16_t version) {
-  if (const std::string_view name = cluster.NameOf(id); !name.empty()) {
-    return AddTopic(response, name, cluster.FindTopic(name));
-  }
+void AddUnknownId(kafka::MetadataResponse& response, const kafka::Uuid& id, int16_t version) {
   Answer& answer = response.topics.emplace_back();
   // From this version on a name may be null; clients ask by id since then only.
   constexpr int16_t kNullNameSince = 12;
@@ -57,8 +53,10 @@ void AddTopicById(kafka::MetadataResponse& response, const kafka::Uuid& id, cons
 }  // namespace
 
 kafka::MetadataResponse LocalMetadata(const Cluster& cluster, const LocalAddresses& local,
-                                      const kafka::MetadataRequest& request, int16_t version) {
+                                      const kafka::MetadataRequest& request, int16_t version,
+                                      Shows shows) {
   kafka::MetadataResponse response;
+  const auto hidden = [&](std::string_view name) { return shows && !shows(name); };
   for (const auto& [node, broker] : cluster.brokers) {
     const auto port = local.PortOf(node);
     if (!port) continue;
@@ -73,16 +71,19 @@ kafka::MetadataResponse LocalMetadata(const Cluster& cluster, const LocalAddress
   response.controller_id = Names(response.brokers, cluster.controller)
                                ? cluster.controller
                                : response.brokers.front().node_id;
-  const bool all = !request.topics || (version == 0 && request.topics->empty());
-  if (all) {
-    for (const auto& [name, topic] : cluster.topics) AddTopic(response, name, topic.get());
+  if (AsksForAll(request, version)) {
+    for (const auto& [name, topic] : cluster.topics) {
+      if (!hidden(name)) AddTopic(response, name, topic.get());
+    }
     return response;
   }
   for (const auto& asked : *request.topics) {
-    if (asked.name) {
-      AddTopic(response, *asked.name, cluster.FindTopic(*asked.name));
+    const std::string_view name = asked.name.value_or(cluster.NameOf(asked.topic_id));
+    const bool unseen = hidden(name);
+    if (asked.name || (!name.empty() && !unseen)) {
+      AddTopic(response, name, unseen ? nullptr : cluster.FindTopic(name));
     } else {
-      AddTopicById(response, asked.topic_id, cluster, version);
+      AddUnknownId(response, asked.topic_id, version);
     }
   }
   return response;

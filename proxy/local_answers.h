@@ -10,7 +10,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
+#include "base/unique_function.h"
 #include "kafka/api/describe_cluster.h"
 #include "kafka/api/find_coordinator.h"
 #include "kafka/api/get_telemetry_subscriptions.h"
@@ -25,9 +27,19 @@ namespace holdfast::proxy {
 // The id under which the agent shows itself while no broker was ever seen.
 inline constexpr int32_t kUnseenNode = 1;
 
-// A topic that is not known gets LEADER_NOT_AVAILABLE, on which clients wait and ask again.
+// In version 0 an empty list means all topics, in later ones null does.
+inline bool AsksForAll(const kafka::MetadataRequest& request, int16_t version) {
+  return !request.topics || (version == 0 && request.topics->empty());
+}
+
+// Whether a topic may be shown.
+using Shows = base::UniqueFunction<bool(std::string_view)>;
+
+// A topic that is not known, or not to be shown, gets LEADER_NOT_AVAILABLE, on which clients wait
+// and ask again. Without `shows` all may be.
 kafka::MetadataResponse LocalMetadata(const Cluster& cluster, const LocalAddresses& local,
-                                      const kafka::MetadataRequest& request, int16_t version);
+                                      const kafka::MetadataRequest& request, int16_t version,
+                                      Shows shows = {});
 
 // COORDINATOR_NOT_AVAILABLE for each key, on which clients wait and ask again.
 kafka::FindCoordinatorResponse LocalFindCoordinator(const kafka::FindCoordinatorRequest& request,

@@ -32,6 +32,8 @@ struct Rewriting {
   net::Reply reply;
   bool by_list = false;  // From an address that is set, while no other could be taken.
   bool asked_for_ports = false;
+  std::shared_ptr<ShownTopics> shown;  // Null: that does not matter.
+  bool of_all_topics = false;
 };
 
 void SendRewritten(Rewriting work);
@@ -85,6 +87,7 @@ void SendMetadata(Rewriting& work) {
     work.front.NoteOtherCluster();
     return work.reply.Close("the broker belongs to another cluster than the tier");
   }
+  if (work.shown && !work.asked_for_ports) work.shown->Learn(*response, work.of_all_topics);
   if (!RewriteAddresses(work, *response)) return;
   const ClusterPtr cluster = work.front.cache.cluster();
   FillIn(*response, *cluster, work.front.cache);
@@ -193,10 +196,29 @@ bool CarriesAddresses(const RequestHeader& header, std::string_view frame) {
 
 }  // namespace
 
-void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_view frame,
-                   const RequestHeader& header, net::Reply reply) {
-  const ClusterPtr cluster = front.cache.cluster();
-  const LocalAddresses local = front.AddressesFor(connection);
+PassThrough::PassThrough(FrontDoor& front, net::Connection& connection, int32_t node)
+    : front_(front), connection_(connection), node_(node) {}
+
+PassThrough::~PassThrough() {
+  if (client_) front_.metrics.proxied_connections.Sub();
+  for (Pending& pending : pending_) {
+    if (pending.reply) pending.reply.Close("the client is gone");
+  }
+}
+
+void PassThrough::KeepToShown(bool keep) {
+  if (keep == (shown_ != nullptr)) return;
+  shown_ = keep ? std::make_shared<ShownTopics>() : nullptr;
+}
+
+void PassThrough::ForgetShown() {
+  if (shown_) shown_->Forget();
+}
+
+void PassThrough::AnswerLocally(std::string_view frame, const RequestHeader& header,
+                                net::Reply reply) {
+  const ClusterPtr cluster = front_.cache.cluster();
+  const LocalAddresses local = front_.AddressesFor(connection_);
   const auto send = [&](const auto& response) {
     reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
   };
@@ -204,7 +226,10 @@ void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_vi
   if (header.api_key == kafka::MetadataRequest::kApi.key) {
     const auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame, header);
     if (!request) return refuse(request.error());
-    return send(LocalMetadata(*cluster, local, *request, header.api_version));
+    const auto shows = [this](std::string_view name) {
+      return !shown_ || shown_->Contains(name) || front_.cache.Declared(name) > 0;
+    };
+    return send(LocalMetadata(*cluster, local, *request, header.api_version, shows));
   }
   if (header.api_key == kafka::FindCoordinatorRequest::kApi.key) {
     const auto request = kafka::DecodeRequest<kafka::FindCoordinatorRequest>(frame, header);
@@ -219,16 +244,6 @@ void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_vi
   if (header.api_key == kafka::InitProducerIdRequest::kApi.key) return send(LocalInitProducerId());
   if (header.api_key == kafka::PushTelemetryRequest::kApi.key) return send(LocalPushTelemetry());
   send(LocalTelemetrySubscriptions());
-}
-
-PassThrough::PassThrough(FrontDoor& front, net::Connection& connection, int32_t node)
-    : front_(front), connection_(connection), node_(node) {}
-
-PassThrough::~PassThrough() {
-  if (client_) front_.metrics.proxied_connections.Sub();
-  for (Pending& pending : pending_) {
-    if (pending.reply) pending.reply.Close("the client is gone");
-  }
 }
 
 void PassThrough::Forward(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
@@ -252,7 +267,7 @@ void PassThrough::ForwardOrAnswer(base::Buffer frame, const RequestHeader& heade
   Await({.header = header,
          .reply = std::move(reply),
          .question = base::Buffer::Copy(frame.view()),
-         .deadline = connection_.loop().Now() + front_.options.local_answer_after});
+         .asked = connection_.loop().Now()});
   Send(std::move(frame));
 }
 
@@ -261,7 +276,7 @@ void PassThrough::Await(Pending pending) {
   if (pending_.empty()) silent_since_ = now;
   const base::TimePoint due = pending.question.empty()
                                   ? now + front_.options.answer_within + pending.own_wait
-                                  : pending.deadline;
+                                  : now + front_.options.local_answer_after;
   pending_.push_back(std::move(pending));
   if (due < watch_due_) WatchAt(due);
 }
@@ -370,7 +385,17 @@ void PassThrough::OnFrame(base::Buffer frame) {
                  .header = pending.header,
                  .frame = std::move(frame),
                  .reply = std::move(pending.reply),
-                 .by_list = way_.detour && way_cluster_.empty()});
+                 .by_list = way_.detour && way_cluster_.empty(),
+                 .shown = shown_,
+                 .of_all_topics = shown_ && AsksForAllTopics(pending)});
+}
+
+bool PassThrough::AsksForAllTopics(const Pending& pending) const {
+  if (pending.header.api_key != kafka::MetadataRequest::kApi.key || pending.question.empty())
+    return false;
+  const auto request =
+      kafka::DecodeRequest<kafka::MetadataRequest>(pending.question.view(), pending.header);
+  return request && AsksForAll(*request, pending.header.api_version);
 }
 
 bool PassThrough::TakesPieces(size_t bytes, std::string_view opening) {
@@ -462,12 +487,15 @@ void PassThrough::WatchAt(base::TimePoint due) {
       connection_.loop().After(due - connection_.loop().Now(), [this] { CheckDeadlines(); });
 }
 
+base::TimePoint PassThrough::SilentSince() const {
+  return client_ && client_->connected() ? std::max(silent_since_, client_->last_heard())
+                                         : silent_since_;
+}
+
 // When the tier has kept silent for too long. Answers come in order, so only the first counts.
 base::TimePoint PassThrough::SilenceEnds() const {
   if (pending_.empty() || tier_paused_) return base::TimePoint::max();
-  base::TimePoint since = silent_since_;
-  if (client_ && client_->connected()) since = std::max(since, client_->last_heard());
-  return since + front_.options.answer_within + pending_.front().own_wait;
+  return SilentSince() + front_.options.answer_within + pending_.front().own_wait;
 }
 
 void PassThrough::CheckDeadlines() {
@@ -481,21 +509,24 @@ void PassThrough::CheckDeadlines() {
                                 front_.options.answer_within + pending_.front().own_wait)
                                 .count()));
   }
+  base::Duration waits{};  // Of those before it.
   for (Pending& pending : pending_) {
-    if (!pending.reply || pending.question.empty()) continue;
-    if (pending.deadline <= now) {
+    if (pending.reply && !pending.question.empty()) {
+      const base::TimePoint due =
+          std::max(pending.asked, SilentSince()) + waits + front_.options.local_answer_after;
+      if (due > now) {
+        next = std::min(next, due);
+        break;
+      }
       AnswerFromCache(pending);
-    } else {
-      next = std::min(next, pending.deadline);
-      break;
     }
+    waits += pending.own_wait;
   }
   if (next != base::TimePoint::max()) WatchAt(next);
 }
 
 void PassThrough::AnswerFromCache(Pending& pending) {
-  AnswerLocally(front_, connection_, pending.question.view(), pending.header,
-                std::move(pending.reply));
+  AnswerLocally(pending.question.view(), pending.header, std::move(pending.reply));
 }
 
 void PassThrough::PauseTier() {

@@ -17,9 +17,11 @@
 //   and long stretches of records without being copied where neither side is in TLS;
 //   only those that are made anew with other addresses (metadata, coordinators), or looked at by
 //   the gate (proxy/intercepted.h), are taken whole. A
-//   question that the cache can answer waits FrontDoorOptions::local_answer_after at most; for
-//   other answers the tier may keep silent for answer_within, and for as long as the request itself
-//   asks it to wait (proxy/patience.h). Then the connection counts as lost.
+//   question that the cache can answer waits until the tier has kept silent for
+//   FrontDoorOptions::local_answer_after, and for as long as the requests before it, whose answers
+//   the client gets first, ask it to wait (proxy/patience.h); for other answers the tier may keep
+//   silent for answer_within, and for as long as the request itself asks. Then the connection
+//   counts as lost.
 #pragma once
 
 #include <deque>
@@ -36,6 +38,7 @@
 #include "net/framed_server.h"
 #include "net/reply.h"
 #include "proxy/front_door.h"
+#include "proxy/shown_topics.h"
 #include "proxy/tier_connection.h"
 
 namespace holdfast::proxy {
@@ -60,6 +63,13 @@ class PassThrough {
   // The same for what the cache can answer.
   void ForwardOrAnswer(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
 
+  // From the cache, in the version of the request. For APIs that are Away::kCache or Away::kRetry.
+  void AnswerLocally(std::string_view frame, const kafka::RequestHeader& header, net::Reply reply);
+  // Of topics, the cache answers only what the tier itself has shown here, and what is declared.
+  void KeepToShown(bool keep);
+  // Another client speaks from now on.
+  void ForgetShown();
+
   // Whether there is a connection, and how many there were with it.
   [[nodiscard]] bool open() const { return client_ != nullptr; }
   [[nodiscard]] size_t connects() const { return connects_; }
@@ -73,7 +83,7 @@ class PassThrough {
     kafka::RequestHeader header;  // client_id is not kept.
     net::Reply reply;             // Empty if it was answered from the cache meanwhile.
     base::Buffer question;        // Of what the cache can answer.
-    base::TimePoint deadline;     // Of the same.
+    base::TimePoint asked;        // Of the same.
     base::Duration own_wait{};    // What the request asks the tier to wait for, if it likes.
   };
 
@@ -99,9 +109,11 @@ class PassThrough {
   void Lose(const std::string& why);
   void Await(Pending pending);
   void WatchAt(base::TimePoint due);
+  [[nodiscard]] base::TimePoint SilentSince() const;
   [[nodiscard]] base::TimePoint SilenceEnds() const;
   void CheckDeadlines();
   void AnswerFromCache(Pending& pending);
+  [[nodiscard]] bool AsksForAllTopics(const Pending& pending) const;
 
   FrontDoor& front_;
   net::Connection& connection_;
@@ -122,10 +134,7 @@ class PassThrough {
   base::TimePoint silent_since_;  // The first of `pending_` is due since then.
   base::TimePoint watch_due_ = base::TimePoint::max();  // When the timer fires.
   base::Timer deadline_timer_;
+  std::shared_ptr<ShownTopics> shown_;  // Null: that does not matter.
 };
-
-// From the cache, in the version of the request. For APIs that are Away::kCache or Away::kRetry.
-void AnswerLocally(FrontDoor& front, net::Connection& connection, std::string_view frame,
-                   const kafka::RequestHeader& header, net::Reply reply);
 
 }  // namespace holdfast::proxy

@@ -98,7 +98,7 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
     return tier_.Forward(std::move(frame), *header, std::move(reply));
   }
   if (front_.cache.tier_away()) {
-    return AnswerLocally(front_, connection_, frame.view(), *header, std::move(reply));
+    return tier_.AnswerLocally(frame.view(), *header, std::move(reply));
   }
   tier_.ForwardOrAnswer(std::move(frame), *header, std::move(reply));
 }
@@ -193,7 +193,7 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
   if (front_.cache.tier_away()) {
-    return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
+    return tier_.AnswerLocally(frame.view(), header, std::move(reply));
   }
   auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
@@ -209,7 +209,7 @@ void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::R
     constexpr int16_t kAutoCreationSince = 4;
     front_.refresh_topic({});
     if (header.api_version < kAutoCreationSince) {
-      return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
+      return tier_.AnswerLocally(frame.view(), header, std::move(reply));
     }
     request->allow_auto_topic_creation = false;
     auto changed =
@@ -226,7 +226,7 @@ void Session::OnInitProducerId(base::Buffer frame, const RequestHeader& header, 
   if (!request) return reply.Close(request.error().message);
   if (request->transactional_id) {
     if (front_.cache.tier_away()) {
-      return AnswerLocally(front_, connection_, frame.view(), header, std::move(reply));
+      return tier_.AnswerLocally(frame.view(), header, std::move(reply));
     }
     return tier_.ForwardOrAnswer(std::move(frame), header, std::move(reply));
   }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <future>
+#include <set>
 
 #include "kafka/api/api_versions.h"
 #include "kafka/api/fetch.h"
@@ -528,6 +529,46 @@ TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {
   cache_.SetTierAway(false);
   Send(kafka::HeartbeatRequest{.group_id = "g"}, 4);
   EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, WhileTheTierIsAwayAClientSeesWhatTheTierHasShownToIt) {
+  Open(TierDecides());
+  LogInAtTier();
+  kafka::MetadataRequest request;
+  request.topics.reset();
+  const auto names = [](const kafka::MetadataResponse& response) {
+    std::set<std::string_view> all;
+    for (const auto& topic : response.topics) all.insert(*topic.name);
+    return all;
+  };
+  Send(request, 9);
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kRead}}));
+  EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
+  cache_.SetTierAway(true);
+  Send(request, 9);
+  const auto all = Read<kafka::MetadataResponse>(9);
+  EXPECT_EQ(names(all), (std::set<std::string_view>{"orders", "orders-declared"}));
+  request.topics = {{.name = "audit"}, {.name = "orders"}};
+  Send(request, 9);
+  const auto named = Read<kafka::MetadataResponse>(9);
+  ASSERT_EQ(named.topics.size(), 2U);
+  EXPECT_EQ(named.topics[0].error_code, ErrorCode::kLeaderNotAvailable);
+  EXPECT_TRUE(named.topics[0].partitions.empty());
+  EXPECT_EQ(named.topics[1].error_code, ErrorCode::kNone);
+  EXPECT_EQ(named.topics[1].partitions.size(), 1U);
+
+  // What it no longer shows is not shown any more.
+  cache_.SetTierAway(false);
+  request.topics.reset();
+  Send(request, 9);
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({}));
+  EXPECT_TRUE(Read<kafka::MetadataResponse>(9).topics.empty());
+  cache_.SetTierAway(true);
+  Send(request, 9);
+  const auto none = Read<kafka::MetadataResponse>(9);
+  EXPECT_EQ(names(none), (std::set<std::string_view>{"orders-declared"}));
 }
 
 // As Kafka does, of topics that are not there, too.

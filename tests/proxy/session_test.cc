@@ -975,6 +975,26 @@ TEST_F(SessionWithACacheTest, ASilentTierDoesNotKeepMetadataWaiting) {
   EXPECT_EQ(client_->ReadFrame(), std::string_view("\0\0\0\2x", 5));
 }
 
+// The client gets its answer behind that of the fetch anyway.
+TEST_F(SessionWithACacheTest, MetadataBehindALongPollIsTheTiersOwn) {
+  Send(kafka::FetchRequest{.max_wait_ms = 60'000}, 11, 1);
+  Send(kafka::MetadataRequest(), 9, 2);
+  auto fetch = witness_.Take();
+  auto metadata = witness_.Take();
+  // Asked later, and answered from the cache.
+  TestPeer other(agent_->local_address());
+  other.Write(kafka::EncodeRequest(kafka::MetadataRequest(), 9, 3, "test")->view());
+  EXPECT_FALSE(other.ReadFrame().empty());
+  auto ignored = witness_.Take();
+  kafka::MetadataResponse own = TierMetadata();
+  own.topics.clear();
+  metadata.reply.Send(kafka::EncodeResponse(own, 9, 2));
+  fetch.reply.Send(kafka::EncodeResponse(kafka::FetchResponse(), 11, 1));
+  EXPECT_EQ(Read<kafka::FetchResponse>(11).correlation_id, 1);
+  EXPECT_TRUE(Read<kafka::MetadataResponse>(9).response.topics.empty());
+  ignored.reply.Close("late");
+}
+
 TEST_F(SessionTest, WithTheTierAwayTheCacheAnswers) {
   cache_.SetTierAway(true);
   tier_.reset();
