@@ -45,6 +45,8 @@ struct FrontDoorOptions {
   base::Duration settings_wait = std::chrono::seconds(1);
   // A client's first ApiVersions waits so long for the tier's, if that was never seen.
   base::Duration versions_wait = std::chrono::seconds(1);
+  // What the tier says a client may produce counts so long, as long as it can be asked again.
+  base::Duration rights_for = std::chrono::seconds(60);
   // What the connections on which clients' requests pass through show to the tier. None: nothing,
   // in the clear.
   const TierSecurity* tier_security = nullptr;

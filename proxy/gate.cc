@@ -271,19 +271,24 @@ bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net:
 
 void Gate::BeforeProduce(const std::vector<std::string_view>& topics, base::Task then) {
   Waiting waiting{.deadline = connection_.loop().Now() + kRightsWait, .then = std::move(then)};
-  std::vector<std::string> stale;
+  std::vector<std::string> aging;
   // A request may name very many topics, and each of them often.
   std::unordered_set<std::string_view> named;
   for (const std::string_view topic : topics) {
     if (!named.insert(topic).second) continue;
-    const auto found = rights_.find(std::string(topic));
-    if (found == rights_.end()) waiting.topics.emplace_back(topic);
-    if (found == rights_.end() || connection_.loop().Now() - found->second.learned > kRightsFor)
-      stale.emplace_back(topic);
+    const std::string name(topic);
+    if (IsFresh(name, front_.options.rights_for / 2)) continue;
+    aging.push_back(name);
+    if (!IsFresh(name, front_.options.rights_for)) waiting.topics.push_back(name);
   }
-  if (!stale.empty() && !asking_) AskRights(stale);
+  if (!aging.empty() && !asking_) AskRights(aging);
   waiting_.push_back(std::move(waiting));
   GoOn();
+}
+
+bool Gate::IsFresh(const std::string& topic, base::Duration age_max) const {
+  const auto found = rights_.find(topic);
+  return found != rights_.end() && connection_.loop().Now() - found->second.learned < age_max;
 }
 
 bool Gate::MayUseTransaction(std::string_view transactional_id) const {
@@ -345,7 +350,7 @@ void Gate::OnRights(const std::vector<std::string>& asked, std::string_view fram
   const std::unordered_set<std::string_view> told(asked.begin(), asked.end());
   for (Waiting& waiting : waiting_) {
     std::erase_if(waiting.topics, [&](const std::string& topic) {
-      return told.contains(topic) || rights_.contains(topic);
+      return told.contains(topic) || IsFresh(topic, front_.options.rights_for);
     });
   }
   std::vector<std::string> more;

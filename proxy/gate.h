@@ -9,9 +9,9 @@
 //
 // What a client may produce there is asked of the tier over the client's own connection (Metadata
 // with include_topic_authorized_operations): before the first record for a topic, and again once
-// an answer is older than kRightsFor, while records go on by the old one. With the tier away the
-// last answer counts; without one, records are refused with LEADER_NOT_AVAILABLE, on which clients
-// try again.
+// an answer is half as old as FrontDoorOptions::rights_for, while records go on by the old one, or
+// that old, while they wait. With the tier away, or not answering, the last answer counts; without
+// one, records are refused with LEADER_NOT_AVAILABLE, on which clients try again.
 //
 // Ownership: belongs to a session, beside the connection to the tier that it asks over.
 // Threads: the connection's loop.
@@ -44,7 +44,6 @@ namespace holdfast::proxy {
 class Gate {
  public:
   static constexpr size_t kTopicsMax = 10000;
-  static constexpr base::Duration kRightsFor = std::chrono::seconds(60);
   static constexpr base::Duration kRightsWait = std::chrono::seconds(5);
 
   Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier);
@@ -112,6 +111,7 @@ class Gate {
 
   void AskRights(const std::vector<std::string>& topics);
   void OnRights(const std::vector<std::string>& asked, std::string_view frame);
+  [[nodiscard]] bool IsFresh(const std::string& topic, base::Duration age_max) const;
   [[nodiscard]] bool Known(const Waiting& waiting) const;
   void GoOn();
 

@@ -58,6 +58,7 @@ class GateTest : public net::LoopbackTest {
         FrontDoorOptions{.bootstrap = {{"127.0.0.1", tier_->local_address().port()}},
                          .settings_wait = {},
                          .versions_wait = std::chrono::milliseconds(5),
+                         .rights_for = rights_for_,
                          .local_policies = policies_.get()},
         cache_, ports_, sink_, [](const std::string&) {}, [](const std::string&) {}, resolver_,
         metrics_, agent_metrics_);
@@ -170,6 +171,7 @@ class GateTest : public net::LoopbackTest {
       first_->loop(),
       {.open = [](int32_t, uint16_t) -> base::Result<uint16_t> { return uint16_t{7001}; },
        .changed = [](const BrokerPorts::Ports&) {}}};
+  base::Duration rights_for_ = std::chrono::seconds(60);
   std::unique_ptr<LocalPolicies> policies_;
   std::unique_ptr<FrontDoor> front_;
   std::unique_ptr<net::FramedServer> agent_;
@@ -569,6 +571,24 @@ TEST_F(GateTest, WhileTheTierIsAwayAClientSeesWhatTheTierHasShownToIt) {
   Send(request, 9);
   const auto none = Read<kafka::MetadataResponse>(9);
   EXPECT_EQ(names(none), (std::set<std::string_view>{"orders-declared"}));
+}
+
+TEST_F(GateTest, AnOldRightIsAskedForBeforeRecordsAreTaken) {
+  rights_for_ = {};  // It is old at once.
+  Open(TierDecides());
+  LogInAtTier();
+  SendRecord("orders");
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kWrite}}));
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  cache_.SetTierAway(true);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone) << "nobody else can tell";
+  cache_.SetTierAway(false);
+  SendRecord("orders");
+  TierGets<kafka::MetadataRequest>();
+  TierAnswers(TierMetadata({{"orders", kRead}}));
+  EXPECT_EQ(ReadRecordsError(), ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(sink_.taken, 2);
 }
 
 // As Kafka does, of topics that are not there, too.
