@@ -1,11 +1,14 @@
 #include "proxy/access.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <utility>
 
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/api_versions.h"
+#include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/create_partitions.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/delete_groups.h"
@@ -36,7 +39,9 @@
 #include "kafka/endpoint_tail.h"
 #include "kafka/fetch_rows.h"
 #include "proxy/added_rows.h"
+#include "proxy/intercepted.h"
 #include "proxy/metadata_cache.h"
+#include "proxy/refusals.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -45,7 +50,6 @@ using kafka::ErrorCode;
 using kafka::RequestHeader;
 
 // APIs whose messages are not decoded here.
-constexpr int16_t kConsumerGroupHeartbeat = 68;
 constexpr int16_t kConsumerGroupDescribe = 69;
 constexpr int16_t kShareGroupHeartbeat = 76;
 
@@ -83,7 +87,41 @@ struct Judged {
   // By name, or by id where the version has ids in place of names.
   template <class Asked>
   [[nodiscard]] std::string_view NameOf(const Asked& asked) const {
-    return asked.topic_id.IsZero() ? asked.topic : cluster.NameOf(asked.topic_id);
+    if constexpr (requires { asked.topic_id; }) {
+      if (!asked.topic_id.IsZero()) return cluster.NameOf(asked.topic_id);
+    }
+    if constexpr (requires { asked.topic; }) {
+      return asked.topic;
+    } else {
+      return asked.name;
+    }
+  }
+  // Of a topic that was made anew, perhaps, clients look again, and give up on the other.
+  template <class Asked>
+  [[nodiscard]] ErrorCode ErrorFor(const Asked& asked) const {
+    if constexpr (requires { asked.topic_id; }) {
+      if (!asked.topic_id.IsZero() && NameOf(asked).empty()) return ErrorCode::kUnknownTopicId;
+    }
+    return ErrorCode::kTopicAuthorizationFailed;
+  }
+  // As this request, which borrows from the present frame; `add` changes the answer.
+  template <class Request>
+  bool GoOnAs(const Request& request, base::UniqueFunction<void(typename Request::Response&)> add) {
+    const auto changed =
+        kafka::EncodeRequest(request, header.api_version, header.correlation_id, header.client_id);
+    if (!changed) return Close();
+    base::Buffer kept = std::exchange(frame, WithoutLength(*changed));
+    reply = Intercepted::Make(
+        std::move(reply),
+        [kept = std::move(kept), add = std::move(add), version = header.api_version,
+         correlation_id = header.correlation_id](base::Buffer answer) mutable {
+          if (answer.empty()) return answer;
+          auto response = kafka::DecodeResponse<typename Request::Response>(answer.view(), version);
+          if (!response) return base::Buffer();
+          add(*response);
+          return WithoutLength(kafka::EncodeResponse(*response, version, correlation_id));
+        });
+    return true;
   }
   template <class Request>
   std::optional<Request> Decode() {
@@ -126,12 +164,8 @@ bool MayFetch(Judged& judged) {
   }
   kafka::FetchResponse refused;
   std::erase_if(request->topics, [&](const auto& topic) {
-    const std::string_view name = judged.NameOf(topic);
-    if (judged.Topic(Operation::kConsume, name)) return false;
-    // Made anew, perhaps: clients look again, and give up on the other.
-    const bool unknown = name.empty() && !topic.topic_id.IsZero();
-    RefuseTopic(refused, topic,
-                unknown ? ErrorCode::kUnknownTopicId : ErrorCode::kTopicAuthorizationFailed);
+    if (judged.Topic(Operation::kConsume, judged.NameOf(topic))) return false;
+    RefuseTopic(refused, topic, judged.ErrorFor(topic));
     return true;
   });
   if (refused.responses.empty() && request->session_epoch != kFirstEpoch) return true;
@@ -323,28 +357,132 @@ bool MayInGroup(Judged& judged) {
   return judged.Close();
 }
 
-bool MayFetchOffsets(Judged& judged) {
-  const auto request = judged.Decode<kafka::OffsetFetchRequest>();
-  if (!request) return judged.Close();
-  bool allowed = request->groups.empty()
-                     ? judged.rules.AllowsGroup(judged.principal, request->group_id)
-                     : std::ranges::all_of(request->groups, [&](const auto& group) {
-                         return judged.rules.AllowsGroup(judged.principal, group.group_id);
-                       });
-  return allowed || judged.Close();
+template <class Topics>
+void Append(Topics& to, Topics from) {
+  std::move(from.begin(), from.end(), std::back_inserter(to));
 }
 
-// Newer group requests begin with the group's name, as a compact string behind an empty list of
-// tagged fields.
-bool MayInNewGroup(Judged& judged) {
-  const std::string_view body =
-      judged.frame.view().substr(std::min(judged.header.size, judged.frame.size()));
-  if (body.size() < 2 || body[0] != 0) return judged.Close();
-  const auto length = static_cast<unsigned char>(body[1]);
-  // One more than it has; longer names take more than a byte for that.
-  if (length == 0 || length >= 0x80 || body.size() < size_t{1} + length) return judged.Close();
-  const std::string_view group = body.substr(2, length - size_t{1});
-  return judged.rules.AllowsGroup(judged.principal, group) || judged.Close();
+// Positions of topics that the client may read; of the others it is told in the same answer.
+template <class Request>
+bool MayCommit(Judged& judged) {
+  auto request = judged.Decode<Request>();
+  if (!request) return judged.Close();
+  if (!judged.rules.AllowsGroup(judged.principal, request->group_id))
+    return judged.Refuse(RefusedCommit(*request, ErrorCode::kGroupAuthorizationFailed));
+  typename Request::Response refused;
+  std::erase_if(request->topics, [&](const auto& topic) {
+    if (judged.Topic(Operation::kConsume, judged.NameOf(topic))) return false;
+    AddRefused(refused.topics, topic, judged.ErrorFor(topic));
+    return true;
+  });
+  if (refused.topics.empty()) return true;
+  if (request->topics.empty()) return judged.Refuse(refused);
+  return judged.GoOnAs(*request, [topics = std::move(refused.topics)](auto& response) mutable {
+    Append(response.topics, std::move(topics));
+  });
+}
+
+bool MayCommitInTransaction(Judged& judged) {
+  if (judged.rules.AllowsSome(judged.principal, Operation::kProduce))
+    return MayCommit<kafka::TxnOffsetCommitRequest>(judged);
+  const auto request = judged.Decode<kafka::TxnOffsetCommitRequest>();
+  if (!request) return judged.Close();
+  return judged.Refuse(RefusedCommit(*request, ErrorCode::kTransactionalIdAuthorizationFailed));
+}
+
+// What is not to be fetched of one group, as rows of its answer.
+template <class Topics>
+void TakeOut(const Judged& judged, Topics& topics, auto& refused) {
+  std::erase_if(topics, [&](const auto& topic) {
+    if (judged.rules.ShowsTopic(judged.principal, judged.NameOf(topic))) return false;
+    AddRefusedFetch(refused, topic, judged.ErrorFor(topic));
+    return true;
+  });
+}
+
+// For answers in which all topics of a group were asked for.
+auto HidesTopics(const Judged& judged) {
+  return [rules = judged.rules, principal = std::string(judged.principal)](auto& topics) {
+    std::erase_if(topics,
+                  [&](const auto& topic) { return !rules.ShowsTopic(principal, topic.name); });
+  };
+}
+
+// Up to version 7, with one group.
+bool MayFetchOffsetsOfOne(Judged& judged, kafka::OffsetFetchRequest request) {
+  if (!judged.rules.AllowsGroup(judged.principal, request.group_id))
+    return judged.Refuse(RefusedFetch(request, ErrorCode::kGroupAuthorizationFailed));
+  if (!request.topics) {
+    return judged.GoOnAs(request,
+                         [hide = HidesTopics(judged)](auto& response) { hide(response.topics); });
+  }
+  kafka::OffsetFetchResponse refused;
+  TakeOut(judged, *request.topics, refused.topics);
+  if (refused.topics.empty()) return true;
+  if (request.topics->empty()) return judged.Refuse(refused);
+  return judged.GoOnAs(request, [topics = std::move(refused.topics)](auto& response) mutable {
+    Append(response.topics, std::move(topics));
+  });
+}
+
+bool MayFetchOffsets(Judged& judged) {
+  constexpr int16_t kIdsSince = 10;
+  auto request = judged.Decode<kafka::OffsetFetchRequest>();
+  if (!request) return judged.Close();
+  if (request->groups.empty()) return MayFetchOffsetsOfOne(judged, *std::move(request));
+  // Of groups that go on, what is added to the answer; of those that do not, the answer.
+  std::vector<kafka::OffsetFetchResponse::OffsetFetchResponseGroup> added;
+  kafka::OffsetFetchResponse refused;
+  bool hides = false;
+  std::erase_if(request->groups, [&](auto& group) {
+    if (!judged.rules.AllowsGroup(judged.principal, group.group_id)) {
+      refused.groups.push_back(
+          {.group_id = group.group_id, .error_code = ErrorCode::kGroupAuthorizationFailed});
+      return true;
+    }
+    hides |= !group.topics && !judged.rules.ShowsTopic(judged.principal, kAllNames);
+    auto& rows = added.emplace_back();
+    rows.group_id = group.group_id;
+    if (group.topics) TakeOut(judged, *group.topics, rows.topics);
+    return false;
+  });
+  // Who asks for all of them asks by name: clients ask by id for what they read.
+  if (hides && judged.header.api_version >= kIdsSince) return judged.Close();
+  if (request->groups.empty()) return judged.Refuse(refused);
+  const bool all =
+      refused.groups.empty() && !hides &&
+      std::ranges::all_of(added, [](const auto& group) { return group.topics.empty(); });
+  if (all) return true;
+  return judged.GoOnAs(*request, [added = std::move(added), refused = std::move(refused.groups),
+                                  hide = HidesTopics(judged), hides](auto& response) mutable {
+    for (auto& group : response.groups) {
+      if (hides) hide(group.topics);
+      const auto rows =
+          std::ranges::find(added, group.group_id, [](const auto& one) { return one.group_id; });
+      if (rows != added.end() && group.error_code == ErrorCode::kNone)
+        Append(group.topics, std::move(rows->topics));
+    }
+    Append(response.groups, std::move(refused));
+  });
+}
+
+// A pattern may fit any topic.
+bool MayBeInConsumerGroup(Judged& judged) {
+  const auto request = judged.Decode<kafka::ConsumerGroupHeartbeatRequest>();
+  if (!request) return judged.Close();
+  kafka::ConsumerGroupHeartbeatResponse response;
+  const auto shown = [&](std::string_view name) {
+    return judged.rules.ShowsTopic(judged.principal, name);
+  };
+  if (!judged.rules.AllowsGroup(judged.principal, request->group_id)) {
+    response.error_code = ErrorCode::kGroupAuthorizationFailed;
+  } else if ((request->subscribed_topic_names &&
+              !std::ranges::all_of(*request->subscribed_topic_names, shown)) ||
+             (!request->subscribed_topic_regex.value_or("").empty() &&
+              !judged.rules.AllowsAll(judged.principal, Operation::kConsume))) {
+    response.error_code = ErrorCode::kTopicAuthorizationFailed;
+  }
+  return response.error_code == ErrorCode::kNone || judged.Refuse(response);
 }
 
 bool JudgeGroups(Judged& judged) {
@@ -361,12 +499,11 @@ bool JudgeGroups(Judged& judged) {
     case kafka::LeaveGroupRequest::kApi.key:
       return MayInGroup<kafka::LeaveGroupRequest>(judged);
     case kafka::OffsetCommitRequest::kApi.key:
-      return MayInGroup<kafka::OffsetCommitRequest>(judged);
+      return MayCommit<kafka::OffsetCommitRequest>(judged);
     case kafka::OffsetFetchRequest::kApi.key:
       return MayFetchOffsets(judged);
-    case kConsumerGroupHeartbeat:
-    case kShareGroupHeartbeat:
-      return MayInNewGroup(judged);
+    case kafka::ConsumerGroupHeartbeatRequest::kApi.key:
+      return MayBeInConsumerGroup(judged);
     default:
       return all_groups();
   }
@@ -401,7 +538,7 @@ bool Judge(Judged& judged) {
     case kafka::AddOffsetsToTxnRequest::kApi.key:
       return MayInGroup<kafka::AddOffsetsToTxnRequest>(judged) && some_produce();
     case kafka::TxnOffsetCommitRequest::kApi.key:
-      return MayInGroup<kafka::TxnOffsetCommitRequest>(judged) && some_produce();
+      return MayCommitInTransaction(judged);
     case kafka::CreateTopicsRequest::kApi.key:
       return MayCreateTopics(judged);
     case kafka::DeleteTopicsRequest::kApi.key:
@@ -422,13 +559,13 @@ bool Judge(Judged& judged) {
     case kafka::OffsetFetchRequest::kApi.key:
     case kafka::DescribeGroupsRequest::kApi.key:
     case kafka::ListGroupsRequest::kApi.key:
-    case kConsumerGroupHeartbeat:
+    case kafka::ConsumerGroupHeartbeatRequest::kApi.key:
     case kConsumerGroupDescribe:
-    case kShareGroupHeartbeat:
       return JudgeGroups(judged);
+    case kShareGroupHeartbeat:
     case kafka::kShareFetchKey:
     case kafka::kShareAcknowledgeKey:
-      // Their topics are ids in messages that the codec does not know.
+      // Their topics are in messages that the codec does not know.
       return (judged.rules.AllowsAll(judged.principal, Operation::kConsume) &&
               judged.rules.AllowsGroup(judged.principal, kAllNames)) ||
              judged.Close();

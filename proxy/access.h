@@ -70,7 +70,8 @@ class AccessRules {
 // API where that is known here, by closing the connection where it is not. Produce requests are
 // judged where their topics are looked up, Metadata's answers by HideTopics; both pass. Frame and
 // reply may have been replaced: a Fetch begins no session, unless all topics may be read, and goes
-// on without those that may not; its answer tells of them as well.
+// on without those that may not; its answer tells of them as well. So do OffsetCommit,
+// TxnOffsetCommit and OffsetFetch.
 [[nodiscard]] bool MayPass(const AccessRules& rules, std::string_view principal,
                            const Cluster& cluster, base::Buffer& frame,
                            const kafka::RequestHeader& header, net::Reply& reply);

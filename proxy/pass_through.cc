@@ -10,9 +10,12 @@
 #include "base/log.h"
 #include "kafka/api/list_groups.h"
 #include "kafka/api/list_transactions.h"
+#include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_fetch.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
+#include "kafka/api/txn_offset_commit.h"
 #include "kafka/endpoint_tail.h"
 #include "proxy/local_answers.h"
 #include "proxy/patience.h"
@@ -178,7 +181,10 @@ bool IsMadeAnew(const RequestHeader& header) {
 // Whether the gate, or what it asks, may look at the answer.
 bool IsLookedAt(const RequestHeader& header) {
   switch (header.api_key) {
+    case kafka::OffsetCommitRequest::kApi.key:
+    case kafka::OffsetFetchRequest::kApi.key:
     case kafka::ListGroupsRequest::kApi.key:
+    case kafka::TxnOffsetCommitRequest::kApi.key:
     case kafka::ListTransactionsRequest::kApi.key:
       return true;
     default:

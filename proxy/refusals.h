@@ -30,6 +30,18 @@ typename Request::Response RefusedCommit(const Request& request, kafka::ErrorCod
   return response;
 }
 
+// A topic of OffsetFetch, of all groups or of one.
+template <class Topics, class Topic>
+void AddRefusedFetch(Topics& topics, const Topic& topic, kafka::ErrorCode error) {
+  auto& refused = topics.emplace_back();
+  refused.name = topic.name;
+  if constexpr (requires { topic.topic_id; }) refused.topic_id = topic.topic_id;
+  for (const int32_t index : topic.partition_indexes) {
+    refused.partitions.push_back(
+        {.partition_index = index, .committed_offset = -1, .metadata = "", .error_code = error});
+  }
+}
+
 // For the group that it names, or all of them.
 inline kafka::OffsetFetchResponse RefusedFetch(const kafka::OffsetFetchRequest& request,
                                                kafka::ErrorCode error) {
@@ -38,14 +50,7 @@ inline kafka::OffsetFetchResponse RefusedFetch(const kafka::OffsetFetchRequest& 
     response.groups.push_back({.group_id = group.group_id, .error_code = error});
   // The oldest version has no other place for it.
   if (!request.topics) return response;
-  for (const auto& topic : *request.topics) {
-    auto& refused = response.topics.emplace_back();
-    refused.name = topic.name;
-    for (const int32_t index : topic.partition_indexes) {
-      refused.partitions.push_back(
-          {.partition_index = index, .committed_offset = -1, .metadata = "", .error_code = error});
-    }
-  }
+  for (const auto& topic : *request.topics) AddRefusedFetch(response.topics, topic, error);
   return response;
 }
 

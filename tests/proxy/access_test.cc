@@ -5,10 +5,13 @@
 #include "base/endian.h"
 #include "kafka/api/add_offsets_to_txn.h"
 #include "kafka/api/add_partitions_to_txn.h"
+#include "kafka/api/consumer_group_heartbeat.h"
 #include "kafka/api/create_topics.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/metadata.h"
+#include "kafka/api/offset_commit.h"
+#include "kafka/api/offset_fetch.h"
 #include "kafka/api/txn_offset_commit.h"
 #include "proxy/metadata_cache.h"
 
@@ -67,8 +70,10 @@ class AccessTest : public ::testing::Test {
   Response Answered(int16_t version) {
     frame_ = std::string(caught_.answer.first.view());
     for (const base::Buffer& piece : caught_.answer.rest) frame_ += piece.view();
-    EXPECT_EQ(base::LoadBig<int32_t>(frame_.data()), frame_.size() - kafka::kLengthPrefixBytes);
-    frame_.erase(0, kafka::kLengthPrefixBytes);
+    if (caught_.answer.kind != net::Answer::Kind::kBody) {
+      EXPECT_EQ(base::LoadBig<int32_t>(frame_.data()), frame_.size() - kafka::kLengthPrefixBytes);
+      frame_.erase(0, kafka::kLengthPrefixBytes);
+    }
     auto response = kafka::DecodeResponse<Response>(frame_, version);
     EXPECT_TRUE(response);
     return response ? *std::move(response) : Response();
@@ -241,24 +246,144 @@ TEST_F(AccessTest, OffsetsInATransactionAreJudgedByTheirGroup) {
   EXPECT_FALSE(Send("User:copier", commits, 3));
 }
 
+TEST_F(AccessTest, PositionsAreCommittedOfTopicsThatMayBeRead) {
+  for (const int16_t version : {int16_t{2}, int16_t{9}}) {
+    kafka::OffsetCommitRequest request{.group_id = "billing"};
+    request.topics.push_back({.name = "audit", .partitions = {{.partition_index = 5}}});
+    request.topics.push_back({.name = "orders-eu", .partitions = {{.partition_index = 3}}});
+    EXPECT_TRUE(Send("User:billing", request, version));
+    const auto passed = Passed<kafka::OffsetCommitRequest>();
+    ASSERT_EQ(passed.topics.size(), 1U);
+    EXPECT_EQ(passed.topics[0].name, "orders-eu");
+    kafka::OffsetCommitResponse answer;
+    answer.topics.push_back({.name = "orders-eu", .partitions = {{.partition_index = 3}}});
+    reply_.Send(kafka::EncodeResponse(answer, version, 7));
+    const auto response = Answered<kafka::OffsetCommitResponse>(version);
+    ASSERT_EQ(response.topics.size(), 2U);
+    EXPECT_EQ(response.topics[0].partitions.at(0).error_code, ErrorCode::kNone);
+    EXPECT_EQ(response.topics[1].name, "audit");
+    EXPECT_EQ(response.topics[1].partitions.at(0).partition_index, 5);
+    EXPECT_EQ(response.topics[1].partitions.at(0).error_code, ErrorCode::kTopicAuthorizationFailed);
+
+    request.topics.pop_back();
+    EXPECT_FALSE(Send("User:billing", request, version));
+    EXPECT_EQ(Answered<kafka::OffsetCommitResponse>(version).topics.size(), 1U);
+    request.group_id = "other";
+    EXPECT_FALSE(Send("User:billing", request, version));
+    const auto other = Answered<kafka::OffsetCommitResponse>(version);
+    EXPECT_EQ(other.topics.at(0).partitions.at(0).error_code, ErrorCode::kGroupAuthorizationFailed);
+  }
+  kafka::OffsetCommitRequest by_id{.group_id = "billing"};
+  by_id.topics.push_back({.topic_id = {.bytes = {1}}, .partitions = {{.partition_index = 5}}});
+  EXPECT_FALSE(Send("User:billing", by_id, 10));
+  const auto response = Answered<kafka::OffsetCommitResponse>(10);
+  EXPECT_EQ(response.topics.at(0).topic_id.bytes[0], 1);
+  EXPECT_EQ(response.topics.at(0).partitions.at(0).error_code, ErrorCode::kUnknownTopicId);
+}
+
+TEST_F(AccessTest, PositionsAreCommittedInATransactionByTheSameRule) {
+  kafka::TxnOffsetCommitRequest request{.transactional_id = "t", .group_id = "billing"};
+  request.topics.push_back({.name = "copies", .partitions = {{.partition_index = 3}}});
+  EXPECT_TRUE(Send("User:copier", request, 3));
+  request.topics[0].name = "audit";
+  EXPECT_FALSE(Send("User:copier", request, 3));
+  const auto refused = Answered<kafka::TxnOffsetCommitResponse>(3);
+  EXPECT_EQ(refused.topics.at(0).partitions.at(0).error_code, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_FALSE(Send("User:billing", request, 3));
+  const auto no_producer = Answered<kafka::TxnOffsetCommitResponse>(3);
+  EXPECT_EQ(no_producer.topics.at(0).partitions.at(0).error_code,
+            ErrorCode::kTransactionalIdAuthorizationFailed);
+}
+
+TEST_F(AccessTest, PositionsAreShownOfTopicsThatMayBeSeen) {
+  kafka::OffsetFetchRequest request{.group_id = "billing"};
+  request.topics = {{.name = "audit", .partition_indexes = {5}},
+                    {.name = "orders-eu", .partition_indexes = {3}}};
+  kafka::OffsetFetchResponse answer;
+  answer.topics.push_back({.name = "orders-eu", .partitions = {{.metadata = ""}}});
+  EXPECT_TRUE(Send("User:billing", request, 5));
+  EXPECT_EQ(Passed<kafka::OffsetFetchRequest>().topics->size(), 1U);
+  reply_.Send(kafka::EncodeResponse(answer, 5, 7));
+  const auto one = Answered<kafka::OffsetFetchResponse>(5);
+  ASSERT_EQ(one.topics.size(), 2U);
+  EXPECT_EQ(one.topics[1].partitions.at(0).error_code, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(one.topics[1].partitions.at(0).committed_offset, -1);
+
+  request.topics.reset();  // All of them.
+  answer.topics.push_back({.name = "audit", .partitions = {{.metadata = ""}}});
+  EXPECT_TRUE(Send("User:billing", request, 5));
+  reply_.Send(kafka::EncodeResponse(answer, 5, 7));
+  const auto all = Answered<kafka::OffsetFetchResponse>(5);
+  ASSERT_EQ(all.topics.size(), 1U);
+  EXPECT_EQ(all.topics[0].name, "orders-eu");
+  request.group_id = "other";
+  EXPECT_FALSE(Send("User:billing", request, 5));
+  EXPECT_EQ(Answered<kafka::OffsetFetchResponse>(5).error_code,
+            ErrorCode::kGroupAuthorizationFailed);
+}
+
+TEST_F(AccessTest, SoAreThoseOfManyGroups) {
+  kafka::OffsetFetchRequest request;
+  request.groups.push_back({.group_id = "billing"});
+  request.groups[0].topics = {{.name = "audit", .partition_indexes = {5}}};
+  EXPECT_TRUE(Send("User:billing", request, 9));
+  EXPECT_TRUE(Passed<kafka::OffsetFetchRequest>().groups.at(0).topics->empty());
+  kafka::OffsetFetchResponse answer;
+  answer.groups.push_back({.group_id = "billing"});
+  reply_.Send(kafka::EncodeResponse(answer, 9, 7));
+  const auto named = Answered<kafka::OffsetFetchResponse>(9);
+  EXPECT_EQ(named.groups.at(0).topics.at(0).partitions.at(0).error_code,
+            ErrorCode::kTopicAuthorizationFailed);
+
+  request.groups[0].topics.reset();
+  request.groups.push_back({.group_id = "other"});
+  EXPECT_TRUE(Send("User:billing", request, 9));
+  EXPECT_EQ(Passed<kafka::OffsetFetchRequest>().groups.size(), 1U);
+  answer.groups[0].topics = {{.name = "audit"}, {.name = "orders-eu"}};
+  reply_.Send(kafka::EncodeResponse(answer, 9, 7));
+  const auto all = Answered<kafka::OffsetFetchResponse>(9);
+  ASSERT_EQ(all.groups.size(), 2U);
+  ASSERT_EQ(all.groups[0].topics.size(), 1U);
+  EXPECT_EQ(all.groups[0].topics[0].name, "orders-eu");
+  EXPECT_EQ(all.groups[1].error_code, ErrorCode::kGroupAuthorizationFailed);
+  EXPECT_FALSE(Send("User:billing", request, 10)) << "its answer names topics by their ids";
+}
+
 TEST_F(AccessTest, GroupsAreJudgedByTheirNames) {
   EXPECT_TRUE(Send("User:billing", kafka::HeartbeatRequest{.group_id = "billing"}, 4));
   EXPECT_FALSE(Send("User:billing", kafka::HeartbeatRequest{.group_id = "other"}, 4));
   EXPECT_EQ(Answered<kafka::HeartbeatResponse>(4).error_code, ErrorCode::kGroupAuthorizationFailed);
 }
 
-// The messages of KIP-848 are not in the codec: key 68, version 0, correlation id 7, no client id,
-// no tags, then the group as a compact string.
-TEST_F(AccessTest, GroupsOfTheNewProtocolAreJudgedToo) {
-  const auto heartbeat = [](std::string_view group) {
-    std::string frame("\0\x44\0\0\0\0\0\7\xff\xff\0", 11);
-    frame.push_back(static_cast<char>(group.size() + 1));
-    return frame.append(group);
+TEST_F(AccessTest, GroupsOfTheNewProtocolAreJudgedByWhatTheySubscribeTo) {
+  kafka::ConsumerGroupHeartbeatRequest request{.group_id = "billing"};
+  const auto refused = [&](std::string_view principal) {
+    EXPECT_FALSE(Send(principal, request, 1));
+    return Answered<kafka::ConsumerGroupHeartbeatResponse>(1).error_code;
   };
-  EXPECT_TRUE(SendFrame("User:billing", heartbeat("billing")));
-  EXPECT_FALSE(SendFrame("User:billing", heartbeat("other")));
+  EXPECT_TRUE(Send("User:billing", request, 0)) << "as before";
+  request.subscribed_topic_names = {"orders-eu", "public"};
+  EXPECT_TRUE(Send("User:billing", request, 1));
+  request.subscribed_topic_names->push_back("audit");
+  EXPECT_EQ(refused("User:billing"), ErrorCode::kTopicAuthorizationFailed);
+  request.subscribed_topic_names.reset();
+  request.subscribed_topic_regex = "";
+  EXPECT_TRUE(Send("User:billing", request, 1)) << "there is none any more";
+  request.subscribed_topic_regex = "public";
+  EXPECT_EQ(refused("User:billing"), ErrorCode::kTopicAuthorizationFailed);
+  request.group_id = "other";
+  EXPECT_EQ(refused("User:billing"), ErrorCode::kGroupAuthorizationFailed);
+}
+
+// ShareGroupHeartbeat, which is not in the codec.
+TEST_F(AccessTest, AShareGroupTakesAllTopicsAndGroups) {
+  const std::string frame(
+      "\0\x4c\0\1\0\0\0\7\xff\xff\0\x08"
+      "billing",
+      19);
+  EXPECT_FALSE(SendFrame("User:billing", frame));
   EXPECT_EQ(caught_.answer.kind, net::Answer::Kind::kClose);
-  EXPECT_FALSE(SendFrame("User:billing", heartbeat("").substr(0, 11)));
+  EXPECT_FALSE(SendFrame("User:reader", frame)) << "it has no groups";
 }
 
 TEST_F(AccessTest, TopicsAreMadeByWhoMayAdministerThem) {
