@@ -218,9 +218,14 @@ bool LocalTransactions::Owns(std::string_view transactional_id) const {
   return rule != options_.rules.end() && rule->local;
 }
 
-void LocalTransactions::Post(std::string transactional_id, Step step) {
+void LocalTransactions::Post(Target target, base::UniqueFunction<void(Coordinated&, bool)> post) {
+  Step step = [principal = std::move(target.principal),
+               post = std::move(post)](Coordinated& producer) mutable {
+    const std::string& owner = producer.record.principal;
+    post(producer, !owner.empty() && owner != principal);
+  };
   context_.loop.Post([owner = std::weak_ptr<LocalTransactions*>(self_),
-                      id = std::move(transactional_id), step = std::move(step)]() mutable {
+                      id = std::move(target.transactional_id), step = std::move(step)]() mutable {
     const auto alive = owner.lock();
     if (!alive || *alive == nullptr) return;
     auto& producer = (*alive)->producers_[id];
@@ -287,16 +292,18 @@ ErrorCode LocalTransactions::Check(const Coordinated& producer, const Producer& 
 
 // ---- A producer ----
 
-void LocalTransactions::InitProducer(std::string transactional_id, int32_t timeout_ms,
-                                     Producer known, OnProducer done) {
-  Post(std::move(transactional_id),
-       [this, timeout_ms, known, done = std::move(done)](Coordinated& producer) mutable {
-         DoInit(producer, timeout_ms, known, std::move(done));
-       });
+void LocalTransactions::InitProducer(Target target, int32_t timeout_ms, Producer known,
+                                     OnProducer done) {
+  std::string principal = target.principal;
+  Post(std::move(target), [this, principal = std::move(principal), timeout_ms, known,
+                           done = std::move(done)](Coordinated& producer, bool foreign) mutable {
+    if (foreign) return done(ErrorCode::kTransactionalIdAuthorizationFailed, {});
+    DoInit(producer, std::move(principal), timeout_ms, known, std::move(done));
+  });
 }
 
-void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Producer known,
-                               OnProducer done) {
+void LocalTransactions::DoInit(Coordinated& producer, std::string principal, int32_t timeout_ms,
+                               Producer known, OnProducer done) {
   if (TransactionsOf(*context_.cache.cluster()) == TierTransactions::kNone) {
     base::Log(base::Event::kTierWithoutTransactions, {"transaction", producer.transactional_id},
               "refused, since the tier has no transactions to deliver it in");
@@ -319,6 +326,7 @@ void LocalTransactions::DoInit(Coordinated& producer, int32_t timeout_ms, Produc
     if (now.state == State::kEmpty) return done(ErrorCode::kNone, ProducerOf(now));
   }
   LocalProducerRecord next = now;
+  next.principal = std::move(principal);
   next.timeout_ms = timeout_ms;
   next.state = State::kEmpty;
   // What this answer is asked for with again, and that need not be the present epoch: the answer to
@@ -385,10 +393,11 @@ void LocalTransactions::Begin(Coordinated& producer, base::UniqueFunction<void(E
       });
 }
 
-void LocalTransactions::AddPartitions(std::string transactional_id, Producer who,
-                                      Partitions partitions, Done done) {
-  Post(std::move(transactional_id), [this, who, partitions = std::move(partitions),
-                                     done = std::move(done)](Coordinated& producer) mutable {
+void LocalTransactions::AddPartitions(Target target, Producer who, Partitions partitions,
+                                      Done done) {
+  Post(std::move(target), [this, who, partitions = std::move(partitions), done = std::move(done)](
+                              Coordinated& producer, bool foreign) mutable {
+    if (foreign) return done(ErrorCode::kTransactionalIdAuthorizationFailed);
     if (const ErrorCode error = Check(producer, who); error != ErrorCode::kNone) {
       return done(error);
     }
@@ -402,10 +411,14 @@ void LocalTransactions::AddPartitions(std::string transactional_id, Producer who
   });
 }
 
-void LocalTransactions::Append(std::string transactional_id, Protocol protocol,
+void LocalTransactions::Append(Target target, Protocol protocol,
                                std::unique_ptr<proxy::SinkRequest> request) {
-  Post(std::move(transactional_id),
-       [this, protocol, request = std::move(request)](Coordinated& producer) mutable {
+  Post(std::move(target),
+       [this, protocol, request = std::move(request)](Coordinated& producer, bool foreign) mutable {
+         if (foreign) {
+           return RefuseAll(std::move(request), ErrorCode::kTransactionalIdAuthorizationFailed,
+                            "the transactional id is another client's");
+         }
          DoAppend(producer, protocol, std::move(request));
        });
 }
@@ -529,12 +542,13 @@ void LocalTransactions::TakeIn(Coordinated& producer, Protocol protocol,
   AppendJob::Complete(std::move(job));
 }
 
-void LocalTransactions::End(std::string transactional_id, Producer who, bool commit,
-                            Protocol protocol, OnProducer done) {
-  Post(std::move(transactional_id),
-       [this, who, commit, protocol, done = std::move(done)](Coordinated& producer) mutable {
-         DoEnd(producer, who, commit, protocol, std::move(done));
-       });
+void LocalTransactions::End(Target target, Producer who, bool commit, Protocol protocol,
+                            OnProducer done) {
+  Post(std::move(target), [this, who, commit, protocol, done = std::move(done)](
+                              Coordinated& producer, bool foreign) mutable {
+    if (foreign) return done(ErrorCode::kTransactionalIdAuthorizationFailed, {});
+    DoEnd(producer, who, commit, protocol, std::move(done));
+  });
 }
 
 void LocalTransactions::DoEnd(Coordinated& producer, const Producer& who, bool commit,

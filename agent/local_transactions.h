@@ -78,13 +78,11 @@ class LocalTransactions final : public proxy::LocalTransactions {
   ~LocalTransactions() override;
 
   [[nodiscard]] bool Owns(std::string_view transactional_id) const override;
-  void InitProducer(std::string transactional_id, int32_t timeout_ms, Producer known,
-                    OnProducer done) override;
-  void AddPartitions(std::string transactional_id, Producer producer, Partitions partitions,
-                     Done done) override;
-  void Append(std::string transactional_id, Protocol protocol,
+  void InitProducer(Target target, int32_t timeout_ms, Producer known, OnProducer done) override;
+  void AddPartitions(Target target, Producer producer, Partitions partitions, Done done) override;
+  void Append(Target target, Protocol protocol,
               std::unique_ptr<proxy::SinkRequest> request) override;
-  void End(std::string transactional_id, Producer producer, bool commit, Protocol protocol,
+  void End(Target target, Producer producer, bool commit, Protocol protocol,
            OnProducer done) override;
 
  private:
@@ -93,8 +91,9 @@ class LocalTransactions final : public proxy::LocalTransactions {
   class WriteOperation;
   using Step = base::UniqueFunction<void(Coordinated&)>;
 
-  // Runs the step on the loop, when nothing of this id is being written.
-  void Post(std::string transactional_id, Step step);
+  // Runs the step on the loop, when nothing of this id is being written, with whether it is another
+  // principal's.
+  void Post(Target target, base::UniqueFunction<void(Coordinated&, bool)> step);
   void Enqueue(Coordinated& producer, Step step);
   // An id for which no producer was made, if it was only asked about.
   void ForgetUnknown(const std::string& transactional_id);
@@ -105,7 +104,8 @@ class LocalTransactions final : public proxy::LocalTransactions {
              base::UniqueFunction<void(bool)> then);
   void Written(Coordinated& producer, bool ok);
 
-  void DoInit(Coordinated& producer, int32_t timeout_ms, Producer known, OnProducer done);
+  void DoInit(Coordinated& producer, std::string principal, int32_t timeout_ms, Producer known,
+              OnProducer done);
   void NewProducer(Coordinated& producer, LocalProducerRecord next,
                    base::UniqueFunction<void(kafka::ErrorCode)> done);
   // Makes sure that the transaction is begun, then goes on.

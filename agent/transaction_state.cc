@@ -11,6 +11,7 @@ namespace holdfast::agent {
 namespace {
 
 constexpr uint8_t kFormat = 1;
+constexpr uint8_t kOwnedFormat = 2;  // Of a producer that is somebody's.
 constexpr size_t kNumberSize = 1 + 8;
 constexpr size_t kRangeSize = 4 + 8 + 8;
 constexpr size_t kProducerSize = 1 + 8 + 2 + 8 + 2 + 4 + 1 + 8;
@@ -30,8 +31,9 @@ T Take(std::string_view& from) {
   return value;
 }
 
-base::Result<> CheckForm(std::string_view what, std::string_view bytes, bool right_size) {
-  if (bytes.empty() || static_cast<uint8_t>(bytes[0]) != kFormat) {
+base::Result<> CheckForm(std::string_view what, std::string_view bytes, bool right_size,
+                         uint8_t format = kFormat) {
+  if (bytes.empty() || static_cast<uint8_t>(bytes[0]) != format) {
     return base::Unexpected(base::Code::kInvalid,
                             fmt::format("{}: written by another version of the agent", what));
   }
@@ -99,7 +101,7 @@ std::optional<uint64_t> ParseNumber(std::string_view bytes) {
 }
 
 std::string LocalProducerRecord::Serialize() const {
-  std::string bytes(1, static_cast<char>(kFormat));
+  std::string bytes(1, static_cast<char>(principal.empty() ? kFormat : kOwnedFormat));
   Put(bytes, id);
   Put(bytes, epoch);
   Put(bytes, last_id);
@@ -107,12 +109,13 @@ std::string LocalProducerRecord::Serialize() const {
   Put(bytes, timeout_ms);
   Put(bytes, static_cast<uint8_t>(state));
   Put(bytes, used_ms);
-  return bytes;
+  return bytes.append(principal);
 }
 
 base::Result<LocalProducerRecord> LocalProducerRecord::Parse(std::string_view bytes) {
-  HF_RETURN_IF_ERROR(
-      CheckForm("local transactional producer", bytes, bytes.size() == kProducerSize));
+  const bool owned = bytes.size() > kProducerSize;
+  HF_RETURN_IF_ERROR(CheckForm("local transactional producer", bytes, bytes.size() >= kProducerSize,
+                               owned ? kOwnedFormat : kFormat));
   bytes.remove_prefix(1);
   LocalProducerRecord parsed;
   parsed.id = Take<int64_t>(bytes);
@@ -122,6 +125,7 @@ base::Result<LocalProducerRecord> LocalProducerRecord::Parse(std::string_view by
   parsed.timeout_ms = Take<int32_t>(bytes);
   parsed.state = static_cast<State>(Take<uint8_t>(bytes));
   parsed.used_ms = Take<int64_t>(bytes);
+  parsed.principal = bytes;
   return parsed;
 }
 

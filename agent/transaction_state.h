@@ -71,7 +71,8 @@ struct LocalProducerRecord {
   int16_t last_epoch = kafka::kNoProducerEpoch;
   int32_t timeout_ms = 0;
   State state = State::kEmpty;
-  int64_t used_ms = 0;  // Wall clock, when this was written.
+  int64_t used_ms = 0;    // Wall clock, when this was written.
+  std::string principal;  // Whose it is; empty: everybody's.
 
   [[nodiscard]] std::string Serialize() const;
   static base::Result<LocalProducerRecord> Parse(std::string_view bytes);

@@ -34,6 +34,22 @@ constexpr int32_t kRightsCorrelationId = 0x7ffffff0;
 // AclOperation.WRITE, as a bit of what Metadata answers.
 constexpr int32_t kMayWrite = 1 << 4;
 
+// "authzid NUL user NUL password", or "n,,n=user,r=..." with what else SCRAM allows before that.
+std::string UserIn(std::string_view mechanism, std::string_view first) {
+  const auto behind = [&first](char mark) {
+    const size_t at = first.find(mark);
+    first = at == std::string_view::npos ? std::string_view() : first.substr(at + 1);
+  };
+  const bool plain = mechanism == "PLAIN";
+  if (!plain && !mechanism.starts_with("SCRAM-")) return {};
+  behind(plain ? '\0' : ',');
+  if (plain) return std::string(first.substr(0, first.find('\0')));
+  behind(',');
+  if (first.starts_with("m=")) behind(',');
+  if (!first.starts_with("n=")) return {};
+  return std::string(first.substr(2, first.find(',') - 2));
+}
+
 }  // namespace
 
 Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
@@ -168,6 +184,12 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
     if (request) tier_exchange_->mechanism = request->mechanism;
     return true;
   }
+  if (!tier_exchange_->user) {
+    const auto request = SaslAuthenticateRequest::kApi.Knows(header.api_version)
+                             ? kafka::DecodeRequest<SaslAuthenticateRequest>(frame.view(), header)
+                             : base::Unexpected(base::Code::kInvalid, "an unknown version");
+    tier_exchange_->user = request ? UserIn(tier_exchange_->mechanism, request->auth_bytes) : "";
+  }
   reply = Intercepted::Make(std::move(reply), [self = self_, exchange = tier_exchange_,
                                                version = header.api_version](base::Buffer answer) {
     if (*self != nullptr) (*self)->OnTierSaslAnswer(*exchange, answer.view(), version);
@@ -191,7 +213,11 @@ void Gate::OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int1
     return LimitFrames();
   }
   const int rounds = exchange.mechanism.starts_with("SCRAM-") ? 2 : 1;
-  if (++exchange.rounds >= rounds) tier_connection_ = tier_.connects();
+  if (++exchange.rounds >= rounds) {
+    tier_connection_ = tier_.connects();
+    const std::string user = exchange.user.value_or("");
+    tier_principal_ = user.empty() ? "" : "User:" + user;
+  }
   LimitFrames();
 }
 

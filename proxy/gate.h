@@ -20,6 +20,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -60,6 +61,12 @@ class Gate {
     return principal_ == kAnonymous || !name.starts_with(kUser) ? "" : name.substr(kUser.size());
   }
 
+  // Whose local transactions are: who said here who he is, or to the tier, as far as its SASL shows
+  // a name. Empty: nobody in particular.
+  [[nodiscard]] std::string transactions_principal() const {
+    return principal_ == kAnonymous ? tier_principal_ : principal_;
+  }
+
   // False: the request was answered. Otherwise frame and reply may have been replaced, so that
   // the answer comes by here.
   [[nodiscard]] bool Admit(base::Buffer& frame, const kafka::RequestHeader& header,
@@ -95,7 +102,8 @@ class Gate {
   // has its answers.
   struct TierExchange {
     std::string mechanism;
-    int rounds = 0;  // Messages that the tier has accepted.
+    std::optional<std::string> user;  // As the first message says it; empty if it does not.
+    int rounds = 0;                   // Messages that the tier has accepted.
   };
 
   bool ServeSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
@@ -131,6 +139,7 @@ class Gate {
   // SASL that passes through.
   std::shared_ptr<TierExchange> tier_exchange_ = std::make_shared<TierExchange>();
   size_t tier_connection_ = 0;  // The one on which it let the client in; 0: none.
+  std::string tier_principal_;  // As whom, if that was to be seen.
 
   std::unordered_map<std::string, Right> rights_;
   std::deque<Waiting> waiting_;

@@ -34,6 +34,13 @@ class LocalTransactions {
   // In which form the client speaks of transactions. In the second (KIP-890) it does not name
   // partitions beforehand, and each transaction has an epoch of its own.
   enum class Protocol : uint8_t { kFirst, kSecond };
+  // Whose transaction a request is about, and who asks, as a principal; nobody in particular if
+  // that is empty. An id is of who was the first to take it by name: others are answered
+  // TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+  struct Target {
+    std::string transactional_id;
+    std::string principal = {};
+  };
   using Partitions = std::vector<std::pair<std::string, int32_t>>;
   using Done = base::UniqueFunction<void(kafka::ErrorCode)>;
   // With the id and epoch to be used from now on.
@@ -46,15 +53,13 @@ class LocalTransactions {
 
   // Fences all producers that had the id before, and gives up what they had open. `known` is set if
   // a producer renews its own epoch.
-  virtual void InitProducer(std::string transactional_id, int32_t timeout_ms, Producer known,
-                            OnProducer done) = 0;
-  virtual void AddPartitions(std::string transactional_id, Producer producer, Partitions partitions,
+  virtual void InitProducer(Target target, int32_t timeout_ms, Producer known, OnProducer done) = 0;
+  virtual void AddPartitions(Target target, Producer producer, Partitions partitions,
                              Done done) = 0;
   // The batches become part of the open transaction, and are answered without offsets.
-  virtual void Append(std::string transactional_id, Protocol protocol,
-                      std::unique_ptr<SinkRequest> request) = 0;
+  virtual void Append(Target target, Protocol protocol, std::unique_ptr<SinkRequest> request) = 0;
   // A commit is answered when it is durable.
-  virtual void End(std::string transactional_id, Producer producer, bool commit, Protocol protocol,
+  virtual void End(Target target, Producer producer, bool commit, Protocol protocol,
                    OnProducer done) = 0;
 };
 

@@ -232,7 +232,9 @@ base::Duration BeginProduce(FrontDoor& front, net::EventLoop& loop, const Cluste
   job->SetThrottle(throttle);
   if (const auto id = job->transactional_id()) {
     const LocalTransactions::Protocol protocol = job->protocol();
-    front.transactions()->Append(std::string(*id), protocol, std::move(job));
+    front.transactions()->Append(
+        {.transactional_id = std::string(*id), .principal = gate.transactions_principal()},
+        protocol, std::move(job));
   } else {
     front.sink.Append(std::move(job));
   }

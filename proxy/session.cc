@@ -79,7 +79,8 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
   header = kafka::ReadRequestHeader(frame.view());  // The frame may be another one.
   HF_CHECK(header);
   if (front_.transactions() != nullptr && AboutTransactions(header->api_key) &&
-      TakeTransactional(front_, connection_, node_, frame, *header, reply)) {
+      TakeTransactional(front_, connection_, node_, gate_.transactions_principal(), frame, *header,
+                        reply)) {
     return;
   }
   switch (header->api_key) {

@@ -58,11 +58,15 @@ struct Asked {
   FrontDoor& front;
   net::Connection& connection;
   int32_t node;
+  const std::string& principal;
   base::Buffer& frame;
   const RequestHeader& header;
   net::Reply& reply;
 
   [[nodiscard]] LocalTransactions& local() const { return *front.transactions(); }
+  [[nodiscard]] LocalTransactions::Target Target(std::string_view transactional_id) const {
+    return {.transactional_id = std::string(transactional_id), .principal = principal};
+  }
   template <class Response>
   void Send(const Response& response) const {
     reply.Send(kafka::EncodeResponse(response, header.api_version, header.correlation_id));
@@ -100,7 +104,7 @@ bool Take(const Asked& asked, const kafka::FindCoordinatorRequest& request) {
 bool Take(const Asked& asked, const kafka::InitProducerIdRequest& request) {
   if (!request.transactional_id || !asked.local().Owns(*request.transactional_id)) return false;
   asked.local().InitProducer(
-      std::string(*request.transactional_id), request.transaction_timeout_ms,
+      asked.Target(*request.transactional_id), request.transaction_timeout_ms,
       {.id = request.producer_id, .epoch = request.producer_epoch},
       [version = asked.header.api_version, correlation_id = asked.header.correlation_id,
        reply = std::move(asked.reply)](ErrorCode error,
@@ -121,7 +125,7 @@ bool Take(const Asked& asked, const kafka::AddPartitionsToTxnRequest& request) {
     for (const int32_t index : topic.partitions) partitions.emplace_back(topic.name, index);
   }
   asked.local().AddPartitions(
-      std::string(request.v3_and_below_transactional_id),
+      asked.Target(request.v3_and_below_transactional_id),
       {.id = request.v3_and_below_producer_id, .epoch = request.v3_and_below_producer_epoch},
       partitions,
       [partitions, version = asked.header.api_version, correlation_id = asked.header.correlation_id,
@@ -144,7 +148,7 @@ bool Take(const Asked& asked, const kafka::EndTxnRequest& request) {
   const Protocol protocol =
       asked.header.api_version >= kSecondProtocolEndTxn ? Protocol::kSecond : Protocol::kFirst;
   asked.local().End(
-      std::string(request.transactional_id),
+      asked.Target(request.transactional_id),
       {.id = request.producer_id, .epoch = request.producer_epoch}, request.committed, protocol,
       [version = asked.header.api_version, correlation_id = asked.header.correlation_id,
        reply = std::move(asked.reply)](ErrorCode error,
@@ -200,8 +204,9 @@ bool AboutTransactions(int16_t api_key) {
 }
 
 bool TakeTransactional(FrontDoor& front, net::Connection& connection, int32_t node,
-                       base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
-  const Asked asked{front, connection, node, frame, header, reply};
+                       std::string principal, base::Buffer& frame, const RequestHeader& header,
+                       net::Reply& reply) {
+  const Asked asked{front, connection, node, principal, frame, header, reply};
   switch (header.api_key) {
     case kafka::FindCoordinatorRequest::kApi.key:
       return DecodeAndTake<kafka::FindCoordinatorRequest>(asked);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/buffer.h"
@@ -20,8 +21,9 @@ namespace holdfast::proxy {
 [[nodiscard]] bool AboutTransactions(int16_t api_key);
 
 // Takes frame and reply, and returns true, if the request is about a local transaction. `node` is
-// the broker for which the client takes this listener.
+// the broker for which the client takes this listener; `principal`: of LocalTransactions::Target.
 bool TakeTransactional(FrontDoor& front, net::Connection& connection, int32_t node,
-                       base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
+                       std::string principal, base::Buffer& frame,
+                       const kafka::RequestHeader& header, net::Reply& reply);
 
 }  // namespace holdfast::proxy

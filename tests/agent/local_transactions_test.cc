@@ -55,6 +55,31 @@ TEST_P(LocalTransactionsTest, ACommitIsOneFrameAndAnAbortLeavesNothing) {
   EXPECT_EQ(metrics_.local_transaction_bytes.Value(), 0);
 }
 
+TEST_P(LocalTransactionsTest, AnIdIsOfWhoTookItByNameAlsoAfterARestart) {
+  constexpr ErrorCode kRefused = ErrorCode::kTransactionalIdAuthorizationFailed;
+  ASSERT_EQ(Init().error, ErrorCode::kNone) << "by nobody in particular";
+  principal_ = "User:billing";
+  ASSERT_EQ(Init().error, ErrorCode::kNone);
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  for (const char* const other : {"User:other", ""}) {
+    principal_ = other;
+    EXPECT_EQ(Init().error, kRefused);
+    EXPECT_EQ(Put("a", 0, {"2"}), kRefused);
+    EXPECT_EQ(PutAt("a", 0, {"2"}, 1), kRefused);
+    EXPECT_EQ(Commit(), kRefused);
+    EXPECT_EQ(Abort(), kRefused);
+  }
+  principal_ = "User:billing";
+  EXPECT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 1);
+  CrashAndRestart();
+  principal_ = "User:other";
+  EXPECT_EQ(Init().error, kRefused);
+  EXPECT_EQ(Init("local-2").error, ErrorCode::kNone);
+  principal_ = "User:billing";
+  EXPECT_EQ(Init().error, ErrorCode::kNone);
+}
+
 TEST_P(LocalTransactionsTest, ANewerProducerFencesTheOlderAndEndsItsTransaction) {
   const Producer older = Init().producer;
   ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
@@ -252,7 +277,7 @@ TEST_P(LocalTransactionsTest, ABatchThatWaitsForRoomIsPartOfItsTransaction) {
   ASSERT_EQ(Put("b", 0, {"first"}), ErrorCode::kNone);
   EXPECT_EQ(Put("a", 0, {Kilobyte('!')}), ErrorCode::kUnknownServerError) << "it waits";
   ErrorCode ended = ErrorCode::kUnknownServerError;
-  local_->End("local-1", producer_, /*commit=*/true, protocol_,
+  local_->End({"local-1"}, producer_, /*commit=*/true, protocol_,
               [&](ErrorCode error, Producer /*producer*/) { ended = error; });
   clock_.RunUntilIdle();
   EXPECT_EQ(ended, ErrorCode::kUnknownServerError) << "what comes later waits behind it";

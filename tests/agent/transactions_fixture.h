@@ -81,9 +81,10 @@ class TransactionsFixture : public AgentFixture {
   };
   Ended Init(const std::string& id = "local-1", int32_t timeout_ms = 60000, Producer known = {}) {
     Ended ended;
-    local_->InitProducer(id, timeout_ms, known, [&](kafka::ErrorCode error, Producer producer) {
-      ended = {error, producer};
-    });
+    local_->InitProducer({id, principal_}, timeout_ms, known,
+                         [&](kafka::ErrorCode error, Producer producer) {
+                           ended = {error, producer};
+                         });
     clock_.RunUntilIdle();
     if (ended.error == kafka::ErrorCode::kNone) producer_ = ended.producer;
     sequences_.clear();
@@ -94,7 +95,7 @@ class TransactionsFixture : public AgentFixture {
                        const std::string& id = "local-1") {
     if (protocol_ == Protocol::kFirst) {
       kafka::ErrorCode error = kafka::ErrorCode::kUnknownServerError;
-      local_->AddPartitions(id, producer_, {{topic, partition}},
+      local_->AddPartitions({id, principal_}, producer_, {{topic, partition}},
                             [&](kafka::ErrorCode code) { error = code; });
       clock_.RunUntilIdle();
       if (error != kafka::ErrorCode::kNone) return error;
@@ -117,14 +118,14 @@ class TransactionsFixture : public AgentFixture {
     request->client = client_;
     request->entries.push_back(
         {.topic = request->topic, .partition = partition, .batch = request->bytes});
-    local_->Append(id, protocol_, std::move(request));
+    local_->Append({id, principal_}, protocol_, std::move(request));
     clock_.RunUntilIdle();
     return error;
   }
   Ended EndTransaction(bool commit, std::optional<Producer> as = {},
                        const std::string& id = "local-1") {
     Ended ended;
-    local_->End(id, as.value_or(producer_), commit, protocol_,
+    local_->End({id, principal_}, as.value_or(producer_), commit, protocol_,
                 [&](kafka::ErrorCode error, Producer producer) {
                   ended = {error, producer};
                 });
@@ -160,6 +161,7 @@ class TransactionsFixture : public AgentFixture {
   std::unique_ptr<TransactionLane> lane_;
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<LocalTransactions> local_;
+  std::string principal_;  // Who asks.
   Producer producer_;
   std::map<std::pair<std::string, int32_t>, int32_t> sequences_;
   std::string client_;                    // As whom batches are put.

@@ -9,6 +9,7 @@
 #include "kafka/api/api_versions.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
+#include "kafka/api/init_producer_id.h"
 #include "kafka/api/list_groups.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
@@ -44,6 +45,33 @@ class TakingSink final : public RecordSink {
   std::atomic<int> taken = 0;
 };
 
+// Owns "local".
+class NotingTransactions final : public LocalTransactions {
+ public:
+  [[nodiscard]] bool Owns(std::string_view transactional_id) const override {
+    return transactional_id == "local";
+  }
+  void InitProducer(Target target, int32_t /*timeout_ms*/, Producer /*known*/,
+                    OnProducer done) override {
+    principal = target.principal;
+    done(ErrorCode::kNone, {.id = 7, .epoch = 0});
+  }
+  void AddPartitions(Target /*target*/, Producer /*producer*/, Partitions /*partitions*/,
+                     Done done) override {
+    done(ErrorCode::kNone);
+  }
+  void Append(Target target, Protocol /*protocol*/, std::unique_ptr<SinkRequest> request) override {
+    principal = target.principal;
+    SinkRequest& taken = *request;
+    taken.Complete(std::move(request));
+  }
+  void End(Target /*target*/, Producer producer, bool /*commit*/, Protocol /*protocol*/,
+           OnProducer done) override {
+    done(ErrorCode::kNone, producer);
+  }
+  std::string principal = "none yet";
+};
+
 class GateTest : public net::LoopbackTest {
  protected:
   void Open(LocalPolicy policy) {
@@ -65,6 +93,7 @@ class GateTest : public net::LoopbackTest {
     agent_ = Serve({}, [this](net::Connection& connection) {
       return std::make_unique<Session>(*front_, connection, kNoNode);
     });
+    front_->SetTransactions(&transactions_);
     front_->SetAddresses({agent_->local_address()});
     client_ = std::make_unique<TestPeer>(agent_->local_address());
   }
@@ -129,6 +158,12 @@ class GateTest : public net::LoopbackTest {
     Send(SaslAuthenticateRequest{.auth_bytes = bytes}, 2);
     return Read<SaslAuthenticateResponse>(2);
   }
+  // As whom the client takes a local transactional id.
+  std::string PrincipalOfTransactions() {
+    Send(kafka::InitProducerIdRequest{.transactional_id = "local"}, 4);
+    EXPECT_EQ(Read<kafka::InitProducerIdResponse>(4).producer_id, 7);
+    return transactions_.principal;
+  }
   ErrorCode Handshake(std::string_view mechanism) {
     Send(SaslHandshakeRequest{.mechanism = mechanism}, 1);
     return Read<SaslHandshakeResponse>(1).error_code;
@@ -167,6 +202,7 @@ class GateTest : public net::LoopbackTest {
   net::Resolver resolver_;
   MetadataCache cache_{{{"orders-declared", 3}}};
   TakingSink sink_;
+  NotingTransactions transactions_;
   BrokerPorts ports_{
       first_->loop(),
       {.open = [](int32_t, uint16_t) -> base::Result<uint16_t> { return uint16_t{7001}; },
@@ -589,6 +625,37 @@ TEST_F(GateTest, AnOldRightIsAskedForBeforeRecordsAreTaken) {
   TierAnswers(TierMetadata({{"orders", kRead}}));
   EXPECT_EQ(ReadRecordsError(), ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(sink_.taken, 2);
+}
+
+TEST_F(GateTest, LocalTransactionsAreOfWhoLoggedInHereOrAtTheTier) {
+  Open(Terminating());
+  Handshake("PLAIN");
+  Authenticate("\0orders\0secret"s);
+  EXPECT_EQ(PrincipalOfTransactions(), "User:orders");
+  policies_->Replace({});
+  client_ = std::make_unique<TestPeer>(agent_->local_address());
+  EXPECT_EQ(PrincipalOfTransactions(), "");
+
+  policies_->Replace(TierDecides());
+  client_ = std::make_unique<TestPeer>(agent_->local_address());
+  LogInAtTier();
+  EXPECT_EQ(PrincipalOfTransactions(), "User:a");
+  for (const auto& [first, principal] :
+       {std::pair("n,,n=b,r=x", "User:b"), std::pair("y,a=c,n=c,r=,n=d", "User:c"),
+        std::pair("garbage", "")}) {
+    client_ = std::make_unique<TestPeer>(agent_->local_address());
+    Send(SaslHandshakeRequest{.mechanism = "SCRAM-SHA-256"}, 1);
+    TierGets<SaslHandshakeRequest>();
+    TierAnswers(SaslHandshakeResponse{});
+    Read<SaslHandshakeResponse>(1);
+    for (const char* const message : {first, "c=biws,r=xy,n=e"}) {
+      Send(SaslAuthenticateRequest{.auth_bytes = message}, 2);
+      TierGets<SaslAuthenticateRequest>();
+      TierAnswers(SaslAuthenticateResponse{});
+      Read<SaslAuthenticateResponse>(2);
+    }
+    EXPECT_EQ(PrincipalOfTransactions(), principal);
+  }
 }
 
 // As Kafka does, of topics that are not there, too.

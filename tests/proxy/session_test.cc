@@ -76,22 +76,22 @@ class LostTransactions final : public LocalTransactions {
   [[nodiscard]] bool Owns(std::string_view transactional_id) const override {
     return transactional_id == "local";
   }
-  void InitProducer(std::string /*transactional_id*/, int32_t /*timeout_ms*/, Producer /*known*/,
+  void InitProducer(Target /*target*/, int32_t /*timeout_ms*/, Producer /*known*/,
                     OnProducer done) override {
     done(ErrorCode::kNone, {.id = 7, .epoch = 0});
   }
-  void AddPartitions(std::string /*transactional_id*/, Producer /*producer*/,
-                     Partitions /*partitions*/, Done done) override {
+  void AddPartitions(Target /*target*/, Producer /*producer*/, Partitions /*partitions*/,
+                     Done done) override {
     done(ErrorCode::kTransactionAbortable);
   }
-  void Append(std::string /*transactional_id*/, Protocol /*protocol*/,
+  void Append(Target /*target*/, Protocol /*protocol*/,
               std::unique_ptr<SinkRequest> request) override {
     for (SinkEntry& entry : request->entries) entry.error = ErrorCode::kTransactionAbortable;
     SinkRequest& target = *request;
     target.Complete(std::move(request));
   }
-  void End(std::string /*transactional_id*/, Producer /*producer*/, bool /*commit*/,
-           Protocol /*protocol*/, OnProducer done) override {
+  void End(Target /*target*/, Producer /*producer*/, bool /*commit*/, Protocol /*protocol*/,
+           OnProducer done) override {
     done(ErrorCode::kTransactionAbortable, {});
   }
 };
