@@ -10,6 +10,7 @@
 #include "broker/acls.h"
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "kafka/api/create_acls.h"
 #include "kafka/api/delete_acls.h"
@@ -356,7 +357,7 @@ base::Result<int> Delete(const Options& options, const TierAccess& tier) {
   if (!rules) return kExitFailed;
   if (rules->empty()) return base::Unexpected(Code::kNotFound, "there are no such rules");
   PrintText(RulesText(*rules));
-  std::fflush(stdout);
+  FlushOutput();
   const std::string question = fmt::format("Delete these {} rules?", rules->size());
   if (const int code = Confirm(options.yes, question); code != kExitFine) return code;
   // Those that were shown, and no others.

@@ -4,8 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <map>
 
 #include "base/event.h"
@@ -183,8 +181,6 @@ int RunClientCommand(const ClientCommand& command, std::vector<std::string> envi
   const auto code = command.run(*access);
   if (!code)
     return Fail(code.error().code == Code::kInvalid ? kExitWrongUsage : kExitFailed, code.error());
-  if (std::fflush(stdout) != 0)
-    return Fail(kExitFailed, base::ErrnoError("cannot write to standard output", errno));
   return *code;
 }
 
@@ -219,8 +215,6 @@ std::string TableOf(const std::vector<Column>& columns, const std::vector<Json>&
     line([&row](const Column& column) { return CellText(CellOf(row, column)); });
   return text;
 }
-
-void PrintText(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
 void PrintJson(const Json& document) {
   PrintText(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");

@@ -19,6 +19,7 @@
 
 #include "base/result.h"
 #include "cli/client_command.h"
+#include "cli/output.h"
 #include "client/cluster.h"
 #include "client/connection.h"
 #include "config/config.h"
@@ -66,7 +67,6 @@ struct Column {
 };
 std::string TableOf(const std::vector<Column>& columns,
                     const std::vector<nlohmann::ordered_json>& rows);
-void PrintText(const std::string& text);
 void PrintJson(const nlohmann::ordered_json& document);
 
 // One thing that the tier refused: what, why, what to do.

@@ -9,6 +9,7 @@
 #include "base/event.h"
 #include "base/log.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 
 namespace holdfast::cli {
 namespace {
@@ -47,7 +48,7 @@ int Fail(int exit_code, const base::Error& error) {
 int Explain(std::string_view code) {
   if (code.empty()) {
     for (const base::EventInfo& info : base::Events())
-      fmt::print("{}  {}\n", base::EventCode(info.event), info.meaning);
+      PrintText(fmt::format("{}  {}\n", base::EventCode(info.event), info.meaning));
     return kExitFine;
   }
   const base::EventInfo* const info = base::FindEvent(code);
@@ -56,9 +57,9 @@ int Explain(std::string_view code) {
                 {base::Code::kNotFound,
                  fmt::format("there is no code {}; `holdfast explain` lists all", code),
                  base::Event::kWrongUsage});
-  fmt::print("{} ({}, {})\n\n{}\n\n{}\n", base::EventCode(info->event),
-             base::EventAreaName(info->event), base::LogLevelName(info->level), Fill(info->meaning),
-             Fill(info->remedy));
+  PrintText(fmt::format("{} ({}, {})\n\n{}\n\n{}\n", base::EventCode(info->event),
+                        base::EventAreaName(info->event), base::LogLevelName(info->level),
+                        Fill(info->meaning), Fill(info->remedy)));
   return kExitFine;
 }
 

@@ -88,7 +88,7 @@ class Run {
     return {.committed_only = !options_.uncommitted,
             .to_end = options_.exit,
             .properties = tier_.further(),
-            .processed = [] { return std::fflush(stdout) == 0; }};
+            .processed = FlushOutput};
   }
 
   // Null: the tier does not have something, which was said.
@@ -164,11 +164,11 @@ class Run {
         ++count;
         if (bar) bar->Show(count, limited ? options_.number : 0);
       } else {
-        std::fflush(stdout);
+        FlushOutput();
         if (signals.WaitFor(std::chrono::milliseconds(0)) == Signals::Wish::kStop) break;
       }
       // Nobody reads any more if the pipe is broken.
-      if (std::ferror(stdout) != 0) break;
+      if (OutputFailed()) return kExitFailed;
       if (Clock::now() - committed > kCommitEvery) {
         committed = Clock::now();
         HF_RETURN_IF_ERROR(consumer.Commit());

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <future>
 #include <memory>
 #include <string>
@@ -14,6 +13,7 @@
 #include "agent/record_log.h"
 #include "agent/waiting_bytes.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "kafka/record_batch.h"
 #include "metrics/catalogue.h"
@@ -86,8 +86,7 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
       command.streams.empty() ? Origins(*spool) : command.streams;
   for (const std::string& name : names) {
     HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, log, writer->loop(), name));
-    std::fputs(fmt::format("{}: {} records are to be delivered again\n", name, records).c_str(),
-               stdout);
+    PrintText(fmt::format("{}: {} records are to be delivered again\n", name, records));
   }
   spool->Close();
   if (names.empty()) Complain("there are no dead letters");

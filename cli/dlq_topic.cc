@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -16,6 +15,7 @@
 #include "agent/dead_letter.h"
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/record_text.h"
 #include "cli/security.h"
 #include "cli/spool_verbs.h"
@@ -87,9 +87,9 @@ class DeadLetterTopic {
     size_t width = 6;
     for (const auto& [name, counts] : origins) width = std::max(width, name.size());
     if (!json)
-      Print(fmt::format("{:<{}}  {:>12}  {:>10}  {}\n", "STREAM", width, "RECORDS", "BYTES",
-                        "OLDEST"));
-    for (const auto& [name, counts] : origins) Print(Line(name, counts, width, json));
+      PrintText(fmt::format("{:<{}}  {:>12}  {:>10}  {}\n", "STREAM", width, "RECORDS", "BYTES",
+                            "OLDEST"));
+    for (const auto& [name, counts] : origins) PrintText(Line(name, counts, width, json));
     return kExitFine;
   }
 
@@ -108,8 +108,8 @@ class DeadLetterTopic {
       const int64_t offset = NumberIn<int64_t>(Find(message, agent::dead_letter_header::kOffset))
                                  .value_or(message.offset);
       if (offset < command.from.value_or(offset) || left == 0) return left > 0;
-      Print(RecordLine(message, offset, command.format));
-      return --left > 0 && std::ferror(stdout) == 0;
+      PrintText(RecordLine(message, offset, command.format));
+      return --left > 0 && !OutputFailed();
     }));
     if (!found)
       return base::Unexpected(base::Code::kNotFound,
@@ -181,7 +181,7 @@ class DeadLetterTopic {
       bool any = false;
       for (const auto& [name, outcome] : outcomes_) {
         if (outcome.delivered > 0)
-          Print(fmt::format("{}: {} records were delivered again\n", name, outcome.delivered));
+          PrintText(fmt::format("{}: {} records were delivered again\n", name, outcome.delivered));
         for (const auto& [error, count] : outcome.refused) {
           Complain(fmt::format("{}: {} records were refused again, {}; they stay in {}", name,
                                count, error, topic_));
@@ -225,8 +225,6 @@ class DeadLetterTopic {
     const std::set<std::string> streams_;  // Empty: all.
     std::map<std::string, Outcome> outcomes_;
   };
-
-  static void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
   static std::string Line(const std::string& name, const Counts& counts, size_t width, bool json) {
     if (!json)

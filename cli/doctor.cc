@@ -5,7 +5,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -22,6 +21,7 @@
 #include "cli/doctor/upstream_check.h"
 #include "cli/loops.h"
 #include "cli/outbox_options.h"
+#include "cli/output.h"
 #include "cli/role.h"
 #include "cli/security.h"
 #include "config/holdfast.pb.h"
@@ -220,8 +220,7 @@ class Doctor {
 };
 
 void Print(const DoctorCommand& command, const std::vector<Findings>& areas) {
-  std::fputs((command.json ? PrintJson(areas) : PrintText(areas)).c_str(), stdout);
-  std::fflush(stdout);
+  PrintText(command.json ? PrintJson(areas) : PrintText(areas));
 }
 
 }  // namespace

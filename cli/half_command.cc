@@ -4,12 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
 #include "cli/complain.h"
+#include "cli/output.h"
 #include "net/url_fetch.h"
 
 namespace holdfast::cli {
@@ -29,14 +29,14 @@ int List(const std::string& base) {
   const json listed = json::parse(*page, nullptr, /*allow_exceptions=*/false);
   if (!listed.is_object())
     return Fail(kExitFailed, {base::Code::kInvalid, base + ": not the page of an agent"});
-  fmt::print("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", "ID", "TOPIC", "PREPARED", "CHECKS",
-             "PARKED", "CHECK URL");
+  PrintText(fmt::format("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", "ID", "TOPIC", "PREPARED",
+                        "CHECKS", "PARKED", "CHECK URL"));
   for (const json& message : listed.value("messages", json::array())) {
-    fmt::print("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", message.value("id", ""),
-               message.value("topic", ""),
-               agent::TimeText(message.value("prepared_ms", int64_t{0})),
-               message.value("checks", 0), message.value("parked", false) ? "yes" : "no",
-               message.value("check_url", ""));
+    PrintText(fmt::format("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", message.value("id", ""),
+                          message.value("topic", ""),
+                          agent::TimeText(message.value("prepared_ms", int64_t{0})),
+                          message.value("checks", 0), message.value("parked", false) ? "yes" : "no",
+                          message.value("check_url", "")));
   }
   return kExitFine;
 }
@@ -69,7 +69,7 @@ int RunHalfCommand(const HalfCommand& command) {
     const auto done = net::FetchUrl(
         fmt::format("{}/{}?id={}", base, commit ? "commit" : "rollback", id), {.method = "POST"});
     if (done) {
-      fmt::print("{} {}\n", id, commit ? "sent" : "forgotten");
+      PrintText(fmt::format("{} {}\n", id, commit ? "sent" : "forgotten"));
     } else {
       code = Fail(kExitFailed, done.error());
     }

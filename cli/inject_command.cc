@@ -8,6 +8,7 @@
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
 #include "cli/complain.h"
+#include "cli/output.h"
 #include "config/value.h"
 #include "inject/node_directory.h"
 
@@ -154,7 +155,7 @@ void AddInjectVerbs(CLI::App& inject, InjectCommand* command) {
 int RunInjectCommand(const InjectCommand& command) {
   const auto done = Do(command);
   if (done) {
-    fmt::print("{}\n", *done);
+    PrintText(*done + "\n");
     return kExitFine;
   }
   return Fail(done.error().code == Code::kInvalid ? kExitWrongUsage : kExitFailed, done.error());

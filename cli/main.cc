@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -19,6 +20,7 @@
 #include "cli/doctor.h"
 #include "cli/loops.h"
 #include "cli/outbox_options.h"
+#include "cli/output.h"
 #include "cli/reloader.h"
 #include "cli/role.h"
 #include "cli/security.h"
@@ -42,23 +44,19 @@ struct Process {
   const base::Supervisor& supervisor;
 };
 
-void Print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
-}
-
 void PrintListeners(const Role& role) {
   std::string lines;
   for (const std::string& address : role.ListenAddresses())
     lines += fmt::format("{} listening on {}\n", role.name(), address);
   if (const std::string admin = role.AdminAddress(); !admin.empty())
     lines += fmt::format("{} admin on {}\n", role.name(), admin);
-  Print(lines);
+  PrintText(lines);
+  FlushOutput();
 }
 
 void PrintWhatToTry(const Role& agent) {
   const std::string address = agent.ListenAddresses().front();
-  Print(fmt::format(
+  PrintText(fmt::format(
       "\nTry, in another terminal:\n"
       "  echo hello | kcat -P -b {0} -t greetings     # acknowledged once it is on this disk\n"
       "  kcat -C -b {0} -t greetings -o beginning -e  # read through the agent from its broker\n"
@@ -66,6 +64,7 @@ void PrintWhatToTry(const Role& agent) {
       "  curl http://{1}/status                       # what waits, and how the tier is\n"
       "Ctrl-C stops both; the records stay.\n",
       address, agent.AdminAddress()));
+  FlushOutput();
 }
 
 std::string Summary(const Roles& roles) {
@@ -237,7 +236,7 @@ int Validate(const config::Config& config, const std::string& file) {
       return Fail(kExitWrongUsage, std::move(complete).error().Within(file));
     parts += parts.empty() ? part : std::string(" and ") + part;
   }
-  Print(file + ": good" + (parts.empty() ? "" : " for " + parts) + "\n");
+  PrintText(file + ": good" + (parts.empty() ? "" : " for " + parts) + "\n");
   return kExitFine;
 }
 
@@ -263,9 +262,10 @@ void KeepMemoryOfFrames() {
   mallopt(M_TRIM_THRESHOLD, 16 * kMegabyte);
 }
 
-int Run(CommandLine line) {
+// Of a command that answers and ends; nothing if it is none.
+std::optional<int> RunCommand(CommandLine& line) {
   if (line.command == Command::kVersion) {
-    Print("holdfast " HOLDFAST_VERSION "\n");
+    PrintText("holdfast " HOLDFAST_VERSION "\n");
     return kExitFine;
   }
   const bool drain = line.command == Command::kSpool && line.spool.verb == SpoolVerb::kDrain;
@@ -285,6 +285,11 @@ int Run(CommandLine line) {
   if (line.command == Command::kTrace) return RunTraceCommand(line.trace, line.sources);
   if (drain) return DrainSpool(line.spool, std::move(line.sources));
   if (line.command == Command::kDoctor) return RunDoctor(line.doctor, line.sources);
+  return std::nullopt;
+}
+
+int Run(CommandLine line) {
+  if (const auto code = RunCommand(line)) return FinishOutput(*code);
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error());
@@ -296,7 +301,8 @@ int Run(CommandLine line) {
   base::SetLogLevel(static_cast<base::LogLevel>((*config)->log().level()));
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);
-  if (line.command == Command::kValidate) return Validate(**config, line.sources.file);
+  if (line.command == Command::kValidate)
+    return FinishOutput(Validate(**config, line.sources.file));
   KeepMemoryOfFrames();
   const auto supervisor = base::Supervisor::FromEnvironment();
   if (!supervisor) return Fail(kExitWrongUsage, supervisor.error());
@@ -312,8 +318,12 @@ int Run(CommandLine line) {
 int Main(int argc, char** argv) {
   auto line = ParseCommandLine(argc, argv);
   if (const auto* exit = std::get_if<Exit>(&line)) {
-    std::fputs(exit->text.c_str(), exit->code == kExitFine ? stdout : stderr);
-    return exit->code;
+    if (exit->code == kExitFine) {
+      PrintText(exit->text);
+    } else {
+      std::fputs(exit->text.c_str(), stderr);
+    }
+    return FinishOutput(exit->code);
   }
   return Run(std::get<CommandLine>(std::move(line)));
 }

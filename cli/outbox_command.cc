@@ -1,12 +1,12 @@
 #include "cli/outbox_command.h"
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 
 #include "base/event.h"
 #include "cli/command_line.h"
 #include "cli/complain.h"
+#include "cli/output.h"
 
 namespace holdfast::cli {
 namespace {
@@ -61,7 +61,7 @@ int RunOutboxCommand(const OutboxCommand& command) {
   auto mapping = outbox::TableMapping::Of(command.preset, properties);
   if (!mapping) return Fail(kExitWrongUsage, mapping.error());
   if (!command.table.empty()) mapping->table = command.table;
-  std::fputs(outbox::OutboxSql(command.preset, *mapping, command.dialect).c_str(), stdout);
+  PrintText(outbox::OutboxSql(command.preset, *mapping, command.dialect));
   return kExitFine;
 }
 

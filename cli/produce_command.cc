@@ -10,6 +10,7 @@
 
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/record_text.h"
 #include "cli/spool_verbs.h"
 #include "cli/terminal.h"
@@ -138,7 +139,7 @@ class Run {
     while (true) {
       pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
       if (poll(&input, 1, 0) == 0) {
-        std::fflush(stdout);
+        FlushOutput();
         producer_->Poll(std::chrono::milliseconds(10));
         if (failed() > 0) return 0;
         if (poll(&input, 1, 40) == 0) continue;

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 #include <span>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "agent/dead_letter.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/record_text.h"
 #include "cli/spool_verbs.h"
 #include "cli/stream_names.h"
@@ -39,7 +39,7 @@ class Cat {
   bool ShowBatch(const spool::EntryInfo& info, const kafka::RecordBatchView& batch) {
     std::string copy(batch.bytes());
     kafka::SetBaseOffset(std::span(copy.data(), copy.size()), info.base_offset);
-    std::fwrite(copy.data(), 1, copy.size(), stdout);
+    PrintText(copy);
     left_ -= std::min<uint64_t>(left_, info.record_count);
     return more();
   }
@@ -56,7 +56,7 @@ class Cat {
       std::string line =
           format_ == CatFormat::kJson ? JsonLine(record, offset, header) : TextOf(record);
       line += '\n';
-      std::fwrite(line.data(), 1, line.size(), stdout);
+      PrintText(line);
       --left_;
     }
     if (more()) HF_RETURN_IF_ERROR(reader.status());
@@ -113,7 +113,7 @@ base::Result<int> CatStream(const SpoolCommand& command) {
           damage(fmt::format("{}: offsets [{}, {}): {}", name, info.base_offset, info.end_offset(),
                              more.error().message));
         // Nobody reads any more if the pipe is broken.
-        return std::ferror(stdout) == 0 && (more ? *more : cat.more());
+        return !OutputFailed() && (more ? *more : cat.more());
       },
       [&](const base::Error& error) { damage(error.message); }));
   return damaged ? kExitFailed : kExitFine;

@@ -1,7 +1,6 @@
 // `holdfast spool drop` and `compact`, and what all verbs ask before they change anything.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <map>
 #include <string>
 #include <unordered_set>
@@ -10,6 +9,7 @@
 #include "agent/spool_text.h"
 #include "agent/transaction_state.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "cli/stream_names.h"
 #include "cli/terminal.h"
@@ -80,7 +80,7 @@ base::Result<int> DropAll(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(spool::Directory directory,
                       spool::Directory::OpenExisting(command.directory));
   HF_RETURN_IF_ERROR(directory.RemoveAll());
-  std::fputs(fmt::format("dropped {}\n", command.directory).c_str(), stdout);
+  PrintText(fmt::format("dropped {}\n", command.directory));
   return kExitFine;
 }
 
@@ -129,7 +129,7 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
     given_up = agent::GiveUpWith(streams, view->state());
   }
   if (waiting.records == 0) {
-    std::fputs(fmt::format("nothing waits in {}\n", named).c_str(), stdout);
+    PrintText(fmt::format("nothing waits in {}\n", named));
     return kExitFine;
   }
   std::string question = fmt::format("Throw away {} of {}?", AmountText(waiting), named);
@@ -142,15 +142,11 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   HF_ASSIGN_OR_RETURN(const auto report, spool::DropBacklogs(command.directory, keys, streams,
                                                              given_up, agent::NowMs()));
-  std::fputs(fmt::format("dropped {} of {}, freed {} of disk\n", AmountText(waiting), named,
-                         agent::BytesText(report.freed_bytes))
-                 .c_str(),
-             stdout);
+  PrintText(fmt::format("dropped {} of {}, freed {} of disk\n", AmountText(waiting), named,
+                        agent::BytesText(report.freed_bytes)));
   if (!given_up.empty()) {
-    std::fputs(fmt::format("gave up {} local transactions, also in their other streams\n",
-                           agent::CountText(given_up.size()))
-                   .c_str(),
-               stdout);
+    PrintText(fmt::format("gave up {} local transactions, also in their other streams\n",
+                          agent::CountText(given_up.size())));
   }
   return kExitFine;
 }
@@ -163,12 +159,10 @@ base::Result<int> CompactSpool(const SpoolCommand& command) {
                       spool::Compact(command.directory, keys, [&](uint64_t done, uint64_t total) {
                         bar.Show(done, total);
                       }));
-  std::fputs(
-      fmt::format("{} segments rewritten, {} removed, {} of disk freed\n",
-                  agent::CountText(report.rewritten_segments),
-                  agent::CountText(report.removed_segments), agent::BytesText(report.freed_bytes))
-          .c_str(),
-      stdout);
+  PrintText(fmt::format("{} segments rewritten, {} removed, {} of disk freed\n",
+                        agent::CountText(report.rewritten_segments),
+                        agent::CountText(report.removed_segments),
+                        agent::BytesText(report.freed_bytes)));
   return kExitFine;
 }
 

@@ -1,12 +1,12 @@
 // `holdfast spool verify` and `repair`.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "cli/terminal.h"
 #include "kafka/record_batch.h"
@@ -69,28 +69,22 @@ Json ReportJson(const spool::VerifyReport& report) {
 }
 
 void PrintReport(const spool::VerifyReport& report) {
-  for (const spool::Damage& damage : report.damages)
-    std::fputs((DamageText(damage) + "\n").c_str(), stdout);
+  for (const spool::Damage& damage : report.damages) PrintText(DamageText(damage) + "\n");
   for (const auto& stream : report.nameless)
-    std::fputs(fmt::format("{}: its name is lost, so these records are not delivered (HF2110)\n",
-                           LossText(stream))
-                   .c_str(),
-               stdout);
+    PrintText(fmt::format("{}: its name is lost, so these records are not delivered (HF2110)\n",
+                          LossText(stream)));
   if (report.torn_segment)
-    std::fputs(fmt::format("segment {}: its newest commit was torn while it was written, and had "
-                           "not been acknowledged (HF2109)\n",
-                           *report.torn_segment)
-                   .c_str(),
-               stdout);
-  std::fputs(fmt::format("{} segments, {} commits, {} entries, {}: {}\n",
-                         agent::CountText(report.segments), agent::CountText(report.frames),
-                         agent::CountText(report.entries), agent::BytesText(report.entry_bytes),
-                         report.sound()
-                             ? "all sound"
-                             : fmt::format("{} damaged", agent::CountText(report.damages.size() +
-                                                                          report.nameless.size())))
-                 .c_str(),
-             stdout);
+    PrintText(
+        fmt::format("segment {}: its newest commit was torn while it was written, and had "
+                    "not been acknowledged (HF2109)\n",
+                    *report.torn_segment));
+  PrintText(fmt::format("{} segments, {} commits, {} entries, {}: {}\n",
+                        agent::CountText(report.segments), agent::CountText(report.frames),
+                        agent::CountText(report.entries), agent::BytesText(report.entry_bytes),
+                        report.sound()
+                            ? "all sound"
+                            : fmt::format("{} damaged", agent::CountText(report.damages.size() +
+                                                                         report.nameless.size()))));
 }
 
 base::Result<spool::VerifyReport> Check(const SpoolCommand& command, bool live) {
@@ -109,9 +103,7 @@ base::Result<int> VerifySpool(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto directory, spool::Directory::Look(command.directory));
   HF_ASSIGN_OR_RETURN(const auto report, Check(command, directory.live));
   if (command.json) {
-    std::fputs(
-        (ReportJson(report).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n").c_str(),
-        stdout);
+    PrintText(ReportJson(report).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
     PrintReport(report);
   }
@@ -132,7 +124,7 @@ base::Result<int> RepairSpool(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   HF_RETURN_IF_ERROR(spool::Repair(command.directory, keys,
                                    [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
-  std::fputs(found.nameless.empty() ? "repaired\n" : "repaired, but for the names\n", stdout);
+  PrintText(found.nameless.empty() ? "repaired\n" : "repaired, but for the names\n");
   return code_after;
 }
 

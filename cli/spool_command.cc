@@ -1,7 +1,5 @@
 #include "cli/spool_command.h"
 
-#include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -56,8 +54,6 @@ const char* WrongUsage(const SpoolCommand& command) {
 
 int Finish(const base::Result<int>& code) {
   if (!code) return Fail(kExitFailed, code.error());
-  if (std::fflush(stdout) != 0)
-    return Fail(kExitFailed, base::ErrnoError("cannot write to standard output", errno));
   return *code;
 }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -18,6 +17,7 @@
 #include "cli/agent_options.h"
 #include "cli/command_line.h"
 #include "cli/loops.h"
+#include "cli/output.h"
 #include "cli/signals.h"
 #include "cli/spool_verbs.h"
 #include "cli/stream_names.h"
@@ -93,8 +93,8 @@ class SpoolDrain {
       bar.Show(bytes - std::min(bytes, left.bytes), bytes);
       if (json_ && Clock::now() - told >= kTellEvery) {
         told = Clock::now();
-        std::fputs((report.Print() + "\n").c_str(), stdout);
-        std::fflush(stdout);
+        PrintText(report.Print() + "\n");
+        FlushOutput();
       }
     }
   }
@@ -210,7 +210,7 @@ base::Result<agent::DrainReport> Drain(const SpoolCommand& command, const config
   return report;
 }
 
-void PrintText(const agent::DrainReport& report, const std::string& directory) {
+std::string TextOf(const agent::DrainReport& report, const std::string& directory) {
   std::string text = fmt::format("delivered {} records",
                                  agent::CountText(static_cast<uint64_t>(report.delivered_records)));
   for (const auto& [count, what] : {std::pair(report.dead_letter_records, "refused for good"),
@@ -225,7 +225,7 @@ void PrintText(const agent::DrainReport& report, const std::string& directory) {
   }
   if (report.removed) text += fmt::format("; removed {}", directory);
   if (!report.kept.empty()) text += fmt::format("; kept {}: {}", directory, report.kept);
-  std::fputs((text + "\n").c_str(), stdout);
+  return text + "\n";
 }
 
 }  // namespace
@@ -246,16 +246,16 @@ int DrainSpool(const SpoolCommand& command, config::Sources sources) {
     if (!command.json) return kExitFailed;
     report = agent::DrainReport{.why = report.error().message};
     report->done = true;
-    std::fputs((report->Print() + "\n").c_str(), stdout);
+    PrintText(report->Print() + "\n");
     return kExitFailed;
   }
   report->done = true;
   if (command.json) {
-    std::fputs((report->Print() + "\n").c_str(), stdout);
+    PrintText(report->Print() + "\n");
   } else {
-    PrintText(*report, command.directory);
+    PrintText(TextOf(*report, command.directory));
   }
-  std::fflush(stdout);
+  FlushOutput();
   if (report->left_records == 0) return kExitFine;
   return Fail(kExitFailed, {base::Code::kUnavailable, command.directory + ": " + report->why,
                             base::Event::kRecordsLeft});

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -11,6 +10,7 @@
 #include "agent/dead_letter.h"
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "cli/stream_names.h"
 #include "cli/terminal.h"
@@ -22,8 +22,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using spool::EntryInfo;
 using spool::OfflineView;
-
-void Print(const std::string& text) { std::fputs(text.c_str(), stdout); }
 
 std::string OwnerText(const spool::DirectoryView& directory) {
   if (directory.live) return "the process with pid " + directory.owner;
@@ -127,12 +125,12 @@ base::Result<int> ShowStatus(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto view, OpenView(command));
   HF_ASSIGN_OR_RETURN(const Summary summary, Summarize(*view));
   if (command.json) {
-    Print(StatusJson(*view, summary).dump() + "\n");
+    PrintText(StatusJson(*view, summary).dump() + "\n");
     return kExitFine;
   }
   const spool::DirectoryView& directory = view->directory();
   const auto line = [](std::string_view name, const std::string& value) {
-    Print(fmt::format("{:<15}{}\n", name, value));
+    PrintText(fmt::format("{:<15}{}\n", name, value));
   };
   line("directory", view->path());
   line("format", std::to_string(directory.format));
@@ -164,8 +162,8 @@ base::Result<int> ListStreams(const SpoolCommand& command) {
   size_t width = 6;
   for (const spool::StreamId id : shown) width = std::max(width, name_of(id).size());
   if (!command.json)
-    Print(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", "STREAM", width, "START",
-                      "END", "RECORDS", "BYTES", "OLDEST"));
+    PrintText(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", "STREAM", width, "START",
+                          "END", "RECORDS", "BYTES", "OLDEST"));
   for (const spool::StreamId id : shown) {
     const spool::StreamState& stream = view->state().stream(id);
     const Backlog& backlog = backlogs[id.value()];
@@ -178,11 +176,11 @@ base::Result<int> ListStreams(const SpoolCommand& command) {
       json["records"] = backlog.records;
       json["bytes"] = backlog.bytes;
       json["oldest_ms"] = backlog.oldest_ms ? Json(*backlog.oldest_ms) : Json();
-      Print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+      PrintText(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
     } else {
-      Print(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", name_of(id), width,
-                        stream.start, stream.end, agent::CountText(backlog.records),
-                        agent::BytesText(backlog.bytes), SinceText(backlog.oldest_ms)));
+      PrintText(fmt::format("{:<{}}  {:>12}  {:>12}  {:>12}  {:>10}  {}\n", name_of(id), width,
+                            stream.start, stream.end, agent::CountText(backlog.records),
+                            agent::BytesText(backlog.bytes), SinceText(backlog.oldest_ms)));
     }
   }
   return damaged ? kExitFailed : kExitFine;

@@ -10,6 +10,7 @@
 
 #include "agent/spool_text.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "cli/terminal.h"
 #include "spool/directory.h"
@@ -113,9 +114,7 @@ base::Result<int> Undo(const SpoolCommand& command) {
     return base::Unexpected(base::Code::kInvalid,
                             command.directory + ": this spool was not handed over");
   HF_RETURN_IF_ERROR(directory.ClearExported());
-  std::fputs(
-      fmt::format("taken back; make sure that nobody imports the export ({})\n", *exported).c_str(),
-      stdout);
+  PrintText(fmt::format("taken back; make sure that nobody imports the export ({})\n", *exported));
   return kExitFine;
 }
 
@@ -167,8 +166,7 @@ base::Result<int> ImportSpool(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto report,
                       spool::Import(command.directory, options,
                                     [&](std::span<char> out) { return file.Read(out); }));
-  std::fputs(fmt::format("imported {} into {}\n", AmountText(report), command.directory).c_str(),
-             stdout);
+  PrintText(fmt::format("imported {} into {}\n", AmountText(report), command.directory));
   return kExitFine;
 }
 

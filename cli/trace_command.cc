@@ -11,6 +11,7 @@
 #include "agent/spool_text.h"
 #include "base/event.h"
 #include "cli/command_line.h"
+#include "cli/output.h"
 #include "cli/spool_verbs.h"
 #include "cli/stream_names.h"
 #include "cli/terminal.h"
@@ -110,7 +111,7 @@ class Trace {
     const std::string text =
         command_.json ? JsonOf(trace, view_.state()).dump(-1, ' ', false, kReplace) + "\n"
                       : TextOf(trace, view_.state());
-    std::fputs(text.c_str(), stdout);
+    PrintText(text);
     return ExitCode();
   }
 
@@ -147,7 +148,7 @@ class Trace {
             : fmt::format("offset {:<12}  {}  {:<12}  {}", offset,
                           agent::TimeText(accepted.entry.commit_time_ms), FateName(trace.fate),
                           agent::Escaped(accepted.record ? accepted.record->key : std::nullopt));
-    std::fputs((text + "\n").c_str(), stdout);
+    PrintText(text + "\n");
     return {};
   }
 

@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "base/log.h"
 #include "cli/command_line.h"
 #include "cli/complain.h"
+#include "cli/output.h"
 #include "cli/top/tty.h"
 #include "cli/top/view.h"
 #include "config/value.h"
@@ -162,11 +162,11 @@ class Top {
   }
 
   void Print(const std::string& text) {
-    if (printed_) std::fputs("\n", stdout);
+    if (printed_) cli::PrintText("\n");
     printed_ = true;
-    std::fputs(text.c_str(), stdout);
-    // Whoever read it has gone.
-    if (std::fflush(stdout) != 0) return End(kExitFine, "");
+    cli::PrintText(text);
+    // Whoever read it has gone, or a disk is full: what ends the process says so.
+    if (!cli::FlushOutput()) return End(kExitFine, "");
     if (left_ != 0 && --left_ == 0) End(kExitFine, "");
   }
 

@@ -352,6 +352,33 @@ class ClientCommandsTest(Case):
         self.run("produce", "t", data="nobody reads this\n")
         wait_for(lambda: reader.poll() is not None, 20, "the end of who writes to nobody")
 
+    def cut_off(self, *arguments):
+        """Runs with standard output on a full disk; what it says of it."""
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([harness.HOLDFAST, *arguments], stdin=subprocess.DEVNULL,
+                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+                                  check=False)
+        self.assertEqual(done.returncode, 1, arguments)
+        return done.stderr
+
+    def test_output_that_is_cut_off_is_a_failure(self):
+        full = "HF0004: cannot write to standard output: No space left on device"
+        names = [f"topic-with-a-long-name-{i:03}" for i in range(200)]
+        self.run("topic", "create", *names, "-p", "1")
+        self.run("produce", names[0], data="".join(f"record {i}\n" for i in range(3000)))
+        self.run("produce", names[1], data="short\n")
+        # More than what is held back, so that the last flush has nothing to write; and less.
+        for arguments in (["consume", names[0], "-e"], ["consume", names[1], "-e"],
+                          ["topic", "list"], ["topic", "list", "--format", "json"]):
+            self.assertIn(full, self.cut_off(*arguments, *self.at), arguments)
+        for arguments in (["explain"], ["manual", "2026-01-01"], ["consume", "--help"],
+                          ["top", "--batch", "--interval", "100ms", "--admin", self.tier.admin]):
+            self.assertIn(full, self.cut_off(*arguments), arguments)
+        # A member of a group gets again what it could not print.
+        for _ in range(2):
+            self.assertIn(full, self.cut_off("consume", names[0], "-g", "g", "-e", *self.at))
+        self.assertEqual(len(self.lines("consume", names[0], "-g", "g", "-e")), 3000)
+
     def test_the_tier_is_found_by_a_configuration(self):
         config = self.path("holdfast.yaml")
         with open(config, "w", encoding="utf-8") as out:
