@@ -29,6 +29,12 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kWait = std::chrono::milliseconds(100);
 constexpr auto kCommitEvery = std::chrono::seconds(1);
+// Of the last commit, when it is told to stop.
+constexpr std::chrono::milliseconds kStopWithin = std::chrono::seconds(5);
+// Beyond the last commit, to leave a group.
+constexpr std::chrono::milliseconds kLeaveGrace = std::chrono::seconds(5);
+constexpr std::string_view kOverdue =
+    "holdfast: HF0006: the tier does not answer; what was printed last may come again\n";
 
 constexpr const char* kFooter =
     R"(Reads on until it is stopped, unless --exit or --number says when to end. Offsets:
@@ -80,7 +86,13 @@ class Run {
                                                  ? Assign(*connection, position)
                                                  : Subscribe(*connection, position));
     if (!consumer) return kExitFailed;
-    return Read(*consumer);
+    Signals signals;
+    const auto code = Read(*consumer, signals);
+    const std::chrono::milliseconds limit = stopped_ || !code ? kStopWithin : connection->timeout();
+    signals.ExitOnNext(limit + kLeaveGrace, kOverdue);
+    const auto committed = consumer->Commit(limit);
+    if (code) HF_RETURN_IF_ERROR(committed);
+    return code;
   }
 
  private:
@@ -146,11 +158,10 @@ class Run {
                                position.kind == Position::Kind::kStart, ConsumerOptions());
   }
 
-  base::Result<int> Read(Consumer& consumer) {
+  base::Result<int> Read(Consumer& consumer, Signals& signals) {
     const bool limited = options_.number != std::numeric_limits<uint64_t>::max();
     uint64_t count = 0;
     Clock::time_point committed = Clock::now();
-    Signals signals;
     // A person who sees the records needs no bar.
     std::optional<ProgressBar> bar;
     if (isatty(STDOUT_FILENO) == 0) bar.emplace("consuming", ProgressBar::Unit::kRecords);
@@ -165,18 +176,22 @@ class Run {
         if (bar) bar->Show(count, limited ? options_.number : 0);
       } else {
         FlushOutput();
-        if (signals.WaitFor(std::chrono::milliseconds(0)) == Signals::Wish::kStop) break;
+        if (Stopped(signals)) break;
       }
       // Nobody reads any more if the pipe is broken.
       if (OutputFailed()) return kExitFailed;
       if (Clock::now() - committed > kCommitEvery) {
         committed = Clock::now();
-        HF_RETURN_IF_ERROR(consumer.Commit());
-        if (signals.WaitFor(std::chrono::milliseconds(0)) == Signals::Wish::kStop) break;
+        HF_RETURN_IF_ERROR(consumer.BeginCommit());
+        if (Stopped(signals)) break;
       }
     }
-    HF_RETURN_IF_ERROR(consumer.Commit());
     return kExitFine;
+  }
+
+  bool Stopped(Signals& signals) {
+    stopped_ = signals.WaitFor(std::chrono::milliseconds(0)) == Signals::Wish::kStop;
+    return stopped_;
   }
 
   base::Result<int> Refused(const Consumer& consumer, const base::Error& error) const {
@@ -209,6 +224,7 @@ class Run {
   const TierAccess& tier_;
   std::optional<client::RecordFormat> format_;  // None: JSON.
   std::string line_;
+  bool stopped_ = false;  // By a signal.
 };
 
 }  // namespace

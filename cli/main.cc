@@ -34,6 +34,8 @@ namespace {
 
 // A drain that hangs is cut off this long after its own limit.
 constexpr std::chrono::milliseconds kDrainGrace = std::chrono::seconds(5);
+constexpr std::string_view kOverdue =
+    "holdfast: HF4201: did not drain in time, exiting; what was acknowledged is on disk\n";
 
 using Roles = std::vector<std::unique_ptr<Role>>;  // In the order of draining.
 
@@ -130,7 +132,7 @@ int Serve(const Roles& roles, const Process& process) {
   reloader.SetApply({});
   std::chrono::milliseconds limit = kDrainGrace;
   for (const std::unique_ptr<Role>& role : roles) limit += role->drain_limit();
-  signals.ExitOnNext(limit);
+  signals.ExitOnNext(limit, kOverdue);
   supervisor.Stopping(limit + kDrainGrace);
   if (watch) watch->NoteDraining();
   for (const std::unique_ptr<Role>& role : roles) role->Drain();

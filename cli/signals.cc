@@ -3,8 +3,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include <string_view>
-
 #include "base/check.h"
 #include "base/log.h"
 #include "cli/command_line.h"
@@ -12,11 +10,12 @@
 namespace holdfast::cli {
 namespace {
 
+std::string_view overdue_line;  // Set before the alarm that shows it.
+
 // Async-signal-safe: nothing but write and _exit.
 void OnOverdue(int) {
-  constexpr std::string_view kMessage =
-      "holdfast: HF4201: did not drain in time, exiting; what was acknowledged is on disk\n";
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  [[maybe_unused]] const ssize_t written =
+      write(STDERR_FILENO, overdue_line.data(), overdue_line.size());
   _exit(kExitFailed);
 }
 
@@ -65,7 +64,8 @@ Signals::Wish Signals::WishOf(int signal) {
 
 void Signals::RequestStop() { HF_CHECK(kill(getpid(), kRequest) == 0); }
 
-void Signals::ExitOnNext(std::chrono::milliseconds limit) {
+void Signals::ExitOnNext(std::chrono::milliseconds limit, std::string_view overdue) {
+  overdue_line = overdue;
   std::signal(SIGALRM, OnOverdue);
   const itimerval timer{
       .it_value = {.tv_sec = limit.count() / 1000, .tv_usec = limit.count() % 1000 * 1000 + 1}};

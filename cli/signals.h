@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 namespace holdfast::cli {
 
@@ -26,8 +27,8 @@ class Signals {
 
   // From now on a further SIGTERM or SIGINT ends the process at once, and so does the end of
   // `limit`. If the stop was requested, the first of them says no more than that did: it is the
-  // supervisor's, which follows the request.
-  void ExitOnNext(std::chrono::milliseconds limit);
+  // supervisor's, which follows the request. `overdue`: the line that the end of `limit` prints.
+  void ExitOnNext(std::chrono::milliseconds limit, std::string_view overdue);
 
  private:
   Wish WishOf(int signal);

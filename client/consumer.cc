@@ -1,11 +1,15 @@
 #include "client/consumer.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace holdfast::client {
 namespace {
 
 using Partitions = std::vector<RdKafka::TopicPartition*>;
+
+// A rebalance waits for this member; who gets the partitions reads again what is not committed.
+constexpr std::chrono::milliseconds kCommitAtRevokeWithin = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -18,9 +22,12 @@ class Consumer::Rebalances final : public RdKafka::RebalanceCb {
     consumer_.open_.clear();
     consumer_.assigned_ = error == RdKafka::ERR__ASSIGN_PARTITIONS;
     if (!consumer_.assigned_) {
-      // Another member begins where this one stops; what is not committed it gets again.
-      [[maybe_unused]] const auto committed = consumer_.Commit();
-      consumer_.next_.clear();
+      // Another member begins where this one stops, unless it has begun already.
+      if (!consumer_.closing_ && !handle->assignment_lost()) {
+        [[maybe_unused]] const auto committed = consumer_.Commit(kCommitAtRevokeWithin);
+      }
+      for (const RdKafka::TopicPartition* partition : partitions)
+        consumer_.Forget({partition->topic(), partition->partition()});
       handle->unassign();
       return;
     }
@@ -39,7 +46,9 @@ Consumer::Consumer(const Connection& connection, Options options)
       rebalances_(std::make_unique<Rebalances>(*this)) {}
 
 Consumer::~Consumer() {
-  if (consumer_) consumer_->close();
+  if (!consumer_) return;
+  closing_ = true;
+  consumer_->close();
 }
 
 base::Result<> Consumer::Make(Connection::Properties properties) {
@@ -52,6 +61,7 @@ base::Result<> Consumer::Make(Connection::Properties properties) {
   if (options_.to_end) properties.emplace("fetch.wait.max.ms", "50");
   HF_ASSIGN_OR_RETURN(
       consumer_, connection_.MakeConsumer(properties, in_group_ ? rebalances_.get() : nullptr));
+  answers_.reset(rd_kafka_queue_new(consumer_->c_ptr()));
   return {};
 }
 
@@ -110,17 +120,61 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
   }
 }
 
-base::Result<> Consumer::Commit() {
+base::Result<> Consumer::BeginCommit() {
+  HF_RETURN_IF_ERROR(TakeAnswer(std::chrono::milliseconds(0)));
+  return committing_ ? base::Result<>() : SendCommit();
+}
+
+base::Result<> Consumer::Commit(std::chrono::milliseconds limit) {
+  const Clock::time_point end = Clock::now() + limit;
+  const auto left = [end] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::max(end - Clock::now(), Clock::duration::zero()));
+  };
+  // What was sent before may not have all.
+  HF_RETURN_IF_ERROR(TakeAnswer(left()));
+  if (!committing_) {
+    HF_RETURN_IF_ERROR(SendCommit());
+    HF_RETURN_IF_ERROR(TakeAnswer(left()));
+  }
+  if (!committing_) return {};
+  return base::Unexpected(connection_.Failed("committing offsets", "no answer in time"));
+}
+
+base::Result<> Consumer::SendCommit() {
   if (next_.empty() || !options_.processed()) return {};
-  Partitions offsets;
+  const std::unique_ptr<rd_kafka_topic_partition_list_t,
+                        decltype(&rd_kafka_topic_partition_list_destroy)>
+      offsets(rd_kafka_topic_partition_list_new(static_cast<int>(next_.size())),
+              &rd_kafka_topic_partition_list_destroy);
   for (const auto& [partition, offset] : next_)
-    offsets.push_back(RdKafka::TopicPartition::create(partition.first, partition.second, offset));
-  const RdKafka::ErrorCode code = consumer_->commitSync(offsets);
-  RdKafka::TopicPartition::destroy(offsets);
-  if (code != RdKafka::ERR_NO_ERROR)
-    return base::Unexpected(connection_.Failed("committing offsets", RdKafka::err2str(code)));
-  next_.clear();
+    rd_kafka_topic_partition_list_add(offsets.get(), partition.first.c_str(), partition.second)
+        ->offset = offset;
+  // Not by commitSync, which waits for ever if the tier does.
+  const rd_kafka_resp_err_t code =
+      rd_kafka_commit_queue(consumer_->c_ptr(), offsets.get(), answers_.get(), nullptr, nullptr);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return base::Unexpected(connection_.Failed("committing offsets", rd_kafka_err2str(code)));
+  committing_ = true;
+  committed_to_ = std::exchange(next_, {});
   return {};
+}
+
+base::Result<> Consumer::TakeAnswer(std::chrono::milliseconds wait) {
+  if (!committing_) return {};
+  const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer(
+      rd_kafka_queue_poll(answers_.get(), static_cast<int>(wait.count())), &rd_kafka_event_destroy);
+  if (!answer) return {};
+  committing_ = false;
+  const rd_kafka_resp_err_t code = rd_kafka_event_error(answer.get());
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  next_.merge(committed_to_);  // Where it did not go on meanwhile.
+  return base::Unexpected(connection_.Failed("committing offsets", rd_kafka_err2str(code)));
+}
+
+void Consumer::Forget(const Partition& partition) {
+  next_.erase(partition);
+  committed_to_.erase(partition);
 }
 
 }  // namespace holdfast::client

@@ -7,11 +7,13 @@
 //   }
 //
 // Ownership: the connection outlives it, and it outlives its messages.
-// Threads: one. Shutdown: the destructor leaves the group without committing anything.
+// Threads: one. Shutdown: the destructor leaves the group without committing anything. librdkafka
+//   waits in it for as long as a tier does not answer what was asked: a process limits its end.
 // Limits: when it is to come to the end, kUnavailable if the tier is silent for the connection's
-//   timeout; else it waits for ever.
+//   timeout; else it waits for ever, but none of these calls does.
 #pragma once
 
+#include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafkacpp.h>
 
 #include <chrono>
@@ -67,8 +69,10 @@ class Consumer {
     std::string topic;  // Empty: not of one topic.
   };
   [[nodiscard]] const Refusal& refusal() const { return refusal_; }
-  // Of a group: what was given out is done.
-  base::Result<> Commit();
+  // Of a group: what was given out is done. Waits for nobody: an error is that of an earlier call.
+  base::Result<> BeginCommit();
+  // The same, until it is done. kUnavailable: it was not within `limit`.
+  base::Result<> Commit(std::chrono::milliseconds limit);
 
  private:
   using Partition = std::pair<std::string, int32_t>;
@@ -77,6 +81,9 @@ class Consumer {
 
   Consumer(const Connection& connection, Options options);
   base::Result<> Make(Connection::Properties properties);
+  base::Result<> SendCommit();
+  base::Result<> TakeAnswer(std::chrono::milliseconds wait);
+  void Forget(const Partition& partition);
 
   const Connection& connection_;
   const Options options_;
@@ -85,9 +92,14 @@ class Consumer {
   bool assigned_ = false;
   std::set<Partition> open_;           // Whose end was not seen.
   std::map<Partition, int64_t> next_;  // Given out up to here, and not committed.
+  bool committing_ = false;            // Up to here; the tier has not answered:
+  std::map<Partition, int64_t> committed_to_;
+  bool closing_ = false;
   Clock::time_point heard_ = Clock::now();
   Refusal refusal_;
   std::unique_ptr<RdKafka::KafkaConsumer> consumer_;
+  std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)> answers_{
+      nullptr, &rd_kafka_queue_destroy};  // To commits. Goes before the consumer.
 };
 
 }  // namespace holdfast::client

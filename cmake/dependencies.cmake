@@ -20,7 +20,7 @@ pkg_check_modules(lmdb REQUIRED IMPORTED_TARGET lmdb>=0.9.24)
 # themselves between it and the kernel (-Wl,--wrap).
 find_library(LMDB_STATIC NAMES liblmdb.a REQUIRED)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd>=1.5)
-pkg_check_modules(rdkafka REQUIRED IMPORTED_TARGET rdkafka++>=2.0)
+pkg_check_modules(rdkafka REQUIRED IMPORTED_TARGET rdkafka++>=2.0 rdkafka>=2.0)
 pkg_check_modules(lz4 REQUIRED IMPORTED_TARGET liblz4>=1.9)
 pkg_check_modules(sqlite3 REQUIRED IMPORTED_TARGET sqlite3>=3.40)
 pkg_check_modules(libpq REQUIRED IMPORTED_TARGET libpq>=15)

@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 
 import harness
 from certificates import Authority
@@ -351,6 +352,30 @@ class ClientCommandsTest(Case):
         reader.stdout.close()
         self.run("produce", "t", data="nobody reads this\n")
         wait_for(lambda: reader.poll() is not None, 20, "the end of who writes to nobody")
+
+    def test_a_member_of_a_group_stops_though_the_tier_is_silent(self):
+        self.run("topic", "create", "t", "-p", "1")
+        self.run("produce", "t", data="a\n")
+        for signals, codes in (([signal.SIGINT], [1]),
+                               ([signal.SIGINT, signal.SIGTERM],
+                                [-signal.SIGINT, -signal.SIGTERM])):
+            child = subprocess.Popen(
+                [harness.HOLDFAST, "consume", "t", "-g", f"g{len(signals)}", *self.at],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(child.kill)
+            self.assertEqual(child.stdout.readline(), "a\n")
+            self.tier.child.send_signal(signal.SIGSTOP)
+            begun = time.monotonic()
+            for each in signals:
+                child.send_signal(each)
+                time.sleep(1)  # It is at its last commit then.
+            _, error = child.communicate(timeout=30)
+            self.assertIn(child.returncode, codes, error)
+            if len(signals) == 1:
+                self.assertIn("HF0006: the tier does not answer", error)
+            else:
+                self.assertLess(time.monotonic() - begun, 5)
+            self.tier.child.send_signal(signal.SIGCONT)
 
     def cut_off(self, *arguments):
         """Runs with standard output on a full disk; what it says of it."""
