@@ -154,6 +154,8 @@ class Run {
     if (!options_.partitions.empty())
       return base::Unexpected(Code::kInvalid,
                               "--partitions with --group: the group gives its members partitions");
+    // A member of a group tries for ever, and says nothing of a wrong address or password.
+    HF_RETURN_IF_ERROR(tier_.ConnectForRecords());
     return Consumer::Subscribe(connection, options_.group, options_.topics,
                                position.kind == Position::Kind::kStart, ConsumerOptions());
   }

@@ -141,7 +141,7 @@ class ClientCommandsTest(Case):
         self.assertIn(".SS holdfast consume [OPTIONS] TOPIC", manual)
         self.assertTrue(manual.endswith(".SH SEE ALSO\n.BR holdfast.yaml (5)\n"), manual[-200:])
         self.at = ("-b", NOWHERE)
-        for arguments in (["topic", "list"], ["consume", "t"]):
+        for arguments in (["topic", "list"], ["consume", "t"], ["consume", "t", "-g", "g"]):
             self.assertIn("cannot reach the tier: 127.0.0.1:1: connect: Connection refused",
                           self.run(*arguments, code=1).stderr)
 
@@ -654,6 +654,8 @@ class AccessTest(Case):
                 (["topic", "list"], {"ca": other}, "certificate"),
                 (["topic", "list"], {"password": "wrong"}, "SASL_AUTHENTICATION_FAILED"),
                 (["consume", "t", "-e"], {"ca": other}, "certificate"),
+                (["consume", "t", "-g", "g"], {"ca": other}, "certificate"),
+                (["consume", "t", "-g", "g"], {"password": "wrong"}, "SASL_AUTHENTICATION_FAILED"),
                 (["consume", "t", "-e"], {"password": "wrong"}, "SASL_AUTHENTICATION_FAILED")):
             self.assertIn(message, secured(*verb, code=1, **options).stderr)
         # librdkafka goes on trying, until the record's time is over.
