@@ -19,24 +19,55 @@ class Consumer::Rebalances final : public RdKafka::RebalanceCb {
 
   void rebalance_cb(RdKafka::KafkaConsumer* handle, RdKafka::ErrorCode error,
                     Partitions& partitions) override {
-    consumer_.open_.clear();
-    consumer_.assigned_ = error == RdKafka::ERR__ASSIGN_PARTITIONS;
-    if (!consumer_.assigned_) {
-      // Another member begins where this one stops, unless it has begun already.
-      if (!consumer_.closing_ && !handle->assignment_lost()) {
-        [[maybe_unused]] const auto committed = consumer_.Commit(kCommitAtRevokeWithin);
-      }
-      for (const RdKafka::TopicPartition* partition : partitions)
-        consumer_.Forget({partition->topic(), partition->partition()});
-      handle->unassign();
-      return;
+    if (error == RdKafka::ERR__ASSIGN_PARTITIONS) {
+      Take(*handle, partitions);
+    } else {
+      Give(*handle, partitions);
     }
-    for (const RdKafka::TopicPartition* partition : partitions)
-      consumer_.open_.emplace(partition->topic(), partition->partition());
-    handle->assign(partitions);
   }
 
  private:
+  // Then a change is told, else the whole.
+  static bool Incremental(RdKafka::KafkaConsumer& handle) {
+    return handle.rebalance_protocol() == "COOPERATIVE";
+  }
+
+  void Take(RdKafka::KafkaConsumer& handle, const Partitions& partitions) {
+    const bool incremental = Incremental(handle);
+    if (!incremental) consumer_.open_.clear();
+    consumer_.assigned_ = true;
+    for (const RdKafka::TopicPartition* partition : partitions)
+      consumer_.open_.emplace(partition->topic(), partition->partition());
+    if (incremental) {
+      Note(handle.incremental_assign(partitions));
+    } else {
+      Note(handle.assign(partitions));
+    }
+  }
+
+  void Give(RdKafka::KafkaConsumer& handle, const Partitions& partitions) {
+    // Another member begins where this one stops, unless it has begun already.
+    if (!consumer_.closing_ && !handle.assignment_lost()) {
+      [[maybe_unused]] const auto committed = consumer_.Commit(kCommitAtRevokeWithin);
+    }
+    for (const RdKafka::TopicPartition* partition : partitions)
+      consumer_.Forget({partition->topic(), partition->partition()});
+    if (Incremental(handle)) {
+      Note(handle.incremental_unassign(partitions));
+    } else {
+      consumer_.assigned_ = false;
+      Note(handle.unassign());
+    }
+  }
+
+  void Note(RdKafka::ErrorCode code) {
+    if (code != RdKafka::ERR_NO_ERROR) consumer_.rebalance_error_ = RdKafka::err2str(code);
+  }
+  void Note(RdKafka::Error* failed) {
+    const std::unique_ptr<RdKafka::Error> error(failed);
+    if (error) consumer_.rebalance_error_ = error->str();
+  }
+
   Consumer& consumer_;
 };
 
@@ -99,6 +130,8 @@ base::Result<std::unique_ptr<Consumer>> Consumer::Subscribe(const Connection& co
 
 base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::milliseconds wait) {
   std::unique_ptr<RdKafka::Message> message(consumer_->consume(static_cast<int>(wait.count())));
+  if (!rebalance_error_.empty())
+    return base::Unexpected(connection_.Failed("taking partitions", rebalance_error_));
   switch (message->err()) {
     case RdKafka::ERR__TIMED_OUT:
       if (options_.to_end && Clock::now() - heard_ > connection_.timeout())
@@ -121,7 +154,10 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
 }
 
 base::Result<> Consumer::BeginCommit() {
-  HF_RETURN_IF_ERROR(TakeAnswer(std::chrono::milliseconds(0)));
+  const auto answer = TakeAnswer(std::chrono::milliseconds(0));
+  // It goes on reading while others change, and commits again then.
+  if (answer == RdKafka::ERR_REBALANCE_IN_PROGRESS) return {};
+  HF_RETURN_IF_ERROR(ResultOf(answer));
   return committing_ ? base::Result<>() : SendCommit();
 }
 
@@ -132,10 +168,10 @@ base::Result<> Consumer::Commit(std::chrono::milliseconds limit) {
         std::max(end - Clock::now(), Clock::duration::zero()));
   };
   // What was sent before may not have all.
-  HF_RETURN_IF_ERROR(TakeAnswer(left()));
+  HF_RETURN_IF_ERROR(ResultOf(TakeAnswer(left())));
   if (!committing_) {
     HF_RETURN_IF_ERROR(SendCommit());
-    HF_RETURN_IF_ERROR(TakeAnswer(left()));
+    HF_RETURN_IF_ERROR(ResultOf(TakeAnswer(left())));
   }
   if (!committing_) return {};
   return base::Unexpected(connection_.Failed("committing offsets", "no answer in time"));
@@ -151,28 +187,31 @@ base::Result<> Consumer::SendCommit() {
     rd_kafka_topic_partition_list_add(offsets.get(), partition.first.c_str(), partition.second)
         ->offset = offset;
   // Not by commitSync, which waits for ever if the tier does.
-  const rd_kafka_resp_err_t code =
-      rd_kafka_commit_queue(consumer_->c_ptr(), offsets.get(), answers_.get(), nullptr, nullptr);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-    return base::Unexpected(connection_.Failed("committing offsets", rd_kafka_err2str(code)));
+  HF_RETURN_IF_ERROR(ResultOf(static_cast<RdKafka::ErrorCode>(
+      rd_kafka_commit_queue(consumer_->c_ptr(), offsets.get(), answers_.get(), nullptr, nullptr))));
   committing_ = true;
   committed_to_ = std::exchange(next_, {});
   return {};
 }
 
-base::Result<> Consumer::TakeAnswer(std::chrono::milliseconds wait) {
-  if (!committing_) return {};
+RdKafka::ErrorCode Consumer::TakeAnswer(std::chrono::milliseconds wait) {
+  if (!committing_) return RdKafka::ERR_NO_ERROR;
   const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer(
       rd_kafka_queue_poll(answers_.get(), static_cast<int>(wait.count())), &rd_kafka_event_destroy);
-  if (!answer) return {};
+  if (!answer) return RdKafka::ERR_NO_ERROR;
   committing_ = false;
-  const rd_kafka_resp_err_t code = rd_kafka_event_error(answer.get());
-  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
-  next_.merge(committed_to_);  // Where it did not go on meanwhile.
-  return base::Unexpected(connection_.Failed("committing offsets", rd_kafka_err2str(code)));
+  const auto code = static_cast<RdKafka::ErrorCode>(rd_kafka_event_error(answer.get()));
+  if (code != RdKafka::ERR_NO_ERROR) next_.merge(committed_to_);  // Where it did not go on since.
+  return code;
+}
+
+base::Result<> Consumer::ResultOf(RdKafka::ErrorCode committed) const {
+  if (committed == RdKafka::ERR_NO_ERROR) return {};
+  return base::Unexpected(connection_.Failed("committing offsets", RdKafka::err2str(committed)));
 }
 
 void Consumer::Forget(const Partition& partition) {
+  open_.erase(partition);
   next_.erase(partition);
   committed_to_.erase(partition);
 }

@@ -82,7 +82,8 @@ class Consumer {
   Consumer(const Connection& connection, Options options);
   base::Result<> Make(Connection::Properties properties);
   base::Result<> SendCommit();
-  base::Result<> TakeAnswer(std::chrono::milliseconds wait);
+  RdKafka::ErrorCode TakeAnswer(std::chrono::milliseconds wait);
+  [[nodiscard]] base::Result<> ResultOf(RdKafka::ErrorCode committed) const;
   void Forget(const Partition& partition);
 
   const Connection& connection_;
@@ -95,6 +96,7 @@ class Consumer {
   bool committing_ = false;            // Up to here; the tier has not answered:
   std::map<Partition, int64_t> committed_to_;
   bool closing_ = false;
+  std::string rebalance_error_;  // Empty: none.
   Clock::time_point heard_ = Clock::now();
   Refusal refusal_;
   std::unique_ptr<RdKafka::KafkaConsumer> consumer_;

@@ -353,6 +353,42 @@ class ClientCommandsTest(Case):
         self.run("produce", "t", data="nobody reads this\n")
         wait_for(lambda: reader.poll() is not None, 20, "the end of who writes to nobody")
 
+    def test_members_of_a_cooperative_group_share_the_partitions(self):
+        member = ("consume", "t", "-g", "g", "-X",
+                  "partition.assignment.strategy=cooperative-sticky")
+        self.run("topic", "create", "t", "-p", "2")
+
+        def produce(value):
+            self.run("produce", "t", "-f", "%p %v\\n", data=f"0 {value}\n1 {value}\n")
+
+        def start():
+            child = subprocess.Popen([harness.HOLDFAST, *member, "-f", "%p %v\\n", *self.at],
+                                     stdout=subprocess.PIPE, text=True)
+            self.addCleanup(child.stdout.close)
+            self.addCleanup(child.kill)
+            return child
+
+        produce("a")
+        self.assertEqual(self.lines(*member, "-e"), ["a", "a"])
+        produce("b")
+        members = [start()]
+        self.assertEqual(sorted(members[0].stdout.readline() for _ in range(2)), ["0 b\n", "1 b\n"])
+        members.append(start())
+
+        def shared():
+            described = self.json("group", "describe", "g")[0]
+            return described["state"] == "Stable" and len(
+                {one["member"] for one in described["partitions"]} - {None}) == 2
+
+        wait_for(shared, 60, "both to have a partition")
+        produce("c")
+        self.assertEqual(sorted(child.stdout.readline() for child in members),
+                         ["0 c\n", "1 c\n"])
+        for child in members:
+            child.send_signal(signal.SIGINT)
+            self.assertEqual(child.wait(20), 0)
+        self.assertEqual(self.lines(*member, "-e"), [])
+
     def test_a_member_of_a_group_stops_though_the_tier_is_silent(self):
         self.run("topic", "create", "t", "-p", "1")
         self.run("produce", "t", data="a\n")
