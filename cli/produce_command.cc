@@ -12,6 +12,7 @@
 #include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/record_text.h"
+#include "cli/signals.h"
 #include "cli/spool_verbs.h"
 #include "cli/terminal.h"
 #include "client/producer.h"
@@ -37,6 +38,7 @@ What is neither in the format nor given as an option is null. A record with a ke
 client would put it.
 
 Exit code 1 if a record was not delivered; it is named on standard error, and nothing more is read.
+The same if it is stopped: what was sent before is delivered, a transaction aborted.
 In a transaction (--transactional-id) all records are there, or none.
 
 Example:
@@ -46,6 +48,11 @@ Example:
   holdfast consume orders -e -f json | holdfast produce -f json -b other:9092)";
 
 constexpr int kFailuresShown = 5;
+constexpr auto kLookEvery = std::chrono::milliseconds(100);
+// Beyond what the tier is waited for.
+constexpr std::chrono::milliseconds kStopGrace = std::chrono::seconds(5);
+constexpr std::string_view kOverdue =
+    "holdfast: HF0006: the tier does not answer; what was sent last may not be there\n";
 constexpr const char* kLine = "%v\\n";
 
 struct Options {
@@ -84,16 +91,23 @@ class Run {
         producer_, Producer::Open(*connection_, {.properties = std::move(properties),
                                                  .transactional_id = options_.transactional_id,
                                                  .delivered = [this](const auto& d) { Note(d); }}));
+    signals_.emplace();  // Before, there is nothing to finish.
     client::RecordInput input([this](std::span<char> out) { return ReadInput(out); });
     base::Result<> read = Send(format, input, headers);
     bar_.Show(input.taken(), input_bytes_, producer_->sent());
-    const base::Result<> ended = read ? producer_->Finish() : producer_->Abort();
+    while (read && !producer_->Flush(kLookEvery) && !Stopped()) {
+    }
+    if (!stopped_) LimitEnd();
+    const base::Result<> ended = read && !stopped_ ? producer_->Finish() : producer_->Abort();
     if (!ended) {
       if (!read) Complain(read.error());
       return base::Unexpected(ended.error());
     }
-    if (read && failed() == 0) return kExitFine;
+    if (read && !stopped_ && failed() == 0) return kExitFine;
     if (failed() > kFailuresShown) Complain(fmt::format("and {} more", failed() - kFailuresShown));
+    if (stopped_)
+      Complain(fmt::format("stopped after {} records; what comes behind them was not sent",
+                           producer_->sent()));
     if (!options_.transactional_id.empty())
       Complain("the transaction was aborted: no record is there");
     HF_RETURN_IF_ERROR(read);
@@ -107,14 +121,18 @@ class Run {
   base::Result<> Send(const client::RecordFormat& format, client::RecordInput& input,
                       const std::vector<client::Header>& headers) {
     for (uint64_t line = 1; failed() == 0; ++line) {
-      HF_ASSIGN_OR_RETURN(auto record, format.Read(input));
+      auto read = format.Read(input);
+      if (stopped_) break;  // The record may be cut off.
+      HF_ASSIGN_OR_RETURN(auto record, std::move(read));
       if (!record) break;
       if (json()) HF_RETURN_IF_ERROR(FromJson(line, *record));
       if (options_.key && !record->key) record->key = options_.key;
       if (options_.tombstones && record->value && record->value->empty()) record->value.reset();
       record->headers.insert(record->headers.end(), headers.begin(), headers.end());
-      producer_->Send(record->topic.value_or(options_.topic),
-                      record->partition.value_or(options_.partition), *record);
+      while (!producer_->Send(record->topic.value_or(options_.topic),
+                              record->partition.value_or(options_.partition), *record)) {
+        if (Stopped()) return {};
+      }
       bar_.Show(input.taken(), input_bytes_, producer_->sent());
     }
     return {};
@@ -136,7 +154,7 @@ class Run {
 
   // While a person thinks, what was written is delivered and reported.
   base::Result<size_t> ReadInput(std::span<char> out) {
-    while (true) {
+    while (!Stopped()) {
       pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
       if (poll(&input, 1, 0) == 0) {
         FlushOutput();
@@ -148,7 +166,20 @@ class Run {
       if (got >= 0) return static_cast<size_t>(got);
       if (errno != EINTR) return base::Unexpected(base::ErrnoError("standard input", errno));
     }
+    return 0;
   }
+
+  // By a signal: what was sent is delivered, or the transaction aborted.
+  bool Stopped() {
+    if (!stopped_ && signals_->WaitFor(std::chrono::milliseconds(0)) == Signals::Wish::kStop) {
+      stopped_ = true;
+      LimitEnd();
+    }
+    return stopped_;
+  }
+
+  // Deliveries and the end of a transaction have the connection's timeout each.
+  void LimitEnd() { signals_->ExitOnNext(2 * connection_->timeout() + kStopGrace, kOverdue); }
 
   void Note(const Producer::Delivery& delivery) {
     if (delivery.error.empty()) {
@@ -179,6 +210,8 @@ class Run {
   const uint64_t input_bytes_ = InputBytes();
   ProgressBar bar_{"producing"};
   int shown_ = 0;
+  std::optional<Signals> signals_;
+  bool stopped_ = false;
   std::unique_ptr<client::Connection> connection_;  // Outlives the producer, which logs to it.
   std::unique_ptr<Producer> producer_;
 };

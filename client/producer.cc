@@ -75,7 +75,7 @@ base::Result<> Producer::Begin() {
   return {};
 }
 
-void Producer::Send(const std::string& topic, int32_t partition, const Record& record) {
+bool Producer::Send(const std::string& topic, int32_t partition, const Record& record) {
   std::unique_ptr<RdKafka::Headers> headers;
   if (!record.headers.empty()) headers = MakeHeaders(record.headers);
   const auto data = [](const std::optional<std::string>& bytes) {
@@ -85,18 +85,19 @@ void Producer::Send(const std::string& topic, int32_t partition, const Record& r
   const auto size = [](const std::optional<std::string>& bytes) {
     return bytes ? bytes->size() : size_t{0};
   };
-  RdKafka::ErrorCode error = RdKafka::ERR_NO_ERROR;
+  producer_->poll(0);
+  const RdKafka::ErrorCode error = producer_->produce(
+      topic, partition, RdKafka::Producer::RK_MSG_COPY, data(record.value), size(record.value),
+      data(record.key), size(record.key), record.timestamp_ms.value_or(0), headers.get(),
+      reinterpret_cast<void*>(static_cast<uintptr_t>(sent_ + 1)));
+  if (error == RdKafka::ERR__QUEUE_FULL) {
+    producer_->poll(kPollMs);
+    return false;
+  }
   ++sent_;
-  do {
-    producer_->poll(error == RdKafka::ERR_NO_ERROR ? 0 : kPollMs);
-    error = producer_->produce(topic, partition, RdKafka::Producer::RK_MSG_COPY, data(record.value),
-                               size(record.value), data(record.key), size(record.key),
-                               record.timestamp_ms.value_or(0), headers.get(),
-                               reinterpret_cast<void*>(static_cast<uintptr_t>(sent_)));
-  } while (error == RdKafka::ERR__QUEUE_FULL);
   if (error == RdKafka::ERR_NO_ERROR) {
     [[maybe_unused]] const auto* taken = headers.release();
-    return;
+    return true;
   }
   ++reports_->failed;
   options_.delivered({.number = sent_,
@@ -104,14 +105,21 @@ void Producer::Send(const std::string& topic, int32_t partition, const Record& r
                       .partition = partition,
                       .error = RdKafka::err2str(error),
                       .code = static_cast<int16_t>(std::max<int>(error, 0))});
+  return true;
 }
 
 void Producer::Poll(std::chrono::milliseconds wait) {
   producer_->poll(static_cast<int>(wait.count()));
 }
 
+bool Producer::Flush(std::chrono::milliseconds wait) {
+  producer_->flush(static_cast<int>(wait.count()));
+  return producer_->outq_len() == 0;
+}
+
 base::Result<> Producer::End(bool complete) {
-  while (producer_->outq_len() > 0) producer_->flush(kPollMs);
+  while (!Flush(std::chrono::milliseconds(kPollMs))) {
+  }
   if (!std::exchange(open_transaction_, false)) return {};
   const bool commit = complete && failed() == 0;
   const std::unique_ptr<RdKafka::Error> error(

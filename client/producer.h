@@ -1,16 +1,17 @@
 // Produces records as fast as the tier takes them, and says of each what became of it.
 //
 //   HF_ASSIGN_OR_RETURN(const auto producer, Producer::Open(connection, options));
-//   producer->Send("orders", Producer::kAnyPartition, record);
+//   while (!producer->Send("orders", Producer::kAnyPartition, record)) {}
 //   HF_RETURN_IF_ERROR(producer->Finish());
 //
 // Ownership: the connection outlives it.
 // Threads: one, on which `delivered` is called too, from inside these calls.
 // Shutdown: the destructor drops what is not sent; a transaction ends by its timeout then.
-// Limits: 64 MiB wait to be sent, then Send blocks. What the tier does not take within the
+// Limits: 64 MiB wait to be sent, then Send has no room. What the tier does not take within the
 //   connection's timeout is given up.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -48,9 +49,12 @@ class Producer {
   Producer(const Producer&) = delete;
   Producer& operator=(const Producer&) = delete;
 
-  void Send(const std::string& topic, int32_t partition, const Record& record);
+  // False: there is no room, also after a little waiting.
+  bool Send(const std::string& topic, int32_t partition, const Record& record);
   // Reports what has been delivered, and waits so long for something.
   void Poll(std::chrono::milliseconds wait);
+  // Sends what is there and waits so long. True: everything was delivered or given up.
+  bool Flush(std::chrono::milliseconds wait);
   // Until everything was delivered or given up; then commits the transaction, or aborts it if
   // anything was given up.
   base::Result<> Finish() { return End(/*complete=*/true); }

@@ -293,6 +293,54 @@ class ClientCommandsTest(Case):
         self.assertNotIn("transaction", failed.stderr)
         self.assertEqual(self.lines("consume", "t", "-e"), ["a"])
 
+    def test_a_producer_that_is_stopped_leaves_nothing_open(self):
+        self.run("topic", "create", "t", "-p", "1")
+
+        def start(*arguments):
+            child = subprocess.Popen([harness.HOLDFAST, "produce", "t", *arguments, *self.at],
+                                     stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(child.kill)
+            return child
+
+        def there(values):
+            wait_for(lambda: self.lines("consume", "t", "-e", "--read-uncommitted") == values, 20,
+                     "the records")
+
+        child = start("--transactional-id", "x")
+        child.stdin.write("a\n")
+        child.stdin.flush()
+        there(["a"])
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(20), 1)
+        self.assertIn("the transaction was aborted: no record is there", child.communicate()[1])
+        self.run("produce", "t", data="after\n")
+        self.assertEqual(self.lines("consume", "t", "-e"), ["after"])
+
+        # What is not whole is not sent.
+        child = start()
+        child.stdin.write("b\ncut o")
+        child.stdin.flush()
+        there(["a", "after", "b"])
+        child.send_signal(signal.SIGTERM)
+        self.assertEqual(child.wait(20), 1)
+        self.assertIn("stopped after 1 records", child.communicate()[1])
+        there(["a", "after", "b"])
+
+        child = start()
+        child.stdin.write("c\n")
+        child.stdin.flush()
+        there(["a", "after", "b", "c"])
+        self.tier.child.send_signal(signal.SIGSTOP)
+        child.stdin.write("d\n")
+        child.stdin.flush()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            self.assertIsNone(child.poll())
+            time.sleep(0.5)
+            child.send_signal(each)
+        self.assertEqual(child.wait(5), -signal.SIGTERM)
+        child.communicate()
+        self.tier.child.send_signal(signal.SIGCONT)
+
     def test_what_is_not_delivered_is_named(self):
         self.run("topic", "create", "t", "-p", "2", "-c", "max.message.bytes=1000")
         failed = self.run("produce", "t", "-X", "batch.size=1", "-p", "0", "--offsets",
