@@ -1,11 +1,14 @@
 #include "client/producer.h"
 
+#include <algorithm>
+#include <charconv>
 #include <utility>
 
 namespace holdfast::client {
 namespace {
 
 constexpr int kPollMs = 100;
+constexpr const char* kTransactionTimeoutMs = "60000";
 
 }  // namespace
 
@@ -55,10 +58,18 @@ base::Result<> Producer::Begin() {
   // The tier decides what is too large.
   properties.emplace("message.max.bytes", "1000000000");
   properties.emplace("queue.buffering.max.kbytes", "65536");
-  properties.emplace("message.timeout.ms", std::to_string(connection_.timeout_ms()));
-  properties.emplace("partitioner", "murmur2_random");
-  if (!options_.transactional_id.empty())
+  int timeout_ms = connection_.timeout_ms();
+  if (!options_.transactional_id.empty()) {
     properties.emplace("transactional.id", options_.transactional_id);
+    // No record may have more, and the transaction gets none more: if it hangs, readers wait.
+    const std::string& whole =
+        properties.emplace("transaction.timeout.ms", kTransactionTimeoutMs).first->second;
+    int whole_ms = timeout_ms;
+    std::from_chars(whole.data(), whole.data() + whole.size(), whole_ms);
+    timeout_ms = std::min(timeout_ms, whole_ms);
+  }
+  properties.emplace("message.timeout.ms", std::to_string(timeout_ms));
+  properties.emplace("partitioner", "murmur2_random");
   const auto acks = properties.find("acks");
   const bool all = acks == properties.end() || acks->second == "all" || acks->second == "-1";
   properties.emplace("enable.idempotence", all ? "true" : "false");
