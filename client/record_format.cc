@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <limits>
 #include <utility>
 
 #include "base/base64.h"
@@ -305,8 +306,7 @@ class Reading {
           break;
         }
         case Field::kPartition: {
-          HF_ASSIGN_OR_RETURN(const int64_t partition, Number(item));
-          record.partition = static_cast<int32_t>(partition);
+          HF_ASSIGN_OR_RETURN(record.partition, PartitionOf(item));
           break;
         }
         case Field::kTimestamp: {
@@ -416,6 +416,16 @@ class Reading {
     for (const char byte : *bytes) number = number << 8 | static_cast<unsigned char>(byte);
     Take(size);
     return static_cast<int64_t>(number);
+  }
+
+  // -1: any.
+  base::Result<int32_t> PartitionOf(const Item& item) {
+    HF_ASSIGN_OR_RETURN(int64_t number, Number(item));
+    if (item.encoding != Encoding::kPlain && item.bytes == sizeof(int32_t))
+      number = static_cast<int32_t>(number);
+    if (number < -1 || number > std::numeric_limits<int32_t>::max())
+      return base::Unexpected(Failed(fmt::format("{} is no partition", number)));
+    return static_cast<int32_t>(number);
   }
 
   base::Result<size_t> Size(const Item& item) {

@@ -160,6 +160,9 @@ TEST(RecordFormat, FindsALongDelimiterAcrossReads) {
 TEST(RecordFormat, SaysWhatDoesNotFitAndWhere) {
   EXPECT_THAT(Refused("%k\\t%v\\n", "a\tb\nc\n"), HasSubstr("the input ends before \"\\x09\""));
   EXPECT_THAT(Refused("%p %v\\n", "1 a\nx b\n"), HasSubstr("there is no number (at byte 4)"));
+  EXPECT_THAT(Refused("%p %v\\n", "4294967297 x\n"), HasSubstr("4294967297 is no partition"));
+  EXPECT_THAT(Refused("%p %v\\n", "-2 x\n"), HasSubstr("-2 is no partition"));
+  EXPECT_THAT(Refused("%p{big32}%v\\n", "\x80\xff\xff\xffx\n"), HasSubstr("is no partition"));
   EXPECT_THAT(Refused("%V %v", "5 ab"), HasSubstr("the input ends within it"));
   EXPECT_THAT(Refused("%V %v", "-5 ab"), HasSubstr("-5 is no size"));
   EXPECT_THAT(Refused("%V{big64}%v", "\x7f\xff\xff\xff\xff\xff\xff\xff"), HasSubstr("is no size"));
