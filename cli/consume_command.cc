@@ -115,21 +115,10 @@ class Run {
           {.subject = subject, .code = code, .needs = "--operation read --topic " + topic}));
       fine = false;
     };
-    for (client::Topic& topic : topics) {
+    for (const client::Topic& topic : topics) {
       if (topic.error != ErrorCode::kNone) refuse("topic " + topic.name, topic.error, topic.name);
-      if (options_.partitions.empty()) continue;
-      for (const int32_t wanted : options_.partitions) {
-        if (topic.error == ErrorCode::kNone &&
-            std::ranges::find(topic.partitions, wanted, &client::Partition::index) ==
-                topic.partitions.end())
-          return base::Unexpected(Code::kNotFound,
-                                  fmt::format("{} has no partition {}, but {}", topic.name, wanted,
-                                              topic.partitions.size()));
-      }
-      std::erase_if(topic.partitions, [this](const client::Partition& partition) {
-        return std::ranges::find(options_.partitions, partition.index) == options_.partitions.end();
-      });
     }
+    HF_RETURN_IF_ERROR(client::KeepPartitions(topics, options_.partitions));
     if (!fine) return nullptr;
     HF_ASSIGN_OR_RETURN(const auto located,
                         client::Locate(*cluster, topics, position, {}, !options_.uncommitted));

@@ -317,10 +317,22 @@ base::Result<std::vector<client::Topic>> SeekTopics(
         fmt::format("group {} has no offsets; --topics says which to set", options.names.front()));
   HF_ASSIGN_OR_RETURN(auto topics, client::LookUpTopics(cluster, std::vector<std::string>(
                                                                      names.begin(), names.end())));
+  if (!options.topics.empty()) {
+    HF_RETURN_IF_ERROR(client::KeepPartitions(topics, options.partitions));
+    return topics;
+  }
+  // Those that the group has read.
+  for (const int32_t wanted : options.partitions) {
+    if (std::ranges::none_of(committed,
+                             [wanted](const auto& one) { return one.first.second == wanted; }))
+      return base::Unexpected(
+          Code::kNotFound,
+          fmt::format("group {} has no offset of a partition {}", options.names.front(), wanted));
+  }
   for (client::Topic& topic : topics) {
     std::erase_if(topic.partitions, [&](const client::Partition& partition) {
       const PartitionName name{topic.name, partition.index};
-      return !Wanted(options, name) || (options.topics.empty() && !committed.contains(name));
+      return !Wanted(options, name) || !committed.contains(name);
     });
   }
   return topics;

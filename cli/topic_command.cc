@@ -322,13 +322,7 @@ base::Result<int> Trim(const TrimOptions& options, const TierAccess& tier) {
   if (topic.error != ErrorCode::kNone) {
     return Refuse({refusal.subject, topic.error, {}, refusal.needs});
   }
-  if (!options.partitions.empty()) {
-    std::erase_if(topic.partitions, [&](const client::Partition& partition) {
-      return std::ranges::find(options.partitions, partition.index) == options.partitions.end();
-    });
-  }
-  if (topic.partitions.empty())
-    return base::Unexpected(Code::kInvalid, options.topic + " has none of these partitions");
+  HF_RETURN_IF_ERROR(client::KeepPartitions(topics, options.partitions));
   HF_ASSIGN_OR_RETURN(const auto located, client::Locate(*cluster, topics, position));
 
   int64_t records = 0;

@@ -1,5 +1,7 @@
 #include "client/topics.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 
@@ -28,6 +30,23 @@ base::Result<std::vector<Topic>> LookUpTopics(
   }
   std::ranges::sort(topics, {}, &Topic::name);
   return topics;
+}
+
+base::Result<> KeepPartitions(std::span<Topic> topics, std::span<const int32_t> wanted) {
+  if (wanted.empty()) return {};
+  for (Topic& topic : topics) {
+    if (topic.error != ErrorCode::kNone) continue;
+    const size_t had = topic.partitions.size();
+    std::erase_if(topic.partitions, [wanted](const Partition& partition) {
+      return std::ranges::find(wanted, partition.index) == wanted.end();
+    });
+    for (const int32_t one : wanted) {
+      if (std::ranges::find(topic.partitions, one, &Partition::index) == topic.partitions.end())
+        return base::Unexpected(base::Code::kNotFound, fmt::format("{} has no partition {}, but {}",
+                                                                   topic.name, one, had));
+    }
+  }
+  return {};
 }
 
 base::Result<Offsets> FindOffsets(Cluster& cluster, std::span<const Topic> topics, int64_t time_ms,

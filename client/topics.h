@@ -37,6 +37,10 @@ struct Topic {
 base::Result<std::vector<Topic>> LookUpTopics(Cluster& cluster,
                                               const std::optional<std::vector<std::string>>& names);
 
+// Leaves these partitions of each topic; all if none is named. kNotFound: one that is there has not
+// all of them.
+base::Result<> KeepPartitions(std::span<Topic> topics, std::span<const int32_t> wanted);
+
 using PartitionName = std::pair<std::string, int32_t>;  // Topic and index.
 
 struct FoundOffset {

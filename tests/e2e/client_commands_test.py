@@ -131,6 +131,10 @@ class ClientCommandsTest(Case):
                 (2, ["consume", "t", "-f", "%q"], "none of %k"),
                 (2, ["consume", "t", "-g", "g", "-o", "17"], "start or end"),
                 (1, ["consume", "t", "-p", "0,7"], "t has no partition 7, but 2"),
+                (1, ["topic", "trim", "t", "-o", "start", "-p", "0,7", "--yes"],
+                 "t has no partition 7, but 2"),
+                (1, ["group", "seek", "g", "--to", "start", "-t", "t", "-p", "7"],
+                 "t has no partition 7, but 2"),
                 (1, ["consume", "t", "nothing"], "topic nothing: UNKNOWN_TOPIC_OR_PARTITION"),
         ):
             done = self.run(*arguments, code=code)
@@ -565,6 +569,8 @@ class ClientCommandsTest(Case):
             self.assertEqual({one: now for one, (_, now) in moved.items()}, {0: after, 1: after},
                              to)
         self.assertEqual(self.offsets("--to", "3", "--partitions", "1"), {1: (0, 3)})
+        self.assertIn("group g has no offset of a partition 7", self.run(
+            "group", "seek", "g", "--to", "start", "-p", "1,7", code=1).stderr)
         read = self.lines("consume", "t", "-g", "g", "-n", "17", "-f", "%p\\n")
         self.assertEqual(read.count("1"), 7)
         self.assertIn("UNKNOWN_TOPIC_OR_PARTITION", self.run(
