@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <limits>
 #include <optional>
 
 namespace holdfast::client {
@@ -117,6 +119,13 @@ base::Result<Position> ParsePosition(std::string_view text, int64_t now_ms) {
                   "(milliseconds, seconds, 2026-01-31, 2026-01-31T12:00:00Z, or -90m for so long "
                   "ago)",
                   text));
+}
+
+int64_t Shifted(int64_t base, int64_t records, int64_t start, int64_t end) {
+  using Limits = std::numeric_limits<int64_t>;
+  if (records > 0) base = std::min(base, Limits::max() - records);
+  if (records < 0) base = std::max(base, Limits::min() - records);
+  return std::clamp(base + records, start, std::max(start, end));
 }
 
 }  // namespace holdfast::client

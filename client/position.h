@@ -25,6 +25,9 @@ struct Position {
   bool operator==(const Position&) const = default;
 };
 
+// So many records from `base`, within [start, end].
+int64_t Shifted(int64_t base, int64_t records, int64_t start, int64_t end);
+
 // kInvalid: it is none of these. `now_ms`: for what is so long ago.
 base::Result<Position> ParsePosition(std::string_view text, int64_t now_ms);
 

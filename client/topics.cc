@@ -100,7 +100,8 @@ base::Result<Offsets> Locate(Cluster& cluster, std::span<const Topic> topics, Po
     } else if (position.kind == Position::Kind::kShift) {
       const auto base = from.find(name);
       const int64_t otherwise = position.value < 0 ? end.offset : start.offset;
-      at.offset = (base == from.end() ? otherwise : base->second) + position.value;
+      at.offset = Shifted(base == from.end() ? otherwise : base->second, position.value,
+                          start.offset, end.offset);
     } else if (position.kind == Position::Kind::kEnd || at.offset < 0) {
       at.offset = end.offset;  // Nothing is so young.
     }

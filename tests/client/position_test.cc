@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace holdfast::client {
 namespace {
 
@@ -33,6 +35,19 @@ TEST(Position, IsATime) {
   EXPECT_EQ(Parsed("@2024-02-29T23:59:59Z"), (Position{Kind::kTime, 1'709'251'199'000}));
   EXPECT_EQ(Parsed("@-90m"), (Position{Kind::kTime, kNowMs - 90 * 60'000}));
   EXPECT_EQ(Parsed("@-1d"), (Position{Kind::kTime, kNowMs - 86'400'000}));
+}
+
+TEST(Position, AShiftStaysWithinWhatIsThere) {
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kMin = std::numeric_limits<int64_t>::min();
+  EXPECT_EQ(Shifted(5, 2, 3, 10), 7);
+  EXPECT_EQ(Shifted(5, -1, 3, 10), 4);
+  EXPECT_EQ(Shifted(5, 6, 3, 10), 10);
+  EXPECT_EQ(Shifted(5, -6, 3, 10), 3);
+  EXPECT_EQ(Shifted(5, kMax, 3, 10), 10);
+  EXPECT_EQ(Shifted(5, kMin, 3, 10), 3);
+  EXPECT_EQ(Shifted(-1, kMin, 3, 10), 3);
+  EXPECT_EQ(Shifted(5, 1, 3, 2), 3);  // It was trimmed meanwhile.
 }
 
 TEST(Position, RefusesWhatIsNone) {
