@@ -33,6 +33,7 @@ constexpr auto kCommitEvery = std::chrono::seconds(1);
 constexpr std::chrono::milliseconds kStopWithin = std::chrono::seconds(5);
 // Beyond the last commit, to leave a group.
 constexpr std::chrono::milliseconds kLeaveGrace = std::chrono::seconds(5);
+constexpr auto kTellEvery = std::chrono::minutes(1);
 constexpr std::string_view kOverdue =
     "holdfast: HF0006: the tier does not answer; what was printed last may come again\n";
 
@@ -87,7 +88,7 @@ class Run {
                                                  : Subscribe(*connection, position));
     if (!consumer) return kExitFailed;
     Signals signals;
-    const auto code = Read(*consumer, signals);
+    const auto code = Read(*consumer, *connection, signals);
     const std::chrono::milliseconds limit = stopped_ || !code ? kStopWithin : connection->timeout();
     signals.ExitOnNext(limit + kLeaveGrace, kOverdue);
     const auto committed = consumer->Commit(limit);
@@ -149,7 +150,8 @@ class Run {
                                position.kind == Position::Kind::kStart, ConsumerOptions());
   }
 
-  base::Result<int> Read(Consumer& consumer, Signals& signals) {
+  base::Result<int> Read(Consumer& consumer, const client::Connection& connection,
+                         Signals& signals) {
     const bool limited = options_.number != std::numeric_limits<uint64_t>::max();
     uint64_t count = 0;
     Clock::time_point committed = Clock::now();
@@ -167,6 +169,7 @@ class Run {
         if (bar) bar->Show(count, limited ? options_.number : 0);
       } else {
         FlushOutput();
+        TellOutage(connection);
         if (Stopped(signals)) break;
       }
       // Nobody reads any more if the pipe is broken.
@@ -178,6 +181,15 @@ class Run {
       }
     }
     return kExitFine;
+  }
+
+  // It waits for the tier, and a person may wonder for what.
+  void TellOutage(const client::Connection& connection) {
+    const std::string outage = connection.TakeOutage();
+    const Clock::time_point now = Clock::now();
+    if (outage.empty() || (told_ && now - *told_ < kTellEvery)) return;
+    told_ = now;
+    Complain("waiting for the tier: " + outage);
   }
 
   bool Stopped(Signals& signals) {
@@ -216,6 +228,7 @@ class Run {
   std::optional<client::RecordFormat> format_;  // None: JSON.
   std::string line_;
   bool stopped_ = false;  // By a signal.
+  std::optional<Clock::time_point> told_;
 };
 
 }  // namespace

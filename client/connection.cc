@@ -27,16 +27,23 @@ class Connection::Events final : public RdKafka::EventCb {
   void event_cb(RdKafka::Event& event) override {
     if (event.type() != RdKafka::Event::EVENT_ERROR) return;
     const base::MutexLock lock(mutex_);
+    if (event.err() == RdKafka::ERR__ALL_BROKERS_DOWN)
+      outage_ = event.str() + (trouble_.empty() ? "" : ": " + trouble_);
     trouble_ = event.str();
   }
   [[nodiscard]] std::string trouble() const {
     const base::MutexLock lock(mutex_);
     return trouble_;
   }
+  std::string TakeOutage() {
+    const base::MutexLock lock(mutex_);
+    return std::exchange(outage_, {});
+  }
 
  private:
   mutable base::Mutex mutex_;
   std::string trouble_ HF_GUARDED_BY(mutex_);
+  std::string outage_ HF_GUARDED_BY(mutex_);
 };
 
 class Connection::Token final : public RdKafka::OAuthBearerTokenRefreshCb {
@@ -130,6 +137,8 @@ base::Result<std::unique_ptr<RdKafka::Producer>> Connection::MakeProducer(
   HF_RETURN_IF_ERROR(ServeToken(*producer));
   return producer;
 }
+
+std::string Connection::TakeOutage() const { return events_->TakeOutage(); }
 
 base::Error Connection::Failed(std::string_view what, std::string_view how) const {
   std::string message = std::string(what) + ": " + std::string(how);

@@ -42,6 +42,8 @@ class Connection {
   [[nodiscard]] std::chrono::milliseconds timeout() const { return options_.timeout; }
   [[nodiscard]] int timeout_ms() const { return static_cast<int>(options_.timeout.count()); }
 
+  // That all brokers went away since the last call, and why. Empty: they did not.
+  [[nodiscard]] std::string TakeOutage() const;
   // kUnavailable: what failed, how, and what the connection last said of trouble.
   [[nodiscard]] base::Error Failed(std::string_view what, std::string_view how) const;
 

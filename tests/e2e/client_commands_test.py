@@ -405,6 +405,21 @@ class ClientCommandsTest(Case):
         self.run("produce", "t", data="nobody reads this\n")
         wait_for(lambda: reader.poll() is not None, 20, "the end of who writes to nobody")
 
+    def test_a_reader_says_that_it_waits_for_the_tier(self):
+        self.run("topic", "create", "t", "-p", "1")
+        self.run("produce", "t", data="a\n")
+        child = subprocess.Popen([harness.HOLDFAST, "consume", "t", *self.at],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(child.communicate)
+        self.addCleanup(child.kill)
+        self.assertEqual(child.stdout.readline(), "a\n")
+        self.tier.kill()
+        self.assertIn("holdfast: waiting for the tier: ",
+                      child.stderr.readline())
+        self.tier.start()
+        self.run("produce", "t", data="b\n")
+        self.assertEqual(child.stdout.readline(), "b\n")
+
     def test_members_of_a_cooperative_group_share_the_partitions(self):
         member = ("consume", "t", "-g", "g", "-X",
                   "partition.assignment.strategy=cooperative-sticky")
