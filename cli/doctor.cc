@@ -26,6 +26,7 @@
 #include "cli/security.h"
 #include "config/holdfast.pb.h"
 #include "net/address.h"
+#include "spool/directory.h"
 
 namespace holdfast::cli {
 namespace {
@@ -179,18 +180,17 @@ class Doctor {
     return findings;
   }
 
-  static void LookAtDatabase(const std::string& name, const outbox::OutboxOptions& options,
-                             Findings& findings) {
-    const auto source = options.make_source({.delivered = [] { return false; }});
-    if (const auto opened = source->Open(); !opened) {
-      findings.Trouble(Event::kOutboxNotUsable,
-                       fmt::format("{}: {}", name, opened.error().message));
+  void LookAtDatabase(const std::string& name, const outbox::OutboxOptions& options,
+                      Findings& findings) const {
+    const auto sight = options.make_source({.delivered = [] { return false; }})->Look();
+    if (!sight) {
+      findings.Trouble(Event::kOutboxNotUsable, fmt::format("{}: {}", name, sight.error().message));
       return;
     }
-    const auto lag = source->Measure();
-    source->Close(/*clean=*/true);
+    if (sight->taken) SayWhoTakes(name, findings);
+    const auto& lag = sight->lag;
     if (!lag) {
-      findings.Good(name + ": good");
+      findings.Note(name + ": not looked into, as a file would have to be made beside it for that");
       return;
     }
     uint64_t rows = 0;
@@ -201,6 +201,20 @@ class Doctor {
       findings.Trouble(Event::kOutboxQuarantine,
                        fmt::format("{}: {} rows are in the quarantine", name,
                                    agent::CountText(lag->quarantined)));
+  }
+
+  void SayWhoTakes(const std::string& name, Findings& findings) const {
+    const auto spool = spool::Directory::Look(config_.agent().spool().directory());
+    if (spool && spool->live) {
+      findings.Note(fmt::format(
+          "{}: an agent takes events out of it; agent.spool is in use by the process with pid {}",
+          name, spool->owner));
+      return;
+    }
+    findings.Trouble(Event::kOutboxNotUsable, Severity::kWarning,
+                     name +
+                         ": another agent takes events out of it, and one at a time can; "
+                         "agent.spool is in use by nobody");
   }
 
   [[nodiscard]] std::chrono::milliseconds DrainTime() const {

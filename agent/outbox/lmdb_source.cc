@@ -39,6 +39,11 @@ int64_t PositionOf(const MDB_val& key) {
   return position;
 }
 
+bool IsThere(const std::string& path) {
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0;
+}
+
 size_t BytesOf(const Row& row) {
   return sizeof(Row) + row.id.size() + (row.payload ? row.payload->size() : 0);
 }
@@ -94,7 +99,11 @@ Result<void> LmdbSource::Open() {
   return {};
 }
 
-Result<void> LmdbSource::OpenEnvironment() {
+std::string LmdbSource::LockFile() const {
+  return options_.environment + (in_directory_ ? "/lock.mdb" : "-lock");
+}
+
+Result<void> LmdbSource::FindEnvironment() {
   const auto absent = [this] {
     return Unexpected(Code::kUnavailable,
                       fmt::format("{}: there is no LMDB environment yet, and the agent does not "
@@ -112,33 +121,46 @@ Result<void> LmdbSource::OpenEnvironment() {
   if (!S_ISREG(status.st_mode)) {
     return Unexpected(Code::kInvalid, fmt::format("{}: not a file", named));
   }
-  if (!lock_.held() || data_file_ != real.get()) {
-    lock_ = SourceLock();
-    data_file_ = real.get();
-    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(data_file_ + "-holdfast", data_file_));
-  }
+  data_file_ = real.get();
+  return {};
+}
+
+Result<void> LmdbSource::MapEnvironment(unsigned flags, unsigned readers_max, mode_t mode) {
   MDB_env* environment = nullptr;
   if (const int code = mdb_env_create(&environment); code != 0) {
     return Unexpected(ErrorOf("make an environment", code));
   }
   environment_.reset(environment);
   mdb_env_set_maxdbs(environment, kDatabasesMax);
-  mdb_env_set_maxreaders(environment, kReadersMax);
-  const unsigned flags = MDB_NOTLS | MDB_NOMETASYNC | (in_directory_ ? 0 : MDB_NOSUBDIR);
-  const mode_t mode = status.st_mode & 0666;
+  mdb_env_set_maxreaders(environment, readers_max);
+  flags |= MDB_NOTLS | (in_directory_ ? 0 : MDB_NOSUBDIR);
   if (const int code = mdb_env_open(environment, options_.environment.c_str(), flags, mode);
       code != 0) {
     environment_.reset();
     return Unexpected(ErrorOf("open it", code));
   }
+  return {};
+}
+
+Result<void> LmdbSource::OpenEnvironment() {
+  const std::string before = data_file_;
+  HF_RETURN_IF_ERROR(FindEnvironment());
+  if (!lock_.held() || data_file_ != before) {
+    lock_ = SourceLock();
+    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(LockPath(), data_file_));
+  }
+  struct stat status {};
+  if (stat(data_file_.c_str(), &status) != 0) return Unexpected(ErrorOf("open it", errno));
+  const mode_t mode = status.st_mode & 0666;
+  HF_RETURN_IF_ERROR(MapEnvironment(MDB_NOMETASYNC, kReadersMax, mode));
   // If it was not there until now, the umask must not keep the service out.
-  const std::string lock_file = options_.environment + (in_directory_ ? "/lock.mdb" : "-lock");
+  const std::string lock_file = LockFile();
   if (stat(lock_file.c_str(), &status) == 0 && status.st_uid == geteuid() &&
       (status.st_mode & mode) != mode) {
     chmod(lock_file.c_str(), mode);
   }
   // Of processes that were killed: what they were reading would be kept for ever.
-  mdb_reader_check(environment, nullptr);
+  mdb_reader_check(environment_.get(), nullptr);
   return {};
 }
 
@@ -323,6 +345,10 @@ Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const int64_t>* spool
 
 Result<Source::Lag> LmdbSource::Measure() {
   mdb_reader_check(environment_.get(), nullptr);
+  return Count();
+}
+
+Result<Source::Lag> LmdbSource::Count() {
   HF_ASSIGN_OR_RETURN(const Transaction txn, Begin(MDB_RDONLY));
   HF_ASSIGN_OR_RETURN(const std::vector<Row> oldest, RowsOf(txn, 1, {}));
   const auto entries = [&](unsigned database) {
@@ -338,6 +364,31 @@ Result<Source::Lag> LmdbSource::Measure() {
   }
   lag.quarantined = entries(quarantine_);
   return lag;
+}
+
+Result<Source::Sight> LmdbSource::Look() {
+  HF_RETURN_IF_ERROR(FindEnvironment());
+  Sight sight;
+  HF_ASSIGN_OR_RETURN(sight.taken, SourceLock::IsTaken(LockPath()));
+  const auto look = [this](bool locked) -> Result<Lag> {
+    if (eaccess(data_file_.c_str(), R_OK | W_OK) != 0 ||
+        (locked && eaccess(LockFile().c_str(), R_OK | W_OK) != 0))
+      return Unexpected(ErrorOf("open it", errno));
+    // Fewer readers than the lock file has room for: it is not made larger.
+    HF_RETURN_IF_ERROR(MapEnvironment(MDB_RDONLY | (locked ? 0 : MDB_NOLOCK), 1, 0));
+    HF_RETURN_IF_ERROR(OpenDatabases());
+    return Count();
+  };
+  const bool locked = IsThere(LockFile());
+  auto lag = look(locked);
+  if (!locked && IsThere(LockFile())) {
+    environment_.reset();
+    lag = look(true);
+  }
+  Close(/*clean=*/true);
+  if (!lag) return Unexpected(std::move(lag).error());
+  sight.lag = *std::move(lag);
+  return sight;
 }
 
 void LmdbSource::Close(bool /*clean*/) {

@@ -25,9 +25,14 @@
 // data file's name with `-holdfast` behind it. An agent with another spool, if it takes the place
 // of one that was killed, may send again what that one had noted and not yet removed.
 //
+// Look opens the environment read-only. Where it has no lock file nobody has it open, and it is
+// read without one, which a service that comes meanwhile does not mind.
+//
 // Threads: one. Shutdown: Close, or the destructor.
 // Limits: kReadBytes at a time.
 #pragma once
+
+#include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
@@ -65,6 +70,7 @@ class LmdbSource final : public Source {
   base::Result<void> Remove(std::span<const int64_t> spooled,
                             std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
+  base::Result<Sight> Look() override;
   void Close(bool clean) override;
 
  private:
@@ -76,12 +82,18 @@ class LmdbSource final : public Source {
   };
   using Transaction = std::unique_ptr<MDB_txn, Abort>;
 
+  base::Result<void> FindEnvironment();
+  [[nodiscard]] std::string LockPath() const { return data_file_ + "-holdfast"; }
+  // LMDB's own.
+  [[nodiscard]] std::string LockFile() const;
   base::Result<void> OpenEnvironment();
+  base::Result<void> MapEnvironment(unsigned flags, unsigned readers_max, mode_t mode);
   base::Result<void> OpenDatabases();
   base::Result<void> CheckInPlace() const;
   base::Result<Transaction> Begin(unsigned flags);
   base::Result<std::vector<Row>> RowsOf(const Transaction& txn, size_t limit,
                                         std::span<const std::string> held);
+  base::Result<Lag> Count();
   // At most `rows` from the fronts of both. kFull: the map is.
   base::Result<void> RemoveSome(size_t rows, std::span<const int64_t>* spooled,
                                 std::span<const Poison>* poison);

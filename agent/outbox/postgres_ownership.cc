@@ -61,6 +61,12 @@ Result<void> PostgresOwnership::Start(PostgresConnection& connection, Table tabl
   return TakeFree(connection);
 }
 
+Result<void> PostgresOwnership::Look(PostgresConnection& connection, Table table) {
+  table_ = std::move(table);
+  // The agent may be running, with another number of parts; its spool was not opened here.
+  return SeeOthers(connection, options_.agent + "#");
+}
+
 Result<void> PostgresOwnership::Keep(PostgresConnection& connection) {
   const auto now = Clock::now();
   if (now - renewed_ >= options_.lease / 3) {
@@ -111,14 +117,20 @@ Result<void> PostgresOwnership::CountAgents(PostgresConnection& connection) {
                   "excluded.parts, seen_at = excluded.seen_at",
                   table_.agents),
       {table_.name, name_, std::to_string(options_.parts)}));
+  return SeeOthers(connection, name_);
+}
+
+Result<void> PostgresOwnership::SeeOthers(PostgresConnection& connection,
+                                          const std::string& but_for) {
   HF_ASSIGN_OR_RETURN(
       const PostgresRows alive,
       connection.Execute(
           fmt::format("SELECT count(*), min(agent || '` into ' || parts) FILTER (WHERE "
-                      "parts <> $3::int) FROM {} WHERE source_table = $1 AND "
+                      "parts <> $3::int AND NOT starts_with(agent, $4)) FROM {} WHERE source_table "
+                      "= $1 AND "
                       "seen_at > clock_timestamp() - $2 * interval '1 ms'",
                       table_.agents),
-          {table_.name, LeaseMs(), std::to_string(options_.parts)}));
+          {table_.name, LeaseMs(), std::to_string(options_.parts), but_for}));
   if (!alive.IsNull(0, 1)) {
     return Unexpected(
         Code::kInvalid,

@@ -68,6 +68,8 @@ class PostgresOwnership {
 
   // On a new connection: nothing is owned yet, so it takes what it may.
   base::Result<void> Start(PostgresConnection& connection, Table table);
+  // What Start would say is wrong. Nothing is taken, and nothing said of this agent.
+  base::Result<void> Look(PostgresConnection& connection, Table table);
   // Renews, takes and gives up what is due. Only while no rows are in hand.
   base::Result<void> Keep(PostgresConnection& connection);
   // In a transaction that removes rows: fails if `parts` are not all this agent's any more, and
@@ -92,6 +94,8 @@ class PostgresOwnership {
   }
   base::Result<void> Renew(PostgresConnection& connection);
   base::Result<void> CountAgents(PostgresConnection& connection);
+  // Whether all but those whose names begin so divide the table alike.
+  base::Result<void> SeeOthers(PostgresConnection& connection, const std::string& but_for);
   base::Result<void> TakeFree(PostgresConnection& connection);
   // Of the parts `from_others` also if another left them, unless that one came back.
   base::Result<void> Take(PostgresConnection& connection, std::vector<int32_t> parts,

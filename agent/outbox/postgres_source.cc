@@ -78,16 +78,25 @@ PostgresSource::PostgresSource(Options options)
                   .delivered = options_.taker.delivered}) {}
 
 Result<void> PostgresSource::Open() {
+  HF_RETURN_IF_ERROR(Connect());
+  return ownership_.Start(*connection_, Table());
+}
+
+Result<void> PostgresSource::Connect() {
   const bool pooled = options_.ownership == Ownership::kLease;
   connection_.reset();
   HF_ASSIGN_OR_RETURN(connection_, PostgresConnection::Open(options_.connection, pooled));
   HF_RETURN_IF_ERROR(CheckSchema());
   floor_ = {.forgotten = Clock::now()};
   parts_.clear();
-  return ownership_.Start(*connection_, {.name = table_,
-                                         .oid = oid_,
-                                         .owners = schema_ + QuotedName(kOwners),
-                                         .agents = schema_ + QuotedName(kAgents)});
+  return {};
+}
+
+PostgresOwnership::Table PostgresSource::Table() const {
+  return {.name = table_,
+          .oid = oid_,
+          .owners = schema_ + QuotedName(kOwners),
+          .agents = schema_ + QuotedName(kAgents)};
 }
 
 Result<void> PostgresSource::CheckSchema() {
@@ -592,6 +601,10 @@ Result<void> PostgresSource::Remove(std::span<const int64_t> spooled,
 Result<Source::Lag> PostgresSource::Measure() {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   HF_RETURN_IF_ERROR(ownership_.Keep(*connection_));
+  return Count();
+}
+
+Result<Source::Lag> PostgresSource::Count() {
   Lag lag;
   lag.parts.resize(options_.hash_partitions);
   for (size_t i = 0; i < lag.parts.size(); ++i) {
@@ -615,6 +628,14 @@ Result<Source::Lag> PostgresSource::Measure() {
                                        quarantine_, Lag::kCountMost)));
   lag.quarantined = static_cast<uint64_t>(quarantined.Integer(0, 0));
   return lag;
+}
+
+Result<Source::Sight> PostgresSource::Look() {
+  HF_RETURN_IF_ERROR(Connect());
+  HF_RETURN_IF_ERROR(ownership_.Look(*connection_, Table()));
+  HF_ASSIGN_OR_RETURN(Lag lag, Count());
+  connection_.reset();
+  return Sight{.lag = std::move(lag)};
 }
 
 void PostgresSource::Close(bool clean) {

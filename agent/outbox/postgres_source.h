@@ -83,6 +83,7 @@ class PostgresSource final : public Source {
   base::Result<void> Remove(std::span<const int64_t> spooled,
                             std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
+  base::Result<Sight> Look() override;
   void Close(bool clean) override;
 
  private:
@@ -107,6 +108,9 @@ class PostgresSource final : public Source {
     Clock::time_point forgotten;
   };
 
+  base::Result<void> Connect();
+  // The table that CheckSchema found.
+  [[nodiscard]] PostgresOwnership::Table Table() const;
   base::Result<void> CheckSchema();
   base::Result<Columns> ColumnsOf(int64_t oid);
   void CheckColumns(const Columns& columns, std::vector<std::string>* problems) const;
@@ -120,6 +124,7 @@ class PostgresSource final : public Source {
   base::Result<bool> SequenceIsPlain();
   void MakeStatements(const Columns& columns, const std::vector<std::string>& kept);
 
+  base::Result<Lag> Count();
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
   // Of what a statement gave: its column at `same_types` says whether they are as MakeStatements
   // took them to be.

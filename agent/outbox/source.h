@@ -84,6 +84,17 @@ class Source {
   // For metrics; asked every few seconds.
   virtual base::Result<Lag> Measure() = 0;
 
+  struct Sight {
+    // None if nobody has the database open, and a file would have to be made to read it.
+    std::optional<Lag> lag;
+    // An agent takes events out of it, and no other can. Not known where parts have owners.
+    bool taken = false;
+  };
+  // On a source that is not open, and is not afterwards: what Open would say is wrong, and how far
+  // behind it is. Nothing is owned, changed or made, also no files, so an agent that has the source
+  // is not disturbed, nor one that comes later.
+  virtual base::Result<Sight> Look() = 0;
+
   // Gives up what it owns. `clean`: all that it took is at the tier, so another agent may go on at
   // once; else it waits for this one to come back, or for its patience to end.
   virtual void Close(bool clean) = 0;

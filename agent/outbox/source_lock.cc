@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,17 @@ namespace {
 
 // The service's group may take it over with another agent.
 constexpr mode_t kMode = 0660;
+// IsTaken has the lock for a moment.
+constexpr int kTries = 3;
+constexpr int kPauseMs = 10;
+
+bool TryLock(int fd) {
+  for (int tries = 1; flock(fd, LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EWOULDBLOCK || tries == kTries) return false;
+    poll(nullptr, 0, kPauseMs);
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -24,7 +36,7 @@ base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_v
     if (!lock.held()) {
       return base::Unexpected(CannotOpenLock(path, errno));
     }
-    if (flock(lock.fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (!TryLock(lock.fd_)) {
       if (errno != EWOULDBLOCK) {
         return base::Unexpected(base::ErrnoError(fmt::format("cannot lock {}", path), errno));
       }
@@ -44,6 +56,19 @@ base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_v
       return lock;
     }
   }
+}
+
+base::Result<bool> SourceLock::IsTaken(const std::string& path) {
+  const SourceLock lock(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!lock.held()) {
+    const std::string directory = std::filesystem::path(path).parent_path().string();
+    if (errno == ENOENT && eaccess(directory.c_str(), W_OK | X_OK) == 0) return false;
+    return base::Unexpected(CannotOpenLock(path, errno));
+  }
+  // Shared: two that look do not meet.
+  if (flock(lock.fd_, LOCK_SH | LOCK_NB) == 0) return false;
+  if (errno == EWOULDBLOCK) return true;
+  return base::Unexpected(base::ErrnoError(fmt::format("cannot lock {}", path), errno));
 }
 
 base::Error CannotOpenLock(const std::string& path, int reason) {

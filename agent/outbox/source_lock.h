@@ -17,6 +17,8 @@ class SourceLock {
   // `path` is the lock's file, `what` is for messages. kUnavailable: another agent has it.
   // kInvalid: no right to make the file.
   static base::Result<SourceLock> Take(const std::string& path, std::string_view what);
+  // Whether an agent has it. No file is made. kInvalid: Take would not get it either.
+  static base::Result<bool> IsTaken(const std::string& path);
 
   SourceLock() = default;  // Nothing is held.
   SourceLock(SourceLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}

@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <climits>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -65,6 +69,13 @@ bool EqualNames(std::string_view a, std::string_view b) {
 
 bool Contains(const std::vector<std::string>& names, std::string_view name) {
   return std::ranges::any_of(names, [&](const auto& one) { return EqualNames(one, name); });
+}
+
+// A URI for SQLite. Each byte is escaped, which needs no rules.
+std::string UriOf(std::string_view path, std::string_view parameters) {
+  std::string uri = "file:";
+  for (const char c : path) uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
+  return uri.append("?").append(parameters);
 }
 
 size_t BytesOf(const Row& row) {
@@ -165,17 +176,37 @@ Result<std::string> SqliteSource::Text(const std::string& sql) {
 }
 
 Result<void> SqliteSource::Open() {
-  HF_RETURN_IF_ERROR(CheckFile());
-  sqlite3* database = nullptr;
+  const std::string before = path_;
+  HF_RETURN_IF_ERROR(FindFile());
+  if (!lock_.held() || path_ != before) {
+    lock_ = SourceLock();
+    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(LockPath(), path_));
+  }
   // Without SQLITE_OPEN_CREATE: an empty file would only hide a wrong name.
-  const int code =
-      sqlite3_open_v2(path_.c_str(), &database,
-                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  HF_RETURN_IF_ERROR(OpenDatabase(path_, SQLITE_OPEN_READWRITE));
+  HF_RETURN_IF_ERROR(CheckMode());
+  if (sqlite3_db_readonly(database_.get(), "main") != 0)
+    return Unexpected(ErrorOf(SQLITE_READONLY));
+  HF_RETURN_IF_ERROR(Execute("PRAGMA main.synchronous=NORMAL"));
+  HF_RETURN_IF_ERROR(CheckSchema());
+  data_version_ = -1;
+  // What an agent deleted that was killed before it could flush that.
+  return FlushLog();
+}
+
+Result<void> SqliteSource::OpenDatabase(const std::string& name, int flags) {
+  sqlite3* database = nullptr;
+  const int code = sqlite3_open_v2(name.c_str(), &database,
+                                   flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
   database_.reset(database);
   if (code != SQLITE_OK) return Unexpected(ErrorOf(code));
   sqlite3_busy_handler(database, OnBusy, nullptr);
   // A name in quotes is a column and nothing else.
   sqlite3_db_config(database, SQLITE_DBCONFIG_DQS_DML, 0, nullptr);
+  return {};
+}
+
+Result<void> SqliteSource::CheckMode() {
   HF_ASSIGN_OR_RETURN(const std::string mode, Text("PRAGMA main.journal_mode"));
   if (mode != "wal") {
     return Unexpected(Code::kInvalid,
@@ -184,15 +215,10 @@ Result<void> SqliteSource::Open() {
                                   "journal_mode=WAL` once on the file",
                                   path_, mode));
   }
-  if (sqlite3_db_readonly(database, "main") != 0) return Unexpected(ErrorOf(SQLITE_READONLY));
-  HF_RETURN_IF_ERROR(Execute("PRAGMA main.synchronous=NORMAL"));
-  HF_RETURN_IF_ERROR(CheckSchema());
-  data_version_ = -1;
-  // What an agent deleted that was killed before it could flush that.
-  return FlushLog();
+  return {};
 }
 
-Result<void> SqliteSource::CheckFile() {
+Result<void> SqliteSource::FindFile() {
   find_.reset();
   delete_.reset();
   quarantine_.reset();
@@ -211,11 +237,7 @@ Result<void> SqliteSource::CheckFile() {
   if (stat(real.get(), &file) != 0 || !S_ISREG(file.st_mode)) {
     return Unexpected(Code::kInvalid, fmt::format("{}: not a file", options_.file));
   }
-  if (!lock_.held() || path_ != real.get()) {
-    lock_ = SourceLock();
-    path_ = real.get();
-    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(path_ + "-holdfast", path_));
-  }
+  path_ = real.get();
   return {};
 }
 
@@ -541,6 +563,56 @@ Result<Source::Lag> SqliteSource::Measure() {
                                           QuotedName(QuarantineName()), Lag::kCountMost)));
   lag.quarantined = static_cast<uint64_t>(quarantined);
   return lag;
+}
+
+bool SqliteSource::IsWal() const {
+  constexpr std::streamoff kVersions = 18;  // Of the format: for writing, and for reading.
+  std::array<char, 2> versions{};
+  std::ifstream file(path_, std::ios::binary);
+  file.seekg(kVersions).read(versions.data(), versions.size());
+  return file.good() && versions == std::array<char, 2>{2, 2};
+}
+
+Result<Source::Sight> SqliteSource::Look() {
+  HF_RETURN_IF_ERROR(FindFile());
+  Sight sight;
+  HF_ASSIGN_OR_RETURN(sight.taken, SourceLock::IsTaken(LockPath()));
+  const std::string directory = std::filesystem::path(path_).parent_path().string();
+  if (eaccess(path_.c_str(), R_OK | W_OK) != 0 || eaccess(directory.c_str(), W_OK | X_OK) != 0)
+    return Unexpected(ErrorOf(SQLITE_READONLY));
+  auto lag = LookInside();
+  Close(/*clean=*/true);
+  if (!lag) return Unexpected(std::move(lag).error());
+  sight.lag = *std::move(lag);
+  return sight;
+}
+
+Result<std::optional<Source::Lag>> SqliteSource::LookInside() {
+  const auto bytes_of = [this](const char* beside) {
+    std::error_code none;
+    const uintmax_t bytes = std::filesystem::file_size(path_ + beside, none);
+    return none ? uintmax_t{0} : bytes;
+  };
+  const auto nobody_has_it = [&] { return IsWal() && bytes_of("-wal") == 0; };
+  bool at_rest = nobody_has_it();
+  if (!at_rest && bytes_of("-wal") != 0 && bytes_of("-shm") == 0) return std::nullopt;
+  while (true) {
+    HF_RETURN_IF_ERROR(
+        OpenDatabase(UriOf(path_, at_rest ? "immutable=1" : "mode=ro&readonly_shm=1"),
+                     SQLITE_OPEN_READONLY | SQLITE_OPEN_URI));
+    if (!at_rest) HF_RETURN_IF_ERROR(CheckMode());
+    const auto measured = [this]() -> Result<Lag> {
+      HF_RETURN_IF_ERROR(CheckSchema());
+      return Measure();
+    }();
+    if (at_rest && !nobody_has_it()) {
+      at_rest = false;
+      Close(/*clean=*/true);
+      continue;
+    }
+    if (!measured) return Unexpected(measured.error());
+    return *measured;
+  }
 }
 
 void SqliteSource::Close(bool /*clean*/) {

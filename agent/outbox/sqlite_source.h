@@ -24,6 +24,9 @@
 // name with `-holdfast` behind it. An agent with another spool, if it takes the place of one that
 // was killed, may send again what that one had noted and not yet removed.
 //
+// Look opens the file read-only. If nobody has it open, SQLite would make a log of its own even so,
+// so it is read as one that nobody changes, and once more if somebody came meanwhile.
+//
 // Threads: one. Shutdown: Close, or the destructor.
 // Limits: kReadBytes at a time; changes wait 5 s for the service's transaction and then fail with
 // kUnavailable.
@@ -33,6 +36,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -65,6 +69,7 @@ class SqliteSource final : public Source {
   base::Result<void> Remove(std::span<const int64_t> spooled,
                             std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
+  base::Result<Sight> Look() override;
   void Close(bool clean) override;
 
  private:
@@ -78,7 +83,13 @@ class SqliteSource final : public Source {
   // Gone without Commit, it is rolled back.
   class Transaction;
 
-  base::Result<void> CheckFile();
+  base::Result<void> FindFile();
+  [[nodiscard]] std::string LockPath() const { return path_ + "-holdfast"; }
+  base::Result<void> OpenDatabase(const std::string& name, int flags);
+  base::Result<void> CheckMode();
+  // The first bytes of the file say what it is, though nobody has it open.
+  [[nodiscard]] bool IsWal() const;
+  base::Result<std::optional<Lag>> LookInside();
   base::Result<void> CheckSchema();
   // Nothing if there is no such table. `with_generated`: columns that cannot be inserted, too.
   base::Result<std::vector<std::string>> ColumnsOf(const std::string& table, bool with_generated);

@@ -81,6 +81,10 @@ class TableSource final : public outbox::Source {
     if (!table_.rows.empty()) lag.parts[0].lowest = table_.rows.begin()->first;
     return lag;
   }
+  base::Result<Sight> Look() override {
+    HF_ASSIGN_OR_RETURN(Lag lag, Measure());
+    return Sight{.lag = std::move(lag)};
+  }
   void Close(bool clean) override { table_.clean = clean; }
 
  private:

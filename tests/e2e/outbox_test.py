@@ -28,6 +28,12 @@ CREATE TABLE IF NOT EXISTS outbox_quarantine (
 """
 
 
+def doctor(config):
+    done = subprocess.run([harness.HOLDFAST, "doctor", "--only", "databases", *config],
+                          capture_output=True, text=True, check=False, timeout=30)
+    return done.returncode, done.stdout
+
+
 class OutboxCase(Case):
     def config(self, **agent):
         """JSON is YAML, too."""
@@ -157,19 +163,38 @@ class SqliteTest(OutboxCase):
 
     def test_the_doctor_says_what_is_wrong(self):
         config = self.sqlite()
-
-        def doctor():
-            done = subprocess.run([harness.HOLDFAST, "doctor", "--only", "databases", *config],
-                                  capture_output=True, text=True, check=False, timeout=30)
-            return done.returncode, done.stdout
-
-        code, text = doctor()
+        code, text = doctor(config)
         self.assertEqual(code, 1, text)
         self.assertIn("service.db", text)
-        self.database()
-        code, text = doctor()
+        self.database().close()
+        code, text = doctor(config)
         self.assertEqual(code, 0, text)
         self.assertIn("agent.outbox accounts: good; 0 rows wait", text)
+
+    def test_the_doctor_leaves_nothing_at_a_database_and_works_beside_an_agent(self):
+        os.mkdir(self.path("service"))
+        config = self.config(outbox=[{"name": "accounts",
+                                      "sqlite": {"file": self.path("service/service.db")}}])
+        database = sqlite3.connect(self.path("service/service.db"))
+        database.executescript(TABLES)
+        database.close()
+        if os.geteuid() == 0:
+            # The service's, and not of who asks.
+            for path in ("service", "service/service.db"):
+                os.chown(self.path(path), 65534, 65534)
+        code, text = doctor(config)
+        self.assertEqual((code, os.listdir(self.path("service"))), (0, ["service.db"]), text)
+
+        agent = self.agent("127.0.0.1:1", *config).start()
+        wait_for(lambda: json.loads(agent.get("/outbox"))["sources"][0]["connected"],
+                 what="a connection")
+        code, text = doctor((*config, "--spool", self.path("agent")))
+        self.assertEqual(code, 0, text)
+        self.assertIn("good; 0 rows wait", text)
+        self.assertIn("an agent takes events out of it; agent.spool is in use by", text)
+        code, text = doctor((*config, "--spool", self.path("another")))
+        self.assertEqual(code, 0, text)
+        self.assertIn("another agent takes events out of it", text)
 
 
 class PostgresTest(OutboxCase):
@@ -259,12 +284,19 @@ class PostgresTest(OutboxCase):
 
     def test_the_doctor_names_what_is_missing(self):
         self.server.ask("ALTER TABLE outbox DROP COLUMN payload; DROP TABLE holdfast_outbox_owner")
-        done = subprocess.run([harness.HOLDFAST, "doctor", "--only", "databases", *self.postgres()],
-                              capture_output=True, text=True, check=False, timeout=30)
-        self.assertEqual(done.returncode, 1, done.stdout)
-        self.assertIn("payload", done.stdout)
-        self.assertIn("holdfast_outbox_owner", done.stdout)
-        self.assertIn("holdfast outbox sql", done.stdout)
+        code, text = doctor(self.postgres())
+        self.assertEqual(code, 1, text)
+        self.assertIn("payload", text)
+        self.assertIn("holdfast_outbox_owner", text)
+        self.assertIn("holdfast outbox sql", text)
+
+    def test_the_doctor_owns_no_part_of_a_table(self):
+        self.write(1, 3)
+        code, text = doctor((*self.postgres(), "--spool", self.path("spool")))
+        self.assertEqual(code, 0, text)
+        self.assertIn("good; 3 rows wait", text)
+        for table in ("holdfast_outbox_owner", "holdfast_outbox_agent"):
+            self.assertEqual(self.server.ask(f"SELECT count(*) FROM {table}")[0][0], 0, table)
 
 
 class Service(http.server.BaseHTTPRequestHandler):
