@@ -132,6 +132,8 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
   std::unique_ptr<RdKafka::Message> message(consumer_->consume(static_cast<int>(wait.count())));
   if (!rebalance_error_.empty())
     return base::Unexpected(connection_.Failed("taking partitions", rebalance_error_));
+  // librdkafka looks for a group's coordinator, though nothing of the group is read or written.
+  if (!in_group_ && message->err() == RdKafka::ERR_GROUP_AUTHORIZATION_FAILED) return nullptr;
   switch (message->err()) {
     case RdKafka::ERR__TIMED_OUT:
       if (options_.to_end && Clock::now() - heard_ > connection_.timeout())

@@ -48,6 +48,7 @@ class Consumer {
     std::function<bool()> processed = [] { return true; };
   };
 
+  // No right on any group is needed.
   static base::Result<std::unique_ptr<Consumer>> Assign(const Connection& connection,
                                                         const std::vector<Start>& starts,
                                                         Options options);

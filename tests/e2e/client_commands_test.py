@@ -720,6 +720,29 @@ class AccessTest(Case):
         ):
             self.assertIn(message, as_user("admin", "acl", *arguments, code=2).stderr)
 
+    def test_a_reader_without_a_group_needs_no_right_on_one(self):
+        path = self.path("broker.json")
+        with open(path, "w", encoding="utf-8") as out:
+            json.dump({"broker": {
+                "authorizer": {"enabled": True, "super_users": ["User:admin"]},
+                "users": [{"name": name, "password": "secret"} for name in ("admin", "reader")],
+                "sasl": {"mechanisms": ["SCRAM-SHA-512"]}}}, out)
+        tier = self.broker("--config", path).start()
+
+        def as_user(user, *arguments, **options):
+            return run(*arguments, "-b", tier.address, "-X", "security.protocol=SASL_PLAINTEXT",
+                       "-X", "sasl.mechanism=SCRAM-SHA-512", "-X", f"sasl.username={user}",
+                       "-X", "sasl.password=secret", **options)
+
+        as_user("admin", "topic", "create", "t", "-p", "1")
+        as_user("admin", "produce", "t", data="a\nb\n")
+        as_user("admin", "acl", "create", "--allow-principal", "User:reader", "--operation", "read",
+                "--topic", "t")
+        self.assertEqual(as_user("reader", "consume", "t", "-e").stdout, "a\nb\n")
+        self.assertEqual(as_user("reader", "consume", "t", "-o", "-1", "-n", "1").stdout, "b\n")
+        self.assertIn("--operation read --group readers",
+                      as_user("reader", "consume", "t", "-g", "readers", code=1).stderr)
+
     def test_every_verb_goes_over_tls_with_a_login(self):
         authority = Authority(self.directory)
         certificate, key, _ = authority.issue("tier")
