@@ -22,6 +22,7 @@
 #include "cli/loops.h"
 #include "cli/outbox_options.h"
 #include "cli/output.h"
+#include "cli/own_listener.h"
 #include "cli/role.h"
 #include "cli/security.h"
 #include "config/holdfast.pb.h"
@@ -99,6 +100,7 @@ class Doctor {
     check(drop(OutboxOptionsOf(config_.agent())));
     check(drop(HalfMessagesOf(config_.agent())));
     check(CheckSchedule(config_.agent()));
+    check(CheckTierIsAnother(config_.agent(), ThisHost()));
     return findings;
   }
 

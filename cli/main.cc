@@ -21,6 +21,7 @@
 #include "cli/loops.h"
 #include "cli/outbox_options.h"
 #include "cli/output.h"
+#include "cli/own_listener.h"
 #include "cli/reloader.h"
 #include "cli/role.h"
 #include "cli/security.h"
@@ -243,7 +244,7 @@ int Validate(const config::Config& config, const std::string& file) {
 }
 
 // What the schema cannot say.
-base::Result<void> CheckKeys(const config::Config& config) {
+base::Result<void> CheckKeys(const config::Config& config, Command command) {
   for (const auto& [path, storage] : {std::pair("agent.spool", &config.agent().spool()),
                                       std::pair("broker.data", &config.broker().data())})
     if (auto options = SpoolOptionsOf(*storage); !options)
@@ -252,6 +253,9 @@ base::Result<void> CheckKeys(const config::Config& config) {
   HF_RETURN_IF_ERROR(OutboxOptionsOf(config.agent()));
   HF_RETURN_IF_ERROR(HalfMessagesOf(config.agent()));
   HF_RETURN_IF_ERROR(CheckSchedule(config.agent()));
+  // A file may be checked on another host than that of the agent.
+  if (command == Command::kValidate) return CheckTierIsAnother(config.agent(), {});
+  if (command == Command::kAgent) return CheckTierIsAnother(config.agent(), ThisHost());
   return {};
 }
 
@@ -295,7 +299,7 @@ int Run(CommandLine line) {
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error());
-  if (auto keys = CheckKeys(**config); !keys) {
+  if (auto keys = CheckKeys(**config, line.command); !keys) {
     base::Error error = std::move(keys).error();
     if (error.event == base::Event::kNone) error.event = base::Event::kBadConfiguration;
     return Fail(kExitWrongUsage, error);

@@ -83,6 +83,46 @@ class CommandLineTest(Case):
         half = self.write("half.yaml", "agent:\n  listen: 127.0.0.1:0\n")
         self.assertEqual(run("validate", half).returncode, 2)
 
+    def test_an_agent_is_not_its_own_tier(self):
+        def agent(listen, bootstrap):
+            return self.write("agent.yaml", json.dumps({"agent": {
+                "listen": listen, "spool": {"directory": self.path("spool")},
+                "upstream": {"bootstrap": bootstrap}, "access": {"open_listeners": True},
+                "listeners": [{"name": "second", "listen": "127.0.0.1:9093"}]}}))
+
+        for listen, bootstrap in (
+                ("127.0.0.1:9092", "127.0.0.1:9092"),
+                ("127.0.0.1:9092", "kafka:9092,localhost:9092"),
+                ("localhost:9092", "127.0.0.1:9092"),
+                ("0.0.0.0:9092", "127.0.0.1:9092"),
+                ("[::]:9092", "127.0.0.7:9092"),
+                ("127.0.0.1:9092", "0.0.0.0:9092"),
+                ("[::1]:9092", "[::1]:9092"),
+                ("Orders-1:9092", "orders-1:9092"),
+                ("127.0.0.1:9092", "127.0.0.1:9093")):
+            file = agent(listen, bootstrap)
+            done = run("validate", file)
+            self.assertEqual(done.returncode, 2, (listen, bootstrap))
+            self.assertIn("HF1001: agent.upstream.bootstrap has", done.stderr)
+            self.assertIn("where the agent itself listens", done.stderr)
+        self.assertIn("agent.listeners second is 127.0.0.1:9093", done.stderr)
+        self.assertEqual(run("agent", "--config", file).returncode, 2)
+        found = json.loads(run("doctor", "--config", file, "--only", "config", "--json").stdout)
+        self.assertIn("HF9001", [one["code"] for one in found["findings"]])
+
+        for listen, bootstrap in (
+                ("127.0.0.1:9092", "127.0.0.2:9092"),
+                ("127.0.0.1:9092", "127.0.0.1:9094"),
+                ("127.0.0.1:9092", "kafka:9092"),
+                ("0.0.0.0:9092", "[::1]:9092"),
+                ("0.0.0.0:9092", "10.0.0.1:9092")):
+            done = run("validate", agent(listen, bootstrap))
+            self.assertEqual(done.returncode, 0, (listen, bootstrap, done.stderr))
+        # Where it starts, the host's own name and addresses are known, too.
+        done = run("agent", "--config", agent("0.0.0.0:9092", f"{socket.gethostname()}:9092"))
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("where the agent itself listens", done.stderr)
+
     def test_file_environment_set_and_option_win_in_this_order(self):
         file = self.write("order.yaml", "broker:\n  listen: 127.0.0.1:1\n  node_id: -1\n")
         data = self.path("data")
