@@ -45,7 +45,8 @@ agent:
 `holdfast validate FILE` checks a file. An unknown key, a wrong type or a value out of range is an
 error with file, line and column, and nothing starts (exit code 2).
 
-- **Sizes** (`…bytes…`) are numbers of bytes or text: `4096`, `64KiB`, `256MiB`, `20GiB`, `10MB`.
+- **Sizes** (`…bytes…`) are numbers of bytes or text: `4096`, `64KiB`, `10MB`.
+  KiB, MiB, GiB and TiB are powers of 1024; kB (or KB), MB, GB and TB of 1000.
 - **Durations** (`…_ms`) are numbers of milliseconds or text: `500ms`, `30s`, `5m`, `2h`, `7d`.
 - **Text** can come from elsewhere: `{env: NAME}` is an environment variable, `{file: PATH}` the
   content of a file (without the newline at its end; a relative path begins at the configuration

@@ -25,6 +25,7 @@ constexpr Suffix kSizes[] = {
     {"GB", 1'000'000'000},
     {"MB", 1'000'000},
     {"kB", 1'000},
+    {"KB", 1'000},  // As MB has it; never printed.
     {"B", 1},
 };
 constexpr Suffix kDurations[] = {

@@ -14,7 +14,8 @@ namespace holdfast::config {
 enum class Unit : uint8_t { kNone, kBytes, kMilliseconds };
 Unit UnitOf(std::string_view field_name);
 
-// "4096", and with kBytes "256MiB" or "10MB", with kMilliseconds "500ms", "30s", "5m", "2h", "7d".
+// "4096", and with kBytes "256MiB", "10MB" or "50kB", with kMilliseconds "500ms", "30s", "5m",
+// "2h", "7d".
 std::optional<int64_t> ParseNumber(std::string_view text, Unit unit);
 
 // The shortest text that ParseNumber reads back as the same number.

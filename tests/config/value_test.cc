@@ -19,6 +19,9 @@ TEST(ValueTest, ReadsSizesAndDurations) {
   EXPECT_EQ(ParseNumber("4096", Unit::kBytes), 4096);
   EXPECT_EQ(ParseNumber("256MiB", Unit::kBytes), 268435456);
   EXPECT_EQ(ParseNumber("10MB", Unit::kBytes), 10000000);
+  EXPECT_EQ(ParseNumber("50kB", Unit::kBytes), 50000);
+  EXPECT_EQ(ParseNumber("50KB", Unit::kBytes), 50000);
+  EXPECT_EQ(PrintNumber(50000, Unit::kBytes), "50kB");
   EXPECT_EQ(ParseNumber("2TiB", Unit::kBytes), int64_t{2} << 40);
   EXPECT_EQ(ParseNumber("250", Unit::kMilliseconds), 250);
   EXPECT_EQ(ParseNumber("250ms", Unit::kMilliseconds), 250);

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The command line as people and supervisors see it: exit codes, messages, signals, ports."""
 
+import glob
 import json
 import os
 import re
@@ -82,6 +83,33 @@ class CommandLineTest(Case):
         self.assertIn(f"{bad}:3:12: agent.workers", done.stderr)
         half = self.write("half.yaml", "agent:\n  listen: 127.0.0.1:0\n")
         self.assertEqual(run("validate", half).returncode, 2)
+
+    def validated(self, text):
+        """What is wrong with it, but for what an example leaves out and files that it names."""
+        done = run("validate", self.write("example.yaml", text))
+        self.assertIn(done.returncode, (0, 2), done.stderr)
+        return [line for line in done.stderr.splitlines()
+                if " is not set: give " not in line and "cannot read /" not in line]
+
+    def test_examples_are_good(self):
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        examples = 0
+        for name in ["README.md", *sorted(glob.glob(root + "/docs/*.md"))]:
+            with open(os.path.join(root, name), encoding="utf-8") as file:
+                blocks = re.findall(r"^```yaml\n(.*?)^```", file.read(), re.MULTILINE | re.DOTALL)
+            for block in blocks:
+                # Others are of Kubernetes, or of other programs.
+                if re.match(r"(?:#.*\n|\s*\n)*(?:agent|broker|inject|log):\n(?!  config:)", block):
+                    examples += 1
+                    self.assertEqual(self.validated(block), [], (name, block))
+        self.assertGreater(examples, 10)
+        with open(root + "/packaging/etc/agent.yaml", encoding="utf-8") as file:
+            packaged = file.read()
+        uncommented = re.sub(r"^( +)# ((?: +- | *[a-z_.]+:(?: |$)).*)$", r"\1\2", packaged,
+                             flags=re.MULTILINE)
+        self.assertIn("\n    bytes_per_second_max: ", uncommented)
+        self.assertIn("\n    properties:\n      security.protocol:", uncommented)
+        self.assertEqual(self.validated(uncommented), [])
 
     def test_an_agent_is_not_its_own_tier(self):
         def agent(listen, bootstrap):
