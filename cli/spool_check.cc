@@ -87,12 +87,11 @@ void PrintReport(const spool::VerifyReport& report) {
                                                                          report.nameless.size()))));
 }
 
-base::Result<spool::VerifyReport> Check(const SpoolCommand& command, bool live) {
+base::Result<spool::VerifyReport> Check(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   ProgressBar bar("verifying");
   return spool::Verify(command.directory,
-                       {.live = live,
-                        .keys = keys,
+                       {.keys = keys,
                         .progress = [&](uint64_t done, uint64_t total) { bar.Show(done, total); },
                         .check_entry = CheckBatch});
 }
@@ -100,8 +99,7 @@ base::Result<spool::VerifyReport> Check(const SpoolCommand& command, bool live) 
 }  // namespace
 
 base::Result<int> VerifySpool(const SpoolCommand& command) {
-  HF_ASSIGN_OR_RETURN(const auto directory, spool::Directory::Look(command.directory));
-  HF_ASSIGN_OR_RETURN(const auto report, Check(command, directory.live));
+  HF_ASSIGN_OR_RETURN(const auto report, Check(command));
   if (command.json) {
     PrintText(ReportJson(report).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
@@ -112,7 +110,7 @@ base::Result<int> VerifySpool(const SpoolCommand& command) {
 
 base::Result<int> RepairSpool(const SpoolCommand& command) {
   HF_RETURN_IF_ERROR(CheckIdle(command.directory));
-  HF_ASSIGN_OR_RETURN(const auto found, Check(command, /*live=*/false));
+  HF_ASSIGN_OR_RETURN(const auto found, Check(command));
   PrintReport(found);
   const int code_after = found.nameless.empty() ? kExitFine : kExitFailed;
   if (found.damages.empty()) return code_after;

@@ -156,8 +156,7 @@ base::Result<std::string> WhyKeep(const std::string& path, const spool::KeyRing&
         std::pair(agent::kHalfPrefix, "half messages in it are not resolved")})
     view->state().ForEach(prefix, [&](std::string_view, std::string_view) { kept = what; });
   if (!kept.empty()) return kept;
-  HF_ASSIGN_OR_RETURN(const spool::VerifyReport report,
-                      spool::Verify(path, {.live = true, .keys = keys}));
+  HF_ASSIGN_OR_RETURN(const spool::VerifyReport report, spool::Verify(path, {.keys = keys}));
   if (!report.damages.empty()) return "it is damaged: " + report.damages.front().what;
   return std::string();
 }

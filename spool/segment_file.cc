@@ -198,7 +198,13 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(
 base::Result<void> SegmentFile::OpenEnvironment(lmdb::Access access) {
   if (access == lmdb::Access::kObserve) {
     // Its pages change; those that a transaction sees do not.
-    HF_ASSIGN_OR_RETURN(environment_, lmdb::Environment::Open(path_, access, 0));
+    auto environment = lmdb::Environment::Open(path_, access, 0);
+    if (!environment && environment.error().code == base::Code::kCorrupt) {
+      HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));
+      const auto checked = CheckPages(map.bytes());
+      return NewestNotWhole(checked ? environment.error() : checked.error());
+    }
+    HF_ASSIGN_OR_RETURN(environment_, std::move(environment));
     HF_RETURN_IF_ERROR(CheckObserved());
   } else {
     HF_ASSIGN_OR_RETURN(const MappedFile map, MappedFile::Open(path_));

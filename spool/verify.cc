@@ -32,8 +32,9 @@ class Findings final : public DamageObserver {
 
 class Verifier {
  public:
-  Verifier(const std::string& path, const VerifyOptions& options)
-      : path_(path), options_(options), findings_(report_.damages) {}
+  // `owned`: by the caller, so that nobody else writes.
+  Verifier(const std::string& path, const VerifyOptions& options, bool owned)
+      : path_(path), options_(options), owned_(owned), findings_(report_.damages) {}
 
   base::Result<VerifyReport> Run() {
     HF_ASSIGN_OR_RETURN(view_, OfflineView::Open(path_, options_.keys));
@@ -50,7 +51,7 @@ class Verifier {
       const StreamState& stream = view_->state().stream(id);
       report_.nameless.push_back({stream.name, {stream.start, stream.end}});
     }
-    if (options_.live) HF_RETURN_IF_ERROR(LeaveOutTrimmed());
+    if (!owned_) HF_RETURN_IF_ERROR(LeaveOutTrimmed());
     return std::move(report_);
   }
 
@@ -66,6 +67,11 @@ class Verifier {
   // the frame or segment that was found damaged last.
   void Expect(StreamId stream, int64_t offset);
   base::Result<void> LeaveOutTrimmed();
+  // By another process, which may have begun segments that the view does not know.
+  [[nodiscard]] bool IsUsed() const {
+    const auto view = Directory::Look(path_);
+    return !owned_ && view && view->live;
+  }
   void ReportProgress(uint64_t more_bytes) const {
     if (options_.progress) options_.progress(done_bytes_ + more_bytes, total_bytes_);
   }
@@ -77,6 +83,7 @@ class Verifier {
 
   const std::string& path_;
   const VerifyOptions& options_;
+  const bool owned_;
   VerifyReport report_;
   Findings findings_;
   std::unique_ptr<OfflineView> view_;
@@ -92,12 +99,12 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
   const std::string path = Directory::SegmentPath(path_, listed.number);
   const Origin origin{view_->directory().id, listed.number};
   const CommitNumber known_end = view_->EndOf(listed.number);
-  const auto file = options_.live
-                        ? SegmentFile::Observe(path, origin, options_.keys, &findings_, known_end)
-                        : SegmentFile::Open(path, origin, lmdb::Access::kRead, options_.keys,
-                                            &findings_, known_end);
+  const auto file = owned_
+                        ? SegmentFile::Open(path, origin, lmdb::Access::kRead, options_.keys,
+                                            &findings_, known_end)
+                        : SegmentFile::Observe(path, origin, options_.keys, &findings_, known_end);
   if (!file) {
-    if (file.error().code == base::Code::kNotFound && options_.live) return {};
+    if (file.error().code == base::Code::kNotFound && !owned_) return {};
     if (file.error().code != base::Code::kCorrupt) return base::Unexpected(file.error());
     findings_.OnDamage(listed.number, std::nullopt, file.error());
     gone_.insert(listed.number);
@@ -106,7 +113,7 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
   const auto& segments = view_->segments();
   const bool behind = segments.empty() || listed.number > segments.back().number;
   // Only prepared, or begun since the view was opened.
-  if (!(*file)->header() || (options_.live && behind)) return {};
+  if (!(*file)->header() || (behind && IsUsed())) return {};
   ++report_.segments;
   if ((*file)->torn() && known_end == kAllCommits) report_.torn_segment = listed.number;
   const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
@@ -349,9 +356,14 @@ base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& l
 }  // namespace
 
 base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOptions& options) {
-  if (options.live) return Verifier(directory, options).Run();
-  HF_ASSIGN_OR_RETURN(const Directory owned, Directory::OpenExisting(directory));
-  return Verifier(directory, options).Run();
+  HF_ASSIGN_OR_RETURN(const DirectoryView before, Directory::Look(directory));
+  auto report = Verifier(directory, options, /*owned=*/false).Run();
+  if (report && report->sound()) return report;
+  HF_ASSIGN_OR_RETURN(const DirectoryView after, Directory::Look(directory));
+  if (before.live || (!after.live && after.owner == before.owner)) return report;
+  // While nobody writes, a segment is read without LMDB's lock. Who came meanwhile did not know of
+  // that, and may have written to pages that were read.
+  return Verifier(directory, options, /*owned=*/false).Run();
 }
 
 base::Result<VerifyReport> Repair(const std::string& directory, const KeyRing& keys,
@@ -359,7 +371,7 @@ base::Result<VerifyReport> Repair(const std::string& directory, const KeyRing& k
   HF_ASSIGN_OR_RETURN(const Directory owned, Directory::OpenExisting(directory));
   HF_RETURN_IF_ERROR(owned.CheckExported());
   const VerifyOptions options{.keys = keys};
-  HF_ASSIGN_OR_RETURN(VerifyReport report, Verifier(directory, options).Run());
+  HF_ASSIGN_OR_RETURN(VerifyReport report, Verifier(directory, options, /*owned=*/true).Run());
   HF_RETURN_IF_ERROR(Repairer(owned, keys, progress).Run(report));
   return report;
 }

@@ -1,12 +1,11 @@
 // Looking for damage in a spool's files, and repairing it: what `holdfast spool verify` and
 // `repair` do, and nothing that a running spool needs, since that heals itself as it reads.
 //
-//   HF_ASSIGN_OR_RETURN(const VerifyReport report, Verify(directory, {.live = true}));
+//   HF_ASSIGN_OR_RETURN(const VerifyReport report, Verify(directory, {.keys = keys}));
 //   for (const Damage& damage : report.damages) ...;
 //
-// Verify changes nothing. Without `live` it owns the directory while it works, so that nobody
-// writes; with it a running process may own the directory, and what it adds meanwhile is left out,
-// as is what it trims.
+// Verify changes nothing and owns nothing. A process may own the directory, or come meanwhile and
+// take it; what it adds is left out, as is what it trims.
 // Repair owns the directory. Each damaged segment is written anew from what is intact in it, and
 // takes the place of the old file; what was lost is lost for good then, and no damage any more. One
 // whose checkpoint is lost stays as it is, since the spool knows best what to put in its place; a
@@ -63,7 +62,6 @@ struct VerifyReport {
 using ProgressCallback = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
 struct VerifyOptions {
-  bool live = false;
   KeyRing keys;  // Of an encrypted spool.
   ProgressCallback progress;
   // Says whether the entry's bytes are what they should be. The spool knows at most that some of a

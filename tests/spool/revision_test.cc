@@ -70,9 +70,7 @@ class RevisionTest : public testing::Test {
     return report.value_or(RevisionReport{});
   }
   void VerifyAll() {
-    VerifyOptions options;
-    options.live = true;
-    const auto report = Verify(directory_.path(), options);
+    const auto report = Verify(directory_.path(), {});
     ASSERT_TRUE(report) << report.error().message;
     EXPECT_THAT(report->damages, IsEmpty());
   }

@@ -55,10 +55,8 @@ class SortTest : public testing::Test {
   void ExpectAll() {
     for (const auto& [name, entries] : expected_) EXPECT_EQ(spool_.ReadAll(name), entries);
   }
-  std::vector<Damage> Damages(bool live) {
-    VerifyOptions options;
-    options.live = live;
-    const auto report = Verify(directory_.path(), options);
+  std::vector<Damage> Damages() {
+    const auto report = Verify(directory_.path(), {});
     EXPECT_TRUE(report) << report.error().message;
     return report ? report->damages : std::vector<Damage>{};
   }
@@ -111,7 +109,7 @@ TEST_F(SortTest, EntriesOfAStreamLieTogether) {
     EXPECT_TRUE(LieTogether("b"));
     EXPECT_TRUE(LieTogether("c"));
     ExpectAll();
-    EXPECT_THAT(Damages(true), IsEmpty());
+    EXPECT_THAT(Damages(), IsEmpty());
     EXPECT_EQ(Sort(), 0u) << "once is enough";
     spool_.Reopen();
   }
@@ -174,7 +172,7 @@ TEST_F(SortTest, SmallNeighboursAreJoined) {
   Sort();
   EXPECT_EQ(spool_.spool->GetStatus().segments, 2u);
   ExpectAll();
-  EXPECT_THAT(Damages(true), IsEmpty());
+  EXPECT_THAT(Damages(), IsEmpty());
   spool_.Reopen();
   ExpectAll();
 }
@@ -209,11 +207,11 @@ TEST_F(SortTest, ALostRunCostsItsEntriesOnly) {
   EXPECT_LT(readable, 15);
   EXPECT_EQ(spool_.spool->Read(Id("a"), readable, 1000)->entries().front().bytes,
             expected_["a"][static_cast<size_t>(readable)]);
-  EXPECT_EQ(Damages(true).size(), static_cast<size_t>(readable));
+  EXPECT_EQ(Damages().size(), static_cast<size_t>(readable));
   spool_.Close();
 
   ASSERT_TRUE(Repair(directory_.path(), {}, {}));
-  EXPECT_THAT(Damages(false), IsEmpty());
+  EXPECT_THAT(Damages(), IsEmpty());
   ASSERT_TRUE(spool_.Open());
   EXPECT_EQ(spool_.ReadAll("b"), expected_["b"]);
   expected_["a"].erase(expected_["a"].begin(), expected_["a"].begin() + readable);
@@ -254,7 +252,7 @@ TEST_F(SortTest, WithoutItsTreeAllIsFoundByLookingForIt) {
   EXPECT_EQ(Sort(), 0u) << "what is damaged is left to be repaired";
   spool_.Close();
   ASSERT_TRUE(Repair(directory_.path(), {}, {}));
-  EXPECT_THAT(Damages(false), IsEmpty());
+  EXPECT_THAT(Damages(), IsEmpty());
   ASSERT_TRUE(spool_.Open());
   ExpectAll();
 }

@@ -65,7 +65,7 @@ class VerifyTest : public testing::Test {
   }
   // `meanwhile` runs whenever there is progress: the how manieth time, from 0.
   [[nodiscard]] VerifyReport CheckLive(const std::function<void(int call)>& meanwhile) const {
-    VerifyOptions options{.live = true};
+    VerifyOptions options;
     options.progress = [&meanwhile, call = 0](uint64_t, uint64_t) mutable { meanwhile(call++); };
     return Check(options);
   }
@@ -182,7 +182,7 @@ TEST_F(VerifyTest, AStreamThatHasLostItsNameIsNotSoundAfterARepair) {
   const StreamId id = *spool_.spool->FindStream("new");
   spool_.Close();
   for (const int i : {100, 101}) Damage("entry " + std::to_string(i) + ".", 50);
-  ASSERT_FALSE(Check({.live = true}).sound());
+  ASSERT_FALSE(Check().sound());
   const auto repaired = Repair(directory_.path(), {}, {});
   ASSERT_TRUE(repaired) << repaired.error().message;
   const VerifyReport after = Check();
@@ -212,13 +212,33 @@ TEST_F(VerifyTest, TheOpenSegmentIsRepairedToo) {
 
 TEST_F(VerifyTest, ALiveSpoolIsVerifiedWithoutOwningIt) {
   ASSERT_TRUE(spool_.Open());
-  EXPECT_EQ(Verify(directory_.path(), {}).error().code, base::Code::kUnavailable);
   EXPECT_EQ(Repair(directory_.path(), {}, {}).error().code, base::Code::kUnavailable);
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(spool_.AppendNow("even", "later"));
-  const VerifyReport report = Check({.live = true});
+  const VerifyReport report = Check();
   EXPECT_THAT(report.damages, SizeIs(0));
   EXPECT_EQ(report.entries, 55u);
   ASSERT_TRUE(spool_.AppendNow("even", "and on"));
+}
+
+TEST_F(VerifyTest, AnOwnerMayComeMeanwhile) {
+  const VerifyReport report = CheckLive([&](int call) {
+    if (call != 1) return;
+    ASSERT_TRUE(spool_.Open());
+    for (int i = 0; i < 50; ++i) ASSERT_TRUE(spool_.AppendNow("even", Text(i)));
+  });
+  EXPECT_THAT(report.damages, SizeIs(0));
+  EXPECT_GE(report.entries, 50u);
+  EXPECT_THAT(spool_.ReadAll("even"), SizeIs(75));
+}
+
+TEST_F(VerifyTest, AnOwnerThatComesWhileTheNewestSegmentIsReadMakesNoDamage) {
+  const uint64_t before = segments_;
+  const VerifyReport report = CheckLive([&](int call) {
+    if (call != static_cast<int>(before)) return;
+    ASSERT_TRUE(spool_.Open());
+    for (int i = 0; i < 200; ++i) ASSERT_TRUE(spool_.AppendNow("even", "short"));
+  });
+  EXPECT_THAT(report.damages, SizeIs(0));
 }
 
 TEST_F(VerifyTest, ASegmentThatIsBegunMeanwhileIsNoDamage) {
