@@ -106,9 +106,12 @@ class Doctor {
 
   static doctor::DiskQuestion QuestionOf(std::string key, const config::Storage& storage,
                                          uint32_t connections_max) {
+    // As spool/segment_store.cc has it.
+    uint64_t segment = storage.segment_bytes();
+    if (storage.bytes_max() != 0) segment = std::min(segment, storage.bytes_max() / 4);
     return {.key = std::move(key),
             .directory = storage.directory(),
-            .segment_bytes = storage.segment_bytes(),
+            .segment_bytes = segment,
             .bytes_max = storage.bytes_max(),
             .free_bytes_min = storage.free_bytes_min(),
             .connections_max = connections_max};

@@ -78,11 +78,6 @@ class ConfigCheck {
   void CheckStorage(std::string_view key, const config::Storage& storage) {
     if (storage.free_bytes_min() == 0)
       findings_.Trouble(Event::kNoFreeBytesKept, fmt::format("{}.free_bytes_min is 0", key));
-    if (storage.bytes_max() != 0 && storage.bytes_max() < 3 * storage.segment_bytes())
-      findings_.Note(
-          fmt::format("{}.bytes_max is {}, which is less than three segments ({} each): "
-                      "room comes back only in steps as large",
-                      key, BytesText(storage.bytes_max()), BytesText(storage.segment_bytes())));
   }
 
   void CheckMemory(std::string_view of, uint64_t bytes, std::string_view keys) {

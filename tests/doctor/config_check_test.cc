@@ -57,6 +57,13 @@ class ConfigCheckTest : public testing::Test {
   const std::filesystem::path directory_;
 };
 
+TEST_F(ConfigCheckTest, SegmentsOfASmallSpoolAreSmall) {
+  const Findings findings =
+      Check("agent:\n  listen: ['127.0.0.1:9092']\n  spool: {directory: s, bytes_max: 88MiB}\n" +
+            Upstream(""));
+  EXPECT_EQ(findings.CountOf(Severity::kNote), 0u);
+}
+
 TEST_F(ConfigCheckTest, ACompleteConfigurationIsGood) {
   const auto findings = Check(Agent(Upstream("")));
   EXPECT_EQ(ProblemsOf(findings), Problems{});
