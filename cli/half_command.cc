@@ -41,6 +41,16 @@ int List(const std::string& base) {
   return kExitFine;
 }
 
+// The agent says why in a line.
+base::Error Refusal(const std::string& id, const net::Fetched& answer) {
+  const std::string why = answer.body.substr(0, answer.body.find('\n'));
+  base::Code code = base::Code::kInvalid;
+  if (answer.status == 404) code = base::Code::kNotFound;
+  if (answer.status >= 500) code = base::Code::kUnavailable;
+  return {code,
+          fmt::format("{}: {}", id, why.empty() ? fmt::format("HTTP {}", answer.status) : why)};
+}
+
 }  // namespace
 
 void AddHalfVerbs(CLI::App& half, HalfCommand* command) {
@@ -66,12 +76,14 @@ int RunHalfCommand(const HalfCommand& command) {
   int code = kExitFine;
   const bool commit = command.verb == HalfVerb::kCommit;
   for (const std::string& id : command.ids) {
-    const auto done = net::FetchUrl(
+    const auto done = net::AskUrl(
         fmt::format("{}/{}?id={}", base, commit ? "commit" : "rollback", id), {.method = "POST"});
-    if (done) {
-      PrintText(fmt::format("{} {}\n", id, commit ? "sent" : "forgotten"));
-    } else {
+    if (!done) {
       code = Fail(kExitFailed, done.error());
+    } else if (done->status >= 300) {
+      code = Fail(kExitFailed, Refusal(id, *done));
+    } else {
+      PrintText(fmt::format("{} {}\n", id, commit ? "sent" : "forgotten"));
     }
   }
   return code;

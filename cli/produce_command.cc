@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "base/event.h"
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
 #include "cli/output.h"
@@ -189,7 +190,12 @@ class Run {
     if (++shown_ > kFailuresShown) return;
     const std::string subject =
         fmt::format("record {} was not delivered to {}", delivery.number, delivery.topic);
-    if (delivery.timed_out) return Complain(connection_->Failed(subject, delivery.error));
+    if (delivery.timed_out) {
+      // It may have a connection, and get no answer that lets it go on.
+      base::Error error = connection_->Failed(subject, delivery.error);
+      error.event = base::Event::kTimeout;
+      return Complain(error);
+    }
     if (delivery.code == 0) return Complain(subject + ": " + delivery.error);
     Complain(RefusalError({.subject = subject,
                            .code = static_cast<kafka::ErrorCode>(delivery.code),

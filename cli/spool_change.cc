@@ -8,6 +8,7 @@
 
 #include "agent/spool_text.h"
 #include "agent/transaction_state.h"
+#include "base/event.h"
 #include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/spool_verbs.h"
@@ -91,7 +92,8 @@ base::Result<void> CheckIdle(const std::string& directory) {
   if (!view.live) return {};
   return base::Unexpected(base::Code::kUnavailable,
                           fmt::format("{}: the process with pid {} uses this spool; stop it first",
-                                      directory, view.owner));
+                                      directory, view.owner),
+                          base::Event::kSpoolInUse);
 }
 
 int Confirm(bool yes, const std::string& question) {

@@ -160,7 +160,8 @@ base::Result<std::shared_ptr<SegmentKey>> SegmentKey::Unwrap(const KeyRing& ring
     return base::Unexpected(base::Code::kInvalid,
                             "encrypted with the key of id " + base::ToHex(id) + ", but " +
                                 (given.empty() ? "no key is given" : "given is " + given) +
-                                "; add it to the spool's encryption_keys",
+                                "; add it to the spool's encryption_keys, or give a command its "
+                                "file (--key, of trace --spool-key)",
                             base::Event::kWrongKey);
   }
   const char* const nonce = wrapped.data() + sizeof(KeyRing::KeyId);

@@ -356,7 +356,8 @@ class ClientCommandsTest(Case):
                       failed.stderr)
         self.at = ("-b", NOWHERE)
         failed = self.run("produce", "t", "-X", "message.timeout.ms=300", data="a\n", code=1)
-        self.assertIn("record 1 was not delivered to t: Local: Message timed out", failed.stderr)
+        self.assertIn("HF0006: record 1 was not delivered to t: Local: Message timed out",
+                      failed.stderr)
 
     def test_large_input_goes_through_with_a_bar(self):
         self.run("topic", "create", "t", "-p", "3")

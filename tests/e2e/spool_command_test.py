@@ -158,7 +158,7 @@ class SpoolCommandTest(Case):
                 (["cat", self.spool, "orders/1", "--from", "31"], 1, "not there yet"),
                 (["drop", self.spool], 2, "--all"),
                 (["export", self.spool], 2, "FILE"),
-                (["drop", self.spool, "orders/1", "--yes"], 1, "stop it first"),
+                (["drop", self.spool, "orders/1", "--yes"], 1, "HF2001"),
                 (["drop", "--all", self.spool, "--yes"], 1, "stop it first"),
                 (["compact", self.spool], 1, "stop it first"),
                 (["repair", self.spool, "--yes"], 1, "stop it first"),
