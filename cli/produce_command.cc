@@ -7,6 +7,9 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "base/event.h"
 #include "cli/client_verb.h"
@@ -74,11 +77,12 @@ class Run {
   Run(const Options& options, const TierAccess& tier) : options_(options), tier_(tier) {}
 
   base::Result<int> Go() {
-    if (options_.topic.empty() && !json())
-      return base::Unexpected(Code::kInvalid, "which TOPIC? Lines of --format json may say it");
     HF_ASSIGN_OR_RETURN(const auto format,
                         client::RecordFormat::Parse(json() ? kLine : options_.format,
                                                     client::RecordFormat::Use::kRead));
+    if (options_.topic.empty() && !json() && !format.Has(client::RecordFormat::Field::kTopic))
+      return base::Unexpected(Code::kInvalid,
+                              "which TOPIC? A --format with %t says it, and lines of json may");
     std::vector<client::Header> headers;
     for (const std::string& text : options_.headers) {
       HF_ASSIGN_OR_RETURN(auto pair, SplitPair("--header", text));
@@ -184,7 +188,7 @@ class Run {
 
   void Note(const Producer::Delivery& delivery) {
     if (delivery.error.empty()) {
-      if (options_.offsets) PrintText(fmt::format("{}@{}\n", delivery.partition, delivery.offset));
+      if (options_.offsets) PrintOffset(delivery);
       return;
     }
     if (++shown_ > kFailuresShown) return;
@@ -203,6 +207,16 @@ class Run {
                            .needs = "--operation write --topic " + delivery.topic}));
   }
 
+  // Who commits locally is told -1 of each batch, from which librdkafka counts on: what looks like
+  // an offset after one is none.
+  void PrintOffset(const Producer::Delivery& delivery) {
+    if (!options_.transactional_id.empty() && delivery.offset < 0)
+      without_offsets_.emplace(delivery.topic, delivery.partition);
+    const bool known = !without_offsets_.contains({delivery.topic, delivery.partition});
+    PrintText(fmt::format("{}@{}\n", delivery.partition,
+                          known ? std::to_string(delivery.offset) : std::string("-")));
+  }
+
   // 0: not known before.
   static uint64_t InputBytes() {
     struct stat status {};
@@ -218,6 +232,7 @@ class Run {
   int shown_ = 0;
   std::optional<Signals> signals_;
   bool stopped_ = false;
+  std::set<std::pair<std::string, int32_t>> without_offsets_;  // Partitions.
   std::unique_ptr<client::Connection> connection_;  // Outlives the producer, which logs to it.
   std::unique_ptr<Producer> producer_;
 };
@@ -258,7 +273,8 @@ void AddProduce(CLI::App& produce, ClientCommand* command) {
                   "All of the input is one transaction")
       ->type_name("ID");
   produce.add_flag("--offsets", options->offsets,
-                   "Print PARTITION@OFFSET of each record that was delivered");
+                   "Print PARTITION@OFFSET of each record that was delivered; - where a local "
+                   "transaction has none");
 }
 
 }  // namespace holdfast::cli

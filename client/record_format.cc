@@ -495,6 +495,10 @@ base::Result<RecordFormat> RecordFormat::Parse(std::string_view text, Use use) {
   return RecordFormat(std::move(items));
 }
 
+bool RecordFormat::Has(Field field) const {
+  return std::ranges::find(items_, field, &Item::field) != items_.end();
+}
+
 void RecordFormat::Print(const Message& message, std::string& out) const {
   Put(items_, message, message.key, message.value, out);
 }

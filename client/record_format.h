@@ -95,6 +95,9 @@ class RecordFormat {
     kHeaders,
     kHeaderCount,
   };
+  // Besides headers' own keys and values.
+  [[nodiscard]] bool Has(Field field) const;
+
   enum class Encoding : uint8_t { kPlain, kHex, kBase64, kBig, kLittle };
   struct Item {
     Field field = Field::kLiteral;

@@ -345,6 +345,24 @@ class ClientCommandsTest(Case):
         child.communicate()
         self.tier.child.send_signal(signal.SIGCONT)
 
+    def test_a_format_may_have_the_topic(self):
+        for topic in ("x1", "x2"):
+            self.run("topic", "create", topic, "-p", "1")
+        self.run("produce", "-f", "%t %v\\n", data="x1 hello\nx2 there\n")
+        self.assertEqual([one["value"] for one in self.consumed("x1")], ["hello"])
+        self.assertEqual([one["value"] for one in self.consumed("x2")], ["there"])
+        self.assertIn("which TOPIC?", self.run("produce", "-f", "%v\\n", data="", code=2).stderr)
+
+    def test_a_local_transaction_has_no_offsets(self):
+        config = self.path("local.json")
+        with open(config, "w", encoding="utf-8") as out:
+            json.dump({"agent": {"transactions": [{"pattern": "*", "mode": "local"}],
+                                 "topics": [{"name": "tx", "partitions": 1}]}}, out)
+        agent = self.agent(self.tier.address, "--config", config).start()
+        done = run("produce", "tx", "-b", agent.address, "--transactional-id", "orders-1",
+                   "--offsets", data="1\n2\n3\n")
+        self.assertEqual(done.stdout, "0@-\n" * 3)
+
     def test_what_is_not_delivered_is_named(self):
         self.run("topic", "create", "t", "-p", "2", "-c", "max.message.bytes=1000")
         failed = self.run("produce", "t", "-X", "batch.size=1", "-p", "0", "--offsets",
