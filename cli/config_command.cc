@@ -21,7 +21,7 @@ brokers. SOURCE says where a value comes from. Secrets are not told.
 
 Example:
   holdfast config describe topic orders
-  holdfast config describe broker 1 --format json | jq '.[] | select(.default | not)')";
+  holdfast config describe broker 0 --format json | jq '.[] | select(.default | not)')";
 
 constexpr const char* kAlterFooter =
     R"(KIND and NAME are as `holdfast config describe` has them. Changes what is named and leaves

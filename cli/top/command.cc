@@ -288,7 +288,9 @@ void AddTopOptions(CLI::App& top, TopCommand* command) {
                  "topics; topic, records, start or end of a broker's partitions, lag, group, state "
                  "or members of its groups")
       ->type_name("COLUMN");
-  top.add_option("--filter", command->filter, "Only rows with this in their name or reason")
+  top.add_option("--filter", command->filter,
+                 "Only rows with this in their name or reason; of a broker, of its partitions, or "
+                 "of its groups if --sort is a column of theirs")
       ->type_name("TEXT");
   top.add_flag("--once", command->once, "Print it once, as plain text");
   top.add_flag("-b,--batch", command->batch, "Print it again and again, as plain text");
