@@ -94,6 +94,15 @@ SocketAddress::SocketAddress(const sockaddr* address, size_t size)
   static_assert(sizeof(storage_) >= sizeof(sockaddr_in6));
   HF_CHECK(size <= sizeof(storage_));
   std::memcpy(storage_, address, size);
+  if (size != sizeof(sockaddr_in6) || family() != AF_INET6) return;
+  sockaddr_in6 v6;
+  std::memcpy(&v6, storage_, sizeof(v6));
+  if (!IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) return;
+  sockaddr_in v4{};
+  v4.sin_family = AF_INET;
+  v4.sin_port = v6.sin6_port;
+  std::memcpy(&v4.sin_addr, &v6.sin6_addr.s6_addr[12], sizeof(v4.sin_addr));
+  *this = SocketAddress(reinterpret_cast<const sockaddr*>(&v4), sizeof(v4));
 }
 
 base::Result<SocketAddress> SocketAddress::FromIp(const std::string& host, uint16_t port) {
@@ -145,7 +154,6 @@ bool SocketAddress::IsLoopback() const {
   }
   sockaddr_in6 v6;
   std::memcpy(&v6, storage_, sizeof(v6));
-  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) return v6.sin6_addr.s6_addr[12] == 127;
   return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
 }
 

@@ -33,6 +33,8 @@ struct HostPort {
   bool operator==(const HostPort&) const = default;
 };
 
+// An IPv4 address mapped into IPv6 becomes the IPv4 address that it stands for: as such the peer of
+// a listener for both is known in rules, quotas and logs.
 class SocketAddress {
  public:
   SocketAddress();  // 0.0.0.0:0
@@ -46,7 +48,7 @@ class SocketAddress {
   [[nodiscard]] uint16_t port() const;
   [[nodiscard]] std::string host() const;      // "127.0.0.1", "::1"
   [[nodiscard]] std::string ToString() const;  // "127.0.0.1:9092", "[::1]:9092"
-  [[nodiscard]] bool IsLoopback() const;       // IPv4 mapped into IPv6 too.
+  [[nodiscard]] bool IsLoopback() const;
 
  private:
   alignas(8) char storage_[28];  // Room for a sockaddr_in6.

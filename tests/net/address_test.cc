@@ -1,7 +1,9 @@
 #include "net/address.h"
 
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 
 #include <future>
 
@@ -66,6 +68,20 @@ TEST(SocketAddressTest, KnowsLoopbackInAllItsForms) {
   EXPECT_FALSE(SocketAddress::FromIp("2001:db8::1", 1)->IsLoopback());
   EXPECT_EQ(SocketAddress::FromIp("2001:db8::1", 9092)->ToString(), "[2001:db8::1]:9092");
   EXPECT_EQ(SocketAddress::FromIp("10.0.0.1", 9092)->ToString(), "10.0.0.1:9092");
+}
+
+TEST(SocketAddressTest, OfAnIpv4AddressMappedIntoIpv6IsTheIpv4Address) {
+  sockaddr_in6 mapped{};
+  mapped.sin6_family = AF_INET6;
+  mapped.sin6_port = htons(9092);
+  ASSERT_EQ(inet_pton(AF_INET6, "::ffff:10.0.0.5", &mapped.sin6_addr), 1);
+  const SocketAddress address(reinterpret_cast<const sockaddr*>(&mapped), sizeof(mapped));
+  EXPECT_EQ(address.family(), AF_INET);
+  EXPECT_EQ(address.size(), sizeof(sockaddr_in));
+  EXPECT_EQ(address.host(), "10.0.0.5");
+  EXPECT_EQ(address.port(), 9092);
+  EXPECT_EQ(SocketAddress::FromIp("::ffff:10.0.0.5", 9092)->ToString(), "10.0.0.5:9092");
+  EXPECT_EQ(SocketAddress::FromIp("::10.0.0.5", 9092)->family(), AF_INET6);
 }
 
 TEST(ResolverTest, AnswersOnTheAskersLoop) {

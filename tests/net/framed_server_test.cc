@@ -82,6 +82,31 @@ TEST_F(FramedServerTest, EchoesFramesOfManyConnections) {
   EXPECT_EQ(metrics_.sent_frames.Value(), 10U);
 }
 
+// Tells a peer by which addresses it came.
+class AddressesSession final : public Session {
+ public:
+  explicit AddressesSession(Connection& connection) : connection_(connection) {}
+  void OnFrame(base::Buffer, Reply reply) override {
+    reply.SendBody(
+        base::Buffer::Copy(connection_.peer().host() + " " + connection_.local().host()));
+  }
+
+ private:
+  Connection& connection_;
+};
+
+TEST_F(FramedServerTest, AnIpv4PeerOfAListenerForBothIsKnownByItsIpv4Address) {
+  const auto server = FramedServer::Listen(
+      {.listen = {"::", 0}}, {.acceptor = acceptor_->loop(), .workers = {&first_->loop()}}, budget_,
+      metrics_,
+      [](Connection& connection) { return std::make_unique<AddressesSession>(connection); });
+  if (!server) GTEST_SKIP() << "no IPv6 here: " << server.error().message;
+  TestPeer peer(*SocketAddress::FromIp("127.0.0.1", (*server)->local_address().port()));
+  if (!peer.connected()) GTEST_SKIP() << "this host keeps IPv4 off sockets of IPv6";
+  peer.Write(Framed("who am I?"));
+  EXPECT_EQ(peer.ReadFrame(), "127.0.0.1 127.0.0.1");
+}
+
 TEST_F(FramedServerTest, AnswersLeaveInTheOrderOfRequestsWhateverTheOrderOfCompletion) {
   const auto server = ServeWitnessed();
   TestPeer peer(server->local_address());
