@@ -81,7 +81,7 @@ class ClientSession final : public net::Session {
       nameless_ = !name && policy().mechanisms.empty();
     }
     peer_ = std::make_shared<const kafka::Peer>(std::move(peer));
-    if (!policy().mechanisms.empty()) connection_.LimitFrames(auth::kLoginBytesMax);
+    if (!policy().mechanisms.empty()) connection_.AwaitLogin(auth::kLoginBytesMax);
     if (const auto wait = worker_.RecordConnection(peer_->address); wait > base::Duration::zero()) {
       connection_.Pause();
       refusal_ = connection_.loop().After(
@@ -218,7 +218,7 @@ class ClientSession final : public net::Session {
   milliseconds BeginSession() {
     const auto lifetime = SessionLifetime();
     expires_at_ = lifetime ? connection_.loop().Now() + *lifetime : base::TimePoint::max();
-    connection_.LimitFrames(std::nullopt);
+    connection_.AwaitLogin(std::nullopt);
     kafka::Peer known = *peer_;
     known.principal = sasl_.principal();
     peer_ = std::make_shared<const kafka::Peer>(std::move(known));

@@ -4,7 +4,7 @@
 // Where SASL is asked for, nothing but ApiVersions and the exchange itself is served before that is
 // done, and after it a client is the user who logged in. Elsewhere it is whom its certificate
 // names, or nobody (User:ANONYMOUS). Whoever fails to log in hears so after failed_login_delay, and
-// is disconnected.
+// is disconnected, as is whoever does not in server.login_timeout.
 //
 // Ownership: broker, loops, budget and metrics outlive the server.
 // Threads, shutdown and limits: those of net::FramedServer. A request that cannot be understood

@@ -24,7 +24,8 @@
 //   of them are gone. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A
 //   frame that has begun must move within 30 s. While others wait for memory, one that has some has
 //   30 s, and a second for each MiB, to be there whole. With TLS, a session is made when the
-//   handshake is done, for which a peer has handshake_timeout.
+//   handshake is done, for which a peer has handshake_timeout. Of whom a session awaits a login,
+//   that takes login_timeout at most.
 #pragma once
 
 #include <functional>
@@ -70,9 +71,9 @@ class Connection {
   virtual void Resume() = 0;
   // Nor for so long from now on; a longer time that was set before stays.
   virtual void Throttle(base::Duration time) = 0;
-  // A frame of more bytes closes the connection before memory is reserved for it. None: as many as
-  // the server takes.
-  virtual void LimitFrames(std::optional<size_t> bytes) = 0;
+  // The peer has yet to log in: until it has, a frame of more bytes closes the connection before
+  // memory is reserved for it, and so does the end of login_timeout. None: it has.
+  virtual void AwaitLogin(std::optional<size_t> frame_bytes_max) = 0;
 
  protected:
   ~Connection() = default;
@@ -105,6 +106,7 @@ class FramedServer {
     // In TLS, with what the credentials say when a connection comes. None: in the clear.
     std::shared_ptr<const TlsCredentials> tls = nullptr;
     base::Duration handshake_timeout = std::chrono::seconds(10);
+    base::Duration login_timeout = std::chrono::seconds(30);
     bool accept = true;  // False: who connects waits in the kernel's backlog for Accept.
   };
   struct Loops {

@@ -243,6 +243,16 @@ void ServerConnection::Throttle(base::Duration time) {
   throttle_ = loop().After(time, [this] { stream_.GoOnReading(FrameStream::kThrottled); });
 }
 
+void ServerConnection::AwaitLogin(std::optional<size_t> frame_bytes_max) {
+  if (!frame_bytes_max) {
+    login_limit_.Cancel();
+  } else if (!frame_limit_) {
+    login_limit_ = loop().After(worker_.shared().options.login_timeout,
+                                [this] { CloseFor(CloseCause::kLogin, "no login in time"); });
+  }
+  frame_limit_ = frame_bytes_max;
+}
+
 void ServerConnection::BeginDrain() {
   if (std::exchange(draining_, true)) return;
   stream_.StopReading(FrameStream::kEnding);
@@ -301,6 +311,7 @@ void ServerConnection::CloseFor(CloseCause cause, std::string_view reason) {
   stream_.Close();
   linger_.Cancel();
   handshake_limit_.Cancel();
+  login_limit_.Cancel();
   throttle_.Cancel();
   frame_memory_.Release();
   worker_.shared().NoteClosed(cause);

@@ -45,7 +45,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   void Pause() override { stream_.StopReading(FrameStream::kPaused); }
   void Resume() override { stream_.GoOnReading(FrameStream::kPaused); }
   void Throttle(base::Duration time) override;
-  void LimitFrames(std::optional<size_t> bytes) override { frame_limit_ = bytes; }
+  void AwaitLogin(std::optional<size_t> frame_bytes_max) override;
 
  private:
   struct Slot {
@@ -90,7 +90,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool output_high_ = false;
   bool pressed_ = false;  // The session was told OnOutputHigh.
 
-  std::optional<size_t> frame_limit_;  // The session's.
+  std::optional<size_t> frame_limit_;  // While a login is awaited.
   Reservation frame_memory_;           // Of the frame that is being read.
   base::TimePoint frame_since_;        // Since when others wait for that.
   bool waits_for_memory_ = false;
@@ -102,6 +102,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool closed_ = false;
   base::Timer linger_;
   base::Timer handshake_limit_;
+  base::Timer login_limit_;
   base::TimePoint throttled_until_;
   base::Timer throttle_;
 };

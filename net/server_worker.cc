@@ -29,6 +29,8 @@ std::string_view CauseName(CloseCause cause) {
       return "too_many";
     case CloseCause::kHandshake:
       return "tls";
+    case CloseCause::kLogin:
+      return "no_login";
     case CloseCause::kShutdown:
       break;
   }

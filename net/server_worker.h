@@ -29,6 +29,7 @@ enum class CloseCause : uint8_t {
   kLostReply,  // A Reply was destroyed unanswered.
   kTooMany,    // connections_max are open.
   kHandshake,  // No agreement in TLS, or not in time.
+  kLogin,      // None in time.
   kShutdown,
 };
 inline constexpr size_t kCloseCauses = static_cast<size_t>(CloseCause::kShutdown) + 1;

@@ -66,7 +66,7 @@ Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
     if (name) principal_ = "User:" + *name;
     nameless_ = !name;
   }
-  LimitFrames();
+  AwaitLogin();
 }
 
 Gate::~Gate() { *self_ = nullptr; }
@@ -80,12 +80,12 @@ void Gate::TakePolicy() {
   tier_.KeepToShown(policy_->tier_decides);
 }
 
-// Whoever may not do anything yet gets no memory for large requests.
-void Gate::LimitFrames() {
+// Whoever may not do anything yet gets no memory for large requests, and no place for long.
+void Gate::AwaitLogin() {
   const bool before_login =
       (!policy_->sasl.mechanisms.empty() && !sasl_.authenticated()) ||
       (policy_->tier_decides && policy_->tier_wants_sasl && tier_connection_ == 0);
-  connection_.LimitFrames(before_login ? std::optional(auth::kLoginBytesMax) : std::nullopt);
+  connection_.AwaitLogin(before_login ? std::optional(auth::kLoginBytesMax) : std::nullopt);
 }
 
 bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster& cluster,
@@ -93,7 +93,7 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
   if (front_.options.local_policies != nullptr &&
       front_.options.local_policies->version() != policy_version_) {
     TakePolicy();
-    LimitFrames();
+    AwaitLogin();
   }
   if (nameless_ && policy_->sasl.mechanisms.empty()) {
     reply.Close("no rule names the client's certificate");
@@ -158,7 +158,7 @@ void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, 
   if (!request) return reply.Close(request.error().message);
   SaslAuthenticateResponse response;
   const auto outcome = sasl_.Authenticate(request->auth_bytes, &response);
-  LimitFrames();
+  AwaitLogin();
   base::Buffer answer = kafka::EncodeResponse(response, header.api_version, header.correlation_id);
   if (outcome == auth::SaslSession::Outcome::kAuthenticated) principal_ = sasl_.principal();
   if (outcome != auth::SaslSession::Outcome::kRefused) return reply.Send(std::move(answer));
@@ -210,7 +210,7 @@ void Gate::OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int1
     tier_connection_ = 0;
     rights_.clear();
     tier_.ForgetShown();
-    return LimitFrames();
+    return AwaitLogin();
   }
   const int rounds = exchange.mechanism.starts_with("SCRAM-") ? 2 : 1;
   if (++exchange.rounds >= rounds) {
@@ -218,7 +218,7 @@ void Gate::OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int1
     const std::string user = exchange.user.value_or("");
     tier_principal_ = user.empty() ? "" : "User:" + user;
   }
-  LimitFrames();
+  AwaitLogin();
 }
 
 // Whether the tier has let in this client, and still knows it. Records it may produce by what was

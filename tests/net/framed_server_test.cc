@@ -175,22 +175,26 @@ TEST_F(FramedServerTest, AnImpossibleLengthClosesThatConnectionAndNoOther) {
   EXPECT_EQ(good.ReadFrame(), std::string(1000, 'x'));
 }
 
-TEST_F(FramedServerTest, ASessionMayLimitFramesForAWhile) {
-  class LimitingSession final : public Session {
-   public:
-    explicit LimitingSession(Connection& connection) : connection_(connection) {
-      connection_.LimitFrames(100);
-    }
-    void OnFrame(base::Buffer frame, Reply reply) override {
-      if (frame.view() == "lift") connection_.LimitFrames(std::nullopt);
-      reply.SendBody(std::move(frame));
-    }
+// Awaits a login after each frame but that of the login. Answers what is not empty.
+class LoginSession final : public Session {
+ public:
+  explicit LoginSession(Connection& connection) : connection_(connection) {
+    connection_.AwaitLogin(kBytesMax);
+  }
+  void OnFrame(base::Buffer frame, Reply reply) override {
+    connection_.AwaitLogin(frame.view() == "login" ? std::nullopt : std::optional(kBytesMax));
+    if (frame.empty()) return reply.SendNothing();
+    reply.SendBody(std::move(frame));
+  }
 
-   private:
-    Connection& connection_;
-  };
-  const auto server = Serve(
-      {}, [](Connection& connection) { return std::make_unique<LimitingSession>(connection); });
+ private:
+  static constexpr size_t kBytesMax = 100;
+  Connection& connection_;
+};
+
+TEST_F(FramedServerTest, FramesAreSmallWhileALoginIsAwaited) {
+  const auto server =
+      Serve({}, [](Connection& connection) { return std::make_unique<LoginSession>(connection); });
   for (const size_t size : {size_t{101}, size_t{100000}}) {
     TestPeer peer(server->local_address());
     const std::string fits(100, 'x');
@@ -204,9 +208,36 @@ TEST_F(FramedServerTest, ASessionMayLimitFramesForAWhile) {
   EXPECT_EQ(Closed("bad_length"), 2U);
   TestPeer peer(server->local_address());
   const std::string large(100000, 'x');
-  peer.Write(Framed("lift") + Framed(large));
-  EXPECT_EQ(peer.ReadFrame(), "lift");
+  peer.Write(Framed("login") + Framed(large));
+  EXPECT_EQ(peer.ReadFrame(), "login");
   EXPECT_EQ(peer.ReadFrame(), large);
+}
+
+TEST_F(FramedServerTest, WhoDoesNotLogInInTimeIsClosed) {
+  auto server = Serve({.login_timeout = milliseconds(100)}, [](Connection& connection) {
+    return std::make_unique<LoginSession>(connection);
+  });
+  // What is written is there before any of them is accepted, and so in time.
+  std::promise<void> written;
+  acceptor_->loop().Post([done = written.get_future()] { done.wait(); });
+  TestPeer known(server->local_address());
+  known.Write(Framed("login"));
+  TestPeer talks(server->local_address());
+  TestPeer silent(server->local_address());  // Of the same loop as `known`.
+  written.set_value();
+  std::jthread talk([&talks] {
+    while (talks.TryWrite('\0')) {
+    }
+  });
+  EXPECT_TRUE(silent.AtEnd());
+  const auto limit = std::chrono::steady_clock::now() + seconds(10);
+  while (Closed("no_login") < 2 && std::chrono::steady_clock::now() < limit) {
+  }
+  EXPECT_EQ(Closed("no_login"), 2U);
+  EXPECT_EQ(known.ReadFrame(), "login");
+  known.Write(Framed("login"));
+  EXPECT_EQ(known.ReadFrame(), "login");
+  server.reset();  // Ends the talk in any case.
 }
 
 TEST_F(FramedServerTest, NoMoreThanTheLimitOfRequestsIsInFlight) {
