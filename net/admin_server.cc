@@ -20,6 +20,8 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "base/event.h"
+#include "base/log.h"
 #include "net/socket.h"
 
 namespace holdfast::net {
@@ -135,7 +137,7 @@ class AdminServer::Core {
     evhttp_set_max_headers_size(http_, kHeaderBytesMax);
     evhttp_set_max_body_size(http_, static_cast<ev_ssize_t>(options_.body_bytes_max));
     evhttp_set_timeout(http_, static_cast<int>(options_.idle_timeout.count()));
-    if (options_.tls) evhttp_set_bevcb(http_, &Core::OnAccept, this);
+    evhttp_set_bevcb(http_, &Core::OnAccept, this);
     // All of them come here, so that a wrong method gets an answer that helps.
     evhttp_set_allowed_methods(http_, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
                                           EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH |
@@ -152,6 +154,7 @@ class AdminServer::Core {
 
   void Close() {
     self_.reset();
+    NoteAccepted();
     if (http_ != nullptr) evhttp_free(std::exchange(http_, nullptr));
     waiting_.clear();
     listener_.Close();
@@ -163,9 +166,26 @@ class AdminServer::Core {
   [[nodiscard]] const SocketAddress& address() const { return address_; }
 
  private:
-  // Without one libevent would serve in the clear.
   static bufferevent* OnAccept(event_base* base, void* core) noexcept {
-    const auto context = static_cast<Core*>(core)->options_.tls->context();
+    auto* self = static_cast<Core*>(core);
+    self->loop_.BeginTurn();
+    self->NoteAccepted();
+    if (self->connections_.size() >= self->options_.connections_max) self->CloseLongestIdle();
+    self->accepted_ = self->MakeStream(base);
+    bufferevent_incref(self->accepted_);
+    self->loop_.AtTurnEnd([weak = std::weak_ptr<Core*>(self->self_)] {
+      if (const auto alive = weak.lock(); alive) (*alive)->NoteAccepted();
+    });
+    return self->accepted_;
+  }
+
+  [[nodiscard]] bufferevent* MakeStream(event_base* base) const {
+    if (!options_.tls) {
+      bufferevent* const plain = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+      HF_CHECK(plain != nullptr);
+      return plain;
+    }
+    const auto context = options_.tls->context();
     ssl_st* const ssl = SSL_new(context->get());  // It keeps the context.
     HF_CHECK(ssl != nullptr);
     // libevent asks only the kernel whether there is more to read.
@@ -177,9 +197,43 @@ class AdminServer::Core {
     return stream;
   }
 
+  // libevent shows a connection when it has asked something. One that does not is known by its
+  // stream, whose callbacks have it as their argument, until it is closed.
+  void NoteAccepted() {
+    bufferevent* const stream = std::exchange(accepted_, nullptr);
+    if (stream == nullptr) return;
+    void* argument = nullptr;
+    bufferevent_getcb(stream, nullptr, nullptr, nullptr, &argument);
+    if (auto* const connection = static_cast<evhttp_connection*>(argument); connection != nullptr) {
+      evhttp_connection_set_closecb(connection, &Core::OnClosed, this);
+      connections_.push_back(connection);
+    }
+    bufferevent_decref(stream);
+  }
+
+  void CloseLongestIdle() {
+    const auto idle = std::ranges::find_if(connections_, [this](evhttp_connection* connection) {
+      return std::ranges::none_of(waiting_, [connection](const auto& waiting) {
+        return evhttp_request_get_connection(waiting.second) == connection;
+      });
+    });
+    evhttp_connection* const closed = idle == connections_.end() ? connections_.front() : *idle;
+    char* host = nullptr;
+    ev_uint16_t port = 0;
+    evhttp_connection_get_peer(closed, &host, &port);
+    base::Log(base::Event::kConnectionsTooMany, {"net", host == nullptr ? "" : host},
+              "closed the connection to {} that asked nothing for longest: {} are open, which is "
+              "the limit",
+              address_.ToString(), options_.connections_max);
+    evhttp_connection_free(closed);
+  }
+
   static void OnRequest(evhttp_request* request, void* core) noexcept {
     auto* self = static_cast<Core*>(core);
     self->loop_.BeginTurn();
+    self->NoteAccepted();
+    const auto asks = std::ranges::find(self->connections_, evhttp_request_get_connection(request));
+    if (asks != self->connections_.end()) std::rotate(asks, asks + 1, self->connections_.end());
     if (self->let_go_) {
       evhttp_add_header(evhttp_request_get_output_headers(request), "Connection", "close");
     }
@@ -187,7 +241,9 @@ class AdminServer::Core {
   }
 
   static void OnClosed(evhttp_connection* connection, void* core) noexcept {
-    std::erase_if(static_cast<Core*>(core)->waiting_, [connection](const auto& waiting) {
+    auto* self = static_cast<Core*>(core);
+    std::erase(self->connections_, connection);
+    std::erase_if(self->waiting_, [connection](const auto& waiting) {
       return evhttp_request_get_connection(waiting.second) == connection;
     });
   }
@@ -246,7 +302,6 @@ class AdminServer::Core {
     if (!route.deferred) return route.handler(asked);
     const uint64_t id = ++last_id_;
     waiting_[id] = request;
-    evhttp_connection_set_closecb(evhttp_request_get_connection(request), &Core::OnClosed, this);
     route.deferred(asked,
                    [&loop = loop_, self = std::weak_ptr<Core*>(self_), id](AdminResponse response) {
                      loop.Post([self, id, response = std::move(response)] {
@@ -285,6 +340,8 @@ class AdminServer::Core {
   std::vector<AdminRoute> routes_;
   evhttp* http_ = nullptr;
   std::atomic<bool> let_go_{false};
+  bufferevent* accepted_ = nullptr;              // Of the newest, until it is in connections_.
+  std::vector<evhttp_connection*> connections_;  // Who asked longest ago stands first.
   std::map<uint64_t, evhttp_request*> waiting_;  // For what was deferred.
   uint64_t last_id_ = 0;
   std::shared_ptr<Core*> self_ = std::make_shared<Core*>(this);

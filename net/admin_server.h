@@ -21,7 +21,9 @@
 //   Listen, local_address and the destructor from any thread that the loop does not wait for.
 // Shutdown: LetGo has clients leave with their next answer; the destructor closes all connections.
 // Limits: requests of at most 16 KiB of headers and body_bytes_max of body; a peer that stalls, or
-//   asks nothing, for idle_timeout is closed.
+//   asks nothing, for idle_timeout is closed. When more come than connections_max, the one that
+//   asked longest ago is closed, of those that do not wait for an answer if there are any: whoever
+//   keeps connections for nothing keeps no probe out.
 #pragma once
 
 #include <chrono>
@@ -73,10 +75,13 @@ struct AdminRoute {
 
 class AdminServer {
  public:
+  static constexpr size_t kConnectionsMax = 128;
+
   struct Options {
     HostPort listen = {};  // Port 0: any free one.
     size_t body_bytes_max = 65536;
     std::chrono::seconds idle_timeout = std::chrono::seconds(30);
+    size_t connections_max = kConnectionsMax;
     // For each connection the newest. Null: in the clear.
     std::shared_ptr<const TlsCredentials> tls = nullptr;
   };

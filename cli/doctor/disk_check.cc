@@ -20,6 +20,7 @@
 #include "agent/spool_text.h"
 #include "cli/doctor/file_system.h"
 #include "cli/doctor/flush_probe.h"
+#include "net/admin_server.h"
 #include "net/pipe.h"
 #include "spool/directory.h"
 
@@ -39,8 +40,8 @@ constexpr uint64_t kOpenSegments = 66;
 constexpr uint64_t kInodesMin = 1000;
 // Both ends of each pipe, with eight loops.
 constexpr uint64_t kPipeEnds = 2 * net::PipePool::kOpenMax * 8;
-// Segments, pipes, loops, listeners, links to the tier, logs.
-constexpr uint64_t kOtherFiles = kOpenSegments + kPipeEnds + 64;
+// Segments, pipes, the admin port, loops, listeners, links to the tier, logs.
+constexpr uint64_t kOtherFiles = kOpenSegments + kPipeEnds + net::AdminServer::kConnectionsMax + 64;
 // Of the binary, its libraries and its threads.
 constexpr uint64_t kOtherMaps = 500;
 

@@ -22,7 +22,10 @@ using namespace std::string_literals;
 
 class AdminServerTest : public LoopbackTest {
  protected:
-  AdminServerTest() {
+  AdminServerTest() { Serve({}); }
+
+  void Serve(AdminServer::Options options) {
+    server_.reset();
     std::vector<AdminRoute> routes;
     routes.push_back({HttpMethod::kGet, "/live", "whether it lives", [](const AdminRequest&) {
                         return AdminResponse{.body = "ok\n", .headers = {{"X-Kind", "probe"}}};
@@ -47,8 +50,9 @@ class AdminServerTest : public LoopbackTest {
                         });
                         later_came_.release();
                       }});
-    auto server = AdminServer::Listen(
-        acceptor_->loop(), {.listen = {"127.0.0.1", 0}, .body_bytes_max = 100}, std::move(routes));
+    options.listen = {"127.0.0.1", 0};
+    options.body_bytes_max = 100;
+    auto server = AdminServer::Listen(acceptor_->loop(), std::move(options), std::move(routes));
     EXPECT_TRUE(server) << (server ? "" : server.error().message);
     server_ = *std::move(server);
   }
@@ -59,6 +63,18 @@ class AdminServerTest : public LoopbackTest {
     peer.Write(request_line + " HTTP/1.1\r\n" + headers + "Connection: close\r\nContent-Length: " +
                std::to_string(body.size()) + "\r\n\r\n" + body);
     return peer.Read(1 << 20);
+  }
+
+  // And keeps the connection. Whether it is served.
+  static bool AsksAgain(TestPeer& peer) {
+    peer.Write("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    std::string got;
+    while (!got.ends_with("ok\n")) {
+      const std::string next = peer.Read(1);
+      if (next.empty()) return false;
+      got += next;
+    }
+    return got.starts_with("HTTP/1.1 200 ");
   }
 
   std::vector<base::UniqueFunction<void()>> later_;
@@ -92,6 +108,48 @@ TEST_F(AdminServerTest, ADeferredAnswerComesFromAnyThread) {
   later_came_.acquire();
   server_.reset();
   later_.at(2)();
+}
+
+TEST_F(AdminServerTest, OfTooManyConnectionsTheOneThatAskedLongestAgoIsClosed) {
+  Serve({.connections_max = 4});
+  TestPeer waits(server_->local_address());
+  waits.Write("GET /later HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  later_came_.acquire();
+  TestPeer asked(server_->local_address());
+  TestPeer silent(server_->local_address());
+  TestPeer half(server_->local_address());
+  half.Write("GET /live HT");
+  EXPECT_TRUE(AsksAgain(asked));
+  TestPeer fifth(server_->local_address());
+  EXPECT_TRUE(silent.AtEnd());
+  TestPeer sixth(server_->local_address());
+  EXPECT_TRUE(half.AtEnd());
+  EXPECT_TRUE(AsksAgain(asked));
+  EXPECT_THAT(Ask("GET /live"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_TRUE(fifth.AtEnd());
+  EXPECT_TRUE(AsksAgain(asked));
+  later_.at(0)();
+  EXPECT_THAT(waits.Read(1 << 20), HasSubstr("at last"));
+}
+
+TEST_F(AdminServerTest, WhoWaitsIsClosedOnlyIfAllOthersWaitToo) {
+  Serve({.connections_max = 1});
+  TestPeer first(server_->local_address());
+  const std::string request = "GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  first.Write(request);
+  later_came_.acquire();
+  TestPeer second(server_->local_address());
+  EXPECT_TRUE(first.AtEnd());
+  later_.at(0)();
+  EXPECT_TRUE(AsksAgain(second));
+}
+
+TEST_F(AdminServerTest, ManyConnectionsThatAskNothingKeepNobodyOut) {
+  std::vector<TestPeer> idle;
+  for (int i = 0; i < 300; ++i) idle.emplace_back(server_->local_address());
+  EXPECT_TRUE(idle.front().AtEnd());
+  EXPECT_THAT(Ask("GET /live"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_TRUE(AsksAgain(idle.back()));
 }
 
 TEST_F(AdminServerTest, AnswersWithStatusTypeAndBodyOfTheHandler) {
