@@ -187,14 +187,18 @@ net::AdminRoute HalfMessages::PostRoute(std::string path, std::string help,
           }};
 }
 
-// `http://127.0.0.1` allows `http://127.0.0.1:80/x` and not `http://127.0.0.1.example.com`.
+// `http://127.0.0.1` allows `http://127.0.0.1:80/x` and not `http://127.0.0.1.example.com`, nor
+// `http://127.0.0.1:x@example.com`, where what looks like a host is a user.
 bool HalfMessages::MayAsk(std::string_view url) const {
   if (url.size() > kUrlBytesMax) return false;
   return std::ranges::any_of(options_.check_urls, [url](std::string_view allowed) {
     if (!url.starts_with(allowed)) return false;
     const std::string_view rest = url.substr(allowed.size());
-    return rest.empty() || allowed.ends_with('/') || rest[0] == '/' || rest[0] == ':' ||
-           rest[0] == '?';
+    if (rest.empty() || allowed.ends_with('/') || rest[0] == '/' || rest[0] == '?') return true;
+    if (rest[0] != ':') return false;
+    const size_t end_of_port = rest.find_first_not_of("0123456789", 1);
+    return end_of_port == std::string_view::npos || rest[end_of_port] == '/' ||
+           rest[end_of_port] == '?';
   });
 }
 

@@ -233,6 +233,9 @@ TEST_F(HalfMessagesTest, RefusesWhatItCannotKeepItsWordFor) {
   EXPECT_EQ(status("orders", ""), 400);
   EXPECT_EQ(status("orders", "http://127.0.0.1.example.com/"), 400);
   EXPECT_EQ(status("orders", "http://127.0.0.1@example.com/"), 400);
+  EXPECT_EQ(status("orders", "http://127.0.0.1:x@example.com/"), 400);
+  EXPECT_EQ(status("orders", "http://127.0.0.1:80@example.com/"), 400);
+  EXPECT_EQ(status("orders", "http://127.0.0.1:80\\@example.com/"), 400);
   EXPECT_EQ(status("orders", "file:///etc/passwd"), 400);
   EXPECT_EQ(Ask("/half/prepare", {{"topic", "orders"}, {"check_url", "http://127.0.0.1/"}},
                 std::string(2 << 20, 'x'))
@@ -241,7 +244,8 @@ TEST_F(HalfMessagesTest, RefusesWhatItCannotKeepItsWordFor) {
   full_ = true;
   EXPECT_EQ(status("orders", "http://127.0.0.1/"), 503);
   full_ = false;
-  for (int n = 0; n < 3; ++n) EXPECT_EQ(status("orders", "http://127.0.0.1/"), 201);
+  for (const char* url : {"http://127.0.0.1", "http://127.0.0.1:80/a@b", "http://127.0.0.1?a@b"})
+    EXPECT_EQ(status("orders", url), 201) << url;
   EXPECT_EQ(status("orders", "http://127.0.0.1/"), 503);
 }
 
