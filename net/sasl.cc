@@ -213,9 +213,9 @@ class FixedUsers final : public SaslUsers {
     if (found != users_.end()) {
       return mechanism == SaslMechanism::kScramSha512 ? found->second.sha512 : found->second.sha256;
     }
-    // The same whenever the name is tried, as a real one would be.
-    std::string salt =
-        ScramHmac(SaslMechanism::kScramSha256, decoy_key_, user).substr(0, kSaltBytes);
+    // The same whenever the name is tried, and another for each mechanism, as real ones would be.
+    const std::string of = std::string(SaslName(mechanism)) + '\0' + std::string(user);
+    std::string salt = ScramHmac(SaslMechanism::kScramSha256, decoy_key_, of).substr(0, kSaltBytes);
     const std::string nobody = ScramHmac(mechanism, decoy_key_, salt);
     return {.salt = std::move(salt),
             .iterations = kScramIterations,

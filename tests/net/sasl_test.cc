@@ -194,6 +194,11 @@ TEST(ScramTest, AnUnknownUserIsChallengedLikeAKnownOne) {
   EXPECT_EQ(ask("nobody"), ask("nobody"));
   EXPECT_NE(ask("nobody"), ask("anybody"));
   EXPECT_EQ(ask("nobody").size(), ask("orders").size());
+  for (const char* user : {"nobody", "orders"}) {
+    EXPECT_NE(users->SecretOf(user, SaslMechanism::kScramSha256).salt,
+              users->SecretOf(user, SaslMechanism::kScramSha512).salt)
+        << user;
+  }
 }
 
 class OauthBearerTest : public ::testing::Test {
