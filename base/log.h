@@ -11,7 +11,7 @@
 // about: a stream, a peer, a group. Messages never hold secrets or record payloads. Text that goes
 // to systemd's journal begins with its level as sd-daemon(3) writes it, in place of the time, which
 // the journal has. The newest kRecentLines of level info or above are kept in memory as well, for
-// the status page.
+// the status page. Control characters, and bytes that are not UTF-8, are written as escapes.
 //
 // Threads: any. Shutdown: lines are flushed as they are written.
 #pragma once

@@ -9,6 +9,7 @@
 
 #include "agent/spool_text.h"
 #include "base/base64.h"
+#include "base/utf8.h"
 
 namespace holdfast::cli {
 namespace {
@@ -18,7 +19,7 @@ using Json = nlohmann::ordered_json;
 void PutBytes(Json& json, const std::string& name, const std::optional<std::string_view>& bytes) {
   if (!bytes) {
     json[name] = nullptr;
-  } else if (agent::IsUtf8(*bytes)) {
+  } else if (base::IsUtf8(*bytes)) {
     json[name] = *bytes;
   } else {
     json[name + "_base64"] = base::ToBase64(*bytes);

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "agent/spool_text.h"
+#include "base/utf8.h"
 
 namespace holdfast::top {
 namespace {
@@ -56,7 +56,7 @@ std::optional<Key::Kind> ControlKey(char byte) {
 
 // With the bytes that are still to come.
 bool MayBecomeText(std::string_view bytes) {
-  return static_cast<uint8_t>(bytes[0]) >= 0xc2 && bytes.size() < agent::kUtf8LengthMax &&
+  return static_cast<uint8_t>(bytes[0]) >= 0xc2 && bytes.size() < base::kUtf8LengthMax &&
          std::ranges::all_of(bytes.substr(1),
                              [](char byte) { return (static_cast<uint8_t>(byte) & 0xc0) == 0x80; });
 }
@@ -85,7 +85,7 @@ std::vector<Key> KeyReader::TakeKeys(bool whole) {
       rest.remove_prefix(1 + length);
       continue;
     }
-    const size_t length = agent::Utf8Length(rest);
+    const size_t length = base::Utf8Length(rest);
     if (length == 0 && !whole && MayBecomeText(rest)) break;
     if (const auto control = ControlKey(rest[0])) {
       keys.push_back({*control});

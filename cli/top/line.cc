@@ -6,7 +6,7 @@
 #include <tuple>
 #include <utility>
 
-#include "agent/spool_text.h"
+#include "base/utf8.h"
 
 namespace holdfast::top {
 namespace {
@@ -70,7 +70,7 @@ constexpr Spelling kSpellings[] = {
 
 // The code point that `rest` begins with, taken off it; 0xfffd if the bytes are none.
 char32_t TakeCodePoint(std::string_view& rest) {
-  const size_t length = agent::Utf8Length(rest);
+  const size_t length = base::Utf8Length(rest);
   if (length == 0) {
     rest.remove_prefix(1);
     return 0xfffd;

@@ -55,6 +55,25 @@ TEST_F(LogTest, JsonEscapesWhatAMessageMayHold) {
       << line;
 }
 
+TEST_F(LogTest, WhatAPeerChoosesStaysInItsLine) {
+  const std::string hostile = "a\nb\r\x1b[31m\x7f\xff\xc2\x9b ö\\";
+  ::testing::internal::CaptureStderr();
+  Log(Event::kLoginRefused, {"groups", hostile}, "left {}", hostile);
+  const std::string text = ::testing::internal::GetCapturedStderr();
+  const std::string shown = R"(a\x0ab\x0d\x1b[31m\x7f\xff\xc2\x9b ö\)";
+  EXPECT_NE(text.find(" warn  HF5005 groups: " + shown + ": left " + shown + "\n"),
+            std::string::npos)
+      << text;
+
+  SetLogFormat(LogFormat::kJson);
+  ::testing::internal::CaptureStderr();
+  Log(Event::kLoginRefused, {"groups", hostile}, "left");
+  const std::string json = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(json.find(R"("subject":"a\u000ab\u000d\u001b[31m\u007f\ufffd\u009b ö\\",)"),
+            std::string::npos)
+      << json;
+}
+
 TEST_F(LogTest, AnEventHasItsLevelItsCodeAndWhatItIsAbout) {
   ::testing::internal::CaptureStderr();
   Log(Event::kStreamHeld, {"forward", "orders/3"}, "held: {}", "no right to write");
