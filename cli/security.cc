@@ -323,6 +323,10 @@ base::Result<> CheckListeners(const config::Agent& config, const agent::AgentSec
   const bool plain = std::ranges::find(security.local.sasl.mechanisms, SaslMechanism::kPlain) !=
                      security.local.sasl.mechanisms.end();
   const bool client_sasl = security.local.tier_decides && security.local.tier_wants_sasl;
+  // Clients that log in at the tier do it as the agent does, mostly.
+  const bool passes_secrets =
+      client_sasl && (security.tier.sasl->mechanism == SaslMechanism::kPlain ||
+                      security.tier.sasl->mechanism == SaslMechanism::kOauthBearer);
   std::vector<std::string> addresses(config.listen().begin(), config.listen().end());
   std::set<std::string> names;
   for (const config::Listener& listener : config.listeners()) {
@@ -337,6 +341,14 @@ base::Result<> CheckListeners(const config::Agent& config, const agent::AgentSec
       return base::Unexpected(WrongKey(
           "sasl.mechanisms", "has PLAIN, which would send passwords in the clear to " + listen +
                                  ": set agent.tls, or agent.access.open_listeners"));
+    }
+    if (passes_secrets) {
+      return base::Unexpected(
+          WrongKey("listen", "has " + listen +
+                                 ", to which clients would send what they log in "
+                                 "with at the tier (" +
+                                 std::string(net::SaslName(security.tier.sasl->mechanism)) +
+                                 ") in the clear: set agent.tls, or agent.access.open_listeners"));
     }
     if (security.local.sasl.mechanisms.empty() && !client_sasl) {
       return base::Unexpected(
@@ -384,6 +396,7 @@ base::Result<agent::AgentSecurity> AgentSecurityOf(const config::Agent& config) 
   security.local.tier_wants_sasl = sasl;
   security.local.lends_agent_rights = as_agent;
   security.local.passes_as_agent = as_agent && sasl;
+  security.local.secrets_stay_here = !security.listener && !config.access().open_listeners();
 
   if (known_to_tier && as_agent && security.local.rules.empty()) {
     return base::Unexpected(

@@ -172,6 +172,14 @@ void Gate::Authenticate(const base::Buffer& frame, const RequestHeader& header, 
       });
 }
 
+// Whether others than the tier and this host could read the secret itself.
+bool Gate::ShowsSecret(std::string_view mechanism) const {
+  const net::SocketAddress& peer = connection_.peer();
+  const bool here = peer.IsLoopback() || peer.host() == connection_.local().host();
+  return policy_->secrets_stay_here && !here &&
+         (mechanism == "PLAIN" || mechanism == "OAUTHBEARER");
+}
+
 // The tier serves the exchange.
 bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
   if (header.api_key == SaslHandshakeRequest::kApi.key) {
@@ -181,6 +189,16 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
     }
     const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
     tier_exchange_ = std::make_shared<TierExchange>();
+    if (request && ShowsSecret(request->mechanism)) {
+      base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
+                "{} would show a secret to who listens in: set agent.tls, or "
+                "agent.access.open_listeners",
+                request->mechanism);
+      reply.Send(kafka::EncodeResponse(
+          SaslHandshakeResponse{.error_code = ErrorCode::kUnsupportedSaslMechanism},
+          header.api_version, header.correlation_id));
+      return false;
+    }
     if (request) tier_exchange_->mechanism = request->mechanism;
     return true;
   }

@@ -4,9 +4,10 @@
 // Where the agent asks for SASL, the exchange is served here, and nothing but ApiVersions passes
 // before it is done; who fails is told after auth::kFailedLoginDelay, and disconnected. Where
 // clients speak for themselves at the tier, their SASL passes through, and the gate watches whether
-// the tier let them in. Rules are applied either way. Before a login that is asked for, here or
-// there, a request has at most auth::kLoginBytesMax bytes, and a client the time that the server
-// allows for it (net::Connection::AwaitLogin).
+// the tier let them in; mechanisms that would show a secret on the way from another host are
+// refused (LocalPolicy::secrets_stay_here). Rules are applied either way. Before a login that is
+// asked for, here or there, a request has at most auth::kLoginBytesMax bytes, and a client the time
+// that the server allows for it (net::Connection::AwaitLogin).
 //
 // What a client may produce there is asked of the tier over the client's own connection (Metadata
 // with include_topic_authorized_operations): before the first record for a topic, and again once
@@ -112,6 +113,7 @@ class Gate {
   void Authenticate(const base::Buffer& frame, const kafka::RequestHeader& header,
                     net::Reply& reply);
   bool WatchSasl(const base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
+  [[nodiscard]] bool ShowsSecret(std::string_view mechanism) const;
   void OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int16_t version);
   void TakePolicy();
   void AwaitLogin();

@@ -26,6 +26,9 @@ struct LocalPolicy {
   bool tier_decides = false;
   // The tier lets nobody do anything without SASL.
   bool tier_wants_sasl = false;
+  // Of what passes through, PLAIN and OAUTHBEARER are for clients on this host: the listener is in
+  // the clear.
+  bool secrets_stay_here = false;
   // Requests that pass through do so as the agent, with what rights it has at the tier.
   bool lends_agent_rights = false;
   // And with its SASL credentials.

@@ -207,6 +207,8 @@ class SecurityTest(Case):
              'agent.listeners names "a" twice'),
             ({"listen": ["0.0.0.0:9092"], "sasl": dict(users, mechanisms=["PLAIN"])},
              "would send passwords in the clear"),
+            ({"listen": ["0.0.0.0:9092"], "upstream": dict(tier, properties=sasl)},
+             "with at the tier (PLAIN) in the clear"),
             ({"upstream": dict(tier, properties=sasl), "access": {"tier_identity": "agent"}},
              "say in agent.access.rules what they may do"),
             ({"upstream": dict(tier, properties=sasl), "sasl": users},

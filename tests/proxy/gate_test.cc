@@ -168,6 +168,13 @@ class GateTest : public net::LoopbackTest {
     Send(SaslHandshakeRequest{.mechanism = mechanism}, 1);
     return Read<SaslHandshakeResponse>(1).error_code;
   }
+  // The tier is asked.
+  ErrorCode HandshakeAtTier(std::string_view mechanism) {
+    Send(SaslHandshakeRequest{.mechanism = mechanism}, 1);
+    EXPECT_EQ(TierGets<SaslHandshakeRequest>().mechanism, mechanism);
+    TierAnswers(SaslHandshakeResponse{});
+    return Read<SaslHandshakeResponse>(1).error_code;
+  }
   // As far as the tier lets the client in.
   void LogInAtTier() {
     Send(SaslHandshakeRequest{.mechanism = "PLAIN"}, 1);
@@ -276,6 +283,62 @@ TEST_F(GateTest, BeforeALoginAtTheTierNoLargeRequestIsRead) {
   TierGets<kafka::MetadataRequest>();
   TierAnswers(TierMetadata({{"orders", kWrite}}));
   EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+}
+
+// A session whose client is on another host.
+class FarConnection final : public net::Connection {
+ public:
+  explicit FarConnection(net::Connection& near) : near_(near) {}
+  net::EventLoop& loop() override { return near_.loop(); }
+  uint64_t id() const override { return near_.id(); }
+  const net::SocketAddress& peer() const override { return peer_; }
+  const net::SocketAddress& local() const override { return near_.local(); }
+  size_t requests_in_flight() const override { return near_.requests_in_flight(); }
+  size_t bytes_queued() const override { return near_.bytes_queued(); }
+  void Close(std::string_view reason) override { near_.Close(reason); }
+  void Pause() override { near_.Pause(); }
+  void Resume() override { near_.Resume(); }
+  void Throttle(base::Duration time) override { near_.Throttle(time); }
+  void AwaitLogin(std::optional<size_t> bytes) override { near_.AwaitLogin(bytes); }
+
+ private:
+  net::Connection& near_;
+  const net::SocketAddress peer_ = *net::SocketAddress::FromIp("192.0.2.1", 4711);
+};
+
+class FarSession final : public net::Session {
+ public:
+  FarSession(FrontDoor& front, net::Connection& connection)
+      : far_(connection), session_(front, far_, kNoNode) {}
+  void OnFrame(base::Buffer frame, net::Reply reply) override {
+    session_.OnFrame(std::move(frame), std::move(reply));
+  }
+  void OnClosed() override { session_.OnClosed(); }
+
+ private:
+  FarConnection far_;
+  proxy::Session session_;
+};
+
+TEST_F(GateTest, InTheClearNoSecretPassesFromAnotherHost) {
+  LocalPolicy policy = TierDecides();
+  policy.secrets_stay_here = true;
+  Open(policy);
+  // From this one it does.
+  EXPECT_EQ(HandshakeAtTier("PLAIN"), ErrorCode::kNone);
+
+  const auto far = Serve({}, [this](net::Connection& connection) {
+    return std::make_unique<FarSession>(*front_, connection);
+  });
+  client_ = std::make_unique<TestPeer>(far->local_address());
+  EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kUnsupportedSaslMechanism);
+  EXPECT_EQ(Handshake("OAUTHBEARER"), ErrorCode::kUnsupportedSaslMechanism);
+  EXPECT_EQ(HandshakeAtTier("SCRAM-SHA-256"), ErrorCode::kNone);
+
+  policy.secrets_stay_here = false;
+  policies_->Replace(policy);
+  EXPECT_EQ(HandshakeAtTier("PLAIN"), ErrorCode::kNone);
+  client_.reset();
 }
 
 TEST_F(GateTest, AWrongPasswordIsRefusedAfterAWhileAndCounted) {
