@@ -72,4 +72,16 @@ SaslSession::Outcome SaslSession::Authenticate(std::string_view message,
   return Outcome::kAuthenticated;
 }
 
+std::optional<std::chrono::milliseconds> SaslSession::Lifetime(int64_t now_ms,
+                                                               base::Duration limit) const {
+  std::optional<std::chrono::milliseconds> lifetime;
+  if (limit > base::Duration::zero())
+    lifetime = std::chrono::duration_cast<std::chrono::milliseconds>(limit);
+  if (expires_at_ms_) {
+    const std::chrono::milliseconds left(std::max<int64_t>(*expires_at_ms_ - now_ms, 0));
+    lifetime = std::min({lifetime.value_or(left), left, kSessionLifetimeMax});
+  }
+  return lifetime;
+}
+
 }  // namespace holdfast::auth

@@ -28,6 +28,9 @@ inline constexpr size_t kLoginBytesMax = 524288;
 // guessing is slow.
 inline constexpr base::Duration kFailedLoginDelay = std::chrono::milliseconds(100);
 
+// Tokens may be good until the year 9999, which a base::TimePoint does not reach.
+inline constexpr std::chrono::milliseconds kSessionLifetimeMax = std::chrono::hours(24 * 36500);
+
 struct SaslPolicy {
   std::vector<net::SaslMechanism> mechanisms = {};  // None: SASL is not asked for.
   std::shared_ptr<const net::SaslUsers> users = nullptr;
@@ -51,6 +54,10 @@ class SaslSession {
   [[nodiscard]] const std::string& principal() const { return principal_; }
   // When what the client has shown ends, in milliseconds since the Unix epoch. None: never.
   [[nodiscard]] std::optional<int64_t> expires_at_ms() const { return expires_at_ms_; }
+  // How long that is from `now_ms` on, kSessionLifetimeMax at most, and `limit` unless that is 0.
+  // None: for ever.
+  [[nodiscard]] std::optional<std::chrono::milliseconds> Lifetime(int64_t now_ms,
+                                                                  base::Duration limit) const;
 
  private:
   std::unique_ptr<net::SaslServer> exchange_;

@@ -216,25 +216,14 @@ class ClientSession final : public net::Session {
 
   // Gives how long it lasts; 0: for ever.
   milliseconds BeginSession() {
-    const auto lifetime = SessionLifetime();
+    const auto lifetime =
+        sasl_.Lifetime(connection_.loop().WallClockMs(), listener_->options.session_lifetime);
     expires_at_ = lifetime ? connection_.loop().Now() + *lifetime : base::TimePoint::max();
     connection_.AwaitLogin(std::nullopt);
     kafka::Peer known = *peer_;
     known.principal = sasl_.principal();
     peer_ = std::make_shared<const kafka::Peer>(std::move(known));
     return lifetime.value_or(milliseconds::zero());
-  }
-
-  // No longer than the token of OAUTHBEARER is good. None: for ever.
-  [[nodiscard]] std::optional<milliseconds> SessionLifetime() const {
-    std::optional<milliseconds> lifetime;
-    if (const auto limit = listener_->options.session_lifetime; limit > base::Duration::zero())
-      lifetime = std::chrono::duration_cast<milliseconds>(limit);
-    if (const auto end = sasl_.expires_at_ms()) {
-      const milliseconds left(std::max<int64_t>(*end - connection_.loop().WallClockMs(), 0));
-      lifetime = std::min(lifetime.value_or(left), left);
-    }
-    return lifetime;
   }
 
   // Guessing is slowed down, as Kafka does it (connection.failed.authentication.delay.ms).

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "auth/sasl_session.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
 #include "kafka/codec.h"
@@ -56,7 +59,8 @@ base::Result<std::optional<base::Buffer>> Login::OnAnswer(std::string_view answe
   }
   if (next->has_value()) return Authenticate(**next, correlation_id);
   client_.reset();
-  session_lifetime_ = std::chrono::milliseconds(response.session_lifetime_ms);
+  session_lifetime_ =
+      std::min(std::chrono::milliseconds(response.session_lifetime_ms), auth::kSessionLifetimeMax);
   return std::optional<base::Buffer>();
 }
 

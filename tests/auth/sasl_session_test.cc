@@ -18,7 +18,8 @@ class SaslSessionTest : public ::testing::Test {
    public:
     [[nodiscard]] base::Result<Bearer> Check(std::string_view token,
                                              int64_t /*now_ms*/) const override {
-      return Bearer{.name = std::string(token), .expires_at_ms = 7};
+      const int64_t year_9999 = 253'402'214'400'000;
+      return Bearer{.name = std::string(token), .expires_at_ms = token == "late" ? year_9999 : 7};
     }
   };
 
@@ -51,6 +52,25 @@ TEST_F(SaslSessionTest, EachMechanismNamesWhoIsThere) {
   EXPECT_EQ(LogIn("OAUTHBEARER", "b"), Outcome::kAuthenticated);
   EXPECT_EQ(session_.principal(), "User:b");
   EXPECT_EQ(session_.expires_at_ms(), 7);
+}
+
+TEST_F(SaslSessionTest, ASessionIsAsLongAsTheTokenAndTheLimitAllow) {
+  using std::chrono::milliseconds;
+  constexpr auto kNoLimit = base::Duration::zero();
+  EXPECT_EQ(LogIn("PLAIN", "a"), Outcome::kAuthenticated);
+  EXPECT_EQ(session_.Lifetime(5, kNoLimit), std::nullopt);
+  EXPECT_EQ(session_.Lifetime(5, milliseconds(9)), milliseconds(9));
+  session_ = {};
+  EXPECT_EQ(LogIn("OAUTHBEARER", "a"), Outcome::kAuthenticated);
+  EXPECT_EQ(session_.Lifetime(5, kNoLimit), milliseconds(2));
+  EXPECT_EQ(session_.Lifetime(5, milliseconds(9)), milliseconds(2));
+  EXPECT_EQ(session_.Lifetime(5, milliseconds(1)), milliseconds(1));
+  EXPECT_EQ(session_.Lifetime(8, kNoLimit), milliseconds(0));
+  session_ = {};
+  EXPECT_EQ(LogIn("OAUTHBEARER", "late"), Outcome::kAuthenticated);
+  const auto longest = session_.Lifetime(1'700'000'000'000, kNoLimit);
+  EXPECT_EQ(longest, kSessionLifetimeMax);
+  EXPECT_GT(base::TimePoint() + *longest, base::TimePoint());
 }
 
 TEST_F(SaslSessionTest, WhoComesAgainIsWhoItWas) {

@@ -5,6 +5,7 @@
 
 #include <future>
 
+#include "auth/sasl_session.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
@@ -135,6 +136,19 @@ TEST_F(TierConnectionTest, CredentialsAreShownAgainBetweenTwoRequests) {
   auto third = Expect<kafka::HeartbeatRequest>();
   Answer(third, kafka::HeartbeatResponse{});
   EXPECT_EQ(CorrelationIdOfNextAnswer(), 3);
+}
+
+TEST(LoginTest, ASessionOfThousandsOfYearsIsOneOfAHundred) {
+  Login login;
+  ASSERT_TRUE(
+      login.Begin({.mechanism = net::SaslMechanism::kPlain, .username = "a", .password = "b"}, 1));
+  const auto answer = [&](const auto& response) {
+    const base::Buffer frame = kafka::EncodeResponse(response, /*version=*/1, 1);
+    return login.OnAnswer(frame.view().substr(kafka::kLengthPrefixBytes), 1);
+  };
+  ASSERT_TRUE(answer(SaslHandshakeResponse{}));
+  ASSERT_TRUE(answer(SaslAuthenticateResponse{.session_lifetime_ms = 252'000'000'000'000}));
+  EXPECT_EQ(login.session_lifetime(), auth::kSessionLifetimeMax);
 }
 
 // Lets a client in at once, for a moment, and hands the rest to the test.
