@@ -185,4 +185,13 @@ std::string_view OutcomeName(Outcome outcome) {
   return "";
 }
 
+Stored StoredBy(Outcome outcome, kafka::ErrorCode error) {
+  if (outcome == Outcome::kDelivered || error == kafka::ErrorCode::kNotEnoughReplicasAfterAppend) {
+    return Stored::kYes;
+  }
+  const bool open =
+      outcome == Outcome::kReconcile && error != kafka::ErrorCode::kOutOfOrderSequenceNumber;
+  return open ? Stored::kMaybe : Stored::kNo;
+}
+
 }  // namespace holdfast::agent

@@ -42,4 +42,9 @@ Outcome OutcomeOf(kafka::ErrorCode code);
 
 std::string_view OutcomeName(Outcome outcome);
 
+// Whether this attempt has put the batch into the log of the leader that answered. One that it
+// refused for its sequence may be there since an earlier attempt.
+enum class Stored : uint8_t { kNo, kMaybe, kYes };
+Stored StoredBy(Outcome outcome, kafka::ErrorCode error);
+
 }  // namespace holdfast::agent

@@ -30,29 +30,29 @@ void Forwarder::Recover(Stream& stream) {
   stream.next = stream.rewind;
   if (flights.empty()) return Step(stream);
   const Flight& first = flights.front();
-  const bool maybe_stored = first.outcome == Outcome::kReconcile ||
-                            first.outcome == Outcome::kNewEpoch ||
-                            first.error == ErrorCode::kNotEnoughReplicasAfterAppend;
-  // Behind a batch that was refused the tier refuses the rest for being out of order.
-  const bool unsure = std::any_of(flights.begin() + 1, flights.end(), [](const Flight& f) {
-    return f.outcome == Outcome::kReconcile && f.error != ErrorCode::kOutOfOrderSequenceNumber;
-  });
-  // If it did not, it no longer knew the producer. What it says of him hides the gap, so its log is
-  // looked at.
-  const bool overtaken = !maybe_stored && std::ranges::any_of(flights, [](const Flight& f) {
-    return f.outcome == Outcome::kDelivered;
-  });
+  // Behind a batch that was refused the tier refuses the rest for being out of order. If it did
+  // not, it no longer knew the producer, or it was another log: what it says of him hides the gap,
+  // so its log is looked at.
+  bool unsure = false;
+  bool hidden = false;
+  bool overtaken = false;
+  Stored least = Stored::kYes;
+  for (const Flight& flight : flights) {
+    Stored stored = StoredBy(flight.outcome, flight.error);
+    unsure |= stored == Stored::kMaybe;
+    if (flight.base < stream.at_leader) stored = Stored::kYes;
+    hidden |= stored > least;
+    overtaken |= stored == Stored::kYes && least == Stored::kNo;
+    least = std::min(least, stored);
+  }
+  stream.read_back |= hidden;
   if (overtaken) {
     base::Log(base::Event::kBatchOvertaken, {"forward", StreamName(stream.topic, stream.partition)},
               "the tier took a batch while the one before it failed");
     context_.metrics.forward_errors.With("overtaken").Add();
-    stream.read_back = true;
   }
   for (const Flight& flight : flights) {
-    if (flight.outcome != Outcome::kDelivered &&
-        flight.error != ErrorCode::kNotEnoughReplicasAfterAppend) {
-      break;
-    }
+    if (StoredBy(flight.outcome, flight.error) != Stored::kYes) break;
     stream.at_leader = std::max(stream.at_leader, flight.end);
   }
   // What the leader has by its own account it may refuse without a look at what it has.
@@ -60,7 +60,7 @@ void Forwarder::Recover(Stream& stream) {
       first.base < stream.at_leader &&
       (first.outcome == Outcome::kRefused || first.error == ErrorCode::kOutOfOrderSequenceNumber);
   stream.read_back |= denied;
-  stream.doubt |= denied || unsure || overtaken || first.outcome == Outcome::kReconcile ||
+  stream.doubt |= denied || unsure || hidden || first.outcome == Outcome::kReconcile ||
                   first.outcome == Outcome::kNewEpoch;
   if (stream.ahead.attempts++ == 0) {
     stream.ahead.since_ms = context_.loop.WallClockMs();

@@ -625,18 +625,61 @@ TEST_F(ForwarderTest, AStreamInLineIsAskedAboutBeforeItIsSentAgain) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
 }
 
+struct OvertakenCase {
+  const char* name;
+  ErrorCode first;   // That is not stored.
+  ErrorCode behind;  // Of the two that are.
+  int told;          // As overtaken.
+};
+class ForwarderOvertakenTest : public ForwarderTest,
+                               public testing::WithParamInterface<OvertakenCase> {};
+
 // A tier without memory of the producer takes what comes; its last sequence then hides the gap.
-TEST_F(ForwarderTest, ABatchThatWasOvertakenIsNotLost) {
+TEST_P(ForwarderOvertakenTest, ABatchThatWasOvertakenIsNotLost) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 1);
   clock_.Advance(std::chrono::seconds(1));
   tier_.held = true;
-  tier_.faults = {{Fault::kRefuse, ErrorCode::kNotEnoughReplicas}, {.kind = Fault::kAccept}};
-  ProduceNumbers("a", 0, 1, 3);
+  tier_.faults = {{Fault::kRefuse, GetParam().first}};
+  tier_.faults.resize(3, {Fault::kAccept, GetParam().behind});
+  ProduceNumbers("a", 0, 1, 4);
+  tier_.Release();
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2", "3", "1", "2", "3"}));
+  EXPECT_EQ(metrics_.forward_errors.With("overtaken").Value(), GetParam().told);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ForwarderOvertakenTest,
+    testing::Values(
+        OvertakenCase{"ByOneThatIsDelivered", ErrorCode::kNotEnoughReplicas, ErrorCode::kNone, 1},
+        OvertakenCase{"ByOneThatTheLeaderHas", ErrorCode::kNotEnoughReplicas,
+                      ErrorCode::kNotEnoughReplicasAfterAppend, 1},
+        OvertakenCase{"ByOneThatMayBeThere", ErrorCode::kNotEnoughReplicas,
+                      ErrorCode::kRequestTimedOut, 0},
+        OvertakenCase{"InAnotherLog", ErrorCode::kUnknownTopicOrPartition,
+                      ErrorCode::kNotEnoughReplicasAfterAppend, 1},
+        OvertakenCase{"AfterAnUnclearAnswer", ErrorCode::kNotLeaderOrFollower, ErrorCode::kNone, 0},
+        OvertakenCase{"AfterAnUnclearAnswerByOneThatTheLeaderHas", ErrorCode::kNotLeaderOrFollower,
+                      ErrorCode::kNotEnoughReplicasAfterAppend, 0}),
+    [](const auto& test) { return test.param.name; });
+
+// Fewer replicas than it wants have what the leader has: that one of the repeats is refused for it,
+// and the next are not, says nothing new.
+TEST_F(ForwarderTest, ARepeatThatIsRefusedWasNotOvertaken) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  tier_.faults.assign(3, {Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend});
+  tier_.faults.push_back({Fault::kRefuse, ErrorCode::kNotEnoughReplicas});
+  ProduceNumbers("a", 0, 1, 4);
   tier_.Release();
   EXPECT_EQ(Backlog(), 0);
-  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2", "1", "2"}));
-  EXPECT_EQ(metrics_.forward_errors.With("overtaken").Value(), 1);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_EQ(metrics_.forward_errors.With("overtaken").Value(), 0);
+  EXPECT_EQ(tier_.fetches, 0);
 }
 
 TEST_F(ForwarderTest, SendsAgainWhenTheTierDoesNotLetUsLook) {
