@@ -224,10 +224,11 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
     context_.acks->OnGone(stream.id,
                           {.begin = stream.record.confirmed, .end = end, .cause = cause});
   }
-  // The tier would miss the sequence numbers between, unless it has the records after all.
+  // The tier would miss the sequence numbers between, unless it has the records after all. If its
+  // leader has more than these, what follows is repeats, which it knows under this epoch only.
   if (stream.doubt) {
     stream.gap = true;
-  } else if (end > stream.next && stream.record.identity.known()) {
+  } else if (end > stream.next && end >= stream.at_leader && stream.record.identity.known()) {
     stream.new_epoch = true;
   }
   PassLeftOut(stream, end);

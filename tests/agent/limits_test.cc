@@ -527,6 +527,53 @@ TEST_F(DropsTest, WhatFailedBeforeADropIsNotSaidOfWhatFollows) {
   EXPECT_EQ(next->attempts, 0);
 }
 
+// By its age, or for want of room; and what the tier says to repeats meanwhile.
+class DropsOnLeaderTest : public DropsTest,
+                          public testing::WithParamInterface<std::pair<bool, ErrorCode>> {};
+
+// Three batches are on the tier's leader, which has too few replicas for them; of these the oldest
+// is given up, and then the replicas are back.
+TEST_P(DropsOnLeaderTest, WhatFollowsADropIsNotDoubledIfTheLeaderHasIt) {
+  const auto [expires, repeated] = GetParam();
+  TopicPolicy policy;
+  if (expires) policy.ttl_ms = 60'000;
+  if (!expires) policy.when_full = WhenFull::kDropOldest;
+  SetRules({{.pattern = "a", .policy = policy}});
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1);
+  clock_.Advance(seconds(1));
+  tier_.held = true;
+  tier_.faults.assign(3, {Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend});
+  tier_.faults.resize(1000, {Fault::kStoreRefuse, repeated});
+  ProduceNumbers("a", 1, 2);
+  clock_.Advance(seconds(40));
+  ProduceNumbers("a", 2, 4);
+  tier_.Release();
+  clock_.Advance(seconds(1));
+  ASSERT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  ASSERT_EQ(DropsOf("a/0").records(), 0);
+  if (!expires) forwarder_->DropOldest("a", 1);
+  clock_.Advance(seconds(25));
+  EXPECT_EQ(DropsOf("a/0").records(), 1);
+  tier_.faults.clear();
+  ProduceNumbers("a", 4, 5);
+  clock_.Advance(seconds(20));
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 5));
+  EXPECT_EQ(forwarder_->GetStatus().backlog_records, 0);
+  EXPECT_EQ(DropsOf("a/0").records(), 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, DropsOnLeaderTest,
+    testing::Values(std::pair(true, ErrorCode::kNotEnoughReplicas),
+                    std::pair(true, ErrorCode::kNotEnoughReplicasAfterAppend),
+                    std::pair(false, ErrorCode::kNotEnoughReplicas),
+                    std::pair(false, ErrorCode::kNotEnoughReplicasAfterAppend)),
+    [](const auto& test) {
+      return std::string(test.param.first ? "Expired" : "MadeRoom") +
+             (test.param.second == ErrorCode::kNotEnoughReplicas ? "Refused" : "OnTheLeader");
+    });
+
 // The answer was lost: what was dropped may have arrived, and so may what follows.
 TEST_F(DropsTest, WhatWasInDoubtIsDroppedWithoutDoublingOrLosingWhatFollows) {
   for (const bool arrived : {true, false}) {
