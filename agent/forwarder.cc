@@ -174,8 +174,11 @@ void Forwarder::Step(Stream& stream) {
   if (stream.for_lane) {
     if (!stream.flights.empty()) return;
     stream.for_lane = false;
-    // Otherwise what was in flight failed, and comes first again.
-    if (stream.next == stream.record.confirmed && !stream.doubt) return EnterLane(stream);
+    // Otherwise what was in flight failed, and comes first again, the way that it was sent before:
+    // the tier's leader may have it, and recognises it only so.
+    if (stream.next == stream.record.confirmed && stream.next >= stream.tried && !stream.doubt) {
+      return EnterLane(stream);
+    }
   }
   const int32_t leader = CurrentCluster().LeaderOf(stream.topic, stream.partition);
   if (leader == proxy::kNoNode) {

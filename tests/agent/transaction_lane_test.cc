@@ -590,6 +590,29 @@ TEST_P(TransactionLaneTest, AutoGoesByWhatTheTierSaysOfItsMemory) {
   EXPECT_TRUE(kafka::RecordBatchView(batches[1]).header().transactional());
 }
 
+// The one in flight is young enough to go without a transaction when it is sent, and no more when
+// the tier, whose leader has it, has replicas again.
+TEST_P(TransactionLaneTest, WhatTheLeaderHasIsNotSentInATransactionWhenItIsOld) {
+  using Kind = test::ScriptedTier::Fault;
+  lane_options_.mode = DeliveryMode::kAuto;
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"0"});
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults.assign(1000, {Kind::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend});
+  const int64_t limit = clock_.wall_clock_ms() - int64_t{12} * 3600 * 1000;
+  tier_.held = true;
+  Produce("a", 0, Batch{.values = {"1"}, .timestamp = limit + 20'000});
+  Produce("a", 0, Batch{.values = {"2"}, .timestamp = limit - 1000});
+  tier_.Release();
+  clock_.Advance(std::chrono::seconds(60));
+  ASSERT_EQ(tier_.Values("a", 0), (Values{"0", "1"}));
+  tier_.faults.clear();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1", "2"}));
+  EXPECT_TRUE(kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional());
+}
+
 // The tier does not say what it has, but it recognises a repeat under the same sequences.
 TEST_P(TransactionLaneTest, WhatWentWithoutATransactionIsNotSentInOneAfterARestart) {
   Begin();
