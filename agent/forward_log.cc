@@ -95,11 +95,10 @@ class ForwardLog::AsideOperation final : public spool::Operation {
   }
   void Finish(base::Result<> outcome) {
     loop_.Post([owner = owner_, done = std::move(done_), outcome = std::move(outcome),
-                stream = stream_, pending = std::move(pending_)]() mutable {
+                stream = stream_, record = record_, pending = std::move(pending_)]() mutable {
       const auto alive = owner.lock();
       if (!alive || *alive == nullptr) return;
-      // The stream is noted once more now, and this with it.
-      if (!outcome) (*alive)->batch_.cursors[stream.value()].release.Add(pending);
+      (*alive)->OnAside(stream, record, outcome.has_value(), std::move(pending));
       done(std::move(outcome));
     });
   }
@@ -144,12 +143,31 @@ void ForwardLog::SetAside(spool::StreamId stream, const ForwardRecord& record, A
   if (auto noted = batch_.cursors.extract(stream.value()); !noted.empty()) {
     pending = std::move(noted.mapped().release);
   }
+  Superseded& superseded = asides_[stream.value()];
+  for (const auto& [key, value] : aside.values) {
+    superseded.keys.insert(key);
+    superseded.values.insert(batch_.values.extract(key));
+  }
   std::unique_ptr<spool::Operation> operation =
       std::make_unique<AsideOperation>(loop_, records_, self_, stream, record, std::move(aside),
                                        std::move(pending), std::move(done));
   if (spool_.Submit(operation)) return;
   static_cast<AsideOperation&>(*operation)
       .Finish(base::Unexpected(base::Code::kFull, "the spool takes no more for now"));
+}
+
+void ForwardLog::OnAside(spool::StreamId stream, const ForwardRecord& record, bool stored,
+                         Release pending) {
+  Superseded superseded = std::move(asides_.extract(stream.value()).mapped());
+  if (stored) {
+    // Of a write that failed meanwhile.
+    if (!superseded.release.empty()) Note(stream, record, superseded.release);
+    return;
+  }
+  batch_.values.merge(superseded.values);
+  // The stream is noted once more now, and this with it.
+  superseded.release.Add(pending);
+  batch_.cursors[stream.value()].release.Add(superseded.release);
 }
 
 // Not before this turn is over: others may want the same.
@@ -190,8 +208,17 @@ void ForwardLog::Written(bool ok, std::shared_ptr<Batch> batch) {
     }
     return;
   }
-  // What was noted meanwhile is newer.
+  // What was noted meanwhile is newer, and so is what is being set aside.
+  for (auto& [id, superseded] : asides_) {
+    for (const std::string& key : superseded.keys) {
+      superseded.values.insert(batch->values.extract(key));
+    }
+  }
   for (auto& [id, cursor] : batch->cursors) {
+    if (const auto aside = asides_.find(id); aside != asides_.end()) {
+      aside->second.release.Add(cursor.release);
+      continue;
+    }
     const auto [newer, alone] = batch_.cursors.try_emplace(id, cursor);
     if (!alone) newer->second.release.Add(cursor.release);
   }

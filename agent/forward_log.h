@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,10 @@ class ForwardLog {
   // The same for any other key; without a value it goes.
   void Note(std::string key, std::optional<std::string> value);
   // Moves a stream on to `record` and appends what it leaves behind to another stream, in one
-  // commit. Until `done` says that it is durable, or that nothing was done, the stream is not
-  // noted.
+  // commit. Until `done` says that it is durable, or that nothing was done, neither the stream nor
+  // the keys of `values`, which are the stream's own, are noted, and what was noted of them before
+  // is not written after it. If nothing was done, the keys are noted as before, and the stream by
+  // `done`.
   struct Aside {
     std::string stream_name;
     std::string batch;
@@ -75,15 +78,24 @@ class ForwardLog {
     }
   };
 
+  // Of a stream that is being set aside: what was noted before that.
+  struct Superseded {
+    std::set<std::string> keys;  // Of what is put with it.
+    std::map<std::string, std::optional<std::string>> values;
+    Release release;
+  };
+
   void Plan(base::Duration delay);
   void Submit();
   void Written(bool ok, std::shared_ptr<Batch> batch);
+  void OnAside(spool::StreamId stream, const ForwardRecord& record, bool stored, Release pending);
 
   spool::Spool& spool_;
   base::Executor& loop_;
   RecordLog* const records_;
   const base::Duration interval_;
-  Batch batch_;  // To be written next.
+  Batch batch_;                            // To be written next.
+  std::map<uint32_t, Superseded> asides_;  // By stream id, of those that are out.
   bool writing_ = false;
   bool planned_ = false;
   base::Timer timer_;

@@ -127,6 +127,28 @@ TEST_P(TransactionDeadLettersTest, EachIsThereOnceWheneverTheAgentDies) {
   ExpectArrived(a0, a1, b0);
 }
 
+// What one transaction left out is passed while that of the next one is set aside.
+TEST_P(TransactionDeadLettersTest, EachIsThereOnceIfTheNextTransactionLeavesOneOutAtOnce) {
+  forward_options_.record_interval = seconds(60);
+  tier_.poison = {"bad", "worse"};
+  Begin();
+  Init();
+  Reconnect();
+  PutAll({"1", "bad"}, {"2"}, {"3"});
+  clock_.Advance(seconds(1));
+  ASSERT_EQ(tier_.Values("a", 0), Values{"1"});
+  transactions_.end_faults.push_back(Fault::kLoseRequest);
+  PutAll({"4", "worse"}, {"5"}, {"6"});
+  ASSERT_EQ(Letters(), (Values{"bad", "worse"}));
+  ASSERT_TRUE(transactions_.end_faults.empty());
+  clock_.Advance(seconds(120));
+  CrashAndRestart();
+  Reconnect();
+  clock_.Advance(seconds(120));
+  ExpectArrived({"1", "4"}, {"2", "5"}, {"3", "6"});
+  EXPECT_EQ(Letters(), (Values{"bad", "worse"}));
+}
+
 // Only what was committed here belongs to a transaction, so nobody would ever deliver it otherwise.
 TEST_P(TransactionDeadLettersTest, ABatchThatNobodyCanReadComesBackOutsideOfTransactions) {
   kafka::RecordBatchBuilder builder({.transactional = true});
