@@ -18,7 +18,8 @@ using kafka::ErrorCode;
 constexpr uint32_t kAttemptsUntilWarning = 3;
 // Clocks of producers and brokers differ.
 constexpr int64_t kClockSlackMs = 5 * 60 * 1000;
-// So long before a tier may forget a producer nothing is repeated any more on the strength of that.
+// So long before a tier may forget a producer nothing is repeated any more on the strength of that;
+// of a short memory it is an eighth.
 constexpr int64_t kMemoryMarginMs = 60 * 60 * 1000;
 
 }  // namespace
@@ -99,14 +100,14 @@ bool Forwarder::RepeatsBlindly(const Stream& stream) {
   if (!last || IsLost(last, stream.at_leader - 1)) return true;
   const int64_t age_ms =
       context_.loop.WallClockMs() - last->entries().front().info.max_timestamp_ms;
-  return age_ms > 2 * options_.fresh_for.count() - kMemoryMarginMs;
+  return age_ms > expiration_ms_ - std::min(kMemoryMarginMs, expiration_ms_ / 8);
 }
 
 // The next batch begins a new range of sequence numbers, at 0. Written down before it is used. What
 // a leader had above the cursor under the old ones may be in a log that is no more, and a log that
 // does not know the producer takes any sequence: sending begins at the cursor.
 void Forwarder::Renew(Stream& stream) {
-  stream.fresh_until_ms = 0;
+  stream.newest_ms = -1;
   stream.next = stream.rewind = stream.record.confirmed;
   stream.at_leader = -1;
   if (!stream.record.identity.Advance(producer_, stream.record.confirmed)) {
@@ -188,9 +189,7 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
   const spool::EntryInfo& info = first->entries().front().info;
   const int64_t earliest = std::min(info.max_timestamp_ms, info.commit_time_ms) - kClockSlackMs;
   doubt.not_before_ms = info.max_timestamp_ms < 0 ? -1 : std::max<int64_t>(earliest, 0);
-  doubt.may_be_forgotten |=
-      info.max_timestamp_ms >= 0 &&
-      context_.loop.WallClockMs() - info.max_timestamp_ms > options_.fresh_for.count();
+  doubt.may_be_forgotten |= info.max_timestamp_ms >= 0 && !IsFresh(info.max_timestamp_ms);
   return doubt;
 }
 

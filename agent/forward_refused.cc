@@ -205,7 +205,7 @@ void Forwarder::OnSetAside(Stream& stream, const Piece& piece, const ForwardReco
   stream.record = after;
   stream.next = stream.rewind = after.confirmed;
   stream.new_epoch = !after.identity.known();
-  stream.fresh_until_ms = 0;
+  stream.newest_ms = -1;
   stream.attempts = 0;
   stream.trouble.clear();
   DropPieces(stream);

@@ -333,7 +333,7 @@ void Forwarder::Settle(Stream& stream, int64_t base, TierAnswer answer) {
     context_.metrics.forwarded_bytes.Add(done.bytes);
     context_.metrics.spooled_seconds.Observe(static_cast<double>(now_ms - done.commit_ms) / 1000);
     // The tier goes by the last batch.
-    stream.fresh_until_ms = done.max_timestamp_ms + options_.fresh_for.count();
+    stream.newest_ms = done.max_timestamp_ms;
     stream.flights.pop_front();
   }
   const bool drained = std::ranges::all_of(stream.flights, &Flight::answered);

@@ -28,6 +28,7 @@ Forwarder::Forwarder(Context context, const Options& options, const KeptState& k
       bytes_per_second_max_(options.bytes_per_second_max),
       schedule_(options.schedule),
       high_priority_always_(options.high_priority_always),
+      expiration_ms_(2 * options.fresh_for.count()),
       producer_(kept.upstream),
       random_(seed),
       log_(context.spool, context.loop, context.records, options.record_interval),
@@ -218,7 +219,16 @@ void Forwarder::StepAll() {
 // refused.
 size_t Forwarder::Window(const Stream& stream) const {
   if (!stream.pieces.empty()) return 1;
-  return context_.loop.WallClockMs() < stream.fresh_until_ms ? kWindow : 1;
+  return IsFresh(stream.newest_ms) ? kWindow : 1;
+}
+
+// Whether the tier will remember the producer of a batch of that time for a good while.
+bool Forwarder::IsFresh(int64_t timestamp_ms) const {
+  return context_.loop.WallClockMs() - timestamp_ms < expiration_ms_ / 2;
+}
+
+void Forwarder::OnExpiration(int64_t expiration_ms) {
+  expiration_ms_ = std::min<int64_t>(expiration_ms, 2 * options_.fresh_for.count());
 }
 
 // What went out under its identity went to a cluster that is not the tier any more.

@@ -76,7 +76,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     uint64_t bytes_per_second_max = 0;  // To the tier, on average; 0: no limit.
     Schedule schedule;                  // When anything goes there.
     bool high_priority_always = false;  // Whatever the schedule says.
-    // The tier may forget the producer of records that are twice as old as this.
+    // The tier may forget the producer of records that are twice as old as this, or sooner if it
+    // says so.
     std::chrono::milliseconds fresh_for = std::chrono::hours(12);
     size_t journal_bytes_max = size_t{256} << 10;  // See agent/delivery_journal.h.
   };
@@ -171,6 +172,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void OnGivenUp(const CommittedTransaction& transaction) override;
   bool SetAsideRefused(spool::StreamId id, const RefusedBatch& batch, OnRemainder done) override;
   void OnLaneTrouble(spool::StreamId id, std::string trouble, bool parked) override;
+  void OnExpiration(int64_t expiration_ms) override;
 
  private:
   // One batch on its way.
@@ -228,9 +230,9 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     std::deque<Flight> flights;
     std::deque<Piece> pieces;  // Of a batch that was refused whole; from the confirmed end on.
     std::vector<LeftOut> left_out;
-    int64_t at_leader = -1;      // The tier's leader has everything below, as it said.
-    uint32_t attempts = 0;       // In a row, without progress.
-    int64_t fresh_until_ms = 0;  // The tier remembers the producer at least until then.
+    int64_t at_leader = -1;  // The tier's leader has everything below, as it said.
+    uint32_t attempts = 0;   // In a row, without progress.
+    int64_t newest_ms = -1;  // Of the batch confirmed last, by its own time; -1: of none.
     std::string trouble;
     Delivery ahead;             // What went wrong since the last progress.
     std::string trouble_noted;  // In the spool's state.
@@ -285,6 +287,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void TakeProducer(const UpstreamProducer& producer);
   // `flight`: the one that this confirms, if it was one.
   void Confirm(Stream& stream, int64_t end, int64_t tier_offset, const Flight* flight = nullptr);
+  [[nodiscard]] bool IsFresh(int64_t timestamp_ms) const;
   [[nodiscard]] size_t Window(const Stream& stream) const;
   [[nodiscard]] const proxy::Cluster& CurrentCluster();
 
@@ -379,6 +382,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   Schedule::State scheduled_;  // Now.
   std::optional<int64_t> schedule_changes_ms_;
   TokenBucket uplink_;
+  int64_t expiration_ms_;  // So long after its newest batch the tier may forget a producer.
   UpstreamProducer producer_;
   bool asking_producer_ = false;
   uint32_t producer_attempts_ = 0;  // In a row, in vain.

@@ -27,6 +27,7 @@ constexpr size_t kAskedAtOnce = 500;
 constexpr size_t kReadBytes = size_t{1} << 20;
 constexpr uint32_t kAttemptsUntilWarning = 3;
 constexpr base::Duration kLookAgainAfter = std::chrono::seconds(1);
+constexpr base::Duration kAskExpirationEvery = std::chrono::hours(1);
 
 bool OfLocalTransaction(const spool::EntryView& entry) {
   const auto batch = kafka::RecordBatchView::Front(entry.bytes);
@@ -274,15 +275,16 @@ void TransactionLane::LearnName() {
   });
 }
 
-// How long the tier remembers a producer. One that does not say is taken to have Kafka's default.
+// How long the tier remembers a producer: it may be changed while it runs, and the tier be another
+// cluster. One that does not say is taken to have Kafka's default.
 void TransactionLane::AskExpiration() {
   constexpr int8_t kBrokerResource = 4;
-  if (options_.mode != DeliveryMode::kAuto || asked_expiration_) return;
+  if (context_.loop.Now() < ask_expiration_at_) return;
   const proxy::ClusterPtr cluster = context_.cache.cluster();
   const auto broker = std::ranges::find_if(
       cluster->brokers, [&](const auto& one) { return context_.tier.Ready(one.first); });
   if (broker == cluster->brokers.end()) return;
-  asked_expiration_ = true;
+  ask_expiration_at_ = context_.loop.Now() + kAskExpirationEvery;
   kafka::DescribeConfigsRequest request;
   request.resources.push_back({.resource_type = kBrokerResource,
                                .resource_name = request.strings.Keep(std::to_string(broker->first)),
@@ -290,7 +292,7 @@ void TransactionLane::AskExpiration() {
   context_.tier.Call(broker->first, request,
                      [this](const base::Result<kafka::DescribeConfigsResponse>& response) {
                        if (!response) {
-                         asked_expiration_ = false;
+                         ask_expiration_at_ = {};
                          return;
                        }
                        for (const auto& result : response->results) {
@@ -300,6 +302,7 @@ void TransactionLane::AskExpiration() {
                            std::from_chars(text.data(), text.data() + text.size(), expiration_ms);
                            if (config.name != kExpirationKey || expiration_ms <= 0) continue;
                            fresh_for_ms_ = expiration_ms / 2;
+                           if (host_ != nullptr) host_->OnExpiration(expiration_ms);
                          }
                        }
                      });

@@ -95,6 +95,8 @@ class TransactionHost {
   // For people; empty: none any more. Parked: the stream is tried again rarely, until somebody
   // changes something.
   virtual void OnLaneTrouble(spool::StreamId stream, std::string trouble, bool parked) = 0;
+  // So long after its newest batch the tier forgets a producer, as it said.
+  virtual void OnExpiration(int64_t expiration_ms) = 0;
   // In the spool's state, some time soon; Flush runs its task when it is durable.
   virtual void Keep(std::string key, std::string value) = 0;
   virtual void Forget(std::string key) = 0;
@@ -106,7 +108,7 @@ class TransactionLane {
   struct Options {
     DeliveryMode mode = DeliveryMode::kIdempotent;
     // Of kAuto: records that are older than this go in transactions. Half of what the tier says of
-    // its producer.id.expiration.ms, once it was asked.
+    // its producer.id.expiration.ms, once it was asked; the host hears of that in any mode.
     std::chrono::milliseconds fresh_for = std::chrono::hours(12);
     size_t round_bytes_max = size_t{4} << 20;
     base::Duration backoff_min = std::chrono::milliseconds(100);
@@ -244,7 +246,7 @@ class TransactionLane {
   TierTransactions tier_ = TierTransactions::kUnknown;
   uint64_t tier_version_ = 0;
   int64_t fresh_for_ms_;
-  bool asked_expiration_ = false;
+  base::TimePoint ask_expiration_at_;
   bool left_open_ = false;  // By a round that failed, perhaps: the next question ends it.
   uint32_t attempts_ = 0;   // Rounds in a row that failed, and not for single streams.
   bool well_next_ = true;   // Whose turn it is first.

@@ -590,6 +590,47 @@ TEST_P(TransactionLaneTest, AutoGoesByWhatTheTierSaysOfItsMemory) {
   EXPECT_TRUE(kafka::RecordBatchView(batches[1]).header().transactional());
 }
 
+// Several in flight could overtake one that is refused while the tier does not know the producer.
+TEST_P(TransactionLaneTest, BatchesGoOneByOneIfTheTierHasAShortMemory) {
+  using Kind = test::ScriptedTier::Fault;
+  transactions_.expiration_ms = std::to_string(3600 * 1000);
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"0"});
+  clock_.Advance(std::chrono::minutes(40));
+  tier_.ForgetProducers();
+  tier_.most_in_flight = 0;
+  tier_.held = true;
+  tier_.faults = {{Kind::kRefuse, ErrorCode::kNotEnoughReplicas}};
+  tier_.faults.resize(3, {.kind = Kind::kAccept});
+  for (int i = 1; i < 4; ++i) Produce("a", 0, {std::to_string(i)});
+  EXPECT_EQ(tier_.most_in_flight, 1);
+  tier_.Release();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1", "2", "3"}));
+}
+
+TEST_P(TransactionLaneTest, WhatTheLeaderHasIsNotRepeatedBlindlyIfTheTierHasAShortMemory) {
+  using Kind = test::ScriptedTier::Fault;
+  transactions_.expiration_ms = std::to_string(3600 * 1000);
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"0"});
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Kind::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend}};
+  tier_.held = true;
+  Produce("a", 0, Values{"1"});
+  tier_.Release();
+  clock_.RunUntilIdle();
+  ASSERT_TRUE(tier_.faults.empty());
+  tier_.Disconnect();
+  clock_.Advance(std::chrono::minutes(65));
+  tier_.ForgetProducers();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1"}));
+}
+
 // The one in flight is young enough to go without a transaction when it is sent, and no more when
 // the tier, whose leader has it, has replicas again.
 TEST_P(TransactionLaneTest, WhatTheLeaderHasIsNotSentInATransactionWhenItIsOld) {

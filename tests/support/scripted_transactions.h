@@ -80,7 +80,7 @@ class ScriptedTransactions {
   template <class Answer>
   std::optional<Served> Serve(std::string_view frame, const kafka::RequestHeader& header,
                               Answer answer) {
-    asked.push_back(header.api_key);
+    if (header.api_key != kafka::DescribeConfigsRequest::kApi.key) asked.push_back(header.api_key);
     switch (header.api_key) {
       case kafka::FindCoordinatorRequest::kApi.key:
         answer(Find(*kafka::DecodeRequest<kafka::FindCoordinatorRequest>(frame, header)));
@@ -113,7 +113,7 @@ class ScriptedTransactions {
   std::deque<Fault> end_faults;  // One for each EndTxn to come.
   int busy_answers = 0;        // As many batches are refused: the last transaction is being ended.
   int loading_answers = 0;     // As many calls find a coordinator that is not ready.
-  std::vector<int16_t> asked;  // API keys.
+  std::vector<int16_t> asked;  // API keys, but for that of settings.
   std::string expiration_ms = "86400000";
   std::map<Partition, int64_t> progress;
   std::map<Partition, std::string> metadata;  // Of the same.
