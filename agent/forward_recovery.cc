@@ -47,6 +47,7 @@ void Forwarder::Recover(Stream& stream) {
     least = std::min(least, stored);
   }
   stream.read_back |= hidden;
+  stream.overtaken = hidden || (stream.doubt && stream.overtaken);
   if (overtaken) {
     base::Log(base::Event::kBatchOvertaken, {"forward", StreamName(stream.topic, stream.partition)},
               "the tier took a batch while the one before it failed");
@@ -183,7 +184,8 @@ Doubt Forwarder::DoubtOf(const Stream& stream) {
               .sent_limit = stream.end,
               .tier_offset = stream.record.tier_offset,
               .topic_id = stream.record.topic_id,
-              .may_be_forgotten = stream.read_back};
+              .may_be_forgotten = stream.read_back,
+              .may_have_gaps = stream.overtaken};
   const auto first = context_.spool.Read(stream.id, stream.record.confirmed, 1);
   if (!first || IsLost(first, stream.record.confirmed)) return doubt;
   const spool::EntryInfo& info = first->entries().front().info;

@@ -217,6 +217,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     bool queued = false;         // In its lane.
     bool doubt = false;          // Something from `rewind` on may be at the tier.
     bool read_back = false;      // The tier's memory does not help against the doubt.
+    bool overtaken = false;      // It may be there without what came before it.
     bool new_epoch = false;      // The identity may not be used any more.
     bool epoch_refused = false;  // The tier said so.
     bool no_leader = false;      // Why it is in kBackoff.

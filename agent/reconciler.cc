@@ -105,6 +105,9 @@ class Reconciler::ReadBack {
           if (found.error_code != ErrorCode::kNone) return FinishWith(found.error_code);
           // No record is that young: ours are not there.
           if (found.offset < 0) return FinishRead();
+          // A log that was made anew, or is shorter now, begins no later than the old one ended.
+          trimmed_ = from_earliest_ && doubt_.tier_offset >= 0 &&
+                     found.offset > doubt_.tier_offset && !doubt_.may_have_gaps;
           Fetch(found.offset);
         },
         kListOffsetsCap);
@@ -161,6 +164,8 @@ class Reconciler::ReadBack {
         kafka::AdvanceSequence(header.producer.base_sequence, header.last_offset_delta)) {
       unread_.reset();
     }
+    const int64_t gone = doubt_.identity.RecordsBeyond(end_, header.producer.base_sequence - 1);
+    if (std::exchange(trimmed_, false) && gone < doubt_.sent_limit - end_) end_ += gone;
     // Only what continues the range without a gap; what was confirmed before is passed over.
     if (header.producer.base_sequence != doubt_.identity.SequenceOf(end_) ||
         end_ >= doubt_.sent_limit) {
@@ -185,6 +190,7 @@ class Reconciler::ReadBack {
   int64_t next_ = 0;
   int64_t until_ = -1;  // The high watermark when reading began.
   bool from_earliest_ = false;
+  bool trimmed_ = false;  // Behind what was confirmed, and none of ours was read so far.
   int empty_fetches_ = 0;
 };
 

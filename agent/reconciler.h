@@ -3,9 +3,11 @@
 // First it asks the partition's leader for the producers that it remembers (DescribeProducers): the
 // last sequence number tells. A tier forgets a producer whose newest record is a day old by the
 // record's own time, at some moment or with a restart; then, and from tiers that cannot be asked,
-// the partition's tail is read back, since batches carry who wrote them. Reading ends at the high
-// watermark. If the leader says that it has more of ours than was read, its followers do not have
-// it yet, and nobody knows whether they will: the question is asked again later.
+// the partition's tail is read back, since batches carry who wrote them. If retention has deleted
+// where that would begin, the first that is left of ours stands for what came before it: the tier
+// took that in order, unless it is known that it may not have. Reading ends at the high watermark.
+// If the leader says that it has more of ours than was read, its followers do not have it yet, and
+// nobody knows whether they will: the question is asked again later.
 //
 // Ownership: the tier outlives it, or drops its callbacks first.
 // Threads: one loop.
@@ -47,6 +49,8 @@ struct Doubt {
   int64_t not_before_ms = -1;
   // The records are so old that what the tier remembers may be gone the next moment.
   bool may_be_forgotten = false;
+  // Some of them may have arrived without what was sent before them.
+  bool may_have_gaps = false;
 };
 
 struct Finding {

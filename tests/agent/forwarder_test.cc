@@ -469,6 +469,28 @@ TEST_F(ForwarderTest, ReadsBackWhenTheTierHasForgottenTheProducer) {
   EXPECT_EQ(tier_.seen.back().base_sequence, 0);
 }
 
+// The agent dies with five batches of which it did not write down that they are there, and is away
+// for so long that the first three are gone from the log again.
+TEST_F(ForwarderTest, WhatRetentionLeftOfABurstSpeaksForAllOfIt) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  ProduceNumbers("a", 0, 1, 6);
+  tier_.Release();
+  clock_.RunUntilIdle();
+  ASSERT_EQ(tier_.Values("a", 0), Numbers(0, 6));
+  CrashAndRestart();
+  tier_.ForgetProducers();
+  tier_.Trim("a", 0, 4);
+  clock_.Advance(std::chrono::hours(48));
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  ProduceNumbers("a", 0, 6, 7);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(4, 7));
+}
+
 TEST_F(ForwarderTest, OldRecordsAreSentOneByOneAndReadBack) {
   const int64_t two_days_ago = clock_.wall_clock_ms() - 48 * 3600 * 1000LL;
   ProduceNumbers("a", 0, 0, 6, two_days_ago);
@@ -664,6 +686,26 @@ INSTANTIATE_TEST_SUITE_P(
         OvertakenCase{"AfterAnUnclearAnswerByOneThatTheLeaderHas", ErrorCode::kNotLeaderOrFollower,
                       ErrorCode::kNotEnoughReplicasAfterAppend, 0}),
     [](const auto& test) { return test.param.name; });
+
+// Retention of the tier, meanwhile, has deleted all that came before what overtook it.
+TEST_F(ForwarderTest, WhatOvertookABatchDoesNotSpeakForItInATrimmedLog) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  kafka::RecordBatchBuilder builder({.base_offset = 1});
+  builder.Add({.timestamp = clock_.wall_clock_ms(), .value = "other"});
+  auto& log = tier_.logs[{"a", 0}];
+  log.batches.push_back(std::move(builder).Build());
+  log.end = 2;
+  tier_.held = true;
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kNotEnoughReplicas}, {.kind = Fault::kAccept}};
+  ProduceNumbers("a", 0, 1, 3);
+  tier_.Release();
+  clock_.RunUntilIdle();
+  tier_.Trim("a", 0, 2);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"2", "1", "2"}));
+}
 
 // Fewer replicas than it wants have what the leader has: that one of the repeats is refused for it,
 // and the next are not, says nothing new.

@@ -58,6 +58,7 @@ class ScriptedTier final : public proxy::Tier {
   };
   struct Partition {
     std::vector<std::string> batches;  // As in a log: with offsets.
+    int64_t start = 0;                 // Nobody reads from before it.
     int64_t end = 0;
     // What lies behind it only the leader has, and nobody reads.
     int64_t high_watermark = std::numeric_limits<int64_t>::max();
@@ -93,6 +94,12 @@ class ScriptedTier final : public proxy::Tier {
       lost(base::Unexpected(base::Code::kUnavailable, "connection lost"));
     }
     if (observer_ != nullptr) observer_->OnNodeLost(kNode);
+  }
+  // As retention does with so many of the oldest batches.
+  void Trim(const std::string& topic, int32_t partition, size_t count) {
+    Partition& log = logs[{topic, partition}];
+    log.batches.erase(log.batches.begin(), log.batches.begin() + static_cast<ptrdiff_t>(count));
+    log.start = kafka::RecordBatchView(log.batches.front()).base_offset();
   }
   // As after a day, or a restart with old records.
   void ForgetProducers() {
@@ -414,7 +421,7 @@ class ScriptedTier final : public proxy::Tier {
     partition.partition_index = asked.partitions[0].partition;
     partition.high_watermark = std::min(log.end, log.high_watermark);
     partition.error_code = fetch_error;
-    if (offset > log.end) {
+    if (offset > log.end || offset < log.start) {
       partition.error_code = kafka::ErrorCode::kOffsetOutOfRange;
     }
     // What was aborted at the end has left the log, and nothing stands there in its place.
