@@ -27,6 +27,7 @@ constexpr size_t kAskedAtOnce = 500;
 constexpr size_t kReadBytes = size_t{1} << 20;
 constexpr uint32_t kAttemptsUntilWarning = 3;
 constexpr base::Duration kLookAgainAfter = std::chrono::seconds(1);
+constexpr base::Duration kTellWaitAfter = std::chrono::seconds(3);
 constexpr base::Duration kAskExpirationEvery = std::chrono::hours(1);
 
 bool OfLocalTransaction(const spool::EntryView& entry) {
@@ -454,15 +455,66 @@ void TransactionLane::LookAgain(const Round& round) {
   const base::TimePoint now = context_.loop.Now();
   const base::TimePoint none_before = NoneTriedBefore();
   std::optional<base::TimePoint> again;
-  for (const auto& [id, member] : members_) {
+  for (auto& [id, member] : members_) {
     const base::TimePoint due =
         member.failures > 0 ? std::max(member.not_before, none_before) : member.not_before;
     const bool held_back = due > now;
-    if (!held_back && round.parts.contains(id)) continue;
+    const bool waits = TellWait(round, member);
+    if (!held_back && !waits && round.parts.contains(id)) continue;
     const base::TimePoint at = held_back ? due : now + kLookAgainAfter;
     again = std::min(again.value_or(at), at);
   }
   if (again) WakeAt(*again);
+}
+
+// For people, once it lasts, and every so often. True if it waits.
+bool TransactionLane::TellWait(const Round& round, Member& member) {
+  if (round.turn != Turn::kWell || member.failures > 0) return false;
+  const base::TimePoint now = context_.loop.Now();
+  if (member.waits_since && now - *member.waits_since < kTellWaitAfter) return true;
+  std::string why = WaitOf(round, member);
+  if (why.empty()) {
+    member.waits_since.reset();
+    return false;
+  }
+  if (std::exchange(member.waits_since, now)) {
+    const bool told = std::exchange(member.wait_told, true);
+    Trouble(member, std::move(why), told ? 0 : kAttemptsUntilWarning);
+  }
+  return true;
+}
+
+// Empty: it does not, or for what is said of the tier as a whole.
+std::string TransactionLane::WaitOf(const Round& round, const Member& member) const {
+  if (!member.asked || member.setting_aside ||
+      member.at >= context_.spool.Range(member.stream).end) {
+    return {};
+  }
+  const auto part = round.parts.find(member.stream.value());
+  if (part == round.parts.end()) {
+    const bool led =
+        context_.cache.cluster()->LeaderOf(member.topic, member.partition) != proxy::kNoNode;
+    return led ? "" : "the tier has no leader for this partition, or not the partition";
+  }
+  if (part->second.end > part->second.begin || round.bytes >= options_.round_bytes_max) return {};
+  const CommittedTransaction* transaction = Find(member.stream, member.at);
+  if (transaction == nullptr) return {};
+  for (const CommittedTransaction::Range& range : transaction->ranges) {
+    const auto other = round.parts.find(range.stream.value());
+    if (other != round.parts.end() && other->second.end >= range.begin) continue;
+    return fmt::format("waits for {}, of its local transaction", NameOf(range.stream));
+  }
+  return {};
+}
+
+std::string TransactionLane::NameOf(spool::StreamId stream) const {
+  if (const auto member = members_.find(stream.value()); member != members_.end()) {
+    return StreamName(member->second.topic, member->second.partition);
+  }
+  for (const auto& [name, id] : context_.spool.Streams()) {
+    if (id == stream) return name;
+  }
+  return {};
 }
 
 // By ordinary batches. True if there were any.
@@ -660,6 +712,8 @@ void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) 
   member.at = end;
   member.failures = 0;
   member.unjudged = false;
+  member.waits_since.reset();
+  member.wait_told = false;
   std::erase_if(member.left_out, [end](const LeftOut& range) { return range.end <= end; });
   member.cuts.erase(member.cuts.begin(), member.cuts.upper_bound(end));
   member.parked = false;

@@ -179,6 +179,9 @@ class TransactionLane {
     uint32_t failures = 0;  // In a row, that were its own.
     bool unjudged = false;  // The last round that it was tried in failed for others.
     base::TimePoint not_before;
+    // For others, or for a leader; or when that was last told.
+    std::optional<base::TimePoint> waits_since;
+    bool wait_told = false;
   };
   // What is kept of a member that has left, and may be back soon.
   struct Failed {
@@ -204,6 +207,9 @@ class TransactionLane {
   [[nodiscard]] bool MayTry(Turn turn) const;
   void Gather(Round& round);
   void LookAgain(const Round& round);
+  bool TellWait(const Round& round, Member& member);
+  [[nodiscard]] std::string WaitOf(const Round& round, const Member& member) const;
+  [[nodiscard]] std::string NameOf(spool::StreamId stream) const;
   bool Extend(Round& round, Member& member);
   bool Include(Round& round, const CommittedTransaction& transaction);
   [[nodiscard]] std::optional<size_t> Measure(const Round& round,

@@ -485,6 +485,30 @@ TEST_P(TransactionLaneTest, WhatARefusedStreamLeftOpenIsEndedBeforeItIsTriedAgai
   EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2"}));
 }
 
+// A topic is made anew with fewer partitions, before the lane has its stream or after that.
+TEST_P(TransactionLaneTest, WhoWaitsForAnotherStreamSaysForWhich) {
+  Begin();
+  Init();
+  for (const bool before : {true, false}) {
+    tier_.Disconnect();
+    ASSERT_EQ(Put("b", 0, {"1"}), ErrorCode::kNone);
+    ASSERT_EQ(Put("a", 1, {"2"}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone);
+    tier_.RemoveTopic("a");
+    tier_.AddTopic("a", 1);
+    tier_.Connect();
+    clock_.Advance(std::chrono::seconds(10));
+    std::map<std::string, std::string> troubles;
+    for (const auto& stream : forwarder_->GetStatus().worst) troubles[stream.name] = stream.trouble;
+    ASSERT_EQ(troubles.size(), 2) << before;
+    EXPECT_EQ(troubles["b/0"], "waits for a/1, of its local transaction");
+    EXPECT_EQ(troubles["a/1"], "the tier has no leader for this partition, or not the partition");
+    tier_.AddTopic("a", 2);
+    EXPECT_EQ(Backlog(), 0) << before;
+    EXPECT_EQ(tier_.Values("a", 1), Values{"2"});
+  }
+}
+
 TEST_P(TransactionLaneTest, TransactionalDeliveryKeepsProgressInTheTier) {
   lane_options_.mode = DeliveryMode::kTransactional;
   Begin();
