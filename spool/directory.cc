@@ -589,8 +589,11 @@ base::Result<std::string> Directory::KeepDamaged(uint64_t number) const {
 
 base::Result<void> Directory::AdoptSegment(const std::string& from, uint64_t number) const {
   const std::string to = SegmentPath(number);
+  const std::string lock = to + std::string(kLockSuffix);
+  HF_RETURN_IF_ERROR(RemoveFile(lock));
   if (rename(from.c_str(), to.c_str()) != 0)
     return base::Unexpected(base::ErrnoError(to + ": cannot rename", errno));
+  HF_RETURN_IF_ERROR(RemoveFile(lock));  // Who just opened the old file may have made it anew.
   return Sync();
 }
 

@@ -121,7 +121,8 @@ class Directory {
   // A segment of which nothing can be read leaves the log, but its file stays for experts. Returns
   // its new path.
   base::Result<std::string> KeepDamaged(uint64_t number) const;
-  // `from` takes the name of segment `number`, for good.
+  // `from` takes the name of segment `number`, for good. A lock file there goes: who still reads
+  // the old file keeps it in use, and LMDB would take that one's newest commit for this one's.
   base::Result<void> AdoptSegment(const std::string& from, uint64_t number) const;
   // What the file system would still give us.
   [[nodiscard]] base::Result<uint64_t> FreeBytes() const;

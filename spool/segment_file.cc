@@ -273,7 +273,7 @@ base::Result<std::shared_ptr<SegmentFile>> SegmentFile::Observe(const std::strin
   };
   if (!still_there()) return gone();
   // A writer makes the lock file before it writes. Without one nobody has written since the spool
-  // was imported; and where there is none we must not make one.
+  // was imported, or the segment written anew; and where there is none we must not make one.
   const std::string lock_path = path + "-lock";
   for (;;) {
     const bool locked = access(lock_path.c_str(), F_OK) == 0;

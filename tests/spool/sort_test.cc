@@ -1,5 +1,8 @@
 // Old segments written anew so that each stream's entries lie together.
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -345,6 +348,59 @@ TEST_F(SortTest, TheWritersNextSegmentHasItsRoomMeanwhile) {
   spool_.options.bytes_max += uint64_t{64} << 20;
   spool_.Reopen();
   EXPECT_GT(Sort(), 0u);
+}
+
+// Another process that looks into the file of a segment until this is destroyed.
+class Onlooker {
+ public:
+  Onlooker(const std::string& path, const Origin& origin) {
+    int ready[2];
+    int end[2];
+    HF_CHECK(pipe2(ready, O_CLOEXEC) == 0 && pipe2(end, O_CLOEXEC) == 0);
+    child_ = fork();
+    HF_CHECK(child_ >= 0);
+    char byte = 0;
+    if (child_ == 0) {
+      close(end[1]);
+      const auto file = SegmentFile::Observe(path, origin, {});
+      byte = file && !(*file)->salvaged() ? 1 : 0;
+      _exit(write(ready[1], &byte, 1) == 1 && read(end[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    close(ready[1]);
+    close(end[0]);
+    looks_ = read(ready[0], &byte, 1) == 1 && byte == 1;
+    close(ready[0]);
+    end_ = end[1];
+  }
+  Onlooker(const Onlooker&) = delete;
+  Onlooker& operator=(const Onlooker&) = delete;
+  ~Onlooker() {
+    close(end_);
+    waitpid(child_, nullptr, 0);
+  }
+  [[nodiscard]] bool looks() const { return looks_; }
+
+ private:
+  pid_t child_ = -1;
+  int end_ = -1;
+  bool looks_ = false;
+};
+
+TEST_F(SortTest, WhoStillReadsTheOldFileDoesNotDisturbTheNextReader) {
+  Fill({"a", "b"}, 30, 50'000);  // Several runs, so that transactions count differently.
+  Seal();
+  const auto view = Directory::Look(directory_.path());
+  ASSERT_TRUE(view);
+  const Origin origin{view->id, 1};
+  const Onlooker onlooker(SegmentPath(1), origin);
+  ASSERT_TRUE(onlooker.looks());
+  ASSERT_EQ(Sort(), 1u);
+  const auto file = SegmentFile::Observe(SegmentPath(1), origin, {});
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_FALSE((*file)->salvaged());
+  EXPECT_TRUE((*file)->sealed());
+  EXPECT_EQ((*file)->header()->layout, Layout::kByStream);
+  EXPECT_THAT(Damages(), IsEmpty());
 }
 
 TEST_F(SortTest, ItStopsWhenItIsTold) {
