@@ -51,6 +51,7 @@ void AppendTrim(StreamId stream, int64_t start, std::string* out);
 // The fields of the kind, as in Change.
 void AppendStream(const Change& change, std::string* out);
 void AppendSegment(const Change& change, std::string* out);
+inline constexpr size_t kSegmentChangeBytes = 33;
 
 class ChangeReader {
  public:

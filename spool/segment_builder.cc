@@ -9,8 +9,6 @@
 namespace holdfast::spool {
 namespace {
 
-// Beside checkpoint and frames: databases, trees, the index.
-constexpr uint64_t kOverhead = uint64_t{256} << 10;
 // On top of the estimate; only address space for a sealed one.
 constexpr uint64_t kSlack = uint64_t{1} << 20;
 constexpr uint64_t kIndexBytesPerFrame = 1024;
@@ -137,8 +135,8 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
 uint64_t SegmentBuilder::BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   return plan.frame_bytes + (plan.frames + plan.frame_bytes / kRunBytes) * page +
-         plan.frames * kIndexBytesPerFrame + 3 * checkpoint.state.CheckpointBytes() +
-         checkpoint.older_segments.size() + kOverhead;
+         plan.frames * kIndexBytesPerFrame +
+         SegmentFile::BytesToBegin(checkpoint.state, checkpoint.older_segments.size());
 }
 
 base::Result<SegmentBuilder> SegmentBuilder::Begin(const std::string& path, Kind kind,

@@ -32,6 +32,8 @@ constexpr uint64_t kPagesPerCommit = 24;
 constexpr uint64_t kOverflowHeaderBytes = 16;
 constexpr uint64_t kContiguousFrameBytes = uint64_t{64} << 10;
 constexpr int kObserveAttempts = 20;
+// Beside checkpoint and frames: databases, trees, slack.
+constexpr uint64_t kOverheadBytes = uint64_t{256} << 10;
 constexpr size_t kZerosBytes = size_t{256} << 10;
 constexpr uint32_t kSmallFramesMax = 16;  // In a row, before space counts more than time.
 
@@ -402,6 +404,11 @@ base::Result<void> SegmentFile::Begin(CommitNumber first_commit, const State& st
   header_ = std::move(header);
   key_ = std::move(key);
   return {};
+}
+
+// The checkpoint is there twice; the ends of its streams take less than a third copy would.
+uint64_t SegmentFile::BytesToBegin(const State& state, uint64_t segments_bytes) {
+  return 3 * state.CheckpointBytes() + 2 * segments_bytes + kOverheadBytes;
 }
 
 base::Result<void> SegmentFile::Append(FrameDraft draft) {

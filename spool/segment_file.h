@@ -103,6 +103,8 @@ class SegmentFile {
   // segments. With a key the segment is encrypted.
   base::Result<void> Begin(CommitNumber first_commit, const State& state,
                            const std::string& segments, std::shared_ptr<SegmentKey> key);
+  // What it takes of the file, and whatever else there is beside frames; about, and rather more.
+  static uint64_t BytesToBegin(const State& state, uint64_t segments_bytes);
   base::Result<void> Append(FrameDraft draft);
   // Of a segment that is ordered by stream: entries as stored, of which the first is at `position`.
   base::Result<void> AppendRun(uint32_t position, std::string_view bytes);

@@ -12,14 +12,13 @@ namespace holdfast::spool {
 namespace {
 
 constexpr base::Duration kRetryDelayMax = std::chrono::seconds(5);
-// Beside checkpoint and first frame: databases, trees, slack.
-constexpr uint64_t kSegmentOverhead = uint64_t{256} << 10;
 
 }  // namespace
 
 // What a segment must hold for the state and a frame of `bytes_min`.
 uint64_t Writer::SegmentHolds(uint64_t bytes_min) const {
-  return std::max(bytes_min, segment_bytes_min_) + 3 * state_.CheckpointBytes() + kSegmentOverhead;
+  const uint64_t older = catalog_.segments()->size() * kSegmentChangeBytes;
+  return std::max(bytes_min, segment_bytes_min_) + SegmentFile::BytesToBegin(state_, older);
 }
 
 // From the segment that is being written to a new one.

@@ -392,6 +392,28 @@ TEST_F(SpoolTest, BlocksAreWrittenOnlyWhileNobodyStopsThat) {
   EXPECT_TRUE((*file)->Begin(CommitNumber(1), State(), {}, nullptr));
 }
 
+// A long outage, or a small segment_bytes: each segment says twice which older ones there are.
+TEST_F(SpoolTest, ASegmentHasRoomForTheListOfManyOlderOnes) {
+  constexpr int kSegments = 20'000;
+  std::string older;
+  for (int i = 1; i <= kSegments; ++i)
+    AppendSegment({.segment = static_cast<uint64_t>(i),
+                   .first_commit = CommitNumber(i),
+                   .end_commit = CommitNumber(i + 1)},
+                  &older);
+  EXPECT_EQ(older.size(), kSegments * kSegmentChangeBytes);
+  State state;
+  for (int i = 0; i < 1000; ++i) state.OpenStream("stream" + std::to_string(i));
+  const uint64_t bytes = SegmentFile::BytesToBegin(state, older.size());
+  const std::string path = directory_.path() + "/file";
+  ASSERT_TRUE(SegmentFile::Create(path, (bytes + 4095) / 4096 * 4096));
+  auto file = SegmentFile::Open(path, {SpoolId{}, 1}, lmdb::Access::kWrite, {}, nullptr);
+  ASSERT_TRUE(file) << file.error().message;
+  const auto begun = (*file)->Begin(CommitNumber(kSegments + 1), state, older, nullptr);
+  ASSERT_TRUE(begun) << begun.error().message;
+  EXPECT_LE((*file)->used_bytes(), bytes);
+}
+
 TEST_F(SpoolTest, ASegmentThatAnotherProcessLooksIntoIsNotUsedAgain) {
   Open();
   ASSERT_TRUE(spool_.AppendNow("a", "looked at"));
