@@ -188,7 +188,8 @@ struct Options {
   // No new segment for entries if the file system would then have less than this left, so that
   // trimming can still be recorded. A segment's blocks are allocated when it is made.
   uint64_t free_bytes_min = uint64_t{64} << 20;
-  // The first encrypts what is written from now on; all of them read. None: nothing is encrypted.
+  // The first encrypts what is written from now on (with no space for a segment when the spool is
+  // opened: from when there is); all of them read. None: nothing is encrypted.
   KeyRing encryption_keys;
   // Says whether an entry's bytes are what they should be, for ReadSound. From any thread; whatever
   // error it gives. None: all are.

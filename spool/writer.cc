@@ -299,6 +299,7 @@ void Writer::CloseOnExecutor() {
   stopped_ = true;
   retry_timer_.Cancel();
   removal_timer_.Cancel();
+  outdated_timer_.Cancel();
   file_.reset();
   index_.reset();
   segment_.reset();

@@ -84,6 +84,10 @@ class Writer : public std::enable_shared_from_this<Writer> {
   void ReportTorn() const;
   void ReportNameless() const;
   void LeaveNewest();
+  [[nodiscard]] bool KeyChanged() const;
+  // The open segment was begun with another key, or under a larger limit.
+  [[nodiscard]] bool Outdated() const;
+  void LeaveOutdated();
   base::Result<std::shared_ptr<SegmentFile>> OpenOlder(uint64_t number, CommitNumber end);
   base::Result<void> KeepDamaged(uint64_t number, const base::Error& why);
   base::Result<std::vector<Change>> FindSegments(const std::vector<Directory::File>& files);
@@ -113,6 +117,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   [[nodiscard]] uint64_t SegmentHolds(uint64_t bytes_min) const;
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();
+  void OnRolledEarly(const base::Result<void>& rolled);
   base::Result<void> BeginSegment(SegmentStore::Next next, Purpose purpose);
   [[nodiscard]] std::string OlderSegments(CommitNumber end) const;
 
@@ -154,6 +159,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   base::Error refusal_{base::Code::kFull, {}};  // Unless running.
   base::Timer retry_timer_;
   base::Timer removal_timer_;
+  base::Timer outdated_timer_;
   bool removal_planned_ = false;
   base::Duration retry_delay_{};
   bool stopped_ = false;

@@ -14,6 +14,12 @@
 #include "spool/writer.h"
 
 namespace holdfast::spool {
+namespace {
+
+constexpr base::Duration kOutdatedDelay = std::chrono::seconds(5);
+
+}  // namespace
+
 base::Result<void> Writer::Open() {
   HF_RETURN_IF_ERROR(Load());
   ReportNameless();
@@ -37,15 +43,36 @@ base::Result<void> Writer::Load() {
   if (leave) LeaveNewest();
   store_->SweepSoon();
   if (leave) return {};
-  // A new key counts from now on, and so does a smaller limit. Both can wait if there is no space
-  // just now.
-  const KeyRing& keys = store_->keys();
-  const bool key_changed =
-      !keys.empty() && (file_->key() == nullptr || !file_->key()->IsCurrent(keys));
-  if (!key_changed && !store_->IsTooLarge(segment_->bytes, SegmentHolds(0))) return {};
+  // A new key counts from now on, and so does a smaller limit. Both wait if there is no space just
+  // now.
+  if (!Outdated()) return {};
   base::Result<void> rolled = RollToAny();
-  if (!rolled && rolled.error().code != base::Code::kFull) return rolled;
+  if (rolled || rolled.error().code != base::Code::kFull) return rolled;
+  if (KeyChanged())
+    base::Log(base::Event::kSegmentNotBegun, "spool",
+              "there is no space for a segment with the new key; until there is, records are "
+              "written {}: {}",
+              file_->key() == nullptr ? "unencrypted" : "with the one before",
+              rolled.error().message);
+  executor_.Post([self = shared_from_this()] { self->LeaveOutdated(); });
   return {};
+}
+
+bool Writer::KeyChanged() const {
+  const KeyRing& keys = store_->keys();
+  return !keys.empty() && (file_->key() == nullptr || !file_->key()->IsCurrent(keys));
+}
+
+bool Writer::Outdated() const {
+  return KeyChanged() || store_->IsTooLarge(segment_->bytes, SegmentHolds(0));
+}
+
+// Until it worked. After a failure the log goes on in a new segment anyway.
+void Writer::LeaveOutdated() {
+  if (stopped_ || mode_ == Mode::kFailing || !Outdated()) return;
+  OnRolledEarly(RollToAny());
+  if (mode_ == Mode::kFailing || !Outdated()) return;
+  outdated_timer_ = executor_.After(kOutdatedDelay, [this] { LeaveOutdated(); });
 }
 
 // Opens the newest segment that was begun. One behind it was only prepared, or nothing is left of

@@ -37,14 +37,17 @@ base::Result<void> Writer::RollToAny() {
 void Writer::SealSoon() {
   executor_.Post([self = shared_from_this()] {
     if (self->stopped_ || self->mode_ != Mode::kRunning || self->index_->entries() == 0) return;
-    const base::Result<void> rolled = self->Roll(Purpose::kEntries, 0);
-    if (rolled) return;
-    if (self->segment_error_)
-      return self->Fail(std::nullopt, *std::exchange(self->segment_error_, std::nullopt));
-    if (rolled.error().code == base::Code::kFull) return;  // The open one has room.
-    base::Log(base::Event::kSegmentNotBegun, "spool", "cannot begin a segment early: {}",
-              rolled.error().message);
+    self->OnRolledEarly(self->Roll(Purpose::kEntries, 0));
   });
+}
+
+// The open one has room, so nothing depends on it.
+void Writer::OnRolledEarly(const base::Result<void>& rolled) {
+  if (rolled) return;
+  if (segment_error_) return Fail(std::nullopt, *std::exchange(segment_error_, std::nullopt));
+  if (rolled.error().code == base::Code::kFull) return;
+  base::Log(base::Event::kSegmentNotBegun, "spool", "cannot begin a segment early: {}",
+            rolled.error().message);
 }
 
 base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -10,6 +12,7 @@
 #include "base/log.h"
 #include "spool/cipher.h"
 #include "spool/frame.h"
+#include "tests/spool/faulty_disk.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -105,6 +108,25 @@ TEST_F(EncryptionTest, KeysChangeBySegment) {
   OpenedWith({kNew});
   EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("new key"));
   EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+}
+
+TEST_F(EncryptionTest, ANewKeyCountsAsSoonAsThereIsSpace) {
+  OpenedWith({});
+  ASSERT_TRUE(spool_.AppendNow("a", "before"));
+  FaultyDisk disk;
+  disk.OnCall(
+      [](FaultyDisk::Call call, int) { return call == FaultyDisk::Call::kAllocate ? ENOSPC : 0; });
+  OpenedWith({kOld});
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+  ASSERT_TRUE(spool_.AppendNow("a", "no space"));
+  spool_.clock.Advance(std::chrono::minutes(1));
+  disk.OnCall({});
+  spool_.clock.Advance(std::chrono::minutes(1));
+  ASSERT_TRUE(spool_.AppendNow("a", "secret-later"));
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 2u);
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("before", "no space", "secret-later"));
+  spool_.Close();
+  EXPECT_EQ(AllFiles().find("secret-later"), std::string::npos);
 }
 
 TEST_F(EncryptionTest, TextThatIsNoKeyIsRefusedWithoutShowingIt) {
