@@ -279,6 +279,11 @@ Result<void> Drain::Remove(std::span<const int64_t> spooled,
   const auto begun = std::chrono::steady_clock::now();
   HF_RETURN_IF_ERROR(source_->Remove(spooled, poison));
   remove_seconds_.Observe(std::chrono::steady_clock::now() - begun);
+  std::erase_if(lowest_, [&](const auto& part) {
+    const int64_t at = part.second.position;
+    return std::ranges::find(spooled, at) != spooled.end() ||
+           std::ranges::find(poison, at, &Source::Poison::position) != poison.end();
+  });
   return {};
 }
 
@@ -300,9 +305,12 @@ void Drain::Ask(const Router::Placed& placed) {
 }
 
 // Of rows without timestamps: since when the lowest one has been seen there. It has waited for that
-// long at least.
+// long at least. A table may give the position of a row that is gone to the next one.
 std::optional<int64_t> Drain::WaitsSince(const Source::Lag::Part& part) {
-  if (!part.lowest) return std::nullopt;
+  if (!part.lowest) {
+    lowest_.erase(part.partition);
+    return std::nullopt;
+  }
   const Lowest now{*part.lowest, context_.loop.WallClockMs()};
   Lowest& lowest = lowest_.try_emplace(part.partition, now).first->second;
   if (lowest.position != now.position) lowest = now;

@@ -209,6 +209,35 @@ TEST_F(DrainTest, ARowWithoutATimestampHasWaitedSinceItWasSeenFirst) {
   EXPECT_EQ(metrics_.partition_lag_seconds.With("orders/0").Value(), 0);
 }
 
+// As in SQLite without AUTOINCREMENT.
+TEST_F(DrainTest, ARowAtThePositionOfOneThatIsGoneHasNotWaitedForThatLong) {
+  const auto oldest_ms = [this] {
+    return metrics_.oldest_row_timestamp_seconds.With("orders").Value() * 1000;
+  };
+  const auto expect_young = [&] {
+    const int64_t inserted_ms = clock_.wall_clock_ms();
+    next_ = 1;
+    Insert("a", "k");
+    clock_.Advance(std::chrono::seconds(10));
+    EXPECT_EQ(table_.rows.size(), 1U);
+    EXPECT_NEAR(oldest_ms(), static_cast<double>(inserted_ms), 10'000);
+  };
+  spool_failures_percent_ = 100;
+  Insert("a", "k");
+  Start();
+  clock_.Advance(std::chrono::minutes(10));
+  spool_failures_percent_ = 0;
+  ASSERT_TRUE(clock_.RunUntil([&] { return table_.rows.empty(); }));
+  EXPECT_GT(oldest_ms(), 0) << "not measured since";
+  spool_failures_percent_ = 100;
+  expect_young();
+  // Of one that somebody else took out, too.
+  clock_.Advance(std::chrono::minutes(10));
+  table_.rows.clear();
+  clock_.Advance(std::chrono::minutes(10));
+  expect_young();
+}
+
 TEST_F(DrainTest, LeavesRowsOfUnknownTopicsUntilTheTierHasThem) {
   Insert("new", "k");
   Insert("a", "k");
