@@ -167,7 +167,6 @@ void Forwarder::MeasureLedger() {
   }
   for (const auto& [id, point] : nameless_) {
     ledger->complete_until_ms = std::min(ledger->complete_until_ms, point.complete_until_ms);
-    ledger->dropped_records += point.drops.records();
     ledger->streams.push_back(point);
   }
   std::ranges::sort(ledger->streams, {}, &CommitPoint::stream);

@@ -91,7 +91,7 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
 }
 
 // Whose they are nobody can say, so nothing of them can be delivered: they are listed until a
-// person has looked. No more come.
+// person has looked, as what waits; nothing is given up. No more come.
 void Forwarder::AddNameless(spool::StreamId id, std::string_view name) {
   const spool::OffsetRange range = context_.spool.Range(id);
   if (range.start >= range.end || nameless_.contains(id.value())) return;
@@ -106,12 +106,6 @@ void Forwarder::AddNameless(spool::StreamId id, std::string_view name) {
     if (first && !first->empty())
       point.complete_until_ms = first->entries().front().info.commit_time_ms;
   }
-  point.drops.Add({.begin = range.start,
-                   .end = range.end,
-                   .cause = DropCause::kDamaged,
-                   .when_ms = context_.loop.WallClockMs(),
-                   .bytes = ReleaseOf(context_.spool, id, range.start, range.end).bytes});
-  CountDrop(DropCause::kDamaged, point.drops.records());
   nameless_.emplace(id.value(), std::move(point));
 }
 
