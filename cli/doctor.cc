@@ -100,7 +100,8 @@ class Doctor {
     check(drop(OutboxOptionsOf(config_.agent())));
     check(drop(HalfMessagesOf(config_.agent())));
     check(CheckSchedule(config_.agent()));
-    check(CheckTierIsAnother(config_.agent(), ThisHost()));
+    check(CheckTierIsAnother(config_.agent()));
+    for (std::string& text : TiersThatMayBeOwn(config_.agent())) findings.Note(std::move(text));
     return findings;
   }
 

@@ -161,6 +161,8 @@ Controls ControlsOf(Reloader& reloader) {
 int RunAgent(const config::Config& config, const config::Sources& sources, const Process& process) {
   if (auto complete = config::CheckComplete(config, "agent"); !complete)
     return Fail(kExitWrongUsage, complete.error());
+  for (const std::string& text : TiersThatMayBeOwn(config.agent()))
+    base::Log(base::Event::kTierMayBeOwn, "main", "{}", text);
   Controls controls = ControlsOf(process.reloader);
   controls.settings = SettingsOf(sources);
   auto agent = StartAgent(config.agent(), std::move(controls));
@@ -253,9 +255,8 @@ base::Result<void> CheckKeys(const config::Config& config, Command command) {
   HF_RETURN_IF_ERROR(OutboxOptionsOf(config.agent()));
   HF_RETURN_IF_ERROR(HalfMessagesOf(config.agent()));
   HF_RETURN_IF_ERROR(CheckSchedule(config.agent()));
-  // A file may be checked on another host than that of the agent.
-  if (command == Command::kValidate) return CheckTierIsAnother(config.agent(), {});
-  if (command == Command::kAgent) return CheckTierIsAnother(config.agent(), ThisHost());
+  if (command == Command::kValidate || command == Command::kAgent)
+    return CheckTierIsAnother(config.agent());
   return {};
 }
 

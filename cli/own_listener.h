@@ -15,14 +15,13 @@ class Agent;
 
 namespace holdfast::cli {
 
-// A host as a configuration may name it, without brackets.
-using HostNames = std::vector<std::string>;
-
-// The name and the addresses of this host, besides those by which every host reaches itself.
-HostNames ThisHost();
-
 // kInvalid (HF1001), with what to do, if an address of agent.upstream.bootstrap leads to a listener
-// of the agent. `host` is where it runs; empty if that is not known.
-base::Result<> CheckTierIsAnother(const config::Agent& agent, const HostNames& host);
+// of the agent on whatever host it runs.
+base::Result<> CheckTierIsAnother(const config::Agent& agent);
+
+// A sentence for each address of agent.upstream.bootstrap that is this host's, by name or in
+// figures, if the agent listens on its port on all addresses. Such a one may be another's all the
+// same: with IPVS all nodes have the addresses of all services, and the kernel leads them on.
+std::vector<std::string> TiersThatMayBeOwn(const config::Agent& agent);
 
 }  // namespace holdfast::cli

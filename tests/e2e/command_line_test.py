@@ -111,12 +111,15 @@ class CommandLineTest(Case):
         self.assertIn("\n    properties:\n      security.protocol:", uncommented)
         self.assertEqual(self.validated(uncommented), [])
 
+    def agent_of(self, listen, bootstrap, **more):
+        return self.write("agent.yaml", json.dumps({"agent": {
+            "listen": listen, "spool": {"directory": self.path("spool")},
+            "upstream": {"bootstrap": bootstrap}, "access": {"open_listeners": True}, **more}}))
+
     def test_an_agent_is_not_its_own_tier(self):
         def agent(listen, bootstrap):
-            return self.write("agent.yaml", json.dumps({"agent": {
-                "listen": listen, "spool": {"directory": self.path("spool")},
-                "upstream": {"bootstrap": bootstrap}, "access": {"open_listeners": True},
-                "listeners": [{"name": "second", "listen": "127.0.0.1:9093"}]}}))
+            return self.agent_of(listen, bootstrap,
+                                 listeners=[{"name": "second", "listen": "127.0.0.1:9093"}])
 
         for listen, bootstrap in (
                 ("127.0.0.1:9092", "127.0.0.1:9092"),
@@ -146,10 +149,19 @@ class CommandLineTest(Case):
                 ("0.0.0.0:9092", "10.0.0.1:9092")):
             done = run("validate", agent(listen, bootstrap))
             self.assertEqual(done.returncode, 0, (listen, bootstrap, done.stderr))
-        # Where it starts, the host's own name and addresses are known, too.
-        done = run("agent", "--config", agent("0.0.0.0:9092", f"{socket.gethostname()}:9092"))
-        self.assertEqual(done.returncode, 2, done.stderr)
-        self.assertIn("where the agent itself listens", done.stderr)
+
+    def test_an_agent_whose_tier_has_this_hosts_name_starts_and_says_so(self):
+        # As a node with IPVS has the addresses of all services.
+        port = harness.free_port()
+        file = self.agent_of(f"0.0.0.0:{port}", f"{socket.gethostname()}:{port}")
+        found = json.loads(run("doctor", "--config", file, "--only", "config", "--json").stdout)
+        self.assertNotIn("HF9001", [one["code"] for one in found["findings"]])
+        self.assertIn("note", [one["severity"] for one in found["findings"]
+                               if "its own tier" in one["what"]])
+        child = self.spawn("agent", "--config", file)
+        self.assertIn(f"agent listening on 0.0.0.0:{port}", child.stdout.readline())
+        child.kill()
+        self.assertRegex(child.stderr.read(), "HF1011.*, which is this host")
 
     def test_file_environment_set_and_option_win_in_this_order(self):
         file = self.write("order.yaml", "broker:\n  listen: 127.0.0.1:1\n  node_id: -1\n")
