@@ -188,7 +188,6 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
       return false;
     }
     const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
-    tier_exchange_ = std::make_shared<TierExchange>();
     if (request && ShowsSecret(request->mechanism)) {
       base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
                 "{} would show a secret to who listens in: set agent.tls, or "
@@ -199,6 +198,7 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
           header.api_version, header.correlation_id));
       return false;
     }
+    tier_exchange_ = std::make_shared<TierExchange>();
     if (request) tier_exchange_->mechanism = request->mechanism;
     return true;
   }

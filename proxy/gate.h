@@ -100,8 +100,8 @@ class Gate {
     base::TimePoint deadline;
     base::Task then;
   };
-  // SASL that passes through, from one SaslHandshake to the next, which a client may send before it
-  // has its answers.
+  // SASL that passes through, from one SaslHandshake that the tier sees to the next, which a client
+  // may send before it has its answers.
   struct TierExchange {
     std::string mechanism;
     std::optional<std::string> user;  // As the first message says it; empty if it does not.

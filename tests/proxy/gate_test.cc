@@ -341,6 +341,27 @@ TEST_F(GateTest, InTheClearNoSecretPassesFromAnotherHost) {
   client_.reset();
 }
 
+// The tier does not see the handshake that is refused here: it goes on with the exchange before.
+TEST_F(GateTest, AHandshakeRefusedHereMakesNoLoginOfHalfAnExchange) {
+  LocalPolicy policy = TierDecides();
+  policy.secrets_stay_here = true;
+  Open(policy);
+  const auto far = Serve({}, [this](net::Connection& connection) {
+    return std::make_unique<FarSession>(*front_, connection);
+  });
+  client_ = std::make_unique<TestPeer>(far->local_address());
+  EXPECT_EQ(HandshakeAtTier("SCRAM-SHA-256"), ErrorCode::kNone);
+  EXPECT_EQ(Handshake("PLAIN"), ErrorCode::kUnsupportedSaslMechanism);
+  Send(SaslAuthenticateRequest{.auth_bytes = "n,,n=a,r=x"}, 2);
+  TierGets<SaslAuthenticateRequest>();
+  TierAnswers(SaslAuthenticateResponse{.auth_bytes = "r=xy,s=AAAA,i=4096"});
+  EXPECT_EQ(Read<SaslAuthenticateResponse>(2).error_code, ErrorCode::kNone);
+  Send(kafka::InitProducerIdRequest{.transactional_id = "local"}, 4);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(transactions_.principal, "none yet");
+  client_.reset();
+}
+
 TEST_F(GateTest, AWrongPasswordIsRefusedAfterAWhileAndCounted) {
   Open(Terminating());
   Handshake("PLAIN");
