@@ -96,7 +96,12 @@ class Doctor {
       if (auto options = SpoolOptionsOf(*storage); !options)
         check(base::Unexpected(std::move(options).error().Within(path)));
     }
-    check(drop(AgentSecurityOf(config_.agent())));
+    if (auto security = AgentSecurityOf(config_.agent()); !security) {
+      check(base::Unexpected(std::move(security).error()));
+    } else if (std::string what = NoSecretsFromElsewhere(config_.agent(), *security);
+               !what.empty()) {
+      findings.Note(std::move(what));
+    }
     check(drop(OutboxOptionsOf(config_.agent())));
     check(drop(HalfMessagesOf(config_.agent())));
     check(CheckSchedule(config_.agent()));

@@ -4,9 +4,12 @@
 #include <utility>
 
 #include "agent/agent.h"
+#include "base/event.h"
+#include "base/log.h"
 #include "cli/agent_options.h"
 #include "cli/loops.h"
 #include "cli/role.h"
+#include "cli/security.h"
 #include "cli/status_page.h"
 #include "config/holdfast.pb.h"
 #include "config/value.h"
@@ -29,6 +32,8 @@ class AgentRole final : public Role {
   base::Result<void> Start(const config::Agent& config) {
     HF_ASSIGN_OR_RETURN(agent::Agent::Options options, AgentOptionsOf(config));
     listens_in_tls_ = options.security.listener != nullptr;
+    if (const std::string what = NoSecretsFromElsewhere(config, options.security); !what.empty())
+      base::Log(base::Event::kNoSecretsFromElsewhere, "agent", "{}", what);
     TakeTimes(config);
     if (options.orphans) options.orphans->settings = controls_.settings;
     const size_t sources = options.outbox.size();

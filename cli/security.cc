@@ -318,37 +318,30 @@ base::Result<proxy::AccessRules> RulesOf(const config::Access& access) {
   return proxy::AccessRules(std::move(rules));
 }
 
+std::vector<std::string> AddressesOf(const config::Agent& config) {
+  std::vector<std::string> addresses(config.listen().begin(), config.listen().end());
+  for (const config::Listener& listener : config.listeners())
+    addresses.push_back(listener.listen());
+  return addresses;
+}
+
 // Names, and connections from other hosts that anybody could make or listen to.
 base::Result<> CheckListeners(const config::Agent& config, const agent::AgentSecurity& security) {
   const bool plain = std::ranges::find(security.local.sasl.mechanisms, SaslMechanism::kPlain) !=
                      security.local.sasl.mechanisms.end();
   const bool client_sasl = security.local.tier_decides && security.local.tier_wants_sasl;
-  // Clients that log in at the tier do it as the agent does, mostly.
-  const bool passes_secrets =
-      client_sasl && (security.tier.sasl->mechanism == SaslMechanism::kPlain ||
-                      security.tier.sasl->mechanism == SaslMechanism::kOauthBearer);
-  std::vector<std::string> addresses(config.listen().begin(), config.listen().end());
   std::set<std::string> names;
   for (const config::Listener& listener : config.listeners()) {
-    addresses.push_back(listener.listen());
     if (!names.insert(listener.name()).second)
       return base::Unexpected(WrongKey("listeners", "names \"" + listener.name() + "\" twice"));
   }
   if (config.access().open_listeners()) return {};
-  for (const std::string& listen : addresses) {
+  for (const std::string& listen : AddressesOf(config)) {
     if (IsLoopback(listen) || security.listener) continue;
     if (plain) {
       return base::Unexpected(WrongKey(
           "sasl.mechanisms", "has PLAIN, which would send passwords in the clear to " + listen +
                                  ": set agent.tls, or agent.access.open_listeners"));
-    }
-    if (passes_secrets) {
-      return base::Unexpected(
-          WrongKey("listen", "has " + listen +
-                                 ", to which clients would send what they log in "
-                                 "with at the tier (" +
-                                 std::string(net::SaslName(security.tier.sasl->mechanism)) +
-                                 ") in the clear: set agent.tls, or agent.access.open_listeners"));
     }
     if (security.local.sasl.mechanisms.empty() && !client_sasl) {
       return base::Unexpected(
@@ -412,6 +405,21 @@ base::Result<agent::AgentSecurity> AgentSecurityOf(const config::Agent& config) 
   }
   HF_RETURN_IF_ERROR(CheckListeners(config, security));
   return security;
+}
+
+std::string NoSecretsFromElsewhere(const config::Agent& config,
+                                   const agent::AgentSecurity& security) {
+  const proxy::LocalPolicy& local = security.local;
+  if (!local.secrets_stay_here || !local.tier_decides || !local.tier_wants_sasl) return {};
+  const SaslMechanism mechanism = security.tier.sasl->mechanism;
+  if (mechanism != SaslMechanism::kPlain && mechanism != SaslMechanism::kOauthBearer) return {};
+  std::vector<std::string> addresses = AddressesOf(config);
+  std::erase_if(addresses, IsLoopback);
+  if (addresses.empty()) return {};
+  return fmt::format(
+      "without agent.tls, clients that reach {} from other hosts may not log in at the tier by {}, "
+      "as the agent does, but by SCRAM alone",
+      fmt::join(addresses, ", "), net::SaslName(mechanism));
 }
 
 }  // namespace holdfast::cli

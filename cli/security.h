@@ -57,4 +57,9 @@ base::Result<> CheckUsers(const std::vector<net::SaslUsers::User>& users, std::s
 // Refuses what would open a hole that nobody asked for; an error says how to ask for it.
 base::Result<agent::AgentSecurity> AgentSecurityOf(const config::Agent& config);
 
+// What clients on other hosts meet who log in at the tier as the agent does, which they mostly do:
+// in the clear the agent refuses mechanisms that show a secret. For people; empty if it is not so.
+std::string NoSecretsFromElsewhere(const config::Agent& config,
+                                   const agent::AgentSecurity& security);
+
 }  // namespace holdfast::cli

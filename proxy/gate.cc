@@ -190,9 +190,7 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
     const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
     if (request && ShowsSecret(request->mechanism)) {
       base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
-                "{} would show a secret to who listens in: set agent.tls, or "
-                "agent.access.open_listeners",
-                request->mechanism);
+                "{} would show a secret to who listens in: set agent.tls", request->mechanism);
       reply.Send(kafka::EncodeResponse(
           SaslHandshakeResponse{.error_code = ErrorCode::kUnsupportedSaslMechanism},
           header.api_version, header.correlation_id));

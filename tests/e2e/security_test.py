@@ -3,16 +3,20 @@
 
 import json
 import os
+import socket
+import struct
 import subprocess
 
 import harness
 from certificates import Authority, expiry
 from harness import Case, consume, kcat, produce, wait_for
+from raw_kafka import text
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 PASSWORD = "a, strange=\"password"
+SASL_HANDSHAKE, UNSUPPORTED_SASL_MECHANISM = 17, 33
 TOPICS = "agent.topics=[{name: orders, partitions: 1}, {name: audit, partitions: 1}]"
 
 
@@ -207,8 +211,6 @@ class SecurityTest(Case):
              'agent.listeners names "a" twice'),
             ({"listen": ["0.0.0.0:9092"], "sasl": dict(users, mechanisms=["PLAIN"])},
              "would send passwords in the clear"),
-            ({"listen": ["0.0.0.0:9092"], "upstream": dict(tier, properties=sasl)},
-             "with at the tier (PLAIN) in the clear"),
             ({"upstream": dict(tier, properties=sasl), "access": {"tier_identity": "agent"}},
              "say in agent.access.rules what they may do"),
             ({"upstream": dict(tier, properties=sasl), "sasl": users},
@@ -232,6 +234,48 @@ class SecurityTest(Case):
         done = subprocess.run([harness.HOLDFAST, "validate", path], capture_output=True, text=True,
                               timeout=20)
         self.assertEqual(done.returncode, 0, done.stderr)
+
+    def handshake_by_plain(self, address, source):
+        """The error of it, for a client with this address."""
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), 20, (source, 0)) as connection:
+            body = struct.pack(">hhi", SASL_HANDSHAKE, 1, 1) + text(None) + text("PLAIN")
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            return struct.unpack(">iih", connection.recv(10, socket.MSG_WAITALL))[2]
+
+    def test_in_the_clear_other_hosts_log_in_at_the_tier_by_scram_alone(self):
+        password = "very-secret"
+        far = f"0.0.0.0:{harness.free_port()}"
+        upstream = {"bootstrap": ["127.0.0.1:1"], "properties": {
+            "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+            "sasl.username": "agent", "sasl.password": password}}
+        said = f"clients that reach {far} from other hosts may not log in at the tier by PLAIN"
+        # To the agent one that does not come to its own address is another host's.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))  # Nothing is sent.
+            except OSError as error:
+                self.skipTest(f"this host has no address but loopback: {error}")
+            elsewhere = probe.getsockname()[0]
+        for opened in (True, False):
+            path = self.config("agent.yaml", {"agent": {
+                "listen": ["127.0.0.1:0"], "spool": {"directory": self.path("agent")},
+                "upstream": upstream,
+                "listeners": [{"name": "far", "listen": far}],
+                "access": {"open_listeners": opened}}})
+            done = subprocess.run([harness.HOLDFAST, "validate", path], capture_output=True,
+                                  text=True, timeout=20)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            done = subprocess.run([harness.HOLDFAST, "doctor", "--config", path, "--only", "config",
+                                   "--json"], capture_output=True, text=True, timeout=20)
+            notes = [finding["what"] for finding in json.loads(done.stdout)["findings"]
+                     if finding["severity"] == "note"]
+            self.assertEqual(any(said in note for note in notes), not opened, done.stdout)
+        agent = self.agent("127.0.0.1:1", "--config", path).start()
+        self.assertRegex(agent.log(), f"warn  HF1012 agent: .*{said}")
+        self.assertEqual(self.handshake_by_plain(far.replace("0.0.0.0", "127.0.0.1"), elsewhere),
+                         UNSUPPORTED_SASL_MECHANISM)
+        self.assertNotIn(password, agent.log())
 
 
 if __name__ == "__main__":
