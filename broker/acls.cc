@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "net/address.h"
+
 namespace holdfast::broker {
 
 bool AclFilter::Fits(const Acl& acl) const {
@@ -9,7 +11,9 @@ bool AclFilter::Fits(const Acl& acl) const {
     return !wanted || *wanted == text;
   };
   if (resource != ResourceType::kAny && resource != acl.resource) return false;
-  if (!fits(principal, acl.principal) || !fits(host, acl.host)) return false;
+  if (!fits(principal, acl.principal)) return false;
+  if (!fits(host, acl.host) && net::CanonicalHost(*host) != net::CanonicalHost(acl.host))
+    return false;
   if (operation != AclOperation::kAny && operation != acl.operation) return false;
   if (permission != Permission::kAny && permission != acl.permission) return false;
   if (pattern != PatternType::kMatch) {
@@ -44,7 +48,7 @@ void Acls::Put(const Acl& acl) {
   OfType& of_type = types_.at(static_cast<size_t>(acl.resource));
   const bool prefixed = acl.pattern == PatternType::kPrefixed;
   Rules& rules = (prefixed ? of_type.prefixed : of_type.literal)[acl.name];
-  rules[acl.principal].push_back({acl.host, acl.operation, acl.permission});
+  rules[acl.principal].push_back({net::CanonicalHost(acl.host), acl.operation, acl.permission});
   if (prefixed) NoteLengths(&of_type);
 }
 
@@ -55,7 +59,9 @@ void Acls::Erase(const Acl& acl) {
   auto& patterns = prefixed ? of_type.prefixed : of_type.literal;
   Rules& rules = patterns[acl.name];
   std::vector<Entry>& entries = rules[acl.principal];
-  std::erase(entries, Entry{acl.host, acl.operation, acl.permission});
+  // One alone: the same rule may be there with its host written another way.
+  const Entry gone{net::CanonicalHost(acl.host), acl.operation, acl.permission};
+  entries.erase(std::ranges::find(entries, gone));
   if (entries.empty()) rules.erase(acl.principal);
   if (rules.empty()) patterns.erase(acl.name);
   if (prefixed) NoteLengths(&of_type);

@@ -3,6 +3,7 @@
 // - A rule speaks of one resource by its whole name, of all whose names begin so, or of all (`*`).
 // - One rule that denies outweighs all that allow. Where none fits, a resource that any rule speaks
 //   of is closed; others are open only with allow_everyone_if_no_acl_found.
+// - A host in figures is that address whichever way it is written: ::ffff:10.0.0.5 is 10.0.0.5.
 // - Read, Write, Delete and Alter allow Describe as well; AlterConfigs allows DescribeConfigs.
 //   Denying them denies nothing else.
 //
@@ -75,7 +76,7 @@ struct Acl {
   std::string name;
   PatternType pattern = PatternType::kLiteral;
   std::string principal;  // "User:orders"
-  std::string host;       // An address, or `*`.
+  std::string host;       // An address, or `*`; as it was written, whichever way that is.
   AclOperation operation = AclOperation::kAll;
   Permission permission = Permission::kAllow;
 
@@ -120,7 +121,7 @@ class Acls {
 
  private:
   struct Entry {
-    std::string host;
+    std::string host;  // As net::CanonicalHost has it.
     AclOperation operation;
     Permission permission;
 

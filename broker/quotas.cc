@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
+
+#include "net/address.h"
 
 namespace holdfast::broker {
 namespace {
@@ -45,10 +48,20 @@ std::string_view NameOfUser(std::string_view principal) {
 }  // namespace
 
 void Quotas::Put(const QuotaEntity& entity, QuotaValues values) {
-  if (values.empty()) {
+  const bool gone = values.empty();
+  if (gone) {
     all_.erase(entity);
   } else {
     all_[entity] = std::move(values);
+  }
+  const auto ip = entity.parts.find(kIpEntity);
+  if (ip == entity.parts.end() || !ip->second) return;
+  std::string address = net::CanonicalHost(*ip->second);
+  if (address == *ip->second) return;
+  if (gone) {
+    spellings_.erase({std::move(address), *ip->second});
+  } else {
+    spellings_.emplace(std::move(address), *ip->second);
   }
 }
 
@@ -93,7 +106,11 @@ std::optional<Quotas::Limit> Quotas::Find(QuotaKind kind, std::string_view user,
 }
 
 std::optional<Quotas::Limit> Quotas::FindOfAddress(std::string_view address) const {
-  for (const auto& name : {std::optional(std::string(address)), std::optional<std::string>()}) {
+  std::vector<std::optional<std::string>> names{std::string(address)};
+  const auto spelled = spellings_.lower_bound({std::string(address), ""});
+  if (spelled != spellings_.end() && spelled->first == address) names.emplace_back(spelled->second);
+  names.emplace_back();  // The default.
+  for (const auto& name : names) {
     QuotaEntity entity;
     entity.parts.emplace(kIpEntity, name);
     if (const auto value = ValueOf(entity, KeyOf(QuotaKind::kConnection)))

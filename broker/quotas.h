@@ -6,7 +6,8 @@
 // they span, at least 10 s. Who is over it has to wait until he no longer would be; for the time
 // that requests take, at most a second. Changes of topics are paid from a bucket that holds what
 // 11 s bring: as long as it is not overdrawn, any change may overdraw it. An address has a rate of
-// its own, or the default, of new connections; those too many are not counted.
+// its own, or the default, of new connections; those too many are not counted. It is the same
+// address whichever way it is written; if there are several, that of the usual way counts.
 //
 // Threads: Quotas are values, immutable when published. QuotaMeters and RequestMeter any; the
 //   meters' lock is taken once for each quota that holds for a request. ClientQuotas are one
@@ -21,9 +22,11 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "base/executor.h"
 #include "base/mutex.h"
@@ -64,7 +67,6 @@ class Quotas {
 
   [[nodiscard]] const std::map<QuotaEntity, QuotaValues>& all() const { return all_; }
   void Put(const QuotaEntity& entity, QuotaValues values);
-  void Erase(const QuotaEntity& entity) { all_.erase(entity); }
 
   [[nodiscard]] std::optional<Limit> Find(QuotaKind kind, std::string_view user,
                                           std::string_view client_id) const;
@@ -76,6 +78,8 @@ class Quotas {
                                               std::string_view key) const;
 
   std::map<QuotaEntity, QuotaValues> all_;
+  // Addresses, as net::CanonicalHost has them, that are written another way in `all_`, and which.
+  std::set<std::pair<std::string, std::string>> spellings_;
 };
 
 // Kafka's sampled rate. A time before that of the newest sample counts as that.

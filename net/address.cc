@@ -157,6 +157,11 @@ bool SocketAddress::IsLoopback() const {
   return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
 }
 
+std::string CanonicalHost(std::string host) {
+  const auto address = SocketAddress::FromIp(host, 0);
+  return address ? address->host() : std::move(host);
+}
+
 base::Result<std::vector<SocketAddress>> ResolveBlocking(const HostPort& name) {
   if (auto address = SocketAddress::FromIp(name.host, name.port))
     return std::vector<SocketAddress>{*address};

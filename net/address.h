@@ -55,6 +55,10 @@ class SocketAddress {
   uint32_t size_;
 };
 
+// An address in figures as SocketAddress::host() has it, whichever way it is written; anything else
+// as it is.
+std::string CanonicalHost(std::string host);
+
 // Asks the system (hosts file, DNS) and blocks meanwhile, for as long as DNS takes. For start-up.
 base::Result<std::vector<SocketAddress>> ResolveBlocking(const HostPort& name);
 

@@ -180,6 +180,39 @@ TEST(AclsTest, ARuleForSomebodyElseClosesTheResource) {
             Verdict::kNoRules);
 }
 
+// As rules were kept while a peer of a listener for both families was known by such an address.
+TEST(AclsTest, AHostIsTheSameHoweverItIsWritten) {
+  const auto rule = [](Permission permission, std::string host) {
+    return Rule(permission, AclOperation::kRead, "t", PatternType::kLiteral, "User:a",
+                std::move(host));
+  };
+  Acls acls;
+  acls.Put(rule(Permission::kAllow, "*"));
+  acls.Put(rule(Permission::kDeny, "::ffff:10.0.0.5"));
+  acls.Put(rule(Permission::kDeny, "10.0.0.5"));
+  acls.Put(rule(Permission::kDeny, "2001:DB8:0::1"));
+  acls.Put(rule(Permission::kDeny, "no figures"));
+  EXPECT_EQ(acls.all().size(), 5u) << "shown as they were given";
+  const auto judge = [&](std::string_view host) {
+    return acls.Judge({"User:a", host}, AclOperation::kRead, ResourceType::kTopic, "t");
+  };
+  EXPECT_EQ(judge("10.0.0.5"), Verdict::kDenied);
+  EXPECT_EQ(judge("2001:db8::1"), Verdict::kDenied);
+  EXPECT_EQ(judge("no figures"), Verdict::kDenied);
+  EXPECT_EQ(judge("10.0.0.6"), Verdict::kAllowed);
+  acls.Erase(rule(Permission::kDeny, "10.0.0.5"));
+  EXPECT_EQ(judge("10.0.0.5"), Verdict::kDenied) << "the other one is left";
+  EXPECT_FALSE(acls.AllowsSome({"User:a", "10.0.0.5"}, AclOperation::kRead, ResourceType::kTopic));
+  acls.Erase(rule(Permission::kDeny, "::ffff:10.0.0.5"));
+  EXPECT_EQ(judge("10.0.0.5"), Verdict::kAllowed);
+
+  AclFilter filter;
+  filter.host = "10.0.0.5";
+  EXPECT_TRUE(filter.Fits(rule(Permission::kDeny, "::FFFF:10.0.0.5")));
+  EXPECT_FALSE(filter.Fits(rule(Permission::kDeny, "10.0.0.6")));
+  EXPECT_FALSE(filter.Fits(rule(Permission::kDeny, "*")));
+}
+
 TEST(AclsTest, FiltersFitAsKafkasDo) {
   const Acl whole = Rule(Permission::kAllow, AclOperation::kRead, "orders");
   const Acl all = Rule(Permission::kAllow, AclOperation::kRead, "*");

@@ -129,6 +129,22 @@ TEST(QuotasTest, AnAddressHasItsOwnRateOfConnectionsOrTheDefault) {
   EXPECT_EQ(quotas.FindOfAddress("10.0.0.2")->per_second, 3);
   EXPECT_NE(quotas.FindOfAddress("10.0.0.2")->shared_by,
             quotas.FindOfAddress("10.0.0.3")->shared_by);
+
+  // However it is written; what is written as the address is known counts before the others.
+  quotas.Put(of("::ffff:10.0.0.1"), {{"connection_creation_rate", 5}});
+  quotas.Put(of("::FFFF:10.0.0.2"), {{"connection_creation_rate", 6}});
+  quotas.Put(of("::ffff:a00:2"), {{"connection_creation_rate", 6}});
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.1")->per_second, 1);
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.2")->per_second, 6);
+  EXPECT_EQ(quotas.all().size(), 5u);
+  quotas.Put(of("10.0.0.1"), {});
+  quotas.Put(of("::FFFF:10.0.0.2"), {});
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.1")->per_second, 5);
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.2")->per_second, 6);
+  quotas.Put(of("::ffff:10.0.0.1"), {});
+  quotas.Put(of("::ffff:a00:2"), {});
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.1")->per_second, 3);
+  EXPECT_EQ(quotas.FindOfAddress("10.0.0.2")->per_second, 3);
 }
 
 TEST(QuotasTest, KeysHoldTheEntity) {
@@ -399,6 +415,18 @@ TEST_F(MutationQuotaTest, OlderClientsGetItAndWait) {
   kafka::DeleteTopicsRequest deletion;
   deletion.topic_names.push_back("b");
   EXPECT_EQ(broker_.Ask(deletion, 4).Get().throttle_time_ms, 7000);
+}
+
+// As it was kept while a peer of a listener for both families was known by such an address.
+TEST_F(QuotaAdminTest, AnAddressWrittenAnotherWayHasItsRateAfterAStart) {
+  ASSERT_EQ(
+      Change(Entry({{"ip", "::ffff:10.0.0.1", {}}}, {{"connection_creation_rate", 1, false, {}}})),
+      ErrorCode::kNone);
+  broker_.CrashAndRestart();
+  Worker& worker = broker_.broker().worker(0);
+  for (int i = 0; i < 50; ++i) worker.RecordConnection("10.0.0.1");
+  EXPECT_EQ(worker.RecordConnection("10.0.0.1"), seconds(1));
+  EXPECT_EQ(worker.RecordConnection("10.0.0.2"), base::Duration::zero());
 }
 
 TEST_F(QuotaAdminTest, NewConnectionsOfAnAddressBeyondItsRateAreToBeClosed) {
