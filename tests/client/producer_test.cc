@@ -7,12 +7,14 @@
 #include <utility>
 
 #include "tests/client/tier.h"
+#include "tests/support/sanitizers.h"
 
 namespace holdfast::client {
 namespace {
 
 // librdkafka gives a record no more time than its transaction, which has a minute unless told.
 TEST(Producer, ATransactionIsShorterThanThePatience) {
+  if (!test::kLibrdkafkaRuns) GTEST_SKIP() << "librdkafka's threads and ThreadSanitizer";
   const Tier tier;
   Connection::Options options = tier.Options();
   options.timeout = std::chrono::minutes(2);
