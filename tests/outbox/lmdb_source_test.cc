@@ -20,6 +20,7 @@
 #include "agent/outbox/lmdb_event.h"
 #include "base/crc32c.h"
 #include "include/holdfast/outbox.h"
+#include "tests/outbox/files_in.h"
 
 extern "C" int PutFromC(const holdfast_outbox* outbox, MDB_txn* txn, const char* id);
 
@@ -192,48 +193,35 @@ TEST_F(LmdbSourceTest, ReadsWhatServicesPut) {
   EXPECT_NEAR(static_cast<double>(*rows[2].timestamp_ms), static_cast<double>(now.count()), 60e3);
 }
 
-// Names, owners and sizes of what is in the directory.
-std::map<std::string, std::string> FilesIn(const std::string& directory) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-    struct stat status {};
-    EXPECT_EQ(stat(entry.path().c_str(), &status), 0);
-    files[entry.path().filename()] = std::to_string(status.st_uid) + " " +
-                                     std::to_string(status.st_mode) + " " +
-                                     std::to_string(status.st_size);
-  }
-  return files;
-}
-
 TEST_F(LmdbSourceTest, ALookMakesNothing) {
   EXPECT_THAT(Source().Look().error().message, HasSubstr("no LMDB environment yet"));
   InService([](const Service& service) { service.Put({.route = "orders", .id = "a"}); });
   const auto look = [this] {
-    const auto before = FilesIn(directory_);
+    const auto before = test::FilesIn(directory_);
     const auto sight = Source().Look();
     ASSERT_OK(sight);
     EXPECT_FALSE(sight->taken);
     ASSERT_TRUE(sight->lag);
     EXPECT_EQ(sight->lag->parts[0].rows, 1);
-    EXPECT_EQ(FilesIn(directory_), before);
+    EXPECT_EQ(test::FilesIn(directory_), before);
   };
   look();
   // As after it was restored.
   std::filesystem::remove(directory_ + "/lock.mdb");
   look();
-  ASSERT_THAT(FilesIn(directory_), SizeIs(1));
+  ASSERT_THAT(test::FilesIn(directory_), SizeIs(1));
 }
 
 TEST_F(LmdbSourceTest, ALookDisturbsNoAgent) {
   InService([](const Service& service) { service.Put({.route = "orders", .id = "a"}); });
   LmdbSource agent = Source();
   ASSERT_OK(agent.Open());
-  const auto before = FilesIn(directory_);
+  const auto before = test::FilesIn(directory_);
   RunChild([this] {
     const auto sight = Source().Look();
     EXPECT_IN_CHILD(sight && sight->taken && sight->lag && sight->lag->parts[0].rows == 1);
   });
-  EXPECT_EQ(FilesIn(directory_), before);
+  EXPECT_EQ(test::FilesIn(directory_), before);
   EXPECT_THAT(Read(agent), SizeIs(1));
   ASSERT_OK(agent.Remove(std::vector<int64_t>{1}, {}));
 }

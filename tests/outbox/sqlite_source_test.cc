@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "agent/outbox/outbox_sql_sqlite.h"
+#include "tests/outbox/files_in.h"
 
 // SQLite's calls come here. The test looks at what is flushed when.
 std::function<void(const std::string& path)>& OnFlush() {
@@ -322,26 +323,13 @@ TEST_F(SqliteSourceTest, RemovesAndQuarantines) {
   EXPECT_EQ(lag->quarantined, 1);
 }
 
-// Names, owners and sizes of what is in the directory.
-std::map<std::string, std::string> FilesIn(const std::string& directory) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-    struct stat status {};
-    EXPECT_EQ(stat(entry.path().c_str(), &status), 0);
-    files[entry.path().filename()] = std::to_string(status.st_uid) + " " +
-                                     std::to_string(status.st_mode) + " " +
-                                     std::to_string(status.st_size);
-  }
-  return files;
-}
-
 TEST_F(SqliteSourceTest, ALookMakesNothingWhileNobodyHasTheFile) {
   {
     Service service(file_);
     service.Run(kTables);
     service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o')");
   }
-  const auto before = FilesIn(directory_);
+  const auto before = test::FilesIn(directory_);
   ASSERT_THAT(before, SizeIs(1));
   SqliteSource source = Source();
   const auto sight = source.Look();
@@ -349,7 +337,7 @@ TEST_F(SqliteSourceTest, ALookMakesNothingWhileNobodyHasTheFile) {
   EXPECT_FALSE(sight->taken);
   ASSERT_TRUE(sight->lag);
   EXPECT_EQ(sight->lag->parts[0].rows, 1);
-  EXPECT_EQ(FilesIn(directory_), before);
+  EXPECT_EQ(test::FilesIn(directory_), before);
   ASSERT_OK(Source().Open());
 }
 
@@ -360,14 +348,14 @@ TEST_F(SqliteSourceTest, ALookDisturbsNoAgentAndNoService) {
   ASSERT_OK(agent.Open());
   service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'), ('b', 'o')");
   service.Run("INSERT INTO outbox_quarantine (id) VALUES ('c')");
-  const auto before = FilesIn(directory_);
+  const auto before = test::FilesIn(directory_);
   const auto sight = Source().Look();
   ASSERT_OK(sight);
   EXPECT_TRUE(sight->taken);
   ASSERT_TRUE(sight->lag);
   EXPECT_EQ(sight->lag->parts[0].rows, 2);
   EXPECT_EQ(sight->lag->quarantined, 1);
-  EXPECT_EQ(FilesIn(directory_), before);
+  EXPECT_EQ(test::FilesIn(directory_), before);
   service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('d', 'o')");
   EXPECT_THAT(Read(agent), SizeIs(3));
 }
@@ -381,18 +369,18 @@ TEST_F(SqliteSourceTest, ALookReadsTheLogOfAServiceThatWasKilled) {
   for (const char* name : {"orders.db", "orders.db-wal", "orders.db-shm"})
     std::filesystem::copy(directory_ + "/" + name, killed);
   file_ = killed + "/orders.db";
-  const auto before = FilesIn(killed);
+  const auto before = test::FilesIn(killed);
   const auto sight = Source().Look();
   ASSERT_OK(sight);
   ASSERT_TRUE(sight->lag);
   EXPECT_EQ(sight->lag->parts[0].rows, 1);
-  EXPECT_EQ(FilesIn(killed), before);
+  EXPECT_EQ(test::FilesIn(killed), before);
   // Without its index SQLite would have to make one.
   std::filesystem::remove(file_ + "-shm");
   const auto without = Source().Look();
   ASSERT_OK(without);
   EXPECT_FALSE(without->lag);
-  EXPECT_THAT(FilesIn(killed), SizeIs(2));
+  EXPECT_THAT(test::FilesIn(killed), SizeIs(2));
 }
 
 TEST_F(SqliteSourceTest, ALookSaysWhatIsWrong) {
@@ -404,7 +392,7 @@ TEST_F(SqliteSourceTest, ALookSaysWhatIsWrong) {
   EXPECT_THAT(Source().Look().error().message, HasSubstr("has to be `wal`"));
   Service(file_).Run("PRAGMA journal_mode=WAL");
   EXPECT_THAT(Source().Look().error().message, HasSubstr("there is no table `outbox_quarantine`"));
-  EXPECT_THAT(FilesIn(directory_), SizeIs(1));
+  EXPECT_THAT(test::FilesIn(directory_), SizeIs(1));
 }
 
 TEST_F(SqliteSourceTest, WhatCannotBeQuarantinedStays) {
