@@ -55,6 +55,8 @@ ErrorCode Coordinator::MayCommitInTransaction(std::string_view group_id, const M
   if (epoch >= 0 && !groups_.contains(group_id)) return ErrorCode::kIllegalGeneration;
   Entry& entry = FindOrMakeGroup(group_id);
   if (entry.group) return entry.group->MayCommitInTransaction(who, epoch);
+  // Older producers, and those that know only the group's id, do not say for whom they commit.
+  if (epoch < 0 && who.member_id.empty() && !who.instance_id) return ErrorCode::kNone;
   const ErrorCode error = entry.consumer->MayCommit(who.member_id, epoch, /*knows_epochs=*/true);
   // The one name that the response has for it.
   return error == ErrorCode::kStaleMemberEpoch ? ErrorCode::kIllegalGeneration : error;

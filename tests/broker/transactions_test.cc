@@ -441,6 +441,8 @@ TEST(TransactionsTest, OffsetsOfAMemberOfTheNewerGroupProtocolNeedItsEpoch) {
   Client client(broker, "tx");
   EXPECT_EQ(client.SendOffset("g", "t", 5, 2, "m"), ErrorCode::kIllegalGeneration);
   EXPECT_EQ(client.SendOffset("g", "t", 5, 1, "stranger"), ErrorCode::kUnknownMemberId);
+  EXPECT_EQ(client.SendOffset("g", "t", 5, -1, "stranger"), ErrorCode::kUnknownMemberId);
+  EXPECT_EQ(client.SendOffset("g", "t", 4), ErrorCode::kNone) << "by the group's id alone";
   EXPECT_EQ(client.SendOffset("g", "t", 5, 1, "m"), ErrorCode::kNone);
   EXPECT_EQ(client.Commit(), ErrorCode::kNone);
   EXPECT_EQ(FetchOffset(broker, "g", "t", true), (Position{ErrorCode::kNone, 5}));
