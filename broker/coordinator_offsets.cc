@@ -368,7 +368,10 @@ void Coordinator::ExpireOffsets() {
                                 .count();
   std::vector<Erasure> erasures;
   for (auto& [id, entry] : groups_) {
-    if (entry.group && (!entry.group->unused() || entry.group->empty_since_ms() >= before_ms)) {
+    if (entry.group && !entry.group->unused()) continue;
+    // Offsets that had members stay for that long after the last one left. Those of a consumer that
+    // only keeps them here go by their own age, and a group without any is of no use to anybody.
+    if (entry.group && !entry.offsets.empty() && entry.group->empty_since_ms() >= before_ms) {
       continue;
     }
     // What arrives may be newer than an offset that is old as yet.

@@ -179,8 +179,10 @@ class Group {
   [[nodiscard]] bool unused() const {
     return state_ == GroupState::kEmpty && members_.empty() && pending_.empty();
   }
-  // Since when nobody is a member, in wall-clock milliseconds.
-  [[nodiscard]] int64_t empty_since_ms() const { return changed_ms_; }
+  // Since when nobody is a member, in wall-clock milliseconds; null if nobody ever was.
+  [[nodiscard]] std::optional<int64_t> empty_since_ms() const {
+    return protocol_type_.empty() ? std::nullopt : std::optional(changed_ms_);
+  }
   // The group as it stands, for describing and saving.
   [[nodiscard]] GroupRecord Describe() const;
 

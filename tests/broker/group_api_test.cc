@@ -302,6 +302,26 @@ TEST_F(ExpiryTest, LeavesAnOffsetThatIsOnItsWay) {
   EXPECT_EQ(Fetch().second, -1);
 }
 
+class RestartedExpiryTest : public GroupApiTest {
+ protected:
+  RestartedExpiryTest() : GroupApiTest(MakeOptions()) {}
+
+  static Options MakeOptions() {
+    Options options;
+    options.groups.offsets_retention = std::chrono::minutes(15);
+    return options;
+  }
+};
+
+TEST_F(RestartedExpiryTest, GoesByTheOffsetsAgeWhereNobodyEverWasAMember) {
+  EXPECT_EQ(Commit("", -1), ErrorCode::kNone);
+  broker.clock().Advance(std::chrono::minutes(9));
+  broker.CrashAndRestart();
+  EXPECT_EQ(Fetch().second, 42);
+  broker.clock().Advance(std::chrono::minutes(11));
+  EXPECT_EQ(Fetch().second, -1);
+}
+
 // --- Settings of groups -------------------------------------------------------------------------
 
 class GroupSettingsTest : public GroupApiTest {
@@ -508,6 +528,30 @@ TEST_F(MigrationTest, EmptyGroupBecomesWhatItsNextMemberSpeaks) {
   EXPECT_EQ(Fetch().second, 42);
   broker.CrashAndRestart();
   EXPECT_THAT(List(), ElementsAre("g classic Empty"));
+}
+
+TEST_F(MigrationTest, ClassicGroupThatKeepsNothingGoesWithTheNextRound) {
+  kafka::LeaveGroupRequest leave;
+  leave.group_id = "g";
+  const auto leave_group = [&](std::string_view member) {
+    leave.members.assign(1, {});
+    leave.members[0].member_id = member;
+    EXPECT_EQ(broker.Ask(leave, 5).Get().error_code, ErrorCode::kNone);
+  };
+  leave_group(MakeClassicGroup());
+  EXPECT_THAT(List(), ElementsAre("g classic Empty"));
+  broker.clock().Advance(std::chrono::minutes(10));
+  EXPECT_THAT(List(), ElementsAre());
+  broker.CrashAndRestart();
+  EXPECT_THAT(List(), ElementsAre());
+
+  const std::string member = MakeClassicGroup();
+  EXPECT_EQ(Commit(member, 1), ErrorCode::kNone);
+  broker.clock().Advance(std::chrono::minutes(10));
+  leave_group(member);
+  broker.clock().Advance(std::chrono::minutes(20));
+  EXPECT_THAT(List(), ElementsAre("g classic Empty")) << "its offsets stay for a week";
+  EXPECT_EQ(Fetch().second, 42);
 }
 
 TEST_F(MigrationTest, GroupGoesOverWithItsMembersAndBackAndSurvivesCrashes) {
