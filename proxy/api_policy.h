@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "kafka/api/api_versions.h"
 #include "kafka/message.h"
 
 namespace holdfast::proxy {
@@ -29,15 +30,27 @@ enum class Away : uint8_t {
   kCloses,  // The client's connection closes, as if it were the tier's.
 };
 
+// What requests that pass through may have to be read for.
+enum ReadFor : uint8_t {
+  kForNothing = 0,
+  kForRules = 1,         // proxy/access.h
+  kForAgentState = 2,    // proxy/agent_state.h
+  kForTransactions = 4,  // proxy/transaction_requests.h
+};
+
 struct ApiPolicy {
   int16_t key = 0;
   std::string_view name;
   Way way = Way::kPassed;
   Away away = Away::kCloses;
-  // The newest version whose addresses are known, or that the agent itself answers.
+  // The newest version whose addresses are known, or that the agent itself answers or always reads.
   int16_t newest = kafka::kNever;
   // The oldest that the agent itself answers.
   int16_t oldest = 0;
+  // Of ReadFor, and the versions that can be read.
+  uint8_t read_for = kForNothing;
+  int16_t oldest_read = 0;
+  int16_t newest_read = kafka::kNever;
 
   [[nodiscard]] constexpr bool Offers(int16_t version) const {
     return oldest <= version && version <= newest;
@@ -47,6 +60,9 @@ struct ApiPolicy {
 // What brokers of Kafka 4.2 serve, by key. Requests beyond it pass through byte by byte.
 std::span<const ApiPolicy> ApiPolicies();
 ApiPolicy PolicyOf(int16_t api_key);
+
+// Where requests are read for what is asked, a client is not offered versions that cannot be.
+void KeepToRead(kafka::ApiVersionsResponse& versions, uint8_t read_for);
 
 // The Markdown table for docs/protocol.md.
 std::string RenderApiPolicies();

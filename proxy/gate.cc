@@ -124,6 +124,10 @@ bool Gate::Admit(base::Buffer& frame, const RequestHeader& header, const Cluster
 }
 
 void Gate::Announce(kafka::ApiVersionsResponse& versions) const {
+  KeepToRead(versions, static_cast<uint8_t>(
+                           (policy_->rules.empty() ? kForNothing : kForRules) |
+                           (policy_->lends_agent_rights ? kForAgentState : kForNothing) |
+                           (front_.transactions() == nullptr ? kForNothing : kForTransactions)));
   if (policy_->sasl.mechanisms.empty()) return;
   for (const kafka::Api& api : {SaslHandshakeRequest::kApi, SaslAuthenticateRequest::kApi}) {
     std::erase_if(versions.api_keys, [&](const auto& range) { return range.api_key == api.key; });

@@ -74,7 +74,7 @@ class Gate {
   [[nodiscard]] bool Admit(base::Buffer& frame, const kafka::RequestHeader& header,
                            const Cluster& cluster, net::Reply& reply);
 
-  // Offers the versions of SASL that are served here.
+  // Offers the versions of SASL that are served here, and of what has to be read those that can be.
   void Announce(kafka::ApiVersionsResponse& versions) const;
 
   // Whether MayProduce has to be prepared by BeforeProduce.

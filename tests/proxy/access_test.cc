@@ -13,6 +13,7 @@
 #include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_fetch.h"
 #include "kafka/api/txn_offset_commit.h"
+#include "proxy/api_policy.h"
 #include "proxy/metadata_cache.h"
 
 namespace holdfast::proxy {
@@ -114,6 +115,28 @@ TEST_F(AccessTest, WithoutRulesEverythingIsAllowed) {
   EXPECT_TRUE(none.AllowsTopic(kAnonymous, Operation::kProduce, "any"));
   EXPECT_TRUE(none.AllowsAll(kAnonymous, Operation::kAdmin));
   EXPECT_TRUE(none.AllowsGroup(kAnonymous, "any"));
+}
+
+// What is offered where rules are, is what they can judge.
+TEST_F(AccessTest, TheTableOfApisSaysWhichRequestsRulesRead) {
+  constexpr int16_t kUnheardOf = 99;
+  const AccessRules all({{.principal = "User:*",
+                          .topics = {"*"},
+                          .groups = {"*"},
+                          .produce = true,
+                          .consume = true,
+                          .admin = true}});
+  for (const ApiPolicy& api : ApiPolicies()) {
+    if (!api.Offers(kUnheardOf)) continue;
+    Caught caught;
+    net::Reply reply(&caught, 1, 1);
+    base::Buffer frame;
+    const kafka::RequestHeader header{
+        .api_key = api.key, .api_version = kUnheardOf, .correlation_id = 7};
+    const bool unread = MayPass(all, kAnonymous, cluster_, frame, header, reply);
+    EXPECT_EQ(unread, (api.read_for & kForRules) == 0) << api.name;
+    if (unread) reply.SendNothing();
+  }
 }
 
 TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {

@@ -7,14 +7,18 @@
 #include <set>
 
 #include "kafka/api/api_versions.h"
+#include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/list_groups.h"
+#include "kafka/api/list_offsets.h"
 #include "kafka/api/metadata.h"
+#include "kafka/api/offset_commit.h"
 #include "kafka/api/produce.h"
 #include "kafka/api/sasl_authenticate.h"
 #include "kafka/api/sasl_handshake.h"
+#include "kafka/api/sync_group.h"
 #include "kafka/record_batch_builder.h"
 #include "proxy/session.h"
 #include "tests/net/loopback.h"
@@ -403,6 +407,50 @@ TEST_F(GateTest, RulesBoundWhatAUserProducesAndSees) {
   TierGets<kafka::MetadataRequest>();
   TierAnswers(TierMetadata({{"orders", kRead}, {"audit", kRead}}));
   EXPECT_EQ(Read<kafka::MetadataResponse>(9).topics.size(), 1U);
+}
+
+// Of a tier that is newer than the codec: a client takes what it is offered for the life of its
+// connection, and what cannot be judged would cost it that.
+TEST_F(GateTest, WhereRequestsAreReadNoVersionIsOfferedThatCannotBe) {
+  constexpr int16_t kNewer = 99;
+  Open({});
+  kafka::ApiVersionsResponse tier;
+  const auto newest = [&](const kafka::Api& api) {
+    Send(kafka::ApiVersionsRequest{}, 0);
+    const auto offered = Read<kafka::ApiVersionsResponse>(0).api_keys;
+    const auto found =
+        std::ranges::find(offered, api.key, &kafka::ApiVersionsResponse::ApiVersion::api_key);
+    return found == offered.end() ? int16_t{-1} : found->max_version;
+  };
+  constexpr kafka::Api kOffsetCommit = kafka::OffsetCommitRequest::kApi;
+  constexpr kafka::Api kListOffsets = kafka::ListOffsetsRequest::kApi;
+  constexpr kafka::Api kListGroups = kafka::ListGroupsRequest::kApi;
+  constexpr kafka::Api kEndTxn = kafka::EndTxnRequest::kApi;
+  constexpr kafka::Api kHandshake = SaslHandshakeRequest::kApi;
+  for (const kafka::Api& api : {kOffsetCommit, kListOffsets, kListGroups, kEndTxn, kHandshake})
+    tier.api_keys.push_back({.api_key = api.key, .min_version = 0, .max_version = kNewer});
+  // None that could be read is left.
+  constexpr kafka::Api kSyncGroup = kafka::SyncGroupRequest::kApi;
+  tier.api_keys.push_back(
+      {.api_key = kSyncGroup.key, .min_version = kNewer, .max_version = kNewer});
+  cache_.Learn(tier);
+
+  EXPECT_EQ(newest(kOffsetCommit), kNewer);
+  EXPECT_EQ(newest(kListOffsets), kNewer);
+  EXPECT_EQ(newest(kListGroups), kNewer);
+  EXPECT_EQ(newest(kSyncGroup), kNewer);
+  EXPECT_EQ(newest(kEndTxn), kEndTxn.newest);  // There are local transactions.
+  EXPECT_EQ(newest(kHandshake), kHandshake.newest);
+  const std::vector<AccessRule> rules = {{.principal = "User:*", .topics = {"*"}}};
+  policies_->Replace({.rules = AccessRules(rules)});
+  EXPECT_EQ(newest(kOffsetCommit), kOffsetCommit.newest);
+  EXPECT_EQ(newest(kListOffsets), kListOffsets.newest);
+  EXPECT_EQ(newest(kListGroups), kNewer);
+  EXPECT_EQ(newest(kSyncGroup), -1);
+  policies_->Replace({.lends_agent_rights = true});
+  EXPECT_EQ(newest(kOffsetCommit), kOffsetCommit.newest);
+  EXPECT_EQ(newest(kListOffsets), kNewer);
+  EXPECT_EQ(newest(kListGroups), kListGroups.newest);
 }
 
 TEST_F(GateTest, ALongAnswerPassesWithWhatIsToldOfTheTopicsThatWereLeftOut) {
