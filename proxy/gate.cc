@@ -192,7 +192,11 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
       return false;
     }
     const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
-    if (request && ShowsSecret(request->mechanism)) {
+    if (!request) {
+      reply.Close(request.error().message);
+      return false;
+    }
+    if (ShowsSecret(request->mechanism)) {
       base::Log(base::Event::kLoginRefused, {"proxy", connection_.peer().host()},
                 "{} would show a secret to who listens in: set agent.tls", request->mechanism);
       reply.Send(kafka::EncodeResponse(
@@ -201,14 +205,20 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
       return false;
     }
     tier_exchange_ = std::make_shared<TierExchange>();
-    if (request) tier_exchange_->mechanism = request->mechanism;
+    tier_exchange_->mechanism = request->mechanism;
     return true;
   }
+  if (!SaslAuthenticateRequest::kApi.Knows(header.api_version)) {
+    reply.Close("a SaslAuthenticate of a version that was not offered");
+    return false;
+  }
   if (!tier_exchange_->user) {
-    const auto request = SaslAuthenticateRequest::kApi.Knows(header.api_version)
-                             ? kafka::DecodeRequest<SaslAuthenticateRequest>(frame.view(), header)
-                             : base::Unexpected(base::Code::kInvalid, "an unknown version");
-    tier_exchange_->user = request ? UserIn(tier_exchange_->mechanism, request->auth_bytes) : "";
+    const auto request = kafka::DecodeRequest<SaslAuthenticateRequest>(frame.view(), header);
+    if (!request) {
+      reply.Close(request.error().message);
+      return false;
+    }
+    tier_exchange_->user = UserIn(tier_exchange_->mechanism, request->auth_bytes);
   }
   reply = Intercepted::Make(std::move(reply), [self = self_, exchange = tier_exchange_,
                                                version = header.api_version](base::Buffer answer) {
@@ -219,7 +229,7 @@ bool Gate::WatchSasl(const base::Buffer& frame, const RequestHeader& header, net
 }
 
 void Gate::OnTierSaslAnswer(TierExchange& exchange, std::string_view frame, int16_t version) {
-  const auto response = frame.empty() || !SaslAuthenticateRequest::kApi.Knows(version)
+  const auto response = frame.empty()
                             ? base::Result<SaslAuthenticateResponse>(base::Unexpected(
                                   base::Code::kUnavailable, "no answer that can be read"))
                             : kafka::DecodeResponse<SaslAuthenticateResponse>(frame, version);

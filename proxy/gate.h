@@ -4,10 +4,11 @@
 // Where the agent asks for SASL, the exchange is served here, and nothing but ApiVersions passes
 // before it is done; who fails is told after auth::kFailedLoginDelay, and disconnected. Where
 // clients speak for themselves at the tier, their SASL passes through, and the gate watches whether
-// the tier let them in; mechanisms that would show a secret on the way from another host are
-// refused (LocalPolicy::secrets_stay_here). Rules are applied either way. Before a login that is
-// asked for, here or there, a request has at most auth::kLoginBytesMax bytes, and a client the time
-// that the server allows for it (net::Connection::AwaitLogin).
+// the tier let them in, and as whom: what of it cannot be read does not pass. Mechanisms that would
+// show a secret on the way from another host are refused (LocalPolicy::secrets_stay_here). Rules
+// are applied either way. Before a login that is asked for, here or there, a request has at most
+// auth::kLoginBytesMax bytes, and a client the time that the server allows for it
+// (net::Connection::AwaitLogin).
 //
 // What a client may produce there is asked of the tier over the client's own connection (Metadata
 // with include_topic_authorized_operations): before the first record for a topic, and again once

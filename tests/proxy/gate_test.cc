@@ -345,6 +345,29 @@ TEST_F(GateTest, InTheClearNoSecretPassesFromAnotherHost) {
   client_.reset();
 }
 
+// The tier might read more into it, a mechanism that shows a secret among it.
+TEST_F(GateTest, AHandshakeThatCannotBeReadDoesNotPass) {
+  Open(TierDecides());
+  const auto whole = kafka::EncodeRequest(SaslHandshakeRequest{.mechanism = "PLAIN"}, 1, 1, "test");
+  std::string cut(whole->view().substr(kafka::kLengthPrefixBytes));
+  cut.pop_back();
+  client_->Write(std::string("\0\0\0", 3) + static_cast<char>(cut.size()) + cut);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(witness_.received(), 0U);
+}
+
+TEST_F(GateTest, NorDoesALoginThatCannotBeRead) {
+  Open(TierDecides());
+  EXPECT_EQ(HandshakeAtTier("PLAIN"), ErrorCode::kNone);
+  const auto whole =
+      kafka::EncodeRequest(SaslAuthenticateRequest{.auth_bytes = "\0a\0b"s}, 1, 2, "test");
+  std::string cut(whole->view().substr(kafka::kLengthPrefixBytes));
+  cut.pop_back();
+  client_->Write(std::string("\0\0\0", 3) + static_cast<char>(cut.size()) + cut);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(witness_.received(), 1U);
+}
+
 // The tier does not see the handshake that is refused here: it goes on with the exchange before.
 TEST_F(GateTest, AHandshakeRefusedHereMakesNoLoginOfHalfAnExchange) {
   LocalPolicy policy = TierDecides();
