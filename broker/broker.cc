@@ -46,8 +46,7 @@ struct Broker::Parts {
   Parts(Options options, metrics::Registry& metrics_registry, Executors broker_executors)
       : registry(metrics_registry),
         executors(std::move(broker_executors)),
-        context(std::move(options), metrics_registry),
-        users(std::make_shared<LoginUsers>(context.options.users, context.scram)) {}
+        context(std::move(options), metrics_registry) {}
 
   std::unique_ptr<metrics::Registry> own_registry;
   metrics::Registry& registry;
@@ -77,20 +76,32 @@ struct Broker::Parts {
               central.loop->Post([this, topic] { coordinator->OnTopicDeleted(topic); });
             }};
   }
-  // A new directory gets its name with the first commit, before anything else is durable.
-  void NameCluster(std::string found) {
+  // A new directory gets its name and the key of salts with the first commit, before anything else
+  // is durable; one without a key, or with what is none, a key.
+  void NameCluster(std::string found, std::string salt_key) {
     context.cluster_id = std::move(found);
-    if (!context.cluster_id.empty()) return;
-    context.cluster_id = MakeUuid().ToString();
+    const bool keeps_key = salt_key.size() == net::SaslUsers::kSaltKeyBytes;
+    if (!context.cluster_id.empty() && keeps_key) return SetUsers(std::move(salt_key));
+    if (context.cluster_id.empty()) context.cluster_id = MakeUuid().ToString();
+    if (!keeps_key) {
+      salt_key = net::SaslUsers::NewSaltKey();
+      base::Log(base::LogLevel::kInfo, "broker", "made a new key for the salts of SCRAM");
+    }
+    SetUsers(salt_key);
     workers.front()->submitter().Submit(std::make_unique<StateChange>(
-        [this](spool::Transaction& transaction) {
+        [this, salt_key](spool::Transaction& transaction) {
           transaction.Put(kClusterIdKey, context.cluster_id);
+          transaction.Put(kSaltKeyKey, salt_key);
         },
         [](const auto& result) {
           if (result) return;
           base::Log(base::Event::kClusterNameNotRecorded, "broker",
-                    "cannot record the cluster's name: {}", result.error().message);
+                    "cannot record the cluster's name and the key of salts: {}",
+                    result.error().message);
         }));
+  }
+  void SetUsers(std::string salt_key) {
+    users = std::make_shared<LoginUsers>(context.options.users, std::move(salt_key), context.scram);
   }
 };
 
@@ -130,7 +141,7 @@ Result<std::unique_ptr<Broker>> Broker::Start(Options options, Executors executo
 
   RunAndWait(loop, [&] {
     Log::Recovered recovered = context.log->TakeRecovered();
-    parts->NameCluster(std::move(recovered.cluster_id));
+    parts->NameCluster(std::move(recovered.cluster_id), std::move(recovered.salt_key));
     parts->coordinator->Recover(std::move(recovered));
     parts->transactions->Start();
     parts->retention->Start();

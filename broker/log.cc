@@ -176,6 +176,7 @@ Result<> Log::Load(const spool::StateView& state) {
     HF_RETURN_IF_ERROR(LoadScram(state));
     HF_RETURN_IF_ERROR(LoadQuotas(state));
     if (const auto id = state.Get(kClusterIdKey)) recovered_.cluster_id = *id;
+    if (const auto key = state.Get(kSaltKeyKey)) recovered_.salt_key = *key;
   }
   HF_RETURN_IF_ERROR(transactions_.Load(state));
   if (!again) NotePendingOffsets();

@@ -54,6 +54,7 @@ class Log final : public spool::Owner {
       int64_t commit_ms = 0;
     };
     std::string cluster_id;  // Empty in a new directory.
+    std::string salt_key;    // Empty, too, in one of an older version.
     std::vector<std::pair<std::string, GroupRecord>> groups;
     struct ConsumerGroup {
       ConsumerGroupRecord record;

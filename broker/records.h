@@ -1,6 +1,7 @@
 // What the broker keeps in the spool's state: keys, and the values under them.
 //
 //   c                                          the cluster's name
+//   k                                          the key of SCRAM's salts (LoginUsers), 32 bytes
 //   i                                          the first producer id not yet given out, int64
 //   n <topic name>                             the topic's id
 //   t <topic id>                               TopicRecord
@@ -27,7 +28,7 @@
 //
 // Integers are big-endian. A value begins with its version, int16; then follow its fields in the
 // flexible encoding of Kafka's messages, so that a later version may add some. The cluster's name,
-// ids and offsets under d stand alone, without a version.
+// the key of salts, ids and offsets under d stand alone, without a version.
 //
 // Threads: values only.
 #pragma once
@@ -52,6 +53,7 @@
 namespace holdfast::broker {
 
 inline constexpr std::string_view kClusterIdKey = "c";
+inline constexpr std::string_view kSaltKeyKey = "k";
 inline constexpr std::string_view kProducerIdKey = "i";
 inline constexpr std::string_view kTopicPrefix = "t";
 inline constexpr std::string_view kProducersPrefix = "p";

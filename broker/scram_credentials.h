@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "broker/published.h"
@@ -31,11 +32,14 @@ struct ScramKey {
 using ScramCredentials = std::map<ScramKey, net::ScramSecret>;
 
 // Users of the configuration log in with PLAIN and SCRAM, those that clients have made with SCRAM
-// alone. Of one that is both, what was made by a client counts for SCRAM.
+// alone. Of one that is both, what was made by a client counts for SCRAM. The other salts are made
+// of `salt_key`, which the broker keeps: what was made by clients stays as well, and names that are
+// not there would be known by salts that do not.
 class LoginUsers final : public net::SaslUsers {
  public:
-  LoginUsers(const std::vector<User>& configured, const Published<ScramCredentials>& made)
-      : configured_(net::SaslUsers::Make(configured)), made_(made) {}
+  LoginUsers(const std::vector<User>& configured, std::string salt_key,
+             const Published<ScramCredentials>& made)
+      : configured_(net::SaslUsers::Make(configured, std::move(salt_key))), made_(made) {}
 
   [[nodiscard]] bool IsPassword(std::string_view user, std::string_view password) const override {
     return configured_->IsPassword(user, password);

@@ -190,20 +190,23 @@ class OauthBearerServer final : public SaslServer {
 
 class FixedUsers final : public SaslUsers {
  public:
-  explicit FixedUsers(const std::vector<User>& users) : decoy_key_(RandomBytes(kSaltBytes)) {
+  FixedUsers(const std::vector<User>& users, std::string salt_key)
+      : salt_key_(std::move(salt_key)) {
     for (const User& user : users) {
+      const auto secret = [&](SaslMechanism mechanism) {
+        return MakeScramSecret(mechanism, user.password, SaltOf(user.name, mechanism),
+                               kScramIterations);
+      };
       users_[user.name] = {.password = user.password,
-                           .sha256 = MakeScramSecret(SaslMechanism::kScramSha256, user.password,
-                                                     RandomBytes(kSaltBytes), kScramIterations),
-                           .sha512 = MakeScramSecret(SaslMechanism::kScramSha512, user.password,
-                                                     RandomBytes(kSaltBytes), kScramIterations)};
+                           .sha256 = secret(SaslMechanism::kScramSha256),
+                           .sha512 = secret(SaslMechanism::kScramSha512)};
     }
   }
 
   [[nodiscard]] bool IsPassword(std::string_view user, std::string_view password) const override {
     const auto found = users_.find(user);
     // An unknown user's password is compared as well, with one that nobody has.
-    const std::string& right = found == users_.end() ? decoy_key_ : found->second.password;
+    const std::string& right = found == users_.end() ? salt_key_ : found->second.password;
     return SameSecret(right, password) && found != users_.end();
   }
 
@@ -213,10 +216,8 @@ class FixedUsers final : public SaslUsers {
     if (found != users_.end()) {
       return mechanism == SaslMechanism::kScramSha512 ? found->second.sha512 : found->second.sha256;
     }
-    // The same whenever the name is tried, and another for each mechanism, as real ones would be.
-    const std::string of = std::string(SaslName(mechanism)) + '\0' + std::string(user);
-    std::string salt = ScramHmac(SaslMechanism::kScramSha256, decoy_key_, of).substr(0, kSaltBytes);
-    const std::string nobody = ScramHmac(mechanism, decoy_key_, salt);
+    std::string salt = SaltOf(user, mechanism);
+    const std::string nobody = ScramHmac(mechanism, salt_key_, salt);
     return {.salt = std::move(salt),
             .iterations = kScramIterations,
             .stored_key = nobody,
@@ -229,8 +230,14 @@ class FixedUsers final : public SaslUsers {
     ScramSecret sha256;
     ScramSecret sha512;
   };
+
+  [[nodiscard]] std::string SaltOf(std::string_view user, SaslMechanism mechanism) const {
+    const std::string of = std::string(SaslName(mechanism)) + '\0' + std::string(user);
+    return ScramHmac(SaslMechanism::kScramSha256, salt_key_, of).substr(0, kSaltBytes);
+  }
+
+  const std::string salt_key_;
   std::map<std::string, Known, std::less<>> users_;
-  const std::string decoy_key_;
 };
 
 base::Result<std::string> ReadToken(const std::string& file) {
@@ -280,8 +287,11 @@ base::Result<std::unique_ptr<SaslClient>> SaslClient::Make(const SaslCredentials
   return std::make_unique<OauthBearerClient>(token, credentials);
 }
 
-std::shared_ptr<const SaslUsers> SaslUsers::Make(const std::vector<User>& users) {
-  return std::make_shared<FixedUsers>(users);
+std::string SaslUsers::NewSaltKey() { return RandomBytes(kSaltKeyBytes); }
+
+std::shared_ptr<const SaslUsers> SaslUsers::Make(const std::vector<User>& users,
+                                                 std::string salt_key) {
+  return std::make_shared<FixedUsers>(users, std::move(salt_key));
 }
 
 std::unique_ptr<SaslServer> SaslServer::Make(SaslMechanism mechanism,

@@ -94,8 +94,12 @@ class SaslUsers {
     std::string name;
     std::string password;
   };
-  // Those and nobody else.
-  static std::shared_ptr<const SaslUsers> Make(const std::vector<User>& users);
+  static constexpr size_t kSaltKeyBytes = 32;
+  static std::string NewSaltKey();
+  // Those and nobody else. All salts are made of the name and the secret key, whether there is such
+  // a user or not: who compares them under the same key, or under two, does not learn which.
+  static std::shared_ptr<const SaslUsers> Make(const std::vector<User>& users,
+                                               std::string salt_key = NewSaltKey());
   virtual ~SaslUsers() = default;
 
   [[nodiscard]] virtual bool IsPassword(std::string_view user, std::string_view password) const = 0;

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "broker/records.h"
 #include "broker/scram_credentials.h"
 #include "kafka/api/add_raft_voter.h"
 #include "kafka/api/alter_replica_log_dirs.h"
@@ -101,7 +104,7 @@ TEST_F(ScramAdminTest, BadCredentialsAndUsersNamedTwiceAreRefused) {
 
 TEST(LoginUsersTest, CredentialsOfClientsComeBeforeThoseOfTheConfiguration) {
   Published<ScramCredentials> made;
-  const LoginUsers users({{"admin", "secret"}}, made);
+  const LoginUsers users({{"admin", "secret"}}, net::SaslUsers::NewSaltKey(), made);
   EXPECT_TRUE(users.IsPassword("admin", "secret"));
   const std::string configured = users.SecretOf("admin", net::SaslMechanism::kScramSha256).salt;
   const std::string unknown = users.SecretOf("orders", net::SaslMechanism::kScramSha512).salt;
@@ -113,6 +116,39 @@ TEST(LoginUsersTest, CredentialsOfClientsComeBeforeThoseOfTheConfiguration) {
   EXPECT_EQ(users.SecretOf("orders", net::SaslMechanism::kScramSha512).salt, "made");
   EXPECT_NE(users.SecretOf("orders", net::SaslMechanism::kScramSha256).salt, "made");
   EXPECT_EQ(users.SecretOf("admin", net::SaslMechanism::kScramSha256).salt, configured);
+}
+
+TEST(LoginUsersTest, AfterARestartSaltsTellNobodyWhoExists) {
+  Options options;
+  options.users = {{"admin", "secret"}};
+  BrokerFixture broker(std::move(options));
+  const auto salts = [&] {
+    std::vector<std::string> all;
+    for (const std::string_view user : {"admin", "nobody"}) {
+      for (const auto mechanism :
+           {net::SaslMechanism::kScramSha256, net::SaslMechanism::kScramSha512})
+        all.push_back(broker.broker().users()->SecretOf(user, mechanism).salt);
+    }
+    return all;
+  };
+  const auto before = salts();
+  EXPECT_EQ(std::set(before.begin(), before.end()).size(), before.size());
+  broker.CrashAndRestart();
+  EXPECT_EQ(salts(), before);
+
+  // Of an older version, or damaged: all salts are others, and stay so.
+  for (const std::string_view left : {"", "short"}) {
+    const std::string cluster = broker.broker().cluster_id();
+    const auto old = salts();
+    broker.Amend([&](spool::Transaction& transaction) {
+      left.empty() ? transaction.Erase(kSaltKeyKey) : transaction.Put(kSaltKeyKey, left);
+    });
+    const auto made = salts();
+    for (size_t i = 0; i < made.size(); ++i) EXPECT_NE(made[i], old[i]);
+    broker.CrashAndRestart();
+    EXPECT_EQ(salts(), made);
+    EXPECT_EQ(broker.broker().cluster_id(), cluster);
+  }
 }
 
 TEST(ClusterAdminTest, OneNodeAnswersAsKafkaWould) {

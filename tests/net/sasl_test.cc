@@ -109,6 +109,23 @@ TEST_P(SaslTest, WhatAPasswordBecameServesUntilTheSaltIsAnother) {
   EXPECT_EQ(Meet("orders", "a, strange=password", kept), "welcome, orders");
 }
 
+TEST(SaslUsersTest, SaltsTellNobodyWhoExists) {
+  const std::vector<SaslUsers::User> configured = {{"orders", "x"}};
+  const std::string key = SaslUsers::NewSaltKey();
+  const auto first = SaslUsers::Make(configured, key);
+  const auto again = SaslUsers::Make(configured, key);
+  const auto other = SaslUsers::Make(configured);
+  const auto without = SaslUsers::Make({}, key);
+  for (const std::string_view user : {"orders", "nobody"}) {
+    for (const auto mechanism : {SaslMechanism::kScramSha256, SaslMechanism::kScramSha512}) {
+      const std::string salt = first->SecretOf(user, mechanism).salt;
+      EXPECT_EQ(again->SecretOf(user, mechanism).salt, salt);
+      EXPECT_EQ(without->SecretOf(user, mechanism).salt, salt) << "it comes and goes unseen";
+      EXPECT_NE(other->SecretOf(user, mechanism).salt, salt);
+    }
+  }
+}
+
 TEST(SaltedPasswordTest, IsComputedOncePerSalt) {
   SaltedPassword password("pencil");
   const auto hash = [&](const std::string& salt) {
