@@ -58,11 +58,10 @@ class Verifier {
  private:
   base::Result<void> VerifySegment(const Directory::File& listed);
   base::Result<void> VerifyFrames(const Directory::File& listed, SegmentFile& file,
-                                  MemoryIndex* index);
+                                  CommitNumber end, MemoryIndex* index);
   base::Result<void> VerifyIndex(SegmentFile& file, const MemoryIndex& index, CommitNumber end);
   base::Result<void> VerifyEntries(uint64_t segment, const FrameView& frame,
                                    const EntryReader& read);
-  [[nodiscard]] CommitNumber EndOf(uint64_t segment) const;
   // The next offset of the stream that there is. What is missing before it is taken to be lost with
   // the frame or segment that was found damaged last.
   void Expect(StreamId stream, int64_t offset);
@@ -119,20 +118,16 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
   const auto ignore = [](const Change&) -> base::Result<void> { return {}; };
   if (const auto read = (*file)->ReadCheckpoint(ignore, SegmentFile::Pieces::kAll); !read)
     findings_.OnDamage(listed.number, std::nullopt, read.error());
+  // What a running process has added to the newest one since, the view does not know.
+  const bool newest = !segments.empty() && listed.number == segments.back().number;
+  const CommitNumber end = newest ? segments.back().end_commit : known_end;
   MemoryIndex index;
-  HF_RETURN_IF_ERROR(VerifyFrames(listed, **file, &index));
-  return VerifyIndex(**file, index, EndOf(listed.number));
-}
-
-CommitNumber Verifier::EndOf(uint64_t segment) const {
-  for (const OfflineView::SegmentInfo& info : view_->segments())
-    if (info.number == segment) return info.end_commit;
-  return kAllCommits;
+  HF_RETURN_IF_ERROR(VerifyFrames(listed, **file, end, &index));
+  return VerifyIndex(**file, index, end);
 }
 
 base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, SegmentFile& file,
-                                          MemoryIndex* index) {
-  CommitNumber end = EndOf(listed.number);
+                                          CommitNumber end, MemoryIndex* index) {
   const uint64_t first = file.header()->first_commit.value();
   if (end == kAllCommits) {
     HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
@@ -263,11 +258,9 @@ class Repairer {
       if (progress_) progress_(done, total);
       done += file.bytes;
       const auto& segments = view->segments();
-      const auto info = std::find_if(segments.begin(), segments.end(),
-                                     [&](const auto& each) { return each.number == file.number; });
-      const bool newest = info != segments.end() && info + 1 == segments.end();
-      const CommitNumber end = info == segments.end() || newest ? kAllCommits : info->end_commit;
-      HF_RETURN_IF_ERROR(RepairSegment(file, end, newest, damaged.contains(file.number)));
+      const bool newest = !segments.empty() && file.number == segments.back().number;
+      HF_RETURN_IF_ERROR(
+          RepairSegment(file, view->EndOf(file.number), newest, damaged.contains(file.number)));
     }
     if (progress_) progress_(total, total);
     return {};
