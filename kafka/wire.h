@@ -192,7 +192,8 @@ class Reader {
   }
 
   static constexpr int64_t kReserve = 64;
-  static constexpr const char* kEndsEarly = "it ends too early";
+  // An array, so that there is one of it: literals that are alike may have several addresses.
+  static constexpr char kEndsEarly[] = "it ends too early";
 
   const char* begin_;
   std::string_view in_;
