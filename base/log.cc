@@ -309,4 +309,6 @@ std::optional<uint64_t> AdmitLogLine(Event event, LogSource source) {
                        std::chrono::time_point_cast<Duration>(std::chrono::steady_clock::now()));
 }
 
+void ResetLogLimit() { Limit().Reset(); }
+
 }  // namespace holdfast::base

@@ -18,6 +18,12 @@ uint64_t HashOf(size_t event, std::string_view subject) {
 
 LogLimit::LogLimit() : events_(Events().size()), subjects_(kSubjects / kWays) {}
 
+void LogLimit::Reset() {
+  const MutexLock lock(mutex_);
+  events_.assign(events_.size(), {});
+  subjects_.assign(subjects_.size(), {});
+}
+
 // Where it is or may be: in place of the one of its set that is full again soonest, which is a loss
 // only if it is not full yet.
 LogLimit::OfSubject& LogLimit::Find(uint64_t hash) {

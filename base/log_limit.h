@@ -39,6 +39,8 @@ class LogLimit {
   // Nothing if the line is to be left out, else how many were since the event's last one. An empty
   // subject is none.
   [[nodiscard]] std::optional<uint64_t> Admit(Event event, std::string_view subject, TimePoint now);
+  // As in the beginning.
+  void Reset();
 
  private:
   // As the time at which it will be full again: a generic cell rate algorithm.
@@ -67,5 +69,8 @@ class LogLimit {
   std::vector<OfEvent> events_ HF_GUARDED_BY(mutex_);  // In the catalogue's order.
   std::vector<Set> subjects_ HF_GUARDED_BY(mutex_);
 };
+
+// For tests: as if Log had written no event yet in this process.
+void ResetLogLimit();
 
 }  // namespace holdfast::base

@@ -13,6 +13,7 @@ namespace {
 
 class LogTest : public ::testing::Test {
  protected:
+  LogTest() { ResetLogLimit(); }
   ~LogTest() override {
     SetLogFormat(LogFormat::kText);
     SetLogLevel(LogLevel::kInfo);
