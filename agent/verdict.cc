@@ -49,7 +49,8 @@ constexpr Remedy kTopicRemedies[] = {
     {"CLUSTER_AUTHORIZATION_FAILED",
      "Grant the user of this agent IdempotentWrite on the cluster at the tier."},
     {"TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
-     "Grant the user of this agent Write and Describe on its transactional ids at the tier."},
+     "Grant the user of this agent Write and Describe on its transactional ids at the tier. If the "
+     "tier is another agent, that one needs `tier_identity: client`: docs/transactions.md."},
     {kNoLeader,
      "Make the topic at the tier with as many partitions, or see why its partition has no leader: "
      "`kafka-topics --bootstrap-server HOST:PORT --describe --topic TOPIC`."},
