@@ -143,12 +143,8 @@ Result<void> LmdbSource::MapEnvironment(unsigned flags, unsigned readers_max, mo
 }
 
 Result<void> LmdbSource::OpenEnvironment() {
-  const std::string before = data_file_;
   HF_RETURN_IF_ERROR(FindEnvironment());
-  if (!lock_.held() || data_file_ != before) {
-    lock_ = SourceLock();
-    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(LockPath(), data_file_));
-  }
+  HF_RETURN_IF_ERROR(lock_.Hold(LockPath(), data_file_));
   struct stat status {};
   if (stat(data_file_.c_str(), &status) != 0) return Unexpected(ErrorOf("open it", errno));
   const mode_t mode = status.st_mode & 0666;

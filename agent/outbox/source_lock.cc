@@ -30,9 +30,16 @@ bool TryLock(int fd) {
 
 }  // namespace
 
+base::Result<void> SourceLock::Hold(const std::string& path, std::string_view what) {
+  if (held() && path == path_) return {};
+  *this = SourceLock();
+  HF_ASSIGN_OR_RETURN(*this, Take(path, what));
+  return {};
+}
+
 base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_view what) {
   while (true) {
-    SourceLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kMode));
+    SourceLock lock(path, open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kMode));
     if (!lock.held()) {
       return base::Unexpected(CannotOpenLock(path, errno));
     }
@@ -59,7 +66,7 @@ base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_v
 }
 
 base::Result<bool> SourceLock::IsTaken(const std::string& path) {
-  const SourceLock lock(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  const SourceLock lock(path, open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!lock.held()) {
     const std::string directory = std::filesystem::path(path).parent_path().string();
     if (errno == ENOENT && eaccess(directory.c_str(), W_OK | X_OK) == 0) return false;

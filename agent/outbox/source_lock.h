@@ -14,25 +14,29 @@ namespace holdfast::outbox {
 
 class SourceLock {
  public:
-  // `path` is the lock's file, `what` is for messages. kUnavailable: another agent has it.
-  // kInvalid: no right to make the file.
-  static base::Result<SourceLock> Take(const std::string& path, std::string_view what);
-  // Whether an agent has it. No file is made. kInvalid: Take would not get it either.
+  // Takes the lock and lets go of another one; if it is held already, that is all. `path` is the
+  // lock's file, `what` is for messages. kUnavailable: another agent has it. kInvalid: no right to
+  // make the file.
+  base::Result<void> Hold(const std::string& path, std::string_view what);
+  // Whether an agent has it. No file is made. kInvalid: Hold would not get it either.
   static base::Result<bool> IsTaken(const std::string& path);
 
   SourceLock() = default;  // Nothing is held.
-  SourceLock(SourceLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  SourceLock(SourceLock&& other) noexcept
+      : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
   SourceLock& operator=(SourceLock&& other) noexcept {
+    std::swap(path_, other.path_);
     std::swap(fd_, other.fd_);
     return *this;
   }
   ~SourceLock();
 
+ private:
+  SourceLock(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  static base::Result<SourceLock> Take(const std::string& path, std::string_view what);
   [[nodiscard]] bool held() const { return fd_ >= 0; }
 
- private:
-  explicit SourceLock(int fd) : fd_(fd) {}
-
+  std::string path_;
   int fd_ = -1;
 };
 

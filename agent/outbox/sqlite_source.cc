@@ -176,12 +176,8 @@ Result<std::string> SqliteSource::Text(const std::string& sql) {
 }
 
 Result<void> SqliteSource::Open() {
-  const std::string before = path_;
   HF_RETURN_IF_ERROR(FindFile());
-  if (!lock_.held() || path_ != before) {
-    lock_ = SourceLock();
-    HF_ASSIGN_OR_RETURN(lock_, SourceLock::Take(LockPath(), path_));
-  }
+  HF_RETURN_IF_ERROR(lock_.Hold(LockPath(), path_));
   // Without SQLITE_OPEN_CREATE: an empty file would only hide a wrong name.
   HF_RETURN_IF_ERROR(OpenDatabase(path_, SQLITE_OPEN_READWRITE));
   HF_RETURN_IF_ERROR(CheckMode());
