@@ -653,25 +653,31 @@ class ClientCommandsTest(Case):
 class AccessTest(Case):
     """Who may not do something is told which rule would allow it, and that rule does."""
 
-    def test_rules_are_made_shown_and_deleted(self):
+    def tier_of(self, *users):
+        """A broker where `admin` may do everything; runs a command there as one of the users."""
         path = self.path("broker.json")
         with open(path, "w", encoding="utf-8") as out:
             json.dump({"broker": {
                 "authorizer": {"enabled": True, "super_users": ["User:admin"]},
-                "users": [{"name": name, "password": "secret"} for name in ("admin", "orders")],
+                "users": [{"name": name, "password": "secret"} for name in users],
                 "sasl": {"mechanisms": ["SCRAM-SHA-512"]}}}, out)
         tier = self.broker("--config", path).start()
 
-        def as_user(user, *arguments, **options):
+        def as_user(user, *arguments, password="secret", **options):
             return run(*arguments, "-b", tier.address, "-X", "security.protocol=SASL_PLAINTEXT",
                        "-X", "sasl.mechanism=SCRAM-SHA-512", "-X", f"sasl.username={user}", "-X",
-                       "sasl.password={env: PASSWORD}", **options)
+                       f"sasl.password={password}", **options)
+        return as_user
 
+    def test_rules_are_made_shown_and_deleted(self):
+        as_user = self.tier_of("admin", "orders")
         os.environ["PASSWORD"] = "wrong"
-        self.assertIn("cannot reach the tier",
-                      as_user("admin", "topic", "list", code=1).stderr)
-        os.environ["PASSWORD"] = "secret"
         self.addCleanup(os.environ.pop, "PASSWORD")
+        listed = ("admin", "topic", "list")
+        self.assertIn("cannot reach the tier",
+                      as_user(*listed, password="{env: PASSWORD}", code=1).stderr)
+        os.environ["PASSWORD"] = "secret"
+        as_user(*listed, password="{env: PASSWORD}")
 
         def rules(*arguments):
             return json.loads(as_user("admin", "acl", "list", "--format", "json",
@@ -740,19 +746,7 @@ class AccessTest(Case):
             self.assertIn(message, as_user("admin", "acl", *arguments, code=2).stderr)
 
     def test_a_reader_without_a_group_needs_no_right_on_one(self):
-        path = self.path("broker.json")
-        with open(path, "w", encoding="utf-8") as out:
-            json.dump({"broker": {
-                "authorizer": {"enabled": True, "super_users": ["User:admin"]},
-                "users": [{"name": name, "password": "secret"} for name in ("admin", "reader")],
-                "sasl": {"mechanisms": ["SCRAM-SHA-512"]}}}, out)
-        tier = self.broker("--config", path).start()
-
-        def as_user(user, *arguments, **options):
-            return run(*arguments, "-b", tier.address, "-X", "security.protocol=SASL_PLAINTEXT",
-                       "-X", "sasl.mechanism=SCRAM-SHA-512", "-X", f"sasl.username={user}",
-                       "-X", "sasl.password=secret", **options)
-
+        as_user = self.tier_of("admin", "reader")
         as_user("admin", "topic", "create", "t", "-p", "1")
         as_user("admin", "produce", "t", data="a\nb\n")
         as_user("admin", "acl", "create", "--allow-principal", "User:reader", "--operation", "read",

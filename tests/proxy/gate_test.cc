@@ -158,6 +158,13 @@ class GateTest : public net::LoopbackTest {
     SendRecord(topic);
     return ReadRecordsError();
   }
+  // To `orders`; the tier is asked about it first.
+  ErrorCode ProduceOnceTold(const kafka::MetadataResponse& metadata, std::string_view value = "v") {
+    SendRecord("orders", value);
+    TierGets<kafka::MetadataRequest>();
+    TierAnswers(metadata);
+    return ReadRecordsError();
+  }
   SaslAuthenticateResponse Authenticate(std::string_view bytes) {
     Send(SaslAuthenticateRequest{.auth_bytes = bytes}, 2);
     return Read<SaslAuthenticateResponse>(2);
@@ -283,10 +290,7 @@ TEST_F(GateTest, BeforeALoginAtTheTierNoLargeRequestIsRead) {
 
   client_ = std::make_unique<TestPeer>(agent_->local_address());
   LogInAtTier();
-  SendRecord("orders", large);
-  TierGets<kafka::MetadataRequest>();
-  TierAnswers(TierMetadata({{"orders", kWrite}}));
-  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}}), large), ErrorCode::kNone);
 }
 
 // A session whose client is on another host.
@@ -709,10 +713,7 @@ TEST_F(GateTest, RulesBoundTransactionsThatTheTierJudgesToo) {
 TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {
   Open(TierDecides());
   LogInAtTier();
-  SendRecord("orders");
-  TierGets<kafka::MetadataRequest>();
-  TierAnswers(TierMetadata({{"orders", kWrite}}));
-  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}})), ErrorCode::kNone);
   tier_.reset();
   cache_.SetTierAway(true);
   EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
@@ -768,17 +769,12 @@ TEST_F(GateTest, AnOldRightIsAskedForBeforeRecordsAreTaken) {
   rights_for_ = {};  // It is old at once.
   Open(TierDecides());
   LogInAtTier();
-  SendRecord("orders");
-  TierGets<kafka::MetadataRequest>();
-  TierAnswers(TierMetadata({{"orders", kWrite}}));
-  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}})), ErrorCode::kNone);
   cache_.SetTierAway(true);
   EXPECT_EQ(Produce("orders"), ErrorCode::kNone) << "nobody else can tell";
   cache_.SetTierAway(false);
-  SendRecord("orders");
-  TierGets<kafka::MetadataRequest>();
-  TierAnswers(TierMetadata({{"orders", kRead}}));
-  EXPECT_EQ(ReadRecordsError(), ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kRead}})),
+            ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(sink_.taken, 2);
 }
 
@@ -828,15 +824,9 @@ TEST_F(GateTest, OfAMissingTopicTheTierTellsWhatIsForbiddenButNotThatItMayBeProd
   missing = TierMetadata({{"orders", kWrite}});
   missing.topics[0].error_code = ErrorCode::kUnknownTopicOrPartition;
   for (int i = 0; i < 2; ++i) {
-    SendRecord("orders");
-    TierGets<kafka::MetadataRequest>();
-    TierAnswers(missing);
-    EXPECT_EQ(ReadRecordsError(), ErrorCode::kLeaderNotAvailable);
+    EXPECT_EQ(ProduceOnceTold(missing), ErrorCode::kLeaderNotAvailable);
   }
-  SendRecord("orders");
-  TierGets<kafka::MetadataRequest>();
-  TierAnswers(TierMetadata({{"orders", kWrite}}));
-  EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}})), ErrorCode::kNone);
   EXPECT_EQ(sink_.taken, 1);
 }
 
