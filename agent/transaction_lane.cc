@@ -85,6 +85,7 @@ void TransactionLane::Enter(spool::StreamId stream, std::string topic, int32_t p
                               .topic = std::move(topic),
                               .partition = partition,
                               .at = at,
+                              .parked = before.parked_at == at,
                               .left_out = std::move(left_out),
                               .failures = before.failures,
                               .unjudged = before.unjudged,
@@ -206,9 +207,12 @@ bool TransactionLane::Release(spool::StreamId stream) {
 }
 
 void TransactionLane::Retry(spool::StreamId stream) {
-  const auto member = members_.find(stream.value());
-  if (member == members_.end()) return;
-  member->second.not_before = none_tried_before_ = context_.loop.Now();
+  none_tried_before_ = context_.loop.Now();
+  if (const auto member = members_.find(stream.value()); member != members_.end()) {
+    member->second.not_before = none_tried_before_;
+  } else if (const auto left = has_left_.find(stream.value()); left != has_left_.end()) {
+    left->second.not_before = none_tried_before_;
+  }
   Wake();
 }
 
@@ -601,7 +605,10 @@ void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {
     if (!member) continue;
     const Member& left = member.mapped();
     if (left.failures > 0) {
-      has_left_[stream.value()] = {left.failures, left.unjudged, left.not_before};
+      has_left_[stream.value()] = {.failures = left.failures,
+                                   .unjudged = left.unjudged,
+                                   .not_before = left.not_before,
+                                   .parked_at = left.parked ? left.at : -1};
     }
     host_->OnLeftLane(stream, left.asked);
   }

@@ -153,7 +153,7 @@ class TransactionLane {
   // The host wants the stream back, and gets it by OnLeftLane. False: something of it is on its
   // way.
   bool Release(spool::StreamId stream);
-  // Tries the stream now, whatever it is held back for.
+  // Tries the stream now, whatever it is held back for, or as soon as it is back.
   void Retry(spool::StreamId stream);
   // See TransactionHost::OnLeftLane.
   [[nodiscard]] bool IsSettled(spool::StreamId stream) const;
@@ -188,6 +188,7 @@ class TransactionLane {
     uint32_t failures = 0;
     bool unjudged = false;
     base::TimePoint not_before;
+    int64_t parked_at = -1;  // Where it was parked, if so.
   };
   // Whose round it is: theirs that have not failed of late, or of those that have, theirs that are
   // unjudged, or all.

@@ -313,6 +313,38 @@ TEST_P(TransactionLaneTest, AStreamThatIsHeldIsParkedAndTriedAtOnceWhenSomebodyA
   EXPECT_EQ(metrics_.parked_streams.Value(), 0);
 }
 
+// The host has it for a moment, to see whether something of it is to be dropped.
+TEST_P(TransactionLaneTest, AStreamThatIsHeldStaysSoWhenItLeavesAndComesBack) {
+  using Kind = test::ScriptedTier::Fault;
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.faults.push_back(
+      {.kind = Kind::kRefuse, .error = ErrorCode::kTopicAuthorizationFailed, .topic = "a"});
+  ASSERT_EQ(Put("a", 0, {"held"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(2));
+  const spool::StreamId stream = *spool_->FindStream("a/0");
+  ASSERT_TRUE(lane_->Release(stream));
+  clock_.RunUntilIdle();
+  // When it is tried again, the tier goes away, which says nothing about it.
+  tier_.calls = 0;
+  tier_.lose_request_at = 0;
+  clock_.Advance(std::chrono::seconds(31));
+  ASSERT_EQ(tier_.calls, 1);
+  EXPECT_EQ(forwarder_->WhatIsLeft().parked_streams, 1);
+  tier_.lose_request_at = -1;
+  tier_.faults.push_back(
+      {.kind = Kind::kRefuse, .error = ErrorCode::kTopicAuthorizationFailed, .topic = "a"});
+  Reconnect();
+  ASSERT_TRUE(tier_.faults.empty());
+  // It is not in the lane when somebody asks.
+  ASSERT_TRUE(lane_->Release(stream));
+  EXPECT_TRUE(forwarder_->Resume("a/0"));
+  clock_.Advance(std::chrono::seconds(2));
+  EXPECT_EQ(tier_.Values("a", 0), Values{"held"});
+}
+
 TEST_P(TransactionLaneTest, APartitionThatIsSickForLongDelaysNoOther) {
   using Kind = test::ScriptedTier::Fault;
   Begin();
