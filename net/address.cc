@@ -9,7 +9,9 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "base/check.h"
@@ -58,6 +60,10 @@ base::Result<HostPort> ParseParts(std::string_view text) {
 std::string Join(const std::string& host, uint16_t port) {
   const bool v6 = host.find(':') != std::string::npos;
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+SocketAddress AtPort(const SocketAddress& address, uint16_t port) {
+  return *SocketAddress::FromIp(address.host(), port);
 }
 
 }  // namespace
@@ -177,8 +183,7 @@ base::Result<std::vector<SocketAddress>> ResolveBlocking(const HostPort& name) {
   std::vector<SocketAddress> addresses;
   for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
     if (entry->ai_family != AF_INET && entry->ai_family != AF_INET6) continue;
-    const auto host = SocketAddress(entry->ai_addr, entry->ai_addrlen).host();
-    if (auto address = SocketAddress::FromIp(host, name.port)) addresses.push_back(*address);
+    addresses.push_back(AtPort(SocketAddress(entry->ai_addr, entry->ai_addrlen), name.port));
   }
   freeaddrinfo(found);
   if (addresses.empty())
@@ -186,62 +191,108 @@ base::Result<std::vector<SocketAddress>> ResolveBlocking(const HostPort& name) {
   return addresses;
 }
 
-// Shared with the thread, which may sit in a slow look-up when the Resolver goes, and is left to
-// finish it alone.
-struct Resolver::State {
+// Shared with the threads, which may sit in slow look-ups when the Resolver goes, and are left to
+// finish them alone.
+struct Resolver::State : std::enable_shared_from_this<State> {
   struct Question {
-    HostPort name;
-    base::Executor* executor;
-    Answer answer;
+    const HostPort name;
+    base::Executor* const executor;
+    Answer answer;  // Of the executor's thread; none once it ran, or its asker has gone.
   };
+  static constexpr size_t kThreadsMax = 4;
+
+  explicit State(LookUp blocking) : look_up(std::move(blocking)) {}
+
+  const LookUp look_up;
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<Question> questions;
-  bool started = false;
+  // By host: who waits for it. Nobody does if all went away during the look-up.
+  std::map<std::string, std::vector<std::shared_ptr<Question>>> askers;
+  std::deque<std::string> queue;  // Those of the hosts that are not being looked up yet.
+  size_t threads = 0;
+  size_t idle = 0;  // Of the threads; one that was made just now is.
   bool closed = false;
+
+  void Ask(std::shared_ptr<Question> question) {
+    const std::lock_guard lock(mutex);
+    const auto [entry, fresh] = askers.try_emplace(question->name.host);
+    if (fresh) queue.push_back(question->name.host);
+    entry->second.push_back(std::move(question));
+    if (queue.size() > idle && threads < kThreadsMax) StartThread();
+    changed.notify_one();
+  }
+
+  void StartThread() {
+    try {
+      std::thread([self = shared_from_this()] { self->Run(); }).detach();
+      ++threads;
+      ++idle;
+    } catch (const std::system_error&) {
+      // As many as the system lets this process have. The next question tries again.
+    }
+  }
+
+  void Forget(const std::shared_ptr<Question>& question) {
+    const std::lock_guard lock(mutex);
+    const auto entry = askers.find(question->name.host);
+    if (entry == askers.end()) return;
+    std::erase(entry->second, question);
+    if (entry->second.empty() && std::erase(queue, entry->first) > 0) askers.erase(entry);
+  }
 
   void Run() {
     std::unique_lock lock(mutex);
     while (true) {
-      changed.wait(lock, [this] { return closed || !questions.empty(); });
+      changed.wait(lock, [this] { return closed || !queue.empty(); });
+      --idle;
       if (closed) return;
-      Question question = std::move(questions.front());
-      questions.pop_front();
+      const std::string host = std::move(queue.front());
+      queue.pop_front();
       lock.unlock();
-      auto addresses = ResolveBlocking(question.name);
+      const auto addresses = look_up({host, 0});
       lock.lock();
-      // Under the lock, since the executor is there only as long as the Resolver is.
-      if (!closed) PostAnswer(std::move(question), std::move(addresses));
+      if (closed) return;
+      ++idle;
+      // Under the lock, since the executors are there only as long as the Resolver is.
+      const auto waited = askers.extract(host);
+      for (const auto& question : waited.mapped()) Post(question, addresses);
     }
   }
 
-  static void PostAnswer(Question question, base::Result<std::vector<SocketAddress>> addresses) {
-    question.executor->Post(
-        [answer = std::move(question.answer), addresses = std::move(addresses)]() mutable {
-          answer(std::move(addresses));
-        });
+  static void Post(std::shared_ptr<Question> question,
+                   base::Result<std::vector<SocketAddress>> addresses) {
+    if (addresses) {
+      for (SocketAddress& address : *addresses) address = AtPort(address, question->name.port);
+    }
+    base::Executor& executor = *question->executor;
+    executor.Post([question = std::move(question), addresses = std::move(addresses)]() mutable {
+      if (Answer answer = std::move(question->answer)) answer(std::move(addresses));
+    });
   }
 };
 
-Resolver::Resolver() : state_(std::make_shared<State>()) {}
+Resolver::Resolver(LookUp look_up) : state_(std::make_shared<State>(std::move(look_up))) {}
 
 Resolver::~Resolver() {
-  std::deque<State::Question> unanswered;
+  decltype(State::askers) unanswered;
   const std::lock_guard lock(state_->mutex);
   state_->closed = true;
-  unanswered.swap(state_->questions);
-  state_->changed.notify_one();
+  unanswered.swap(state_->askers);
+  state_->changed.notify_all();
 }
 
-void Resolver::Resolve(HostPort name, base::Executor& executor, Answer answer) {
-  State::Question question{std::move(name), &executor, std::move(answer)};
-  if (auto address = SocketAddress::FromIp(question.name.host, question.name.port))
-    return State::PostAnswer(std::move(question), std::vector<SocketAddress>{*address});
-  const std::lock_guard lock(state_->mutex);
-  state_->questions.push_back(std::move(question));
-  if (!std::exchange(state_->started, true))
-    std::thread([state = state_] { state->Run(); }).detach();
-  state_->changed.notify_one();
+base::Timer Resolver::Resolve(const HostPort& name, base::Executor& executor, Answer answer) {
+  const auto question =
+      std::make_shared<State::Question>(State::Question{name, &executor, std::move(answer)});
+  if (auto address = SocketAddress::FromIp(name.host, name.port)) {
+    State::Post(question, std::vector<SocketAddress>{*address});
+  } else {
+    state_->Ask(question);
+  }
+  return base::Timer([weak = std::weak_ptr(state_), question] {
+    question->answer = {};
+    if (const auto state = weak.lock()) state->Forget(question);
+  });
 }
 
 }  // namespace holdfast::net

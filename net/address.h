@@ -2,10 +2,11 @@
 // way from one to the other.
 //
 // Threads: values; Resolver::Resolve may be called from any thread.
-// Limits: a Resolver looks up one name at a time; addresses in figures do not wait for it.
+// Limits: a Resolver looks up four names at a time; addresses in figures do not wait for it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -62,18 +63,25 @@ std::string CanonicalHost(std::string host);
 // Asks the system (hosts file, DNS) and blocks meanwhile, for as long as DNS takes. For start-up.
 base::Result<std::vector<SocketAddress>> ResolveBlocking(const HostPort& name);
 
-// The same for loops, on a thread of its own.
-// Shutdown: answers that come after the destructor are dropped.
+// The same for loops, on threads of its own, which are made as names come that find none idle. Who
+// asks for a host that is waited for already gets the answer to that question, at its own port. So
+// a host whose look-up takes long, however often it is asked for, has one thread and leaves the
+// others to the rest.
+// Shutdown: answers that come after the destructor are dropped. It does not wait for a look-up.
 class Resolver {
  public:
   using Answer = base::UniqueFunction<void(base::Result<std::vector<SocketAddress>>)>;
-  Resolver();
+  // Blocks, on several threads at a time, and may be called still when the Resolver is gone.
+  using LookUp = std::function<base::Result<std::vector<SocketAddress>>(const HostPort&)>;
+  explicit Resolver(LookUp look_up = ResolveBlocking);
   ~Resolver();
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
 
-  // `answer` runs on `executor`, later, also if the name is an address in figures.
-  void Resolve(HostPort name, base::Executor& executor, Answer answer);
+  // `answer` runs on `executor`, later, also if the name is an address in figures, unless the
+  // returned timer, which belongs to `executor`, goes first. What nobody waits for any more is not
+  // looked up.
+  [[nodiscard]] base::Timer Resolve(const HostPort& name, base::Executor& executor, Answer answer);
 
  private:
   struct State;

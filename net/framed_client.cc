@@ -44,10 +44,8 @@ class FramedClient::Core final : public FrameStream::Owner,
       Fail({base::Code::kTimeout,
             stream_ == nullptr ? "no connection in time" : "TLS: no handshake in time"});
     });
-    resolver.Resolve(options_.peer, loop_,
-                     [weak = weak_from_this()](base::Result<std::vector<SocketAddress>> found) {
-                       if (const auto self = weak.lock()) self->OnResolved(std::move(found));
-                     });
+    question_ = resolver.Resolve(options_.peer, loop_,
+                                 [this](auto found) { OnResolved(std::move(found)); });
   }
 
   void Send(base::Buffer bytes, bool body) {
@@ -74,6 +72,7 @@ class FramedClient::Core final : public FrameStream::Owner,
   void Close() {
     if (std::exchange(closed_, true)) return;
     timeout_.Cancel();
+    question_.Cancel();
     EndAttempt();
     waiting_.clear();
     if (stream_ != nullptr) stream_->Close();
@@ -100,7 +99,6 @@ class FramedClient::Core final : public FrameStream::Owner,
   };
 
   void OnResolved(base::Result<std::vector<SocketAddress>> found) {
-    if (closed_) return;
     if (!found) return Fail(std::move(found).error());
     addresses_ = *std::move(found);
     TryNextAddress();
@@ -195,6 +193,7 @@ class FramedClient::Core final : public FrameStream::Owner,
 
   // Until the connection stands.
   base::Timer timeout_;
+  base::Timer question_;
   std::vector<SocketAddress> addresses_;
   size_t next_address_ = 0;
   Socket connecting_;

@@ -41,19 +41,20 @@ std::vector<base::Result<std::vector<net::SocketAddress>>> ResolveAll(
     const std::vector<net::HostPort>& names, Deadline deadline) {
   using Answer = base::Result<std::vector<net::SocketAddress>>;
   std::vector<Answer> answers;
+  std::vector<base::Timer> questions;  // They go when their thread has ended.
   const auto thread = net::LoopThread::Start({.name = "resolved"});
   if (!thread) return std::vector<Answer>(names.size(), base::Unexpected(thread.error()));
-  // One for each name, as a Resolver looks up one at a time. What comes too late is dropped.
+  // One for each name, as a Resolver looks up few at a time. What comes too late is dropped.
   std::vector<std::unique_ptr<net::Resolver>> resolvers;
   std::vector<std::future<Answer>> futures;
   for (const net::HostPort& name : names) {
     std::promise<Answer> promise;
     futures.push_back(promise.get_future());
     resolvers.push_back(std::make_unique<net::Resolver>());
-    resolvers.back()->Resolve(name, (*thread)->loop(),
-                              [promise = std::move(promise)](Answer answer) mutable {
-                                promise.set_value(std::move(answer));
-                              });
+    questions.push_back(resolvers.back()->Resolve(
+        name, (*thread)->loop(), [promise = std::move(promise)](Answer answer) mutable {
+          promise.set_value(std::move(answer));
+        }));
   }
   for (std::future<Answer>& future : futures) {
     if (future.wait_until(deadline) == std::future_status::ready) {

@@ -5,7 +5,15 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 
+#include <algorithm>
+#include <condition_variable>
 #include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "net/event_loop.h"
 
@@ -84,22 +92,149 @@ TEST(SocketAddressTest, OfAnIpv4AddressMappedIntoIpv6IsTheIpv4Address) {
   EXPECT_EQ(SocketAddress::FromIp("::10.0.0.5", 9092)->family(), AF_INET6);
 }
 
-TEST(ResolverTest, AnswersOnTheAskersLoop) {
-  metrics::Registry registry;
-  metrics::NetMetrics metrics(registry);
-  const auto thread = *LoopThread::Start({.name = "test", .metrics = &metrics});
-  Resolver resolver;
-  for (const char* host : {"127.0.0.1", "localhost"}) {
-    std::promise<std::string> first;
-    resolver.Resolve({host, 9092}, thread->loop(), [&](auto addresses) {
-      EXPECT_TRUE(thread->loop().InLoop());
-      first.set_value(addresses ? addresses->front().ToString() : addresses.error().message);
-    });
-    EXPECT_THAT(first.get_future().get(), ::testing::AnyOf("127.0.0.1:9092", "[::1]:9092"));
+// Looks up names that the test holds up and lets go. Outlived by a resolver's threads.
+class HeldNames {
+ public:
+  void Hold(const std::string& host) {
+    const std::lock_guard lock(mutex_);
+    held_.insert(host);
   }
+  void Release(const std::string& host) {
+    const std::lock_guard lock(mutex_);
+    held_.erase(host);
+    changed_.notify_all();
+  }
+  base::Result<std::vector<SocketAddress>> LookUp(const std::string& host) {
+    std::unique_lock lock(mutex_);
+    looked_up_.push_back(host);
+    most_ = std::max(most_, ++running_);
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !held_.contains(host); });
+    --running_;
+    return std::vector<SocketAddress>{*SocketAddress::FromIp("10.0.0.1", 0)};
+  }
+  void WaitForLookUpOf(const std::string& host) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return std::ranges::count(looked_up_, host) > 0; });
+  }
+  std::vector<std::string> looked_up() {
+    const std::lock_guard lock(mutex_);
+    return looked_up_;
+  }
+  // At a time.
+  int most() {
+    const std::lock_guard lock(mutex_);
+    return most_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::set<std::string> held_;
+  std::vector<std::string> looked_up_;
+  int running_ = 0;
+  int most_ = 0;
+};
+
+class ResolverTest : public ::testing::Test {
+ protected:
+  ~ResolverTest() override {
+    resolver_.reset();
+    thread_->Stop();
+  }
+
+  EventLoop& loop() { return thread_->loop(); }
+
+  std::future<std::string> Ask(const std::string& host, uint16_t port = 9092) {
+    auto answered = std::make_shared<std::promise<std::string>>();
+    auto answer = answered->get_future();
+    questions_[host].push_back(resolver_->Resolve(
+        {host, port}, loop(), [this, answered](base::Result<std::vector<SocketAddress>> found) {
+          EXPECT_TRUE(loop().InLoop());
+          answered->set_value(found ? found->front().ToString() : found.error().message);
+        }));
+    return answer;
+  }
+  void GoAway(const std::string& host) {
+    loop().RunAndWait([&] { questions_.erase(host); });
+  }
+
+  metrics::Registry registry_;
+  metrics::NetMetrics metrics_{registry_};
+  std::map<std::string, std::vector<base::Timer>> questions_;
+  std::unique_ptr<LoopThread> thread_ = *LoopThread::Start({.name = "test", .metrics = &metrics_});
+  std::shared_ptr<HeldNames> names_ = std::make_shared<HeldNames>();
+  std::unique_ptr<Resolver> resolver_ = std::make_unique<Resolver>(
+      [names = names_](const HostPort& name) { return names->LookUp(name.host); });
+};
+
+TEST_F(ResolverTest, ASlowNameIsLookedUpOnceAndHoldsUpNoOther) {
+  names_->Hold("slow");
+  std::vector<std::future<std::string>> slow;
+  for (uint16_t port = 1; port <= 6; ++port) slow.push_back(Ask("slow", port));
+  EXPECT_EQ(Ask("good").get(), "10.0.0.1:9092");
+  names_->Release("slow");
+  for (size_t i = 0; i < slow.size(); ++i)
+    EXPECT_EQ(slow[i].get(), "10.0.0.1:" + std::to_string(i + 1));
+  EXPECT_THAT(names_->looked_up(), ::testing::UnorderedElementsAre("slow", "good"));
+  // It is asked for anew by who comes later.
+  EXPECT_EQ(Ask("slow").get(), "10.0.0.1:9092");
+  EXPECT_EQ(names_->looked_up().size(), 3U);
 }
 
-TEST(ResolverTest, AnUnknownNameIsAnErrorThatNamesIt) {
+TEST_F(ResolverTest, WhatNobodyWaitsForAnyMoreIsNotLookedUp) {
+  const std::vector<std::string> slow = {"slow1", "slow2", "slow3", "slow4"};
+  std::vector<std::future<std::string>> answers;
+  for (const std::string& host : slow) {
+    names_->Hold(host);
+    answers.push_back(Ask(host));
+    names_->WaitForLookUpOf(host);
+  }
+  Ask("gone");
+  Ask("gone");
+  auto last = Ask("last");
+  GoAway("gone");
+  // The one thread that is free now goes through the names in turn.
+  names_->Release("slow1");
+  EXPECT_EQ(last.get(), "10.0.0.1:9092");
+  EXPECT_THAT(names_->looked_up(),
+              ::testing::ElementsAre("slow1", "slow2", "slow3", "slow4", "last"));
+  EXPECT_EQ(names_->most(), 4);
+  // One may be gone while its name is looked up, and another come meanwhile.
+  GoAway("slow2");
+  auto again = Ask("slow2");
+  for (const std::string& host : slow) names_->Release(host);
+  EXPECT_EQ(again.get(), "10.0.0.1:9092");
+  EXPECT_EQ(names_->looked_up().size(), 5U);
+}
+
+TEST_F(ResolverTest, WhoHasGoneAwayGetsNoAnswerThatIsOnItsWay) {
+  bool answered = false;
+  loop().RunAndWait([&] {
+    const base::Timer gone =
+        resolver_->Resolve({"10.0.0.1", 1}, loop(), [&](auto /*found*/) { answered = true; });
+  });
+  EXPECT_EQ(Ask("10.0.0.2").get(), "10.0.0.2:9092");  // Posted later.
+  EXPECT_FALSE(answered);
+}
+
+TEST_F(ResolverTest, GoesWithoutWaitingForALookUp) {
+  names_->Hold("slow");
+  auto running = Ask("slow");
+  names_->WaitForLookUpOf("slow");
+  resolver_.reset();
+  GoAway("slow");
+  names_->Release("slow");
+  EXPECT_THROW(running.get(), std::future_error);  // Nobody answers it any more.
+}
+
+TEST_F(ResolverTest, AsksTheSystemAndAnswersOnTheAskersLoop) {
+  resolver_ = std::make_unique<Resolver>();
+  for (const char* host : {"127.0.0.1", "localhost"})
+    EXPECT_THAT(Ask(host).get(), ::testing::AnyOf("127.0.0.1:9092", "[::1]:9092"));
+}
+
+TEST(ResolveBlockingTest, AnUnknownNameIsAnErrorThatNamesIt) {
   const auto addresses = ResolveBlocking({"no-such-host.invalid", 1});
   ASSERT_FALSE(addresses);
   EXPECT_EQ(addresses.error().code, base::Code::kUnavailable);
