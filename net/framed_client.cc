@@ -35,6 +35,7 @@ class FramedClient::Core final : public FrameStream::Owner,
         metrics_(metrics),
         options_(std::move(options)),
         callbacks_(std::move(callbacks)),
+        connect_until_(loop.Now() + options_.connect_timeout),
         last_heard_(loop.Now()) {}
 
   ~Core() { HF_CHECK(connect_event_ == nullptr); }
@@ -106,6 +107,7 @@ class FramedClient::Core final : public FrameStream::Owner,
 
   void TryNextAddress() {
     while (next_address_ < addresses_.size()) {
+      const auto left = static_cast<int64_t>(addresses_.size() - next_address_);
       auto socket = Socket::Connect(
           addresses_[next_address_++],
           {.receive = options_.receive_buffer_bytes, .send = options_.send_buffer_bytes});
@@ -114,11 +116,20 @@ class FramedClient::Core final : public FrameStream::Owner,
         connect_event_ =
             event_new(loop_.base(), connecting_.fd(), EV_WRITE, &Core::OnConnectable, this);
         HF_CHECK(connect_event_ != nullptr && event_add(connect_event_, nullptr) == 0);
+        if (left > 1) LimitAttempt((connect_until_ - loop_.Now()) / left);
         return;
       }
       last_failure_ = socket.error().message;
     }
     Fail({base::Code::kUnavailable, last_failure_});
+  }
+
+  // The last address has none: timeout_ is for it, and says so.
+  void LimitAttempt(base::Duration limit) {
+    attempt_timeout_ = loop_.After(limit, [this] {
+      EndAttempt();
+      TryNextAddress();
+    });
   }
 
   static void OnConnectable(int /*fd*/, short /*what*/, void* core) noexcept {
@@ -128,6 +139,7 @@ class FramedClient::Core final : public FrameStream::Owner,
   }
 
   void OnAttemptDone() {
+    attempt_timeout_.Cancel();
     event_free(std::exchange(connect_event_, nullptr));
     const int error = connecting_.TakeError();
     if (error != 0) {
@@ -154,6 +166,7 @@ class FramedClient::Core final : public FrameStream::Owner,
   }
 
   void EndAttempt() {
+    attempt_timeout_.Cancel();
     if (connect_event_ != nullptr) event_free(std::exchange(connect_event_, nullptr));
     connecting_.Close();
   }
@@ -192,7 +205,9 @@ class FramedClient::Core final : public FrameStream::Owner,
   Callbacks callbacks_;
 
   // Until the connection stands.
-  base::Timer timeout_;
+  const base::TimePoint connect_until_;
+  base::Timer timeout_;  // Then.
+  base::Timer attempt_timeout_;
   base::Timer question_;
   std::vector<SocketAddress> addresses_;
   size_t next_address_ = 0;

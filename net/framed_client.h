@@ -3,8 +3,9 @@
 //   client_ = std::make_unique<net::FramedClient>(loop, resolver, metrics, options,
 //       net::FramedClient::Callbacks{.on_connected = ..., .on_frame = ..., .on_closed = ...});
 //
-// It resolves, connects, and tells. It never connects again: the owner makes a new client, with the
-// backoff that suits it.
+// It resolves, connects, and tells. Of a name's addresses it takes the first that answers, in the
+// resolver's order; one that stays silent keeps the others waiting for its share of the time only.
+// It never connects again: the owner makes a new client, with the backoff that suits it.
 //
 // Ownership: loop, resolver and metrics outlive it. It may be destroyed from inside its callbacks.
 // Threads: everything on the loop's thread.
@@ -39,7 +40,8 @@ class FramedClient {
     HostPort peer = {};
     size_t frame_bytes_max = 104857600;
     size_t output_bytes_high = size_t{1} << 20;
-    // For name, connection and TLS handshake together.
+    // For name, connection and TLS handshake together. While more addresses are left, one gets what
+    // remains divided by their number, its own included.
     base::Duration connect_timeout = std::chrono::seconds(10);
     // A longer frame may be taken in pieces of this size, see Callbacks.
     size_t piece_bytes = std::numeric_limits<size_t>::max();

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <future>
 #include <optional>
@@ -37,7 +38,7 @@ class FramedClientTest : public LoopbackTest {
   void Connect(FramedClient::Options options, bool paused = false) {
     loop().RunAndWait([&] {
       client_ = std::make_unique<FramedClient>(
-          loop(), resolver_, metrics_, std::move(options),
+          loop(), *resolver_, metrics_, std::move(options),
           FramedClient::Callbacks{
               .on_connected = [this] { connected_.set_value(); },
               .on_frame =
@@ -116,11 +117,17 @@ class FramedClientTest : public LoopbackTest {
   void Send(std::string_view body) {
     loop().RunAndWait([&] { client_->SendBody(base::Buffer::Copy(body)); });
   }
+  // What names have from here on, at any port.
+  void ResolveTo(const std::vector<std::string>& hosts) {
+    std::vector<SocketAddress> addresses;
+    for (const std::string& host : hosts) addresses.push_back(*SocketAddress::FromIp(host, 0));
+    resolver_ = std::make_unique<Resolver>([addresses](const HostPort&) { return addresses; });
+  }
   base::Error WaitForClosed() { return closed_.get_future().get(); }
 
   static constexpr size_t kPieceBytes = 65536;
   Socket listener_;
-  Resolver resolver_;
+  std::unique_ptr<Resolver> resolver_ = std::make_unique<Resolver>();
   std::unique_ptr<FramedClient> client_;
   std::string in_pieces_;  // Of the frame that is coming.
   size_t in_pipes_ = 0;    // Of all frames.
@@ -319,20 +326,67 @@ TEST_F(FramedClientTest, TellsWhenTheConnectionIsReset) {
   EXPECT_THAT(WaitForClosed().message, HasSubstr("Connection reset by peer"));
 }
 
+// A listener whose queue is full does not answer any more.
+class SilentListener {
+ public:
+  explicit SilentListener(const SocketAddress& at) : full_(socket(AF_INET, SOCK_STREAM, 0)) {
+    EXPECT_EQ(bind(full_.fd(), at.get(), at.size()), 0);
+    EXPECT_EQ(listen(full_.fd(), 0), 0);
+    for (auto& waiting : waiting_) waiting = Socket::Connect(address(), {});
+  }
+  [[nodiscard]] SocketAddress address() const { return full_.LocalAddress(); }
+
+ private:
+  Socket full_;
+  std::array<base::Result<Socket>, 2> waiting_;
+};
+
 TEST_F(FramedClientTest, GivesUpWhenNoConnectionComesInTime) {
-  // A listener whose queue is full does not answer any more.
-  const Socket full(socket(AF_INET, SOCK_STREAM, 0));
-  const auto any = SocketAddress::FromIp("127.0.0.1", 0);
-  ASSERT_EQ(bind(full.fd(), any->get(), any->size()), 0);
-  ASSERT_EQ(listen(full.fd(), 0), 0);
-  const SocketAddress address = full.LocalAddress();
-  const auto first = Socket::Connect(address, {});
-  const auto second = Socket::Connect(address, {});
-  Connect(
-      {.peer = {"127.0.0.1", address.port()}, .connect_timeout = std::chrono::milliseconds(20)});
+  const SilentListener silent(*SocketAddress::FromIp("127.0.0.1", 0));
+  Connect({.peer = {"127.0.0.1", silent.address().port()},
+           .connect_timeout = std::chrono::milliseconds(20)});
   const base::Error error = WaitForClosed();
   EXPECT_EQ(error.code, base::Code::kTimeout);
-  EXPECT_EQ(error.message, address.ToString() + ": no connection in time");
+  EXPECT_EQ(error.message, silent.address().ToString() + ": no connection in time");
+}
+
+TEST_F(FramedClientTest, OneOfANamesAddressesThatStaysSilentLeavesTimeForTheNext) {
+  const SilentListener silent(*SocketAddress::FromIp("127.0.0.2", Here().port));
+  // So many that the silent one's share is short.
+  std::vector<std::string> hosts(50, "127.0.0.1");
+  hosts.front() = "127.0.0.2";
+  ResolveTo(hosts);
+  Connect({.peer = {"several.test", Here().port}});
+  Send("sent before the connection stood");
+  TestPeer peer = Accept();
+  connected_.get_future().wait();
+  EXPECT_EQ(peer.ReadFrame(), "sent before the connection stood");
+  EXPECT_EQ(closed_.get_future().wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+}
+
+TEST_F(FramedClientTest, ANameWithSilentAddressesOnlyTakesNoLongerThanOneAddress) {
+  const SilentListener silent(*SocketAddress::FromIp("127.0.0.2", 0));
+  ResolveTo({"127.0.0.2", "127.0.0.2", "127.0.0.2"});
+  const auto begun = std::chrono::steady_clock::now();
+  Connect({.peer = {"several.test", silent.address().port()},
+           .connect_timeout = std::chrono::milliseconds(60)});
+  const base::Error error = WaitForClosed();
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(60));
+  EXPECT_EQ(error.code, base::Code::kTimeout);
+  EXPECT_THAT(error.message, HasSubstr("several.test"));
+  EXPECT_THAT(error.message, HasSubstr(": no connection in time"));
+}
+
+TEST_F(FramedClientTest, TellsWhyTheLastOfANamesAddressesFailed) {
+  const SilentListener silent(*SocketAddress::FromIp("127.0.0.2", Here().port));
+  const uint16_t port = Here().port;
+  listener_.Close();
+  ResolveTo({"127.0.0.2", "127.0.0.1"});
+  Connect({.peer = {"several.test", port}, .connect_timeout = std::chrono::seconds(1)});
+  const base::Error error = WaitForClosed();
+  EXPECT_EQ(error.code, base::Code::kUnavailable);
+  EXPECT_THAT(error.message, HasSubstr("several.test"));
+  EXPECT_THAT(error.message, HasSubstr(": connect: Connection refused"));
 }
 
 TEST_F(FramedClientTest, BrokenFramingClosesTheConnection) {
@@ -383,7 +437,7 @@ TEST_F(FramedClientTest, MayBeDestroyedFromItsOwnCallbacks) {
   std::promise<void> destroyed;
   std::unique_ptr<FramedClient> client;
   loop().RunAndWait([&] {
-    client = std::make_unique<FramedClient>(loop(), resolver_, metrics_,
+    client = std::make_unique<FramedClient>(loop(), *resolver_, metrics_,
                                             FramedClient::Options{.peer = Here()},
                                             FramedClient::Callbacks{.on_frame = [&](base::Buffer) {
                                               client.reset();
@@ -399,7 +453,7 @@ TEST_F(FramedClientTest, MayBeDestroyedFromItsOwnCallbacks) {
   listener_.Close();
   std::promise<void> destroyed_again;
   loop().RunAndWait([&] {
-    client = std::make_unique<FramedClient>(loop(), resolver_, metrics_,
+    client = std::make_unique<FramedClient>(loop(), *resolver_, metrics_,
                                             FramedClient::Options{.peer = nobody},
                                             FramedClient::Callbacks{.on_closed = [&](base::Error) {
                                               client.reset();
