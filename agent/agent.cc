@@ -274,12 +274,11 @@ class RunningAgent final : public Agent {
                 deadline.count());
     }
     const Left left = WhatIsLeft();
-    if (left.none()) {
+    if (left.empty()) {
       base::Log(base::LogLevel::kInfo, "agent", "drained: nothing is left to deliver");
     } else {
-      base::Log(base::Event::kRecordsLeft, "agent",
-                "drained; left in {} until the next start: {}{}{}", options_.spool.directory,
-                left.Text(), left.trouble.empty() ? "" : "; ", left.trouble);
+      base::Log(base::Event::kRecordsLeft, "agent", "drained; left in {}{}: {}",
+                options_.spool.directory, left.none() ? "" : " until the next start", left.Text());
     }
   }
 
@@ -289,7 +288,7 @@ class RunningAgent final : public Agent {
       if (forwarder_) left = forwarder_->WhatIsLeft();
     });
     // A little late, as cursors are; so nothing is told of records that are gone.
-    if (!left.none()) left.bytes = log_.HeldBytes();
+    if (!left.empty()) left.bytes = log_.HeldBytes();
     if (!left.none() && left.trouble.empty() && cache_.tier_away())
       left.trouble = "no broker of the tier answers";
     return left;
@@ -426,11 +425,11 @@ class RunningAgent final : public Agent {
 
   void TellWhatIsLeft(const std::string& what) {
     const Left left = WhatIsLeft();
-    if (left.none()) {
+    if (left.empty()) {
       base::Log(base::LogLevel::kInfo, "agent", "{}; nothing waits", what);
     } else {
-      base::Log(base::LogLevel::kInfo, "agent", "{}; in {}: {}{}{}", what, options_.spool.directory,
-                left.Text(), left.trouble.empty() ? "" : "; ", left.trouble);
+      base::Log(base::LogLevel::kInfo, "agent", "{}; in {}: {}", what, options_.spool.directory,
+                left.Text());
     }
   }
 

@@ -22,7 +22,7 @@ struct DrainReport {
   int64_t left_records = 0;
   uint64_t left_bytes = 0;
   std::string why;   // Something is left.
-  std::string kept;  // Nothing is left, and yet it was not removed.
+  std::string kept;  // Nothing is left that can be delivered, and yet it has to stay.
 
   [[nodiscard]] std::string Print() const;
   // Fields that are not there have their defaults. kInvalid if it is no such line.

@@ -112,7 +112,8 @@ std::vector<StreamEnd> Forwarder::Undelivered(std::vector<StreamEnd> ends) {
 
 Left Forwarder::WhatIsLeft() {
   TakeNews();
-  Left left{.other_cluster = other_cluster_};
+  Left left{.other_cluster = other_cluster_, .nameless_streams = nameless_.size()};
+  for (const auto& [id, point] : nameless_) left.nameless_records += point.end - point.confirmed;
   for (const auto& [id, stream] : streams_) {
     const int64_t backlog = stream->end - stream->record.confirmed;
     if (backlog <= 0) continue;

@@ -297,7 +297,8 @@ void Orphans::OnEnd(int status) {
   } else if (report.done && report.wanted) {
     base::Log(LogLevel::kInfo, {"orphans", path}, "{}; its agent is back and has it", moved());
     orphans_.erase(child.name);
-  } else if (report.done && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+  } else if (report.done && WIFEXITED(status) &&
+             (WEXITSTATUS(status) == 0 || !report.kept.empty())) {
     orphan.state = State::kKept;
     orphan.why = report.kept;
     base::Log(base::Event::kOrphanKept, {"orphans", path}, "{}; kept: {}", moved(), report.kept);

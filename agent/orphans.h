@@ -57,7 +57,7 @@ class Orphans {
     kWaiting,  // For its time, its turn, or the tier.
     kDraining,
     kLeft,  // Something is left, and is tried again.
-    kKept,  // Nothing is left to deliver, and yet it has to stay.
+    kKept,  // Nothing is left that can be delivered, and yet it has to stay.
   };
   static std::string_view NameOf(State state);
   struct Status {

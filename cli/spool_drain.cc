@@ -89,6 +89,7 @@ class SpoolDrain {
       agent::DrainReport report = ReportOf(left);
       report.why = WhyToEnd(left, end);
       report.wanted = !left.none() && agent_->Wanted();
+      if (left.none()) report.why = report.kept = left.NamelessText();
       if (left.none() || !report.why.empty()) return report;
       bar.Show(bytes - std::min(bytes, left.bytes), bytes);
       if (json_ && Clock::now() - told >= kTellEvery) {
@@ -120,7 +121,7 @@ class SpoolDrain {
     return {.delivered_records = settled.delivered,
             .dead_letter_records = settled.dead_letters,
             .dropped_records = settled.dropped,
-            .left_records = left.records,
+            .left_records = left.records + left.nameless_records,
             .left_bytes = left.bytes};
   }
 
@@ -223,7 +224,8 @@ std::string TextOf(const agent::DrainReport& report, const std::string& director
                         agent::BytesText(report.left_bytes), directory);
   }
   if (report.removed) text += fmt::format("; removed {}", directory);
-  if (!report.kept.empty()) text += fmt::format("; kept {}: {}", directory, report.kept);
+  if (!report.kept.empty() && report.left_records == 0)
+    text += fmt::format("; kept {}: {}", directory, report.kept);
   return text + "\n";
 }
 

@@ -312,7 +312,12 @@ TEST_F(ForwarderDamageTest, AStreamThatHasLostItsNameIsListedAndHoldsCompletenes
     EXPECT_EQ(lost.end, 3);
     EXPECT_LE(ledger->complete_until_ms, spooled_ms);
     EXPECT_EQ(forwarder_->GetStatus().backlog_records, 3);
-    EXPECT_EQ(forwarder_->WhatIsLeft().records, 0) << "nothing that a drain could wait for";
+    const Left left = forwarder_->WhatIsLeft();
+    EXPECT_TRUE(left.none()) << "nothing that a drain could wait for";
+    EXPECT_FALSE(left.empty()) << "and yet something is left";
+    EXPECT_EQ(left.nameless_records, 3);
+    EXPECT_EQ(left.nameless_streams, 1);
+    EXPECT_TRUE(left.Text().starts_with("3 records of 1 partition without a name (HF2110)"));
     // It waits, and is not given up.
     EXPECT_EQ(lost.drops.records(), 0);
     EXPECT_EQ(ledger->dropped_records, 0);
