@@ -92,8 +92,10 @@ Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config
             const outbox::Source::Taker&) { return std::make_unique<outbox::SqliteSource>(with); };
   } else {
     options.make_source =
-        [with = outbox::LmdbSource::Options{.environment = source.lmdb().directory()}](
-            const outbox::Source::Taker&) { return std::make_unique<outbox::LmdbSource>(with); };
+        [with = outbox::LmdbSource::Options{.environment = source.lmdb().directory(),
+                                            .topic = mapping.topic}](const outbox::Source::Taker&) {
+          return std::make_unique<outbox::LmdbSource>(with);
+        };
   }
   return options;
 }

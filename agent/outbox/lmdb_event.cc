@@ -45,7 +45,7 @@ Row Damaged(int64_t position, std::string problem) {
 
 }  // namespace
 
-Row DecodeLmdbEvent(int64_t position, std::string_view value) {
+Row DecodeLmdbEvent(int64_t position, std::string_view value, std::string_view topic) {
   Bytes bytes(value);
   const uint64_t crc = bytes.Integer(4);
   if (value.size() < HOLDFAST_OUTBOX_FIXED_BYTES || crc != base::Crc32c(value.substr(4))) {
@@ -69,8 +69,11 @@ Row DecodeLmdbEvent(int64_t position, std::string_view value) {
   const std::string_view payload = bytes.Take(payload_size);
   if ((flags & HOLDFAST_OUTBOX_HAS_KEY) != 0) row.key = key;
   if ((flags & HOLDFAST_OUTBOX_HAS_PAYLOAD) != 0) row.payload = payload;
-  row.fields.emplace_back("id", row.id);
-  if (row.key) row.fields.emplace_back("key", *row.key);
+  const auto add_field = [&](std::string_view name, const std::string& field) {
+    if (NamesField(topic, name)) row.fields.emplace_back(name, field);
+  };
+  add_field("id", row.id);
+  if (row.key) add_field("key", *row.key);
   for (uint64_t i = 0; i < headers && !bytes.is_short(); ++i) {
     const uint64_t name_size = bytes.Integer(4);
     const uint64_t header_size = bytes.Integer(4);
@@ -78,7 +81,7 @@ Row DecodeLmdbEvent(int64_t position, std::string_view value) {
     std::optional<std::string> header;
     if (header_size != HOLDFAST_OUTBOX_NO_VALUE) {
       header = bytes.Take(header_size);
-      row.fields.emplace_back(name, *header);
+      add_field(name, *header);
     }
     row.headers.emplace_back(std::move(name), std::move(header));
   }

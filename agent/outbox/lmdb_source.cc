@@ -44,10 +44,6 @@ bool IsThere(const std::string& path) {
   return stat(path.c_str(), &status) == 0;
 }
 
-size_t BytesOf(const Row& row) {
-  return sizeof(Row) + row.id.size() + (row.payload ? row.payload->size() : 0);
-}
-
 }  // namespace
 
 void LmdbSource::CloseEnvironment::operator()(MDB_env* environment) const {
@@ -244,9 +240,9 @@ Result<std::vector<Row>> LmdbSource::RowsOf(const Transaction& txn, size_t limit
     const int code = mdb_cursor_get(cursor.get(), &key, &value, MDB_NEXT);
     if (code == MDB_NOTFOUND) break;
     if (code != 0) return Unexpected(ErrorOf("read events", code));
-    Row row = DecodeLmdbEvent(PositionOf(key), FromVal(value));
+    Row row = DecodeLmdbEvent(PositionOf(key), FromVal(value), options_.topic);
     if (row.problem.empty() && passed_over.contains(row.route)) continue;
-    bytes += BytesOf(row);
+    bytes += MemoryOf(row);
     rows.push_back(std::move(row));
   }
   return rows;

@@ -59,6 +59,7 @@ class LmdbSource final : public Source {
 
   struct Options {
     std::string environment;  // Its directory, or its file if it was made with MDB_NOSUBDIR.
+    std::string topic;        // The template of topics, see Row::fields.
   };
 
   explicit LmdbSource(Options options) : options_(std::move(options)) {}

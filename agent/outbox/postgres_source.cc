@@ -379,22 +379,28 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
                            quoted);
   }
   const std::string position = QuotedName(mapping.position);
-  const std::string payload = QuotedName(mapping.payload);
-  const std::string size =
-      IsOneOf(columns.find(mapping.payload)->second.type, {"bytea", "text", "varchar"})
-          ? "octet_length"
-          : "pg_column_size";
+  // What stands before a row. What is stored compressed is only unpacked for its size if that many
+  // bytes are read anyway.
+  const auto before = [&](const char* size, const std::vector<std::string>& of) {
+    std::string all;
+    for (const std::string& one : of) {
+      all += fmt::format("{}coalesce({}({}), 0)::bigint", all.empty() ? "" : " + ", size, one);
+    }
+    return fmt::format(
+        "coalesce(sum({}) OVER (ORDER BY {} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)",
+        all, position);
+  };
   const auto read = [&](const std::string& of_parts) {
     return fmt::format(
-        "SELECT {values}, holdfast_ms, {types} FROM (SELECT *, sum(coalesce({size}({payload}), 0)) "
-        "OVER "
-        "(ORDER BY {position} ROWS UNBOUNDED PRECEDING) - coalesce({size}({payload}), 0) AS "
-        "holdfast_bytes FROM (SELECT {names}, {ms} AS holdfast_ms FROM {table} WHERE {position} > "
-        "$1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> ALL($3::text[])){of_parts} "
-        "ORDER BY {position} LIMIT $2::bigint) AS lowest) AS counted WHERE holdfast_bytes < {most} "
-        "ORDER BY counted.{position}",
+        "SELECT {values}, holdfast_ms, {types} FROM (SELECT *, {sent} AS holdfast_sent FROM "
+        "(SELECT *, {stored} AS holdfast_stored FROM (SELECT {names}, {ms} AS holdfast_ms FROM "
+        "{table} WHERE {position} > $1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> "
+        "ALL($3::text[])){of_parts} ORDER BY {position} LIMIT $2::bigint) AS lowest) AS packed "
+        "WHERE holdfast_stored < {most}) AS unpacked WHERE holdfast_sent < {most} "
+        "ORDER BY unpacked.{position}",
         fmt::arg("values", fmt::join(values, ", ")), fmt::arg("types", fmt::join(types, " AND ")),
-        fmt::arg("size", size), fmt::arg("payload", payload), fmt::arg("position", position),
+        fmt::arg("stored", before("pg_column_size", names)),
+        fmt::arg("sent", before("octet_length", values)), fmt::arg("position", position),
         fmt::arg("names", fmt::join(names, ", ")), fmt::arg("ms", timestamp_),
         fmt::arg("table", table_), fmt::arg("to_send", ToSend()),
         fmt::arg("route", QuotedName(mapping.route)), fmt::arg("of_parts", of_parts),
@@ -491,6 +497,7 @@ Row PostgresSource::RowOf(const PostgresRows& rows, int at) const {
   }
   for (size_t i = 0; i < columns_.size(); ++i) {
     if (columns_[i] == mapping.payload || columns_[i] == mapping.json_headers) continue;
+    if (!NamesField(mapping.topic, columns_[i])) continue;
     if (std::optional<std::string> text = ValueAt(rows, at, static_cast<int>(i))) {
       row.fields.emplace_back(columns_[i], *std::move(text));
     }

@@ -34,8 +34,8 @@
 // crash. A replica that takes over and lacks the last deletions gives rows again.
 //
 // Threads: one. Shutdown: Close, or the destructor.
-// Limits: kReadBytes of payloads at a time (of json and jsonb as they are stored, which may be
-// compressed), but at least one row. Timeouts: postgres_connection.h.
+// Limits: kReadBytes of all columns that are read at a time, as they are stored and as they are
+// sent, but at least one row. Timeouts: postgres_connection.h.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,7 @@
 #include "agent/outbox/row.h"
 
+#include <fmt/format.h>
+
 #include "base/endian.h"
 
 namespace holdfast::outbox {
@@ -9,6 +11,22 @@ constexpr char kFormat = 1;
 constexpr size_t kRowBytes = sizeof(int64_t) + sizeof(uint64_t);
 
 }  // namespace
+
+size_t MemoryOf(const Row& row) {
+  size_t bytes = sizeof(Row) + row.id.size() + row.route.size() + (row.key ? row.key->size() : 0) +
+                 (row.payload ? row.payload->size() : 0);
+  for (const auto& [name, value] : row.headers) {
+    bytes += sizeof(row.headers[0]) + name.size() + (value ? value->size() : 0);
+  }
+  for (const auto& [name, value] : row.fields) {
+    bytes += sizeof(row.fields[0]) + name.size() + value.size();
+  }
+  return bytes;
+}
+
+bool NamesField(std::string_view topic, std::string_view field) {
+  return topic.find(fmt::format("${{{}}}", field)) != std::string_view::npos;
+}
 
 uint64_t DigestOf(std::string_view id) {
   uint64_t digest = 14695981039346656037U;

@@ -37,9 +37,15 @@ struct Row {
   // Why it cannot be sent, found on reading; empty if it can.
   std::string problem = {};
 
-  // What its topic's template may name besides `aggregatetype`: columns of the mapping.
+  // What its topic's template names, see NamesField: nothing else is kept twice.
   std::vector<std::pair<std::string, std::string>> fields = {};
 };
+
+// What a row takes in memory, nearly.
+size_t MemoryOf(const Row& row);
+
+// Whether a topic's template has `${field}` in it.
+bool NamesField(std::string_view topic, std::string_view field);
 
 // FNV-1a of the id's bytes: kept in spools, so it never changes.
 uint64_t DigestOf(std::string_view id);

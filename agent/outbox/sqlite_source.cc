@@ -78,12 +78,6 @@ std::string UriOf(std::string_view path, std::string_view parameters) {
   return uri.append("?").append(parameters);
 }
 
-size_t BytesOf(const Row& row) {
-  size_t bytes = sizeof(Row) + row.id.size() + (row.payload ? row.payload->size() : 0);
-  for (const auto& [name, value] : row.headers) bytes += name.size() + (value ? value->size() : 0);
-  return bytes;
-}
-
 }  // namespace
 
 class SqliteSource::Transaction {
@@ -420,6 +414,7 @@ Row SqliteSource::RowOf(sqlite3_stmt* statement) const {
   }
   for (const std::string& column : columns_) {
     if (column == mapping.payload || column == mapping.json_headers) continue;
+    if (!NamesField(mapping.topic, column)) continue;
     if (std::optional<std::string> value = text(column))
       row.fields.emplace_back(column, *std::move(value));
   }
@@ -468,7 +463,7 @@ Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::s
     HF_ASSIGN_OR_RETURN(const bool any, Step(statement));
     if (!any) break;
     rows.push_back(RowOf(statement.get()));
-    bytes += BytesOf(rows.back());
+    bytes += MemoryOf(rows.back());
   }
   return rows;
 }
