@@ -186,10 +186,13 @@ Result<bool> Drain::TakeSome() {
     return true;
   }
   appending_ = true;
+  std::vector<RowRef> refs;
+  refs.reserve(placed.spooled.size());
+  std::ranges::transform(placed.spooled, std::back_inserter(refs), RefOf);
   agent::NotedAppend append{.batches = std::move(placed.batches),
                             .client = "outbox/" + options_.name,
                             .key = NoteKey(options_.name),
-                            .note = EncodeNote(placed.spooled)};
+                            .note = EncodeNote(refs)};
   context_.append(
       std::move(append),
       [&loop = context_.loop, self = std::weak_ptr<Drain*>(self_), rows = std::move(placed.spooled),
@@ -197,8 +200,7 @@ Result<bool> Drain::TakeSome() {
         loop.Post([self = std::move(self), outcome = std::move(outcome), rows = std::move(rows),
                    poison = std::move(poison)]() mutable {
           const auto alive = self.lock();
-          if (alive && *alive != nullptr)
-            (*alive)->OnAppended(outcome, std::move(rows), std::move(poison));
+          if (alive && *alive != nullptr) (*alive)->OnAppended(outcome, rows, poison);
         });
       });
   return true;
@@ -228,15 +230,16 @@ void Drain::OnNoRoom(const agent::NotedOutcome& outcome) {
   if (!paused_) TurnAfter(again ? kBackoffMin : base::Duration::zero());
 }
 
-void Drain::OnAppended(const agent::NotedOutcome& outcome, std::vector<RowRef> rows,
-                       std::vector<Source::Poison> poison) {
+void Drain::OnAppended(const agent::NotedOutcome& outcome, const std::vector<RowId>& rows,
+                       const std::vector<Source::Poison>& poison) {
   appending_ = false;
   if (!outcome.result) {
     // Nothing of it is stored.
     if (outcome.topics.empty() && !outcome.client) return OnError(outcome.result.error());
     return OnNoRoom(outcome);
   }
-  note_ = std::move(rows);
+  note_.clear();
+  std::ranges::transform(rows, std::back_inserter(note_), RefOf);
   context_.taken->Add(outcome.ends);
   taken_rows_.Add(note_.size());
   {
@@ -244,10 +247,7 @@ void Drain::OnAppended(const agent::NotedOutcome& outcome, std::vector<RowRef> r
     status_.taken_rows += note_.size();
   }
   if (closed_) return;
-  std::vector<int64_t> positions;
-  positions.reserve(note_.size());
-  for (const RowRef& row : note_) positions.push_back(row.position);
-  if (const Result<> removed = Remove(positions, poison); !removed) return OnError(removed.error());
+  if (const Result<> removed = Remove(rows, poison); !removed) return OnError(removed.error());
   OnPoison(poison);
   note_.clear();
   if (!router_.limited()) Say({});
@@ -260,29 +260,28 @@ Result<void> Drain::RemoveNoted() {
   std::vector<int64_t> positions;
   positions.reserve(note_.size());
   for (const RowRef& row : note_) positions.push_back(row.position);
-  HF_ASSIGN_OR_RETURN(const std::vector<RowRef> found, source_->Find(positions));
-  positions.clear();
-  for (const RowRef& row : found) {
-    if (std::ranges::find(note_, row) != note_.end()) positions.push_back(row.position);
-  }
-  if (!positions.empty()) {
+  HF_ASSIGN_OR_RETURN(std::vector<RowId> found, source_->Find(positions));
+  std::erase_if(found, [this](const RowId& row) {
+    return std::ranges::find(note_, RefOf(row)) == note_.end();
+  });
+  if (!found.empty()) {
     base::Log(LogLevel::kInfo, {kComponent, options_.name},
-              "removing {} rows that are in the spool already", positions.size());
-    HF_RETURN_IF_ERROR(Remove(positions, {}));
+              "removing {} rows that are in the spool already", found.size());
+    HF_RETURN_IF_ERROR(Remove(found, {}));
   }
   note_.clear();
   return {};
 }
 
-Result<void> Drain::Remove(std::span<const int64_t> spooled,
-                           std::span<const Source::Poison> poison) {
+Result<void> Drain::Remove(std::span<const RowId> spooled, std::span<const Source::Poison> poison) {
   const auto begun = std::chrono::steady_clock::now();
   HF_RETURN_IF_ERROR(source_->Remove(spooled, poison));
   remove_seconds_.Observe(std::chrono::steady_clock::now() - begun);
   std::erase_if(lowest_, [&](const auto& part) {
     const int64_t at = part.second.position;
-    return std::ranges::find(spooled, at) != spooled.end() ||
-           std::ranges::find(poison, at, &Source::Poison::position) != poison.end();
+    const auto is_at = [at](const RowId& row) { return row.position == at; };
+    return std::ranges::any_of(spooled, is_at) ||
+           std::ranges::any_of(poison, is_at, &Source::Poison::row);
   });
   return {};
 }
@@ -291,8 +290,8 @@ void Drain::OnPoison(std::span<const Source::Poison> poison) {
   if (poison.empty()) return;
   quarantined_rows_.Add(poison.size());
   base::Log(base::Event::kRowsQuarantined, {kComponent, options_.name},
-            "{} rows moved to the quarantine; at {}: {}", poison.size(), poison.front().position,
-            poison.front().reason);
+            "{} rows moved to the quarantine; at {}: {}", poison.size(),
+            poison.front().row.position, poison.front().reason);
   base::MutexLock lock(mutex_);
   status_.quarantined_rows += poison.size();
 }

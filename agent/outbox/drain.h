@@ -6,7 +6,8 @@
 //
 // Whatever dies in between, the note says which rows are in the spool although they may still be in
 // the source: after a start, and after every error, those are removed before anything is read. The
-// note is looked up by position and event id, so a table that was made anew loses nothing.
+// note is looked up by position and event id, and so are rows as they are removed: a table that is
+// made anew at any moment loses nothing.
 //
 // What it cannot do: a spool that is lost loses what was in it, and a database that is set back to
 // an earlier state gives rows again; consumers tell these by the header `id`.
@@ -118,10 +119,9 @@ class Drain {
   // Whether it is worth going on at once. If so, and appending_ is set, the spool has some.
   base::Result<bool> TakeSome();
   base::Result<void> RemoveNoted();
-  base::Result<void> Remove(std::span<const int64_t> spooled,
-                            std::span<const Source::Poison> poison);
-  void OnAppended(const agent::NotedOutcome& outcome, std::vector<RowRef> rows,
-                  std::vector<Source::Poison> poison);
+  base::Result<void> Remove(std::span<const RowId> spooled, std::span<const Source::Poison> poison);
+  void OnAppended(const agent::NotedOutcome& outcome, const std::vector<RowId>& rows,
+                  const std::vector<Source::Poison>& poison);
   void OnNoRoom(const agent::NotedOutcome& outcome);
   [[nodiscard]] bool holds() const { return !held_.empty() || router_.limited(); }
   void ForgetHeldIfDue();

@@ -248,22 +248,22 @@ Result<std::vector<Row>> LmdbSource::RowsOf(const Transaction& txn, size_t limit
   return rows;
 }
 
-Result<std::vector<RowRef>> LmdbSource::Find(std::span<const int64_t> positions) {
+Result<std::vector<RowId>> LmdbSource::Find(std::span<const int64_t> positions) {
   HF_ASSIGN_OR_RETURN(const Transaction txn, Begin(MDB_RDONLY));
-  std::vector<RowRef> found;
+  std::vector<RowId> found;
   for (const int64_t& position : positions) {
     MDB_val key = KeyOf(position);
     MDB_val value;
     const int code = mdb_get(txn.get(), events_, &key, &value);
     if (code == MDB_NOTFOUND) continue;
     if (code != 0) return Unexpected(ErrorOf("look for events", code));
-    found.push_back({position, DigestOf(DecodeLmdbEvent(position, FromVal(value)).id)});
+    found.push_back({position, DecodeLmdbEvent(position, FromVal(value)).id});
   }
   HF_RETURN_IF_ERROR(CheckInPlace());
   return found;
 }
 
-Result<void> LmdbSource::Remove(std::span<const int64_t> spooled, std::span<const Poison> poison) {
+Result<void> LmdbSource::Remove(std::span<const RowId> spooled, std::span<const Poison> poison) {
   size_t rows = kChunkRows;
   // Parts of it, each whole: what is left is removed when the caller comes again.
   while (!spooled.empty() || !poison.empty()) {
@@ -282,9 +282,20 @@ Result<void> LmdbSource::Remove(std::span<const int64_t> spooled, std::span<cons
   return CheckInPlace();
 }
 
-Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const int64_t>* spooled,
+Result<std::optional<std::string_view>> LmdbSource::ValueOf(const Transaction& txn,
+                                                            const RowId& row) {
+  MDB_val key = KeyOf(row.position);
+  MDB_val value;
+  const int code = mdb_get(txn.get(), events_, &key, &value);
+  if (code == MDB_NOTFOUND) return std::nullopt;
+  if (code != 0) return Unexpected(ErrorOf("look for events", code));
+  if (DecodeLmdbEvent(row.position, FromVal(value)).id != row.id) return std::nullopt;
+  return FromVal(value);
+}
+
+Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const RowId>* spooled,
                                     std::span<const Poison>* poison) {
-  std::span<const int64_t> spooled_left = *spooled;
+  std::span<const RowId> spooled_left = *spooled;
   std::span<const Poison> poison_left = *poison;
   HF_ASSIGN_OR_RETURN(Transaction txn, Begin(0));
   const auto end = std::chrono::steady_clock::now() + kChunkTime;
@@ -292,28 +303,28 @@ Result<void> LmdbSource::RemoveSome(size_t rows, std::span<const int64_t>* spool
   const auto remove = [&](const int64_t& position) -> Result<void> {
     MDB_val key = KeyOf(position);
     const int code = mdb_del(txn.get(), events_, &key, nullptr);
-    if (code == 0) changed = true;
-    if (code != 0 && code != MDB_NOTFOUND) return Unexpected(ErrorOf("remove events", code));
+    if (code != 0) return Unexpected(ErrorOf("remove events", code));
+    changed = true;
     return {};
   };
   for (size_t i = 0; i < rows && (i == 0 || std::chrono::steady_clock::now() < end); ++i) {
     if (!spooled_left.empty()) {
-      HF_RETURN_IF_ERROR(remove(spooled_left.front()));
+      const RowId& row = spooled_left.front();
+      HF_ASSIGN_OR_RETURN(const auto event, ValueOf(txn, row));
+      if (event) HF_RETURN_IF_ERROR(remove(row.position));
       spooled_left = spooled_left.subspan(1);
     } else if (!poison_left.empty()) {
       const Poison& one = poison_left.front();
-      MDB_val key = KeyOf(one.position);
-      MDB_val value;
-      int code = mdb_get(txn.get(), events_, &key, &value);
-      if (code == 0) {
-        std::string kept = EncodeQuarantined(one.reason, FromVal(value));
-        value = {kept.size(), kept.data()};
-        code = mdb_put(txn.get(), quarantine_, &key, &value, 0);
+      HF_ASSIGN_OR_RETURN(const auto event, ValueOf(txn, one.row));
+      if (event) {
+        std::string kept = EncodeQuarantined(one.reason, *event);
+        MDB_val key = KeyOf(one.row.position);
+        MDB_val value{kept.size(), kept.data()};
+        if (const int code = mdb_put(txn.get(), quarantine_, &key, &value, 0); code != 0) {
+          return Unexpected(ErrorOf("put events into the quarantine", code));
+        }
+        HF_RETURN_IF_ERROR(remove(one.row.position));
       }
-      if (code != 0 && code != MDB_NOTFOUND) {
-        return Unexpected(ErrorOf("put events into the quarantine", code));
-      }
-      HF_RETURN_IF_ERROR(remove(one.position));
       poison_left = poison_left.subspan(1);
     } else {
       break;

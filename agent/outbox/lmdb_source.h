@@ -37,6 +37,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -67,8 +68,8 @@ class LmdbSource final : public Source {
   base::Result<void> Open() override;
   base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
   base::Result<bool> MayHaveMore() override;
-  base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override;
-  base::Result<void> Remove(std::span<const int64_t> spooled,
+  base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override;
+  base::Result<void> Remove(std::span<const RowId> spooled,
                             std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
@@ -95,8 +96,10 @@ class LmdbSource final : public Source {
   base::Result<std::vector<Row>> RowsOf(const Transaction& txn, size_t limit,
                                         std::span<const std::string> held);
   base::Result<Lag> Count();
+  // The row's event as it is stored.
+  base::Result<std::optional<std::string_view>> ValueOf(const Transaction& txn, const RowId& row);
   // At most `rows` from the fronts of both. kFull: the map is.
-  base::Result<void> RemoveSome(size_t rows, std::span<const int64_t>* spooled,
+  base::Result<void> RemoveSome(size_t rows, std::span<const RowId>* spooled,
                                 std::span<const Poison>* poison);
   [[nodiscard]] base::Error ErrorOf(std::string_view what, int code) const;
 

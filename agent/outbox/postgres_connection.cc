@@ -122,6 +122,13 @@ std::string_view PostgresRows::Text(int row, int column) const {
           static_cast<size_t>(PQgetlength(result_.get(), row, column))};
 }
 
+size_t PostgresRows::changed() const {
+  const std::string_view text = PQcmdTuples(result_.get());
+  size_t rows = 0;
+  std::from_chars(text.data(), text.data() + text.size(), rows);
+  return rows;
+}
+
 int64_t PostgresRows::Integer(int row, int column) const {
   const std::string_view text = Text(row, column);
   int64_t value = 0;

@@ -34,6 +34,8 @@ class PostgresRows {
   explicit PostgresRows(PGresult* result) : result_(result) {}
 
   [[nodiscard]] int count() const { return PQntuples(result_.get()); }
+  // By a statement that inserts or deletes.
+  [[nodiscard]] size_t changed() const;
   [[nodiscard]] bool IsNull(int row, int column) const {
     return PQgetisnull(result_.get(), row, column) != 0;
   }

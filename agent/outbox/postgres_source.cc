@@ -11,6 +11,7 @@
 
 #include "agent/outbox/json_headers.h"
 #include "agent/outbox/outbox_sql_sqlite.h"
+#include "base/hex.h"
 
 namespace holdfast::outbox {
 namespace {
@@ -55,6 +56,13 @@ std::string BytesOf(std::string_view text) {
   std::string copy(reinterpret_cast<const char*>(bytes), bytes == nullptr ? 0 : size);
   PQfreemem(bytes);
   return copy;
+}
+
+std::vector<int64_t> PositionsOf(std::span<const RowId> rows) {
+  std::vector<int64_t> positions;
+  positions.reserve(rows.size());
+  for (const RowId& row : rows) positions.push_back(row.position);
+  return positions;
 }
 
 // A reason may quote bytes of a payload, which a column of text does not take.
@@ -408,15 +416,27 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
   };
   read_all_ = read("");
   read_parts_ = read(fmt::format(" AND {} = ANY($4::bigint[])", PartOfRow()));
+  // The position may be the id, too.
+  const auto id_at =
+      static_cast<size_t>(std::ranges::find(columns_, mapping.id) - columns_.begin());
+  id_is_bytes_ = bytes_[id_at];
   find_ = fmt::format("SELECT {}, {}, {} FROM {} WHERE {} = ANY($1::bigint[])", values[0],
-                      values[1], types[1], table_, position);
-  remove_ = fmt::format("DELETE FROM {} WHERE {} = ANY($1::bigint[])", table_, position);
+                      values[id_at], types[id_at], table_, position);
+  find_to_send_ = find_ + ToSend();
+  const std::string id = fmt::format(
+      fmt::runtime(id_is_bytes_ ? "coalesce(encode({}, 'hex'), '')" : "coalesce({}::text, '')"),
+      names[id_at]);
+  // Not by a join: the planner might begin it at the table.
+  const auto at_position = [&](const char* texts) {
+    return fmt::format("(SELECT jsonb_object($1::bigint[]::text[], {}::text[])) ->> {}::text",
+                       texts, position);
+  };
+  remove_ = fmt::format("DELETE FROM {} WHERE {} = ANY($1::bigint[]) AND {} = {}", table_, position,
+                        id, at_position("$2"));
   move_ = fmt::format(
-      "WITH moved AS (DELETE FROM {} AS row USING unnest($1::bigint[], $2::text[]) AS poison "
-      "(position, holdfast_why) WHERE row.{} = poison.position RETURNING row.*, "
-      "poison.holdfast_why) INSERT INTO {} "
-      "({}, reason, quarantined_at) SELECT {}, holdfast_why, clock_timestamp() FROM moved",
-      table_, position, quarantine_, fmt::join(kept, ", "), fmt::join(kept, ", "));
+      "WITH moved AS ({0} RETURNING {1}, {2} AS holdfast_why) INSERT INTO {3} ({1}, reason, "
+      "quarantined_at) SELECT {1}, holdfast_why, clock_timestamp() FROM moved",
+      remove_, fmt::join(kept, ", "), at_position("$3"), quarantine_);
   measure_ = fmt::format(
       "SELECT part, rows, (SELECT {} FROM {} WHERE {} = low), low FROM (SELECT part, "
       "count(*) AS rows, min(position) AS low FROM (SELECT {} AS part, {} AS position FROM {} "
@@ -567,41 +587,73 @@ Result<void> PostgresSource::RaiseFloor(std::span<const Row> rows, bool some_hel
   return {};
 }
 
-Result<std::vector<RowRef>> PostgresSource::Find(std::span<const int64_t> positions) {
+Result<std::vector<RowId>> PostgresSource::Find(std::span<const int64_t> positions) {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
+  return FindBy(find_, positions);
+}
+
+Result<std::vector<RowId>> PostgresSource::FindBy(const std::string& statement,
+                                                  std::span<const int64_t> positions) {
   HF_ASSIGN_OR_RETURN(const PostgresRows rows,
-                      connection_->Execute(find_, {PostgresArray(positions)}));
+                      connection_->Execute(statement, {PostgresArray(positions)}));
   HF_RETURN_IF_ERROR(CheckTypes(rows, 2));
-  std::vector<RowRef> found;
+  std::vector<RowId> found;
   for (int i = 0; i < rows.count(); ++i) {
-    found.push_back({rows.Integer(i, 0), DigestOf(ValueAt(rows, i, 1).value_or(""))});
+    const std::string_view id = rows.IsNull(i, 1) ? "" : rows.Text(i, 1);
+    found.push_back({rows.Integer(i, 0), id_is_bytes_ ? BytesOf(id) : std::string(id)});
   }
   return found;
 }
 
-Result<void> PostgresSource::Remove(std::span<const int64_t> spooled,
+std::string PostgresSource::IdsOf(std::span<const RowId> rows) const {
+  std::vector<std::string> ids;
+  ids.reserve(rows.size());
+  for (const RowId& row : rows) ids.push_back(id_is_bytes_ ? base::ToHex(row.id) : row.id);
+  return PostgresArray(ids);
+}
+
+Result<void> PostgresSource::CheckGone(std::span<const RowId> rows, const PostgresRows& removed) {
+  if (removed.changed() == rows.size()) return {};
+  HF_ASSIGN_OR_RETURN(const std::vector<RowId> found, FindBy(find_to_send_, PositionsOf(rows)));
+  for (const RowId& row : found) {
+    if (std::ranges::find(rows, row) == rows.end()) continue;
+    return Unexpected(Code::kUnavailable,
+                      fmt::format("{}: the row at {} could not be removed, and the database does "
+                                  "not say why; is there a trigger?",
+                                  table_, row.position));
+  }
+  return {};
+}
+
+Result<void> PostgresSource::RemoveSpooled(std::span<const RowId> rows) {
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows removed,
+      connection_->Execute(remove_, {PostgresArray(PositionsOf(rows)), IdsOf(rows)}));
+  return CheckGone(rows, removed);
+}
+
+Result<void> PostgresSource::MovePoison(std::span<const Poison> poison) {
+  std::vector<RowId> rows;
+  std::vector<std::string> reasons;
+  for (const Poison& one : poison) {
+    rows.push_back(one.row);
+    reasons.push_back(Printable(one.reason));
+  }
+  HF_ASSIGN_OR_RETURN(const PostgresRows moved,
+                      connection_->Execute(move_, {PostgresArray(PositionsOf(rows)), IdsOf(rows),
+                                                   PostgresArray(reasons)}));
+  return CheckGone(rows, moved);
+}
+
+Result<void> PostgresSource::Remove(std::span<const RowId> spooled,
                                     std::span<const Poison> poison) {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   const bool one_statement = options_.ownership == Ownership::kAdvisoryLock && poison.empty();
-  if (one_statement) {
-    HF_RETURN_IF_ERROR(connection_->Execute(remove_, {PostgresArray(spooled)}));
-    return {};
-  }
+  if (one_statement) return RemoveSpooled(spooled);
   HF_RETURN_IF_ERROR(connection_->Begin());
   HF_RETURN_IF_ERROR(ownership_.Fence(*connection_, parts_));
-  if (!spooled.empty()) {
-    HF_RETURN_IF_ERROR(connection_->Execute(remove_, {PostgresArray(spooled)}));
-  }
-  if (!poison.empty()) {
-    std::vector<int64_t> positions;
-    std::vector<std::string> reasons;
-    for (const Poison& one : poison) {
-      positions.push_back(one.position);
-      reasons.push_back(Printable(one.reason));
-    }
-    HF_RETURN_IF_ERROR(
-        connection_->Execute(move_, {PostgresArray(positions), PostgresArray(reasons)}));
-  }
+  if (!spooled.empty()) HF_RETURN_IF_ERROR(RemoveSpooled(spooled));
+  if (!poison.empty()) HF_RETURN_IF_ERROR(MovePoison(poison));
   return connection_->Commit();
 }
 

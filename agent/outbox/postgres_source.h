@@ -30,6 +30,10 @@
 // as their text. A timestamp without time zone counts as UTC, an integer as milliseconds. If a
 // column gets another type meanwhile, a read fails, and the next Open looks at the types anew.
 //
+// A row is removed by position and id in one statement on the index of the position. If that finds
+// fewer rows than there were to be, it is looked whether the others have gone: a trigger may keep
+// rows, and a column that got another type is compared wrongly.
+//
 // What it asks of the database: version 12 or later, and that commits that were confirmed survive a
 // crash. A replica that takes over and lacks the last deletions gives rows again.
 //
@@ -79,8 +83,8 @@ class PostgresSource final : public Source {
 
   base::Result<void> Open() override;
   base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
-  base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override;
-  base::Result<void> Remove(std::span<const int64_t> spooled,
+  base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override;
+  base::Result<void> Remove(std::span<const RowId> spooled,
                             std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
@@ -130,6 +134,14 @@ class PostgresSource final : public Source {
   // took them to be.
   base::Result<void> CheckTypes(const PostgresRows& rows, int same_types) const;
   Row RowOf(const PostgresRows& rows, int row) const;
+  // The ids as remove_ and move_ compare them.
+  [[nodiscard]] std::string IdsOf(std::span<const RowId> rows) const;
+  base::Result<void> RemoveSpooled(std::span<const RowId> rows);
+  base::Result<void> MovePoison(std::span<const Poison> poison);
+  base::Result<std::vector<RowId>> FindBy(const std::string& statement,
+                                          std::span<const int64_t> positions);
+  // That what was not removed is not there, is another row, or was marked as sent instead.
+  base::Result<void> CheckGone(std::span<const RowId> rows, const PostgresRows& removed);
   // As bytes if the column is bytea.
   [[nodiscard]] std::optional<std::string> ValueAt(const PostgresRows& rows, int row,
                                                    int column) const;
@@ -150,11 +162,13 @@ class PostgresSource final : public Source {
   int64_t oid_ = 0;
   std::vector<std::string> columns_;
   std::vector<bool> bytes_;  // Which of them are bytea.
+  bool id_is_bytes_ = false;
   bool floor_possible_ = false;
   std::string timestamp_;  // The expression that gives milliseconds.
   std::string read_all_;
   std::string read_parts_;
   std::string find_;
+  std::string find_to_send_;  // Of those, what a read would give again.
   std::string remove_;
   std::string move_;
   std::string measure_;

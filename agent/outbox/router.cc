@@ -127,21 +127,22 @@ void Router::Close(Open& open, int64_t now_ms, Placed* placed) const {
     std::erase_if(rows, [&](const Row* const row) {
       kafka::BatchVerdict verdict = check(build({&row, 1}));
       if (verdict.ok()) return false;
-      placed->poison.push_back({row->position, fmt::format("topic {} does not take it: {}",
-                                                           open.topic, verdict.message)});
+      placed->poison.push_back(
+          {{row->position, row->id},
+           fmt::format("topic {} does not take it: {}", open.topic, verdict.message)});
       return true;
     });
     // Together they may be too much although each is not.
     for (const Row* row : rows) {
       placed->batches.push_back(
           {.topic = open.topic, .partition = open.partition, .bytes = build({&row, 1})});
-      placed->spooled.push_back({row->position, DigestOf(row->id)});
+      placed->spooled.push_back({row->position, row->id});
     }
     return;
   }
   placed->batches.push_back(
       {.topic = open.topic, .partition = open.partition, .bytes = std::move(batch)});
-  for (const Row* row : rows) placed->spooled.push_back({row->position, DigestOf(row->id)});
+  for (const Row* row : rows) placed->spooled.push_back({row->position, row->id});
 }
 
 void Router::Limit(const std::map<std::string, agent::Headroom, std::less<>>& topics,
@@ -173,7 +174,7 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
   std::map<std::pair<std::string, int32_t>, Open> open;
   std::map<std::string, int32_t, std::less<>> without_key;  // By topic: one partition at a time.
   const auto poison = [&placed](const Row& row, std::string reason) {
-    placed.poison.push_back({row.position, std::move(reason)});
+    placed.poison.push_back({{row.position, row.id}, std::move(reason)});
   };
   size_t bytes = 0;
   for (const Row& row : rows) {

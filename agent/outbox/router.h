@@ -47,7 +47,7 @@ class Router {
 
   struct Placed {
     std::vector<agent::NewBatch> batches;
-    std::vector<RowRef> spooled;  // What is in the batches.
+    std::vector<RowId> spooled;  // What is in the batches.
     std::vector<Source::Poison> poison;
     std::set<std::string, std::less<>> held;  // Routes whose topics are not known.
     std::set<std::string, std::less<>> full;  // Routes whose topics have no room for more.

@@ -37,6 +37,8 @@ uint64_t DigestOf(std::string_view id) {
   return digest;
 }
 
+RowRef RefOf(const RowId& row) { return {row.position, DigestOf(row.id)}; }
+
 std::string EncodeNote(std::span<const RowRef> rows) {
   std::string note(1 + rows.size() * kRowBytes, kFormat);
   char* out = note.data() + 1;

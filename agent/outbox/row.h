@@ -14,11 +14,19 @@
 
 namespace holdfast::outbox {
 
-// Which row, as it is noted in the spool: a table that was emptied and filled anew may give a
-// position a second time, so the event's id counts, too.
+// Which row: a table that was emptied and filled anew may give a position a second time, so the
+// event's id counts, too.
+struct RowId {
+  int64_t position = 0;
+  std::string id;  // Row::id.
+
+  bool operator==(const RowId&) const = default;
+};
+
+// The same, as it is noted in the spool.
 struct RowRef {
   int64_t position = 0;
-  uint64_t id_digest = 0;  // DigestOf(Row::id).
+  uint64_t id_digest = 0;  // DigestOf(RowId::id).
 
   bool operator==(const RowRef&) const = default;
 };
@@ -49,6 +57,7 @@ bool NamesField(std::string_view topic, std::string_view field);
 
 // FNV-1a of the id's bytes: kept in spools, so it never changes.
 uint64_t DigestOf(std::string_view id);
+RowRef RefOf(const RowId& row);
 
 // Rows as the spool's state keeps them: a byte of format, then 16 bytes a row, little-endian.
 std::string EncodeNote(std::span<const RowRef> rows);

@@ -56,16 +56,16 @@ class Source {
 
   // Those of `positions` that are still there. As Remove, it fails if what was opened is not in its
   // place any more: what has taken that place may have the rows still.
-  virtual base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) = 0;
+  virtual base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) = 0;
 
   struct Poison {
-    int64_t position = 0;
+    RowId row;
     std::string reason;
   };
   // In one transaction: `spooled` are gone, `poison` stand in the quarantine with their reasons.
-  // What is not there any more is passed over. kUnavailable, too, if what was opened has lost its
-  // place by the end.
-  virtual base::Result<void> Remove(std::span<const int64_t> spooled,
+  // What is not there any more is passed over, and so is a row of another id that was inserted at
+  // its position since. kUnavailable, too, if what was opened has lost its place by the end.
+  virtual base::Result<void> Remove(std::span<const RowId> spooled,
                                     std::span<const Poison> poison) = 0;
 
   struct Lag {

@@ -468,14 +468,14 @@ Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::s
   return rows;
 }
 
-Result<std::vector<RowRef>> SqliteSource::Find(std::span<const int64_t> positions) {
-  std::vector<RowRef> found;
+Result<std::vector<RowId>> SqliteSource::Find(std::span<const int64_t> positions) {
+  std::vector<RowId> found;
   HF_ASSIGN_OR_RETURN(auto transaction, Transaction::Begin(*this, "BEGIN"));
   for (const int64_t position : positions) {
     sqlite3_reset(find_.get());
     sqlite3_bind_int64(find_.get(), 1, position);
     HF_ASSIGN_OR_RETURN(const bool any, Step(find_));
-    if (any) found.push_back({position, DigestOf(BytesAt(find_.get(), 0))});
+    if (any) found.push_back({position, std::string(BytesAt(find_.get(), 0))});
   }
   sqlite3_reset(find_.get());
   HF_RETURN_IF_ERROR(transaction.Commit());
@@ -483,15 +483,37 @@ Result<std::vector<RowRef>> SqliteSource::Find(std::span<const int64_t> position
   return found;
 }
 
-Result<void> SqliteSource::Remove(std::span<const int64_t> spooled,
-                                  std::span<const Poison> poison) {
-  const auto remove = [this](int64_t position) -> Result<void> {
-    sqlite3_reset(delete_.get());
-    sqlite3_bind_int64(delete_.get(), 1, position);
-    HF_RETURN_IF_ERROR(Step(delete_));
-    sqlite3_reset(delete_.get());
-    return {};
-  };
+Result<bool> SqliteSource::IsThere(const RowId& row) {
+  sqlite3_reset(find_.get());
+  sqlite3_bind_int64(find_.get(), 1, row.position);
+  HF_ASSIGN_OR_RETURN(const bool any, Step(find_));
+  const bool there = any && BytesAt(find_.get(), 0) == row.id;
+  sqlite3_reset(find_.get());
+  return there;
+}
+
+Result<void> SqliteSource::RemoveIfThere(const RowId& row) {
+  HF_ASSIGN_OR_RETURN(const bool there, IsThere(row));
+  if (!there) return {};
+  sqlite3_reset(delete_.get());
+  sqlite3_bind_int64(delete_.get(), 1, row.position);
+  HF_RETURN_IF_ERROR(Step(delete_));
+  sqlite3_reset(delete_.get());
+  return {};
+}
+
+Result<void> SqliteSource::QuarantineIfThere(const Poison& poison) {
+  HF_ASSIGN_OR_RETURN(const bool there, IsThere(poison.row));
+  if (!there) return {};
+  sqlite3_reset(quarantine_.get());
+  sqlite3_bind_int64(quarantine_.get(), 1, poison.row.position);
+  BindText(quarantine_.get(), 2, poison.reason);
+  HF_RETURN_IF_ERROR(Step(quarantine_));
+  sqlite3_reset(quarantine_.get());
+  return RemoveIfThere(poison.row);
+}
+
+Result<void> SqliteSource::Remove(std::span<const RowId> spooled, std::span<const Poison> poison) {
   // Parts of it, each whole: what is left is removed when the caller comes again.
   while (!spooled.empty() || !poison.empty()) {
     HF_ASSIGN_OR_RETURN(auto transaction, Transaction::Begin(*this, "BEGIN IMMEDIATE"));
@@ -499,15 +521,10 @@ Result<void> SqliteSource::Remove(std::span<const int64_t> spooled,
     for (size_t rows = 0;
          rows < kChunkRows && (rows == 0 || std::chrono::steady_clock::now() < end); ++rows) {
       if (!spooled.empty()) {
-        HF_RETURN_IF_ERROR(remove(spooled.front()));
+        HF_RETURN_IF_ERROR(RemoveIfThere(spooled.front()));
         spooled = spooled.subspan(1);
       } else if (!poison.empty()) {
-        sqlite3_reset(quarantine_.get());
-        sqlite3_bind_int64(quarantine_.get(), 1, poison.front().position);
-        BindText(quarantine_.get(), 2, poison.front().reason);
-        HF_RETURN_IF_ERROR(Step(quarantine_));
-        sqlite3_reset(quarantine_.get());
-        HF_RETURN_IF_ERROR(remove(poison.front().position));
+        HF_RETURN_IF_ERROR(QuarantineIfThere(poison.front()));
         poison = poison.subspan(1);
       } else {
         break;

@@ -65,8 +65,8 @@ class SqliteSource final : public Source {
   base::Result<void> Open() override;
   base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
   base::Result<bool> MayHaveMore() override;
-  base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override;
-  base::Result<void> Remove(std::span<const int64_t> spooled,
+  base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override;
+  base::Result<void> Remove(std::span<const RowId> spooled,
                             std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
@@ -107,6 +107,9 @@ class SqliteSource final : public Source {
   base::Result<void> CheckInPlace() const;
   base::Result<int64_t> DataVersion();
   base::Result<void> FlushLog();
+  base::Result<bool> IsThere(const RowId& row);
+  base::Result<void> RemoveIfThere(const RowId& row);
+  base::Result<void> QuarantineIfThere(const Poison& poison);
   Row RowOf(sqlite3_stmt* statement) const;
   [[nodiscard]] base::Error ErrorOf(int code) const;
 

@@ -47,7 +47,7 @@ struct TableMapping {
   std::string topic;
   bool tombstone_on_empty_payload = false;  // Debezium's route.tombstone.on.empty.payload.
 
-  // The columns that are read, each once: position and id first.
+  // The columns that are read, each once: the position first.
   [[nodiscard]] std::vector<std::string> Columns() const;
 
   // Options of Debezium's router: table.field.event.id, .key, .payload, .timestamp, route.by.field,

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -75,6 +76,7 @@ class DrainTest : public testing::Test {
         }
       }
       note_ = append.note.value_or("");
+      if (on_append_) on_append_();
       EXPECT_EQ(append.key, "agent/outbox/orders");
       done({});
     });
@@ -111,6 +113,7 @@ class DrainTest : public testing::Test {
   uint64_t spool_failures_percent_ = 0;
   std::vector<std::pair<std::string, std::string>> spooled_;  // Topic and key, and id.
   std::string note_;
+  std::function<void()> on_append_;
   int64_t next_ = 1;
   std::unique_ptr<Drain> drain_;
 };
@@ -153,6 +156,22 @@ TEST_F(DrainTest, ATableMadeAnewLosesNothing) {
   Start();
   ASSERT_TRUE(clock_.RunUntil([&] { return table_.rows.empty(); }));
   ExpectExactlyOnceAndInOrder(2);
+}
+
+// Once with another event at the position, and once with one that cannot be sent.
+TEST_F(DrainTest, ATableMadeAnewWhileARowIsInHandLosesNothing) {
+  Insert("a", "k");
+  Insert("no good", "k");
+  on_append_ = [&] {
+    on_append_ = {};
+    table_.rows.clear();
+    table_.rows[1] = {.position = 1, .id = "000003", .route = "a", .key = "k", .payload = "p"};
+    table_.rows[2] = {.position = 2, .id = "000004", .route = "a", .key = "k", .payload = "p"};
+  };
+  Start();
+  ASSERT_TRUE(clock_.RunUntil([&] { return spooled_.size() == 3 && table_.rows.empty(); }));
+  ExpectExactlyOnceAndInOrder(3);
+  EXPECT_TRUE(table_.quarantine.empty());
 }
 
 TEST_F(DrainTest, AsksMoreAndMoreRarelyAndAtOnceWhenNudged) {

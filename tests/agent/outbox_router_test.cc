@@ -119,7 +119,7 @@ TEST_F(RouterTest, KeepsTheOrderOfEachKey) {
   const auto sent = Read(placed);
   ASSERT_EQ(sent.size(), rows.size());
   std::set<int64_t> positions;
-  for (const RowRef& ref : placed.spooled) positions.insert(ref.position);
+  for (const RowId& ref : placed.spooled) positions.insert(ref.position);
   EXPECT_EQ(positions.size(), rows.size());
   for (const Sent& one : sent) {
     const int64_t position = std::stoll(one.headers[0].second->substr(3));
@@ -136,7 +136,7 @@ TEST_F(RouterTest, NamesTopicsByOtherFields) {
   const auto placed = router.Place(rows, cluster_, kNow, false);
   EXPECT_EQ(Read(placed).size(), 1U);
   ASSERT_EQ(placed.poison.size(), 1U);
-  EXPECT_EQ(placed.poison[0].position, 2);
+  EXPECT_EQ(placed.poison[0].row.position, 2);
   EXPECT_NE(placed.poison[0].reason.find("`region`"), std::string::npos);
   for (const char* wrong : {"", "a${", "a${}"}) EXPECT_FALSE(Router::Make({.topic = wrong}));
 }
@@ -157,11 +157,11 @@ TEST_F(RouterTest, SetsAsideWhatCannotBeSent) {
   std::set<int64_t> poison;
   for (const auto& one : placed.poison) {
     EXPECT_FALSE(one.reason.empty());
-    poison.insert(one.position);
+    poison.insert(one.row.position);
   }
   EXPECT_EQ(poison, (std::set<int64_t>{2, 3, 4, 5, 6}));
   std::set<int64_t> spooled;
-  for (const RowRef& ref : placed.spooled) spooled.insert(ref.position);
+  for (const RowId& ref : placed.spooled) spooled.insert(ref.position);
   EXPECT_EQ(spooled, (std::set<int64_t>{1, 7}));
 }
 

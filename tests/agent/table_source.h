@@ -17,9 +17,8 @@
 
 namespace holdfast::test {
 
-using outbox::DigestOf;
 using outbox::Row;
-using outbox::RowRef;
+using outbox::RowId;
 
 // A table, and how its database behaves.
 struct Table {
@@ -57,21 +56,21 @@ class TableSource final : public outbox::Source {
     return !table_.tells_changes ||
            (!table_.rows.empty() && table_.rows.rbegin()->first > highest_read_);
   }
-  base::Result<std::vector<RowRef>> Find(std::span<const int64_t> positions) override {
+  base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override {
     HF_RETURN_IF_ERROR(Call());
-    std::vector<RowRef> found;
+    std::vector<RowId> found;
     for (const int64_t position : positions) {
       const auto row = table_.rows.find(position);
-      if (row != table_.rows.end()) found.push_back({position, DigestOf(row->second.id)});
+      if (row != table_.rows.end()) found.push_back({position, row->second.id});
     }
     return found;
   }
-  base::Result<void> Remove(std::span<const int64_t> spooled,
+  base::Result<void> Remove(std::span<const RowId> spooled,
                             std::span<const Poison> poison) override {
     HF_RETURN_IF_ERROR(Call());
-    for (const int64_t position : spooled) table_.rows.erase(position);
+    for (const RowId& row : spooled) Erase(row);
     for (const Poison& one : poison) {
-      if (table_.rows.erase(one.position) > 0) table_.quarantine[one.position] = one.reason;
+      if (Erase(one.row)) table_.quarantine[one.row.position] = one.reason;
     }
     return Call();  // The answer is lost, the change is not.
   }
@@ -88,6 +87,12 @@ class TableSource final : public outbox::Source {
   void Close(bool clean) override { table_.clean = clean; }
 
  private:
+  bool Erase(const RowId& row) {
+    const auto there = table_.rows.find(row.position);
+    if (there == table_.rows.end() || there->second.id != row.id) return false;
+    table_.rows.erase(there);
+    return true;
+  }
   base::Result<void> Call() {
     if (table_.reachable && table_.random.Below(100) >= table_.failures_percent) return {};
     return base::Unexpected(base::Code::kUnavailable, "the connection is lost");

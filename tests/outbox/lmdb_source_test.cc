@@ -116,6 +116,12 @@ std::vector<int64_t> Positions(const std::vector<Row>& rows) {
   return positions;
 }
 
+std::vector<RowId> Ids(const std::vector<Row>& rows) {
+  std::vector<RowId> ids;
+  for (const Row& row : rows) ids.push_back({row.position, row.id});
+  return ids;
+}
+
 class LmdbSourceTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -225,7 +231,7 @@ TEST_F(LmdbSourceTest, ALookDisturbsNoAgent) {
   });
   EXPECT_EQ(test::FilesIn(directory_), before);
   EXPECT_THAT(Read(agent), SizeIs(1));
-  ASSERT_OK(agent.Remove(std::vector<int64_t>{1}, {}));
+  ASSERT_OK(agent.Remove(std::vector<RowId>{{1, "a"}}, {}));
 }
 
 TEST_F(LmdbSourceTest, AnAbortedTransactionLeavesNothing) {
@@ -286,7 +292,7 @@ TEST_F(LmdbSourceTest, NoPositionIsGivenTwice) {
   });
   LmdbSource source = Source();
   ASSERT_OK(source.Open());
-  ASSERT_OK(source.Remove(Positions(Read(source)), {}));
+  ASSERT_OK(source.Remove(Ids(Read(source)), {}));
   EXPECT_THAT(Read(source), IsEmpty());
   InService([](const Service& service) { service.Put({.route = "orders", .id = "c"}); });
   EXPECT_THAT(Positions(Read(source)), ElementsAre(3));
@@ -338,26 +344,26 @@ TEST_F(LmdbSourceTest, AReadIsBoundedByTheBytesOfHeadersToo) {
 }
 
 TEST_F(LmdbSourceTest, KnowsWhetherTheServiceHasCommitted) {
-  InService([](const Service& service) { service.Put({.route = "orders"}); });
+  InService([](const Service& service) { service.Put({.route = "orders", .id = "a"}); });
   LmdbSource source = Source();
   ASSERT_OK(source.Open());
   EXPECT_TRUE(MayHaveMore(source));
   EXPECT_THAT(Read(source), SizeIs(1));
   EXPECT_FALSE(MayHaveMore(source));
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1}, {}));
+  ASSERT_OK(source.Remove(std::vector<RowId>{{1, "a"}}, {}));
   EXPECT_FALSE(MayHaveMore(source));
-  InService([](const Service& service) { service.Put({.route = "orders"}); });
+  InService([](const Service& service) { service.Put({.route = "orders", .id = "a"}); });
   ASSERT_OK(source.Measure());
   EXPECT_TRUE(MayHaveMore(source));
   // Its own removal does not hide what came before it.
-  ASSERT_OK(source.Remove(std::vector<int64_t>{2}, {}));
+  ASSERT_OK(source.Remove(std::vector<RowId>{{2, "a"}}, {}));
   EXPECT_TRUE(MayHaveMore(source));
   EXPECT_THAT(Read(source), IsEmpty());
   EXPECT_FALSE(MayHaveMore(source));
   // Nor one that finds nothing what comes behind it.
-  ASSERT_OK(source.Remove(std::vector<int64_t>{2}, {}));
+  ASSERT_OK(source.Remove(std::vector<RowId>{{2, "a"}}, {}));
   EXPECT_FALSE(MayHaveMore(source));
-  InService([](const Service& service) { service.Put({.route = "orders"}); });
+  InService([](const Service& service) { service.Put({.route = "orders", .id = "a"}); });
   EXPECT_TRUE(MayHaveMore(source));
 }
 
@@ -373,11 +379,11 @@ TEST_F(LmdbSourceTest, RemovesAndQuarantines) {
   });
   LmdbSource source = Source();
   ASSERT_OK(source.Open());
-  const std::vector<Source::Poison> poison{{2, "it is bad"}, {98, "gone"}};
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1, 99}, poison));
+  const std::vector<Source::Poison> poison{{{2, "b"}, "it is bad"}, {{98, "gone"}, "gone"}};
+  ASSERT_OK(source.Remove(std::vector<RowId>{{1, "a"}, {99, "a"}}, poison));
   EXPECT_THAT(Positions(Read(source)), ElementsAre(3));
   // Again, as after a crash.
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1}, poison));
+  ASSERT_OK(source.Remove(std::vector<RowId>{{1, "a"}}, poison));
   const auto lag = source.Measure();
   ASSERT_OK(lag);
   ASSERT_THAT(lag->parts, SizeIs(1));
@@ -387,7 +393,7 @@ TEST_F(LmdbSourceTest, RemovesAndQuarantines) {
   EXPECT_EQ(lag->quarantined, 1);
   const auto found = source.Find(std::vector<int64_t>{1, 2, 3});
   ASSERT_OK(found);
-  EXPECT_THAT(*found, ElementsAre(RowRef{3, DigestOf("c")}));
+  EXPECT_THAT(*found, ElementsAre(RowId{3, "c"}));
   InService([](const Service& service) {
     service.Commit([&](MDB_txn* txn) {
       MDB_dbi quarantine = 0;
@@ -405,6 +411,33 @@ TEST_F(LmdbSourceTest, RemovesAndQuarantines) {
       Service::Check(mdb_get(txn, service.orders, &key, &value));
     });
   });
+}
+
+TEST_F(LmdbSourceTest, LeavesAnEventThatTookThePositionOfAnother) {
+  const auto put = [](const Service& service) {
+    for (const char* id : {"", "b", "c"}) {
+      service.Put({.route = "orders", .id = id + std::to_string(getpid())});
+    }
+  };
+  InService(put);
+  LmdbSource source = Source();
+  ASSERT_OK(source.Open());
+  const std::vector<RowId> before = Ids(Read(source));
+  ASSERT_THAT(before, SizeIs(3));
+  InService([&](const Service& service) {
+    service.Commit([&](MDB_txn* txn) {
+      Service::Check(mdb_drop(txn, service.outbox.events, 0));
+      Service::Check(mdb_drop(txn, service.outbox.meta, 0));
+    });
+    put(service);
+  });
+  const std::vector<RowId> after = Ids(Read(source));
+  ASSERT_THAT(after, SizeIs(3));
+  ASSERT_EQ(after[0].position, before[0].position);
+  ASSERT_OK(source.Remove(std::vector<RowId>{before[0], after[1]},
+                          std::vector<Source::Poison>{{before[2], "not this one"}}));
+  EXPECT_THAT(Ids(Read(source)), ElementsAre(after[0], after[2]));
+  EXPECT_EQ(source.Measure()->quarantined, 0);
 }
 
 TEST_F(LmdbSourceTest, DamagedEventsAreRowsWithAProblem) {
@@ -428,7 +461,7 @@ TEST_F(LmdbSourceTest, DamagedEventsAreRowsWithAProblem) {
   EXPECT_THAT(rows[0].problem, HasSubstr("damaged"));
   EXPECT_EQ(rows[1].problem, "");
   EXPECT_THAT(rows[2].problem, HasSubstr("damaged"));
-  ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{1, rows[0].problem}}));
+  ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{{1, rows[0].id}, rows[0].problem}}));
   EXPECT_EQ(source.Measure()->quarantined, 1);
 }
 
@@ -603,19 +636,20 @@ TEST_F(LmdbSourceTest, WhatIsRemovedFromAReplacedFileIsNotRemoved) {
   });
   LmdbSource source = Source();
   ASSERT_OK(source.Open());
-  const std::vector<int64_t> positions = Positions(Read(source));
+  const std::vector<Row> rows = Read(source);
+  const std::vector<int64_t> positions = Positions(rows);
   ASSERT_THAT(positions, SizeIs(2));
   const std::string file = directory_ + "/data.mdb";
   std::filesystem::copy_file(file, file + "-copy");
   std::filesystem::remove(directory_ + "/lock.mdb");
   std::filesystem::rename(file + "-copy", file);
-  const auto removed = source.Remove(positions, {});
+  const auto removed = source.Remove(Ids(rows), {});
   ASSERT_FALSE(removed);
   EXPECT_EQ(removed.error().code, Code::kUnavailable);
   EXPECT_FALSE(source.Find(positions)) << "they would be taken for gone";
   ASSERT_OK(source.Open());
   EXPECT_THAT(*source.Find(positions), SizeIs(2));
-  ASSERT_OK(source.Remove(positions, {}));
+  ASSERT_OK(source.Remove(Ids(rows), {}));
   EXPECT_THAT(Read(source), IsEmpty());
 }
 
@@ -647,7 +681,7 @@ TEST_F(LmdbSourceTest, TakesOverALargerMap) {
   });
   const std::vector<Row> rows = Read(source);
   EXPECT_THAT(rows, SizeIs(101));
-  ASSERT_OK(source.Remove(Positions(rows), {}));
+  ASSERT_OK(source.Remove(Ids(rows), {}));
   EXPECT_THAT(Read(source), IsEmpty());
 }
 
@@ -676,14 +710,14 @@ TEST_F(LmdbSourceTest, DrainsAFullMap) {
       if (rows.empty()) break;
       taken += rows.size();
       // The quarantine needs as much room as the event had.
-      const std::vector<Source::Poison> poison{{rows.back().position, "bad"}};
-      std::vector<int64_t> spooled = Positions(rows);
+      const std::vector<Source::Poison> poison{{{rows.back().position, rows.back().id}, "bad"}};
+      std::vector<RowId> spooled = Ids(rows);
       spooled.pop_back();
       ASSERT_OK(source.Remove(spooled, poison));
     }
     EXPECT_EQ(taken, put);
     RunChild([&] { Service(directory_, 0, kMap).Put({.route = "orders"}); });
-    ASSERT_OK(source.Remove(Positions(Read(source)), {}));
+    ASSERT_OK(source.Remove(Ids(Read(source)), {}));
   }
 }
 
@@ -702,7 +736,7 @@ TEST_F(LmdbSourceTest, AFullMapIsNamed) {
   LmdbSource source = Source();
   ASSERT_OK(source.Open());
   std::vector<Source::Poison> poison;
-  for (const Row& row : Read(source)) poison.push_back({row.position, "bad"});
+  for (const RowId& row : Ids(Read(source))) poison.push_back({row, "bad"});
   const auto removed = source.Remove({}, poison);
   ASSERT_FALSE(removed);
   EXPECT_EQ(removed.error().code, Code::kUnavailable);
@@ -780,7 +814,7 @@ TEST_F(LmdbSourceTest, AKilledWriterLeavesWholeTransactions) {
       last = row.position;
       ++rows_of[row.id];
     }
-    ASSERT_OK(source.Remove(Positions(rows), {}));
+    ASSERT_OK(source.Remove(Ids(rows), {}));
   };
   for (int child = 0; child < 30; ++child) {
     const pid_t pid = Start([&] {
@@ -859,7 +893,7 @@ TEST_F(LmdbSourceTest, AConcurrentWriterHardlyWaits) {
   const auto take = [&] {
     const std::vector<Row> rows = Read(source);
     taken += rows.size();
-    ASSERT_OK(source.Remove(Positions(rows), {}));
+    ASSERT_OK(source.Remove(Ids(rows), {}));
   };
   while (taken < kBacklog && !HasFailure()) take();
   const double seconds = std::chrono::duration<double>(steady_clock::now() - begun).count();

@@ -108,6 +108,12 @@ class PostgresSourceTest : public testing::Test {
     client_ = std::make_unique<Client>(database_);
   }
 
+  void MakeModulithsTable() {
+    client_->Run(
+        "CREATE TABLE event_publication (id UUID NOT NULL, listener_id TEXT NOT NULL, event_type "
+        "TEXT NOT NULL, serialized_event TEXT NOT NULL, publication_date TIMESTAMP WITH TIME ZONE "
+        "NOT NULL, completion_date TIMESTAMP WITH TIME ZONE, PRIMARY KEY (id))");
+  }
   void MakeTables(Preset preset, const TableMapping& mapping) {
     client_->Run(OutboxSql(preset, mapping, SqlDialect::kPostgres));
   }
@@ -146,8 +152,13 @@ class PostgresSourceTest : public testing::Test {
     EXPECT_TRUE(rows) << rows.error().message;
     return rows ? *std::move(rows) : std::vector<Row>();
   }
+  static std::vector<RowId> At(PostgresSource& source, const std::vector<int64_t>& positions) {
+    auto found = source.Find(positions);
+    EXPECT_TRUE(found) << found.error().message;
+    return found ? *std::move(found) : std::vector<RowId>();
+  }
   static void Remove(PostgresSource& source, const std::vector<int64_t>& positions) {
-    const auto removed = source.Remove(positions, {});
+    const auto removed = source.Remove(At(source, positions), {});
     EXPECT_TRUE(removed) << removed.error().message;
   }
   static size_t Owned(PostgresSource& source) {
@@ -203,11 +214,12 @@ TEST_P(InBothModes, GivesRowsInOrderAndRemovesThem) {
   EXPECT_EQ(rows[0].problem, "");
   EXPECT_THAT(rows[0].fields, ElementsAre(Pair("aggregatetype", "orders")));
   EXPECT_THAT(Positions(Read(*source, 3)), ElementsAre(1, 2, 3));
-  Remove(*source, {1, 3, 77});
+  ASSERT_TRUE(
+      source->Remove(std::vector<RowId>{{1, rows[0].id}, {3, rows[2].id}, {77, rows[0].id}}, {}));
   EXPECT_THAT(Positions(Read(*source)), ElementsAre(2, 4, 5));
   const auto found = source->Find(std::vector<int64_t>{1, 2, 77});
   ASSERT_TRUE(found);
-  EXPECT_THAT(*found, ElementsAre(RowRef{2, DigestOf(rows[1].id)}));
+  EXPECT_THAT(*found, ElementsAre(RowId{2, rows[1].id}));
 }
 
 TEST_P(InBothModes, PassesOverHeldRoutes) {
@@ -320,9 +332,9 @@ TEST_P(InBothModes, MovesPoisonToTheQuarantine) {
   for (int i = 0; i < 3; ++i) client_->Run(Insert());
   client_->Run("ALTER TABLE outbox ADD COLUMN more text");
   const auto source = Opened();
-  const auto removed =
-      source->Remove(std::vector<int64_t>{1},
-                     std::vector<Source::Poison>{{2, "it is \"bad\" \xff"}, {99, "it is gone"}});
+  const auto removed = source->Remove(
+      At(*source, {1}), std::vector<Source::Poison>{{At(*source, {2}).at(0), "it is \"bad\" \xff"},
+                                                    {{99, "gone"}, "it is gone"}});
   ASSERT_TRUE(removed) << removed.error().message;
   EXPECT_THAT(Positions(Read(*source)), ElementsAre(3));
   EXPECT_EQ(client_->Run("SELECT seq || ' ' || reason FROM outbox_quarantine WHERE aggregateid = "
@@ -338,6 +350,99 @@ TEST_P(InBothModes, MovesPoisonToTheQuarantine) {
   EXPECT_TRUE(lag->parts[0].owned);
 }
 
+// As by TRUNCATE RESTART IDENTITY between a read and the removal.
+TEST_P(InBothModes, LeavesARowThatTookThePositionOfAnother) {
+  MakeTables();
+  const auto source = Opened();
+  for (const auto& [type, id] : {std::pair("text", "gen_random_uuid()"),
+                                 {"uuid", "gen_random_uuid()"},
+                                 {"bytea", "convert_to(gen_random_uuid()::text, 'UTF8')"}}) {
+    SCOPED_TRACE(type);
+    for (const char* table : {"outbox", "outbox_quarantine"}) {
+      client_->Run(
+          fmt::format("TRUNCATE {0} RESTART IDENTITY; ALTER TABLE {0} DROP COLUMN id; "
+                      "ALTER TABLE {0} ADD COLUMN id {1}",
+                      table, type));
+    }
+    ASSERT_TRUE(source->Open());
+    const auto insert = [&, id = id] {
+      client_->Run(
+          fmt::format("INSERT INTO outbox (id, aggregatetype, aggregateid) SELECT {}, 'r', "
+                      "'k' FROM generate_series(1, 4)",
+                      id));
+    };
+    insert();
+    const std::vector<RowId> before = At(*source, {1, 2, 3, 4});
+    ASSERT_THAT(before, SizeIs(4));
+    client_->Run("TRUNCATE outbox RESTART IDENTITY");
+    insert();
+    const std::vector<RowId> after = At(*source, {1, 2, 3, 4});
+    const auto removed = source->Remove(
+        std::vector<RowId>{before[0], after[1]},
+        std::vector<Source::Poison>{{before[2], "not this one"}, {after[3], "this one"}});
+    ASSERT_TRUE(removed) << removed.error().message;
+    EXPECT_THAT(At(*source, {1, 2, 3, 4}), ElementsAre(after[0], after[2]));
+    EXPECT_EQ(client_->Run("SELECT string_agg(reason, ',') FROM outbox_quarantine"), "this one");
+  }
+}
+
+TEST_P(InBothModes, SaysThatARowCouldNotBeRemoved) {
+  MakeTables();
+  client_->Run(Insert());
+  const auto source = Opened();
+  const std::vector<RowId> rows = At(*source, {1});
+  // Its id is written in another way now.
+  client_->Run("ALTER TABLE outbox ALTER COLUMN id TYPE bytea USING convert_to(id::text, 'UTF8')");
+  EXPECT_FALSE(source->Remove(rows, {})) << "it would be taken for gone, and sent again";
+  ASSERT_TRUE(source->Open());
+  client_->Run(
+      "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE "
+      "TRIGGER keep BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION keep()");
+  const auto kept = source->Remove(rows, {});
+  ASSERT_FALSE(kept);
+  EXPECT_THAT(kept.error().message, HasSubstr("the row at 1 could not be removed"));
+  client_->Run("DROP TRIGGER keep ON outbox");
+  ASSERT_TRUE(source->Open());
+  Remove(*source, {1});
+  EXPECT_THAT(Read(*source), IsEmpty());
+}
+
+TEST_P(InBothModes, ThePositionMayBeTheId) {
+  const TableMapping mapping = Mapping(Preset::kDebezium, {{"table.field.event.id", "seq"}});
+  MakeTables();
+  for (int i = 0; i < 3; ++i) client_->Run(Insert());
+  const auto source = Opened(OptionsFor("one", mapping));
+  const std::vector<Row> rows = Read(*source);
+  ASSERT_THAT(Positions(rows), ElementsAre(1, 2, 3));
+  EXPECT_EQ(rows[2].id, "3");
+  EXPECT_THAT(At(*source, {2, 3}), ElementsAre(RowId{2, "2"}, RowId{3, "3"}));
+  const auto removed = source->Remove(std::vector<RowId>{{1, "1"}, {2, "other"}},
+                                      std::vector<Source::Poison>{{{3, "3"}, "bad"}});
+  ASSERT_TRUE(removed) << removed.error().message;
+  EXPECT_THAT(Positions(Read(*source)), ElementsAre(2));
+  EXPECT_EQ(client_->Run("SELECT string_agg(reason, ',') FROM outbox_quarantine"), "bad");
+}
+
+// The service keeps them, and its rows say that they are sent.
+TEST_P(InBothModes, ARowMayBeMarkedWhereItIsToBeRemoved) {
+  const TableMapping mapping = Mapping(Preset::kModulith);
+  MakeModulithsTable();
+  MakeTables(Preset::kModulith, mapping);
+  client_->Run(
+      "CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE event_publication "
+      "SET completion_date = now() WHERE ctid = OLD.ctid; RETURN NULL; END'; CREATE TRIGGER mark "
+      "BEFORE DELETE ON event_publication FOR EACH ROW EXECUTE FUNCTION mark()");
+  client_->Run(
+      "INSERT INTO event_publication (id, listener_id, event_type, serialized_event, "
+      "publication_date) VALUES (gen_random_uuid(), 'l', 't', '{}', now())");
+  const auto source = Opened(OptionsFor("one", mapping));
+  const std::vector<Row> rows = Read(*source);
+  ASSERT_THAT(rows, SizeIs(1));
+  const auto removed = source->Remove(std::vector<RowId>{{rows[0].position, rows[0].id}}, {});
+  EXPECT_TRUE(removed) << removed.error().message;
+  EXPECT_THAT(Read(*source), IsEmpty());
+}
+
 TEST_P(InBothModes, GoesOnAfterTheServerWasKilled) {
   MakeTables();
   for (int i = 0; i < 3; ++i) client_->Run(Insert());
@@ -345,7 +450,7 @@ TEST_P(InBothModes, GoesOnAfterTheServerWasKilled) {
   EXPECT_THAT(Read(*source), SizeIs(3));
   Remove(*source, {1});
   server->Kill();
-  const auto lost = source->Remove(std::vector<int64_t>{2}, {});
+  const auto lost = source->Remove(std::vector<RowId>{{2, "id"}}, {});
   ASSERT_FALSE(lost);
   EXPECT_EQ(lost.error().code, Code::kUnavailable) << lost.error().message;
   const auto refused = source->Open();
@@ -491,17 +596,13 @@ TEST_F(PostgresSourceTest, TakesEventuatesTable) {
   EXPECT_EQ(rows[2].problem, "");
   EXPECT_EQ(rows[2].key, std::nullopt);
   ASSERT_TRUE(source->Measure());
-  ASSERT_TRUE(source->Remove(std::vector<int64_t>{1, 3},
-                             std::vector<Source::Poison>{{2, rows[1].problem}}));
+  ASSERT_TRUE(source->Remove(At(*source, {1, 3}),
+                             std::vector<Source::Poison>{{{2, rows[1].id}, rows[1].problem}}));
   EXPECT_EQ(client_->Run("SELECT headers FROM eventuate.message_quarantine"), "{oops");
 }
 
 TEST_F(PostgresSourceTest, TakesModulithsTable) {
-  client_->Run(
-      "CREATE TABLE event_publication (id UUID NOT NULL, listener_id TEXT NOT NULL, event_type "
-      "TEXT "
-      "NOT NULL, serialized_event TEXT NOT NULL, publication_date TIMESTAMP WITH TIME ZONE NOT "
-      "NULL, completion_date TIMESTAMP WITH TIME ZONE, PRIMARY KEY (id))");
+  MakeModulithsTable();
   const TableMapping mapping = Mapping(Preset::kModulith);
   for (int i = 0; i < 2; ++i) MakeTables(Preset::kModulith, mapping);
   client_->Run(
@@ -643,8 +744,8 @@ TEST_P(InBothModes, NeedsThePrintedGrantsAndNoMore) {
   EXPECT_TRUE(Client(database_, agent).Forbidden("INSERT INTO app.outbox DEFAULT VALUES"));
   const auto source = Opened(options);
   EXPECT_THAT(Read(*source), SizeIs(2));
-  const auto removed =
-      source->Remove(std::vector<int64_t>{1}, std::vector<Source::Poison>{{2, "bad"}});
+  const auto removed = source->Remove(At(*source, {1}),
+                                      std::vector<Source::Poison>{{At(*source, {2}).at(0), "bad"}});
   EXPECT_TRUE(removed) << removed.error().message;
   EXPECT_TRUE(source->Measure());
   source->Close(true);
@@ -930,7 +1031,7 @@ TEST_F(PostgresSourceTest, ALeaseThatWasLostKeepsFromRemoving) {
   // It hangs for longer than its lease.
   const auto two = Opened("two");
   EXPECT_TRUE(Eventually([&] { return !Read(*two).empty(); }));
-  const auto fenced = one->Remove(std::vector<int64_t>{1}, {});
+  const auto fenced = one->Remove(At(*one, {1}), {});
   ASSERT_FALSE(fenced);
   EXPECT_EQ(fenced.error().code, Code::kUnavailable);
   EXPECT_THAT(fenced.error().message, HasSubstr("the lease ran out"));
@@ -959,7 +1060,7 @@ TEST_F(PostgresSourceTest, ALostSessionLosesItsLock) {
       "'holdfast-outbox'");
   const auto two = Opened("two");
   EXPECT_TRUE(Eventually([&] { return !Read(*two).empty(); }));
-  const auto lost = one->Remove(std::vector<int64_t>{1}, {});
+  const auto lost = one->Remove(std::vector<RowId>{{1, "id"}}, {});
   ASSERT_FALSE(lost);
   EXPECT_EQ(lost.error().code, Code::kUnavailable);
 }

@@ -140,6 +140,12 @@ std::vector<int64_t> Positions(const std::vector<Row>& rows) {
   return positions;
 }
 
+std::vector<RowId> Ids(const std::vector<Row>& rows) {
+  std::vector<RowId> ids;
+  for (const Row& row : rows) ids.push_back({row.position, row.id});
+  return ids;
+}
+
 TEST_F(SqliteSourceTest, ReadsRowsWithWhatTheyHold) {
   Service service(file_);
   service.Run(kTables);
@@ -308,7 +314,7 @@ TEST_F(SqliteSourceTest, KnowsWhetherOthersHaveCommitted) {
   EXPECT_TRUE(MayHaveMore(source));
   EXPECT_THAT(Read(source), SizeIs(1));
   EXPECT_FALSE(MayHaveMore(source));
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1}, {}));
+  ASSERT_OK(source.Remove(std::vector<RowId>{{1, "a"}}, {}));
   EXPECT_FALSE(MayHaveMore(source));
   service.Run("BEGIN; INSERT INTO outbox (id, aggregatetype) VALUES ('b', 'o'); ROLLBACK");
   EXPECT_FALSE(MayHaveMore(source));
@@ -322,8 +328,9 @@ TEST_F(SqliteSourceTest, RemovesAndQuarantines) {
     ('a', 'o', 'k', 'p', 1), ('b', 'o', 'k', x'00ff', 2), ('c', 'o', 'k', 'p', 3))");
   SqliteSource source = Source();
   ASSERT_OK(source.Open());
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1, 99},
-                          std::vector<Source::Poison>{{2, "it's bad"}, {98, "gone"}}));
+  ASSERT_OK(
+      source.Remove(std::vector<RowId>{{1, "a"}, {99, "a"}},
+                    std::vector<Source::Poison>{{{2, "b"}, "it's bad"}, {{98, "gone"}, "gone"}}));
   EXPECT_EQ(service.Run("SELECT group_concat(id) FROM outbox"), "c");
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox_quarantine"), "1");
   // `extra` is no column of the mapping.
@@ -334,7 +341,8 @@ TEST_F(SqliteSourceTest, RemovesAndQuarantines) {
                         "FROM outbox_quarantine"),
             "1");
   // Again, as after a crash.
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1}, std::vector<Source::Poison>{{2, "it's bad"}}));
+  ASSERT_OK(source.Remove(std::vector<RowId>{{1, "a"}},
+                          std::vector<Source::Poison>{{{2, "b"}, "it's bad"}}));
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox_quarantine"), "1");
   const auto lag = source.Measure();
   ASSERT_OK(lag);
@@ -342,6 +350,27 @@ TEST_F(SqliteSourceTest, RemovesAndQuarantines) {
   EXPECT_TRUE(lag->parts[0].owned);
   EXPECT_EQ(lag->parts[0].rows, 1);
   EXPECT_EQ(lag->quarantined, 1);
+}
+
+// Without AUTOINCREMENT an emptied table gives its positions again.
+TEST_F(SqliteSourceTest, LeavesARowThatTookThePositionOfAnother) {
+  Service service(file_);
+  service.Run(kTables);
+  service.Run(R"(DROP TABLE outbox; CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id,
+    aggregatetype TEXT, aggregateid TEXT, payload BLOB))");
+  service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'), (x'00ff', 'o'), (3, 'o')");
+  SqliteSource source = Source();
+  ASSERT_OK(source.Open());
+  const std::vector<RowId> before = Ids(Read(source));
+  service.Run("DELETE FROM outbox");
+  service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('b', 'o'), (x'00fe', 'o'), (3, 'o')");
+  EXPECT_THAT(Positions(Read(source)), ElementsAre(1, 2, 3));
+  ASSERT_OK(source.Remove(std::vector<RowId>{before[0], before[2]},
+                          std::vector<Source::Poison>{{before[1], "not this one"}}));
+  EXPECT_THAT(Positions(Read(source)), ElementsAre(1, 2));
+  EXPECT_EQ(service.Run("SELECT count(*) FROM outbox_quarantine"), "0");
+  ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{Ids(Read(source))[1], "this one"}}));
+  EXPECT_EQ(service.Run("SELECT count(*) FROM outbox_quarantine"), "1");
 }
 
 TEST_F(SqliteSourceTest, ALookMakesNothingWhileNobodyHasTheFile) {
@@ -425,14 +454,14 @@ TEST_F(SqliteSourceTest, WhatCannotBeQuarantinedStays) {
       "SELECT raise(ABORT, 'not here'); END");
   SqliteSource source = Source();
   ASSERT_OK(source.Open());
-  const auto removed = source.Remove({}, std::vector<Source::Poison>{{1, "bad"}});
+  const auto removed = source.Remove({}, std::vector<Source::Poison>{{{1, "a"}, "bad"}});
   ASSERT_FALSE(removed);
   EXPECT_EQ(removed.error().code, Code::kInvalid);
   EXPECT_THAT(removed.error().message, HasSubstr("not here"));
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox"), "2");
   // And the next one works, as nothing was left open.
   service.Run("DROP TRIGGER no");
-  ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{1, "bad"}}));
+  ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{{1, "a"}, "bad"}}));
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox"), "1");
 }
 
@@ -444,7 +473,7 @@ TEST_F(SqliteSourceTest, FindsWhatIsStillThere) {
   ASSERT_OK(source.Open());
   const auto found = source.Find(std::vector<int64_t>{7, 1, 3});
   ASSERT_OK(found);
-  EXPECT_THAT(*found, ElementsAre(RowRef{1, DigestOf("a")}, RowRef{3, DigestOf("c")}));
+  EXPECT_THAT(*found, ElementsAre(RowId{1, "a"}, RowId{3, "c"}));
 }
 
 TEST_F(SqliteSourceTest, NoPositionIsGivenTwice) {
@@ -453,7 +482,7 @@ TEST_F(SqliteSourceTest, NoPositionIsGivenTwice) {
   service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'), ('b', 'o')");
   SqliteSource source = Source();
   ASSERT_OK(source.Open());
-  ASSERT_OK(source.Remove(Positions(Read(source)), {}));
+  ASSERT_OK(source.Remove(Ids(Read(source)), {}));
   service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('c', 'o')");
   EXPECT_THAT(Positions(Read(source)), ElementsAre(3));
 }
@@ -525,7 +554,7 @@ TEST_F(SqliteSourceTest, TheStatementsThatArePrintedMakeWhatItWants) {
     const std::vector<Row> rows = Read(source);
     ASSERT_THAT(rows, SizeIs(1));
     EXPECT_EQ(rows[0].payload, std::string("\0\xff", 2));
-    ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{1, "bad"}}));
+    ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{{1, "a"}, "bad"}}));
     EXPECT_EQ(service.Run("SELECT count(*) FROM " + one.table + "_quarantine"), "1");
   }
 }
@@ -614,7 +643,8 @@ TEST_F(SqliteSourceTest, WhatIsRemovedFromAReplacedFileIsNotRemoved) {
     ASSERT_OK(source.Open());
     service.Run("VACUUM INTO '" + file_ + "-copy'");
   }
-  const std::vector<int64_t> positions = Positions(Read(source));
+  const std::vector<Row> rows = Read(source);
+  const std::vector<int64_t> positions = Positions(rows);
   ASSERT_THAT(positions, SizeIs(2));
   {
     Service copy(file_ + "-copy");
@@ -622,13 +652,13 @@ TEST_F(SqliteSourceTest, WhatIsRemovedFromAReplacedFileIsNotRemoved) {
   }
   for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(file_ + suffix);
   std::filesystem::rename(file_ + "-copy", file_);
-  const auto removed = source.Remove(positions, {});
+  const auto removed = source.Remove(Ids(rows), {});
   ASSERT_FALSE(removed);
   EXPECT_EQ(removed.error().code, Code::kUnavailable);
   EXPECT_FALSE(source.Find(positions)) << "they would be taken for gone";
   ASSERT_OK(source.Open());
   EXPECT_THAT(*source.Find(positions), SizeIs(2));
-  ASSERT_OK(source.Remove(positions, {}));
+  ASSERT_OK(source.Remove(Ids(rows), {}));
   EXPECT_THAT(Read(source), IsEmpty());
 }
 
@@ -649,7 +679,8 @@ TEST_F(SqliteSourceTest, NoTransactionStaysOpen) {
   EXPECT_TRUE(idle());
   ASSERT_OK(source.Measure());
   EXPECT_TRUE(idle());
-  ASSERT_OK(source.Remove(std::vector<int64_t>{1}, std::vector<Source::Poison>{{2, "bad"}}));
+  ASSERT_OK(
+      source.Remove(std::vector<RowId>{{1, "a"}}, std::vector<Source::Poison>{{{2, "b"}, "bad"}}));
   EXPECT_TRUE(idle());
 }
 
@@ -660,8 +691,8 @@ TEST_F(SqliteSourceTest, FlushesTheLogWhileTheWriterMayGoOn) {
     service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o')");
   SqliteSource source = Source();
   ASSERT_OK(source.Open());
-  const std::vector<int64_t> positions = Positions(Read(source));
-  ASSERT_THAT(positions, SizeIs(500));
+  const std::vector<RowId> rows = Ids(Read(source));
+  ASSERT_THAT(rows, SizeIs(500));
   std::string left_at_last;
   int flushes = 0;
   OnFlush() = [&, inside = false](const std::string& path) mutable {
@@ -672,7 +703,7 @@ TEST_F(SqliteSourceTest, FlushesTheLogWhileTheWriterMayGoOn) {
     service.Run("PRAGMA busy_timeout=0; BEGIN IMMEDIATE; ROLLBACK");
     inside = false;
   };
-  ASSERT_OK(source.Remove(positions, {}));
+  ASSERT_OK(source.Remove(rows, {}));
   OnFlush() = nullptr;
   EXPECT_GE(flushes, 3);         // 200 rows at a time.
   EXPECT_EQ(left_at_last, "0");  // All that is gone is flushed.
@@ -716,7 +747,7 @@ TEST_F(SqliteSourceTest, AConcurrentWriterHardlyWaits) {
       last = row.position;
     }
     taken += rows.size();
-    ASSERT_OK(source.Remove(Positions(rows), {}));
+    ASSERT_OK(source.Remove(Ids(rows), {}));
   };
   while (taken < kBacklog && !HasFailure()) take();
   const double seconds = std::chrono::duration<double>(steady_clock::now() - begun).count();
@@ -745,7 +776,7 @@ TEST_F(SqliteSourceTest, AKilledWriterLeavesWholeTransactions) {
       last = row.position;
       ++rows_of[row.id];
     }
-    ASSERT_OK(source.Remove(Positions(rows), {}));
+    ASSERT_OK(source.Remove(Ids(rows), {}));
   };
   for (int child = 0; child < 15; ++child) {
     source.Close(true);  // SQLite does not go across fork.
