@@ -170,7 +170,7 @@ Result<bool> Drain::TakeSome() {
     return false;
   }
   const uint64_t version = context_.cache.version();
-  Router::Placed placed = router_.Place(rows, *context_.cache.cluster(),
+  Router::Placed placed = router_.Place(rows, *context_.cache.cluster(), context_.loop.Now(),
                                         context_.loop.WallClockMs(), context_.cache.tier_away());
   if (!placed.held.empty()) {
     held_.merge(placed.held);

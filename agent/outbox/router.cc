@@ -169,7 +169,7 @@ bool Router::TakeRoom(const std::string& topic, size_t size) {
 }
 
 Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cluster,
-                             int64_t now_ms, bool tier_away) {
+                             base::TimePoint now, int64_t now_ms, bool tier_away) {
   Placed placed;
   std::map<std::pair<std::string, int32_t>, Open> open;
   std::map<std::string, int32_t, std::less<>> without_key;  // By topic: one partition at a time.
@@ -191,12 +191,12 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
     }
     const proxy::Topic* const topic = cluster.FindTopic(*topic_name);
     if (topic == nullptr || topic->leaders.empty()) {
-      if (unknown_since_ms_.size() >= kUnknownMax) unknown_since_ms_.clear();
-      const auto [since, first] = unknown_since_ms_.emplace(*topic_name, now_ms);
+      if (unknown_since_.size() >= kUnknownMax) unknown_since_.clear();
+      const auto [since, first] = unknown_since_.emplace(*topic_name, now);
       // A tier that is away cannot say that it has no such topic.
-      if (tier_away) since->second = now_ms;
+      if (tier_away) since->second = now;
       placed.unknown_topics.insert(*topic_name);
-      if (now_ms - since->second < options_.unknown_topic_timeout.count()) {
+      if (now - since->second < options_.unknown_topic_timeout) {
         placed.held.insert(row.route);
       } else {
         poison(row, fmt::format("the tier has no topic {}, and did not make it in {} s",
@@ -204,7 +204,7 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
       }
       continue;
     }
-    unknown_since_ms_.erase(*topic_name);
+    unknown_since_.erase(*topic_name);
     const auto partitions = static_cast<int32_t>(topic->leaders.size());
     if (row.partition && (*row.partition < 0 || *row.partition >= partitions)) {
       poison(row,

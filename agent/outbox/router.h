@@ -3,7 +3,7 @@
 // held back, and the others of the same route with it.
 //
 //   Router router(options);
-//   Router::Placed placed = router.Place(rows, cache.cluster(), now_ms, tier_away);
+//   Router::Placed placed = router.Place(rows, cache.cluster(), now, now_ms, tier_away);
 //
 // Rows of one key are in one batch or in batches that follow each other, in the order of the rows.
 //
@@ -23,6 +23,7 @@
 
 #include "agent/outbox/source.h"
 #include "agent/record_log.h"
+#include "base/executor.h"
 #include "base/random.h"
 #include "base/result.h"
 #include "kafka/partitioner.h"
@@ -60,8 +61,9 @@ class Router {
 
   // `held` and `full` of an earlier call may be given again to Source::Read until it is worth
   // another try.
-  Placed Place(std::span<const Row> rows, const proxy::Cluster& cluster, int64_t now_ms,
-               bool tier_away);
+  // `now`: monotonic, for what is waited for; `now_ms`: what the records have as their times.
+  Placed Place(std::span<const Row> rows, const proxy::Cluster& cluster, base::TimePoint now,
+               int64_t now_ms, bool tier_away);
 
   // Until Unlimit, no more than that is placed for these topics and in all, in all calls together.
   // A topic that had too little for a row gets no row behind it, of whatever route.
@@ -90,7 +92,7 @@ class Router {
   Options options_;
   std::vector<Piece> topic_;
   base::Random random_;
-  std::map<std::string, int64_t, std::less<>> unknown_since_ms_;  // By topic.
+  std::map<std::string, base::TimePoint, std::less<>> unknown_since_;  // By topic.
   std::map<std::string, agent::Headroom, std::less<>> topic_limits_;
   std::optional<agent::Headroom> limit_;
 };

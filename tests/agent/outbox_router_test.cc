@@ -10,7 +10,10 @@
 namespace holdfast::outbox {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr int64_t kNow = 1'700'000'000'000;
+constexpr base::TimePoint kStart{std::chrono::hours(5)};
 
 struct Sent {
   std::string topic;
@@ -79,7 +82,7 @@ TEST_F(RouterTest, MakesRecordsOfRows) {
   Row row = RowOf(1, "Order", "abc", "{}");
   row.timestamp_ms = kNow - 5;
   row.headers = {{"eventType", "Placed"}, {"none", std::nullopt}};
-  const auto sent = Read(router.Place({&row, 1}, cluster_, kNow, false));
+  const auto sent = Read(router.Place({&row, 1}, cluster_, kStart, kNow, false));
   ASSERT_EQ(sent.size(), 1U);
   EXPECT_EQ(sent[0].topic, "outbox.event.Order");
   EXPECT_EQ(sent[0].partition, 479470107 % 3);
@@ -94,7 +97,7 @@ TEST_F(RouterTest, MakesRecordsOfRows) {
 TEST_F(RouterTest, TellsNullFromEmpty) {
   Know("outbox.event.a", 1);
   const std::vector<Row> rows{RowOf(1, "a", std::nullopt, std::nullopt), RowOf(2, "a", "", "")};
-  auto sent = Read(Make().Place(rows, cluster_, kNow, false));
+  auto sent = Read(Make().Place(rows, cluster_, kStart, kNow, false));
   ASSERT_EQ(sent.size(), 2U);
   EXPECT_EQ(sent[0].key, std::nullopt);
   EXPECT_EQ(sent[0].value, std::nullopt);
@@ -102,7 +105,7 @@ TEST_F(RouterTest, TellsNullFromEmpty) {
   EXPECT_EQ(sent[1].key, "");
   EXPECT_EQ(sent[1].value, "");
   sent = Read(Make({.topic = "outbox.event.${aggregatetype}", .tombstone_on_empty_payload = true})
-                  .Place(rows, cluster_, kNow, false));
+                  .Place(rows, cluster_, kStart, kNow, false));
   ASSERT_EQ(sent.size(), 2U);
   EXPECT_EQ(sent[1].value, std::nullopt);
 }
@@ -113,7 +116,7 @@ TEST_F(RouterTest, KeepsTheOrderOfEachKey) {
   for (int64_t at = 0; at < 2000; ++at) {
     rows.push_back(RowOf(at, "a", "key-" + std::to_string(at % 10), std::string(1000, 'x')));
   }
-  const auto placed = Make().Place(rows, cluster_, kNow, false);
+  const auto placed = Make().Place(rows, cluster_, kStart, kNow, false);
   EXPECT_GT(placed.batches.size(), 4U) << "no batch was cut";
   std::map<std::string, int64_t> last;
   const auto sent = Read(placed);
@@ -133,7 +136,7 @@ TEST_F(RouterTest, NamesTopicsByOtherFields) {
   Router router = Make({.topic = "${region}.${aggregatetype}"});
   std::vector<Row> rows{RowOf(1, "Order", "k"), RowOf(2, "Order", "k")};
   rows[0].fields = {{"region", "eu"}};
-  const auto placed = router.Place(rows, cluster_, kNow, false);
+  const auto placed = router.Place(rows, cluster_, kStart, kNow, false);
   EXPECT_EQ(Read(placed).size(), 1U);
   ASSERT_EQ(placed.poison.size(), 1U);
   EXPECT_EQ(placed.poison[0].row.position, 2);
@@ -153,7 +156,7 @@ TEST_F(RouterTest, SetsAsideWhatCannotBeSent) {
   rows[4].partition = 2;
   rows[5].problem = "payload: unreadable";
   rows[6].partition = 1;
-  const auto placed = Make().Place(rows, cluster_, kNow, false);
+  const auto placed = Make().Place(rows, cluster_, kStart, kNow, false);
   std::set<int64_t> poison;
   for (const auto& one : placed.poison) {
     EXPECT_FALSE(one.reason.empty());
@@ -170,26 +173,36 @@ TEST_F(RouterTest, HoldsRowsOfUnknownTopicsBackAndOthersFlow) {
   Router router = Make({.topic = "outbox.event.${aggregatetype}",
                         .unknown_topic_timeout = std::chrono::seconds(10)});
   const std::vector<Row> rows{RowOf(1, "new", "k"), RowOf(2, "known", "k"), RowOf(3, "new", "k")};
-  auto placed = router.Place(rows, cluster_, kNow, false);
+  auto placed = router.Place(rows, cluster_, kStart, kNow, false);
   EXPECT_EQ(placed.held, (std::set<std::string, std::less<>>{"new"}));
   EXPECT_EQ(placed.unknown_topics, (std::set<std::string, std::less<>>{"outbox.event.new"}));
   EXPECT_EQ(Read(placed).size(), 1U);
   // While the tier is away nobody can say that there is no such topic.
-  placed = router.Place(rows, cluster_, kNow + 60'000, true);
+  placed = router.Place(rows, cluster_, kStart + 60s, kNow, true);
   EXPECT_TRUE(placed.poison.empty());
-  placed = router.Place(rows, cluster_, kNow + 69'000, false);
+  placed = router.Place(rows, cluster_, kStart + 69s, kNow, false);
   EXPECT_TRUE(placed.poison.empty());
-  placed = router.Place(rows, cluster_, kNow + 70'000, false);
+  placed = router.Place(rows, cluster_, kStart + 70s, kNow, false);
   EXPECT_EQ(placed.poison.size(), 2U);
   Know("outbox.event.new", 1);
-  placed = router.Place(rows, cluster_, kNow + 70'000, false);
+  placed = router.Place(rows, cluster_, kStart + 70s, kNow, false);
   EXPECT_EQ(Read(placed).size(), 3U);
+}
+
+TEST_F(RouterTest, HoldsRowsOfUnknownTopicsForThatLongThoughTheClockIsSet) {
+  Router router = Make({.topic = "outbox.event.${aggregatetype}",
+                        .unknown_topic_timeout = std::chrono::seconds(10)});
+  const std::vector<Row> rows{RowOf(1, "new", "k")};
+  constexpr int64_t kHour = 3'600'000;
+  EXPECT_TRUE(router.Place(rows, cluster_, kStart, kNow, false).poison.empty());
+  EXPECT_TRUE(router.Place(rows, cluster_, kStart + 9s, kNow + kHour, false).poison.empty());
+  EXPECT_EQ(router.Place(rows, cluster_, kStart + 10s, kNow - kHour, false).poison.size(), 1U);
 }
 
 TEST_F(RouterTest, TakesNoMoreThanItsShareOfMemory) {
   Know("outbox.event.a", 1, {.max_message_bytes = 100 << 20});
   const std::vector<Row> rows(10, RowOf(1, "a", "k", std::string(3 << 20, 'x')));
-  EXPECT_EQ(Make().Place(rows, cluster_, kNow, false).spooled.size(), 3U);
+  EXPECT_EQ(Make().Place(rows, cluster_, kStart, kNow, false).spooled.size(), 3U);
 }
 
 }  // namespace
