@@ -105,6 +105,9 @@ class FramedClient::Core final : public FrameStream::Owner,
     TryNextAddress();
   }
 
+  // However many addresses there are: over a slow way the first of them has to have its time.
+  static constexpr int64_t kShares = 4;
+
   void TryNextAddress() {
     while (next_address_ < addresses_.size()) {
       const auto left = static_cast<int64_t>(addresses_.size() - next_address_);
@@ -116,7 +119,7 @@ class FramedClient::Core final : public FrameStream::Owner,
         connect_event_ =
             event_new(loop_.base(), connecting_.fd(), EV_WRITE, &Core::OnConnectable, this);
         HF_CHECK(connect_event_ != nullptr && event_add(connect_event_, nullptr) == 0);
-        if (left > 1) LimitAttempt((connect_until_ - loop_.Now()) / left);
+        if (left > 1) LimitAttempt((connect_until_ - loop_.Now()) / std::min(left, kShares));
         return;
       }
       last_failure_ = socket.error().message;

@@ -41,7 +41,7 @@ class FramedClient {
     size_t frame_bytes_max = 104857600;
     size_t output_bytes_high = size_t{1} << 20;
     // For name, connection and TLS handshake together. While more addresses are left, one gets what
-    // remains divided by their number, its own included.
+    // remains divided by their number, its own included, but a quarter of it at least.
     base::Duration connect_timeout = std::chrono::seconds(10);
     // A longer frame may be taken in pieces of this size, see Callbacks.
     size_t piece_bytes = std::numeric_limits<size_t>::max();
