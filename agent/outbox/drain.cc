@@ -186,13 +186,10 @@ Result<bool> Drain::TakeSome() {
     return true;
   }
   appending_ = true;
-  std::vector<RowRef> refs;
-  refs.reserve(placed.spooled.size());
-  std::ranges::transform(placed.spooled, std::back_inserter(refs), RefOf);
   agent::NotedAppend append{.batches = std::move(placed.batches),
                             .client = "outbox/" + options_.name,
                             .key = NoteKey(options_.name),
-                            .note = EncodeNote(refs)};
+                            .note = EncodeNote(RefsOf(placed.spooled))};
   context_.append(
       std::move(append),
       [&loop = context_.loop, self = std::weak_ptr<Drain*>(self_), rows = std::move(placed.spooled),
@@ -238,8 +235,7 @@ void Drain::OnAppended(const agent::NotedOutcome& outcome, const std::vector<Row
     if (outcome.topics.empty() && !outcome.client) return OnError(outcome.result.error());
     return OnNoRoom(outcome);
   }
-  note_.clear();
-  std::ranges::transform(rows, std::back_inserter(note_), RefOf);
+  note_ = RefsOf(rows);
   context_.taken->Add(outcome.ends);
   taken_rows_.Add(note_.size());
   {

@@ -39,6 +39,13 @@ uint64_t DigestOf(std::string_view id) {
 
 RowRef RefOf(const RowId& row) { return {row.position, DigestOf(row.id)}; }
 
+std::vector<RowRef> RefsOf(std::span<const RowId> rows) {
+  std::vector<RowRef> refs;
+  refs.reserve(rows.size());
+  for (const RowId& row : rows) refs.push_back(RefOf(row));
+  return refs;
+}
+
 std::string EncodeNote(std::span<const RowRef> rows) {
   std::string note(1 + rows.size() * kRowBytes, kFormat);
   char* out = note.data() + 1;

@@ -58,6 +58,7 @@ bool NamesField(std::string_view topic, std::string_view field);
 // FNV-1a of the id's bytes: kept in spools, so it never changes.
 uint64_t DigestOf(std::string_view id);
 RowRef RefOf(const RowId& row);
+std::vector<RowRef> RefsOf(std::span<const RowId> rows);
 
 // Rows as the spool's state keeps them: a byte of format, then 16 bytes a row, little-endian.
 std::string EncodeNote(std::span<const RowRef> rows);

@@ -492,25 +492,21 @@ Result<bool> SqliteSource::IsThere(const RowId& row) {
   return there;
 }
 
-Result<void> SqliteSource::RemoveIfThere(const RowId& row) {
-  HF_ASSIGN_OR_RETURN(const bool there, IsThere(row));
-  if (!there) return {};
+Result<void> SqliteSource::Delete(int64_t position) {
   sqlite3_reset(delete_.get());
-  sqlite3_bind_int64(delete_.get(), 1, row.position);
+  sqlite3_bind_int64(delete_.get(), 1, position);
   HF_RETURN_IF_ERROR(Step(delete_));
   sqlite3_reset(delete_.get());
   return {};
 }
 
-Result<void> SqliteSource::QuarantineIfThere(const Poison& poison) {
-  HF_ASSIGN_OR_RETURN(const bool there, IsThere(poison.row));
-  if (!there) return {};
+Result<void> SqliteSource::Quarantine(const Poison& poison) {
   sqlite3_reset(quarantine_.get());
   sqlite3_bind_int64(quarantine_.get(), 1, poison.row.position);
   BindText(quarantine_.get(), 2, poison.reason);
   HF_RETURN_IF_ERROR(Step(quarantine_));
   sqlite3_reset(quarantine_.get());
-  return RemoveIfThere(poison.row);
+  return Delete(poison.row.position);
 }
 
 Result<void> SqliteSource::Remove(std::span<const RowId> spooled, std::span<const Poison> poison) {
@@ -521,10 +517,12 @@ Result<void> SqliteSource::Remove(std::span<const RowId> spooled, std::span<cons
     for (size_t rows = 0;
          rows < kChunkRows && (rows == 0 || std::chrono::steady_clock::now() < end); ++rows) {
       if (!spooled.empty()) {
-        HF_RETURN_IF_ERROR(RemoveIfThere(spooled.front()));
+        HF_ASSIGN_OR_RETURN(const bool there, IsThere(spooled.front()));
+        if (there) HF_RETURN_IF_ERROR(Delete(spooled.front().position));
         spooled = spooled.subspan(1);
       } else if (!poison.empty()) {
-        HF_RETURN_IF_ERROR(QuarantineIfThere(poison.front()));
+        HF_ASSIGN_OR_RETURN(const bool there, IsThere(poison.front().row));
+        if (there) HF_RETURN_IF_ERROR(Quarantine(poison.front()));
         poison = poison.subspan(1);
       } else {
         break;

@@ -108,8 +108,9 @@ class SqliteSource final : public Source {
   base::Result<int64_t> DataVersion();
   base::Result<void> FlushLog();
   base::Result<bool> IsThere(const RowId& row);
-  base::Result<void> RemoveIfThere(const RowId& row);
-  base::Result<void> QuarantineIfThere(const Poison& poison);
+  base::Result<void> Delete(int64_t position);
+  // Puts the row into the quarantine, and deletes it.
+  base::Result<void> Quarantine(const Poison& poison);
   Row RowOf(sqlite3_stmt* statement) const;
   [[nodiscard]] base::Error ErrorOf(int code) const;
 
