@@ -62,6 +62,7 @@ void Forwarder::Recover(Stream& stream) {
       first.base < stream.at_leader &&
       (first.outcome == Outcome::kRefused || first.error == ErrorCode::kOutOfOrderSequenceNumber);
   stream.read_back |= denied;
+  stream.overtaken |= denied;
   stream.doubt |= denied || unsure || hidden || first.outcome == Outcome::kReconcile ||
                   first.outcome == Outcome::kNewEpoch;
   if (stream.ahead.attempts++ == 0) {
@@ -305,27 +306,32 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
   Step(stream);
 }
 
-// The tier's leader has everything below `end`. The last batch of that is sent once more: the tier
-// recognises it, and answers when its followers have it, too.
+// The tier's leader has what ends at `end`. What may have been in flight with it is sent once more:
+// the tier recognises what it has, and answers when its followers have it, too. If it had forgotten
+// the producer, it may have taken the last without those before, which it refuses then.
 void Forwarder::ResumeAt(Stream& stream, int64_t end) {
-  stream.next = stream.rewind = stream.record.confirmed;
-  if (end <= stream.record.confirmed) return;
-  const auto last = context_.spool.ReadSound(stream.id, end - 1, 1);
-  if (IsLost(last, end - 1)) {
-    // It cannot be sent once more.
-    stream.doubt = stream.read_back = true;
-    return;
+  const int64_t confirmed = stream.record.confirmed;
+  stream.next = stream.rewind = confirmed;
+  int64_t begin = std::max(end, confirmed);
+  for (size_t batches = 0; batches < kWindow && begin > confirmed; ++batches) {
+    const auto batch = context_.spool.ReadSound(stream.id, begin - 1, 1);
+    if (IsLost(batch, begin - 1)) {
+      // It cannot be sent once more.
+      stream.doubt = stream.read_back = true;
+      return;
+    }
+    if (!batch) return Park(stream, batch.error().message);
+    const spool::EntryInfo& info = batch->entries().front().info;
+    if (batches == 0 && info.end_offset() != end) {
+      base::Log(base::Event::kTierSequenceUnknown,
+                {"forward", StreamName(stream.topic, stream.partition)},
+                "the tier's last sequence is no batch's end");
+      stream.doubt = stream.read_back = true;
+      return;
+    }
+    begin = std::max(info.base_offset, confirmed);
   }
-  if (!last) return Park(stream, last.error().message);
-  const spool::EntryInfo& info = last->entries().front().info;
-  if (info.end_offset() != end) {
-    base::Log(base::Event::kTierSequenceUnknown,
-              {"forward", StreamName(stream.topic, stream.partition)},
-              "the tier's last sequence is no batch's end");
-    stream.doubt = stream.read_back = true;
-    return;
-  }
-  stream.next = stream.rewind = std::max(info.base_offset, stream.record.confirmed);
+  stream.next = stream.rewind = begin;
 }
 
 }  // namespace holdfast::agent

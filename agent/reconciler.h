@@ -1,13 +1,14 @@
 // Finds out how much of a stream has arrived at the tier, when an answer was lost.
 //
 // First it asks the partition's leader for the producers that it remembers (DescribeProducers): the
-// last sequence number tells. A tier forgets a producer whose newest record is a day old by the
-// record's own time, at some moment or with a restart; then, and from tiers that cannot be asked,
-// the partition's tail is read back, since batches carry who wrote them. If retention has deleted
-// where that would begin, the first that is left of ours stands for what came before it: the tier
-// took that in order, unless it is known that it may not have. Reading ends at the high watermark.
-// If the leader says that it has more of ours than was read, its followers do not have it yet, and
-// nobody knows whether they will: the question is asked again later.
+// last sequence number tells. What was in flight is to be repeated then: only by recognising them
+// does the tier say that it has each of the batches. A tier forgets a producer whose newest record
+// is a day old by the record's own time, at some moment or with a restart; then, and from tiers
+// that cannot be asked, the partition's tail is read back, since batches carry who wrote them. If
+// retention has deleted where that would begin, the first that is left of ours stands for what came
+// before it: the tier took that in order, unless it is known that it may not have. Reading ends at
+// the high watermark. If the leader says that it has more of ours than was read, its followers do
+// not have it yet, and nobody knows whether they will: the question is asked again later.
 //
 // Ownership: the tier outlives it, or drops its callbacks first.
 // Threads: one loop.
@@ -55,8 +56,9 @@ struct Doubt {
 
 struct Finding {
   enum class Kind : uint8_t {
-    kRemembered,  // The tier's leader has everything below `end`, and recognises a repeat of the
-                  // last batch; followers may still lack it.
+    kRemembered,  // The tier's leader has what ends at `end`, by its own account, and recognises a
+                  // repeat of it; followers may still lack it. If it forgot the producer while
+                  // several batches were in flight, it may lack what came before.
     kReadBack,    // Everything below `end` is in the log for good, and nothing from `end` on; the
                   // tier may take another batch of that producer without looking.
     kLost,        // The tier has less than it once confirmed.

@@ -245,6 +245,22 @@ TEST_F(ForwarderTest, RestartAsksBeforeItSendsAgain) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 8));
 }
 
+// Of several it refuses the first when they are repeated, and yet it has them all.
+TEST_F(ForwarderTest, BatchesThatARestartedTierDoesNotRecogniseAreReadBack) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  ProduceNumbers("a", 0, 1, 4);
+  clock_.RunUntilIdle();
+  CrashAndRestart();
+  tier_.ForgetAllButLastBatches();
+  tier_.Connect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_GE(tier_.fetches, 1);
+  EXPECT_EQ(metrics_.forward_errors.With("overtaken").Value(), 0);
+}
+
 class ForwarderDamageTest : public ForwarderTest {
  protected:
   // A new one, which looks at what it has each time that it is read.
@@ -699,8 +715,32 @@ INSTANTIATE_TEST_SUITE_P(
                       ErrorCode::kNotEnoughReplicasAfterAppend, 0}),
     [](const auto& test) { return test.param.name; });
 
+// All that a restart finds is the last sequence, which hides the gap as well.
+TEST_F(ForwarderTest, ABatchThatWasOvertakenBeforeACrashIsNotLost) {
+  for (const bool answered : {true, false}) {
+    const std::string topic = answered ? "a" : "b";
+    tier_.Connect();
+    ProduceNumbers(topic, 0, 0, 1);
+    clock_.Advance(std::chrono::seconds(1));
+    tier_.held = true;
+    tier_.faults = {{Fault::kRefuse, ErrorCode::kNotEnoughReplicas}, {.kind = Fault::kAccept}};
+    if (!answered) tier_.lose_answer_at = tier_.calls + 1;
+    ProduceNumbers(topic, 0, 1, 3);
+    tier_.Release();
+    clock_.RunUntilIdle();
+    EXPECT_EQ(tier_.Values(topic, 0), (Values{"0", "2"}));
+    CrashAndRestart();
+    tier_.Connect();
+    EXPECT_EQ(Backlog(), 0);
+    EXPECT_EQ(tier_.Values(topic, 0), (Values{"0", "2", "1", "2"}));
+  }
+}
+
 // Retention of the tier, meanwhile, has deleted all that came before what overtook it.
-TEST_F(ForwarderTest, WhatOvertookABatchDoesNotSpeakForItInATrimmedLog) {
+class ForwarderTrimmedTest : public ForwarderTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(ForwarderTrimmedTest, WhatOvertookABatchDoesNotSpeakForIt) {
+  const bool crash = GetParam();
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 1);
   clock_.Advance(std::chrono::seconds(1));
@@ -715,9 +755,16 @@ TEST_F(ForwarderTest, WhatOvertookABatchDoesNotSpeakForItInATrimmedLog) {
   tier_.Release();
   clock_.RunUntilIdle();
   tier_.Trim("a", 0, 2);
+  if (crash) {
+    CrashAndRestart();
+    tier_.Connect();
+  }
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), (Values{"2", "1", "2"}));
 }
+
+INSTANTIATE_TEST_SUITE_P(Both, ForwarderTrimmedTest, testing::Bool(),
+                         [](const auto& test) { return test.param ? "Crash" : "NoCrash"; });
 
 // Fewer replicas than it wants have what the leader has: that one of the repeats is refused for it,
 // and the next are not, says nothing new.

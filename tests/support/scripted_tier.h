@@ -105,6 +105,16 @@ class ScriptedTier final : public proxy::Tier {
   void ForgetProducers() {
     for (auto& [name, log] : logs) log.producers = {};
   }
+  // As a restart of Kafka does.
+  void ForgetAllButLastBatches() {
+    for (auto& [name, log] : logs) {
+      log.producers = {};
+      if (log.batches.empty()) continue;
+      const auto last = kafka::RecordBatchView(log.batches.back()).header();
+      log.producers.Record(kafka::SequencedBatch::FromHeader(last),
+                           {.base_offset = last.base_offset, .timestamp = loop_.WallClockMs()});
+    }
+  }
 
   // All values of the partition, in order.
   std::vector<std::string> Values(const std::string& topic, int32_t partition) {
