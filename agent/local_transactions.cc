@@ -71,6 +71,7 @@ struct LocalTransactions::Coordinated {
   std::set<Partition> partitions;
   std::vector<Batch> batches;
   size_t bytes = 0;
+  std::map<std::string, uint64_t, std::less<>> topic_bytes;  // Of the batches.
   // Against a client's retries within the open transaction, and for the order of what comes next.
   std::map<Partition, kafka::ProducerTable> sequences;
   base::Timer timer;
@@ -461,9 +462,8 @@ void LocalTransactions::KeepRoom(Coordinated& producer, Protocol protocol,
     }
     admitted.push_back(at);
     job->entries[at].client_has = producer.bytes - entry.batch.size();
-    for (const Batch& batch : producer.batches) {
-      if (batch.topic == entry.topic) job->entries[at].topic_has += batch.bytes.size();
-    }
+    const auto has = producer.topic_bytes.find(entry.topic);
+    if (has != producer.topic_bytes.end()) job->entries[at].topic_has = has->second;
   }
   if (admitted.empty()) return AppendJob::Complete(std::move(job));
   producer.writing = true;
@@ -530,6 +530,7 @@ void LocalTransactions::TakeIn(Coordinated& producer, Protocol protocol,
     const kafka::SequencedBatch sequenced = SequencedOf(entry.batch, protocol);
     producer.sequences[{std::string(entry.topic), entry.partition}].Record(
         sequenced, {.base_offset = -1, .timestamp = context_.loop.WallClockMs()});
+    producer.topic_bytes[std::string(entry.topic)] += entry.batch.size();
     producer.batches.push_back(
         {.topic = std::string(entry.topic),
          .partition = entry.partition,
@@ -629,6 +630,7 @@ void LocalTransactions::Drop(Coordinated& producer, std::string_view outcome) {
   for (const Batch& batch : producer.batches) rooms.push_back(batch.room);
   if (!rooms.empty()) context_.records.GiveBack(std::move(rooms));
   producer.batches.clear();
+  producer.topic_bytes.clear();
   bytes_ -= std::exchange(producer.bytes, 0);
   producer.timer.Cancel();
   context_.metrics.local_transaction_bytes.Set(static_cast<double>(bytes_));
