@@ -5,6 +5,7 @@ was killed and is to come back. Everything lives in one temporary directory per 
 """
 
 import contextlib
+import glob
 import itertools
 import json
 import os
@@ -264,6 +265,22 @@ def records(address, topic):
             at[message.partition()] = message.offset() + 1
     consumer.close()
     return taken
+
+
+def damage(spool, needle):
+    """Flips a bit in every copy of these bytes."""
+    hits = 0
+    for path in glob.glob(spool + "/*.segment"):
+        with open(path, "r+b") as file:
+            data = file.read()
+            at = data.find(needle)
+            while at >= 0:
+                file.seek(at)
+                file.write(bytes([data[at] ^ 1]))
+                hits += 1
+                at = data.find(needle, at + 1)
+    if hits == 0:
+        raise AssertionError(f"{needle} is not in {spool}")
 
 
 def transactional(address, transactional_id, timeout_ms=60000):

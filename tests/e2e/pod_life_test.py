@@ -283,6 +283,23 @@ class SpoolDrainTest(Case):
         self.assertIn("1 dead letters of orders/0 are set aside in it", report["kept"])
         self.assertEqual(consume(tier.address, "orders", "-p", "0"), ["small", "last"])
 
+    def test_records_of_a_partition_whose_name_is_lost_are_left_and_said(self):
+        tier = self.broker()
+        agent = self.left_behind(tier, 1, "--set", "agent.topics=[{name: orders, partitions: 2}, "
+                                                   "{name: notes, partitions: 1}]")
+        agent.start()
+        for value in ("note one", "note two", "note three"):
+            produce(agent.address, "notes", [value], "-p", "0")
+        agent.kill()
+        for needle in (b"note one", b"note two"):
+            harness.damage(self.path("agent"), needle)
+        tier.start()
+        done = self.drain(tier, "--remove")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("partition without a name (HF2110)", done.stdout + done.stderr)
+        self.assertTrue(os.path.exists(self.path("agent")))
+        self.assertEqual(consume(tier.address, "orders", "-p", "0"), ["first", "0"])
+
     def test_the_spools_own_agent_gets_it_at_once(self):
         tier = self.broker()
         agent = self.left_behind(tier, 100)

@@ -3,7 +3,6 @@
 
 import base64
 import contextlib
-import glob
 import json
 import os
 import pty
@@ -46,20 +45,6 @@ class SpoolCommandTest(Case):
 
     def names(self):
         return sorted(os.listdir(self.spool))
-
-    def damage(self, needle):
-        """Flips a bit in every copy of these bytes."""
-        hits = 0
-        for path in glob.glob(self.spool + "/*.segment"):
-            with open(path, "r+b") as file:
-                data = file.read()
-                at = data.find(needle)
-                while at >= 0:
-                    file.seek(at)
-                    file.write(bytes([data[at] ^ 1]))
-                    hits += 1
-                    at = data.find(needle, at + 1)
-        self.assertGreater(hits, 0)
 
     def test_status_and_ls_show_the_same_live_and_idle(self):
         agent = self.agent().start()
@@ -290,7 +275,7 @@ class SpoolCommandTest(Case):
         self.assertIn("all sound", run("verify", self.spool).stdout)
         agent.stop()
         self.assertIn("all sound", run("verify", self.spool).stdout)
-        self.damage(b"a note to be damaged")
+        harness.damage(self.spool, b"a note to be damaged")
         self.assertIn("damaged frame", run("verify", self.spool, code=1).stdout)
         self.assertEqual(len(json.loads(run("verify", "--json", self.spool, code=1).stdout)
                              ["damages"]), 1)
@@ -307,7 +292,7 @@ class SpoolCommandTest(Case):
         for note in ("one", "two", "three, which the power cut tears"):
             harness.produce(agent.address, "notes", [note])
         agent.stop()
-        self.damage(b"three, which")
+        harness.damage(self.spool, b"three, which")
         found = run("verify", self.spool).stdout
         self.assertIn("torn", found)
         self.assertIn("all sound", found)
@@ -326,7 +311,7 @@ class SpoolCommandTest(Case):
         harness.produce(agent.address, "notes", ["a note to be damaged" + "." * 30000])
         harness.produce(agent.address, "notes", ["the newest note"])
         agent.stop()
-        self.damage(b"a note to be damaged")
+        harness.damage(self.spool, b"a note to be damaged")
         found = run("verify", self.spool, code=1).stdout
         self.assertIn("CRC", found)
         self.assertIn("lost: notes/0 [0, 1)", found)
