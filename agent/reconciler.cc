@@ -45,8 +45,10 @@ std::optional<Finding> Judge(
                         &kafka::DescribeProducersResponse::ProducerState::producer_id);
   if (ours == producers.end()) return std::nullopt;
   if (ours->producer_epoch > doubt.identity.epoch) return Finding{Finding::Kind::kFenced};
-  // Nothing of this epoch has come; the first batch that does is checked against sequence 0.
   if (ours->producer_epoch < doubt.identity.epoch) {
+    // It has forgotten this epoch, and got to know the producer again by a request that came late.
+    if (doubt.confirmed > doubt.identity.base_ordinal) return std::nullopt;
+    // Nothing of this epoch has come; the first batch that does is checked against sequence 0.
     return Finding{.kind = Finding::Kind::kRemembered, .end = doubt.confirmed};
   }
   if (ours->last_sequence < 0) return std::nullopt;

@@ -1029,6 +1029,24 @@ INSTANTIATE_TEST_SUITE_P(
                     EpochCase{"Fenced", ErrorCode::kProducerFenced}),
     [](const auto& test) { return test.param.name; });
 
+// It came to a tier that had just forgotten the producer, which then knows him by that.
+TEST_F(ForwarderTest, ALateRequestOfAnOlderEpochDoesNotHoldUpItsStream) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kInvalidProducerEpoch}};
+  ProduceNumbers("a", 0, 1, 3);
+  EXPECT_EQ(Backlog(), 0);
+  ASSERT_EQ(tier_.seen.back().epoch, 1);
+  tier_.ForgetProducers();
+  tier_.logs[{"a", 0}].producers.Record(
+      {.producer = {.id = 500, .epoch = 0, .base_sequence = 7}, .record_count = 1}, {});
+  ProduceNumbers("a", 0, 3, 5);
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 5));
+}
+
 TEST_F(ForwarderTest, ARefusedBatchIsHeldAndNothingOvertakesItIfSoWished) {
   options_.dead_letters = DeadLetterPolicy::kPark;
   CrashAndRestart();
