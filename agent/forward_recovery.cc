@@ -65,6 +65,8 @@ void Forwarder::Recover(Stream& stream) {
   stream.overtaken |= denied;
   stream.doubt |= denied || unsure || hidden || first.outcome == Outcome::kReconcile ||
                   first.outcome == Outcome::kNewEpoch;
+  stream.epoch_unusable |= first.outcome == Outcome::kNewEpoch ||
+                           (!denied && first.error == ErrorCode::kOutOfOrderSequenceNumber);
   if (stream.ahead.attempts++ == 0) {
     stream.ahead.since_ms = context_.loop.WallClockMs();
     stream.ahead.first_error = first.error;
@@ -109,16 +111,21 @@ bool Forwarder::RepeatsBlindly(const Stream& stream) {
 // a leader had above the cursor under the old ones may be in a log that is no more, and a log that
 // does not know the producer takes any sequence: sending begins at the cursor.
 void Forwarder::Renew(Stream& stream) {
-  stream.newest_ms = -1;
-  stream.next = stream.rewind = stream.record.confirmed;
-  stream.at_leader = -1;
+  BeginAtCursor(stream);
   if (!stream.record.identity.Advance(producer_, stream.record.confirmed)) {
     producer_.id = kafka::kNoProducerId;
     return AskProducer();
   }
-  stream.new_epoch = false;
+  stream.new_epoch = stream.epoch_unusable = false;
   log_.Note(stream.id, stream.record);
   AwaitRecord(stream);
+}
+
+// One batch after the other, until the tier certainly knows the producer.
+void Forwarder::BeginAtCursor(Stream& stream) {
+  stream.newest_ms = -1;
+  stream.next = stream.rewind = stream.record.confirmed;
+  stream.at_leader = -1;
 }
 
 // Nothing is sent before all that was noted of the stream is durable.
@@ -252,9 +259,10 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       break;
     case Finding::Kind::kReadBack:
       stream.doubt = stream.read_back = false;
-      stream.new_epoch = true;
+      stream.new_epoch |= stream.epoch_unusable || !finding.epoch_goes_on;
       Confirm(stream, finding.end, finding.tier_offset);
       stream.tried = stream.record.confirmed;
+      BeginAtCursor(stream);
       break;
     case Finding::Kind::kLost:
       if (!stream.gap) {

@@ -213,15 +213,16 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     int64_t tried = 0;   // Batches below it may have been sent outside of transactions.
 
     Phase phase = Phase::kReady;
-    bool taken_up = false;       // With a backlog at the start, and nothing was sent since.
-    bool queued = false;         // In its lane.
-    bool doubt = false;          // Something from `rewind` on may be at the tier.
-    bool read_back = false;      // The tier's memory does not help against the doubt.
-    bool overtaken = false;      // It may be there without what came before it.
-    bool new_epoch = false;      // The identity may not be used any more.
-    bool epoch_refused = false;  // The tier said so.
-    bool no_leader = false;      // Why it is in kBackoff.
-    bool failed = false;         // One of the flights: the rest is drained.
+    bool taken_up = false;        // With a backlog at the start, and nothing was sent since.
+    bool queued = false;          // In its lane.
+    bool doubt = false;           // Something from `rewind` on may be at the tier.
+    bool read_back = false;       // The tier's memory does not help against the doubt.
+    bool overtaken = false;       // It may be there without what came before it.
+    bool new_epoch = false;       // The identity may not be used any more.
+    bool epoch_refused = false;   // The tier said so.
+    bool epoch_unusable = false;  // The tier refused it, or its sequence: not to go on with.
+    bool no_leader = false;       // Why it is in kBackoff.
+    bool failed = false;          // One of the flights: the rest is drained.
     bool gap = false;       // What was dropped right below the cursor may be missing at the tier.
     bool for_lane = false;  // So is what comes next, once the flights are answered.
     bool lane_parked = false;  // What comes next, while it is in the lane.
@@ -316,6 +317,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Recover(Stream& stream);
   [[nodiscard]] bool RepeatsBlindly(const Stream& stream);
   void Renew(Stream& stream);
+  void BeginAtCursor(Stream& stream);
   void AwaitRecord(Stream& stream);
   void Backoff(Stream& stream, std::string trouble);
   void Park(Stream& stream, std::string trouble);

@@ -21,6 +21,8 @@ constexpr int16_t kListOffsetsCap = 10;
 constexpr int32_t kFetchBytes = 4 << 20;
 constexpr int64_t kEarliest = -2;
 constexpr int kEmptyFetchesMax = 3;
+// Of the sequence numbers: what is further ahead is behind.
+constexpr int64_t kHalf = int64_t{1} << 30;
 
 Finding Failed(ErrorCode error) { return {.kind = Finding::Kind::kFailed, .error = error}; }
 
@@ -36,13 +38,16 @@ std::optional<int64_t> EndAfter(const Doubt& doubt, int32_t last_sequence) {
   return doubt.confirmed + beyond;
 }
 
+using Producers = std::vector<kafka::DescribeProducersResponse::ProducerState>;
+
+auto FindOurs(const Doubt& doubt, const Producers& producers) {
+  return std::ranges::find(producers, doubt.identity.producer_id,
+                           &Producers::value_type::producer_id);
+}
+
 // None: the tier does not remember.
-std::optional<Finding> Judge(
-    const Doubt& doubt,
-    const std::vector<kafka::DescribeProducersResponse::ProducerState>& producers) {
-  const auto ours =
-      std::ranges::find(producers, doubt.identity.producer_id,
-                        &kafka::DescribeProducersResponse::ProducerState::producer_id);
+std::optional<Finding> Judge(const Doubt& doubt, const Producers& producers) {
+  const auto ours = FindOurs(doubt, producers);
   if (ours == producers.end()) return std::nullopt;
   if (ours->producer_epoch > doubt.identity.epoch) return Finding{Finding::Kind::kFenced};
   if (ours->producer_epoch < doubt.identity.epoch) {
@@ -55,7 +60,6 @@ std::optional<Finding> Judge(
   if (const auto end = EndAfter(doubt, ours->last_sequence)) {
     return Finding{.kind = Finding::Kind::kRemembered, .end = *end};
   }
-  constexpr int64_t kHalf = int64_t{1} << 30;
   const bool behind = doubt.identity.RecordsBeyond(doubt.confirmed, ours->last_sequence) >= kHalf;
   return Finding{behind ? Finding::Kind::kLost : Finding::Kind::kFenced};
 }
@@ -71,9 +75,14 @@ class Reconciler::ReadBack {
         id_(id),
         doubt_(std::move(question.doubt)),
         done_(std::move(question.done)),
-        unread_(question.last_sequence),
+        leader_end_(question.leader_end),
+        forgotten_(question.forgotten),
         end_(doubt_.confirmed),
-        tier_offset_(doubt_.tier_offset) {}
+        tier_offset_(doubt_.tier_offset) {
+    if (leader_end_ && *leader_end_ > doubt_.confirmed) {
+      unread_ = doubt_.identity.SequenceOf(*leader_end_ - 1);
+    }
+  }
 
   void Start() {
     if (doubt_.tier_offset >= 0) return Fetch(doubt_.tier_offset);
@@ -87,7 +96,10 @@ class Reconciler::ReadBack {
   void FinishRead() {
     // What the log has lost at its beginning is not waited for.
     if (unread_ && !from_earliest_) return Finish(Failed(ErrorCode::kOffsetNotAvailable));
-    Finish({.kind = Finding::Kind::kReadBack, .end = end_, .tier_offset = tier_offset_});
+    Finish({.kind = Finding::Kind::kReadBack,
+            .end = end_,
+            .tier_offset = tier_offset_,
+            .epoch_goes_on = (forgotten_ || leader_end_ == end_) && !gap_seen_ && !from_earliest_});
   }
 
   void FindStart(int64_t timestamp) {
@@ -169,6 +181,8 @@ class Reconciler::ReadBack {
     const int64_t gone = doubt_.identity.RecordsBeyond(end_, header.producer.base_sequence - 1);
     if (std::exchange(trimmed_, false) && gone < doubt_.sent_limit - end_) end_ += gone;
     // Only what continues the range without a gap; what was confirmed before is passed over.
+    const int64_t ahead = doubt_.identity.RecordsBeyond(end_, header.producer.base_sequence - 1);
+    gap_seen_ |= ahead > 0 && ahead < kHalf;
     if (header.producer.base_sequence != doubt_.identity.SequenceOf(end_) ||
         end_ >= doubt_.sent_limit) {
       return;
@@ -186,13 +200,16 @@ class Reconciler::ReadBack {
   const uint64_t id_;
   const Doubt doubt_;
   Done done_;
+  const std::optional<int64_t> leader_end_;
+  const bool forgotten_;
   std::optional<int32_t> unread_;  // The leader has a batch that ends there, and it was not read.
   int64_t end_;
   int64_t tier_offset_;
   int64_t next_ = 0;
   int64_t until_ = -1;  // The high watermark when reading began.
   bool from_earliest_ = false;
-  bool trimmed_ = false;  // Behind what was confirmed, and none of ours was read so far.
+  bool gap_seen_ = false;  // Some of ours are there without what comes before them.
+  bool trimmed_ = false;   // Behind what was confirmed, and none of ours was read so far.
   int empty_fetches_ = 0;
 };
 
@@ -267,6 +284,8 @@ void Reconciler::OnProducers(std::vector<Question> questions,
       question.done(Failed(answer->error_code));
     } else {
       const auto finding = Judge(question.doubt, answer->active_producers);
+      question.forgotten =
+          FindOurs(question.doubt, answer->active_producers) == answer->active_producers.end();
       OnJudged(std::move(question), finding);
     }
   }
@@ -276,9 +295,7 @@ void Reconciler::OnJudged(Question question, const std::optional<Finding>& findi
   const Doubt& doubt = question.doubt;
   if (finding && !doubt.may_be_forgotten) return question.done(*finding);
   // What it says may not hold, but its log has at least that.
-  if (finding && finding->kind == Finding::Kind::kRemembered && finding->end > doubt.confirmed) {
-    question.last_sequence = doubt.identity.SequenceOf(finding->end - 1);
-  }
+  if (finding && finding->kind == Finding::Kind::kRemembered) question.leader_end = finding->end;
   BeginReadBack(std::move(question));
 }
 

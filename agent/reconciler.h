@@ -59,8 +59,7 @@ struct Finding {
     kRemembered,  // The tier's leader has what ends at `end`, by its own account, and recognises a
                   // repeat of it; followers may still lack it. If it forgot the producer while
                   // several batches were in flight, it may lack what came before.
-    kReadBack,    // Everything below `end` is in the log for good, and nothing from `end` on; the
-                  // tier may take another batch of that producer without looking.
+    kReadBack,    // Everything below `end` is in the log for good, and nothing from `end` on.
     kLost,        // The tier has less than it once confirmed.
     kFenced,      // Somebody wrote under this identity, or a later one.
     kUnknowable,  // The tier does not let us look.
@@ -69,6 +68,9 @@ struct Finding {
   Kind kind = Kind::kFailed;
   int64_t end = 0;
   int64_t tier_offset = -1;  // Behind the last record below `end`, if known.
+  // Of kReadBack: what the tier knows of the identity, if anything, ends there as well. What is on
+  // its way from before, and what comes next under the same epoch, are then told from one another.
+  bool epoch_goes_on = false;
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
 };
 
@@ -89,8 +91,9 @@ class Reconciler {
   struct Question {
     Doubt doubt;
     Done done;
-    // The last that the leader has of the identity, if it said so and that is not confirmed.
-    std::optional<int32_t> last_sequence = {};
+    // What the leader has of the identity ends there, if it said so.
+    std::optional<int64_t> leader_end = {};
+    bool forgotten = false;  // It said that it knows nothing of the producer.
   };
   class ReadBack;
 

@@ -95,6 +95,18 @@ class ScriptedTier final : public proxy::Tier {
     }
     if (observer_ != nullptr) observer_->OnNodeLost(kNode);
   }
+  // The connection breaks, and what was on its way arrives all the same, later.
+  void Strand() {
+    for (base::Buffer& request : requests_) stranded_.push_back(std::move(request));
+    Disconnect();
+  }
+  void ServeStranded() {
+    for (const base::Buffer& request : std::exchange(stranded_, {})) {
+      const std::string_view frame = request.view().substr(kafka::kLengthPrefixBytes);
+      const auto header = kafka::ReadRequestHeader(frame);
+      if (header->api_key == kafka::ProduceRequest::kApi.key) StoreAll(frame, *header, {});
+    }
+  }
   // As retention does with so many of the oldest batches.
   void Trim(const std::string& topic, int32_t partition, size_t count) {
     Partition& log = logs[{topic, partition}];
@@ -109,10 +121,26 @@ class ScriptedTier final : public proxy::Tier {
   void ForgetAllButLastBatches() {
     for (auto& [name, log] : logs) {
       log.producers = {};
-      if (log.batches.empty()) continue;
-      const auto last = kafka::RecordBatchView(log.batches.back()).header();
-      log.producers.Record(kafka::SequencedBatch::FromHeader(last),
-                           {.base_offset = last.base_offset, .timestamp = loop_.WallClockMs()});
+      if (!log.batches.empty()) Remember(log, kafka::RecordBatchView(log.batches.back()).header());
+    }
+  }
+  // Those without a batch for so long.
+  void ExpireProducers(base::Duration after) {
+    const int64_t before_ms =
+        loop_.WallClockMs() - std::chrono::duration_cast<std::chrono::milliseconds>(after).count();
+    for (auto& [name, log] : logs) log.producers.ExpireBefore(before_ms);
+  }
+  // Another replica leads, which has what all have.
+  void FailOver() {
+    for (auto& [name, log] : logs) {
+      log.producers = {};
+      log.end = std::min(log.end, log.high_watermark);
+      std::erase_if(log.batches, [&log](const std::string& bytes) {
+        return kafka::RecordBatchView(bytes).base_offset() >= log.end;
+      });
+      for (const std::string& bytes : log.batches) {
+        Remember(log, kafka::RecordBatchView(bytes).header());
+      }
     }
   }
 
@@ -161,7 +189,8 @@ class ScriptedTier final : public proxy::Tier {
   std::deque<Fault> faults;  // One for each Produce request to come.
   bool held = false;         // Requests wait.
   base::Duration latency = base::Duration::zero();
-  bool describes = true;  // Serves DescribeProducers.
+  bool describes = true;        // Serves DescribeProducers.
+  bool by_record_time = false;  // Producers expire by their batches' times, as Kafka's do.
   std::string cluster_id = "scripted";
   bool topic_ids = true;  // Tells the ids of topics.
   // Batches with such values are refused, for these records; larger batches for their size. Before
@@ -301,6 +330,13 @@ class ScriptedTier final : public proxy::Tier {
       faults.pop_front();
     }
     if (fault.kind == Fault::kLoseRequest) return Disconnect();
+    const kafka::ProduceResponse response = StoreAll(frame, header, fault);
+    if (fault.kind == Fault::kLoseAnswer) return Disconnect();
+    Answer(response, header);
+  }
+
+  kafka::ProduceResponse StoreAll(std::string_view frame, const kafka::RequestHeader& header,
+                                  const Fault& fault) {
     const auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame, header);
     HF_CHECK(request.has_value());
     kafka::ProduceResponse response;
@@ -329,8 +365,13 @@ class ScriptedTier final : public proxy::Tier {
         if (transactional && log.batches.size() > before) transactions->Stored(log.batches);
       }
     }
-    if (fault.kind == Fault::kLoseAnswer) return Disconnect();
-    Answer(response, header);
+    return response;
+  }
+
+  void Remember(Partition& log, const kafka::BatchHeader& header) {
+    const int64_t timestamp = by_record_time ? header.max_timestamp : loop_.WallClockMs();
+    log.producers.Record(kafka::SequencedBatch::FromHeader(header),
+                         {.base_offset = header.base_offset, .timestamp = timestamp});
   }
 
   void Store(Partition& log, std::string_view records, const Fault& fault,
@@ -357,7 +398,7 @@ class ScriptedTier final : public proxy::Tier {
     std::string stored(records);
     kafka::SetBaseOffset(stored, log.end);
     result.base_offset = log.end;
-    log.producers.Record(sequenced, {.base_offset = log.end, .timestamp = loop_.WallClockMs()});
+    Remember(log, kafka::RecordBatchView(stored).header());
     log.end += batch.record_count();
     log.batches.push_back(std::move(stored));
   }
@@ -477,6 +518,7 @@ class ScriptedTier final : public proxy::Tier {
   bool losing_answer_ = false;
   std::deque<OnAnswer> pending_;
   std::deque<base::Buffer> requests_;  // That are not served yet.
+  std::deque<base::Buffer> stranded_;
   base::Timer timer_;
   std::vector<base::Timer> under_way_;
   std::map<std::string, int> topic_generations_;
