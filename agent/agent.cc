@@ -40,6 +40,9 @@ constexpr milliseconds kReconnectMost = std::chrono::seconds(2);
 constexpr size_t kAnswerBytesMax = 1024;
 // Nor does stopping take longer for the sake of another agent.
 constexpr milliseconds kHandOverWithin = std::chrono::seconds(1);
+// For outboxes' databases, where nothing is drained before.
+constexpr milliseconds kCloseWithin = std::chrono::seconds(10);
+constexpr base::Duration kWatchOutboxesEvery = std::chrono::seconds(1);
 // So often a drain says what is left: whoever is killed in the middle of it has said so lately.
 constexpr milliseconds kTellOfDrainEvery = std::chrono::seconds(3);
 // Certificates and keys that were exchanged on disk are used after this time at the latest.
@@ -132,7 +135,12 @@ class RunningAgent final : public Agent {
     if (!listen.empty()) AddListener("", std::move(listen), proxy::Acks::kLocal);
   }
 
-  ~RunningAgent() override { Stop(); }
+  ~RunningAgent() override {
+    Stop();
+    // A source that has come back only now may have asked for a topic.
+    outboxes_.reset();
+    loops_.upstream->RunAndWait([] {});
+  }
 
   void AddListener(std::string name, std::vector<net::HostPort> addresses, proxy::Acks acks) {
     Listener::Context context{
@@ -248,7 +256,7 @@ class RunningAgent final : public Agent {
     std::vector<std::future<void>> drained;
     // What waits for room, or for a tier that is away, would hold the rest up.
     loops_.upstream->RunAndWait([this] { ledger_topic_.reset(); });
-    if (outboxes_) outboxes_->Pause();
+    if (outboxes_) outboxes_->Pause(drained);
     log_.Close();
     if (cache_.tier_away()) loops_.upstream->Post([this] { acks_->Close(); });
     for (const auto& listener : listeners_) listener->Drain(deadline, drained);
@@ -260,7 +268,10 @@ class RunningAgent final : public Agent {
     } else if (hands_over) {
       outboxes_->AwaitDelivery(std::chrono::steady_clock::now() + kHandOverWithin);
     }
-    if (outboxes_) outboxes_->Close(/*handed_over=*/true);
+    if (outboxes_) {
+      outboxes_->Close(/*handed_over=*/true,
+                       std::max(end, std::chrono::steady_clock::now() + kHandOverWithin));
+    }
     const auto flushed_by = std::chrono::steady_clock::now() + deadline;
     auto flushed = std::make_shared<std::promise<void>>();
     auto waiting = flushed->get_future();
@@ -307,11 +318,15 @@ class RunningAgent final : public Agent {
 
   [[nodiscard]] bool Wanted() const override { return spool_->Wanted(); }
 
+  [[nodiscard]] bool Blocked() const override { return outboxes_ && outboxes_->Blocked(); }
+
   void Stop() override {
     if (std::exchange(stopped_, true)) return;
     draining_ = true;
     if (orphans_) orphans_->Stop();
-    if (outboxes_) outboxes_->Close(/*handed_over=*/false);
+    if (outboxes_) {
+      outboxes_->Close(/*handed_over=*/false, std::chrono::steady_clock::now() + kCloseWithin);
+    }
     for (const auto& listener : listeners_) listener->Close();
     if (spool_) log_.Close();
     loops_.upstream->RunAndWait([this] {
@@ -320,6 +335,7 @@ class RunningAgent final : public Agent {
       overview_.reset();
       if (acks_) acks_->Close();
       keep_timer_.Cancel();
+      watch_outboxes_timer_.Cancel();
       refresh_tls_timer_.Cancel();
       if (forwarder_) forwarder_->Stop();
       if (lane_) lane_->Stop();
@@ -361,7 +377,15 @@ class RunningAgent final : public Agent {
                         .waiting = std::move(waiting)},
                        options_.outbox, loops_.outbox, registry_, log_.kept().outbox));
     outboxes_->Start();
+    loops_.upstream->Post([this] { WatchOutboxes(); });
     return {};
+  }
+
+  // On the upstream loop.
+  void WatchOutboxes() {
+    outboxes_->TellIfBusy();
+    watch_outboxes_timer_ =
+        loops_.upstream->After(kWatchOutboxesEvery, [this] { WatchOutboxes(); });
   }
 
   [[nodiscard]] std::function<void(NotedAppend, RecordLog::NotedDone)> Appender() {
@@ -595,6 +619,7 @@ class RunningAgent final : public Agent {
   std::unique_ptr<outbox::HalfMessages> half_messages_;
   uint64_t kept_version_ = 0;
   base::Timer keep_timer_;
+  base::Timer watch_outboxes_timer_;
   base::Timer refresh_tls_timer_;
   std::set<std::string> shows_expiry_;  // Sides.
 

@@ -172,6 +172,10 @@ class Agent {
   // Whether another process waits for the spool, if it is opened as one that yields. Not after
   // Stop.
   [[nodiscard]] virtual bool Wanted() const = 0;
+
+  // After Stop, which waits for the source of an outbox for so long only: whether one has not come
+  // back yet. The destructor waits until it has, and all else is done.
+  [[nodiscard]] virtual bool Blocked() const = 0;
 };
 
 }  // namespace holdfast::agent

@@ -2,8 +2,10 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -138,6 +140,9 @@ int Serve(const Roles& roles, const Process& process) {
   if (watch) watch->NoteDraining();
   for (const std::unique_ptr<Role>& role : roles) role->Drain();
   base::Log(base::LogLevel::kInfo, "main", "drained");
+  const bool blocked =
+      std::ranges::any_of(roles, [](const std::unique_ptr<Role>& role) { return role->Blocked(); });
+  if (blocked) std::_Exit(FinishOutput(kExitFine));
   return kExitFine;
 }
 

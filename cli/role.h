@@ -47,6 +47,9 @@ class Role {
   // How long Drain may take, soon after which it ends.
   [[nodiscard]] virtual std::chrono::milliseconds drain_limit() const = 0;
   virtual void Drain() = 0;
+  // After Drain: the destructor would wait for somebody else, maybe for ever, and has nothing to do
+  // that would be missed.
+  [[nodiscard]] virtual bool Blocked() const { return false; }
 };
 
 // What the pages of the admin port ask of the process. From any thread.

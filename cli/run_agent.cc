@@ -85,6 +85,7 @@ class AgentRole final : public Role {
     admin_.reset();
     agent_->Stop();
   }
+  bool Blocked() const override { return agent_->Blocked(); }
 
  private:
   void TakeTimes(const config::Agent& config) {

@@ -32,6 +32,23 @@ double Seconds(int64_t ms) { return static_cast<double>(ms) / 1000; }
 
 }  // namespace
 
+// While it is there, the source may be in use. One within another changes nothing.
+class Drain::Busy {
+ public:
+  explicit Busy(Drain& drain) : drain_(drain), first_(drain.busy_since_ == 0) {
+    if (first_) drain.busy_since_ = std::chrono::steady_clock::now().time_since_epoch().count();
+  }
+  ~Busy() {
+    if (first_) drain_.busy_since_ = 0;
+  }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  Drain& drain_;
+  const bool first_;
+};
+
 std::string Drain::NoteKey(std::string_view name) {
   return std::string(agent::kOutboxPrefix) + std::string(name);
 }
@@ -96,9 +113,31 @@ void Drain::Nudge() {
   });
 }
 
+std::optional<std::string> Drain::TroubleOfBusy(int64_t since) const {
+  using std::chrono::steady_clock;
+  const auto busy = steady_clock::now().time_since_epoch() - steady_clock::duration(since);
+  if (since == 0 || busy < options_.busy_after) return std::nullopt;
+  return fmt::format(
+      "busy for {} s: a service keeps a write transaction open, or the database is slow or does "
+      "not answer",
+      std::chrono::duration_cast<std::chrono::seconds>(busy).count());
+}
+
 Drain::Status Drain::GetStatus() const {
+  std::optional<std::string> busy = TroubleOfBusy(busy_since_);
   base::MutexLock lock(mutex_);
-  return status_;
+  Status status = status_;
+  if (busy) status.trouble = *std::move(busy);
+  return status;
+}
+
+void Drain::TellIfBusy() {
+  const int64_t since = busy_since_;
+  if (since == told_busy_) return;
+  const std::optional<std::string> busy = TroubleOfBusy(since);
+  if (!busy) return;
+  told_busy_ = since;
+  base::Log(base::Event::kOutboxTrouble, {kComponent, options_.name}, "{}", *busy);
 }
 
 void Drain::Pause() {
@@ -118,6 +157,7 @@ void Drain::Close(bool handed_over) {
   if (std::exchange(closed_, true)) return;
   Pause();
   delivered_timer_.Cancel();
+  const Busy busy(*this);
   if (open_) {
     source_->Close(handed_over && note_.empty() && !appending_ && context_.taken->Delivered());
   }
@@ -131,6 +171,7 @@ void Drain::TurnAfter(base::Duration delay) {
 void Drain::Turn() {
   if (paused_ || appending_) return;
   timer_.Cancel();
+  const Busy busy(*this);
   const Result<bool> more = TakeSome();
   if (!more) return OnError(more.error());
   backoff_ = {};
@@ -197,7 +238,9 @@ Result<bool> Drain::TakeSome() {
         loop.Post([self = std::move(self), outcome = std::move(outcome), rows = std::move(rows),
                    poison = std::move(poison)]() mutable {
           const auto alive = self.lock();
-          if (alive && *alive != nullptr) (*alive)->OnAppended(outcome, rows, poison);
+          if (!alive || *alive == nullptr) return;
+          const Busy busy(**alive);
+          (*alive)->OnAppended(outcome, rows, poison);
         });
       });
   return true;

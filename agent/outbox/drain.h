@@ -24,14 +24,17 @@
 //
 // Ownership: what the context names outlives it.
 // Threads: all on the context's loop, which is its own: the source may block it. Start, Nudge and
-//   GetStatus from any thread.
+//   GetStatus from any thread, TellIfBusy from one at a time.
 // Shutdown: Pause, Close, then the destructor. Rows in hand are removed at the next start.
 // Limits: batch_rows rows, and Router::kBytesAtOnce of them, at a time.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -82,6 +85,7 @@ class Drain {
     size_t batch_rows = 1000;
     base::Duration poll_min = std::chrono::milliseconds(5);
     base::Duration poll_max = std::chrono::milliseconds(500);
+    base::Duration busy_after = std::chrono::seconds(10);  // Then a source in use is in trouble.
   };
   struct Status {
     bool connected = false;
@@ -105,6 +109,8 @@ class Drain {
   void Start();
   void Nudge();
   [[nodiscard]] Status GetStatus() const;
+  // The log has a source that keeps its loop for too long, once each time.
+  void TellIfBusy();
   [[nodiscard]] const std::string& name() const { return options_.name; }
 
   // Takes nothing more, and keeps what it owns.
@@ -115,6 +121,10 @@ class Drain {
   void Close(bool handed_over);
 
  private:
+  class Busy;
+
+  // Not set: since when the source is in use is no trouble, or it is not.
+  [[nodiscard]] std::optional<std::string> TroubleOfBusy(int64_t since) const;
   void Turn();
   // Whether it is worth going on at once. If so, and appending_ is set, the spool has some.
   base::Result<bool> TakeSome();
@@ -166,6 +176,9 @@ class Drain {
   metrics::Counter& errors_;
   metrics::Histogram& read_seconds_;
   metrics::Histogram& remove_seconds_;
+
+  std::atomic<int64_t> busy_since_ = 0;  // Of the steady clock. 0: the source is not in use.
+  int64_t told_busy_ = 0;                // The one of them that the log has.
 
   mutable base::Mutex mutex_;
   Status status_ HF_GUARDED_BY(mutex_);

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/event.h"
+#include "base/log.h"
 
 namespace holdfast::outbox {
 namespace {
@@ -74,8 +76,15 @@ void Outboxes::Start() {
   for (const One& one : all_) one.drain->Start();
 }
 
-void Outboxes::Pause() {
-  for (const One& one : all_) one.loop.RunAndWait([&one] { one.drain->Pause(); });
+void Outboxes::Pause(std::vector<std::future<void>>& paused) {
+  for (const One& one : all_) {
+    auto done = std::make_shared<std::promise<void>>();
+    paused.push_back(done->get_future());
+    one.loop.Post([&one, done] {
+      one.drain->Pause();
+      done->set_value();
+    });
+  }
 }
 
 void Outboxes::AwaitDelivery(std::chrono::steady_clock::time_point until) {
@@ -89,10 +98,31 @@ void Outboxes::AwaitDelivery(std::chrono::steady_clock::time_point until) {
   for (std::future<void>& one : all) one.wait_until(until);
 }
 
-void Outboxes::Close(bool handed_over) {
+void Outboxes::Close(bool handed_over, std::chrono::steady_clock::time_point until) {
+  if (!closing_.empty()) return;
   for (const One& one : all_) {
-    one.loop.RunAndWait([&one, handed_over] { one.drain->Close(handed_over); });
+    auto closed = std::make_shared<std::promise<void>>();
+    closing_.push_back(closed->get_future());
+    one.loop.Post([&one, handed_over, closed] {
+      one.drain->Close(handed_over);
+      closed->set_value();
+    });
   }
+  for (size_t at = 0; at < closing_.size(); ++at) {
+    if (closing_[at].wait_until(until) == std::future_status::ready) continue;
+    base::Log(base::Event::kOutboxTrouble, {"outbox", all_[at].drain->name()},
+              "still busy while the agent stops; rows in hand are removed at the next start");
+  }
+}
+
+bool Outboxes::Blocked() const {
+  return std::ranges::any_of(closing_, [](const std::future<void>& one) {
+    return one.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+  });
+}
+
+void Outboxes::TellIfBusy() {
+  for (const One& one : all_) one.drain->TellIfBusy();
 }
 
 std::vector<Outboxes::Status> Outboxes::GetStatus() const {

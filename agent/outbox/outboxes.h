@@ -1,13 +1,15 @@
 // All outbox sources of an agent, each drained on a loop of its own, and their pages.
 //
 // Ownership: what the context names, the registry and the loops outlive it.
-// Threads: Make, Start, Pause, Close and the destructor from a thread that is none of the loops:
-//   they block, for as long as a source's own timeouts say. The routes' handlers wait for nobody.
-// Shutdown: Pause, then Close. Best with AwaitDelivery in between.
+// Threads: Make, Start, Pause, Close and the destructor from a thread that is none of the loops.
+//   The destructor blocks for as long as a source does. The routes' handlers wait for nobody.
+// Shutdown: Pause, then Close. Best with AwaitDelivery in between. A source that blocks meanwhile
+//   pauses and closes when it has come back.
 #pragma once
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -52,10 +54,16 @@ class Outboxes {
   Outboxes& operator=(const Outboxes&) = delete;
 
   void Start();
-  void Pause();
+  // Adds, for each of them, when it takes no more.
+  void Pause(std::vector<std::future<void>>& paused);
   // Until all that they took is at the tier, or the time has come.
   void AwaitDelivery(std::chrono::steady_clock::time_point until);
-  void Close(bool handed_over);
+  // Once; later calls do nothing. Waits until then at the most.
+  void Close(bool handed_over, std::chrono::steady_clock::time_point until);
+  // After Close: whether a source has not come back yet, for which the destructor would wait.
+  [[nodiscard]] bool Blocked() const;
+  // See Drain; to be called every second or so.
+  void TellIfBusy();
 
   struct Status {
     std::string name;
@@ -75,6 +83,7 @@ class Outboxes {
 
   metrics::OutboxMetrics metrics_;
   std::vector<One> all_;
+  std::vector<std::future<void>> closing_;  // Since Close.
 };
 
 }  // namespace holdfast::outbox

@@ -8,8 +8,8 @@
 // Errors: kUnavailable, kTimeout, kIo: not now, or the connection is lost; whether the last change
 //   took effect is unknown. kInvalid: the schema, the rights or the settings are wrong, and the
 //   message says what to do about it.
-// Threads: one at a time, which may block for as long as the source's own timeouts say (10 s at
-//   most each).
+// Threads: one at a time, which may block: as a rule for as long as the source's own timeouts say,
+//   but LMDB waits for a service's write transaction however long that is open.
 #pragma once
 
 #include <cstdint>

@@ -2,11 +2,14 @@
 // each change, until it is killed.
 //
 // usage: outbox_lmdb_writer DIRECTORY WRITER   writes
+//        outbox_lmdb_writer DIRECTORY hold     commits a change, prints `held`, and keeps a write
+//                                              transaction open until it is killed
 //        outbox_lmdb_writer DIRECTORY          prints each account and its number of changes, and
 //                                              then `left` and the number of events still there
 #include <holdfast/outbox.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define ACCOUNTS 10
@@ -72,6 +75,17 @@ static void show(service* service) {
   mdb_txn_abort(txn);
 }
 
+static void hold(service* service) {
+  MDB_txn* txn = NULL;
+  check(mdb_txn_begin(service->env, NULL, 0, &txn), "begin");
+  change(service, txn, 0);
+  check(mdb_txn_commit(txn), "commit");
+  check(mdb_txn_begin(service->env, NULL, 0, &txn), "begin");
+  puts("held");
+  fflush(stdout);
+  for (;;) pause();
+}
+
 int main(int argc, char** argv) {
   service service = {0};
   if (argc != 2 && argc != 3) return 2;
@@ -80,6 +94,7 @@ int main(int argc, char** argv) {
     show(&service);
     return 0;
   }
+  if (strcmp(argv[2], "hold") == 0) hold(&service);
   srand((unsigned)atoi(argv[2]));
   for (;;) {
     MDB_txn* txn = NULL;

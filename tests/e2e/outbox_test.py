@@ -85,6 +85,35 @@ class ConfigurationTest(OutboxCase):
         self.assertIn("agent.admin", self.refused(half_messages={"enabled": True}))
 
 
+class LmdbTest(OutboxCase):
+    def test_a_transaction_that_a_service_keeps_open_does_not_keep_the_agent(self):
+        tier = self.broker().start()
+        os.mkdir(self.path("service"))
+        program = os.path.join(os.path.dirname(harness.HOLDFAST), "tests/e2e/outbox_lmdb_writer")
+        service = subprocess.Popen([program, self.path("service"), "hold"], stdout=subprocess.PIPE)
+        self.addCleanup(service.communicate)
+        self.addCleanup(service.kill)
+        self.assertEqual(service.stdout.readline(), b"held\n")
+        agent = self.agent(tier.address, *self.config(
+            drain_timeout_ms="2s",
+            outbox=[{"name": "accounts", "lmdb": {"directory": self.path("service")}}])).start()
+        wait_for(lambda: records(tier.address, "outbox.event.Account"), what="the event")
+        self.assertIn("busy for", wait_for(
+            lambda: json.loads(agent.get("/outbox"))["sources"][0]["trouble"], what="trouble"))
+        wait_for(lambda: "HF6001 outbox: accounts: busy for" in agent.log(), what="the log")
+        self.assertEqual(agent.stop(), 0)
+        service.kill()
+        self.assertNotIn("HF4201", agent.log())
+        self.assertIn("main: drained", agent.log())
+        agent.start()
+        agent.wait_drained()
+        wait_for(lambda: "left 0\n" in subprocess.run(
+            [program, self.path("service")], check=True, capture_output=True, text=True).stdout,
+                 what="an empty outbox")
+        agent.wait_drained()
+        self.assertEqual(len(records(tier.address, "outbox.event.Account")), 1)
+
+
 class SqliteTest(OutboxCase):
     def test_rows_become_records_and_go(self):
         tier = self.broker().start()
