@@ -110,6 +110,22 @@ Result<void> PostgresOwnership::Renew(PostgresConnection& connection) {
   return {};
 }
 
+base::Error PostgresOwnership::TakenOver() const {
+  return {Code::kUnavailable,
+          fmt::format("{}: the lease ran out and another agent took over", table_.name)};
+}
+
+Result<void> PostgresOwnership::Hold(PostgresConnection& connection,
+                                     std::span<const int32_t> parts) {
+  // A lock that is lost takes the connection with it.
+  const auto now = Clock::now();
+  if (options_.mode != Ownership::kLease || now - renewed_ < options_.lease / 3) return {};
+  renewed_ = now;
+  HF_RETURN_IF_ERROR(Renew(connection));
+  if (!std::ranges::includes(owned_, parts)) return Unexpected(TakenOver());
+  return {};
+}
+
 Result<void> PostgresOwnership::CountAgents(PostgresConnection& connection) {
   HF_RETURN_IF_ERROR(connection.Execute(
       fmt::format("INSERT INTO {} (source_table, agent, parts, seen_at) VALUES ($1, $2, $3::int, "
@@ -333,8 +349,7 @@ Result<void> PostgresOwnership::Fence(PostgresConnection& connection,
                                      table_.owners),
                          {table_.name, name_, PostgresArray(parts)}));
   if (static_cast<size_t>(rows.count()) == parts.size()) return {};
-  return Unexpected(Code::kUnavailable,
-                    fmt::format("{}: the lease ran out and another agent took over", table_.name));
+  return Unexpected(TakenOver());
 }
 
 void PostgresOwnership::Release(PostgresConnection& connection, bool clean) {

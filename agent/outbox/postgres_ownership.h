@@ -72,6 +72,9 @@ class PostgresOwnership {
   base::Result<void> Look(PostgresConnection& connection, Table table);
   // Renews, takes and gives up what is due. Only while no rows are in hand.
   base::Result<void> Keep(PostgresConnection& connection);
+  // After a read from `parts`: fails if it took so long that they are not all this agent's any
+  // more; else the lease holds on.
+  base::Result<void> Hold(PostgresConnection& connection, std::span<const int32_t> parts);
   // In a transaction that removes rows: fails if `parts` are not all this agent's any more, and
   // makes who wants them wait for the transaction's end.
   base::Result<void> Fence(PostgresConnection& connection, std::span<const int32_t> parts);
@@ -92,6 +95,7 @@ class PostgresOwnership {
   [[nodiscard]] bool WasThisAgent(std::string_view name) const {
     return name == options_.agent || name.ends_with("#" + options_.spool);
   }
+  [[nodiscard]] base::Error TakenOver() const;
   base::Result<void> Renew(PostgresConnection& connection);
   base::Result<void> CountAgents(PostgresConnection& connection);
   // Whether all but those whose names begin so divide the table alike.

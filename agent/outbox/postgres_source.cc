@@ -542,6 +542,7 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
   HF_ASSIGN_OR_RETURN(const PostgresRows found,
                       connection_->Execute(ReadsAll(parts_) ? read_all_ : read_parts_, parameters));
+  HF_RETURN_IF_ERROR(ownership_.Hold(*connection_, parts_));
   HF_RETURN_IF_ERROR(CheckTypes(found, static_cast<int>(columns_.size()) + 1));
   rows.reserve(static_cast<size_t>(found.count()));
   for (int i = 0; i < found.count(); ++i) rows.push_back(RowOf(found, i));

@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <thread>
@@ -817,6 +819,49 @@ TEST_F(PostgresSourceTest, AReadIsBoundedByTheBytesOfAllColumns) {
     EXPECT_LT(MemoryOf(rows[0]), (size_t{1} << 20) + 1000) << "it is kept once";
     source->Close(true);
   }
+}
+
+// A read that has to wait while `meanwhile` runs.
+using ReadDone = std::future<base::Result<std::vector<Row>>>;
+base::Result<std::vector<Row>> ReadLocked(
+    PostgresSource& source, const std::string& database,
+    const std::function<void(Client& other, const ReadDone& read)>& meanwhile) {
+  Client lock(database);
+  lock.Run("BEGIN");
+  lock.Run("LOCK TABLE outbox");
+  ReadDone read = std::async(std::launch::async, [&source] { return source.Read(10, {}); });
+  Client other(database);
+  EXPECT_TRUE(Eventually([&other] {
+    return other.Run(
+               "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = "
+               "'outbox'::regclass") == "1";
+  }));
+  meanwhile(other, read);
+  lock.Run("COMMIT");
+  return read.get();
+}
+
+TEST_F(PostgresSourceTest, ALongReadGivesNoRowsOfALeaseThatWasLostMeanwhile) {
+  ownership_ = Ownership::kLease;
+  lease_ = 300ms;
+  MakeTables();
+  client_->Run(Insert());
+  const auto source = Opened();
+  const auto kept = ReadLocked(*source, database_, [](Client& other, const ReadDone&) {
+    other.Run("UPDATE holdfast_outbox_owner SET expires_at = now() - interval '1 hour'");
+    other.Run("SELECT pg_sleep(0.2)");  // More than a third of the lease.
+  });
+  ASSERT_TRUE(kept) << kept.error().message;
+  EXPECT_THAT(*kept, SizeIs(1));
+  EXPECT_EQ(client_->Run("SELECT expires_at > now() - interval '1 min' FROM holdfast_outbox_owner"),
+            "t");
+  const auto lost = ReadLocked(*source, database_, [](Client& other, const ReadDone&) {
+    other.Run("UPDATE holdfast_outbox_owner SET agent = 'two#two'");
+    other.Run("SELECT pg_sleep(0.2)");
+  });
+  ASSERT_FALSE(lost);
+  EXPECT_EQ(lost.error().code, Code::kUnavailable);
+  EXPECT_THAT(lost.error().message, HasSubstr("another agent took over"));
 }
 
 TEST_P(InBothModes, AgentsHaveToAgreeOnTheNumberOfParts) {
