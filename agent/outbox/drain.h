@@ -24,7 +24,7 @@
 //
 // Ownership: what the context names outlives it.
 // Threads: all on the context's loop, which is its own: the source may block it. Start, Nudge and
-//   GetStatus from any thread, TellIfBusy from one at a time.
+//   GetStatus and GiveUp from any thread, TellIfBusy from one at a time.
 // Shutdown: Pause, Close, then the destructor. Rows in hand are removed at the next start.
 // Limits: batch_rows rows, and Router::kBytesAtOnce of them, at a time.
 #pragma once
@@ -115,6 +115,8 @@ class Drain {
 
   // Takes nothing more, and keeps what it owns.
   void Pause();
+  // Behind Pause and Close that wait for the source: it shall not keep them waiting.
+  void GiveUp() { source_->GiveUp(); }
   // Runs once all that was taken is at the tier, unless it is closed before.
   void WhenDelivered(base::Task done);
   // `handed_over`: others may go on with what it owns, if all that it took is at the tier.

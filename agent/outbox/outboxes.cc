@@ -14,6 +14,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::chrono::seconds kGiveUpWithin(1);
+
 json Describe(const Outboxes::Status& source) {
   const Drain::Status& status = source.drain;
   json parts = json::array();
@@ -108,8 +110,15 @@ void Outboxes::Close(bool handed_over, std::chrono::steady_clock::time_point unt
       closed->set_value();
     });
   }
+  const auto is_closed_by = [this](size_t at, std::chrono::steady_clock::time_point time) {
+    return closing_[at].wait_until(time) == std::future_status::ready;
+  };
   for (size_t at = 0; at < closing_.size(); ++at) {
-    if (closing_[at].wait_until(until) == std::future_status::ready) continue;
+    if (!is_closed_by(at, until)) all_[at].drain->GiveUp();
+  }
+  const auto end = std::chrono::steady_clock::now() + kGiveUpWithin;
+  for (size_t at = 0; at < closing_.size(); ++at) {
+    if (is_closed_by(at, end)) continue;
     base::Log(base::Event::kOutboxTrouble, {"outbox", all_[at].drain->name()},
               "still busy while the agent stops; rows in hand are removed at the next start");
   }

@@ -58,7 +58,8 @@ class Outboxes {
   void Pause(std::vector<std::future<void>>& paused);
   // Until all that they took is at the tier, or the time has come.
   void AwaitDelivery(std::chrono::steady_clock::time_point until);
-  // Once; later calls do nothing. Waits until then at the most.
+  // Once; later calls do nothing. Sources that are busy until then are told to give up, and waited
+  // for a second more.
   void Close(bool handed_over, std::chrono::steady_clock::time_point until);
   // After Close: whether a source has not come back yet, for which the destructor would wait.
   [[nodiscard]] bool Blocked() const;

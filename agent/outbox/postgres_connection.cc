@@ -23,18 +23,19 @@ using std::chrono::steady_clock;
 constexpr const char* kKeepaliveIdle = "10";
 constexpr const char* kKeepaliveInterval = "2";
 constexpr const char* kKeepaliveCount = "3";
+// Whether to give up.
+constexpr std::chrono::milliseconds kLookEvery(100);
 
 // The index on the position is used whatever the statistics say: those of a queue are wrong most of
 // the time. Isolation and durability do not depend on what the database has as its defaults: rows
 // that were removed must not come back after a crash.
-std::string Settings(bool local) {
+std::string Settings(bool local, PostgresConnection::Timeouts timeouts) {
   const std::string set = local ? "SET LOCAL " : "SET ";
   std::string settings;
   for (const std::string& setting : {
-           fmt::format("statement_timeout = '{}s'", PostgresConnection::kStatement.count()),
+           fmt::format("statement_timeout = '{}ms'", timeouts.statement.count()),
            fmt::format("lock_timeout = '{}s'", PostgresConnection::kLock.count()),
-           fmt::format("idle_in_transaction_session_timeout = '{}s'",
-                       PostgresConnection::kAnswer.count()),
+           fmt::format("idle_in_transaction_session_timeout = '{}ms'", timeouts.answer.count()),
            std::string("enable_seqscan = off"),
            std::string("enable_bitmapscan = off"),
            std::string("enable_sort = off"),
@@ -47,8 +48,8 @@ std::string Settings(bool local) {
     settings += fmt::format(
         "SET default_transaction_isolation = 'read committed'; SET tcp_keepalives_idle = {}; SET "
         "tcp_keepalives_interval = {}; SET tcp_keepalives_count = {}; SET tcp_user_timeout = "
-        "'{}s'; ",
-        kKeepaliveIdle, kKeepaliveInterval, kKeepaliveCount, PostgresConnection::kAnswer.count());
+        "'{}ms'; ",
+        kKeepaliveIdle, kKeepaliveInterval, kKeepaliveCount, timeouts.answer.count());
   }
   return settings + fmt::format(
                         "SELECT set_config('synchronous_commit', 'on', {}) "
@@ -153,7 +154,9 @@ std::string PostgresArray(std::span<const std::string> values) {
   return array + '}';
 }
 
-Result<PostgresConnection> PostgresConnection::Open(const std::string& connection, bool pooled) {
+Result<PostgresConnection> PostgresConnection::Open(const std::string& connection, bool pooled,
+                                                    Timeouts timeouts,
+                                                    const std::atomic<bool>* gives_up) {
   // It may hold a password, and what libpq says may quote it.
   PQconninfoOption* parsed = PQconninfoParse(connection.c_str(), nullptr);
   if (parsed == nullptr) {
@@ -163,8 +166,7 @@ Result<PostgresConnection> PostgresConnection::Open(const std::string& connectio
   }
   PQconninfoFree(parsed);
   // What stands before the connection string is a default.
-  const std::string answer_ms =
-      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(kAnswer).count());
+  const std::string answer_ms = std::to_string(timeouts.answer.count());
   const std::array<std::pair<const char*, const char*>, 9> settings{{
       {"connect_timeout", "5"},
       {"application_name", "holdfast-outbox"},
@@ -183,28 +185,34 @@ Result<PostgresConnection> PostgresConnection::Open(const std::string& connectio
     values.push_back(value);
   }
   PostgresConnection made(PQconnectdbParams(names.data(), values.data(), /*expand_dbname=*/1),
-                          pooled);
+                          pooled, timeouts, gives_up);
   if (PQstatus(made.connection_.get()) != CONNECTION_OK) {
     return Unexpected(ConnectError(made.connection_.get()));
   }
   PQsetNoticeProcessor(
       made.connection_.get(), [](void*, const char*) {}, nullptr);
-  if (!pooled) HF_RETURN_IF_ERROR(made.Run(Settings(/*local=*/false)));
+  if (!pooled) HF_RETURN_IF_ERROR(made.Run(Settings(/*local=*/false, timeouts)));
   return made;
 }
 
-Result<void> PostgresConnection::AwaitInput(steady_clock::time_point give_up) {
+Result<void> PostgresConnection::AwaitInput() {
+  auto give_up = steady_clock::now() + timeouts_.answer;
   while (PQisBusy(connection_.get()) != 0) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(give_up - steady_clock::now());
+    if (gives_up_ != nullptr && *gives_up_)
+      return Unexpected(Code::kUnavailable, "PostgreSQL: no answer before the agent stopped");
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(give_up - steady_clock::now());
+    if (left.count() <= 0)
+      return Unexpected(Code::kTimeout, "PostgreSQL: no answer; connecting anew");
     pollfd wait{.fd = PQsocket(connection_.get()), .events = POLLIN, .revents = 0};
-    const int ready = left.count() <= 0 ? 0 : poll(&wait, 1, static_cast<int>(left.count()));
-    if (ready == 0) return Unexpected(Code::kTimeout, "PostgreSQL: no answer; connecting anew");
+    const int ready = poll(&wait, 1, static_cast<int>(std::min(left, kLookEvery).count()));
     if (ready < 0 && errno != EINTR) return Unexpected(base::ErrnoError("PostgreSQL: poll", errno));
-    if (ready > 0 && PQconsumeInput(connection_.get()) == 0) {
+    if (ready <= 0) continue;
+    if (PQconsumeInput(connection_.get()) == 0) {
       return Unexpected(Code::kUnavailable,
                         "PostgreSQL: " + Trimmed(PQerrorMessage(connection_.get())));
     }
+    // However slow the link is, what comes over it is an answer.
+    give_up = steady_clock::now() + timeouts_.answer;
   }
   return {};
 }
@@ -218,10 +226,9 @@ Result<PostgresRows> PostgresConnection::Await(bool sent) {
   if (!sent) {
     return fail({Code::kUnavailable, "PostgreSQL: " + Trimmed(PQerrorMessage(connection_.get()))});
   }
-  const auto give_up = steady_clock::now() + kAnswer;
   PostgresRows rows;
   while (true) {
-    if (auto arrived = AwaitInput(give_up); !arrived) return fail(std::move(arrived).error());
+    if (auto arrived = AwaitInput(); !arrived) return fail(std::move(arrived).error());
     PGresult* result = PQgetResult(connection_.get());
     if (result == nullptr) return rows;
     rows = PostgresRows(result);
@@ -238,7 +245,7 @@ Result<void> PostgresConnection::Run(const std::string& statements) {
 Result<void> PostgresConnection::Begin() {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   HF_RETURN_IF_ERROR(Run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" +
-                         (pooled_ ? "; " + Settings(/*local=*/true) : std::string())));
+                         (pooled_ ? "; " + Settings(/*local=*/true, timeouts_) : std::string())));
   in_transaction_ = true;
   return {};
 }
@@ -253,6 +260,15 @@ Result<PostgresRows> PostgresConnection::Execute(const std::string& sql,
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   if (!pooled_ || in_transaction_) return ExecuteHere(sql, parameters);
   HF_RETURN_IF_ERROR(Begin());
+  HF_ASSIGN_OR_RETURN(PostgresRows rows, ExecuteHere(sql, parameters));
+  HF_RETURN_IF_ERROR(Commit());
+  return rows;
+}
+
+Result<PostgresRows> PostgresConnection::ExecutePatiently(const std::string& sql,
+                                                          std::span<const Parameter> parameters) {
+  HF_RETURN_IF_ERROR(Begin());
+  HF_RETURN_IF_ERROR(Run(fmt::format("SET LOCAL statement_timeout = '{}min'", kPatience.count())));
   HF_ASSIGN_OR_RETURN(PostgresRows rows, ExecuteHere(sql, parameters));
   HF_RETURN_IF_ERROR(Commit());
   return rows;

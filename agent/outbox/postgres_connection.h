@@ -1,8 +1,10 @@
 // A connection to PostgreSQL by libpq, as agents need it: every wait has an end, and errors say
 // what to do about them.
 //
-// Timeouts: 5 s to connect (unless the connection string says otherwise), kStatement for a
-// statement, kLock for a lock, and kAnswer until the server is taken for gone.
+// Timeouts: 5 s to connect (unless the connection string says otherwise), kLock for a lock, and of
+// Timeouts `statement` for a statement, what it takes to send its rows included, and `answer` until
+// a server from which nothing comes is taken for gone. Once `gives_up` is true every answer that is
+// not there fails within 100 ms.
 // After an error the connection is closed: what was open is rolled back, and locks are given back.
 //
 // `pooled`: the session may change between two transactions, so nothing is kept in it: no prepared
@@ -13,6 +15,7 @@
 
 #include <libpq-fe.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -53,14 +56,18 @@ class PostgresRows {
 
 class PostgresConnection {
  public:
-  static constexpr std::chrono::seconds kStatement{10};
   static constexpr std::chrono::seconds kLock{5};
-  static constexpr std::chrono::seconds kAnswer{15};
+  struct Timeouts {
+    std::chrono::milliseconds statement = std::chrono::seconds(10);
+    std::chrono::milliseconds answer = std::chrono::seconds(15);
+  };
 
   // As text; not set: null.
   using Parameter = std::optional<std::string>;
 
-  static base::Result<PostgresConnection> Open(const std::string& connection, bool pooled);
+  static base::Result<PostgresConnection> Open(const std::string& connection, bool pooled,
+                                               Timeouts timeouts,
+                                               const std::atomic<bool>* gives_up = nullptr);
 
   // One statement, in a transaction of its own unless one was begun.
   base::Result<PostgresRows> Execute(const std::string& sql, std::span<const Parameter> parameters);
@@ -70,6 +77,10 @@ class PostgresConnection {
   }
   base::Result<void> Begin();
   base::Result<void> Commit();
+  // One statement that may take kPatience, as long as some of its rows arrive within each `answer`.
+  static constexpr std::chrono::minutes kPatience{5};
+  base::Result<PostgresRows> ExecutePatiently(const std::string& sql,
+                                              std::span<const Parameter> parameters);
 
   [[nodiscard]] int server_version() const { return PQserverVersion(connection_.get()); }
 
@@ -78,17 +89,20 @@ class PostgresConnection {
     void operator()(PGconn* connection) const { PQfinish(connection); }
   };
 
-  explicit PostgresConnection(PGconn* connection, bool pooled)
-      : connection_(connection), pooled_(pooled) {}
+  PostgresConnection(PGconn* connection, bool pooled, Timeouts timeouts,
+                     const std::atomic<bool>* gives_up)
+      : connection_(connection), pooled_(pooled), timeouts_(timeouts), gives_up_(gives_up) {}
 
   base::Result<PostgresRows> ExecuteHere(const std::string& sql,
                                          std::span<const Parameter> parameters);
   base::Result<void> Run(const std::string& statements);
   base::Result<PostgresRows> Await(bool sent);
-  base::Result<void> AwaitInput(std::chrono::steady_clock::time_point give_up);
+  base::Result<void> AwaitInput();
 
   std::unique_ptr<PGconn, Finish> connection_;
   bool pooled_;
+  Timeouts timeouts_;
+  const std::atomic<bool>* gives_up_;
   bool in_transaction_ = false;
   std::map<std::string, std::string> prepared_;  // Names by statement.
 };

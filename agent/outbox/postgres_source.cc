@@ -21,6 +21,10 @@ using base::Result;
 using base::Unexpected;
 
 constexpr int kOldestVersion = 12'00'00;
+// From the most rows and bytes that are read at once to one row.
+constexpr unsigned kHalvingsMax = 14;
+// So many of half as much, none of them quick, and then one of more is tried.
+constexpr int kReadsUntilMore = 8;
 constexpr std::string_view kOwners = "holdfast_outbox_owner";
 constexpr std::string_view kAgents = "holdfast_outbox_agent";
 
@@ -93,7 +97,8 @@ Result<void> PostgresSource::Open() {
 Result<void> PostgresSource::Connect() {
   const bool pooled = options_.ownership == Ownership::kLease;
   connection_.reset();
-  HF_ASSIGN_OR_RETURN(connection_, PostgresConnection::Open(options_.connection, pooled));
+  HF_ASSIGN_OR_RETURN(connection_, PostgresConnection::Open(options_.connection, pooled,
+                                                            options_.timeouts, &gives_up_));
   HF_RETURN_IF_ERROR(CheckSchema());
   floor_ = {.forgotten = Clock::now()};
   parts_.clear();
@@ -404,18 +409,17 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
         "(SELECT *, {stored} AS holdfast_stored FROM (SELECT {names}, {ms} AS holdfast_ms FROM "
         "{table} WHERE {position} > $1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> "
         "ALL($3::text[])){of_parts} ORDER BY {position} LIMIT $2::bigint) AS lowest) AS packed "
-        "WHERE holdfast_stored < {most}) AS unpacked WHERE holdfast_sent < {most} "
+        "WHERE holdfast_stored < $4::bigint) AS unpacked WHERE holdfast_sent < $4::bigint "
         "ORDER BY unpacked.{position}",
         fmt::arg("values", fmt::join(values, ", ")), fmt::arg("types", fmt::join(types, " AND ")),
         fmt::arg("stored", before("pg_column_size", names)),
         fmt::arg("sent", before("octet_length", values)), fmt::arg("position", position),
         fmt::arg("names", fmt::join(names, ", ")), fmt::arg("ms", timestamp_),
         fmt::arg("table", table_), fmt::arg("to_send", ToSend()),
-        fmt::arg("route", QuotedName(mapping.route)), fmt::arg("of_parts", of_parts),
-        fmt::arg("most", kReadBytes));
+        fmt::arg("route", QuotedName(mapping.route)), fmt::arg("of_parts", of_parts));
   };
   read_all_ = read("");
-  read_parts_ = read(fmt::format(" AND {} = ANY($4::bigint[])", PartOfRow()));
+  read_parts_ = read(fmt::format(" AND {} = ANY($5::bigint[])", PartOfRow()));
   // The position may be the id, too.
   const auto id_at =
       static_cast<size_t>(std::ranges::find(columns_, mapping.id) - columns_.begin());
@@ -525,6 +529,35 @@ Row PostgresSource::RowOf(const PostgresRows& rows, int at) const {
   return row;
 }
 
+Result<PostgresRows> PostgresSource::Fetch(size_t limit, std::span<const std::string> held) {
+  std::vector<PostgresConnection::Parameter> parameters{
+      std::to_string(floor_.position), std::to_string(std::max<size_t>(limit >> halvings_, 1)),
+      PostgresArray(held), std::to_string(kReadBytes >> halvings_)};
+  if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
+  const std::string& statement = ReadsAll(parts_) ? read_all_ : read_parts_;
+  const auto begun = Clock::now();
+  Result<PostgresRows> found = halvings_ == 0
+                                   ? connection_->Execute(statement, parameters)
+                                   : connection_->ExecutePatiently(statement, parameters);
+  if (found) {
+    AskForMoreAfter(Clock::now() - begun);
+  } else if (found.error().code == Code::kTimeout) {
+    halvings_ = std::min(halvings_ + 1, kHalvingsMax);
+    reads_in_time_ = 0;
+  }
+  return found;
+}
+
+void PostgresSource::AskForMoreAfter(Clock::duration read) {
+  if (halvings_ == 0) return;
+  const auto statement = options_.timeouts.statement;
+  reads_in_time_ = read < statement ? reads_in_time_ + 1 : 0;
+  // What takes long however few rows it is for is better done for many.
+  if (read >= statement / 4 && reads_in_time_ < kReadsUntilMore) return;
+  --halvings_;
+  reads_in_time_ = 0;
+}
+
 Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std::string> held) {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   HF_RETURN_IF_ERROR(ownership_.Keep(*connection_));
@@ -537,11 +570,7 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   std::vector<Row> rows;
   if (parts_.empty()) return rows;
 
-  std::vector<PostgresConnection::Parameter> parameters{std::to_string(floor_.position),
-                                                        std::to_string(limit), PostgresArray(held)};
-  if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
-  HF_ASSIGN_OR_RETURN(const PostgresRows found,
-                      connection_->Execute(ReadsAll(parts_) ? read_all_ : read_parts_, parameters));
+  HF_ASSIGN_OR_RETURN(const PostgresRows found, Fetch(limit, held));
   HF_RETURN_IF_ERROR(ownership_.Hold(*connection_, parts_));
   HF_RETURN_IF_ERROR(CheckTypes(found, static_cast<int>(columns_.size()) + 1));
   rows.reserve(static_cast<size_t>(found.count()));

@@ -39,9 +39,12 @@
 //
 // Threads: one. Shutdown: Close, or the destructor.
 // Limits: kReadBytes of all columns that are read at a time, as they are stored and as they are
-// sent, but at least one row. Timeouts: postgres_connection.h.
+// sent, but at least one row. Timeouts: postgres_connection.h. After a read that took too long, the
+// next one is for half as much, down to one row, and may take kPatience while rows arrive; after
+// one that was quick, or some that were in time, for twice as much again.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -77,6 +80,7 @@ class PostgresSource final : public Source {
     std::chrono::milliseconds lease{};
     std::string agent;  // For people.
     Taker taker;
+    PostgresConnection::Timeouts timeouts = {};
   };
 
   explicit PostgresSource(Options options);
@@ -89,6 +93,7 @@ class PostgresSource final : public Source {
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
   void Close(bool clean) override;
+  void GiveUp() override { gives_up_ = true; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -128,6 +133,8 @@ class PostgresSource final : public Source {
   base::Result<bool> SequenceIsPlain();
   void MakeStatements(const Columns& columns, const std::vector<std::string>& kept);
 
+  base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held);
+  void AskForMoreAfter(Clock::duration read);
   base::Result<Lag> Count();
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
   // Of what a statement gave: its column at `same_types` says whether they are as MakeStatements
@@ -152,6 +159,7 @@ class PostgresSource final : public Source {
   }
 
   const Options options_;
+  std::atomic<bool> gives_up_ = false;
   std::optional<PostgresConnection> connection_;
   PostgresOwnership ownership_;
 
@@ -174,6 +182,8 @@ class PostgresSource final : public Source {
   std::string measure_;
 
   std::vector<int32_t> parts_;  // Of the last read.
+  unsigned halvings_ = 0;       // Of what a read asks for,
+  int reads_in_time_ = 0;       // and reads since the last of them.
   Floor floor_;
 };
 

@@ -9,7 +9,7 @@
 //   took effect is unknown. kInvalid: the schema, the rights or the settings are wrong, and the
 //   message says what to do about it.
 // Threads: one at a time, which may block: as a rule for as long as the source's own timeouts say,
-//   but LMDB waits for a service's write transaction however long that is open.
+//   but LMDB waits for a service's write transaction however long that is open. GiveUp from any.
 #pragma once
 
 #include <cstdint>
@@ -98,6 +98,10 @@ class Source {
   // Gives up what it owns. `clean`: all that it took is at the tier, so another agent may go on at
   // once; else it waits for this one to come back, or for its patience to end.
   virtual void Close(bool clean) = 0;
+
+  // For good: nothing but Close is asked for any more, and what waits now, or in Close, fails soon,
+  // as if the connection was lost. A source that cannot do so goes on waiting.
+  virtual void GiveUp() {}
 };
 
 }  // namespace holdfast::outbox

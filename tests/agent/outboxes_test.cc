@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "metrics/registry.h"
 #include "net/event_loop.h"
 #include "tests/agent/table_source.h"
@@ -24,6 +25,7 @@ using ::testing::HasSubstr;
 struct Lock {
   std::promise<void> wanted;
   std::promise<void> given;
+  bool gives_up = false;
   bool closed = false;
 };
 
@@ -48,63 +50,83 @@ class LockedSource final : public Source {
   base::Result<Lag> Measure() override { return Lag(); }
   base::Result<Sight> Look() override { return Sight(); }
   void Close(bool /*clean*/) override { lock_.closed = true; }
+  void GiveUp() override {
+    if (lock_.gives_up) lock_.given.set_value();
+  }
 
  private:
   Lock& lock_;
 };
 
-TEST(Outboxes, ASourceThatBlocksHoldsUpNothingElse) {
-  Lock lock;
-  test::Table table;
-  metrics::Registry registry;
-  proxy::MetadataCache cache{{}};
-  std::vector<std::unique_ptr<net::LoopThread>> threads;
-  std::vector<net::EventLoop*> loops;
-  for (const char* name : {"locked", "free"}) {
-    auto thread = net::LoopThread::Start({.name = name});
-    ASSERT_TRUE(thread) << thread.error().message;
-    threads.push_back(*std::move(thread));
-    loops.push_back(&threads.back()->loop());
+// One whose source waits for the lock while it reads, and one without trouble.
+class OutboxesTest : public testing::Test {
+ protected:
+  OutboxesTest() {
+    for (const char* name : {"locked", "free"}) {
+      auto thread = net::LoopThread::Start({.name = name});
+      HF_CHECK(thread);
+      threads_.push_back(*std::move(thread));
+    }
+    const std::vector<OutboxOptions> options{
+        {.drain = {.name = "locked", .poll_min = 1h, .busy_after = 0s},
+         .router = {.topic = "t"},
+         .make_source =
+             [this](const Source::Taker&) { return std::make_unique<LockedSource>(lock_); }},
+        {.drain = {.name = "free"},
+         .router = {.topic = "t"},
+         .make_source = [this](const Source::Taker&) {
+           return std::make_unique<test::TableSource>(table_);
+         }}};
+    auto outboxes = Outboxes::Make(
+        {.cache = cache_,
+         .append = [](const agent::NotedAppend&, const agent::RecordLog::NotedDone&) {},
+         .want_topic = [](const std::string&) {},
+         .want_settings = [](const std::string&) {},
+         .spool = "one",
+         .undelivered = [](std::vector<agent::StreamEnd> ends) { return ends; }},
+        options, {&threads_[0]->loop(), &threads_[1]->loop()}, registry_, {});
+    HF_CHECK(outboxes);
+    outboxes_ = *std::move(outboxes);
+    outboxes_->Start();
+    lock_.wanted.get_future().wait();
   }
-  const std::vector<OutboxOptions> options{
-      {.drain = {.name = "locked", .poll_min = 1h, .busy_after = 0s},
-       .router = {.topic = "t"},
-       .make_source =
-           [&lock](const Source::Taker&) { return std::make_unique<LockedSource>(lock); }},
-      {.drain = {.name = "free"},
-       .router = {.topic = "t"},
-       .make_source = [&table](const Source::Taker&) {
-         return std::make_unique<test::TableSource>(table);
-       }}};
-  auto outboxes = Outboxes::Make(
-      {.cache = cache,
-       .append = [](const agent::NotedAppend&, const agent::RecordLog::NotedDone&) {},
-       .want_topic = [](const std::string&) {},
-       .want_settings = [](const std::string&) {},
-       .spool = "one",
-       .undelivered = [](std::vector<agent::StreamEnd> ends) { return ends; }},
-      options, loops, registry, {});
-  ASSERT_TRUE(outboxes) << outboxes.error().message;
-  (*outboxes)->Start();
-  lock.wanted.get_future().wait();
-  std::vector<Outboxes::Status> status = (*outboxes)->GetStatus();
+
+  Lock lock_;
+  test::Table table_;
+  metrics::Registry registry_;
+  proxy::MetadataCache cache_{{}};
+  std::vector<std::unique_ptr<net::LoopThread>> threads_;
+  std::unique_ptr<Outboxes> outboxes_;
+};
+
+TEST_F(OutboxesTest, ASourceThatBlocksHoldsUpNothingElse) {
+  const std::vector<Outboxes::Status> status = outboxes_->GetStatus();
   EXPECT_THAT(status[0].drain.trouble, HasSubstr("a write transaction"));
   EXPECT_EQ(status[1].drain.trouble, "");
 
   std::vector<std::future<void>> paused;
-  (*outboxes)->Pause(paused);
+  outboxes_->Pause(paused);
   ASSERT_EQ(paused.size(), 2U);
   EXPECT_EQ(paused[1].wait_for(1min), std::future_status::ready);
   EXPECT_EQ(paused[0].wait_for(0s), std::future_status::timeout);
-  (*outboxes)->Close(/*handed_over=*/true, steady_clock::now());
-  (*outboxes)->Close(/*handed_over=*/false, steady_clock::now() + 1h);
-  EXPECT_TRUE((*outboxes)->Blocked());
+  outboxes_->Close(/*handed_over=*/true, steady_clock::now());
+  outboxes_->Close(/*handed_over=*/false, steady_clock::now() + 1h);
+  EXPECT_TRUE(outboxes_->Blocked());
 
-  lock.given.set_value();
+  lock_.given.set_value();
   paused[0].wait();
-  outboxes->reset();
-  EXPECT_TRUE(lock.closed);
-  EXPECT_TRUE(table.clean);
+  outboxes_.reset();
+  EXPECT_TRUE(lock_.closed);
+  EXPECT_TRUE(table_.clean);
+}
+
+TEST_F(OutboxesTest, ASourceThatBlocksIsToldToGiveUp) {
+  lock_.gives_up = true;
+  std::vector<std::future<void>> paused;
+  outboxes_->Pause(paused);
+  outboxes_->Close(/*handed_over=*/true, steady_clock::now());
+  outboxes_.reset();
+  EXPECT_TRUE(lock_.closed);
 }
 
 }  // namespace

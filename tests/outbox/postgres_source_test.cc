@@ -821,6 +821,62 @@ TEST_F(PostgresSourceTest, AReadIsBoundedByTheBytesOfAllColumns) {
   }
 }
 
+// As over a slow link.
+TEST_F(PostgresSourceTest, AnAnswerThatComesSlowlyIsAwaited) {
+  auto connection = PostgresConnection::Open(server->Connection(database_), /*pooled=*/false,
+                                             {.statement = 60s, .answer = 2s});
+  ASSERT_TRUE(connection) << connection.error().message;
+  // More than the server keeps before it sends them.
+  const auto rows =
+      connection->Execute("SELECT repeat('x', 9000), pg_sleep(0.3) FROM generate_series(1, 10)");
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_EQ(rows->count(), 10);
+}
+
+TEST_P(InBothModes, AsksForLessAndLessUntilItIsThereInTime) {
+  const TableMapping mapping =
+      Mapping(Preset::kDebezium, {{"table.fields.additional.placement", "slow:header"}});
+  MakeTables();
+  const auto text_takes = [this](const char* seconds) {
+    client_->Run(
+        fmt::format("CREATE OR REPLACE FUNCTION slow_text(slow) RETURNS text LANGUAGE "
+                    "plpgsql AS $$BEGIN PERFORM pg_sleep({}); RETURN 'x'; END$$",
+                    seconds));
+  };
+  client_->Run("CREATE TYPE slow AS ENUM ('x')");
+  text_takes("2.5");
+  client_->Run(
+      "CREATE CAST (slow AS text) WITH FUNCTION slow_text(slow); ALTER TABLE outbox ADD COLUMN "
+      "slow slow DEFAULT 'x'; ALTER TABLE outbox_quarantine ADD COLUMN slow slow");
+  for (int i = 0; i < 4; ++i) client_->Run(Insert());
+  PostgresSource::Options options = OptionsFor("one", mapping);
+  // One row takes longer than a statement may, and two than the agent waits.
+  options.timeouts = {.statement = 2s, .answer = 4s};
+  lease_ = 60s;
+  options.lease = lease_;
+  const auto source = std::make_unique<PostgresSource>(options);
+  std::vector<Row> rows;
+  int failed = 0;
+  ASSERT_TRUE(Eventually(
+      [&] {
+        if (!source->Open()) return false;
+        auto some = source->Read(4, {});
+        if (some) rows = *std::move(some);
+        failed += some ? 0 : 1;
+        return !rows.empty();
+      },
+      60s));
+  EXPECT_THAT(Positions(rows), ElementsAre(1));
+  EXPECT_GE(failed, 2);
+  // In time, and not quick.
+  text_takes("0.6");
+  EXPECT_THAT(Read(*source, 4), SizeIs(1));
+  EXPECT_TRUE(Eventually([&] { return Read(*source, 4).size() == 2; }, 60s));
+  text_takes("0");
+  EXPECT_THAT(Read(*source, 4), SizeIs(2));
+  EXPECT_TRUE(Eventually([&] { return Read(*source, 4).size() == 4; }));
+}
+
 // A read that has to wait while `meanwhile` runs.
 using ReadDone = std::future<base::Result<std::vector<Row>>>;
 base::Result<std::vector<Row>> ReadLocked(
@@ -862,6 +918,18 @@ TEST_F(PostgresSourceTest, ALongReadGivesNoRowsOfALeaseThatWasLostMeanwhile) {
   ASSERT_FALSE(lost);
   EXPECT_EQ(lost.error().code, Code::kUnavailable);
   EXPECT_THAT(lost.error().message, HasSubstr("another agent took over"));
+}
+
+TEST_P(InBothModes, GivesUpAReadWhenItIsToldTo) {
+  MakeTables();
+  const auto source = Opened();
+  const auto given_up = ReadLocked(*source, database_, [&](Client&, const ReadDone& read) {
+    source->GiveUp();
+    read.wait();
+  });
+  ASSERT_FALSE(given_up);
+  EXPECT_THAT(given_up.error().message, HasSubstr("before the agent stopped"));
+  source->Close(/*clean=*/true);
 }
 
 TEST_P(InBothModes, AgentsHaveToAgreeOnTheNumberOfParts) {
