@@ -24,6 +24,9 @@ constexpr base::Duration kBackoffMax = std::chrono::seconds(10);
 constexpr base::Duration kHoldFor = std::chrono::milliseconds(500);
 constexpr base::Duration kMeasureEvery = std::chrono::seconds(5);
 
+// Of the rows that are stuck, at a turn.
+constexpr size_t kTriedAtOnce = 50;
+
 constexpr base::Duration kLookForDelivery = std::chrono::milliseconds(20);
 
 constexpr std::string_view kComponent = "outbox";
@@ -195,6 +198,7 @@ Result<bool> Drain::TakeSome() {
   }
   if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
   HF_RETURN_IF_ERROR(MeasureIfDue());
+  HF_RETURN_IF_ERROR(TryStuckIfDue());
   ForgetHeldIfDue();
   if (empty_ && !holds()) {
     HF_ASSIGN_OR_RETURN(const bool may, source_->MayHaveMore());
@@ -202,8 +206,10 @@ Result<bool> Drain::TakeSome() {
   }
   std::vector<std::string> held;
   std::ranges::set_union(held_, full_, std::back_inserter(held));
+  std::vector<RowId> stuck;
+  for (const auto& [position, one] : stuck_) stuck.push_back(one.poison.row);
   const auto begun = std::chrono::steady_clock::now();
-  HF_ASSIGN_OR_RETURN(const std::vector<Row> rows, source_->Read(options_.batch_rows, held));
+  HF_ASSIGN_OR_RETURN(const std::vector<Row> rows, source_->Read(options_.batch_rows, held, stuck));
   read_seconds_.Observe(std::chrono::steady_clock::now() - begun);
   empty_ = rows.empty();
   if (empty_) {
@@ -222,8 +228,7 @@ Result<bool> Drain::TakeSome() {
   Ask(placed);
   if (placed.batches.empty()) {
     if (placed.poison.empty()) return false;
-    HF_RETURN_IF_ERROR(Remove({}, placed.poison));
-    OnPoison(placed.poison);
+    HF_RETURN_IF_ERROR(Quarantine(placed.poison));
     return true;
   }
   appending_ = true;
@@ -286,8 +291,9 @@ void Drain::OnAppended(const agent::NotedOutcome& outcome, const std::vector<Row
     status_.taken_rows += note_.size();
   }
   if (closed_) return;
-  if (const Result<> removed = Remove(rows, poison); !removed) return OnError(removed.error());
-  OnPoison(poison);
+  // Not together: what the quarantine refuses must not keep the others from being removed.
+  if (const auto removed = Remove(rows, {}); !removed) return OnError(removed.error());
+  if (const Result<> moved = Quarantine(poison); !moved) return OnError(moved.error());
   note_.clear();
   if (!router_.limited()) Say({});
   pause_ = options_.poll_min;
@@ -312,9 +318,11 @@ Result<void> Drain::RemoveNoted() {
   return {};
 }
 
-Result<void> Drain::Remove(std::span<const RowId> spooled, std::span<const Source::Poison> poison) {
+Result<Source::Refusal> Drain::Remove(std::span<const RowId> spooled,
+                                      std::span<const Source::Poison> poison) {
   const auto begun = std::chrono::steady_clock::now();
-  HF_RETURN_IF_ERROR(source_->Remove(spooled, poison));
+  HF_ASSIGN_OR_RETURN(Source::Refusal refusal, source_->Remove(spooled, poison));
+  if (!refusal.empty()) return refusal;
   remove_seconds_.Observe(std::chrono::steady_clock::now() - begun);
   std::erase_if(lowest_, [&](const auto& part) {
     const int64_t at = part.second.position;
@@ -322,7 +330,62 @@ Result<void> Drain::Remove(std::span<const RowId> spooled, std::span<const Sourc
     return std::ranges::any_of(spooled, is_at) ||
            std::ranges::any_of(poison, is_at, &Source::Poison::row);
   });
+  return refusal;
+}
+
+// Of several that are refused it is not known which ones are, so all are passed over until each was
+// tried.
+Result<void> Drain::Quarantine(std::span<const Source::Poison> poison) {
+  if (poison.empty()) return {};
+  HF_ASSIGN_OR_RETURN(const Source::Refusal refusal, Remove({}, poison));
+  if (refusal.empty()) {
+    for (const Source::Poison& one : poison) stuck_.erase(one.row.position);
+    OnPoison(poison);
+    SayStuck();
+    return {};
+  }
+  const bool alone = poison.size() == 1;
+  const Stuck how{.refusal = alone ? refusal : Source::Refusal(),
+                  .again = context_.loop.Now() + (alone ? kTryStuckEvery : base::Duration::zero())};
+  bool room = false;
+  for (const Source::Poison& one : poison) {
+    if (stuck_.size() >= kStuckMost && !stuck_.contains(one.row.position)) break;
+    Stuck& stuck = stuck_[one.row.position];
+    stuck = how;
+    stuck.poison = one;
+    room = true;
+  }
+  SayStuck();
+  if (room) return {};
+  return base::Unexpected(
+      Code::kInvalid,
+      fmt::format("{} rows that can be no records are not taken by the quarantine either, and no "
+                  "more than that are passed over: {}",
+                  kStuckMost, refusal));
+}
+
+Result<void> Drain::TryStuckIfDue() {
+  std::vector<Source::Poison> due;
+  for (const auto& [position, one] : stuck_) {
+    if (due.size() == kTriedAtOnce) break;
+    if (one.again <= context_.loop.Now()) due.push_back(one.poison);
+  }
+  for (const Source::Poison& one : due) HF_RETURN_IF_ERROR(Quarantine({&one, 1}));
   return {};
+}
+
+// The log hears of the first one, until none is left.
+void Drain::SayStuck() {
+  const auto tried = [](const auto& one) { return !one.second.refusal.empty(); };
+  const auto lowest = std::ranges::find_if(stuck_, tried);
+  const bool any = lowest != stuck_.end();
+  base::MutexLock lock(mutex_);
+  if (any && status_.stuck_rows == 0) {
+    base::Log(base::Event::kRowStuck, {kComponent, options_.name}, "at {} ({}): {}", lowest->first,
+              lowest->second.poison.reason, lowest->second.refusal);
+  }
+  status_.stuck_rows = static_cast<uint64_t>(std::ranges::count_if(stuck_, tried));
+  status_.stuck_reason = any ? lowest->second.refusal : "";
 }
 
 void Drain::OnPoison(std::span<const Source::Poison> poison) {

@@ -22,11 +22,16 @@
 // has no room rows stay where they are. Rows that cannot be sent go to the source's quarantine,
 // those whose topic is not known yet, or has no room for more, stay, and the others flow.
 //
+// Rows that the quarantine refuses are stuck: they stay in the source and are passed over. They are
+// tried again one by one, each every kTryStuckEvery, and go nowhere but to the quarantine: the rows
+// of their keys that follow have passed them. A later run knows nothing of this.
+//
 // Ownership: what the context names outlives it.
 // Threads: all on the context's loop, which is its own: the source may block it. Start, Nudge and
 //   GetStatus and GiveUp from any thread, TellIfBusy from one at a time.
 // Shutdown: Pause, Close, then the destructor. Rows in hand are removed at the next start.
-// Limits: batch_rows rows, and Router::kBytesAtOnce of them, at a time.
+// Limits: batch_rows rows, and Router::kBytesAtOnce of them, at a time. kStuckMost rows are passed
+//   over; one more is an error of the source.
 #pragma once
 
 #include <atomic>
@@ -52,6 +57,9 @@ namespace holdfast::outbox {
 
 class Drain {
  public:
+  static constexpr size_t kStuckMost = 1000;
+  static constexpr base::Duration kTryStuckEvery = std::chrono::minutes(1);
+
   // Those of them that are not at the tier yet. Blocks.
   using Undelivered = std::function<std::vector<agent::StreamEnd>(std::vector<agent::StreamEnd>)>;
   // What a source has taken that may not be at the tier yet: the ends of the streams that have it.
@@ -92,6 +100,8 @@ class Drain {
     std::string trouble;  // Empty if there is none.
     uint64_t taken_rows = 0;
     uint64_t quarantined_rows = 0;
+    uint64_t stuck_rows = 0;
+    std::string stuck_reason;       // Of the lowest of them.
     std::vector<std::string> held;  // Routes whose topics are not known.
     Source::Lag lag;
   };
@@ -131,7 +141,11 @@ class Drain {
   // Whether it is worth going on at once. If so, and appending_ is set, the spool has some.
   base::Result<bool> TakeSome();
   base::Result<void> RemoveNoted();
-  base::Result<void> Remove(std::span<const RowId> spooled, std::span<const Source::Poison> poison);
+  base::Result<Source::Refusal> Remove(std::span<const RowId> spooled,
+                                       std::span<const Source::Poison> poison);
+  base::Result<void> Quarantine(std::span<const Source::Poison> poison);
+  base::Result<void> TryStuckIfDue();
+  void SayStuck();
   void OnAppended(const agent::NotedOutcome& outcome, const std::vector<RowId>& rows,
                   const std::vector<Source::Poison>& poison);
   void OnNoRoom(const agent::NotedOutcome& outcome);
@@ -161,6 +175,12 @@ class Drain {
   uint64_t held_of_ = 0;                     // The cache's version at that time.
   base::TimePoint held_until_;
   base::TimePoint measured_;
+  struct Stuck {
+    Source::Poison poison;
+    Source::Refusal refusal;  // Empty: it was not alone.
+    base::TimePoint again;    // When it is tried.
+  };
+  std::map<int64_t, Stuck> stuck_;  // By position.
   struct Lowest {
     int64_t position = 0;
     int64_t since_ms = 0;

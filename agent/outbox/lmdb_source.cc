@@ -217,15 +217,17 @@ Result<bool> LmdbSource::MayHaveMore() {
   return info.me_last_txnid != seen_txn_;
 }
 
-Result<std::vector<Row>> LmdbSource::Read(size_t limit, std::span<const std::string> held) {
+Result<std::vector<Row>> LmdbSource::Read(size_t limit, std::span<const std::string> held,
+                                          std::span<const RowId> stuck) {
   HF_RETURN_IF_ERROR(CheckInPlace());
   HF_ASSIGN_OR_RETURN(const Transaction txn, Begin(MDB_RDONLY));
   seen_txn_ = mdb_txn_id(txn.get());
-  return RowsOf(txn, limit, held);
+  return RowsOf(txn, limit, held, stuck);
 }
 
 Result<std::vector<Row>> LmdbSource::RowsOf(const Transaction& txn, size_t limit,
-                                            std::span<const std::string> held) {
+                                            std::span<const std::string> held,
+                                            std::span<const RowId> stuck) {
   MDB_cursor* opened = nullptr;
   if (const int code = mdb_cursor_open(txn.get(), events_, &opened); code != 0) {
     return Unexpected(ErrorOf("read events", code));
@@ -242,6 +244,8 @@ Result<std::vector<Row>> LmdbSource::RowsOf(const Transaction& txn, size_t limit
     if (code != 0) return Unexpected(ErrorOf("read events", code));
     Row row = DecodeLmdbEvent(PositionOf(key), FromVal(value), options_.topic);
     if (row.problem.empty() && passed_over.contains(row.route)) continue;
+    if (!stuck.empty() && std::ranges::find(stuck, RowId{row.position, row.id}) != stuck.end())
+      continue;
     bytes += MemoryOf(row);
     rows.push_back(std::move(row));
   }
@@ -263,13 +267,15 @@ Result<std::vector<RowId>> LmdbSource::Find(std::span<const int64_t> positions) 
   return found;
 }
 
-Result<void> LmdbSource::Remove(std::span<const RowId> spooled, std::span<const Poison> poison) {
+// Its quarantine refuses nothing: an event that fits into the map fits there, too.
+Result<Source::Refusal> LmdbSource::Remove(std::span<const RowId> spooled,
+                                           std::span<const Poison> poison) {
   size_t rows = kChunkRows;
   // Parts of it, each whole: what is left is removed when the caller comes again.
   while (!spooled.empty() || !poison.empty()) {
     Result<void> removed = RemoveSome(rows, &spooled, &poison);
     if (removed) continue;
-    if (removed.error().code != Code::kFull) return removed;
+    if (removed.error().code != Code::kFull) return Unexpected(std::move(removed).error());
     if (rows > 1) {
       // Removing needs some pages, too, and gives back more. Perhaps the service has enlarged the
       // map meanwhile.
@@ -279,7 +285,8 @@ Result<void> LmdbSource::Remove(std::span<const RowId> spooled, std::span<const 
     }
     return Unexpected(Code::kUnavailable, std::move(removed).error().message);
   }
-  return CheckInPlace();
+  HF_RETURN_IF_ERROR(CheckInPlace());
+  return Refusal();
 }
 
 Result<std::optional<std::string_view>> LmdbSource::ValueOf(const Transaction& txn,
@@ -353,7 +360,7 @@ Result<Source::Lag> LmdbSource::Measure() {
 
 Result<Source::Lag> LmdbSource::Count() {
   HF_ASSIGN_OR_RETURN(const Transaction txn, Begin(MDB_RDONLY));
-  HF_ASSIGN_OR_RETURN(const std::vector<Row> oldest, RowsOf(txn, 1, {}));
+  HF_ASSIGN_OR_RETURN(const std::vector<Row> oldest, RowsOf(txn, 1, {}, {}));
   const auto entries = [&](unsigned database) {
     MDB_stat stat{};
     mdb_stat(txn.get(), database, &stat);

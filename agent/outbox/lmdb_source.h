@@ -66,11 +66,12 @@ class LmdbSource final : public Source {
   explicit LmdbSource(Options options) : options_(std::move(options)) {}
 
   base::Result<void> Open() override;
-  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
+  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held,
+                                      std::span<const RowId> stuck) override;
   base::Result<bool> MayHaveMore() override;
   base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override;
-  base::Result<void> Remove(std::span<const RowId> spooled,
-                            std::span<const Poison> poison) override;
+  base::Result<Refusal> Remove(std::span<const RowId> spooled,
+                               std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
   void Close(bool clean) override;
@@ -94,7 +95,8 @@ class LmdbSource final : public Source {
   base::Result<void> CheckInPlace() const;
   base::Result<Transaction> Begin(unsigned flags);
   base::Result<std::vector<Row>> RowsOf(const Transaction& txn, size_t limit,
-                                        std::span<const std::string> held);
+                                        std::span<const std::string> held,
+                                        std::span<const RowId> stuck);
   base::Result<Lag> Count();
   // The row's event as it is stored.
   base::Result<std::optional<std::string_view>> ValueOf(const Transaction& txn, const RowId& row);

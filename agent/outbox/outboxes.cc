@@ -31,6 +31,8 @@ json Describe(const Outboxes::Status& source) {
           {"taken_rows", status.taken_rows},
           {"quarantined_rows", status.quarantined_rows},
           {"quarantine_rows", status.lag.quarantined},
+          {"stuck_rows", status.stuck_rows},
+          {"stuck_reason", status.stuck_reason},
           {"waiting_for_topics_of", status.held},
           {"parts", std::move(parts)}};
 }

@@ -99,6 +99,19 @@ Error ErrorOf(const PGresult* result) {
   return {Code::kIo, std::move(message)};
 }
 
+// Not that a table or a right is missing: Open says what to do about these.
+bool IsRefusal(const PGresult* result) {
+  const char* const text = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const std::string_view state = text == nullptr ? "" : text;
+  const auto is_one_of = [](std::string_view one, std::initializer_list<std::string_view> all) {
+    return std::ranges::find(all, one) != all.end();
+  };
+  // Data, constraints, views with a check, limits, and what a trigger raises; then types, and a
+  // column that takes no values but its own.
+  return is_one_of(state.substr(0, 2), {"22", "23", "44", "54", "P0"}) ||
+         is_one_of(state, {"42804", "42846", "428C9"});
+}
+
 // libpq gives no SQLSTATE for it.
 Error ConnectError(const PGconn* connection) {
   std::string message = "PostgreSQL: " + Trimmed(PQerrorMessage(connection));
@@ -227,13 +240,17 @@ Result<PostgresRows> PostgresConnection::Await(bool sent) {
     return fail({Code::kUnavailable, "PostgreSQL: " + Trimmed(PQerrorMessage(connection_.get()))});
   }
   PostgresRows rows;
+  std::optional<Error> refused;
   while (true) {
     if (auto arrived = AwaitInput(); !arrived) return fail(std::move(arrived).error());
     PGresult* result = PQgetResult(connection_.get());
+    if (result == nullptr && refused) return Unexpected(*std::move(refused));
     if (result == nullptr) return rows;
     rows = PostgresRows(result);
     const ExecStatusType status = PQresultStatus(result);
-    if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) return fail(ErrorOf(result));
+    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) continue;
+    if (!trying_ || !IsRefusal(result)) return fail(ErrorOf(result));
+    refused = ErrorOf(result);
   }
 }
 
@@ -253,6 +270,19 @@ Result<void> PostgresConnection::Begin() {
 Result<void> PostgresConnection::Commit() {
   in_transaction_ = false;
   return Run("COMMIT");
+}
+
+Result<void> PostgresConnection::Rollback() {
+  in_transaction_ = false;
+  return Run("ROLLBACK");
+}
+
+Result<PostgresRows> PostgresConnection::Try(const std::string& sql,
+                                             std::span<const Parameter> parameters) {
+  trying_ = true;
+  auto rows = Execute(sql, parameters);
+  trying_ = false;
+  return rows;
 }
 
 Result<PostgresRows> PostgresConnection::Execute(const std::string& sql,

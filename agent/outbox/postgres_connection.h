@@ -6,6 +6,7 @@
 // a server from which nothing comes is taken for gone. Once `gives_up` is true every answer that is
 // not there fails within 100 ms.
 // After an error the connection is closed: what was open is rolled back, and locks are given back.
+// But for Try, after which an open one waits for Rollback.
 //
 // `pooled`: the session may change between two transactions, so nothing is kept in it: no prepared
 // statements, and settings are made in each transaction anew.
@@ -81,6 +82,12 @@ class PostgresConnection {
   static constexpr std::chrono::minutes kPatience{5};
   base::Result<PostgresRows> ExecutePatiently(const std::string& sql,
                                               std::span<const Parameter> parameters);
+  base::Result<void> Rollback();
+  // In a transaction that was begun. If the database refuses what is to be stored, for its value or
+  // its type, the connection stays open.
+  base::Result<PostgresRows> Try(const std::string& sql,
+                                 std::span<const Parameter> parameters = {});
+  [[nodiscard]] bool open() const { return connection_ != nullptr; }
 
   [[nodiscard]] int server_version() const { return PQserverVersion(connection_.get()); }
 
@@ -104,6 +111,7 @@ class PostgresConnection {
   Timeouts timeouts_;
   const std::atomic<bool>* gives_up_;
   bool in_transaction_ = false;
+  bool trying_ = false;
   std::map<std::string, std::string> prepared_;  // Names by statement.
 };
 

@@ -81,6 +81,7 @@ class PostgresOwnership {
   void Release(PostgresConnection& connection, bool clean);
 
   [[nodiscard]] bool Owns(int32_t part) const { return owned_.contains(part); }
+  [[nodiscard]] std::vector<int32_t> Owned() const { return {owned_.begin(), owned_.end()}; }
   // From which rows may be taken now.
   [[nodiscard]] std::vector<int32_t> Readable() const;
 

@@ -214,18 +214,22 @@ Result<PostgresSource::Columns> PostgresSource::ColumnsOf(int64_t oid) {
       const PostgresRows rows,
       connection_->Execute(
           "SELECT a.attname, b.typname, b.typcategory, a.attnotnull, a.attgenerated <> '', "
-          "a.atttypid::bigint FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN "
-          "pg_type b ON b.oid = CASE "
-          "t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END WHERE a.attrelid = $1::bigint::oid "
+          "a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), a.atthasdef OR a.attidentity "
+          "<> '', a.attidentity = 'a' FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+          "JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END "
+          "WHERE a.attrelid = $1::bigint::oid "
           "AND a.attnum > 0 AND NOT a.attisdropped",
           {std::to_string(oid)}));
   Columns columns;
   for (int i = 0; i < rows.count(); ++i) {
     columns.emplace(rows.Text(i, 0), Column{.oid = rows.Integer(i, 5),
                                             .type = std::string(rows.Text(i, 1)),
+                                            .declared = std::string(rows.Text(i, 6)),
                                             .category = rows.Text(i, 2).front(),
                                             .not_null = rows.True(i, 3),
-                                            .generated = rows.True(i, 4)});
+                                            .generated = rows.True(i, 4),
+                                            .has_default = rows.True(i, 7),
+                                            .own_identity = rows.True(i, 8)});
   }
   return columns;
 }
@@ -325,10 +329,16 @@ Result<void> PostgresSource::CheckBeside(const std::string& schema, const Column
   std::vector<std::string> needed = options_.mapping.Columns();
   needed.insert(needed.end(), {"reason", "quarantined_at"});
   for (const std::string& column : needed) {
-    if (!there.contains(column)) {
-      problems->push_back(fmt::format("table `{}` has no column `{}`", quarantine, column));
-    }
+    if (there.contains(column)) continue;
+    const auto like = columns.find(column);
+    const std::string type = like != columns.end()        ? like->second.declared
+                             : column == "quarantined_at" ? "timestamptz"
+                                                          : "text";
+    problems->push_back(
+        fmt::format("table `{}` has no column `{}`: ALTER TABLE {} ADD COLUMN {} {}", quarantine,
+                    column, quarantine_, QuotedName(column), type));
   }
+  differences_ = DifferencesOf(there, columns);
   // Columns of which the agent knows nothing go with the row, if there is a place for them.
   std::vector<std::string> kept;
   for (const auto& [name, column] : columns) {
@@ -337,6 +347,25 @@ Result<void> PostgresSource::CheckBeside(const std::string& schema, const Column
   }
   if (problems->empty()) MakeStatements(columns, kept);
   return {};
+}
+
+std::string PostgresSource::DifferencesOf(const Columns& quarantine, const Columns& columns) const {
+  std::vector<std::string> changes;
+  for (const auto& [name, column] : quarantine) {
+    if (column.generated || name == "reason" || name == "quarantined_at") continue;
+    const auto change = [&, quoted = QuotedName(name)](std::string_view what) {
+      changes.push_back(fmt::format("ALTER COLUMN {} {}", quoted, what));
+    };
+    const auto from = columns.find(name);
+    const bool given = from != columns.end();
+    if (given && column.declared != from->second.declared) change("TYPE " + from->second.declared);
+    if (given && column.own_identity) change("DROP IDENTITY");
+    const bool may_be_null = given ? !from->second.not_null : !column.has_default;
+    if (column.not_null && may_be_null) change("DROP NOT NULL");
+  }
+  if (changes.empty()) return {};
+  return fmt::format("; the quarantine differs from the table: ALTER TABLE {} {}", quarantine_,
+                     fmt::join(changes, ", "));
 }
 
 Result<bool> PostgresSource::SequenceIsPlain() {
@@ -403,12 +432,12 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
         "coalesce(sum({}) OVER (ORDER BY {} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)",
         all, position);
   };
-  const auto read = [&](const std::string& of_parts) {
+  const auto read = [&](const std::string& which) {
     return fmt::format(
         "SELECT {values}, holdfast_ms, {types} FROM (SELECT *, {sent} AS holdfast_sent FROM "
         "(SELECT *, {stored} AS holdfast_stored FROM (SELECT {names}, {ms} AS holdfast_ms FROM "
         "{table} WHERE {position} > $1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> "
-        "ALL($3::text[])){of_parts} ORDER BY {position} LIMIT $2::bigint) AS lowest) AS packed "
+        "ALL($3::text[])){which} ORDER BY {position} LIMIT $2::bigint) AS lowest) AS packed "
         "WHERE holdfast_stored < $4::bigint) AS unpacked WHERE holdfast_sent < $4::bigint "
         "ORDER BY unpacked.{position}",
         fmt::arg("values", fmt::join(values, ", ")), fmt::arg("types", fmt::join(types, " AND ")),
@@ -416,10 +445,8 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
         fmt::arg("sent", before("octet_length", values)), fmt::arg("position", position),
         fmt::arg("names", fmt::join(names, ", ")), fmt::arg("ms", timestamp_),
         fmt::arg("table", table_), fmt::arg("to_send", ToSend()),
-        fmt::arg("route", QuotedName(mapping.route)), fmt::arg("of_parts", of_parts));
+        fmt::arg("route", QuotedName(mapping.route)), fmt::arg("which", which));
   };
-  read_all_ = read("");
-  read_parts_ = read(fmt::format(" AND {} = ANY($5::bigint[])", PartOfRow()));
   // The position may be the id, too.
   const auto id_at =
       static_cast<size_t>(std::ranges::find(columns_, mapping.id) - columns_.begin());
@@ -431,16 +458,23 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
       fmt::runtime(id_is_bytes_ ? "coalesce(encode({}, 'hex'), '')" : "coalesce({}::text, '')"),
       names[id_at]);
   // Not by a join: the planner might begin it at the table.
-  const auto at_position = [&](const char* texts) {
-    return fmt::format("(SELECT jsonb_object($1::bigint[]::text[], {}::text[])) ->> {}::text",
-                       texts, position);
+  const auto at_position = [&](const char* positions, const char* texts) {
+    return fmt::format("(SELECT jsonb_object({}::bigint[]::text[], {}::text[])) ->> {}::text",
+                       positions, texts, position);
   };
+  const auto of_parts = [this](const char* parts) {
+    return fmt::format(" AND {} = ANY({}::bigint[])", PartOfRow(), parts);
+  };
+  const std::string not_stuck = fmt::format(" AND NOT ({} = ANY($5::bigint[]) AND {} = {})",
+                                            position, id, at_position("$5", "$6"));
+  read_all_ = read(not_stuck);
+  read_parts_ = read(not_stuck + of_parts("$7"));
   remove_ = fmt::format("DELETE FROM {} WHERE {} = ANY($1::bigint[]) AND {} = {}", table_, position,
-                        id, at_position("$2"));
+                        id, at_position("$1", "$2"));
   move_ = fmt::format(
-      "WITH moved AS ({0} RETURNING {1}, {2} AS holdfast_why) INSERT INTO {3} ({1}, reason, "
-      "quarantined_at) SELECT {1}, holdfast_why, clock_timestamp() FROM moved",
-      remove_, fmt::join(kept, ", "), at_position("$3"), quarantine_);
+      "WITH moved AS ({0}{1} RETURNING {2}, {3} AS holdfast_why) INSERT INTO {4} ({2}, reason, "
+      "quarantined_at) SELECT {2}, holdfast_why, clock_timestamp() FROM moved",
+      remove_, of_parts("$4"), fmt::join(kept, ", "), at_position("$1", "$3"), quarantine_);
   measure_ = fmt::format(
       "SELECT part, rows, (SELECT {} FROM {} WHERE {} = low), low FROM (SELECT part, "
       "count(*) AS rows, min(position) AS low FROM (SELECT {} AS part, {} AS position FROM {} "
@@ -529,10 +563,15 @@ Row PostgresSource::RowOf(const PostgresRows& rows, int at) const {
   return row;
 }
 
-Result<PostgresRows> PostgresSource::Fetch(size_t limit, std::span<const std::string> held) {
+Result<PostgresRows> PostgresSource::Fetch(size_t limit, std::span<const std::string> held,
+                                           std::span<const RowId> stuck) {
   std::vector<PostgresConnection::Parameter> parameters{
-      std::to_string(floor_.position), std::to_string(std::max<size_t>(limit >> halvings_, 1)),
-      PostgresArray(held), std::to_string(kReadBytes >> halvings_)};
+      std::to_string(floor_.position),
+      std::to_string(std::max<size_t>(limit >> halvings_, 1)),
+      PostgresArray(held),
+      std::to_string(kReadBytes >> halvings_),
+      PostgresArray(PositionsOf(stuck)),
+      IdsOf(stuck)};
   if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
   const std::string& statement = ReadsAll(parts_) ? read_all_ : read_parts_;
   const auto begun = Clock::now();
@@ -558,7 +597,8 @@ void PostgresSource::AskForMoreAfter(Clock::duration read) {
   reads_in_time_ = 0;
 }
 
-Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std::string> held) {
+Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std::string> held,
+                                              std::span<const RowId> stuck) {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   HF_RETURN_IF_ERROR(ownership_.Keep(*connection_));
   std::vector<int32_t> parts = ownership_.Readable();
@@ -570,12 +610,12 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   std::vector<Row> rows;
   if (parts_.empty()) return rows;
 
-  HF_ASSIGN_OR_RETURN(const PostgresRows found, Fetch(limit, held));
+  HF_ASSIGN_OR_RETURN(const PostgresRows found, Fetch(limit, held, stuck));
   HF_RETURN_IF_ERROR(ownership_.Hold(*connection_, parts_));
   HF_RETURN_IF_ERROR(CheckTypes(found, static_cast<int>(columns_.size()) + 1));
   rows.reserve(static_cast<size_t>(found.count()));
   for (int i = 0; i < found.count(); ++i) rows.push_back(RowOf(found, i));
-  HF_RETURN_IF_ERROR(RaiseFloor(rows, !held.empty()));
+  HF_RETURN_IF_ERROR(RaiseFloor(rows, !held.empty() || !stuck.empty()));
   return rows;
 }
 
@@ -669,22 +709,35 @@ Result<void> PostgresSource::MovePoison(std::span<const Poison> poison) {
     rows.push_back(one.row);
     reasons.push_back(Printable(one.reason));
   }
-  HF_ASSIGN_OR_RETURN(const PostgresRows moved,
-                      connection_->Execute(move_, {PostgresArray(PositionsOf(rows)), IdsOf(rows),
-                                                   PostgresArray(reasons)}));
-  return CheckGone(rows, moved);
+  const std::array<PostgresConnection::Parameter, 4> parameters{PostgresArray(PositionsOf(rows)),
+                                                                IdsOf(rows), PostgresArray(reasons),
+                                                                PostgresArray(ownership_.Owned())};
+  HF_ASSIGN_OR_RETURN(const PostgresRows moved, connection_->Try(move_, parameters));
+  HF_RETURN_IF_ERROR(CheckGone(rows, moved));
+  // Not at the commit, of which it is not known then whether it came to pass.
+  HF_RETURN_IF_ERROR(connection_->Try("SET CONSTRAINTS ALL IMMEDIATE"));
+  return {};
 }
 
-Result<void> PostgresSource::Remove(std::span<const RowId> spooled,
-                                    std::span<const Poison> poison) {
+Result<Source::Refusal> PostgresSource::Remove(std::span<const RowId> spooled,
+                                               std::span<const Poison> poison) {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   const bool one_statement = options_.ownership == Ownership::kAdvisoryLock && poison.empty();
-  if (one_statement) return RemoveSpooled(spooled);
+  if (one_statement) {
+    HF_RETURN_IF_ERROR(RemoveSpooled(spooled));
+    return Refusal();
+  }
   HF_RETURN_IF_ERROR(connection_->Begin());
-  HF_RETURN_IF_ERROR(ownership_.Fence(*connection_, parts_));
+  HF_RETURN_IF_ERROR(ownership_.Fence(*connection_, poison.empty() ? parts_ : ownership_.Owned()));
   if (!spooled.empty()) HF_RETURN_IF_ERROR(RemoveSpooled(spooled));
-  if (!poison.empty()) HF_RETURN_IF_ERROR(MovePoison(poison));
-  return connection_->Commit();
+  const Result<void> moved = poison.empty() ? Result<void>() : MovePoison(poison);
+  if (!moved) {
+    if (!connection_->open()) return Unexpected(moved.error());
+    HF_RETURN_IF_ERROR(connection_->Rollback());
+    return moved.error().message + differences_;
+  }
+  HF_RETURN_IF_ERROR(connection_->Commit());
+  return Refusal();
 }
 
 Result<Source::Lag> PostgresSource::Measure() {

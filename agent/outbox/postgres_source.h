@@ -10,8 +10,8 @@
 //      if the sequence has no cache, so a row below H that is not visible yet belongs to one of the
 //      transactions that hold a row-exclusive lock on the table after that read.
 //   2. Once these have ended, the next read sees all rows below H that there will ever be.
-//   3. If no routes are held, its first row is the lowest that is left: the floor may rise to right
-//      below it, or to H.
+//   3. If no routes are held and no rows are stuck, its first row is the lowest that is left: the
+//      floor may rise to right below it, or to H.
 //
 // It is looked for every kFloorEvery, and every kForgetEvery the floor is forgotten: a row whose
 // service chose the position by itself is taken then at the latest. There is no floor if the
@@ -86,10 +86,11 @@ class PostgresSource final : public Source {
   explicit PostgresSource(Options options);
 
   base::Result<void> Open() override;
-  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
+  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held,
+                                      std::span<const RowId> stuck) override;
   base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override;
-  base::Result<void> Remove(std::span<const RowId> spooled,
-                            std::span<const Poison> poison) override;
+  base::Result<Refusal> Remove(std::span<const RowId> spooled,
+                               std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
   void Close(bool clean) override;
@@ -100,11 +101,14 @@ class PostgresSource final : public Source {
   static constexpr int64_t kNoFloor = std::numeric_limits<int64_t>::min();
 
   struct Column {
-    int64_t oid;       // The type's.
-    std::string type;  // The base type's name.
-    char category;     // pg_type.typcategory.
+    int64_t oid;           // The type's.
+    std::string type;      // The base type's name.
+    std::string declared;  // As in CREATE TABLE.
+    char category;         // pg_type.typcategory.
     bool not_null;
     bool generated;
+    bool has_default;
+    bool own_identity;  // Takes no other values.
   };
   using Columns = std::map<std::string, Column, std::less<>>;
 
@@ -130,10 +134,13 @@ class PostgresSource final : public Source {
   base::Result<int64_t> CheckTable(const std::string& schema, const std::string& name,
                                    std::span<const std::string_view> privileges,
                                    std::vector<std::string>* problems);
+  // What keeps the quarantine from taking rows as they are.
+  [[nodiscard]] std::string DifferencesOf(const Columns& quarantine, const Columns& columns) const;
   base::Result<bool> SequenceIsPlain();
   void MakeStatements(const Columns& columns, const std::vector<std::string>& kept);
 
-  base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held);
+  base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held,
+                                   std::span<const RowId> stuck);
   void AskForMoreAfter(Clock::duration read);
   base::Result<Lag> Count();
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
@@ -167,6 +174,7 @@ class PostgresSource final : public Source {
   std::string schema_;  // In quotes, with a dot behind it.
   std::string table_;   // With its schema.
   std::string quarantine_;
+  std::string differences_;  // Of it from the table.
   int64_t oid_ = 0;
   std::vector<std::string> columns_;
   std::vector<bool> bytes_;  // Which of them are bytea.

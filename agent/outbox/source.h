@@ -47,8 +47,9 @@ class Source {
   // from before it gets the position until its end, so once those that pg_locks shows after a read
   // have ended, nothing new comes below the highest position of that read; unless the sequence has
   // a cache.)
-  // Rows whose Row::route is one of `held` are passed over.
-  virtual base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) = 0;
+  // Rows whose Row::route is one of `held` are passed over, and so are those that are `stuck`.
+  virtual base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held,
+                                              std::span<const RowId> stuck) = 0;
 
   // Whether something may have been committed since the last Read. A source that cannot tell
   // cheaply says true.
@@ -62,11 +63,15 @@ class Source {
     RowId row;
     std::string reason;
   };
+  // Why, in the database's words, and what to do about it. Empty: it was not refused.
+  using Refusal = std::string;
   // In one transaction: `spooled` are gone, `poison` stand in the quarantine with their reasons.
   // What is not there any more is passed over, and so is a row of another id that was inserted at
   // its position since. kUnavailable, too, if what was opened has lost its place by the end.
-  virtual base::Result<void> Remove(std::span<const RowId> spooled,
-                                    std::span<const Poison> poison) = 0;
+  // If the quarantine does not take one of `poison` as it is defined, or that is not this agent's
+  // any more, nothing is done, or only some of it, and the source stays open.
+  virtual base::Result<Refusal> Remove(std::span<const RowId> spooled,
+                                       std::span<const Poison> poison) = 0;
 
   struct Lag {
     // Each part of the table that has an owner of its own; one if it is not divided.

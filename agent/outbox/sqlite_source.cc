@@ -309,7 +309,9 @@ Result<void> SqliteSource::CheckSchema() {
     needed.insert(needed.end(), {"reason", "quarantined_at"});
     for (const std::string& column : needed) {
       if (!Contains(quarantine, column)) {
-        problems.push_back(fmt::format("table `{}` has no column `{}`", QuarantineName(), column));
+        problems.push_back(fmt::format(
+            "table `{}` has no column `{}`: ALTER TABLE {} ADD COLUMN {}", QuarantineName(), column,
+            QuotedName(QuarantineName()), QuotedName(column)));
       }
     }
   }
@@ -353,6 +355,12 @@ std::string SqliteSource::ToSend() const {
     condition += fmt::format(" AND {} IS NULL", QuotedName(*options_.mapping.only_null));
   }
   return condition;
+}
+
+RowId SqliteSource::IdOf(sqlite3_stmt* statement) const {
+  const auto id = std::ranges::find(columns_, options_.mapping.id) - columns_.begin();
+  return {sqlite3_column_int64(statement, 0),
+          std::string(BytesAt(statement, static_cast<int>(id)))};
 }
 
 Row SqliteSource::RowOf(sqlite3_stmt* statement) const {
@@ -443,7 +451,8 @@ Result<bool> SqliteSource::MayHaveMore() {
   return version != data_version_;
 }
 
-Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::string> held) {
+Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::string> held,
+                                            std::span<const RowId> stuck) {
   HF_ASSIGN_OR_RETURN(data_version_, DataVersion());
   held = held.first(std::min(held.size(), kHeldMost));
   std::string sql = select_ + " WHERE " + ToSend();
@@ -453,15 +462,17 @@ Result<std::vector<Row>> SqliteSource::Read(size_t limit, std::span<const std::s
     for (size_t i = 1; i < held.size(); ++i) sql += ",?";
     sql += "))";
   }
-  sql += fmt::format(" ORDER BY {} LIMIT {}", QuotedName(options_.mapping.position), limit);
+  sql += fmt::format(" ORDER BY {} LIMIT {}", QuotedName(options_.mapping.position),
+                     limit + stuck.size());
   HF_ASSIGN_OR_RETURN(const Statement statement, Prepare(sql));
   int parameter = 0;
   for (const std::string& route : held) BindText(statement.get(), ++parameter, route);
   std::vector<Row> rows;
   size_t bytes = 0;
-  while (bytes < kReadBytes) {
+  while (rows.size() < limit && bytes < kReadBytes) {
     HF_ASSIGN_OR_RETURN(const bool any, Step(statement));
     if (!any) break;
+    if (!stuck.empty() && std::ranges::find(stuck, IdOf(statement.get())) != stuck.end()) continue;
     rows.push_back(RowOf(statement.get()));
     bytes += MemoryOf(rows.back());
   }
@@ -509,7 +520,13 @@ Result<void> SqliteSource::Quarantine(const Poison& poison) {
   return Delete(poison.row.position);
 }
 
-Result<void> SqliteSource::Remove(std::span<const RowId> spooled, std::span<const Poison> poison) {
+bool SqliteSource::WasRefused() const {
+  const int code = sqlite3_errcode(database_.get()) & 0xff;
+  return code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH || code == SQLITE_TOOBIG;
+}
+
+Result<Source::Refusal> SqliteSource::Remove(std::span<const RowId> spooled,
+                                             std::span<const Poison> poison) {
   // Parts of it, each whole: what is left is removed when the caller comes again.
   while (!spooled.empty() || !poison.empty()) {
     HF_ASSIGN_OR_RETURN(auto transaction, Transaction::Begin(*this, "BEGIN IMMEDIATE"));
@@ -522,7 +539,14 @@ Result<void> SqliteSource::Remove(std::span<const RowId> spooled, std::span<cons
         spooled = spooled.subspan(1);
       } else if (!poison.empty()) {
         HF_ASSIGN_OR_RETURN(const bool there, IsThere(poison.front().row));
-        if (there) HF_RETURN_IF_ERROR(Quarantine(poison.front()));
+        const Result<void> moved = there ? Quarantine(poison.front()) : Result<void>();
+        if (!moved && WasRefused()) {
+          return fmt::format(
+              "{}; let `{}` take it, or rename that and make it anew as `holdfast outbox sql "
+              "--dialect sqlite` prints it",
+              moved.error().message, QuarantineName());
+        }
+        HF_RETURN_IF_ERROR(moved);
         poison = poison.subspan(1);
       } else {
         break;
@@ -532,7 +556,8 @@ Result<void> SqliteSource::Remove(std::span<const RowId> spooled, std::span<cons
     HF_RETURN_IF_ERROR(FlushLog());
     if (!spooled.empty() || !poison.empty()) sqlite3_sleep(kPauseMs);
   }
-  return CheckInPlace();
+  HF_RETURN_IF_ERROR(CheckInPlace());
+  return Refusal();
 }
 
 Result<void> SqliteSource::FlushLog() {

@@ -63,11 +63,12 @@ class SqliteSource final : public Source {
   explicit SqliteSource(Options options) : options_(std::move(options)) {}
 
   base::Result<void> Open() override;
-  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override;
+  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held,
+                                      std::span<const RowId> stuck) override;
   base::Result<bool> MayHaveMore() override;
   base::Result<std::vector<RowId>> Find(std::span<const int64_t> positions) override;
-  base::Result<void> Remove(std::span<const RowId> spooled,
-                            std::span<const Poison> poison) override;
+  base::Result<Refusal> Remove(std::span<const RowId> spooled,
+                               std::span<const Poison> poison) override;
   base::Result<Lag> Measure() override;
   base::Result<Sight> Look() override;
   void Close(bool clean) override;
@@ -111,6 +112,9 @@ class SqliteSource final : public Source {
   base::Result<void> Delete(int64_t position);
   // Puts the row into the quarantine, and deletes it.
   base::Result<void> Quarantine(const Poison& poison);
+  // Whether that is what the last error was about.
+  [[nodiscard]] bool WasRefused() const;
+  [[nodiscard]] RowId IdOf(sqlite3_stmt* statement) const;
   Row RowOf(sqlite3_stmt* statement) const;
   [[nodiscard]] base::Error ErrorOf(int code) const;
 

@@ -146,6 +146,124 @@ TEST_F(DrainTest, TakesEachRowOnceWhateverFailsAndWhenever) {
   }
 }
 
+// Of rows that can be no records the quarantine takes some and refuses some.
+TEST_F(DrainTest, TakesEachRowOnceWhateverTheQuarantineRefuses) {
+  constexpr int64_t kRows = 1000;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    table_ = Table{.random = base::Random(seed), .failures_percent = 5};
+    spool_failures_percent_ = 5;
+    spooled_.clear();
+    note_.clear();
+    next_ = 1;
+    base::Random random(seed);
+    size_t bad = 0;
+    int turns = 0;
+    Start();
+    while (next_ <= kRows || table_.rows.size() > table_.refused.size()) {
+      ASSERT_LT(++turns, 5000) << table_.rows.size() << " rows are left";
+      for (uint64_t n = random.Below(30); n > 0 && next_ <= kRows; --n) {
+        const bool good = random.Below(5) != 0;
+        if (!good) ++bad;
+        if (!good && random.Below(3) == 0) table_.refused.insert(next_);
+        Insert(good ? "a" : "no good", fmt::format("key-{}", random.Below(7)));
+      }
+      clock_.Advance(std::chrono::milliseconds(random.Below(200)));
+      if (random.Below(20) == 0) {
+        drain_.reset();
+        clock_.RunUntilIdle();
+        Start();
+      }
+    }
+    ExpectExactlyOnceAndInOrder(kRows - static_cast<int64_t>(bad));
+    for (const auto& [position, row] : table_.rows) EXPECT_EQ(row.route, "no good") << position;
+    EXPECT_EQ(table_.quarantine.size(), bad - table_.refused.size());
+  }
+}
+
+TEST_F(DrainTest, ARowThatTheQuarantineRefusesHoldsUpNobody) {
+  Insert("no good", "k");
+  table_.refused = {1};
+  for (int at = 0; at < 25; ++at) {
+    Insert("a", "k");
+    Insert("no good", "k");
+  }
+  Start();
+  clock_.Advance(std::chrono::seconds(5));
+  ExpectExactlyOnceAndInOrder(25);
+  EXPECT_EQ(table_.rows.size(), 1U);
+  EXPECT_EQ(table_.quarantine.size(), 25U);
+  EXPECT_EQ(table_.opens, 1) << "connected anew";
+  Drain::Status status = drain_->GetStatus();
+  EXPECT_EQ(status.stuck_rows, 1U);
+  EXPECT_EQ(status.stuck_reason, "no place for 1");
+  EXPECT_EQ(status.trouble, "");
+  // It is said once, and tried again once in a while.
+  const int tries = table_.refusals;
+  clock_.Advance(10 * Drain::kTryStuckEvery);
+  EXPECT_EQ(table_.refusals, tries + 10);
+  table_.refused.clear();
+  clock_.Advance(Drain::kTryStuckEvery);
+  EXPECT_TRUE(table_.rows.empty());
+  EXPECT_EQ(table_.quarantine.size(), 26U);
+  status = drain_->GetStatus();
+  EXPECT_EQ(status.stuck_rows, 0U);
+  EXPECT_EQ(status.stuck_reason, "");
+  EXPECT_EQ(status.quarantined_rows, 26U);
+}
+
+// Those behind it have been sent by then.
+TEST_F(DrainTest, AStuckRowIsNeverSent) {
+  Insert("new", "k");
+  table_.refused = {1};
+  Start();
+  clock_.Advance(std::chrono::seconds(70));
+  ASSERT_EQ(drain_->GetStatus().stuck_rows, 1U);
+  Know({{"outbox.event.new", 1}});
+  Insert("new", "k");
+  clock_.Advance(2 * Drain::kTryStuckEvery);
+  ASSERT_EQ(spooled_.size(), 1U);
+  EXPECT_EQ(spooled_[0].second, "000002");
+  table_.refused.clear();
+  clock_.Advance(Drain::kTryStuckEvery);
+  EXPECT_TRUE(table_.rows.empty());
+  EXPECT_EQ(table_.quarantine.size(), 1U);
+  EXPECT_EQ(spooled_.size(), 1U);
+}
+
+TEST_F(DrainTest, WhatTakesThePositionOfAStuckRowIsSentAtOnce) {
+  Insert("no good", "k");
+  table_.refused = {1};
+  Start();
+  clock_.Advance(std::chrono::seconds(1));
+  ASSERT_EQ(drain_->GetStatus().stuck_rows, 1U);
+  table_.rows[1] = {.position = 1, .id = "000009", .route = "a", .key = "k", .payload = "p"};
+  clock_.Advance(std::chrono::seconds(1));
+  ExpectExactlyOnceAndInOrder(1);
+  EXPECT_TRUE(table_.rows.empty());
+  clock_.Advance(Drain::kTryStuckEvery);
+  EXPECT_EQ(drain_->GetStatus().stuck_rows, 0U);
+  EXPECT_TRUE(table_.quarantine.empty());
+}
+
+TEST_F(DrainTest, PassesOverSoManyStuckRowsAndNoMore) {
+  for (size_t at = 0; at < Drain::kStuckMost + 1; ++at) {
+    table_.refused.insert(next_);
+    Insert("no good", "k");
+  }
+  Start();
+  clock_.Advance(std::chrono::seconds(30));
+  EXPECT_EQ(drain_->GetStatus().stuck_rows, Drain::kStuckMost);
+  EXPECT_EQ(drain_->GetStatus().trouble,
+            "1000 rows that can be no records are not taken by the quarantine either, and no more "
+            "than that are passed over: no place for 1001");
+  table_.refused.clear();
+  clock_.Advance(2 * Drain::kTryStuckEvery);
+  EXPECT_TRUE(table_.rows.empty());
+  EXPECT_EQ(drain_->GetStatus().trouble, "");
+  EXPECT_EQ(drain_->GetStatus().stuck_rows, 0U);
+}
+
 TEST_F(DrainTest, ATableMadeAnewLosesNothing) {
   Insert("a", "k");
   Start();

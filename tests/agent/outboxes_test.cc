@@ -34,8 +34,8 @@ class LockedSource final : public Source {
   explicit LockedSource(Lock& lock) : lock_(lock) {}
 
   base::Result<void> Open() override { return {}; }
-  base::Result<std::vector<Row>> Read(size_t /*limit*/,
-                                      std::span<const std::string> /*held*/) override {
+  base::Result<std::vector<Row>> Read(size_t /*limit*/, std::span<const std::string> /*held*/,
+                                      std::span<const RowId> /*stuck*/) override {
     lock_.wanted.set_value();
     lock_.given.get_future().wait();
     return std::vector<Row>();
@@ -43,9 +43,9 @@ class LockedSource final : public Source {
   base::Result<std::vector<RowId>> Find(std::span<const int64_t> /*positions*/) override {
     return std::vector<RowId>();
   }
-  base::Result<void> Remove(std::span<const RowId> /*spooled*/,
-                            std::span<const Poison> /*poison*/) override {
-    return {};
+  base::Result<Refusal> Remove(std::span<const RowId> /*spooled*/,
+                               std::span<const Poison> /*poison*/) override {
+    return Refusal();
   }
   base::Result<Lag> Measure() override { return Lag(); }
   base::Result<Sight> Look() override { return Sight(); }

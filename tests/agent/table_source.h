@@ -6,8 +6,11 @@
 // Ownership: the table outlives the source. Threads: one.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,11 +27,14 @@ using outbox::RowId;
 struct Table {
   std::map<int64_t, Row> rows;
   std::map<int64_t, std::string> quarantine;
+  std::set<int64_t> refused;  // Of these positions the quarantine takes none.
   base::Random random{1};
   uint64_t failures_percent = 0;
   bool reachable = true;
   bool tells_changes = false;  // As SQLite and LMDB do.
   bool clean = false;
+  int opens = 0;
+  int refusals = 0;
   int reads = 0;
 };
 
@@ -38,16 +44,20 @@ class TableSource final : public outbox::Source {
 
   base::Result<void> Open() override {
     table_.clean = false;
+    ++table_.opens;
     return Call();
   }
-  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held) override {
+  base::Result<std::vector<Row>> Read(size_t limit, std::span<const std::string> held,
+                                      std::span<const RowId> stuck) override {
     HF_RETURN_IF_ERROR(Call());
     ++table_.reads;
     highest_read_ = table_.rows.empty() ? 0 : table_.rows.rbegin()->first;
     std::vector<Row> rows;
     for (const auto& [position, row] : table_.rows) {
       if (rows.size() == limit) break;
-      if (std::ranges::find(held, row.route) == held.end()) rows.push_back(row);
+      if (std::ranges::find(held, row.route) != held.end()) continue;
+      if (std::ranges::find(stuck, RowId{position, row.id}) != stuck.end()) continue;
+      rows.push_back(row);
     }
     return rows;
   }
@@ -65,14 +75,21 @@ class TableSource final : public outbox::Source {
     }
     return found;
   }
-  base::Result<void> Remove(std::span<const RowId> spooled,
-                            std::span<const Poison> poison) override {
+  base::Result<Refusal> Remove(std::span<const RowId> spooled,
+                               std::span<const Poison> poison) override {
     HF_RETURN_IF_ERROR(Call());
+    for (const Poison& one : poison) {
+      if (!table_.refused.contains(one.row.position)) continue;
+      if (!IsThere(one.row)) continue;
+      ++table_.refusals;
+      return fmt::format("no place for {}", one.row.position);
+    }
     for (const RowId& row : spooled) Erase(row);
     for (const Poison& one : poison) {
       if (Erase(one.row)) table_.quarantine[one.row.position] = one.reason;
     }
-    return Call();  // The answer is lost, the change is not.
+    HF_RETURN_IF_ERROR(Call());  // The answer is lost, the change is not.
+    return Refusal();
   }
   base::Result<Lag> Measure() override {
     HF_RETURN_IF_ERROR(Call());
@@ -87,12 +104,11 @@ class TableSource final : public outbox::Source {
   void Close(bool clean) override { table_.clean = clean; }
 
  private:
-  bool Erase(const RowId& row) {
+  bool IsThere(const RowId& row) const {
     const auto there = table_.rows.find(row.position);
-    if (there == table_.rows.end() || there->second.id != row.id) return false;
-    table_.rows.erase(there);
-    return true;
+    return there != table_.rows.end() && there->second.id == row.id;
   }
+  bool Erase(const RowId& row) { return IsThere(row) && table_.rows.erase(row.position) > 0; }
   base::Result<void> Call() {
     if (table_.reachable && table_.random.Below(100) >= table_.failures_percent) return {};
     return base::Unexpected(base::Code::kUnavailable, "the connection is lost");

@@ -58,6 +58,20 @@ class OutboxCase(Case):
         database.execute("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) "
                          "VALUES (?, ?, ?, 'Changed', ?)", (event, kind, key, payload))
 
+    def expect_one_stuck(self, agent, rows, reason):
+        wait_for(lambda: rows() == 1, what="all but one row to go")
+
+        def source():
+            return json.loads(agent.get("/outbox"))["sources"][0]
+
+        wait_for(lambda: source()["stuck_rows"] == 1, what="a row that is stuck")
+        self.assertIn(reason, source()["stuck_reason"])
+        self.assertEqual((source()["connected"], source()["trouble"]), (True, ""))
+        self.assertIn("HF6007", agent.log())
+        agent.wait_drained()
+        self.assertEqual(len(records(agent.address, "outbox.event.Account")), 1)
+        self.assertEqual(rows(), 1)
+
     @staticmethod
     def left(database):
         return database.execute("SELECT count(*) FROM outbox").fetchone()[0]
@@ -180,6 +194,17 @@ class SqliteTest(OutboxCase):
         status = json.loads(agent.get("/outbox"))["sources"][0]
         self.assertEqual((status["connected"], status["quarantined_rows"]), (True, 2))
 
+    def test_what_the_quarantine_refuses_holds_up_nobody(self):
+        tier = self.broker().start()
+        database = self.database()
+        database.executescript(
+            "ALTER TABLE outbox_quarantine RENAME COLUMN type TO old;"
+            "ALTER TABLE outbox_quarantine ADD COLUMN type TEXT CHECK (type <> 'Changed')")
+        agent = self.agent(tier.address, *self.sqlite()).start()
+        self.insert(database, "e-1", "a", kind="no topic's name")
+        self.insert(database, "e-2", "a")
+        self.expect_one_stuck(agent, lambda: self.left(database), "CHECK constraint failed")
+
     def test_a_nudge_is_followed_at_once(self):
         tier = self.broker().start()
         agent = self.agent(tier.address, *self.sqlite(poll_min_ms="30s", poll_max_ms="30s")).start()
@@ -270,6 +295,17 @@ class PostgresTest(OutboxCase):
         self.assertEqual(sorted(got), rows)
         self.assertEqual([one for one in got if one[1] == "a"], [rows[0], rows[2]])
         self.assertEqual(self.server.ask("SELECT count(*) FROM outbox_quarantine"), [(0,)])
+
+    def test_what_the_quarantine_refuses_holds_up_nobody(self):
+        tier = self.broker().start()
+        self.server.ask("ALTER TABLE outbox_quarantine ALTER COLUMN payload TYPE bytea USING NULL")
+        agent = self.agent(tier.address, *self.postgres()).start()
+        self.server.ask("INSERT INTO outbox (id, aggregatetype, aggregateid, payload) VALUES "
+                        "(gen_random_uuid(), 'no topic', 'k', '{}'), "
+                        "(gen_random_uuid(), 'Account', 'k', '{}')")
+        self.expect_one_stuck(
+            agent, self.rows,
+            'ALTER TABLE "public"."outbox_quarantine" ALTER COLUMN "payload" TYPE jsonb')
 
     def test_agents_share_a_table_and_hand_it_over(self):
         tier = self.broker().start()

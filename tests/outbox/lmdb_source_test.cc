@@ -135,8 +135,8 @@ class LmdbSourceTest : public testing::Test {
     return LmdbSource({.environment = directory_, .topic = "${id}.${key}.${type}"});
   }
   static std::vector<Row> Read(LmdbSource& source, size_t limit = 1000,
-                               std::vector<std::string> held = {}) {
-    auto rows = source.Read(limit, held);
+                               std::vector<std::string> held = {}, std::vector<RowId> stuck = {}) {
+    auto rows = source.Read(limit, held, stuck);
     EXPECT_TRUE(rows) << rows.error().message;
     return rows ? *std::move(rows) : std::vector<Row>();
   }
@@ -315,6 +315,8 @@ TEST_F(LmdbSourceTest, PassesOverHeldRoutesAndStopsAtTheLimit) {
   EXPECT_THAT(Positions(Read(source, 10, {"orders"})), ElementsAre(2, 4));
   EXPECT_THAT(Positions(Read(source, 1, {"orders", "bills"})), ElementsAre(4));
   EXPECT_THAT(Positions(Read(source, 2)), ElementsAre(1, 2));
+  const RowId stuck{1, Read(source, 1).at(0).id};
+  EXPECT_THAT(Positions(Read(source, 2, {}, {stuck, {2, "another"}})), ElementsAre(2, 3));
 }
 
 TEST_F(LmdbSourceTest, AReadIsBoundedByBytes) {

@@ -149,8 +149,9 @@ class PostgresSourceTest : public testing::Test {
         key, payload);
   }
   static std::vector<Row> Read(PostgresSource& source, size_t limit = 1000,
-                               const std::vector<std::string>& held = {}) {
-    auto rows = source.Read(limit, held);
+                               const std::vector<std::string>& held = {},
+                               const std::vector<RowId>& stuck = {}) {
+    auto rows = source.Read(limit, held, stuck);
     EXPECT_TRUE(rows) << rows.error().message;
     return rows ? *std::move(rows) : std::vector<Row>();
   }
@@ -352,6 +353,84 @@ TEST_P(InBothModes, MovesPoisonToTheQuarantine) {
   EXPECT_TRUE(lag->parts[0].owned);
 }
 
+TEST_P(InBothModes, SaysWhyTheQuarantineRefusesARowAndGoesOn) {
+  MakeTables();
+  client_->Run("CREATE TABLE holes (id bigint PRIMARY KEY)");
+  struct Case {
+    std::string quarantine;  // What is done to it,
+    std::string refusal;
+    std::string repaired;  // and what ends that.
+  };
+  const std::string alter = "ALTER TABLE \"public\".\"outbox_quarantine\" ";
+  const std::vector<Case> cases{
+      {.quarantine = "ADD COLUMN who text NOT NULL",
+       .refusal = alter + "ALTER COLUMN \"who\" DROP NOT NULL",
+       .repaired = "ALTER COLUMN \"who\" DROP NOT NULL"},
+      {.quarantine = "ALTER COLUMN payload TYPE bytea USING NULL",
+       .refusal = alter + "ALTER COLUMN \"payload\" TYPE jsonb",
+       .repaired = "ALTER COLUMN \"payload\" TYPE jsonb USING NULL"},
+      {.quarantine = "ALTER COLUMN aggregatetype TYPE varchar(3)",
+       .refusal = alter + "ALTER COLUMN \"aggregatetype\" TYPE character varying(255)",
+       .repaired = "ALTER COLUMN \"aggregatetype\" TYPE character varying(255)"},
+      {.quarantine = "ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY",
+       .refusal = alter + "ALTER COLUMN \"seq\" DROP IDENTITY",
+       .repaired = "ALTER COLUMN \"seq\" DROP IDENTITY"},
+      {.quarantine = "ADD CONSTRAINT no CHECK (reason <> 'bad')",
+       .refusal = "check constraint \"no\" (23514)",
+       .repaired = "DROP CONSTRAINT no"},
+      {.quarantine =
+           "ADD COLUMN late bigint DEFAULT 1 REFERENCES holes DEFERRABLE INITIALLY DEFERRED",
+       .refusal = "foreign key constraint",
+       .repaired = "DROP COLUMN late"},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.quarantine);
+    client_->Run("DELETE FROM outbox_quarantine");
+    client_->Run(alter + one.quarantine);
+    const int64_t bad = std::stoll(client_->Run(Insert()));
+    const int64_t good = std::stoll(client_->Run(Insert()));
+    const auto source = Opened();
+    ASSERT_TRUE(Eventually([&] { return Owned(*source) == 1U; })) << "the last session lives on";
+    const std::vector<Source::Poison> poison{{At(*source, {bad}).at(0), "bad"}};
+    const std::string session =
+        "SELECT pid FROM pg_stat_activity WHERE application_name = "
+        "'holdfast-outbox' AND datname = current_database()";
+    const std::string pid = client_->Run(session);
+    const auto refusal = source->Remove({}, poison);
+    ASSERT_TRUE(refusal) << refusal.error().message;
+    EXPECT_THAT(*refusal, HasSubstr(one.refusal));
+    EXPECT_THAT(Positions(Read(*source)), ElementsAre(bad, good));
+    Remove(*source, {good});
+    client_->Run(alter + one.repaired);
+    const auto moved = source->Remove({}, poison);
+    ASSERT_TRUE(moved) << moved.error().message;
+    EXPECT_EQ(*moved, "");
+    EXPECT_THAT(Read(*source), IsEmpty());
+    EXPECT_EQ(
+        client_->Run("SELECT count(*) FROM outbox_quarantine WHERE seq = " + std::to_string(bad)),
+        "1");
+    EXPECT_EQ(client_->Run(session), pid) << "connected anew";
+  }
+}
+
+TEST_P(InBothModes, AMissingQuarantineIsAnError) {
+  MakeTables();
+  client_->Run(Insert());
+  const auto source = Opened();
+  const std::vector<Source::Poison> poison{{At(*source, {1}).at(0), "bad"}};
+  client_->Run("DROP TABLE outbox_quarantine");
+  EXPECT_FALSE(source->Remove({}, poison));
+}
+
+TEST_P(InBothModes, PassesOverStuckRows) {
+  MakeTables();
+  for (int i = 0; i < 3; ++i) client_->Run(Insert());
+  const auto source = Opened();
+  const std::vector<RowId> rows = At(*source, {1, 2, 3});
+  EXPECT_THAT(Positions(Read(*source, 2, {}, {rows[0]})), ElementsAre(2, 3));
+  EXPECT_THAT(Positions(Read(*source, 1, {}, {{1, "another"}, rows[1]})), ElementsAre(1));
+}
+
 // As by TRUNCATE RESTART IDENTITY between a read and the removal.
 TEST_P(InBothModes, LeavesARowThatTookThePositionOfAnother) {
   MakeTables();
@@ -458,7 +537,7 @@ TEST_P(InBothModes, GoesOnAfterTheServerWasKilled) {
   const auto refused = source->Open();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::kUnavailable) << refused.error().message;
-  EXPECT_FALSE(source->Read(1, {}));
+  EXPECT_FALSE(source->Read(1, {}, {}));
   EXPECT_FALSE(source->Find(std::vector<int64_t>{1}));
   EXPECT_FALSE(source->Measure());
   server->Start();
@@ -511,7 +590,7 @@ TEST_P(InBothModes, NoticesThatAColumnGotAnotherType) {
   for (const auto& [type, of_old] : types) {
     client_->Run(
         fmt::format("ALTER TABLE outbox ALTER COLUMN payload TYPE {} USING {}", type, of_old));
-    EXPECT_FALSE(source->Read(10, {})) << type;
+    EXPECT_FALSE(source->Read(10, {}, {})) << type;
     ASSERT_TRUE(source->Open());
     EXPECT_EQ(Read(*source).at(0).payload, payload) << type;
   }
@@ -639,7 +718,9 @@ TEST_F(PostgresSourceTest, SaysAllThatIsWrongWithTheSchemaAtOnce) {
   client_->Run("DROP TABLE outbox");
   MakeTables();
   client_->Run("ALTER TABLE outbox_quarantine DROP COLUMN payload");
-  EXPECT_THAT(Problem(), HasSubstr("table `outbox_quarantine` has no column `payload`"));
+  EXPECT_THAT(Problem(),
+              HasSubstr("table `outbox_quarantine` has no column `payload`: ALTER TABLE "
+                        "\"public\".\"outbox_quarantine\" ADD COLUMN \"payload\" jsonb"));
   TableMapping other = Mapping(Preset::kDebezium);
   other.table = "elsewhere.outbox";
   EXPECT_THAT(Problem(OptionsFor("one", other)),
@@ -860,7 +941,7 @@ TEST_P(InBothModes, AsksForLessAndLessUntilItIsThereInTime) {
   ASSERT_TRUE(Eventually(
       [&] {
         if (!source->Open()) return false;
-        auto some = source->Read(4, {});
+        auto some = source->Read(4, {}, {});
         if (some) rows = *std::move(some);
         failed += some ? 0 : 1;
         return !rows.empty();
@@ -885,7 +966,7 @@ base::Result<std::vector<Row>> ReadLocked(
   Client lock(database);
   lock.Run("BEGIN");
   lock.Run("LOCK TABLE outbox");
-  ReadDone read = std::async(std::launch::async, [&source] { return source.Read(10, {}); });
+  ReadDone read = std::async(std::launch::async, [&source] { return source.Read(10, {}, {}); });
   Client other(database);
   EXPECT_TRUE(Eventually([&other] {
     return other.Run(
@@ -987,6 +1068,33 @@ TEST_P(InBothModes, TwoAgentsShareTheParts) {
   two->Close(/*clean=*/true);
   EXPECT_TRUE(Eventually([&] { return Owned(*one) == 5U; }));
   EXPECT_THAT(Read(*one), SizeIs(40));
+}
+
+// One that was passed over for a while, say.
+TEST_P(InBothModes, LeavesPoisonOfAPartThatAnotherAgentHas) {
+  parts_ = 2;
+  MakeTables();
+  for (int i = 0; i < 20; ++i) client_->Run(Insert(std::to_string(i)));
+  const auto one = Opened("one");
+  const auto two = Opened("two");
+  ASSERT_TRUE(Eventually([&] {
+    Read(*one);
+    Read(*two);
+    return Owned(*one) == 1 && Owned(*two) == 1;
+  }));
+  std::vector<Row> rows;
+  ASSERT_TRUE(Eventually([&] { return !(rows = Read(*two)).empty(); }));
+  const std::vector<Source::Poison> poison{{{rows[0].position, rows[0].id}, "bad"}};
+  EXPECT_THAT(Positions(Read(*two, 1, {}, {poison[0].row})), ElementsAre(rows[1].position));
+  const auto refusal = one->Remove({}, poison);
+  ASSERT_TRUE(refusal) << refusal.error().message;
+  EXPECT_THAT(*refusal, HasSubstr("could not be removed"));
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox"), "20");
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox_quarantine"), "0");
+  const auto moved = two->Remove({}, poison);
+  ASSERT_TRUE(moved) << moved.error().message;
+  EXPECT_EQ(*moved, "");
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox"), "19");
 }
 
 // An agent that is alive, and has not come to take anything yet.

@@ -108,8 +108,8 @@ class SqliteSourceTest : public testing::Test {
     return SqliteSource({.file = file_, .mapping = *std::move(mapping)});
   }
   static std::vector<Row> Read(SqliteSource& source, size_t limit = 1000,
-                               std::vector<std::string> held = {}) {
-    auto rows = source.Read(limit, held);
+                               std::vector<std::string> held = {}, std::vector<RowId> stuck = {}) {
+    auto rows = source.Read(limit, held, stuck);
     EXPECT_TRUE(rows) << rows.error().message;
     return rows ? *std::move(rows) : std::vector<Row>();
   }
@@ -454,15 +454,60 @@ TEST_F(SqliteSourceTest, WhatCannotBeQuarantinedStays) {
       "SELECT raise(ABORT, 'not here'); END");
   SqliteSource source = Source();
   ASSERT_OK(source.Open());
-  const auto removed = source.Remove({}, std::vector<Source::Poison>{{{1, "a"}, "bad"}});
-  ASSERT_FALSE(removed);
-  EXPECT_EQ(removed.error().code, Code::kInvalid);
-  EXPECT_THAT(removed.error().message, HasSubstr("not here"));
+  const auto refusal = source.Remove({}, std::vector<Source::Poison>{{{1, "a"}, "bad"}});
+  ASSERT_OK(refusal);
+  EXPECT_THAT(*refusal, HasSubstr("not here"));
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox"), "2");
   // And the next one works, as nothing was left open.
   service.Run("DROP TRIGGER no");
   ASSERT_OK(source.Remove({}, std::vector<Source::Poison>{{{1, "a"}, "bad"}}));
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox"), "1");
+}
+
+TEST_F(SqliteSourceTest, SaysWhyTheQuarantineRefusesARow) {
+  Service service(file_);
+  service.Run(kTables);
+  SqliteSource source = Source();
+  ASSERT_OK(source.Open());
+  const std::vector<Source::Poison> poison{{{1, "a"}, "bad"}};
+  constexpr const char* kQuarantine =
+      "DROP TABLE outbox_quarantine; CREATE TABLE outbox_quarantine (seq, id {}, aggregatetype, "
+      "aggregateid {}, payload, extra {}, reason, quarantined_at)";
+  const auto make = [&](const char* id, const char* key, const char* extra) {
+    service.Run(fmt::format(fmt::runtime(kQuarantine), id, key, extra));
+  };
+  const auto expect_refusal = [&](const char* why) {
+    const auto refusal = source.Remove({}, poison);
+    ASSERT_OK(refusal);
+    EXPECT_THAT(*refusal, AllOf(HasSubstr(why), HasSubstr("`outbox_quarantine`")));
+    EXPECT_EQ(service.Run("SELECT count(*) FROM outbox"), "1");
+  };
+  service.Run("INSERT INTO outbox (seq, id, aggregatetype) VALUES (1, 'a', 'o')");
+  make("", "NOT NULL", "");
+  expect_refusal("NOT NULL constraint failed: outbox_quarantine.aggregateid");
+  make("INTEGER PRIMARY KEY", "", "");
+  expect_refusal("datatype mismatch");
+  make("", "", "CHECK (extra IS NOT NULL)");
+  expect_refusal("CHECK constraint failed");
+  make("", "", "");
+  const auto refusal = source.Remove({}, poison);
+  ASSERT_OK(refusal);
+  EXPECT_EQ(*refusal, "");
+  EXPECT_EQ(service.Run("SELECT reason FROM outbox_quarantine"), "bad");
+  // It is an error as before if there is no quarantine at all.
+  service.Run("INSERT INTO outbox (seq, id, aggregatetype) VALUES (1, 'a', 'o')");
+  service.Run("DROP TABLE outbox_quarantine");
+  EXPECT_FALSE(source.Remove({}, poison));
+}
+
+TEST_F(SqliteSourceTest, PassesOverStuckRows) {
+  Service service(file_);
+  service.Run(kTables);
+  service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'), ('b', 'o'), ('c', 'o')");
+  SqliteSource source = Source();
+  ASSERT_OK(source.Open());
+  EXPECT_THAT(Positions(Read(source, 2, {}, {{1, "a"}})), ElementsAre(2, 3));
+  EXPECT_THAT(Positions(Read(source, 1, {}, {{1, "other"}, {2, "b"}})), ElementsAre(1));
 }
 
 TEST_F(SqliteSourceTest, FindsWhatIsStillThere) {
@@ -517,7 +562,8 @@ TEST_F(SqliteSourceTest, SaysAllThatIsWrongWithTheTables) {
                     HasSubstr("`holdfast outbox sql --dialect sqlite`"), HasSubstr(file_)));
   service.Run("CREATE TABLE outbox_quarantine (seq, id, aggregatetype, payload)");
   EXPECT_THAT(OpenError(Source()).message,
-              AllOf(HasSubstr("table `outbox_quarantine` has no column `reason`"),
+              AllOf(HasSubstr("table `outbox_quarantine` has no column `reason`: ALTER TABLE "
+                              "\"outbox_quarantine\" ADD COLUMN \"reason\""),
                     HasSubstr("table `outbox_quarantine` has no column `quarantined_at`")));
   service.Run("DROP TABLE outbox");
   EXPECT_THAT(OpenError(Source()).message, HasSubstr("there is no table `outbox`"));
