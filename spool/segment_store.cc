@@ -87,16 +87,22 @@ uint64_t SegmentStore::BytesFor(Purpose purpose, uint64_t bytes_min) const {
   return std::max(usual, RoundUp(bytes_min));
 }
 
-base::Result<void> SegmentStore::CheckSpace() const {
-  if (prepared_bytes_ >= segment_bytes_) return {};
-  return CheckSpaceForOneMore(Purpose::kEntries, 0);
+base::Result<void> SegmentStore::CheckSpace(uint64_t bytes_min) const {
+  if (prepared_bytes_ >= BytesFor(Purpose::kEntries, bytes_min)) return {};
+  return CheckSpaceForOneMore(Purpose::kEntries, bytes_min);
 }
 
 base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const {
   if (purpose == Purpose::kProgress) return {};
   const uint64_t bytes = BytesFor(purpose, bytes_min);
-  if (spare_count_ != 0 && bytes <= segment_bytes_) return {};
-  if (bytes_max_ != 0 && disk_bytes_ + bytes + SmallBytes() > bytes_max_)
+  if (bytes > segment_bytes_)
+    return CheckLimits(bytes, prepared_bytes_ + spare_count_ * segment_bytes_);
+  if (spare_count_ != 0) return {};
+  return CheckLimits(bytes, 0);
+}
+
+base::Result<void> SegmentStore::CheckLimits(uint64_t bytes, uint64_t freed) const {
+  if (bytes_max_ != 0 && disk_bytes_ + bytes + SmallBytes() > bytes_max_ + freed)
     return base::Unexpected(base::Code::kFull,
                             directory_.path() + ": the spool is full (" + MiB(disk_bytes_) +
                                 " used of at most " + MiB(bytes_max_) +
@@ -104,7 +110,7 @@ base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t 
                                 "with a larger limit",
                             base::Event::kSpoolFull);
   HF_ASSIGN_OR_RETURN(const uint64_t free, directory_.FreeBytes());
-  if (free < bytes + free_bytes_min_)
+  if (free + freed < bytes + free_bytes_min_)
     return base::Unexpected(base::Code::kFull,
                             directory_.path() + ": the file system is nearly full (" + MiB(free) +
                                 " left); free some space: " + MiB(bytes) + " for a segment and " +
@@ -137,6 +143,11 @@ base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t by
     }
     return made;
   }
+  while (purpose == Purpose::kEntries && !spares_.empty() && !CheckLimits(bytes, 0)) {
+    RemoveSpare(spares_.back());
+    spares_.pop_back();
+    spare_count_ = spares_.size();
+  }
   const std::string draft = directory_.SegmentPath(next_number_) + ".new";
   if (auto created = SegmentFile::Create(draft, bytes); !created) {
     (void)std::remove(draft.c_str());  // The first error is the one to report.
@@ -165,6 +176,8 @@ std::optional<SegmentStore::Made> SegmentStore::SetPrepared(std::optional<Made> 
 
 base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t bytes_min) {
   const base::MutexLock lock(files_mutex_);
+  if (prepared_ && prepared_->bytes < bytes_min)
+    HF_RETURN_IF_ERROR(CheckSpaceForOneMore(purpose, bytes_min));
   std::optional<Made> taken = SetPrepared(std::nullopt);
   if (taken && taken->bytes < bytes_min) {
     (void)Remove(taken->number, taken->bytes);

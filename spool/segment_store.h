@@ -6,12 +6,13 @@
 //   or changes state gets such a small segment even then, so that a full spool can always record
 //   what makes it less full. A segment that holds no entry anybody needs is retired wherever it
 //   stands in the order, so small segments do not pile up and a stream that does not move holds
-//   back only its own. When space runs short, segments of which little is still needed are written
-//   anew without the rest, so that such a stream costs about what it holds. A few retired files are
-//   kept as spares for the next segments, since blocks that were written before are the cheapest to
-//   write (docs/adr/0006-written-blocks.md); the others are removed bit by bit. While the log is
-//   short and has no spare, one is made and written to ahead of time; in an outage, when it grows,
-//   that would only take the disk's time.
+//   back only its own. What does not fit into a segment of the usual size gets a larger one, which
+//   takes the place of spares. When space runs short, segments of which little is still needed are
+//   written anew without the rest, so that such a stream costs about what it holds. A few retired
+//   files are kept as spares for the next segments, since blocks that were written before are the
+//   cheapest to write (docs/adr/0006-written-blocks.md); the others are removed bit by bit. While
+//   the log is short and has no spare, one is made and written to ahead of time; in an outage, when
+//   it grows, that would only take the disk's time.
 // Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
 //   `background`; the rest is for any thread.
 // Shutdown: Close waits for background work that is running; what is queued then does nothing.
@@ -73,12 +74,13 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t bytes = 0;
     std::shared_ptr<SegmentFile> file;  // Open for writing, not begun.
   };
-  // An empty segment that holds at least `bytes_min`. kFull: no space for this purpose.
+  // An empty segment that holds at least `bytes_min`. kFull: no space for this purpose; what is
+  // ready for another one stays.
   base::Result<Next> Take(Purpose purpose, uint64_t bytes_min);
   // A taken one that did not work out. An error if it may be there again after a crash.
   base::Result<void> Discard(const Next& next);
-  // Whether Take would find a segment for entries, be it one that is ready. kFull: why not.
-  [[nodiscard]] base::Result<void> CheckSpace() const;
+  // Whether Take would find such a segment for entries, be it one that is ready. kFull: why not.
+  [[nodiscard]] base::Result<void> CheckSpace(uint64_t bytes_min) const;
 
   // See Spool.
   base::Result<RevisionReport> Revise(Revision& revision);
@@ -123,8 +125,10 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t bytes = 0;
     bool recycled = false;  // It held a segment before.
   };
-  // Besides the one that is ready.
+  // Besides the one that is ready, unless that is too small: then it makes room, as spares do.
   [[nodiscard]] base::Result<void> CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const;
+  // Whether so many bytes more are within the limits. kFull: why not.
+  [[nodiscard]] base::Result<void> CheckLimits(uint64_t bytes, uint64_t freed) const;
   base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(files_mutex_);
   // Returns what was prepared before.
   std::optional<Made> SetPrepared(std::optional<Made> made) HF_REQUIRES(files_mutex_);

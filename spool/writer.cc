@@ -162,7 +162,9 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
   const Purpose purpose = bytes != 0 ? Purpose::kEntries : Purpose::kProgress;
   if (purpose == Purpose::kEntries && mode_ == Mode::kFull) return base::Unexpected(refusal_);
   if (const auto rolled = Roll(purpose, needed); !rolled) {
-    if (mode_ == Mode::kRunning && purpose == Purpose::kEntries) {
+    // Where only a large one finds no room, others may.
+    if (mode_ == Mode::kRunning && purpose == Purpose::kEntries &&
+        (store_->CheckSpace(SegmentHolds(needed)) || !store_->CheckSpace(SegmentHolds(0)))) {
       SetMode(Mode::kFull, rolled.error());
       store_->PrepareSoon();
       RetryLater(std::chrono::seconds(1));

@@ -63,7 +63,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
 
   enum class Mode : uint8_t {
     kRunning,
-    kFull,     // Refuses entries: there is no further segment to be had.
+    kFull,     // Refuses entries: there is no further segment of the usual size to be had.
     kFailing,  // Refuses everything: a commit failed, and no new segment could be begun.
   };
 

@@ -120,7 +120,7 @@ void Writer::Fail(std::optional<Commit> staged, const base::Error& error) {
 
 void Writer::Retry() {
   if (mode_ == Mode::kFull) {
-    if (const auto space = store_->CheckSpace(); space) {
+    if (const auto space = store_->CheckSpace(SegmentHolds(0)); space) {
       SetMode(Mode::kRunning, {});
     } else {
       SetMode(Mode::kFull, space.error());
