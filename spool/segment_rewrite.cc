@@ -190,9 +190,9 @@ base::Result<uint64_t> SegmentStore::Install(const Group& group, const std::stri
   return freed;
 }
 
-// Only if there is no space for one more segment.
+// Only if there is no space for one more segment, or for the one that was refused.
 void SegmentStore::Reclaim() {
-  if (CheckSpaceForOneMore(Purpose::kEntries, 0)) return;
+  if (CheckSpaceForOneMore(Purpose::kEntries, wanted_bytes_)) return;
   const base::TimePoint now = background_.Now();
   const std::shared_ptr<const Catalog::Segments> segments = catalog_.segments();
   bool freed = false;

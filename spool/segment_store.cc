@@ -92,13 +92,23 @@ base::Result<void> SegmentStore::CheckSpace(uint64_t bytes_min) const {
   return CheckSpaceForOneMore(Purpose::kEntries, bytes_min);
 }
 
-base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const {
+bool SegmentStore::WouldHaveSpace(uint64_t bytes_min, uint64_t open_bytes,
+                                  uint64_t small_min) const {
+  const uint64_t small = BytesFor(Purpose::kProgress, small_min);
+  return open_bytes > small &&
+         CheckSpaceForOneMore(Purpose::kEntries, bytes_min, open_bytes - small).has_value();
+}
+
+base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min,
+                                                      uint64_t freed) const {
   if (purpose == Purpose::kProgress) return {};
   const uint64_t bytes = BytesFor(purpose, bytes_min);
-  if (bytes > segment_bytes_)
-    return CheckLimits(bytes, prepared_bytes_ + spare_count_ * segment_bytes_);
-  if (spare_count_ != 0) return {};
-  return CheckLimits(bytes, 0);
+  if (bytes > segment_bytes_) {
+    freed += prepared_bytes_ + spare_count_ * segment_bytes_;
+  } else if (spare_count_ != 0) {
+    return {};
+  }
+  return CheckLimits(bytes, freed);
 }
 
 base::Result<void> SegmentStore::CheckLimits(uint64_t bytes, uint64_t freed) const {
@@ -131,7 +141,8 @@ uint64_t SegmentStore::RoomBytes() const {
 base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t bytes_min) {
   HF_RETURN_IF_ERROR(CheckSpaceForOneMore(purpose, bytes_min));
   const uint64_t bytes = BytesFor(purpose, bytes_min);
-  if (!spares_.empty() && bytes <= spares_.back().bytes) {
+  const bool small = purpose == Purpose::kProgress && LargeOneWanted();
+  if (!small && !spares_.empty() && bytes <= spares_.back().bytes) {
     const Spare spare = std::move(spares_.back());
     spares_.pop_back();
     spare_count_ = spares_.size();
@@ -176,16 +187,18 @@ std::optional<SegmentStore::Made> SegmentStore::SetPrepared(std::optional<Made> 
 
 base::Result<SegmentStore::Next> SegmentStore::Take(Purpose purpose, uint64_t bytes_min) {
   const base::MutexLock lock(files_mutex_);
-  if (prepared_ && prepared_->bytes < bytes_min)
+  const bool small = purpose == Purpose::kProgress && LargeOneWanted();
+  std::optional<Made> taken;
+  if (prepared_ && prepared_->bytes >= bytes_min && !small) {
+    taken = SetPrepared(std::nullopt);
+  } else {
+    if (purpose == Purpose::kEntries) wanted_bytes_ = BytesFor(purpose, bytes_min);
     HF_RETURN_IF_ERROR(CheckSpaceForOneMore(purpose, bytes_min));
-  std::optional<Made> taken = SetPrepared(std::nullopt);
-  if (taken && taken->bytes < bytes_min) {
-    (void)Remove(taken->number, taken->bytes);
-    taken.reset();
-  }
-  if (!taken) {
+    if (const auto useless = SetPrepared(std::nullopt))
+      (void)Remove(useless->number, useless->bytes);
     HF_ASSIGN_OR_RETURN(taken, Make(purpose, bytes_min));
   }
+  if (purpose == Purpose::kEntries) wanted_bytes_ = 0;
   const Made made = *taken;
   Next next{made.number, directory_.SegmentPath(made.number), made.bytes, nullptr};
   auto file = SegmentFile::Open(next.path, {directory_.id(), made.number}, lmdb::Access::kWrite,
@@ -230,6 +243,10 @@ void SegmentStore::PrepareSoon() {
 
 void SegmentStore::Prepare() {
   prepare_posted_ = false;
+  if (LargeOneWanted()) {
+    Reclaim();
+    return Report();
+  }
   if (WantsWrittenSpare()) MakeWrittenSpare();
   {
     const base::MutexLock lock(files_mutex_);
@@ -365,7 +382,7 @@ void SegmentStore::RemoveDoomed() {
 
 bool SegmentStore::MayRemove(uint64_t bytes) {
   if (closing_) return false;
-  if (!CheckSpaceForOneMore(Purpose::kEntries, 0)) return true;
+  if (!CheckSpaceForOneMore(Purpose::kEntries, wanted_bytes_)) return true;
   if (const base::TimePoint now = background_.Now(); now - removed_since_ >= kRemovalPause) {
     removed_since_ = now;
     removed_bytes_ = 0;

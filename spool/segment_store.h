@@ -7,7 +7,8 @@
 //   what makes it less full. A segment that holds no entry anybody needs is retired wherever it
 //   stands in the order, so small segments do not pile up and a stream that does not move holds
 //   back only its own. What does not fit into a segment of the usual size gets a larger one, which
-//   takes the place of spares. When space runs short, segments of which little is still needed are
+//   takes the place of spares. When space runs
+//   short, be it only for a large one, segments of which little is still needed are
 //   written anew without the rest, so that such a stream costs about what it holds. A few retired
 //   files are kept as spares for the next segments, since blocks that were written before are the
 //   cheapest to write (docs/adr/0006-written-blocks.md); the others are removed bit by bit. While
@@ -81,6 +82,10 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   base::Result<void> Discard(const Next& next);
   // Whether Take would find such a segment for entries, be it one that is ready. kFull: why not.
   [[nodiscard]] base::Result<void> CheckSpace(uint64_t bytes_min) const;
+  // Whether it would if the open segment, of `open_bytes`, were retired, and a small one that holds
+  // `small_min` had its place.
+  [[nodiscard]] bool WouldHaveSpace(uint64_t bytes_min, uint64_t open_bytes,
+                                    uint64_t small_min) const;
 
   // See Spool.
   base::Result<RevisionReport> Revise(Revision& revision);
@@ -125,8 +130,10 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
     uint64_t bytes = 0;
     bool recycled = false;  // It held a segment before.
   };
-  // Besides the one that is ready, unless that is too small: then it makes room, as spares do.
-  [[nodiscard]] base::Result<void> CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min) const;
+  // Besides the one that is ready, unless that is too small: then it makes room, as spares do, and
+  // as what was `freed`.
+  [[nodiscard]] base::Result<void> CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min,
+                                                        uint64_t freed = 0) const;
   // Whether so many bytes more are within the limits. kFull: why not.
   [[nodiscard]] base::Result<void> CheckLimits(uint64_t bytes, uint64_t freed) const;
   base::Result<Made> Make(Purpose purpose, uint64_t bytes_min) HF_REQUIRES(files_mutex_);
@@ -138,6 +145,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void RemoveSpare(const Spare& spare);
   [[nodiscard]] bool WantsWrittenSpare() HF_REQUIRES(work_mutex_);
   void MakeWrittenSpare() HF_REQUIRES(work_mutex_);
+  [[nodiscard]] bool LargeOneWanted() const { return wanted_bytes_ > segment_bytes_; }
   void Prepare() HF_REQUIRES(work_mutex_);
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);
@@ -209,6 +217,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   std::atomic<uint64_t> disk_bytes_{0};
   std::atomic<uint64_t> spare_count_{0};
   std::atomic<uint64_t> prepared_bytes_{0};  // Of prepared_, for who must not wait for its making.
+  std::atomic<uint64_t> wanted_bytes_{0};    // Of the segment for entries that was refused last.
   std::atomic<bool> sweep_posted_{false};
   std::atomic<bool> prepare_posted_{false};
   std::atomic<bool> closing_{false};

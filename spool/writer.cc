@@ -166,9 +166,11 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
     if (mode_ == Mode::kRunning && purpose == Purpose::kEntries &&
         (store_->CheckSpace(SegmentHolds(needed)) || !store_->CheckSpace(SegmentHolds(0)))) {
       SetMode(Mode::kFull, rolled.error());
-      store_->PrepareSoon();
       RetryLater(std::chrono::seconds(1));
     }
+    if (purpose == Purpose::kEntries) store_->PrepareSoon();
+    if (purpose == Purpose::kEntries && rolled.error().code == base::Code::kFull && !segment_error_)
+      HF_RETURN_IF_ERROR(LeaveIfTrimmed(SegmentHolds(needed)));
     return base::Unexpected(rolled.error());
   }
   return true;
@@ -222,7 +224,10 @@ void Writer::Complete(Commit commit) {
   metrics_.commit_entries.Observe(static_cast<double>(commit.entries.size()));
   metrics_.commit_seconds.Observe(SteadyClock::now() - commit.begun);
   if (!streams.empty()) owner_.OnDurable(streams);
-  if (!commit.news.trims.empty() && catalog_.segments()->size() > 1) store_->SweepSoon();
+  if (!commit.news.trims.empty()) {
+    if (catalog_.segments()->size() > 1) store_->SweepSoon();
+    if (LargeAndTrimmed()) LeaveLargeSoon();
+  }
   Answer(commit, commit.number);
 }
 

@@ -10,6 +10,9 @@
 // ends. Until that works (tried again and again, more and more rarely) nothing is taken. Nothing
 // that was acknowledged is touched by any of this.
 //
+// An open segment of which nothing is needed any more is left where it keeps the room from the
+// next: a large one (see SegmentStore) as soon as it is trimmed, any when a segment was refused.
+//
 // Threads: Submit and the getters from any thread; Turn and what it calls on the writer's executor.
 // Shutdown: Close; see spool/spool.h.
 #pragma once
@@ -118,6 +121,10 @@ class Writer : public std::enable_shared_from_this<Writer> {
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();
   void OnRolledEarly(const base::Result<void>& rolled);
+  [[nodiscard]] bool AllIsTrimmed() const;
+  [[nodiscard]] bool LargeAndTrimmed() const;
+  void LeaveLargeSoon();
+  base::Result<void> LeaveIfTrimmed(uint64_t bytes_min);
   base::Result<void> BeginSegment(SegmentStore::Next next, Purpose purpose);
   [[nodiscard]] std::string OlderSegments(CommitNumber end) const;
 

@@ -50,6 +50,37 @@ void Writer::OnRolledEarly(const base::Result<void>& rolled) {
             rolled.error().message);
 }
 
+// Whether nobody needs an entry of the open segment any more.
+bool Writer::AllIsTrimmed() const {
+  bool all = true;
+  (void)index_->ForEach([&](StreamId id, const std::vector<Place>&) -> base::Result<void> {
+    const StreamState& stream = state_.stream(id);
+    all = all && stream.start >= stream.end;
+    return {};
+  });
+  return all;
+}
+
+bool Writer::LargeAndTrimmed() const {
+  return index_->entries() != 0 && store_->IsTooLarge(segment_->bytes, SegmentHolds(0)) &&
+         AllIsTrimmed();
+}
+
+// One that a large operation was given has the room that the next such needs.
+void Writer::LeaveLargeSoon() {
+  executor_.Post([self = shared_from_this()] {
+    if (self->stopped_ || self->mode_ == Mode::kFailing || !self->LargeAndTrimmed()) return;
+    self->OnRolledEarly(self->RollToAny());
+  });
+}
+
+// Where a segment that holds `bytes_min` was refused: the open one may be all that is in its way.
+base::Result<void> Writer::LeaveIfTrimmed(uint64_t bytes_min) {
+  if (!store_->WouldHaveSpace(bytes_min, segment_->bytes, SegmentHolds(0)) || !AllIsTrimmed())
+    return {};
+  return Roll(Purpose::kProgress, 0);
+}
+
 base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose) {
   // The owner's view of its entries is current, since all that was applied is durable or reloaded.
   // It goes into the state in memory and so into the checkpoint; no frame carries it.
@@ -126,6 +157,7 @@ void Writer::Retry() {
       SetMode(Mode::kFull, space.error());
       store_->PrepareSoon();
       RetryLater(std::chrono::seconds(1));
+      OnRolledEarly(LeaveIfTrimmed(SegmentHolds(0)));
     }
   } else if (mode_ == Mode::kFailing) {
     base::Result<void> done = Reload();

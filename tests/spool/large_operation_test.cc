@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint64_t kBytesMax = uint64_t{16} << 20;
 constexpr size_t kLarge = size_t{4} << 20;
+// Takes three quarters of the limit: even an empty segment of the usual size is in the way.
+constexpr size_t kLargest = size_t{6} << 20;
 constexpr size_t kSmall = 50'000;
 
 class LargeOperationTest : public testing::Test {
@@ -72,6 +74,55 @@ TEST_F(LargeOperationTest, TakesThePlaceOfSpares) {
   const auto stored = Offer(kLarge);
   EXPECT_TRUE(stored) << stored.error().message;
   EXPECT_LE(spool_.spool->GetStatus().disk_bytes, kBytesMax);
+}
+
+TEST_F(LargeOperationTest, FindsTheRoomOfTheOneBeforeIt) {
+  for (int i = 0; i < 10; ++i) {
+    const auto stored = Offer(kLarge);
+    ASSERT_TRUE(stored) << i << ": " << stored.error().message;
+    ASSERT_TRUE(TrimAll("a"));
+  }
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+}
+
+TEST_F(LargeOperationTest, FindsTheRoomOfASegmentThatHoldsNothing) {
+  for (int i = 0; i < 3; ++i) {
+    for (int attempt = 0; attempt < 2 && !Offer(kLargest); ++attempt) {
+    }
+    EXPECT_TRUE(spool_.spool->GetStatus().accepting);
+    EXPECT_EQ(spool_.ReadAll("a").size(), 1u) << i;
+    ASSERT_TRUE(TrimAll("a"));
+    ASSERT_TRUE(Offer(kSmall));
+    ASSERT_TRUE(TrimAll("a"));
+  }
+}
+
+TEST_F(LargeOperationTest, FindsTheRoomOfWhatIsHardlyNeeded) {
+  ASSERT_TRUE(Offer(kSmall, "stays"));
+  for (int i = 0; i < 150; ++i) ASSERT_TRUE(Offer(kSmall));
+  ASSERT_TRUE(TrimAll("a"));
+  ASSERT_EQ(spool_.spool->GetStatus().segments, 2u);
+  spool_.clock.Advance(std::chrono::seconds(30));  // It is not looked at all the time.
+  // The old one is written anew, and then the open one left.
+  for (int attempt = 0; attempt < 3 && !Offer(kLargest); ++attempt) {
+  }
+  EXPECT_EQ(spool_.ReadAll("a").size(), 1u);
+  EXPECT_EQ(spool_.ReadAll("stays").size(), 1u);
+}
+
+TEST_F(LargeOperationTest, AFullSpoolHasTheRoomOfAnOpenSegmentThatIsTrimmed) {
+  int stays = 0;
+  while (spool_.spool->GetStatus().segments < 3)
+    ASSERT_TRUE(Offer(kSmall, "stays" + std::to_string(stays++)));
+  ASSERT_TRUE(TrimAll("stays" + std::to_string(--stays)));  // The one in the third.
+  while (Offer(kSmall)) {
+  }
+  ASSERT_FALSE(spool_.spool->GetStatus().accepting);
+  ASSERT_TRUE(TrimAll("a"));
+  spool_.clock.Advance(std::chrono::seconds(5));
+  EXPECT_TRUE(spool_.spool->GetStatus().accepting);
+  EXPECT_TRUE(Offer(kSmall));
+  for (int i = 0; i < stays; ++i) EXPECT_EQ(spool_.ReadAll("stays" + std::to_string(i)).size(), 1u);
 }
 
 }  // namespace
