@@ -173,7 +173,9 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
     const bool may_drop = std::ranges::any_of(batches_, [](const Batch& batch) {
       return batch.room.topic->topic.when_full == WhenFull::kDropOldest;
     });
-    if (error.code == base::Code::kFull && may_drop) records_.DropForRoom(bytes_);
+    if (error.code == base::Code::kFull && error.event != base::Event::kTooLargeForSpool &&
+        may_drop)
+      records_.DropForRoom(bytes_);
   }
 
   base::Executor& loop_;

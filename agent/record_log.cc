@@ -8,6 +8,7 @@
 
 #include "agent/delivery_journal.h"
 #include "base/endian.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "kafka/record_batch.h"
@@ -41,9 +42,13 @@ kafka::Producer ProducerOf(const spool::Tag& tag) {
 
 // Nothing of what is not answered yet is stored.
 void RefuseRest(AppendJob& job, const base::Error& error) {
+  // On the one clients send less at once or give up, which is for a batch of which that is true.
+  const ErrorCode code = error.event == base::Event::kTooLargeForSpool && job.entries.size() == 1
+                             ? ErrorCode::kMessageTooLarge
+                             : ErrorCode::kNotEnoughReplicas;
   for (size_t at = 0; at < job.entries.size(); ++at) {
     if (job.entries[at].step != AppendJob::Step::kTry) continue;
-    job.Refuse(at, ErrorCode::kNotEnoughReplicas, error.message);
+    job.Refuse(at, code, error.message);
   }
 }
 
@@ -222,7 +227,8 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
               [&spool] {
                 const spool::Status status = spool.GetStatus();
                 return status.disk_bytes / std::max(status.segments, uint32_t{1});
-              }},
+              },
+          .space_freed = [&spool] { return spool.GetStatus().space_freed; }},
       waiting);
   bool all_empty = true;
   for (const auto& [name, id] : spool.Streams()) {
@@ -287,8 +293,9 @@ void RecordLog::Finish(std::unique_ptr<AppendJob> job,
   waiting_appends_->OnTried(*job);
   if (result) {
     waiting_appends_->OnStored(*job);
-  } else if (result.error().code == Code::kFull) {
-    waiting_appends_->OnSpoolFull(*job, result.error().message);
+  } else if (result.error().code == Code::kFull &&
+             result.error().event != base::Event::kTooLargeForSpool) {
+    waiting_appends_->OnSpoolFull(*job, result.error());
   } else {
     RefuseRest(*job, result.error());
   }
@@ -351,7 +358,8 @@ void RecordLog::ApplyRoom(AppendJob& job, size_t at) {
 bool RecordLog::HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
                         const SpoolUsage::Account* client) {
   const uint64_t bytes = job.request->entries[at].batch.size();
-  if (!topic.FitsTopic(bytes) || (job.ticket == 0 && topic.waiting > 0)) {
+  const bool behind = job.ticket == 0 ? topic.waiting > 0 : waiting_appends_->LargeBefore(job, at);
+  if (behind || !topic.FitsTopic(bytes)) {
     waiting_appends_->OnNoRoom(job, at, topic.topic.when_full, /*for_client=*/false, kTopicFull);
     return false;
   }

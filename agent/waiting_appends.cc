@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <optional>
 #include <utility>
+
+#include "base/event.h"
 
 namespace holdfast::agent {
 namespace {
@@ -39,6 +41,19 @@ void WaitingAppends::OnApply(AppendJob& job, size_t at) {
   EndWait(job, at);
 }
 
+bool WaitingAppends::LargeBefore(const AppendJob& job, size_t at) const {
+  if (large_ == 0) return false;
+  for (const auto& other : jobs_) {
+    if (other->ticket >= job.ticket) return false;
+    for (size_t i = 0; other->large && i < other->entries.size(); ++i) {
+      if (other->entries[i].step == Step::kWaiting &&
+          other->request->entries[i].topic == job.request->entries[at].topic)
+        return true;
+    }
+  }
+  return false;
+}
+
 void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
                               std::string_view why) {
   if (when_full == WhenFull::kRefuse || closed_ || (job.ticket == 0 && !bytes_.Fits(job.memory))) {
@@ -50,18 +65,24 @@ void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, boo
   BeginWait(job, at, for_client);
 }
 
-void WaitingAppends::OnSpoolFull(AppendJob& job, const std::string& why) {
+void WaitingAppends::OnSpoolFull(AppendJob& job, const base::Error& why) {
   for (size_t at = 0; at < job.entries.size(); ++at) {
     if (job.entries[at].step != Step::kTry) continue;
     OnNoRoom(job, at, context_.usage.policies().ForTopic(job.request->entries[at].topic).when_full,
-             /*for_client=*/false, why);
+             /*for_client=*/false, why.message);
   }
-  spool_full_ = true;
+  job.large = why.event == base::Event::kNoRoomForLarge;
+  if (!job.large) {
+    spool_full_ = true;
+  } else if (std::exchange(spool_full_, false)) {
+    OnRoom();  // For what waits with it.
+  }
 }
 
 void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
   if (job->ticket == 0) job->ticket = next_ticket_++;
   bytes_.Add(job->memory);
+  if (job->large) ++large_;
   context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size() + 1));
   auto before = jobs_.end();
   while (before != jobs_.begin() && (*std::prev(before))->ticket > job->ticket) --before;
@@ -69,6 +90,16 @@ void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
   if (closed_) return Expire();
   if (returning_ == 0 && (jobs_.size() == 1 || spool_full_)) AskForRoom();
   Plan();
+}
+
+std::unique_ptr<AppendJob> WaitingAppends::TakeOut(
+    std::list<std::unique_ptr<AppendJob>>::iterator at_job) {
+  std::unique_ptr<AppendJob> job = std::move(*at_job);
+  jobs_.erase(at_job);
+  bytes_.Remove(job->memory);
+  if (job->large) --large_;
+  context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
+  return job;
 }
 
 void WaitingAppends::Plan() {
@@ -113,12 +144,31 @@ void WaitingAppends::OnStored(const AppendJob& job) {
   if (std::exchange(spool_full_, false)) OnRoom();
 }
 
+// Whether those may find room by now that are too large for what there was.
+bool WaitingAppends::MayTryLarge() {
+  const uint64_t freed = context_.space_freed();
+  const base::TimePoint now = context_.writer.Now();
+  if (freed == space_freed_ && now - large_tried_at_ < kLargePause) return false;
+  space_freed_ = freed;
+  large_tried_at_ = now;
+  return true;
+}
+
 void WaitingAppends::TryAll() {
   std::set<const SpoolUsage::Account*> blocked;
+  std::optional<bool> may_try_large;
   std::map<const SpoolUsage::Account*, uint64_t> granted;
   for (auto next = jobs_.begin(); next != jobs_.end();) {
     const auto at_job = next++;
     AppendJob& job = **at_job;
+    if (job.large && !may_try_large) may_try_large = MayTryLarge();
+    if (job.large && !*may_try_large) {
+      for (size_t at = 0; at < job.entries.size(); ++at) {
+        if (job.entries[at].step == Step::kWaiting) blocked.insert(&AccountOf(job, at));
+      }
+      continue;
+    }
+    if (std::exchange(job.large, false)) --large_;
     SpoolUsage::Account* const client = context_.usage.Client(job.request->client);
     for (size_t at = 0; at < job.entries.size(); ++at) {
       if (job.entries[at].step != Step::kWaiting) continue;
@@ -141,10 +191,7 @@ void WaitingAppends::TryAll() {
       ++AccountOf(job, at).going_in;
     }
     if (!job.Has(Step::kTry)) continue;
-    bytes_.Remove(job.memory);
-    std::unique_ptr<AppendJob> going = std::move(*at_job);
-    jobs_.erase(at_job);
-    context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
+    std::unique_ptr<AppendJob> going = TakeOut(at_job);
     ++returning_;
     going->unanswered = going->Unanswered();
     context_.submit(std::move(going));
@@ -165,11 +212,7 @@ void WaitingAppends::Expire() {
       job.Refuse(at, ErrorCode::kNotEnoughReplicas,
                  closed_ ? "the agent shuts down" : "there was no room in the spool in time");
     }
-    bytes_.Remove(job.memory);
-    std::unique_ptr<AppendJob> ended = std::move(*at_job);
-    jobs_.erase(at_job);
-    context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size()));
-    context_.settle(std::move(ended));
+    context_.settle(TakeOut(at_job));
   }
 }
 
@@ -177,41 +220,52 @@ void WaitingAppends::Expire() {
 uint64_t WaitingAppends::MayDropForSpool() {
   const base::Duration passed = context_.writer.Now() - asked_for_spool_at_;
   if (returning_ > 0 || passed < kTick) return 0;
-  if (passed >= kSpoolPause) dropped_for_spool_ = 0;
+  if (passed >= kSpoolPause) dropped_for_spool_ = dropped_for_large_ = 0;
   const uint64_t most = kSpoolRoom + context_.segment_bytes() * 3 / 2;
-  const uint64_t left = most - std::min(most, dropped_for_spool_);
+  const uint64_t dropped =
+      spool_full_ ? dropped_for_spool_ : std::max(dropped_for_spool_, dropped_for_large_);
+  const uint64_t left = most - std::min(most, dropped);
   return left < kSpoolRoom ? 0 : left;
 }
 
 void WaitingAppends::AskForRoom() {
-  const uint64_t spool_most = spool_full_ ? MayDropForSpool() : 0;
-  if (spool_full_) {
-    if (spool_most == 0) return;
-    asked_for_spool_at_ = context_.writer.Now();
+  if (large_ == 0 && returning_ == 0) dropped_for_large_ = 0;
+  const uint64_t spool_most = spool_full_ || large_ > 0 ? MayDropForSpool() : 0;
+  if (spool_full_ && spool_most == 0) return;
+  if (spool_most != 0) asked_for_spool_at_ = context_.writer.Now();
+  for (auto& [topic, bytes] : WantedDrops(/*for_spool=*/spool_most != 0)) {
+    if (topic.empty()) {
+      bytes = std::min(bytes, spool_most);
+      dropped_for_spool_ += bytes;
+      if (!spool_full_) dropped_for_large_ += bytes;
+    }
+    context_.drop_oldest(std::string(topic), bytes);
   }
+}
+
+// By topic, with an empty name for the spool if that may drop any now.
+std::map<std::string_view, uint64_t> WaitingAppends::WantedDrops(bool for_spool) {
   const uint64_t spool_room =
-      spool_full_ ? std::max(kSpoolRoom, context_.segment_bytes() / kSpoolRoomShare) : 0;
+      for_spool ? std::max(kSpoolRoom, context_.segment_bytes() / kSpoolRoomShare) : 0;
   std::map<std::string_view, uint64_t> wanted;
+  std::set<const SpoolUsage::Account*> behind_large;
   for (const auto& job : jobs_) {
     for (size_t at = 0; at < job->entries.size(); ++at) {
       // The limit of a client drops nothing: it would be what others produced.
       if (job->entries[at].step != Step::kWaiting || job->entries[at].for_client) continue;
       const proxy::SinkEntry& entry = job->request->entries[at];
       const SpoolUsage::Account& topic = context_.usage.Topic(entry.topic);
+      const bool of_spool = spool_full_ || job->large;
+      if (job->large) behind_large.insert(&topic);
+      if (of_spool ? !for_spool : behind_large.contains(&topic)) continue;
       if (topic.topic.when_full != WhenFull::kDropOldest) continue;
       // Some more than is needed, so that not each request drops for itself.
-      uint64_t& bytes = wanted[spool_full_ ? std::string_view() : std::string_view(topic.name)];
-      if (bytes == 0) bytes = spool_full_ ? spool_room : topic.topic.bytes_max / kTopicRoomShare;
+      uint64_t& bytes = wanted[of_spool ? std::string_view() : std::string_view(topic.name)];
+      if (bytes == 0) bytes = of_spool ? spool_room : topic.topic.bytes_max / kTopicRoomShare;
       bytes += entry.batch.size();
     }
   }
-  for (auto& [topic, bytes] : wanted) {
-    if (spool_full_) {
-      bytes = std::min(bytes, spool_most);
-      dropped_for_spool_ += bytes;
-    }
-    context_.drop_oldest(std::string(topic), bytes);
-  }
+  return wanted;
 }
 
 void WaitingAppends::Close() {

@@ -8,6 +8,9 @@
 // same request are stored at once, and only the answer waits. What goes in keeps its place before
 // all that comes later until it is applied: meanwhile others may be before it in the spool's queue.
 //
+// What is too large for the room that the spool has for others is tried again when space was freed
+// there. Only what needs the same account waits behind it, and drops nothing to go in.
+//
 // Ownership: everything in the context outlives it.
 // Threads: the spool's writer, on which all callbacks run.
 // Shutdown: Close refuses what waits and lets nothing wait any more; before the destructor.
@@ -16,6 +19,7 @@
 
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -43,6 +47,8 @@ class WaitingAppends {
     std::function<void(std::string topic, uint64_t bytes)> drop_oldest;
     // What a segment of the spool takes, about.
     std::function<uint64_t()> segment_bytes;
+    // Of the spool: rises when there may be room that was not there before.
+    std::function<uint64_t()> space_freed;
   };
   static constexpr base::Duration kTick = std::chrono::milliseconds(50);
   // What is dropped gives a full spool no room before nothing else is in its segment, or that was
@@ -50,6 +56,8 @@ class WaitingAppends {
   // and a segment and a half: that leaves nothing of theirs in the oldest segment, though their
   // order is not exact. If that did not help, more is dropped after this pause.
   static constexpr base::Duration kSpoolPause = std::chrono::seconds(45);
+  // Large ones are tried that often even if the spool freed nothing: others may have, on its disk.
+  static constexpr base::Duration kLargePause = std::chrono::seconds(1);
 
   WaitingAppends(Context context, WaitingBytes& bytes)
       : context_(std::move(context)), bytes_(bytes) {}
@@ -58,8 +66,9 @@ class WaitingAppends {
   // or is refused.
   void OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, bool for_client,
                 std::string_view why);
-  // The spool was full: nothing of the job was stored. Entries that may not wait are refused.
-  void OnSpoolFull(AppendJob& job, const std::string& why);
+  // The spool was full, or had no room for one so large: nothing of the job was stored. Entries
+  // that may not wait are refused.
+  void OnSpoolFull(AppendJob& job, const base::Error& why);
   // Takes a job with entries that wait.
   void Park(std::unique_ptr<AppendJob> job);
   // Something was released, or stored.
@@ -67,20 +76,25 @@ class WaitingAppends {
   void OnStored(const AppendJob& job);
   // While an operation is applied, before anything else is asked of the entry.
   void OnApply(AppendJob& job, size_t at);
+  // Whether a large one waits that an entry which waited itself must not overtake.
+  [[nodiscard]] bool LargeBefore(const AppendJob& job, size_t at) const;
   // A job that was submitted comes back, whatever became of it.
   void OnTried(AppendJob& job);
 
   void Close();
 
  private:
+  std::unique_ptr<AppendJob> TakeOut(std::list<std::unique_ptr<AppendJob>>::iterator at_job);
   void Tick();
   void Plan();
   void TryAll();
+  bool MayTryLarge();
   void Expire();
   void BeginWait(AppendJob& job, size_t at, bool for_client);
   void EndWait(AppendJob& job, size_t at);
   [[nodiscard]] SpoolUsage::Account& AccountOf(const AppendJob& job, size_t at);
   void AskForRoom();
+  [[nodiscard]] std::map<std::string_view, uint64_t> WantedDrops(bool for_spool);
   [[nodiscard]] uint64_t MayDropForSpool();
 
   const Context context_;
@@ -89,7 +103,11 @@ class WaitingAppends {
   size_t returning_ = 0;                        // Submitted once more and not back.
   uint64_t next_ticket_ = 1;
   bool spool_full_ = false;
+  size_t large_ = 0;                    // Jobs that are.
+  uint64_t space_freed_ = 0;            // As of when large ones were tried the last time,
+  base::TimePoint large_tried_at_;      // which was then.
   uint64_t dropped_for_spool_ = 0;      // Beyond what was stored since.
+  uint64_t dropped_for_large_ = 0;      // Of it, for large ones alone, whatever was stored.
   base::TimePoint asked_for_spool_at_;  // The last time.
   bool planned_ = false;
   bool try_posted_ = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/event.h"
 #include "broker/internal_topics.h"
 #include "kafka/error_map.h"
 #include "kafka/produce_reasons.h"
@@ -101,9 +102,13 @@ class ProduceHandler::Append final : public spool::Operation {
 
   void Done(const base::Result<spool::CommitNumber>& result) override {
     if (!result) {
+      // The one is for a batch that is too large by itself.
+      const bool too_large = result.error().event == base::Event::kTooLargeForSpool &&
+                             std::ranges::count_if(batches_, &Batch::admitted) == 1;
       for (Batch& batch : batches_) {
         if (!batch.admitted) continue;
-        batch.error = kafka::ToPartitionError(result.error().code);
+        batch.error =
+            too_large ? ErrorCode::kMessageTooLarge : kafka::ToPartitionError(result.error().code);
         batch.message = result.error().message;
       }
     }

@@ -66,6 +66,12 @@ bool SegmentStore::IsTooLarge(uint64_t bytes, uint64_t bytes_min) const {
   return bytes_max_ != 0 && bytes > BytesFor(Purpose::kEntries, bytes_min);
 }
 
+bool SegmentStore::NeverFits(uint64_t bytes_min, uint64_t small_min) const {
+  const uint64_t open = BytesFor(Purpose::kProgress, small_min);
+  return bytes_max_ != 0 &&
+         BytesFor(Purpose::kEntries, bytes_min) + open + SmallBytes() > bytes_max_;
+}
+
 void SegmentStore::OnSpaceFreed(std::function<void()> notify) {
   const base::MutexLock lock(work_mutex_);
   on_space_freed_ = std::move(notify);

@@ -103,6 +103,7 @@ Status SpoolOnDisk::GetStatus() const {
   status.queued_bytes = intake.queued_bytes;
   status.accepting = intake.accepting;
   status.refusing_because = intake.refusing_because;
+  status.space_freed = intake.space_freed;
   return status;
 }
 

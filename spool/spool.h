@@ -139,7 +139,9 @@ class Operation {
   virtual void Apply(Transaction& transaction) = 0;
   // Called once: with the commit after its data is durable, or with the error after which nothing
   // of it is stored (kFull, kIo: may be tried again). An operation refused as kFull was never
-  // applied.
+  // applied. Of these Event::kNoRoomForLarge found no room only because of its size, and
+  // kTooLargeForSpool never will; neither says anything about others. Of an operation that is
+  // refused so alone Done comes before those behind it are applied.
   virtual void Done(const base::Result<CommitNumber>& result) = 0;
 };
 
@@ -267,6 +269,7 @@ struct Status {
   size_t queued_bytes = 0;
   bool accepting = true;         // False while full, failing or closed.
   std::string refusing_because;  // Why not, for a person.
+  uint64_t space_freed = 0;      // Rises each time that segments were.
 };
 
 class Spool {

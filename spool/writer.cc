@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "metrics/catalogue.h"
 #include "spool/staging.h"
@@ -119,7 +120,8 @@ bool Writer::RefillBacklog() {
 
 void Writer::Stage(Commit& commit) {
   Staging staging(state_, commit);
-  // Smaller ones might still fit, but would overtake: who submits learns of it with this commit.
+  // Of a full spool. Smaller ones might still fit, but would overtake: who submits learns of it
+  // with this commit.
   std::optional<base::Error> full;
   while (!backlog_.empty()) {
     Taken& next = backlog_.front();
@@ -131,7 +133,7 @@ void Writer::Stage(Commit& commit) {
                                         : MakeRoom(commit, next.bytes);
     if (!room) {
       if (segment_error_) return;
-      if (room.error().code == base::Code::kFull) full = room.error();
+      if (room.error().code == base::Code::kFull && mode_ == Mode::kFull) full = refusal_;
       next.refused = room.error();
       metrics_.refused.With(base::CodeName(room.error().code)).Add();
     } else if (!*room) {
@@ -142,6 +144,9 @@ void Writer::Stage(Commit& commit) {
     }
     commit.operations.push_back(std::move(next));
     backlog_.pop_front();
+    // One that is refused alone: who submitted it learns of it before those behind it are applied,
+    // and may hold back what must not overtake it.
+    if (!room && !full) return;
   }
 }
 
@@ -159,21 +164,33 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
   const bool suitable = bytes == 0 || purpose_ == Purpose::kEntries;
   if (suitable && needed <= file_->RoomBytes(*index_)) return true;
   if (!staged.empty()) return false;
+  if (bytes != 0 && NeverFits(needed))
+    return base::Unexpected(base::Code::kFull,
+                            directory_.path() + ": an operation of " + std::to_string(bytes) +
+                                " bytes is too large for a spool of at most " +
+                                std::to_string(store_->bytes_max()) +
+                                "; send less at once, or raise the limit",
+                            base::Event::kTooLargeForSpool);
   const Purpose purpose = bytes != 0 ? Purpose::kEntries : Purpose::kProgress;
   if (purpose == Purpose::kEntries && mode_ == Mode::kFull) return base::Unexpected(refusal_);
-  if (const auto rolled = Roll(purpose, needed); !rolled) {
-    // Where only a large one finds no room, others may.
-    if (mode_ == Mode::kRunning && purpose == Purpose::kEntries &&
-        (store_->CheckSpace(SegmentHolds(needed)) || !store_->CheckSpace(SegmentHolds(0)))) {
-      SetMode(Mode::kFull, rolled.error());
-      RetryLater(std::chrono::seconds(1));
-    }
-    if (purpose == Purpose::kEntries) store_->PrepareSoon();
-    if (purpose == Purpose::kEntries && rolled.error().code == base::Code::kFull && !segment_error_)
-      HF_RETURN_IF_ERROR(LeaveIfTrimmed(SegmentHolds(needed)));
-    return base::Unexpected(rolled.error());
+  const base::Result<void> rolled = Roll(purpose, needed);
+  if (rolled) return true;
+  if (purpose == Purpose::kProgress) return base::Unexpected(rolled.error());
+  return base::Unexpected(RefuseEntries(needed, rolled.error()));
+}
+
+// For which there is no segment that holds `needed`.
+base::Error Writer::RefuseEntries(uint64_t needed, base::Error because) {
+  if (store_->CheckSpace(SegmentHolds(needed)) || !store_->CheckSpace(SegmentHolds(0))) {
+    SetMode(Mode::kFull, because);
+    RetryLater(std::chrono::seconds(1));
+  } else if (because.code == base::Code::kFull) {
+    because.event = base::Event::kNoRoomForLarge;
   }
-  return true;
+  store_->PrepareSoon();
+  if (because.code != base::Code::kFull || segment_error_) return because;
+  const base::Result<void> left = LeaveIfTrimmed(SegmentHolds(needed));
+  return left ? because : left.error();
 }
 
 void Writer::Write(Commit commit) {

@@ -49,6 +49,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
     size_t queued_bytes = 0;
     bool accepting = true;
     std::string refusing_because;
+    uint64_t space_freed = 0;
   };
   [[nodiscard]] Intake GetIntake() const;
 
@@ -118,6 +119,8 @@ class Writer : public std::enable_shared_from_this<Writer> {
 
   // Segments. Nothing may be staged.
   [[nodiscard]] uint64_t SegmentHolds(uint64_t bytes_min) const;
+  [[nodiscard]] bool NeverFits(uint64_t bytes_min) const;
+  base::Error RefuseEntries(uint64_t needed, base::Error because);
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();
   void OnRolledEarly(const base::Result<void>& rolled);

@@ -21,6 +21,12 @@ uint64_t Writer::SegmentHolds(uint64_t bytes_min) const {
   return std::max(bytes_min, segment_bytes_min_) + SegmentFile::BytesToBegin(state_, older);
 }
 
+// Though others do: where the state alone is too large, that may pass.
+bool Writer::NeverFits(uint64_t bytes_min) const {
+  const uint64_t least = SegmentHolds(0);
+  return store_->NeverFits(SegmentHolds(bytes_min), least) && !store_->NeverFits(least, least);
+}
+
 // From the segment that is being written to a new one.
 base::Result<void> Writer::Roll(Purpose purpose, uint64_t bytes_min) {
   HF_ASSIGN_OR_RETURN(SegmentStore::Next next, store_->Take(purpose, SegmentHolds(bytes_min)));
@@ -196,6 +202,10 @@ base::Result<void> Writer::Reload() {
 
 void Writer::SpaceFreed() {
   if (stopped_) return;
+  {
+    const base::MutexLock lock(mutex_);
+    ++intake_.space_freed;
+  }
   if (mode_ == Mode::kFull) Retry();
   if (!store_->removing() || std::exchange(removal_planned_, true)) return;
   removal_timer_ = executor_.After(kRemovalPause, [this] {

@@ -339,6 +339,95 @@ TEST_F(LimitsTest, AFullSpoolIsWaitedForWhereTheTopicSaysSo) {
   EXPECT_EQ(waiting->error, ErrorCode::kNone) << waiting->message;
 }
 
+// Of which one leaves a spool of 4 MiB room for others, but not for a second one.
+Batch Large() { return {.values = {std::string(900'000, 'L')}}; }
+
+class LargeTest : public LimitsTest {
+ protected:
+  void OpenSmallSpool(std::vector<Policies::TopicRule> topics) {
+    sinks_.drop_oldest = [this](const std::string& topic, uint64_t bytes) {
+      EXPECT_EQ(topic, "") << "no topic is at its limit";
+      asked_for_ += bytes;
+    };
+    End();
+    CloseSpool();
+    OpenSpool(4 << 20);
+    Begin();
+    SetPolicies(std::move(topics));
+  }
+
+  uint64_t asked_for_ = 0;  // Of the drops for the spool.
+};
+
+TEST_F(LargeTest, ThatWaitsHoldsBackOnlyItsOwnTopic) {
+  OpenSmallSpool({{.pattern = "a", .policy = {.when_full = WhenFull::kWait}},
+                  {.pattern = "b", .policy = {.when_full = WhenFull::kDropOldest}}});
+  ASSERT_EQ(Produce("a", 0, Large()).error, ErrorCode::kNone);
+  const Answer& large = *Submit("a", {{0, Large()}})[0];
+  const Answer& behind = *Submit("a", {{0, Kilobyte()}})[0];
+  const Answer& other = *Submit("b", {{0, Kilobyte()}})[0];
+  clock_.RunUntilIdle();
+  EXPECT_EQ(large.error, kOpen);
+  EXPECT_EQ(behind.error, kOpen);
+  EXPECT_EQ(other.error, ErrorCode::kNone) << other.message;
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_EQ(ProduceLater("b", 0, Kilobyte()).error, ErrorCode::kNone);
+    clock_.Advance(milliseconds(50));
+  }
+  EXPECT_EQ(asked_for_, 0);
+  EXPECT_LE(metrics_.full.With("waited").Value(), 6) << "it is tried once a second";
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(large.error, ErrorCode::kNone) << large.message;
+  EXPECT_EQ(large.base_offset, 1);
+  EXPECT_EQ(behind.base_offset, 2);
+}
+
+TEST_F(LargeTest, ThatWaitedForItsTopicIsNotOvertakenWhereTheSpoolHasNoRoomForIt) {
+  OpenSmallSpool(
+      {{.pattern = "a", .policy = {.bytes_max = 900'000, .when_full = WhenFull::kWait}}});
+  ASSERT_EQ(Produce("a", 0, Large()).error, ErrorCode::kNone);
+  const Answer& large = ProduceLater("a", 0, Large());
+  const Answer& behind = ProduceLater("a", 0, Kilobyte());
+  SetPolicies({{.pattern = "a", .policy = {.when_full = WhenFull::kWait}}});
+  clock_.Advance(seconds(3));
+  EXPECT_EQ(large.error, kOpen);
+  EXPECT_EQ(behind.error, kOpen);
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(large.base_offset, 1) << large.message;
+  EXPECT_EQ(behind.base_offset, 2) << behind.message;
+}
+
+// However much of others is stored meanwhile.
+TEST_F(LargeTest, DropsTheOldestForItselfAlone) {
+  OpenSmallSpool({{.pattern = "*", .policy = {.when_full = WhenFull::kDropOldest}}});
+  ASSERT_EQ(Produce("a", 0, Large()).error, ErrorCode::kNone);
+  const Answer& large = ProduceLater("a", 0, Large());
+  const Answer& behind = ProduceLater("a", 0, Kilobyte());
+  clock_.Advance(seconds(1));
+  const uint64_t first = asked_for_;
+  EXPECT_GT(first, 900'000);
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(ProduceLater("b", 0, {.values = {std::string(20'000, '.')}}).error, ErrorCode::kNone);
+    clock_.Advance(milliseconds(100));
+  }
+  EXPECT_LE(asked_for_, (1 << 20) + 3 * spool_->GetStatus().disk_bytes / 2);
+  EXPECT_EQ(large.error, kOpen);
+  EXPECT_EQ(behind.error, kOpen);
+}
+
+// Nothing is dropped for it, and nobody waits.
+TEST_F(LargeTest, ThatNeverFitsIsRefusedAtOnce) {
+  OpenSmallSpool({{.pattern = "*", .policy = {.when_full = WhenFull::kDropOldest}}});
+  EXPECT_EQ(ProduceLater("a", 0, {.values = {std::string(3 << 20, '.')}}).error,
+            ErrorCode::kMessageTooLarge);
+  for (const Answer* answer : ProduceTogether("a", {{0, Large()}, {1, Large()}}))
+    EXPECT_EQ(answer->error, ErrorCode::kNotEnoughReplicas);
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(asked_for_, 0);
+}
+
 // What `holdfast spool drop` took away comes back into no account.
 TEST_F(LimitsTest, WhatWasDroppedWhileTheAgentWasStoppedIsHeldByNobody) {
   SetPolicies({{.pattern = "a", .policy = {.bytes_max = 3000}}},

@@ -77,6 +77,46 @@ TEST_F(RecordLogTest, AFullSpoolIsARetriableError) {
   EXPECT_TRUE(kafka::Retriable(answer.error));
 }
 
+TEST_F(RecordLogTest, WhatNeverFitsIsNotRetriable) {
+  spool_.reset();
+  clock_.RunUntilIdle();
+  log_.reset();
+  OpenSpool(/*bytes_max=*/4 << 20);
+  const Answer answer = Produce("a", 0, {std::string(3 << 20, 'x')});
+  EXPECT_EQ(answer.error, ErrorCode::kMessageTooLarge);
+  EXPECT_EQ(answer.base_offset, -1);
+  EXPECT_FALSE(kafka::Retriable(answer.error));
+}
+
+// Each might fit alone, and clients that send less at once split batches, not requests.
+TEST_F(RecordLogTest, BatchesThatFitOnlyAloneAreRetriable) {
+  spool_.reset();
+  clock_.RunUntilIdle();
+  log_.reset();
+  OpenSpool(/*bytes_max=*/4 << 20);
+  const Batch batch{.values = {std::string(900'000, 'x')}};
+  for (const Answer* answer : ProduceTogether("a", {{0, batch}, {1, batch}})) {
+    EXPECT_EQ(answer->error, ErrorCode::kNotEnoughReplicas);
+    EXPECT_NE(answer->message.find("too large"), std::string::npos) << answer->message;
+  }
+  EXPECT_EQ(Produce("a", 0, batch).error, ErrorCode::kNone);
+}
+
+TEST_F(RecordLogTest, ToItsOwnUsersTheSpoolIsFullForWhatNeverFits) {
+  spool_.reset();
+  clock_.RunUntilIdle();
+  log_.reset();
+  OpenSpool(/*bytes_max=*/4 << 20);
+  NotedAppend append;
+  append.batches.push_back({.topic = "a", .bytes = Build({.values = {std::string(3 << 20, 'x')}})});
+  append.key = "note";
+  base::Result<> result;
+  log_->AppendNoted(std::move(append), [&](NotedOutcome outcome) { result = outcome.result; });
+  clock_.RunUntilIdle();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, base::Code::kFull);
+}
+
 TEST_F(RecordLogTest, ProducerIdsAreNeverGivenTwice) {
   std::vector<int64_t> ids;
   const auto take = [&](int count) {

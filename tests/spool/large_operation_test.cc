@@ -8,6 +8,7 @@
 #include <chrono>
 #include <string>
 
+#include "base/event.h"
 #include "spool/directory.h"
 #include "tests/spool/spool_fixture.h"
 
@@ -57,11 +58,46 @@ TEST_F(LargeOperationTest, ThatFindsNoRoomIsRefusedAloneAndCostsNoFiles) {
     const auto refused = Offer(kLarge);
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, base::Code::kFull);
+    EXPECT_EQ(refused.error().event, base::Event::kNoRoomForLarge);
     EXPECT_TRUE(spool_.spool->GetStatus().accepting);
     EXPECT_TRUE(Offer(kSmall));
     spool_.clock.Advance(std::chrono::seconds(1));
   }
   EXPECT_EQ(NewestNumber(), newest);
+}
+
+TEST_F(LargeOperationTest, ThatFindsNoRoomIsAnsweredBeforeThoseBehindItWhichAreStored) {
+  ASSERT_TRUE(Offer(kLarge));
+  const std::string bytes_of_all(kLarge, 'x');
+  std::vector<std::string> seen;
+  const auto submit = [&](size_t bytes, const std::string& name) {
+    std::unique_ptr<Operation> operation = std::make_unique<LambdaOperation>(
+        bytes,
+        [&, name, bytes](Transaction& transaction) {
+          seen.push_back("apply " + name);
+          transaction.Append({.stream = transaction.OpenStream(name),
+                              .bytes = std::string_view(bytes_of_all).substr(0, bytes),
+                              .record_count = 1});
+        },
+        [&seen, name](const auto& result) {
+          seen.push_back(name + (result ? " stored" : " refused"));
+        });
+    EXPECT_TRUE(spool_.spool->Submit(operation));
+  };
+  submit(kLarge, "large");
+  submit(100, "b");
+  submit(100, "c");
+  spool_.clock.RunUntilIdle();
+  EXPECT_THAT(seen,
+              testing::ElementsAre("large refused", "apply b", "apply c", "b stored", "c stored"));
+}
+
+TEST_F(LargeOperationTest, ThatNeverFitsSaysNothingOfOthersInAFullSpool) {
+  while (Offer(kSmall)) {
+  }
+  ASSERT_FALSE(spool_.spool->GetStatus().accepting);
+  EXPECT_EQ(Offer(kBytesMax / 2).error().event, base::Event::kTooLargeForSpool);
+  EXPECT_EQ(Offer(kSmall).error().event, base::Event::kSpoolFull);
 }
 
 TEST_F(LargeOperationTest, TakesThePlaceOfSpares) {
@@ -123,6 +159,20 @@ TEST_F(LargeOperationTest, AFullSpoolHasTheRoomOfAnOpenSegmentThatIsTrimmed) {
   EXPECT_TRUE(spool_.spool->GetStatus().accepting);
   EXPECT_TRUE(Offer(kSmall));
   for (int i = 0; i < stays; ++i) EXPECT_EQ(spool_.ReadAll("stays" + std::to_string(i)).size(), 1u);
+}
+
+TEST_F(LargeOperationTest, ThatNeverFitsIsRefusedForGood) {
+  const auto refused = Offer(kBytesMax / 2);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, base::Code::kFull);
+  EXPECT_EQ(refused.error().event, base::Event::kTooLargeForSpool);
+  EXPECT_TRUE(spool_.spool->GetStatus().accepting);
+  EXPECT_TRUE(Offer(kSmall));
+  ASSERT_TRUE(TrimAll("a"));
+  // A little less does fit.
+  for (int attempt = 0; attempt < 2 && !Offer(kBytesMax / 2 - (1 << 20)); ++attempt) {
+  }
+  EXPECT_EQ(spool_.ReadAll("a").size(), 1u);
 }
 
 }  // namespace
