@@ -510,6 +510,14 @@ bool LocalTransactions::Admit(Coordinated& producer, Protocol protocol, proxy::S
                               "(agent.limits.transaction_bytes_max)",
                               options_.transaction_bytes_max));
   }
+  // It is one operation of the spool.
+  const uint64_t spool_max = context_.spool.GetStatus().operation_bytes_max;
+  if (producer.bytes + entry.batch.size() > spool_max) {
+    return refuse(ErrorCode::kRecordListTooLarge,
+                  fmt::format("a local transaction of more than {} bytes does not fit into the "
+                              "spool (agent.spool.bytes_max)",
+                              spool_max));
+  }
   if (bytes_ + entry.batch.size() > options_.memory_max) {
     return refuse(ErrorCode::kNotEnoughReplicas, "too much is in open transactions for now");
   }

@@ -21,10 +21,10 @@
 // Threads: the loop, on which the work is done, but for the calls of proxy::LocalTransactions.
 // Shutdown: destroyed on the loop; what waits then is answered with errors or, if the loop stops,
 //   not at all.
-// Limits: Options names each. Past transaction_bytes_max a batch is refused for good
-//   (RECORD_LIST_TOO_LARGE), past memory_max for now. A transactional id that was not used for
-//   kForgetAfterMs is forgotten at a start, and past kProducersMax no new one is taken. One that no
-//   producer was made for is kept only while it is asked about.
+// Limits: Options names each. Past transaction_bytes_max, or what the spool can take in one piece,
+//   a batch is refused for good (RECORD_LIST_TOO_LARGE), past memory_max for now. A transactional
+//   id that was not used for kForgetAfterMs is forgotten at a start, and past kProducersMax no new
+//   one is taken. One that no producer was made for is kept only while it is asked about.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <limits>
 #include <utility>
 
 #include "base/event.h"
@@ -66,10 +67,14 @@ bool SegmentStore::IsTooLarge(uint64_t bytes, uint64_t bytes_min) const {
   return bytes_max_ != 0 && bytes > BytesFor(Purpose::kEntries, bytes_min);
 }
 
+uint64_t SegmentStore::SegmentBytesMax(uint64_t small_min) const {
+  if (bytes_max_ == 0) return std::numeric_limits<uint64_t>::max();
+  const uint64_t beside = BytesFor(Purpose::kProgress, small_min) + SmallBytes();
+  return (bytes_max_ - std::min(bytes_max_, beside)) / kAlignment * kAlignment;
+}
+
 bool SegmentStore::NeverFits(uint64_t bytes_min, uint64_t small_min) const {
-  const uint64_t open = BytesFor(Purpose::kProgress, small_min);
-  return bytes_max_ != 0 &&
-         BytesFor(Purpose::kEntries, bytes_min) + open + SmallBytes() > bytes_max_;
+  return BytesFor(Purpose::kEntries, bytes_min) > SegmentBytesMax(small_min);
 }
 
 void SegmentStore::OnSpaceFreed(std::function<void()> notify) {

@@ -110,8 +110,10 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   [[nodiscard]] uint64_t disk_bytes() const { return disk_bytes_; }
   [[nodiscard]] uint64_t segment_bytes() const { return segment_bytes_; }
   [[nodiscard]] uint64_t bytes_max() const { return bytes_max_; }
-  // Of a segment for entries that holds `bytes_min`: there is no room for it even if all that goes
-  // on beside it are small ones that hold `small_min`.
+  // The largest for which there is room if all that goes on beside it are small ones that hold
+  // `small_min`.
+  [[nodiscard]] uint64_t SegmentBytesMax(uint64_t small_min) const;
+  // Of a segment for entries that holds `bytes_min`: there is no room for it even so.
   [[nodiscard]] bool NeverFits(uint64_t bytes_min, uint64_t small_min) const;
   // Of a segment that holds `bytes_min`: made when bytes_max was larger, so that filling it would
   // take more than that.

@@ -104,6 +104,7 @@ Status SpoolOnDisk::GetStatus() const {
   status.accepting = intake.accepting;
   status.refusing_because = intake.refusing_because;
   status.space_freed = intake.space_freed;
+  status.operation_bytes_max = intake.operation_bytes_max;
   return status;
 }
 

@@ -150,6 +150,24 @@ void Writer::Stage(Commit& commit) {
   }
 }
 
+// Of a segment.
+uint64_t Writer::BytesNeeded(const Commit& staged, size_t bytes) const {
+  // Twice, since each entry also takes a line in the table of contents.
+  return staged.FrameBytesMax() + uint64_t{bytes} * 2 + kChangesAllowance +
+         (bytes != 0 ? progress_reserve_ : 0);
+}
+
+void Writer::ReportOperationBytesMax() {
+  const uint64_t least = SegmentHolds(0);
+  const uint64_t beside = least + BytesNeeded({}, 1);
+  const uint64_t most = store_->SegmentBytesMax(least);
+  uint64_t bytes = kOperationBytesMax;
+  if (!store_->NeverFits(least, least))
+    bytes = std::min(bytes, (most - std::min(most, beside)) / 2);
+  const base::MutexLock lock(mutex_);
+  intake_.operation_bytes_max = bytes;
+}
+
 // Whether an operation of so many entry bytes fits behind what is staged. If nothing is, a new
 // segment is begun where that helps, so the answer is yes or why not.
 base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
@@ -157,9 +175,7 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
     return base::Unexpected(base::Code::kInvalid,
                             "an operation of " + std::to_string(bytes) + " bytes; at most " +
                                 std::to_string(kOperationBytesMax) + " fit into one commit");
-  // Twice, since each entry also takes a line in the table of contents.
-  const uint64_t needed = staged.FrameBytesMax() + uint64_t{bytes} * 2 + kChangesAllowance +
-                          (bytes != 0 ? progress_reserve_ : 0);
+  const uint64_t needed = BytesNeeded(staged, bytes);
   // A segment that was begun because the spool is full is not for entries.
   const bool suitable = bytes == 0 || purpose_ == Purpose::kEntries;
   if (suitable && needed <= file_->RoomBytes(*index_)) return true;

@@ -50,6 +50,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
     bool accepting = true;
     std::string refusing_because;
     uint64_t space_freed = 0;
+    uint64_t operation_bytes_max = 0;
   };
   [[nodiscard]] Intake GetIntake() const;
 
@@ -120,6 +121,8 @@ class Writer : public std::enable_shared_from_this<Writer> {
   // Segments. Nothing may be staged.
   [[nodiscard]] uint64_t SegmentHolds(uint64_t bytes_min) const;
   [[nodiscard]] bool NeverFits(uint64_t bytes_min) const;
+  [[nodiscard]] uint64_t BytesNeeded(const Commit& staged, size_t bytes) const;
+  void ReportOperationBytesMax();
   base::Error RefuseEntries(uint64_t needed, base::Error because);
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();

@@ -23,6 +23,7 @@ constexpr base::Duration kOutdatedDelay = std::chrono::seconds(5);
 base::Result<void> Writer::Open() {
   HF_RETURN_IF_ERROR(Load());
   ReportNameless();
+  ReportOperationBytesMax();
   store_->Report();
   return {};
 }

@@ -118,6 +118,7 @@ base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose
   purpose_ = purpose;
   next_prepared_ = false;
   segment_bytes_min_ = 0;
+  ReportOperationBytesMax();
   if (old) store_->SealSoon(old);
   return {};
 }

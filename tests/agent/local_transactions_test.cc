@@ -227,6 +227,19 @@ TEST_P(LocalTransactionsTest, SizesAreBounded) {
   EXPECT_EQ(Put("a", 0, {std::string(200, 'z')}, "local-2"), ErrorCode::kNotEnoughReplicas);
 }
 
+// Each batch does.
+TEST_P(LocalTransactionsTest, WhatTheSpoolNeverTakesInOnePieceIsRefusedWhenItComes) {
+  End();
+  CloseSpool();
+  OpenSpool(4 << 20);
+  Begin();
+  Init();
+  ASSERT_EQ(Put("a", 0, {std::string(700'000, 'x')}), ErrorCode::kNone);
+  EXPECT_EQ(Put("a", 0, {std::string(900'000, 'y')}), ErrorCode::kRecordListTooLarge);
+  EXPECT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Spooled("a/0"), 1);
+}
+
 // A value that makes a batch of about 1,100 bytes.
 std::string Kilobyte(char fill = '.') { return std::string(1000, fill); }
 

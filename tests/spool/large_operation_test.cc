@@ -92,6 +92,14 @@ TEST_F(LargeOperationTest, ThatFindsNoRoomIsAnsweredBeforeThoseBehindItWhichAreS
               testing::ElementsAre("large refused", "apply b", "apply c", "b stored", "c stored"));
 }
 
+TEST_F(LargeOperationTest, TheStatusSaysWhatFits) {
+  const uint64_t most = spool_.spool->GetStatus().operation_bytes_max;
+  EXPECT_GT(most, kBytesMax / 4);
+  EXPECT_EQ(Offer(most + (64 << 10)).error().event, base::Event::kTooLargeForSpool);
+  const auto stored = Offer(most);
+  EXPECT_TRUE(stored || stored.error().event != base::Event::kTooLargeForSpool);
+}
+
 TEST_F(LargeOperationTest, ThatNeverFitsSaysNothingOfOthersInAFullSpool) {
   while (Offer(kSmall)) {
   }
