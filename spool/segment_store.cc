@@ -110,6 +110,12 @@ bool SegmentStore::WouldHaveSpace(uint64_t bytes_min, uint64_t open_bytes,
          CheckSpaceForOneMore(Purpose::kEntries, bytes_min, open_bytes - small).has_value();
 }
 
+bool SegmentStore::HasSpaceBesideSmall(uint64_t small_min) const {
+  const uint64_t bytes = BytesFor(Purpose::kEntries, small_min);
+  if (bytes <= segment_bytes_ && spare_count_ != 0) return true;
+  return CheckLimits(bytes + BytesFor(Purpose::kProgress, small_min), prepared_bytes_).has_value();
+}
+
 base::Result<void> SegmentStore::CheckSpaceForOneMore(Purpose purpose, uint64_t bytes_min,
                                                       uint64_t freed) const {
   if (purpose == Purpose::kProgress) return {};
@@ -170,6 +176,8 @@ base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t by
     spares_.pop_back();
     spare_count_ = spares_.size();
   }
+  // The file system may not have given back what spares took.
+  if (purpose == Purpose::kEntries) HF_RETURN_IF_ERROR(CheckLimits(bytes, 0));
   const std::string draft = directory_.SegmentPath(next_number_) + ".new";
   if (auto created = SegmentFile::Create(draft, bytes); !created) {
     (void)std::remove(draft.c_str());  // The first error is the one to report.

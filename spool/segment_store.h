@@ -7,13 +7,12 @@
 //   what makes it less full. A segment that holds no entry anybody needs is retired wherever it
 //   stands in the order, so small segments do not pile up and a stream that does not move holds
 //   back only its own. What does not fit into a segment of the usual size gets a larger one, which
-//   takes the place of spares. When space runs
-//   short, be it only for a large one, segments of which little is still needed are
-//   written anew without the rest, so that such a stream costs about what it holds. A few retired
-//   files are kept as spares for the next segments, since blocks that were written before are the
-//   cheapest to write (docs/adr/0006-written-blocks.md); the others are removed bit by bit. While
-//   the log is short and has no spare, one is made and written to ahead of time; in an outage, when
-//   it grows, that would only take the disk's time.
+//   takes the place of spares. When space runs short, be it only for a large one, segments of which
+//   little is still needed are written anew without the rest, so that such a stream costs about
+//   what it holds. A few retired files are kept as spares for the next segments, since blocks that
+//   were written before are the cheapest to write (docs/adr/0006-written-blocks.md); the others are
+//   removed bit by bit. While the log is short and has no spare, one is made and written to ahead
+//   of time; in an outage, when it grows, that would only take the disk's time.
 // Threads: Take and the ...Soon calls belong to the writer; the work behind the latter runs on
 //   `background`; the rest is for any thread.
 // Shutdown: Close waits for background work that is running; what is queued then does nothing.
@@ -86,6 +85,9 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // `small_min` had its place.
   [[nodiscard]] bool WouldHaveSpace(uint64_t bytes_min, uint64_t open_bytes,
                                     uint64_t small_min) const;
+  // Whether a segment of the usual size is still to be had once a small one that holds `small_min`
+  // was, in place of the one that is ready.
+  [[nodiscard]] bool HasSpaceBesideSmall(uint64_t small_min) const;
 
   // See Spool.
   base::Result<RevisionReport> Revise(Revision& revision);

@@ -133,7 +133,9 @@ void Writer::Stage(Commit& commit) {
                                         : MakeRoom(commit, next.bytes);
     if (!room) {
       if (segment_error_) return;
-      if (room.error().code == base::Code::kFull && mode_ == Mode::kFull) full = refusal_;
+      if (mode_ == Mode::kFull && room.error().code == base::Code::kFull &&
+          room.error().event != base::Event::kTooLargeForSpool)
+        full = refusal_;
       next.refused = room.error();
       metrics_.refused.With(base::CodeName(room.error().code)).Add();
     } else if (!*room) {
@@ -189,24 +191,26 @@ base::Result<bool> Writer::MakeRoom(const Commit& staged, size_t bytes) {
                             base::Event::kTooLargeForSpool);
   const Purpose purpose = bytes != 0 ? Purpose::kEntries : Purpose::kProgress;
   if (purpose == Purpose::kEntries && mode_ == Mode::kFull) return base::Unexpected(refusal_);
-  const base::Result<void> rolled = Roll(purpose, needed);
+  base::Result<void> rolled = Roll(purpose, needed);
   if (rolled) return true;
-  if (purpose == Purpose::kProgress) return base::Unexpected(rolled.error());
-  return base::Unexpected(RefuseEntries(needed, rolled.error()));
+  if (purpose == Purpose::kEntries) RefuseEntries(needed, rolled.error());
+  return base::Unexpected(std::move(rolled).error());
 }
 
-// For which there is no segment that holds `needed`.
-base::Error Writer::RefuseEntries(uint64_t needed, base::Error because) {
+// For which there is no segment that holds `needed`. Nothing that is done about it changes why they
+// are refused.
+void Writer::RefuseEntries(uint64_t needed, base::Error& because) {
   if (store_->CheckSpace(SegmentHolds(needed)) || !store_->CheckSpace(SegmentHolds(0))) {
     SetMode(Mode::kFull, because);
     RetryLater(std::chrono::seconds(1));
   } else if (because.code == base::Code::kFull) {
     because.event = base::Event::kNoRoomForLarge;
   }
+  if (because.code == base::Code::kFull && !segment_error_) {
+    const base::Result<void> left = LeaveIfTrimmed(SegmentHolds(needed));
+    if (!left && !segment_error_) ReportNotRolled(left);
+  }
   store_->PrepareSoon();
-  if (because.code != base::Code::kFull || segment_error_) return because;
-  const base::Result<void> left = LeaveIfTrimmed(SegmentHolds(needed));
-  return left ? because : left.error();
 }
 
 void Writer::Write(Commit commit) {
@@ -249,6 +253,7 @@ void Writer::Write(Commit commit) {
 void Writer::Complete(Commit commit) {
   const base::WakeBatch answers;
   durable_ = commit.number;
+  if (!commit.entries.empty()) ++entry_commits_;
   const std::vector<StreamId> streams = catalog_.Publish(commit.news);
   metrics_.commits.Add();
   metrics_.appended_records.Add(commit.record_count);

@@ -11,7 +11,8 @@
 // that was acknowledged is touched by any of this.
 //
 // An open segment of which nothing is needed any more is left where it keeps the room from the
-// next: a large one (see SegmentStore) as soon as it is trimmed, any when a segment was refused.
+// next: a large one (see SegmentStore) as soon as it is trimmed, if there is room for one of the
+// usual size beside it; any when a segment was refused, for a small one that takes no entries.
 //
 // Threads: Submit and the getters from any thread; Turn and what it calls on the writer's executor.
 // Shutdown: Close; see spool/spool.h.
@@ -123,14 +124,16 @@ class Writer : public std::enable_shared_from_this<Writer> {
   [[nodiscard]] bool NeverFits(uint64_t bytes_min) const;
   [[nodiscard]] uint64_t BytesNeeded(const Commit& staged, size_t bytes) const;
   void ReportOperationBytesMax();
-  base::Error RefuseEntries(uint64_t needed, base::Error because);
+  void RefuseEntries(uint64_t needed, base::Error& because);
   base::Result<void> Roll(Purpose purpose, uint64_t bytes_min);
   base::Result<void> RollToAny();
   void OnRolledEarly(const base::Result<void>& rolled);
+  void ReportNotRolled(const base::Result<void>& rolled) const;
   [[nodiscard]] bool AllIsTrimmed() const;
   [[nodiscard]] bool LargeAndTrimmed() const;
   void LeaveLargeSoon();
   base::Result<void> LeaveIfTrimmed(uint64_t bytes_min);
+  [[nodiscard]] bool OthersWouldHaveRoom();
   base::Result<void> BeginSegment(SegmentStore::Next next, Purpose purpose);
   [[nodiscard]] std::string OlderSegments(CommitNumber end) const;
 
@@ -168,6 +171,9 @@ class Writer : public std::enable_shared_from_this<Writer> {
   size_t entries_expected_ = 0;  // As many as the commit before had.
   bool next_prepared_ = false;
   uint64_t segment_bytes_min_ = 0;  // What the next segment must hold, after an unusual failure.
+  // Commits that held entries, in all and when a large operation was refused the last time.
+  uint64_t entry_commits_ = 0;
+  uint64_t entry_commits_refused_ = 0;
   Mode mode_ = Mode::kRunning;
   base::Error refusal_{base::Code::kFull, {}};  // Unless running.
   base::Timer retry_timer_;

@@ -51,6 +51,10 @@ void Writer::SealSoon() {
 void Writer::OnRolledEarly(const base::Result<void>& rolled) {
   if (rolled) return;
   if (segment_error_) return Fail(std::nullopt, *std::exchange(segment_error_, std::nullopt));
+  ReportNotRolled(rolled);
+}
+
+void Writer::ReportNotRolled(const base::Result<void>& rolled) const {
   if (rolled.error().code == base::Code::kFull) return;
   base::Log(base::Event::kSegmentNotBegun, "spool", "cannot begin a segment early: {}",
             rolled.error().message);
@@ -72,11 +76,14 @@ bool Writer::LargeAndTrimmed() const {
          AllIsTrimmed();
 }
 
-// One that a large operation was given has the room that the next such needs.
+// One that a large operation was given has the room that the next such needs. But nobody may need
+// that yet: where there is no room beside it for the next segment, what comes goes into this one.
 void Writer::LeaveLargeSoon() {
   executor_.Post([self = shared_from_this()] {
-    if (self->stopped_ || self->mode_ == Mode::kFailing || !self->LargeAndTrimmed()) return;
-    self->OnRolledEarly(self->RollToAny());
+    if (self->stopped_ || self->mode_ == Mode::kFailing || !self->LargeAndTrimmed() ||
+        !self->store_->CheckSpace(self->SegmentHolds(0)))
+      return;
+    self->OnRolledEarly(self->Roll(Purpose::kEntries, 0));
   });
 }
 
@@ -84,7 +91,14 @@ void Writer::LeaveLargeSoon() {
 base::Result<void> Writer::LeaveIfTrimmed(uint64_t bytes_min) {
   if (!store_->WouldHaveSpace(bytes_min, segment_->bytes, SegmentHolds(0)) || !AllIsTrimmed())
     return {};
+  if (mode_ == Mode::kRunning && !OthersWouldHaveRoom()) return {};
   return Roll(Purpose::kProgress, 0);
+}
+
+// Until the open segment's is free, too; or there are none, as of late.
+bool Writer::OthersWouldHaveRoom() {
+  const bool none = std::exchange(entry_commits_refused_, entry_commits_) == entry_commits_;
+  return none || store_->HasSpaceBesideSmall(SegmentHolds(0));
 }
 
 base::Result<void> Writer::BeginSegment(SegmentStore::Next next, Purpose purpose) {
@@ -162,9 +176,9 @@ void Writer::Retry() {
       SetMode(Mode::kRunning, {});
     } else {
       SetMode(Mode::kFull, space.error());
-      store_->PrepareSoon();
       RetryLater(std::chrono::seconds(1));
       OnRolledEarly(LeaveIfTrimmed(SegmentHolds(0)));
+      store_->PrepareSoon();
     }
   } else if (mode_ == Mode::kFailing) {
     base::Result<void> done = Reload();

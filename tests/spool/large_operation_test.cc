@@ -5,11 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <chrono>
 #include <string>
 
 #include "base/event.h"
 #include "spool/directory.h"
+#include "tests/spool/faulty_disk.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -42,6 +44,22 @@ class LargeOperationTest : public testing::Test {
     return spool_.spool->Range(*spool_.spool->FindStream(stream)).end;
   }
   bool TrimAll(const std::string& stream) { return spool_.TrimNow(stream, End(stream)); }
+  // While the background has no time: how one of so many bytes is answered.
+  base::Result<CommitNumber> OfferToWriter(size_t bytes, const std::string& stream = "a") {
+    base::Result<CommitNumber> answer = base::Unexpected(base::Code::kTimeout, "no answer");
+    EXPECT_TRUE(spool_.Append(stream, std::string(bytes, 'x'),
+                              [&](const auto& result) { answer = result; }));
+    while (spool_.writer.RunOne()) {
+    }
+    return answer;
+  }
+  void TrimAllInWriter(const std::string& stream) {
+    EXPECT_TRUE(spool_.Submit(0, [this, stream](Transaction& transaction) {
+      transaction.Trim(transaction.OpenStream(stream), End(stream));
+    }));
+    while (spool_.writer.RunOne()) {
+    }
+  }
   uint64_t NewestNumber() {
     const auto files = Directory::ListSegments(directory_.path());
     return files ? files->back().number : 0;
@@ -90,6 +108,72 @@ TEST_F(LargeOperationTest, ThatFindsNoRoomIsAnsweredBeforeThoseBehindItWhichAreS
   spool_.clock.RunUntilIdle();
   EXPECT_THAT(seen,
               testing::ElementsAre("large refused", "apply b", "apply c", "b stored", "c stored"));
+}
+
+TEST_F(LargeOperationTest, ThatNeverFitsDoesNotHaveThoseBehindItRefusedInAFullSpool) {
+  while (Offer(kSmall)) {
+  }
+  ASSERT_FALSE(spool_.spool->GetStatus().accepting);
+  bool large_stored = true;
+  bool small_stored = false;
+  // Which the open segment has room for.
+  EXPECT_TRUE(spool_.Append("a", std::string(kBytesMax / 2, 'x'),
+                            [&](const auto& result) { large_stored = result.has_value(); }));
+  EXPECT_TRUE(spool_.Append("a", std::string(100, 'x'),
+                            [&](const auto& result) { small_stored = result.has_value(); }));
+  spool_.clock.RunUntilIdle();
+  EXPECT_FALSE(large_stored);
+  EXPECT_TRUE(small_stored);
+}
+
+TEST_F(LargeOperationTest, HasNobodyRefusedWhereItsSegmentIsLeft) {
+  for (int attempt = 0; attempt < 2 && !Offer(kLargest); ++attempt) {
+  }
+  ASSERT_EQ(spool_.ReadAll("a").size(), 1u);
+  TrimAllInWriter("a");
+  const auto stored = OfferToWriter(kSmall);
+  EXPECT_TRUE(stored) << stored.error().message;
+  EXPECT_TRUE(spool_.spool->GetStatus().accepting);
+}
+
+// One that would find room where the open segment is, though others none meanwhile.
+TEST_F(LargeOperationTest, IsNotMadeRoomForWhileOthersNeedThat) {
+  constexpr size_t kBytes = size_t{3} << 20;
+  ASSERT_TRUE(Offer(kBytes + (554 << 10), "stays"));
+  while (spool_.spool->GetStatus().segments < 2) ASSERT_TRUE(Offer(kSmall));
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(Offer(kSmall));
+  ASSERT_TRUE(TrimAll("a"));
+  // The next is ready, and there is not room for a small one besides.
+  ASSERT_GT(spool_.spool->GetStatus().disk_bytes, kBytesMax - (uint64_t{1} << 20));
+  const auto refused = OfferToWriter(kBytes);
+  ASSERT_FALSE(refused);
+  ASSERT_EQ(refused.error().event, base::Event::kNoRoomForLarge);
+  const auto stored = OfferToWriter(kSmall);
+  EXPECT_TRUE(stored) << stored.error().message;
+  ASSERT_TRUE(TrimAll("a"));
+  // But when no others come.
+  bool fits = false;
+  for (int attempt = 0; attempt < 3 && !fits; ++attempt) fits = Offer(kBytes).has_value();
+  EXPECT_TRUE(fits);
+  EXPECT_EQ(spool_.ReadAll("stays").size(), 1u);
+}
+
+TEST_F(LargeOperationTest, IsRefusedForItsSizeWhateverHappensToTheRoomThatIsMadeForIt) {
+  ASSERT_TRUE(Offer(kSmall));
+  ASSERT_TRUE(TrimAll("a"));
+  FaultyDisk disk;
+  disk.OnCall([](FaultyDisk::Call call, int /*n*/) {
+    return call == FaultyDisk::Call::kAllocate ? EIO : 0;
+  });
+  const auto refused = OfferToWriter(kLargest);
+  disk.OnCall({});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, base::Code::kFull) << refused.error().message;
+  EXPECT_EQ(refused.error().event, base::Event::kNoRoomForLarge);
+  EXPECT_TRUE(spool_.spool->GetStatus().accepting);
+  for (int attempt = 0; attempt < 2 && !Offer(kLargest); ++attempt) {
+  }
+  EXPECT_EQ(spool_.ReadAll("a").size(), 1u);
 }
 
 TEST_F(LargeOperationTest, TheStatusSaysWhatFits) {
