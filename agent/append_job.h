@@ -41,8 +41,7 @@ struct AppendJob {
 
   explicit AppendJob(std::unique_ptr<proxy::SinkRequest> of) : request(std::move(of)) {
     entries.resize(request->entries.size());
-    for (const proxy::SinkEntry& entry : request->entries) bytes += entry.batch.size();
-    memory = std::max(bytes, request->memory);
+    memory = std::max(BytesToTry(), request->memory);
   }
 
   void Refuse(size_t at, kafka::ErrorCode error, std::string message) {
@@ -55,9 +54,17 @@ struct AppendJob {
   [[nodiscard]] bool Has(Step step) const {
     return std::ranges::any_of(entries, [step](const Entry& entry) { return entry.step == step; });
   }
-  [[nodiscard]] size_t Unanswered() const {
-    return static_cast<size_t>(std::ranges::count_if(
-        entries, [](const Entry& entry) { return entry.step != Step::kDone; }));
+  [[nodiscard]] size_t Unanswered() const { return entries.size() - Count(Step::kDone); }
+  [[nodiscard]] size_t Count(Step step) const {
+    return static_cast<size_t>(std::ranges::count(entries, step, &Entry::step));
+  }
+  // Of the batches that are to be appended.
+  [[nodiscard]] size_t BytesToTry() const {
+    size_t sum = 0;
+    for (size_t at = 0; at < entries.size(); ++at) {
+      if (entries[at].step == Step::kTry) sum += request->entries[at].batch.size();
+    }
+    return sum;
   }
   [[nodiscard]] bool WantsTier(size_t at) const {
     return entries[at].acks != TopicPolicy::Acks::kLocal && entries[at].end >= 0 &&
@@ -77,7 +84,6 @@ struct AppendJob {
 
   std::unique_ptr<proxy::SinkRequest> request;
   std::vector<Entry> entries;  // As the request's.
-  size_t bytes = 0;            // Of the batches.
   size_t memory = 0;           // What it takes while it waits.
   size_t unanswered = 0;       // Entries that were, when it was tried the last time.
   bool large = false;          // It waits for room that others need not.

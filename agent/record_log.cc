@@ -43,7 +43,8 @@ kafka::Producer ProducerOf(const spool::Tag& tag) {
 // Nothing of what is not answered yet is stored.
 void RefuseRest(AppendJob& job, const base::Error& error) {
   // On the one clients send less at once or give up, which is for a batch of which that is true.
-  const ErrorCode code = error.event == base::Event::kTooLargeForSpool && job.entries.size() == 1
+  const bool alone = job.Count(AppendJob::Step::kTry) == 1;
+  const ErrorCode code = error.event == base::Event::kTooLargeForSpool && alone
                              ? ErrorCode::kMessageTooLarge
                              : ErrorCode::kNotEnoughReplicas;
   for (size_t at = 0; at < job.entries.size(); ++at) {
@@ -72,9 +73,9 @@ spool::Tag TagOf(const kafka::Producer& producer, OwnerId owner) {
 class RecordLog::AppendOperation final : public spool::Operation {
  public:
   AppendOperation(RecordLog& log, std::unique_ptr<AppendJob> job)
-      : log_(log), job_(std::move(job)) {}
+      : log_(log), job_(std::move(job)), bytes_(job_->BytesToTry()) {}
 
-  [[nodiscard]] size_t Bytes() const override { return job_->bytes; }
+  [[nodiscard]] size_t Bytes() const override { return bytes_; }
   void Apply(spool::Transaction& transaction) override {
     for (size_t at = 0; at < job_->entries.size(); ++at) {
       if (job_->entries[at].step != AppendJob::Step::kTry) continue;
@@ -110,6 +111,7 @@ class RecordLog::AppendOperation final : public spool::Operation {
 
   RecordLog& log_;
   std::unique_ptr<AppendJob> job_;
+  const size_t bytes_;
   std::vector<size_t> applied_;
 };
 
@@ -358,13 +360,14 @@ void RecordLog::ApplyRoom(AppendJob& job, size_t at) {
 bool RecordLog::HasRoom(AppendJob& job, size_t at, const SpoolUsage::Account& topic,
                         const SpoolUsage::Account* client) {
   const uint64_t bytes = job.request->entries[at].batch.size();
-  const bool behind = job.ticket == 0 ? topic.waiting > 0 : waiting_appends_->LargeBefore(job, at);
-  if (behind || !topic.FitsTopic(bytes)) {
+  const auto behind = [&](const SpoolUsage::Account& account) {
+    return job.ticket == 0 ? account.waiting > 0 : waiting_appends_->LargeBefore(job, account);
+  };
+  if (behind(topic) || !topic.FitsTopic(bytes)) {
     waiting_appends_->OnNoRoom(job, at, topic.topic.when_full, /*for_client=*/false, kTopicFull);
     return false;
   }
-  if (client != nullptr &&
-      (!client->FitsClient(bytes) || (job.ticket == 0 && client->waiting > 0))) {
+  if (client != nullptr && (behind(*client) || !client->FitsClient(bytes))) {
     waiting_appends_->OnNoRoom(job, at, client->client.when_full, /*for_client=*/true, kClientFull);
     return false;
   }

@@ -41,13 +41,12 @@ void WaitingAppends::OnApply(AppendJob& job, size_t at) {
   EndWait(job, at);
 }
 
-bool WaitingAppends::LargeBefore(const AppendJob& job, size_t at) const {
+bool WaitingAppends::LargeBefore(const AppendJob& job, const SpoolUsage::Account& account) {
   if (large_ == 0) return false;
   for (const auto& other : jobs_) {
     if (other->ticket >= job.ticket) return false;
-    for (size_t i = 0; other->large && i < other->entries.size(); ++i) {
-      if (other->entries[i].step == Step::kWaiting &&
-          other->request->entries[i].topic == job.request->entries[at].topic)
+    for (size_t at = 0; other->large && at < other->entries.size(); ++at) {
+      if (other->entries[at].step == Step::kWaiting && &AccountOf(*other, at) == &account)
         return true;
     }
   }

@@ -76,8 +76,8 @@ class WaitingAppends {
   void OnStored(const AppendJob& job);
   // While an operation is applied, before anything else is asked of the entry.
   void OnApply(AppendJob& job, size_t at);
-  // Whether a large one waits that an entry which waited itself must not overtake.
-  [[nodiscard]] bool LargeBefore(const AppendJob& job, size_t at) const;
+  // Whether a large one waits for the account that the job, which waited itself, must not overtake.
+  [[nodiscard]] bool LargeBefore(const AppendJob& job, const SpoolUsage::Account& account);
   // A job that was submitted comes back, whatever became of it.
   void OnTried(AppendJob& job);
 

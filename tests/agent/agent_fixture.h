@@ -9,6 +9,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -164,15 +165,29 @@ class AgentFixture : public testing::Test {
                               const std::vector<std::pair<int32_t, Batch>>& batches,
                               const std::string& client = "",
                               base::Duration timeout = std::chrono::seconds(30)) {
-    std::vector<Answer*> answers;
     auto request = std::make_unique<Request>(topic, client);
     request->timeout = timeout;
-    request->acks = listener_acks_;
+    std::vector<Answer*> answers;
     for (const auto& [partition, batch] : batches) {
       answers.push_back(&later_.emplace_back());
       request->Add(*answers.back(), partition, Build(batch));
     }
-    log_->Append(std::move(request));
+    SubmitRequest(std::move(request));
+    return answers;
+  }
+  // One batch for the first partition of each topic, in one request.
+  std::vector<Answer*> ProduceToTopics(
+      const std::vector<std::pair<std::string_view, Batch>>& batches, const std::string& client) {
+    auto request = std::make_unique<Request>("", client);
+    request->timeout = std::chrono::seconds(30);
+    std::vector<Answer*> answers;
+    for (const auto& [topic, batch] : batches) {
+      answers.push_back(&later_.emplace_back());
+      request->Add(*answers.back(), 0, Build(batch));
+      request->entries.back().topic = topic;
+    }
+    SubmitRequest(std::move(request));
+    clock_.RunUntilIdle();
     return answers;
   }
 
@@ -217,6 +232,11 @@ class AgentFixture : public testing::Test {
     std::deque<std::string> bytes;
     std::vector<Answer*> answers;
   };
+
+  void SubmitRequest(std::unique_ptr<Request> request) {
+    request->acks = listener_acks_;
+    log_->Append(std::move(request));
+  }
 
   std::deque<Answer> later_;
 };

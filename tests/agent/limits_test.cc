@@ -399,6 +399,46 @@ TEST_F(LargeTest, ThatWaitedForItsTopicIsNotOvertakenWhereTheSpoolHasNoRoomForIt
   EXPECT_EQ(behind.base_offset, 2) << behind.message;
 }
 
+TEST_F(LargeTest, IsWhatIsNotStoredYetAlone) {
+  OpenSmallSpool(
+      {{.pattern = "a", .policy = {.bytes_max = 600'000, .when_full = WhenFull::kWait}}});
+  const std::vector<Answer*> answers = ProduceTogether(
+      "a",
+      {{0, {.values = {std::string(500'000, 'x')}}}, {1, {.values = {std::string(800'000, 'y')}}}});
+  clock_.Advance(seconds(2));
+  ASSERT_EQ(spool_->Range(*spool_->FindStream("a/0")).end, 1);
+  EXPECT_EQ(answers[1]->error, kOpen);
+  SetPolicies({{.pattern = "a", .policy = {.when_full = WhenFull::kWait}}});
+  clock_.Advance(milliseconds(100));
+  for (const Answer* answer : answers) EXPECT_EQ(answer->error, ErrorCode::kNone);
+}
+
+// The rest of it waits for its client, and others do not.
+TEST_F(LargeTest, HoldsBackOnlyTheAccountsThatItWaitsFor) {
+  OpenSmallSpool({{.pattern = "*", .policy = {.when_full = WhenFull::kWait}}});
+  const auto limit = [this](uint64_t bytes_max) {
+    SetPolicies(
+        topics_,
+        {{.pattern = "large", .policy = {.bytes_max = 1'000'000, .when_full = WhenFull::kWait}},
+         {.pattern = "small", .policy = {.bytes_max = bytes_max, .when_full = WhenFull::kWait}}});
+  };
+  limit(1500);
+  ASSERT_EQ(Produce("a", 0, Large()).error, ErrorCode::kNone);
+  ASSERT_EQ(ProduceLater("b", 0, Kilobyte(), "small").error, ErrorCode::kNone);
+  const std::vector<Answer*> large =
+      ProduceToTopics({{"a", Large()}, {"b", {.values = {std::string(200'000, 'x')}}}}, "large");
+  clock_.Advance(milliseconds(1100));
+  const Answer& other = ProduceLater("b", 0, Kilobyte(), "small");
+  ASSERT_EQ(other.error, kOpen);
+  limit(1 << 20);
+  clock_.Advance(milliseconds(100));
+  EXPECT_EQ(other.error, ErrorCode::kNone) << other.message;
+  for (const Answer* answer : large) EXPECT_EQ(answer->error, kOpen);
+  tier_.Connect();
+  clock_.Advance(seconds(3));
+  for (const Answer* answer : large) EXPECT_EQ(answer->error, ErrorCode::kNone);
+}
+
 // However much of others is stored meanwhile.
 TEST_F(LargeTest, DropsTheOldestForItselfAlone) {
   OpenSmallSpool({{.pattern = "*", .policy = {.when_full = WhenFull::kDropOldest}}});
