@@ -86,7 +86,9 @@ struct AppendJob {
   std::vector<Entry> entries;  // As the request's.
   size_t memory = 0;           // What it takes while it waits.
   size_t unanswered = 0;       // Entries that were, when it was tried the last time.
-  bool large = false;          // It waits for room that others need not.
+  bool large = false;          // It waits for room that others need not,
+  bool was_large = false;      // or did so before.
+  bool may_drop = false;       // While it is: others, once, since it was tried in vain again.
   uint64_t ticket = 0;         // Its place among those that wait for room; 0: none so far.
   base::TimePoint deadline;    // Of all its waits together, from the first one on.
   bool counted = false;  // It waits for the tier, and is in WaitingBytes; or has no room there.

@@ -51,6 +51,19 @@ void RefuseAll(std::unique_ptr<proxy::SinkRequest> request, ErrorCode error,
   target.Complete(std::move(request));
 }
 
+// Why the spool had none for a commit.
+enum class NoRoom : uint8_t {
+  kNo,
+  kFull,
+  kForSize,  // Others would have found some.
+};
+
+NoRoom NoRoomBy(const base::Error& error) {
+  if (error.code != base::Code::kFull || error.event == base::Event::kTooLargeForSpool)
+    return NoRoom::kNo;
+  return error.event == base::Event::kNoRoomForLarge ? NoRoom::kForSize : NoRoom::kFull;
+}
+
 }  // namespace
 
 struct LocalTransactions::Batch {
@@ -72,6 +85,7 @@ struct LocalTransactions::Coordinated {
   std::vector<Batch> batches;
   size_t bytes = 0;
   std::map<std::string, uint64_t, std::less<>> topic_bytes;  // Of the batches.
+  NoRoom no_room = NoRoom::kNo;  // When the commit was tried the last time.
   // Against a client's retries within the open transaction, and for the order of what comes next.
   std::map<Partition, kafka::ProducerTable> sequences;
   base::Timer timer;
@@ -88,14 +102,16 @@ struct LocalTransactions::Coordinated {
 class LocalTransactions::WriteOperation final : public spool::Operation {
  public:
   WriteOperation(LocalTransactions& owner, const std::string& transactional_id,
-                 const LocalProducerRecord& record, std::vector<Batch> batches, size_t bytes)
+                 const LocalProducerRecord& record, std::vector<Batch> batches,
+                 const Coordinated& producer)
       : loop_(owner.context_.loop),
         records_(owner.context_.records),
         owner_(owner.self_),
         transactional_id_(transactional_id),
         record_(record),
         batches_(std::move(batches)),
-        bytes_(bytes) {}
+        bytes_(producer.bytes),
+        before_(producer.no_room) {}
 
   [[nodiscard]] size_t Bytes() const override { return batches_.empty() ? 0 : bytes_; }
 
@@ -133,14 +149,18 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
       base::Log(base::Event::kTransactionNotRecorded, {"transaction", transactional_id_},
                 "not recorded: {}", result.error().message);
       TakeRoomAgain(result.error());
+    } else if (applied_) {
+      records_.OnCommitStored(bytes_, before_ != NoRoom::kNo);
     }
     if (applied_) {
       for (const Batch& batch : batches_) SpoolUsage::Unpin(batch.room);
     }
     loop_.Post([owner = owner_, id = std::move(transactional_id_), ok = result.has_value(),
+                no_room = result ? NoRoom::kNo : NoRoomBy(result.error()),
                 batches = std::move(batches_), committed = std::move(committed_)]() mutable {
       const auto alive = owner.lock();
       if (!alive || *alive == nullptr) return;
+      if (!batches.empty()) (*alive)->producers_.at(id)->no_room = no_room;
       Finish(**alive, id, ok, std::move(batches), std::move(committed));
     });
   }
@@ -173,9 +193,10 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
     const bool may_drop = std::ranges::any_of(batches_, [](const Batch& batch) {
       return batch.room.topic->topic.when_full == WhenFull::kDropOldest;
     });
-    if (error.code == base::Code::kFull && error.event != base::Event::kTooLargeForSpool &&
-        may_drop)
-      records_.DropForRoom(bytes_);
+    const NoRoom now = NoRoomBy(error);
+    // What the spool can do for a large one by itself comes first.
+    if (may_drop && (now == NoRoom::kFull || (now == NoRoom::kForSize && before_ == now)))
+      records_.OnCommitRefused(bytes_);
   }
 
   base::Executor& loop_;
@@ -185,6 +206,7 @@ class LocalTransactions::WriteOperation final : public spool::Operation {
   const LocalProducerRecord record_;
   std::vector<Batch> batches_;
   const size_t bytes_;
+  const NoRoom before_;
   bool applied_ = false;
   CommittedTransaction committed_;
 };
@@ -272,7 +294,7 @@ void LocalTransactions::Write(Coordinated& producer, const LocalProducerRecord& 
   std::vector<Batch> batches;
   if (commit) batches = std::move(producer.batches);
   auto operation = std::make_unique<WriteOperation>(*this, producer.transactional_id, producer.next,
-                                                    std::move(batches), producer.bytes);
+                                                    std::move(batches), producer);
   std::unique_ptr<spool::Operation> submitted = std::move(operation);
   if (context_.spool.Submit(submitted)) return;
   if (commit) producer.batches = static_cast<WriteOperation&>(*submitted).TakeBack();
@@ -642,6 +664,7 @@ void LocalTransactions::Drop(Coordinated& producer, std::string_view outcome) {
   producer.batches.clear();
   producer.topic_bytes.clear();
   bytes_ -= std::exchange(producer.bytes, 0);
+  producer.no_room = NoRoom::kNo;
   producer.timer.Cancel();
   context_.metrics.local_transaction_bytes.Set(static_cast<double>(bytes_));
 }

@@ -230,7 +230,8 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
                 const spool::Status status = spool.GetStatus();
                 return status.disk_bytes / std::max(status.segments, uint32_t{1});
               },
-          .space_freed = [&spool] { return spool.GetStatus().space_freed; }},
+          .space_freed = [&spool] { return spool.GetStatus().space_freed; },
+          .making_room = [&spool] { return spool.GetStatus().making_room; }},
       waiting);
   bool all_empty = true;
   for (const auto& [name, id] : spool.Streams()) {
@@ -331,8 +332,10 @@ void RecordLog::GiveBack(std::vector<SpoolUsage::Room> rooms) {
   });
 }
 
-void RecordLog::DropForRoom(uint64_t bytes) {
-  if (sinks_.drop_oldest) sinks_.drop_oldest({}, bytes);
+void RecordLog::OnCommitRefused(uint64_t bytes) { waiting_appends_->OnCommitRefused(bytes); }
+
+void RecordLog::OnCommitStored(uint64_t bytes, bool was_refused) {
+  waiting_appends_->OnCommitStored(bytes, was_refused);
 }
 
 void RecordLog::ApplyRoom(AppendJob& job, size_t at) {

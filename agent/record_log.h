@@ -16,7 +16,7 @@
 // Ownership: outlives the spool, for which it is the owner; the spool outlives all calls of Append
 //   and NewProducerId; `waiting` outlives both.
 // Threads: Append, AppendNoted, KeepRoom, GiveBack, Charge, NewProducerId, SetPolicies and Close
-//   from any thread; the Owner's calls, usage() and DropForRoom on the spool's writer.
+//   from any thread; the Owner's calls, usage() and OnCommit... on the spool's writer.
 // Shutdown: Close, then close the spool: requests are refused from then on.
 // Limits: those of the spool. A request that it does not take is refused with NOT_ENOUGH_REPLICAS,
 //   the code on which Java's client and librdkafka both wait and send again without asking first.
@@ -137,9 +137,10 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   // Judges a job with on_room by all limits, as if it were appended.
   void KeepRoom(std::unique_ptr<AppendJob> job) { Submit(std::move(job)); }
   void GiveBack(std::vector<SpoolUsage::Room> rooms);
-  // A transaction was too large for what is left of the spool: the oldest of topics that allow it
-  // are dropped. On the writer.
-  void DropForRoom(uint64_t bytes);
+  // There was no room in the spool for a transaction: within the bounds of all drops for the spool,
+  // the oldest of topics that allow it are dropped. And when it was stored. On the writer.
+  void OnCommitRefused(uint64_t bytes);
+  void OnCommitStored(uint64_t bytes, bool was_refused);
   base::Duration Charge(const proxy::SinkRequest& request, base::TimePoint now) override {
     return rates_.Charge(request, now);
   }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "base/event.h"
@@ -65,23 +64,32 @@ void WaitingAppends::OnNoRoom(AppendJob& job, size_t at, WhenFull when_full, boo
 }
 
 void WaitingAppends::OnSpoolFull(AppendJob& job, const base::Error& why) {
+  bool waits = false;
   for (size_t at = 0; at < job.entries.size(); ++at) {
     if (job.entries[at].step != Step::kTry) continue;
     OnNoRoom(job, at, context_.usage.policies().ForTopic(job.request->entries[at].topic).when_full,
              /*for_client=*/false, why.message);
+    waits |= job.entries[at].step == Step::kWaiting;
   }
-  job.large = why.event == base::Event::kNoRoomForLarge;
-  if (!job.large) {
+  if (why.event != base::Event::kNoRoomForLarge) {
     spool_full_ = true;
-  } else if (std::exchange(spool_full_, false)) {
-    OnRoom();  // For what waits with it.
+    return;
   }
+  job.large = waits;
+  job.may_drop = std::exchange(job.was_large, true);
+  if (std::exchange(spool_full_, false)) OnRoom();  // For what waits with it.
 }
 
 void WaitingAppends::Park(std::unique_ptr<AppendJob> job) {
-  if (job->ticket == 0) job->ticket = next_ticket_++;
+  if (job->ticket == 0) {
+    if (jobs_.empty() && returning_ == 0) making_room_since_.reset();
+    job->ticket = next_ticket_++;
+  }
   bytes_.Add(job->memory);
-  if (job->large) ++large_;
+  if (job->large && large_++ == 0) {
+    space_freed_ = context_.space_freed();
+    large_tried_at_ = context_.writer.Now();
+  }
   context_.metrics.waiting_for_room.Set(static_cast<double>(jobs_.size() + 1));
   auto before = jobs_.end();
   while (before != jobs_.begin() && (*std::prev(before))->ticket > job->ticket) --before;
@@ -102,7 +110,7 @@ std::unique_ptr<AppendJob> WaitingAppends::TakeOut(
 }
 
 void WaitingAppends::Plan() {
-  if (jobs_.empty() || std::exchange(planned_, true)) return;
+  if ((jobs_.empty() && refused_commit_ == 0) || std::exchange(planned_, true)) return;
   timer_ = context_.writer.After(kTick, [this] { Tick(); });
 }
 
@@ -140,7 +148,21 @@ void WaitingAppends::OnStored(const AppendJob& job) {
     if (job.entries[at].end < 0) continue;
     dropped_for_spool_ -= std::min(dropped_for_spool_, job.request->entries[at].batch.size());
   }
+  if (job.was_large) dropped_for_large_ = 0;
+  making_room_since_.reset();
   if (std::exchange(spool_full_, false)) OnRoom();
+}
+
+void WaitingAppends::OnCommitRefused(uint64_t bytes) {
+  if (closed_) return;
+  refused_commit_ = std::max(refused_commit_, bytes);
+  commit_space_freed_ = context_.space_freed();
+  Plan();
+}
+
+void WaitingAppends::OnCommitStored(uint64_t bytes, bool was_refused) {
+  dropped_for_spool_ -= std::min(dropped_for_spool_, bytes);
+  if (was_refused) refused_commit_ = dropped_for_large_ = 0;
 }
 
 // Whether those may find room by now that are too large for what there was.
@@ -215,11 +237,15 @@ void WaitingAppends::Expire() {
   }
 }
 
-// How many bytes more. None while nobody can know yet whether there is room by now.
+// How many bytes more.
 uint64_t WaitingAppends::MayDropForSpool() {
-  const base::Duration passed = context_.writer.Now() - asked_for_spool_at_;
-  if (returning_ > 0 || passed < kTick) return 0;
-  if (passed >= kSpoolPause) dropped_for_spool_ = dropped_for_large_ = 0;
+  const base::TimePoint now = context_.writer.Now();
+  if (context_.making_room()) {
+    if (!making_room_since_) making_room_since_ = now;
+    if (now - *making_room_since_ < kOwnRoomMax) return 0;
+  }
+  making_room_since_.reset();
+  if (now - asked_for_spool_at_ >= kSpoolPause) dropped_for_spool_ = dropped_for_large_ = 0;
   const uint64_t most = kSpoolRoom + context_.segment_bytes() * 3 / 2;
   const uint64_t dropped =
       spool_full_ ? dropped_for_spool_ : std::max(dropped_for_spool_, dropped_for_large_);
@@ -228,27 +254,36 @@ uint64_t WaitingAppends::MayDropForSpool() {
 }
 
 void WaitingAppends::AskForRoom() {
-  if (large_ == 0 && returning_ == 0) dropped_for_large_ = 0;
-  const uint64_t spool_most = spool_full_ || large_ > 0 ? MayDropForSpool() : 0;
+  const base::TimePoint now = context_.writer.Now();
+  // Otherwise nobody can know yet whether the spool has room by now.
+  const bool known = returning_ == 0 && now - asked_for_spool_at_ >= kTick;
+  // Who commits asks again with each try. Of what was freed since, nobody knows if it is enough.
+  uint64_t commit = known ? std::exchange(refused_commit_, 0) : 0;
+  if (commit != 0 && context_.space_freed() != commit_space_freed_) commit = 0;
+  const bool for_spool = known && (spool_full_ || large_ > 0 || commit > 0);
+  const uint64_t spool_most = for_spool ? MayDropForSpool() : 0;
   if (spool_full_ && spool_most == 0) return;
-  if (spool_most != 0) asked_for_spool_at_ = context_.writer.Now();
-  for (auto& [topic, bytes] : WantedDrops(/*for_spool=*/spool_most != 0)) {
+  for (auto& [topic, bytes] : WantedDrops(/*for_spool=*/spool_most != 0, commit)) {
     if (topic.empty()) {
       bytes = std::min(bytes, spool_most);
       dropped_for_spool_ += bytes;
       if (!spool_full_) dropped_for_large_ += bytes;
+      asked_for_spool_at_ = now;
     }
     context_.drop_oldest(std::string(topic), bytes);
   }
 }
 
 // By topic, with an empty name for the spool if that may drop any now.
-std::map<std::string_view, uint64_t> WaitingAppends::WantedDrops(bool for_spool) {
+std::map<std::string_view, uint64_t> WaitingAppends::WantedDrops(bool for_spool, uint64_t commit) {
   const uint64_t spool_room =
       for_spool ? std::max(kSpoolRoom, context_.segment_bytes() / kSpoolRoomShare) : 0;
   std::map<std::string_view, uint64_t> wanted;
+  if (for_spool && commit != 0) wanted[""] = spool_room + commit;
   std::set<const SpoolUsage::Account*> behind_large;
+  const bool for_large = for_spool && large_ > 0 && context_.space_freed() == space_freed_;
   for (const auto& job : jobs_) {
+    const bool for_job = job->large ? for_large && std::exchange(job->may_drop, false) : for_spool;
     for (size_t at = 0; at < job->entries.size(); ++at) {
       // The limit of a client drops nothing: it would be what others produced.
       if (job->entries[at].step != Step::kWaiting || job->entries[at].for_client) continue;
@@ -256,7 +291,7 @@ std::map<std::string_view, uint64_t> WaitingAppends::WantedDrops(bool for_spool)
       const SpoolUsage::Account& topic = context_.usage.Topic(entry.topic);
       const bool of_spool = spool_full_ || job->large;
       if (job->large) behind_large.insert(&topic);
-      if (of_spool ? !for_spool : behind_large.contains(&topic)) continue;
+      if (of_spool ? !for_job : behind_large.contains(&topic)) continue;
       if (topic.topic.when_full != WhenFull::kDropOldest) continue;
       // Some more than is needed, so that not each request drops for itself.
       uint64_t& bytes = wanted[of_spool ? std::string_view() : std::string_view(topic.name)];
@@ -269,6 +304,7 @@ std::map<std::string_view, uint64_t> WaitingAppends::WantedDrops(bool for_spool)
 
 void WaitingAppends::Close() {
   closed_ = true;
+  refused_commit_ = 0;
   Expire();
   timer_.Cancel();
 }

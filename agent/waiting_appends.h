@@ -9,7 +9,11 @@
 // all that comes later until it is applied: meanwhile others may be before it in the spool's queue.
 //
 // What is too large for the room that the spool has for others is tried again when space was freed
-// there. Only what needs the same account waits behind it, and drops nothing to go in.
+// there. Only what needs the same account waits behind it, and drops nothing to go in. No room is
+// kept for it: others may take what is freed, until its time is over.
+//
+// For a spool without room nothing is dropped before what the spool can do by itself is done, and
+// was found not to help.
 //
 // Ownership: everything in the context outlives it.
 // Threads: the spool's writer, on which all callbacks run.
@@ -21,6 +25,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -49,6 +54,8 @@ class WaitingAppends {
     std::function<uint64_t()> segment_bytes;
     // Of the spool: rises when there may be room that was not there before.
     std::function<uint64_t()> space_freed;
+    // Of the spool, too: nobody knows yet whether there will be room without anything dropped.
+    std::function<bool()> making_room;
   };
   static constexpr base::Duration kTick = std::chrono::milliseconds(50);
   // What is dropped gives a full spool no room before nothing else is in its segment, or that was
@@ -58,6 +65,8 @@ class WaitingAppends {
   static constexpr base::Duration kSpoolPause = std::chrono::seconds(45);
   // Large ones are tried that often even if the spool freed nothing: others may have, on its disk.
   static constexpr base::Duration kLargePause = std::chrono::seconds(1);
+  // So long the spool may take to make room by itself before others are dropped nevertheless.
+  static constexpr base::Duration kOwnRoomMax = std::chrono::seconds(5);
 
   WaitingAppends(Context context, WaitingBytes& bytes)
       : context_(std::move(context)), bytes_(bytes) {}
@@ -74,6 +83,9 @@ class WaitingAppends {
   // Something was released, or stored.
   void OnRoom();
   void OnStored(const AppendJob& job);
+  // The spool had no room for a transaction that may drop others; its client commits it again.
+  void OnCommitRefused(uint64_t bytes);
+  void OnCommitStored(uint64_t bytes, bool was_refused);
   // While an operation is applied, before anything else is asked of the entry.
   void OnApply(AppendJob& job, size_t at);
   // Whether a large one waits for the account that the job, which waited itself, must not overtake.
@@ -94,7 +106,7 @@ class WaitingAppends {
   void EndWait(AppendJob& job, size_t at);
   [[nodiscard]] SpoolUsage::Account& AccountOf(const AppendJob& job, size_t at);
   void AskForRoom();
-  [[nodiscard]] std::map<std::string_view, uint64_t> WantedDrops(bool for_spool);
+  [[nodiscard]] std::map<std::string_view, uint64_t> WantedDrops(bool for_spool, uint64_t commit);
   [[nodiscard]] uint64_t MayDropForSpool();
 
   const Context context_;
@@ -107,8 +119,11 @@ class WaitingAppends {
   uint64_t space_freed_ = 0;            // As of when large ones were tried the last time,
   base::TimePoint large_tried_at_;      // which was then.
   uint64_t dropped_for_spool_ = 0;      // Beyond what was stored since.
-  uint64_t dropped_for_large_ = 0;      // Of it, for large ones alone, whatever was stored.
+  uint64_t dropped_for_large_ = 0;      // Of it, for those of which none was stored since.
   base::TimePoint asked_for_spool_at_;  // The last time.
+  std::optional<base::TimePoint> making_room_since_;  // As far as it was asked.
+  uint64_t refused_commit_ = 0;      // The bytes of the largest since the last look,
+  uint64_t commit_space_freed_ = 0;  // and as of when that was refused.
   bool planned_ = false;
   bool try_posted_ = false;
   bool closed_ = false;

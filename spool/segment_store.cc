@@ -82,6 +82,11 @@ void SegmentStore::OnSpaceFreed(std::function<void()> notify) {
   on_space_freed_ = std::move(notify);
 }
 
+void SegmentStore::OnPrepared(std::function<void()> notify) {
+  const base::MutexLock lock(work_mutex_);
+  on_prepared_ = std::move(notify);
+}
+
 void SegmentStore::Report() {
   const base::MutexLock lock(files_mutex_);
   metrics_.segments.Set(static_cast<double>(catalog_.segments()->size()));
@@ -261,7 +266,14 @@ void SegmentStore::PrepareSoon() {
 }
 
 void SegmentStore::Prepare() {
+  preparing_ = true;  // Before the other is not: one of them is, all the time.
   prepare_posted_ = false;
+  PrepareNext();
+  preparing_ = false;
+  if (on_prepared_) on_prepared_();
+}
+
+void SegmentStore::PrepareNext() {
   if (LargeOneWanted()) {
     Reclaim();
     return Report();
@@ -486,6 +498,7 @@ void SegmentStore::Close() {
   for (const auto& segment : *segments)
     if (segment->PinnedIndex()) Seal(*segment);
   on_space_freed_ = nullptr;
+  on_prepared_ = nullptr;
   files_.Clear();
   const base::MutexLock files_lock(files_mutex_);
   if (const auto left = SetPrepared(std::nullopt)) (void)Remove(left->number, left->bytes);

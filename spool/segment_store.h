@@ -67,6 +67,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
 
   // Called on `background` after space was freed. Set before anything else.
   void OnSpaceFreed(std::function<void()> notify);
+  // The same after what PrepareSoon posted, and all that was posted before it.
+  void OnPrepared(std::function<void()> notify);
 
   struct Next {
     uint64_t number = 0;
@@ -99,6 +101,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
 
   // Makes the next segment, or else the space for it.
   void PrepareSoon();
+  [[nodiscard]] bool preparing() const { return prepare_posted_ || preparing_; }
   void SealSoon(const std::shared_ptr<Segment>& segment);
   void SweepSoon();
   // Whether SweepSoon should come again, to remove what is only removed bit by bit.
@@ -154,6 +157,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void MakeWrittenSpare() HF_REQUIRES(work_mutex_);
   [[nodiscard]] bool LargeOneWanted() const { return wanted_bytes_ > segment_bytes_; }
   void Prepare() HF_REQUIRES(work_mutex_);
+  void PrepareNext() HF_REQUIRES(work_mutex_);
   void Seal(Segment& segment) HF_REQUIRES(work_mutex_);
   void Sweep() HF_REQUIRES(work_mutex_);
   base::Result<bool> StillNeeded(const Catalog::Segments& segments, size_t at)
@@ -227,6 +231,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   std::atomic<uint64_t> wanted_bytes_{0};    // Of the segment for entries that was refused last.
   std::atomic<bool> sweep_posted_{false};
   std::atomic<bool> prepare_posted_{false};
+  std::atomic<bool> preparing_{false};
   std::atomic<bool> closing_{false};
   std::atomic<bool> removing_{false};
 
@@ -234,6 +239,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   // here makes it wait. Before files_mutex_.
   base::Mutex work_mutex_;
   std::function<void()> on_space_freed_ HF_GUARDED_BY(work_mutex_);
+  std::function<void()> on_prepared_ HF_GUARDED_BY(work_mutex_);
   bool closed_ HF_GUARDED_BY(work_mutex_) = false;
   std::vector<std::shared_ptr<Segment>> retired_ HF_GUARDED_BY(work_mutex_);
   std::deque<Directory::File> doomed_ HF_GUARDED_BY(work_mutex_);  // To be removed.

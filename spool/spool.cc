@@ -31,6 +31,10 @@ class SpoolOnDisk final : public Spool {
       if (std::shared_ptr<Writer> alive = weak.lock())
         writer.Post([alive = std::move(alive)] { alive->SpaceFreed(); });
     });
+    store_->OnPrepared([&writer, weak = std::weak_ptr<Writer>(writer_)] {
+      if (std::shared_ptr<Writer> alive = weak.lock())
+        writer.Post([alive = std::move(alive)] { alive->Prepared(); });
+    });
   }
   ~SpoolOnDisk() override { Close(); }
 
@@ -104,6 +108,7 @@ Status SpoolOnDisk::GetStatus() const {
   status.accepting = intake.accepting;
   status.refusing_because = intake.refusing_because;
   status.space_freed = intake.space_freed;
+  status.making_room = intake.making_room;
   status.operation_bytes_max = intake.operation_bytes_max;
   return status;
 }

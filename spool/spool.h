@@ -270,6 +270,8 @@ struct Status {
   bool accepting = true;         // False while full, failing or closed.
   std::string refusing_because;  // Why not, for a person.
   uint64_t space_freed = 0;      // Rises each time that segments were.
+  // Entries were refused, and what may make room for them by itself is not done yet.
+  bool making_room = false;
   // What one operation may append that an empty spool takes; less once there is more state.
   uint64_t operation_bytes_max = 0;
 };

@@ -210,7 +210,7 @@ void Writer::RefuseEntries(uint64_t needed, base::Error& because) {
     const base::Result<void> left = LeaveIfTrimmed(SegmentHolds(needed));
     if (!left && !segment_error_) ReportNotRolled(left);
   }
-  store_->PrepareSoon();
+  MakeRoomSoon();
 }
 
 void Writer::Write(Commit commit) {

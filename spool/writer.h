@@ -51,6 +51,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
     bool accepting = true;
     std::string refusing_because;
     uint64_t space_freed = 0;
+    bool making_room = false;
     uint64_t operation_bytes_max = 0;
   };
   [[nodiscard]] Intake GetIntake() const;
@@ -60,6 +61,9 @@ class Writer : public std::enable_shared_from_this<Writer> {
 
   // Takes entries again if there is space now, and has more of it freed. On the executor.
   void SpaceFreed();
+  // What was to make room for entries that were refused is done. On the executor, after SpaceFreed
+  // for what came of it.
+  void Prepared();
 
   // Blocks; on the executor's own thread it works, too.
   void Close();
@@ -129,6 +133,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   base::Result<void> RollToAny();
   void OnRolledEarly(const base::Result<void>& rolled);
   void ReportNotRolled(const base::Result<void>& rolled) const;
+  void MakeRoomSoon();
   [[nodiscard]] bool AllIsTrimmed() const;
   [[nodiscard]] bool LargeAndTrimmed() const;
   void LeaveLargeSoon();

@@ -178,7 +178,7 @@ void Writer::Retry() {
       SetMode(Mode::kFull, space.error());
       RetryLater(std::chrono::seconds(1));
       OnRolledEarly(LeaveIfTrimmed(SegmentHolds(0)));
-      store_->PrepareSoon();
+      MakeRoomSoon();
     }
   } else if (mode_ == Mode::kFailing) {
     base::Result<void> done = Reload();
@@ -213,6 +213,19 @@ base::Result<void> Writer::Reload() {
   HF_RETURN_IF_ERROR(LoadOwner({&source, 1}));
   reload_needed_ = false;
   return {};
+}
+
+// Behind what the segment that was left just now has to be asked of the background.
+void Writer::MakeRoomSoon() {
+  store_->PrepareSoon();
+  const base::MutexLock lock(mutex_);
+  intake_.making_room = true;
+}
+
+void Writer::Prepared() {
+  const bool again = store_->preparing();
+  const base::MutexLock lock(mutex_);
+  intake_.making_room = intake_.making_room && again;
 }
 
 void Writer::SpaceFreed() {

@@ -227,6 +227,34 @@ TEST_P(LocalTransactionsTest, SizesAreBounded) {
   EXPECT_EQ(Put("a", 0, {std::string(200, 'z')}, "local-2"), ErrorCode::kNotEnoughReplicas);
 }
 
+TEST_P(LocalTransactionsTest, ALargeCommitHasOthersDroppedWithinTheBoundsOfAll) {
+  const auto asked_for = std::make_shared<uint64_t>(0);
+  sinks_.drop_oldest = [asked_for](const std::string& /*topic*/, uint64_t bytes) {
+    *asked_for += bytes;
+  };
+  End();
+  CloseSpool();
+  OpenSpool(4 << 20);
+  Begin();
+  SetPolicies({{.pattern = "*", .policy = {.when_full = WhenFull::kDropOldest}}});
+  Init();
+  ASSERT_EQ(Produce("a", 0, Values{std::string(900'000, 'x')}).error, ErrorCode::kNone);
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(Put("b", 0, {std::string(300'000, 'y')}), ErrorCode::kNone);
+  EXPECT_EQ(Commit(), ErrorCode::kCoordinatorNotAvailable);
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(*asked_for, 0) << "the spool may make the room by itself";
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(Commit(), ErrorCode::kCoordinatorNotAvailable);
+    clock_.Advance(std::chrono::milliseconds(100));
+  }
+  EXPECT_GT(*asked_for, 900'000);
+  const spool::Status status = spool_->GetStatus();
+  EXPECT_LE(*asked_for, (1 << 20) + status.disk_bytes / status.segments * 3 / 2);
+  Reconnect();
+  EXPECT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Backlog(), 0);
+}
+
 // Each batch does.
 TEST_P(LocalTransactionsTest, WhatTheSpoolNeverTakesInOnePieceIsRefusedWhenItComes) {
   End();

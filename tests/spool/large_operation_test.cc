@@ -176,6 +176,17 @@ TEST_F(LargeOperationTest, IsRefusedForItsSizeWhateverHappensToTheRoomThatIsMade
   EXPECT_EQ(spool_.ReadAll("a").size(), 1u);
 }
 
+TEST_F(LargeOperationTest, TheStatusSaysThatRoomIsMadeUntilTheWriterKnowsOfIt) {
+  ASSERT_TRUE(Offer(kLarge));
+  EXPECT_FALSE(spool_.spool->GetStatus().making_room);
+  ASSERT_FALSE(OfferToWriter(kLarge));
+  while (spool_.background.RunOne()) {
+  }
+  EXPECT_TRUE(spool_.spool->GetStatus().making_room);
+  spool_.clock.RunUntilIdle();
+  EXPECT_FALSE(spool_.spool->GetStatus().making_room);
+}
+
 TEST_F(LargeOperationTest, TheStatusSaysWhatFits) {
   const uint64_t most = spool_.spool->GetStatus().operation_bytes_max;
   EXPECT_GT(most, kBytesMax / 4);

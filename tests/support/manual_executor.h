@@ -9,7 +9,7 @@
 //
 // The order is that of posting, over all executors of a clock; timers due at the same time fire in
 // the order in which they were set. A test that wants interleavings runs single steps of one
-// executor with RunOne.
+// executor with RunOne, or holds one back.
 //
 // Ownership: the clock outlives its executors. Tasks left over are destroyed with their executor.
 // Threads: one only, which stands for all loops: InLoop() is true on it while no task runs, and
@@ -101,6 +101,8 @@ class ManualExecutor final : public base::Executor {
   bool RunOne();
   // The same for timers that are due: a loop may come to them before the tasks that are queued.
   bool RunOneTimer();
+  // As a loop that is at one task for long: none of its tasks run but by RunOne.
+  void set_held(bool held) { held_ = held; }
   // As a loop that has stopped: tasks still queued have run, later ones are destroyed unrun.
   void Stop();
   // TryPost refuses while this many tasks are queued.
@@ -122,6 +124,7 @@ class ManualExecutor final : public base::Executor {
   std::shared_ptr<Timers> timers_ = std::make_shared<Timers>();
   size_t queue_limit_ = SIZE_MAX;
   bool stopped_ = false;
+  bool held_ = false;
 };
 
 inline size_t ManualClock::RunUntilIdle(size_t tasks_max) {
@@ -161,7 +164,7 @@ inline std::optional<base::TimePoint> ManualClock::NextTimer() const {
 inline bool ManualClock::RunOneTask() {
   ManualExecutor* first = nullptr;
   for (ManualExecutor* executor : executors_) {
-    if (executor->tasks_.empty()) continue;
+    if (executor->tasks_.empty() || executor->held_) continue;
     if (first == nullptr || executor->tasks_.front().first < first->tasks_.front().first)
       first = executor;
   }
