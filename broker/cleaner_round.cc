@@ -98,14 +98,8 @@ base::Result<void> CompactionRound::JudgeAll(Job& job) {
   int64_t offset = partition.log_start.load();
   while (offset < job.to) {
     const auto lease = spool.ReadSound(partition.stream, offset, kReadBytes);
-    if (!lease && lease.error().code == base::Code::kNotFound) return {};  // Trimmed meanwhile.
-    if (!lease && lease.error().code != base::Code::kCorrupt) {
-      return base::Unexpected(lease.error());
-    }
     if (!lease) {
-      HF_ASSIGN_OR_RETURN(const int64_t next, spool.NextReadable(partition.stream, offset));
-      if (next <= offset) return base::Unexpected(lease.error());
-      offset = next;
+      HF_ASSIGN_OR_RETURN(offset, PastUnreadable(partition, offset, lease.error()));
       continue;
     }
     if (lease->empty()) return {};
@@ -133,6 +127,19 @@ base::Result<void> CompactionRound::JudgeAll(Job& job) {
     if (!Pace(bytes)) return base::Unexpected(base::Code::kClosed, "told to stop");
   }
   return {};
+}
+
+// What is trimmed meanwhile, and what is damaged, is passed over: what lies behind it is judged all
+// the same, for all up to the job's end is noted as compacted.
+base::Result<int64_t> CompactionRound::PastUnreadable(const Partition& partition, int64_t offset,
+                                                      const base::Error& error) {
+  if (error.code != base::Code::kNotFound && error.code != base::Code::kCorrupt) {
+    return base::Unexpected(error);
+  }
+  spool::Spool& spool = context_.log->spool();
+  HF_ASSIGN_OR_RETURN(const int64_t next, spool.NextReadable(partition.stream, offset));
+  if (next <= offset) return base::Unexpected(error);
+  return next;
 }
 
 base::Result<spool::Revision::Fate> CompactionRound::JudgeBatch(Job& job,

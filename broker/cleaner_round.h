@@ -62,6 +62,9 @@ class CompactionRound final : private spool::Revision {
 
   bool Map(const Partition& partition, const spool::EntryView& entry);
   base::Result<void> JudgeAll(Job& job);
+  // Where to go on.
+  base::Result<int64_t> PastUnreadable(const Partition& partition, int64_t offset,
+                                       const base::Error& error);
   base::Result<Fate> JudgeBatch(Job& job, const spool::EntryView& entry);
   base::Result<Fate> JudgeRecords(const Job& job, const kafka::RecordBatchView& batch);
   [[nodiscard]] Fate JudgeMarker(Job& job, const kafka::RecordBatchView& batch) const;

@@ -158,6 +158,12 @@ class BrokerFixture {
     return pending;
   }
 
+  // From inside a task of the writer, the cleaner ...: what a client does while that is at work.
+  void Meanwhile(base::Task task) {
+    loops_.front()->Post(std::move(task));
+    clock_.RunUntilIdle();
+  }
+
   void CreateTopic(std::string_view name, int32_t partitions,
                    std::vector<kafka::CreateTopicsRequest::CreatableTopicConfig> configs = {}) {
     kafka::CreateTopicsRequest request;

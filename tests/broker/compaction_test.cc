@@ -103,7 +103,32 @@ class CompactionTest : public testing::Test {
     }
   }
 
-  BrokerFixture broker_{Options{}, 1, /*compacts=*/true};
+  void DeleteRecords(std::string_view topic, int64_t offset) {
+    kafka::DeleteRecordsRequest deletion;
+    deletion.topics.emplace_back().name = topic;
+    deletion.topics.back().partitions.push_back({0, offset, {}});
+    EXPECT_EQ(broker_.Ask(deletion, 2).Get().topics[0].partitions[0].low_watermark, offset);
+  }
+  // When a batch with `text` is read the next time: once, and only after a restart, for the spool
+  // has what was written just now not checked.
+  void WhenRead(std::string text, base::Task then) {
+    awaited_ = std::move(text);
+    when_read_ = std::move(then);
+  }
+  Options Observed() {
+    Options options;
+    options.spool.check_entry = [this](std::string_view bytes) {
+      if (when_read_ && bytes.find(awaited_) != std::string_view::npos) {
+        std::exchange(when_read_, base::Task())();
+      }
+      return kafka::CheckStored(bytes);
+    };
+    return options;
+  }
+
+  std::string awaited_;
+  base::Task when_read_;
+  BrokerFixture broker_{Observed(), 1, /*compacts=*/true};
 };
 
 TEST_F(CompactionTest, TheLastRecordOfEachKeyStays) {
@@ -323,12 +348,35 @@ TEST_F(CompactionTest, WithBothPoliciesOldRecordsGoToo) {
 TEST_F(CompactionTest, ATopicIsCompactedWhoseStartLiesInTheOpenSegment) {
   CreateTopic({{"cleanup.policy", "compact,delete", {}}});
   for (int i = 0; i < 10; ++i) Produce({{"a", std::to_string(i)}});
-  kafka::DeleteRecordsRequest deletion;
-  deletion.topics.emplace_back().name = "t";
-  deletion.topics.back().partitions.push_back({0, 3, {}});
-  EXPECT_EQ(broker_.Ask(deletion, 2).Get().topics[0].partitions[0].low_watermark, 3);
+  DeleteRecords("t", 3);
   Compact();
   EXPECT_EQ(Read(3), (std::vector<Seen>{{9, "a", "9"}}));
+}
+
+// What is noted as compacted, and was not looked at, would give up a tombstone before what it
+// deletes.
+TEST_F(CompactionTest, ADeletedKeyDoesNotComeBackWhenTheTopicIsTrimmedMeanwhile) {
+  CreateTopic({{"cleanup.policy", "compact,delete", {}}, {"delete.retention.ms", "1000", {}}});
+  const std::string much(100'000, '.');
+  for (int i = 0; i < 20; ++i) Produce({{"key " + std::to_string(i), much}});
+  Compact();
+  Produce({{"x", much}});
+  Produce({{"x", std::nullopt}});
+  Produce({{"last", "1"}});
+  broker_.CrashAndRestart();
+  bool trimmed = false;
+  WhenRead("key 2", [&] {
+    broker_.Meanwhile([&] { DeleteRecords("t", 19); });
+    trimmed = true;
+  });
+  Compact();
+  EXPECT_TRUE(trimmed);
+  EXPECT_EQ(Read(20), (std::vector<Seen>{{21, "x", std::nullopt}, {22, "last", "1"}}));
+  for (const char* value : {"2", "3"}) {
+    Produce({{"last", much + value}});
+    Compact();
+  }
+  EXPECT_EQ(Read(20), (std::vector<Seen>{{24, "last", much + "3"}}));
 }
 
 TEST_F(CompactionTest, RecordsWithoutKeysGoWhenATopicBecomesCompacted) {
