@@ -520,8 +520,10 @@ void ConsumerGroup::Commit(ConsumerGroupHost::Done done) {
     --saving->outstanding;
     if (error != ErrorCode::kNone) {
       saving->failed = true;
-      saving->removed.insert(saving->removed.end(), removed.begin(), removed.end());
+      saving->removed.insert(removed.begin(), removed.end());
       saving->replaces_classic = saving->replaces_classic || replaces_classic;
+    } else {
+      for (const uint64_t number : removed) saving->removed.erase(number);
     }
     done(error);
   };

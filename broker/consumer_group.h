@@ -190,7 +190,7 @@ class ConsumerGroup {
   struct Saving {
     int outstanding = 0;
     bool failed = false;
-    std::vector<uint64_t> removed = {};
+    std::set<uint64_t> removed = {};  // Maybe still kept.
     bool replaces_classic = false;
   };
 

@@ -34,6 +34,7 @@ class FakeHost final : public ConsumerGroupHost {
     return options;
   }
   void Save(const std::string& /*group_id*/, ConsumerGroupChange change, Done done) override {
+    removed = change.removed_members;
     waiting_.emplace_back(std::move(change), std::move(done));
     if (!hold) Flush();
   }
@@ -74,6 +75,7 @@ class FakeHost final : public ConsumerGroupHost {
   bool hold = false;
   std::optional<ConsumerGroupRecord> kept_group;
   std::map<uint64_t, ConsumerMemberRecord> kept_members;
+  std::vector<uint64_t> removed;  // By the newest change.
   std::optional<GroupRecord> downgraded;
   bool downgrade_rebalances = false;
   int members = 0;
@@ -218,6 +220,31 @@ TEST_F(ConsumerGroupTest, AfterAFailedWriteTheNextOneHoldsEverything) {
   for (const ConsumerMemberRecord* member : group->members()) {
     EXPECT_EQ(host.kept_members.at(member->number), *member);
   }
+}
+
+TEST_F(ConsumerGroupTest, MemberThatLeftIsNamedOnceHoweverManyWritesFail) {
+  Ask(JoinAs("a"));
+  Ask(JoinAs("b"));
+  const uint64_t gone = Member("b").number;
+  host.hold = true;
+  Send({.member_id = "b", .epoch = kLeaveEpoch});
+  for (int i = 0; i < 10; ++i) {
+    host.Flush(ErrorCode::kCoordinatorNotAvailable);
+    clock.RunUntilIdle();
+    Send({.member_id = "a", .epoch = Member("a").current.epoch});
+    EXPECT_EQ(host.removed, std::vector<uint64_t>{gone});
+  }
+  EXPECT_EQ(group->Erasure().removed_members.size(), 2u);
+  host.Flush();
+  clock.RunUntilIdle();
+  EXPECT_EQ(host.kept_members.size(), 1u);
+  EXPECT_EQ(group->Erasure().removed_members, std::vector<uint64_t>{Member("a").number});
+  // What is removed needs no more mention.
+  Send(JoinAs("c"));
+  host.Flush(ErrorCode::kCoordinatorNotAvailable);
+  clock.RunUntilIdle();
+  Send(JoinAs("c"));
+  EXPECT_EQ(host.removed, std::vector<uint64_t>());
 }
 
 TEST_F(ConsumerGroupTest, PartitionsAreGivenUpBeforeAnotherGetsThem) {
