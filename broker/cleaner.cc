@@ -84,7 +84,8 @@ void Cleaner::Look(const std::shared_ptr<const Topics>& topics, const Topic& top
   };
 
   Progress& progress = progress_[&partition];
-  if (progress.counted_to < start) {
+  // The start may pass what was compacted, and not what was counted behind that.
+  if (std::min(progress.counted_to, progress.cleaned_to) < start) {
     progress = {.used_last_batch = progress.used_last_batch};
     progress.cleaned_to = std::max(partition.cleaned_to.load(), start);
     progress.counted_to = start;
@@ -146,15 +147,20 @@ base::Duration Cleaner::Compact(std::vector<Due> due) {
   const bool patient = !postponed_since_ms_ || now_ms - *postponed_since_ms_ < kPatienceMs;
   const bool overdue = std::ranges::any_of(due, &Due::overdue);
   CompactionRound round(context_, {.now_ms = now_ms, .at_any_price = overdue || !patient}, stop_);
+  const auto on_failure = [this](const base::Error& error) {
+    base::Log(base::Event::kNotCompacted, "broker", "cannot compact, and will try again: {}",
+              error.message);
+    context_.metrics.compactions.With("failed").Add();
+  };
   for (const Due& one : due) {
-    if (!round.Add(*one.partition, *one.config, one.from, one.to)) break;
+    const auto added = round.Add(*one.partition, *one.config, one.from, one.to);
+    if (!added) on_failure(added.error());  // The others need not wait for it.
+    if (added && !*added) break;
   }
   const auto report = round.Run();
   if (!report) {
     if (report.error().code == base::Code::kClosed) return interval;
-    base::Log(base::Event::kNotCompacted, "broker", "cannot compact, and will try again: {}",
-              report.error().message);
-    context_.metrics.compactions.With("failed").Add();
+    on_failure(report.error());
     if (report.error().code != base::Code::kCorrupt) return interval;
     return std::max(interval, kDamagedDelay);
   }

@@ -26,17 +26,15 @@ CompactionRound::CompactionRound(Context& context, const Terms& terms, StopSigna
       pacer_(context.options.compaction.bytes_per_second_max, stop),
       map_(context.options.compaction.memory_bytes_max) {}
 
-bool CompactionRound::Add(Partition& partition, const TopicConfig& config, int64_t from,
-                          int64_t to) {
+base::Result<bool> CompactionRound::Add(Partition& partition, const TopicConfig& config,
+                                        int64_t from, int64_t to) {
   spool::Spool& spool = context_.log->spool();
   int64_t reached = from;
   bool full = false;
   while (reached < to && !full) {
     const auto lease = spool.ReadSound(partition.stream, reached, kReadBytes);
     if (!lease) {
-      const auto next = spool.NextReadable(partition.stream, reached);
-      if (lease.error().code != base::Code::kCorrupt || !next || *next <= reached) return false;
-      reached = *next;
+      HF_ASSIGN_OR_RETURN(reached, PastUnreadable(partition, reached, lease.error()));
       continue;
     }
     if (lease->empty()) break;

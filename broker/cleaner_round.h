@@ -2,7 +2,10 @@
 // can be now. See broker/cleaner.h.
 //
 //   CompactionRound round(context, {.now_ms = now}, stop);
-//   while (... && round.Add(partition, config, from, to)) ...
+//   for (...) {
+//     const auto added = round.Add(partition, config, from, to);
+//     if (added && !*added) break;
+//   }
 //   HF_ASSIGN_OR_RETURN(report, round.Run());
 //   ... round.compacted() ...
 //
@@ -34,8 +37,8 @@ class CompactionRound final : private spool::Revision {
   CompactionRound(Context& context, const Terms& terms, StopSignal& stop);
 
   // False: the map is full, or the round was stopped; the partition is compacted up to where the
-  // map reaches, maybe not at all.
-  [[nodiscard]] bool Add(Partition& partition, const TopicConfig& config, int64_t from, int64_t to);
+  // map reaches, maybe not at all. An error: that one cannot be read, and has no part in the round.
+  base::Result<bool> Add(Partition& partition, const TopicConfig& config, int64_t from, int64_t to);
   base::Result<spool::RevisionReport> Run();
   struct Compacted {
     Partition* partition = nullptr;

@@ -379,6 +379,57 @@ TEST_F(CompactionTest, ADeletedKeyDoesNotComeBackWhenTheTopicIsTrimmedMeanwhile)
   EXPECT_EQ(Read(20), (std::vector<Seen>{{24, "last", much + "3"}}));
 }
 
+// As of a topic that does not become due within its retention time.
+TEST_F(CompactionTest, AStartThatPassesWhatWasCompactedKeepsNobodyFromCompaction) {
+  CreateTopic({{"cleanup.policy", "compact,delete", {}}, {"min.cleanable.dirty.ratio", "0.5", {}}});
+  broker_.CreateTopic("u", 1,
+                      {{"cleanup.policy", "compact", {}},
+                       {"segment.ms", "1", {}},
+                       {"min.cleanable.dirty.ratio", "0.01", {}}});
+  const auto produce_to_u = [&](const std::string& key) {
+    EXPECT_EQ(broker_.Produce("u", 0, Batch({{key, "1"}})).error_code, ErrorCode::kNone);
+  };
+  for (int i = 0; i < 10; ++i) {
+    Produce({{"k" + std::to_string(i), "1"}});
+    produce_to_u("k" + std::to_string(i));
+  }
+  Compact();
+  Produce({{"x", "1"}});
+  Produce({{"y", "1"}});
+  produce_to_u("k0");
+  Compact();  // That of u, for which the segment is sealed: t's entries are counted.
+  EXPECT_EQ(Read().size(), 12u);
+  DeleteRecords("t", 11);
+  for (int i = 0; i < 30; ++i) Produce({{"a", std::to_string(i)}});
+  for (int i = 0; i < 5; ++i) produce_to_u("k0");
+  Compact();
+  EXPECT_EQ(Read(11), (std::vector<Seen>{{11, "y", "1"}, {41, "a", "29"}}));
+  EXPECT_EQ(broker_.Values("u", 0, 0).size(), 10u);
+}
+
+TEST_F(CompactionTest, ATrimJustBeforeAPartitionIsReadKeepsNobodyFromCompaction) {
+  const Configs configs{{"cleanup.policy", "compact,delete", {}},
+                        {"segment.ms", "1", {}},
+                        {"min.cleanable.dirty.ratio", "0.01", {}}};
+  for (const char* topic : {"a", "b", "c"}) {
+    broker_.CreateTopic(topic, 1, configs);
+    for (int i = 0; i < 5; ++i) {
+      broker_.Produce(topic, 0, Batch({{"k", std::string(20'000, '.') + "of " + topic}}));
+    }
+  }
+  broker_.CrashAndRestart();
+  bool trimmed = false;
+  WhenRead("of a", [&] {
+    broker_.Meanwhile([&] { DeleteRecords("b", 3); });
+    trimmed = true;
+  });
+  Compact();
+  EXPECT_TRUE(trimmed);
+  EXPECT_EQ(broker_.Values("a", 0, 0).size(), 1u);
+  EXPECT_EQ(broker_.Values("b", 0, 3).size(), 1u);
+  EXPECT_EQ(broker_.Values("c", 0, 0).size(), 1u);
+}
+
 TEST_F(CompactionTest, RecordsWithoutKeysGoWhenATopicBecomesCompacted) {
   broker_.CreateTopic("t", 1, {{"segment.ms", "1", {}}});
   kafka::RecordBatchBuilder builder({});
