@@ -183,7 +183,8 @@ class Group {
   [[nodiscard]] std::optional<int64_t> empty_since_ms() const {
     return protocol_type_.empty() ? std::nullopt : std::optional(changed_ms_);
   }
-  // The group as it stands, for describing and saving.
+  // The group as it stands, for describing, saving and taking over. In a rebalance members have
+  // their last assignments: cooperative ones go on with them.
   [[nodiscard]] GroupRecord Describe() const;
 
  private:
@@ -195,8 +196,8 @@ class Group {
     base::Duration session_timeout{};
     base::Duration rebalance_timeout{};
     std::vector<GroupProtocol> protocols;
-    std::string assignment;
-    uint64_t order = 0;  // Of joining the group.
+    std::string assignment;  // The last one, until the leader's next.
+    uint64_t order = 0;      // Of joining the group.
     bool can_skip_assignment = false;
 
     JoinReply join_reply;  // While it waits for the generation to begin.

@@ -107,7 +107,6 @@ void Group::BeginGeneration() {
   state_ = GroupState::kCompletingRebalance;
   rebalance_timer_ = host_.loop().After(RebalanceTimeout(), [this] { OnSyncDeadline(); });
   for (auto& [id, member] : members_) {
-    member.assignment.clear();
     HeardFrom(member);
     if (!member.join_reply) continue;
     std::exchange(member.join_reply, JoinReply())(CurrentResult(member, id == leader_));

@@ -480,7 +480,7 @@ class MigrationTest : public GroupApiTest {
   // Version 1, of topic t, no user data.
   static constexpr std::string_view kSubscription{"\0\1\0\0\0\1\0\1t\377\377\377\377\0\0\0\0", 17};
 
-  kafka::JoinGroupResponse ClassicJoin(std::string_view member) {
+  static kafka::JoinGroupRequest MakeClassicJoin(std::string_view member) {
     kafka::JoinGroupRequest request;
     request.group_id = "g";
     request.session_timeout_ms = 10000;
@@ -488,7 +488,10 @@ class MigrationTest : public GroupApiTest {
     request.member_id = member;
     request.protocol_type = "consumer";
     request.protocols.push_back({"range", kSubscription, {}});
-    const auto pending = broker.Ask(request, 9);
+    return request;
+  }
+  kafka::JoinGroupResponse ClassicJoin(std::string_view member) {
+    const auto pending = broker.Ask(MakeClassicJoin(member), 9);
     if (!pending.answered()) broker.clock().Advance(seconds(3));
     return pending.Get();
   }
@@ -573,6 +576,19 @@ TEST_F(MigrationTest, GroupGoesOverWithItsMembersAndBackAndSurvivesCrashes) {
   broker.CrashAndRestart();
   EXPECT_THAT(List(), ElementsAre("g classic Stable"));
   EXPECT_EQ(ClassicJoin(member).error_code, ErrorCode::kNone);
+}
+
+TEST_F(MigrationTest, WhatMembersHaveStaysTheirsWhenTheGroupGoesOverInARebalance) {
+  const std::string member = MakeClassicGroup();
+  kafka::JoinGroupRequest request = MakeClassicJoin(ClassicJoin("").member_id);
+  const auto joining = broker.Ask(request, 9);
+  EXPECT_FALSE(joining.answered());
+  EXPECT_EQ(ClassicJoin(member).generation_id, 2);
+  EXPECT_TRUE(joining.answered());
+  EXPECT_THAT(List(), ElementsAre("g classic CompletingRebalance"));
+  EXPECT_EQ(Assigned(Ask(MakeJoin("a"))), 0u) << "the first has them all, and goes on";
+  ClassicJoin(member);  // By now without any.
+  EXPECT_NE(Assigned(Live("a", 3)), 0u);
 }
 
 TEST_F(MigrationTest, GroupsOfOtherThingsThanConsumersStayAsTheyAre) {

@@ -187,6 +187,31 @@ TEST_F(GroupTest, NewMemberMakesTheOthersRejoin) {
   EXPECT_EQ(first_again->members.size(), 3u);
 }
 
+// Members that keep their partitions through a rebalance still use them.
+TEST_F(GroupTest, WhatMembersHaveIsKnownUntilTheLeaderAssignsAnew) {
+  auto [first, second] = MakeStablePair();
+  Joining third = Join(MakeJoin(""));
+  first = Join(MakeJoin(first->member_id));
+  second = Join(MakeJoin(second->member_id));
+  ASSERT_TRUE(third.answered());
+  EXPECT_EQ(group.state(), GroupState::kCompletingRebalance);
+  const auto assignments = [this] {
+    std::map<std::string, std::string> all;
+    for (const MemberRecord& member : group.Describe().members) {
+      all[member.member_id] = member.assignment;
+    }
+    return all;
+  };
+  using Assignments = std::map<std::string, std::string>;
+  EXPECT_EQ(
+      assignments(),
+      (Assignments{{first->member_id, "A"}, {second->member_id, "B"}, {third->member_id, ""}}));
+  Sync(first, {{third->member_id, "C"}});
+  EXPECT_EQ(
+      assignments(),
+      (Assignments{{first->member_id, ""}, {second->member_id, ""}, {third->member_id, "C"}}));
+}
+
 TEST_F(GroupTest, WhoDoesNotRejoinInTimeIsLeftOut) {
   auto [first, second] = MakeStablePair();
   Joining first_again = Join(MakeJoin(first->member_id));
