@@ -136,8 +136,8 @@ ConsumerGroup* Coordinator::FindConsumerGroup(std::string_view group_id) {
   return found == groups_.end() ? nullptr : found->second.consumer.get();
 }
 
-bool Coordinator::Unused(const Entry& entry) {
-  return entry.consumer ? entry.consumer->empty() : entry.group->unused();
+bool Coordinator::IsEmpty(const Entry& entry) {
+  return entry.consumer ? entry.consumer->empty() : entry.group->empty();
 }
 
 Coordinator::Entry& Coordinator::FindOrMakeGroup(std::string_view group_id) {
@@ -396,7 +396,7 @@ void Coordinator::Handle(Call<kafka::DeleteGroupsRequest> call) {
     const auto found = groups_.find(id);
     if (found == groups_.end()) {
       out.error_code = ErrorCode::kGroupIdNotFound;
-    } else if (!Unused(found->second)) {
+    } else if (!IsEmpty(found->second)) {
       out.error_code = ErrorCode::kNonEmptyGroup;
     } else {
       erasures.push_back(EraseWhole(found->first, found->second));

@@ -129,7 +129,8 @@ class Coordinator final : public GroupHost, public ConsumerGroupHost {
   // A classic group in place of a consumer group without members.
   void MakeClassic(const std::string& group_id, Entry& entry);
   void Retire(std::unique_ptr<ConsumerGroup> group);
-  [[nodiscard]] static bool Unused(const Entry& entry);
+  // Nobody is a member.
+  [[nodiscard]] static bool IsEmpty(const Entry& entry);
   // Of either protocol.
   kafka::ErrorCode MayCommit(std::string_view group_id, const MemberRef& who, int32_t epoch,
                              int16_t version);

@@ -219,7 +219,7 @@ ConsumerGroup* Coordinator::MakeConsumerGroup(const std::string& group_id) {
     return entry.consumer.get();
   }
   Entry& entry = found->second;
-  if (entry.group->unused()) {
+  if (entry.group->empty()) {
     entry.group.reset();
     entry.consumer = std::make_unique<ConsumerGroup>(group_id, *this);
     entry.consumer->ReplaceClassic();

@@ -247,7 +247,7 @@ void Coordinator::Handle(Call<kafka::OffsetDeleteRequest> call) {
   } else if (found->second.group) {
     classic = found->second.group->Describe();
     // Of other groups nobody knows what their members use.
-    if (!found->second.group->unused() && classic.protocol_type != kConsumerProtocolType) {
+    if (!found->second.group->empty() && classic.protocol_type != kConsumerProtocolType) {
       response.error_code = ErrorCode::kNonEmptyGroup;
     }
   }
@@ -335,7 +335,7 @@ void Coordinator::Forget(const Erasure& erasure) {
   if (found == groups_.end()) return;
   for (const TopicPartition& partition : erasure.offsets) found->second.offsets.erase(partition);
   // Somebody may have joined meanwhile.
-  if (erasure.whole && Unused(found->second)) groups_.erase(found);
+  if (erasure.whole && IsEmpty(found->second)) groups_.erase(found);
 }
 
 void Coordinator::OnTopicDeleted(const kafka::Uuid& topic) {
@@ -383,7 +383,7 @@ void Coordinator::ExpireOffsets() {
       if (entry.consumer && topic != nullptr && entry.consumer->SubscribesTo(*topic)) continue;
       erasure.offsets.push_back(partition);
     }
-    erasure.whole = erasure.offsets.size() == entry.offsets.size() && Unused(entry);
+    erasure.whole = erasure.offsets.size() == entry.offsets.size() && IsEmpty(entry);
     if (erasure.whole || !erasure.offsets.empty()) erasures.push_back(std::move(erasure));
   }
   // If it cannot be written, the next round does it.

@@ -175,10 +175,11 @@ class Group {
   [[nodiscard]] const std::string& id() const { return id_; }
   [[nodiscard]] GroupState state() const { return state_; }
   [[nodiscard]] int32_t generation() const { return generation_; }
-  // Nobody is a member, or about to be: it may be deleted.
-  [[nodiscard]] bool unused() const {
-    return state_ == GroupState::kEmpty && members_.empty() && pending_.empty();
-  }
+  // Nobody is a member: it may be deleted, or become another's. Who comes with an id that was given
+  // out is a stranger then.
+  [[nodiscard]] bool empty() const { return state_ == GroupState::kEmpty && members_.empty(); }
+  // Nor is anybody about to be: it may go by itself.
+  [[nodiscard]] bool unused() const { return empty() && pending_.empty(); }
   // Since when nobody is a member, in wall-clock milliseconds; null if nobody ever was.
   [[nodiscard]] std::optional<int64_t> empty_since_ms() const {
     return protocol_type_.empty() ? std::nullopt : std::optional(changed_ms_);

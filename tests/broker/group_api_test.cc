@@ -533,6 +533,21 @@ TEST_F(MigrationTest, EmptyGroupBecomesWhatItsNextMemberSpeaks) {
   EXPECT_THAT(List(), ElementsAre("g classic Empty"));
 }
 
+// Who asked for it may never come.
+TEST_F(MigrationTest, AnIdThatWasGivenOutKeepsNobodyAway) {
+  const std::string member(ClassicJoin("").member_id);
+  EXPECT_EQ(DeleteOffset().error_code, ErrorCode::kNone);
+  EXPECT_EQ(Delete(), ErrorCode::kNone);
+  EXPECT_THAT(List(), ElementsAre());
+  EXPECT_EQ(ClassicJoin(member).error_code, ErrorCode::kUnknownMemberId);
+
+  const std::string other(ClassicJoin("").member_id);
+  EXPECT_EQ(Ask(MakeJoin("a")).member_epoch, 1);
+  EXPECT_THAT(List(), ElementsAre("g consumer Stable"));
+  broker.clock().Advance(seconds(11));
+  EXPECT_EQ(ClassicJoin(other).error_code, ErrorCode::kNone) << "it comes after all";
+}
+
 TEST_F(MigrationTest, ClassicGroupThatKeepsNothingGoesWithTheNextRound) {
   kafka::LeaveGroupRequest leave;
   leave.group_id = "g";
