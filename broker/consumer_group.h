@@ -112,7 +112,7 @@ class ConsumerGroup {
   ConsumerGroup(std::string id, ConsumerGroupHost& host, ConsumerGroupRecord record,
                 std::vector<ConsumerMemberRecord> members);
   // A classic group of consumers whose members go on here; null if what they say about themselves
-  // cannot be read.
+  // cannot be read, or if their assignor tells them more than partitions.
   static std::unique_ptr<ConsumerGroup> FromClassic(std::string id, ConsumerGroupHost& host,
                                                     const GroupRecord& record);
   ~ConsumerGroup();

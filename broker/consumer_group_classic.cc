@@ -67,6 +67,8 @@ std::unique_ptr<ConsumerGroup> ConsumerGroup::FromClassic(std::string id, Consum
     const auto subscription = ParseSubscription(chosen->metadata);
     const auto assigned = ParseConsumerAssignment(old.assignment);
     if (!subscription || !assigned) return nullptr;
+    // It would be lost, and the members cannot do without: Kafka Streams has its tasks there.
+    if (assigned->user_data && !assigned->user_data->empty()) return nullptr;
     ConsumerMemberRecord& member = members.emplace_back();
     member.number = members.size() - 1;
     member.member_id = old.member_id;
@@ -79,7 +81,7 @@ std::unique_ptr<ConsumerGroup> ConsumerGroup::FromClassic(std::string id, Consum
     member.classic = {old.session_timeout, old.protocols};
     member.current.epoch = record.generation;
     member.current.previous_epoch = record.generation;
-    member.current.assigned = FromNames(*assigned, host.topics());
+    member.current.assigned = FromNames(assigned->topics, host.topics());
     member.target = member.current.assigned;
   }
   auto group = std::make_unique<ConsumerGroup>(

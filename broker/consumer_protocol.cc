@@ -10,16 +10,6 @@ namespace {
 
 constexpr int16_t kNewest = 3;
 
-struct AssignmentBody {
-  std::vector<TopicPartitions> topics;
-  std::optional<std::string_view> user_data;
-
-  static void Fields(auto& wire, auto& m) {
-    wire(m.topics);
-    wire.Bytes(m.user_data);
-  }
-};
-
 // Behind the version.
 template <class Body>
 std::optional<Body> Parse(std::string_view bytes, int16_t* version) {
@@ -42,20 +32,18 @@ std::optional<ConsumerSubscription> ParseSubscription(std::string_view bytes) {
   return subscription;
 }
 
-std::optional<std::vector<TopicPartitions>> ParseConsumerAssignment(std::string_view bytes) {
+std::optional<ConsumerAssignment> ParseConsumerAssignment(std::string_view bytes) {
   // Nothing was assigned.
-  if (bytes.empty()) return std::vector<TopicPartitions>();
+  if (bytes.empty()) return ConsumerAssignment();
   int16_t version = 0;
-  auto body = Parse<AssignmentBody>(bytes, &version);
-  if (!body) return std::nullopt;
-  return std::move(body->topics);
+  return Parse<ConsumerAssignment>(bytes, &version);
 }
 
 std::string EncodeConsumerAssignment(int16_t version, const std::vector<TopicPartitions>& topics) {
   const int16_t used = std::clamp(version, int16_t{0}, kNewest);
   kafka::Writer writer(used);
   writer.Int(used);
-  writer.Struct(AssignmentBody{topics, std::nullopt});
+  writer.Struct(ConsumerAssignment{topics, std::nullopt});
   return std::string(writer.written());
 }
 

@@ -43,9 +43,19 @@ struct ConsumerSubscription {
   }
 };
 
+struct ConsumerAssignment {
+  std::vector<TopicPartitions> topics;
+  std::optional<std::string_view> user_data;  // What the assignor tells the member beside that.
+
+  static void Fields(auto& wire, auto& m) {
+    wire(m.topics);
+    wire.Bytes(m.user_data);
+  }
+};
+
 // Nothing if they are damaged. Newer versions than known begin like the newest one known.
 std::optional<ConsumerSubscription> ParseSubscription(std::string_view bytes);
-std::optional<std::vector<TopicPartitions>> ParseConsumerAssignment(std::string_view bytes);
+std::optional<ConsumerAssignment> ParseConsumerAssignment(std::string_view bytes);
 // In the version of the member's subscription.
 std::string EncodeConsumerAssignment(int16_t version, const std::vector<TopicPartitions>& topics);
 

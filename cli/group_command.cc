@@ -118,7 +118,7 @@ std::vector<PartitionName> AssignmentOf(std::string_view bytes) {
   std::vector<PartitionName> partitions;
   const auto assigned = broker::ParseConsumerAssignment(bytes);
   if (!assigned) return partitions;
-  for (const broker::TopicPartitions& topic : *assigned) {
+  for (const broker::TopicPartitions& topic : assigned->topics) {
     for (const int32_t partition : topic.partitions)
       partitions.emplace_back(topic.topic, partition);
   }

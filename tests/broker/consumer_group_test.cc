@@ -590,8 +590,8 @@ class MixedGroupTest : public ConsumerGroupTest {
     return answer->value();
   }
   static std::vector<int32_t> AssignedOf(const SyncResult& synced) {
-    const auto topics = ParseConsumerAssignment(synced.assignment);
-    return topics->empty() ? std::vector<int32_t>() : topics->front().partitions;
+    const auto topics = ParseConsumerAssignment(synced.assignment)->topics;
+    return topics.empty() ? std::vector<int32_t>() : topics.front().partitions;
   }
   // A stable classic group of one member with all partitions.
   static GroupRecord ClassicGroup() {
@@ -637,6 +637,16 @@ TEST_F(MixedGroupTest, ClassicGroupGoesOnWhenANewerMemberJoins) {
 TEST_F(MixedGroupTest, ClassicGroupWhoseMembersCannotBeReadIsNotTakenOver) {
   GroupRecord record = ClassicGroup();
   record.members[0].protocols[0].metadata = "x";
+  EXPECT_EQ(ConsumerGroup::FromClassic("g", host, record), nullptr);
+}
+
+TEST_F(MixedGroupTest, ClassicGroupWhoseAssignorTellsMembersMoreIsNotTakenOver) {
+  GroupRecord record = ClassicGroup();
+  std::string& assignment = record.members[0].assignment;
+  ASSERT_TRUE(assignment.ends_with("\377\377\377\377")) << "no user data";
+  assignment.replace(assignment.size() - 4, 4, {"\0\0\0\0", 4});
+  EXPECT_NE(ConsumerGroup::FromClassic("g", host, record), nullptr) << "empty";
+  assignment.replace(assignment.size() - 4, 4, {"\0\0\0\5tasks", 9});
   EXPECT_EQ(ConsumerGroup::FromClassic("g", host, record), nullptr);
 }
 
