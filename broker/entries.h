@@ -11,30 +11,45 @@
 
 namespace holdfast::broker {
 
-// Calls visit(const spool::EntryInfo&) for the entries of `stream` from `offset` on, until it says
-// false or `end` is reached. What is damaged is passed over. Returns where it stopped: `end`, or
-// before it at the entry that was declined or cannot be read.
+// How far one came.
+struct Walked {
+  int64_t offset = 0;   // At most the end.
+  bool stopped = true;  // There: at the end, or at an entry that was declined or cannot be read.
+};
+
+// Calls visit(const spool::EntryInfo&) for some entries of `stream` from `offset` on, a mebibyte at
+// most or one entry, until it says false or `end` is reached. What is damaged is passed over. For
+// loops that others wait for.
+template <class Visit>
+Walked WalkSomeEntries(spool::Spool& spool, spool::StreamId stream, int64_t offset, int64_t end,
+                       Visit visit) {
+  constexpr size_t kReadBytes = size_t{1} << 20;
+  if (offset >= end) return {end};
+  const auto lease = spool.Read(stream, offset, kReadBytes);
+  if (!lease) {
+    if (lease.error().code != base::Code::kCorrupt) return {offset};
+    const auto next = spool.NextReadable(stream, offset);
+    if (!next || *next <= offset) return {offset};
+    return {std::min(*next, end), *next >= end};
+  }
+  if (lease->empty()) return {end};
+  for (const spool::EntryView& entry : lease->entries()) {
+    if (entry.info.base_offset >= end) return {end};
+    if (!visit(entry.info)) return {std::max(offset, entry.info.base_offset)};
+    offset = entry.info.end_offset();
+  }
+  return {std::min(offset, end), offset >= end};
+}
+
+// The same for all entries. Returns where it stopped.
 template <class Visit>
 int64_t WalkEntries(spool::Spool& spool, spool::StreamId stream, int64_t offset, int64_t end,
                     Visit visit) {
-  constexpr size_t kReadBytes = size_t{1} << 20;
-  while (offset < end) {
-    const auto lease = spool.Read(stream, offset, kReadBytes);
-    if (!lease) {
-      if (lease.error().code != base::Code::kCorrupt) return offset;
-      const auto next = spool.NextReadable(stream, offset);
-      if (!next || *next <= offset) return offset;
-      offset = *next;
-      continue;
-    }
-    if (lease->empty()) return end;
-    for (const spool::EntryView& entry : lease->entries()) {
-      if (entry.info.base_offset >= end) return end;
-      if (!visit(entry.info)) return std::max(offset, entry.info.base_offset);
-      offset = entry.info.end_offset();
-    }
+  for (;;) {
+    const Walked walked = WalkSomeEntries(spool, stream, offset, end, visit);
+    if (walked.stopped) return walked.offset;
+    offset = walked.offset;
   }
-  return std::min(offset, end);
 }
 
 }  // namespace holdfast::broker

@@ -10,7 +10,7 @@
 namespace holdfast::broker {
 namespace {
 
-constexpr size_t kEntriesPerTurn = 1000;
+constexpr size_t kPartitionsPerTurn = 1000;  // Those without entries.
 
 kafka::DescribeLogDirsResponse::DescribeLogDirsResult& Directory(
     kafka::DescribeLogDirsResponse& response) {
@@ -59,10 +59,14 @@ void LogDirs::Ask(const Topic& topic, const std::vector<int32_t>* partitions, Qu
 }
 
 void LogDirs::GoOn() {
-  size_t counted = 0;
-  while (!questions_.empty() && counted < kEntriesPerTurn) {
+  size_t measured = 0;
+  bool counted = false;
+  while (!questions_.empty() && !counted && measured < kPartitionsPerTurn) {
     Question& question = questions_.front();
-    while (!question.left.empty() && counted < kEntriesPerTurn) counted += Measure(question);
+    while (!question.left.empty() && !counted && measured < kPartitionsPerTurn) {
+      counted = Measure(question);
+      ++measured;
+    }
     if (!question.left.empty()) break;
     question.call.Respond(question.response);
     questions_.pop_front();
@@ -72,25 +76,22 @@ void LogDirs::GoOn() {
   }
 }
 
-size_t LogDirs::Measure(Question& question) {
+bool LogDirs::Measure(Question& question) {
   const auto [partition, topic, index] = question.left.back();
-  int64_t& offset = question.offset;
-  offset = std::max(offset, partition->log_start.load());
-  const int64_t end = partition->high_watermark.load();
   int64_t& size = Directory(question.response).topics[topic].partitions[index].partition_size;
-  size_t counted = 0;
-  offset = WalkEntries(context_.log->spool(), partition->stream, offset, end,
-                       [&](const spool::EntryInfo& entry) {
-                         if (counted == kEntriesPerTurn) return false;
-                         ++counted;
-                         size += entry.bytes;
-                         return true;
-                       });
-  if (counted < kEntriesPerTurn) {  // At the end, or what follows cannot be read.
+  const int64_t from = std::max(question.offset, partition->log_start.load());
+  const int64_t end = partition->high_watermark.load();
+  const Walked walked = WalkSomeEntries(context_.log->spool(), partition->stream, from, end,
+                                        [&size](const spool::EntryInfo& entry) {
+                                          size += entry.bytes;
+                                          return true;
+                                        });
+  question.offset = walked.offset;
+  if (walked.stopped) {
     question.left.pop_back();
-    offset = -1;
+    question.offset = -1;
   }
-  return std::max<size_t>(counted, 1);
+  return from < end;
 }
 
 void LogDirs::Close() {

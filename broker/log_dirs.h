@@ -1,8 +1,8 @@
 // DescribeLogDirs: the one directory that there is, the space on its volume, and the size of each
 // partition, which is that of its batches.
 //
-// The spool counts no bytes by stream, so the entries are walked, a few per turn of the loop: an
-// answer about gigabytes of small batches takes seconds, and nobody else waits for it.
+// The spool counts no bytes by stream, so the entries are walked, a mebibyte per turn of the loop:
+// an answer about gigabytes takes seconds, and nobody else waits for it.
 //
 // Ownership: context, catalog reader and loop outlive it.
 // Threads: the worker's loop.
@@ -46,8 +46,8 @@ class LogDirs {
 
   static void Ask(const Topic& topic, const std::vector<int32_t>* partitions, Question* question);
   void GoOn();
-  // Counts some entries of the last partition that is left; says how many.
-  size_t Measure(Question& question);
+  // Counts some entries of the last partition that is left; says whether there were any.
+  bool Measure(Question& question);
 
   Context& context_;
   CatalogReader& catalog_;

@@ -1,7 +1,6 @@
 #include "broker/retention.h"
 
 #include <algorithm>
-#include <deque>
 
 #include "base/log.h"
 #include "broker/entries.h"
@@ -13,53 +12,47 @@ namespace {
 
 constexpr size_t kPartitionsPerTurn = 16;
 
-// Entries beside each other, whose bytes count as one.
-struct Stretch {
-  int64_t end_offset;
-  uint64_t bytes;
-};
-// So many make up what may stay; up to one more does.
+// So many stretches make up what may stay; up to one more does.
 constexpr uint64_t kStretches = 1024;
-
-// In one walk, which keeps the newest stretches that it has seen: compaction changes the sizes
-// meanwhile, and a second one would see others.
-int64_t FirstWithin(spool::Spool& spool, const Partition& partition, int64_t end,
-                    uint64_t bytes_max) {
-  int64_t keep_from = partition.log_start.load();
-  std::deque<Stretch> newest;
-  uint64_t bytes = 0;
-  WalkEntries(spool, partition.stream, keep_from, end, [&](const spool::EntryInfo& entry) {
-    if (newest.empty() || newest.back().bytes >= bytes_max / kStretches) newest.emplace_back();
-    newest.back().end_offset = entry.end_offset();
-    newest.back().bytes += entry.bytes;
-    bytes += entry.bytes;
-    while (!newest.empty() && bytes - newest.front().bytes >= bytes_max) {
-      bytes -= newest.front().bytes;
-      keep_from = newest.front().end_offset;
-      newest.pop_front();
-    }
-    return true;
-  });
-  return keep_from;
-}
 
 }  // namespace
 
-int64_t FirstToKeep(spool::Spool& spool, const Partition& partition,
-                    const RetentionLimits& limits) {
-  // Before anything is looked at: what comes later was in nobody's sight.
-  const int64_t end = partition.high_watermark.load();
-  int64_t keep_from = partition.log_start.load();
+// The end before anything is looked at: what comes later was in nobody's sight.
+FirstToKeep::FirstToKeep(spool::Spool& spool, const Partition& partition,
+                         const RetentionLimits& limits)
+    : spool_(spool),
+      partition_(partition),
+      end_(partition.high_watermark.load()),
+      bytes_max_(static_cast<uint64_t>(std::max<int64_t>(limits.bytes_max, 0))),
+      keep_from_(partition.log_start.load()),
+      done_(limits.bytes_max < 0) {
   if (limits.oldest_ms >= 0) {
     const auto found = spool.FindByTime(partition.stream, limits.oldest_ms, 0);
-    if (!found) return keep_from;
-    keep_from = std::max(keep_from, *found ? (*found)->base_offset : end);
+    if (!found) done_ = true;
+    if (found) keep_from_ = std::max(keep_from_, *found ? (*found)->base_offset : end_);
   }
-  if (limits.bytes_max >= 0) {
-    const auto bytes_max = static_cast<uint64_t>(limits.bytes_max);
-    keep_from = std::max(keep_from, FirstWithin(spool, partition, end, bytes_max));
-  }
-  return keep_from;
+  reached_ = keep_from_;
+}
+
+void FirstToKeep::Look() {
+  const Walked walked =
+      WalkSomeEntries(spool_, partition_.stream, std::max(reached_, partition_.log_start.load()),
+                      end_, [this](const spool::EntryInfo& entry) {
+                        if (newest_.empty() || newest_.back().bytes >= bytes_max_ / kStretches) {
+                          newest_.emplace_back();
+                        }
+                        newest_.back().end_offset = entry.end_offset();
+                        newest_.back().bytes += entry.bytes;
+                        bytes_ += entry.bytes;
+                        while (!newest_.empty() && bytes_ - newest_.front().bytes >= bytes_max_) {
+                          bytes_ -= newest_.front().bytes;
+                          keep_from_ = newest_.front().end_offset;
+                          newest_.pop_front();
+                        }
+                        return true;
+                      });
+  reached_ = walked.offset;
+  done_ = walked.stopped;
 }
 
 void Retention::Start() {
@@ -68,6 +61,7 @@ void Retention::Start() {
 
 void Retention::Stop() {
   timer_.Cancel();
+  looking_.reset();
   round_.clear();
 }
 
@@ -91,9 +85,12 @@ void Retention::BeginRound() {
 void Retention::GoOn() {
   for (size_t i = 0; i < kPartitionsPerTurn && !round_.empty(); ++i) {
     const auto [partition, limits] = round_.back();
+    if (!looking_) looking_.emplace(context_.log->spool(), *partition, limits);
+    if (!looking_->done()) looking_->Look();
+    if (!looking_->done()) break;
+    if (looking_->offset() > partition->log_start.load()) Trim(*partition, looking_->offset());
+    looking_.reset();
     round_.pop_back();
-    const int64_t keep_from = FirstToKeep(context_.log->spool(), *partition, limits);
-    if (keep_from > partition->log_start.load()) Trim(*partition, keep_from);
   }
   if (round_.empty()) return Start();
   timer_ = loop_.After(base::Duration::zero(), [this] { GoOn(); });

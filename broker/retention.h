@@ -6,9 +6,13 @@
 //
 // Ownership: context, submitter and loop outlive it, and it lives until the spool has completed all
 //   operations.
-// Threads: the loop's. A round looks at a few partitions per turn, so that others get theirs.
+// Threads: the loop's. A round looks at a few partitions per turn, and at a mebibyte of entries of
+//   each, so that others get theirs.
 #pragma once
 
+#include <cstdint>
+#include <deque>
+#include <optional>
 #include <vector>
 
 #include "base/executor.h"
@@ -23,10 +27,41 @@ struct RetentionLimits {
   int64_t bytes_max = -1;  // -1: any number.
 };
 
-// Below it nothing of the partition need be kept. From any thread; what is appended meanwhile is
-// kept.
-[[nodiscard]] int64_t FirstToKeep(spool::Spool& spool, const Partition& partition,
-                                  const RetentionLimits& limits);
+// Finds below what nothing of a partition need be kept. What is appended meanwhile is kept.
+//
+//   FirstToKeep first(spool, partition, limits);
+//   while (!first.done()) first.Look();
+//   ... first.offset() ...
+//
+// Threads: one at a time.
+class FirstToKeep {
+ public:
+  FirstToKeep(spool::Spool& spool, const Partition& partition, const RetentionLimits& limits);
+
+  [[nodiscard]] bool done() const { return done_; }
+  // Looks at a mebibyte of entries more, at most, or at one.
+  void Look();
+  [[nodiscard]] int64_t offset() const { return keep_from_; }
+
+ private:
+  // Entries beside each other, whose bytes count as one.
+  struct Stretch {
+    int64_t end_offset;
+    uint64_t bytes;
+  };
+
+  spool::Spool& spool_;
+  const Partition& partition_;
+  const int64_t end_;
+  const uint64_t bytes_max_;
+  int64_t keep_from_;
+  int64_t reached_;
+  // The newest that were seen. In one walk: compaction changes the sizes meanwhile, and a second
+  // one would see others.
+  std::deque<Stretch> newest_;
+  uint64_t bytes_ = 0;  // Theirs.
+  bool done_ = false;
+};
 
 class Retention {
  public:
@@ -51,7 +86,8 @@ class Retention {
   Submitter& submitter_;
   base::Executor& loop_;
   CatalogReader catalog_;
-  std::vector<Kept> round_;  // Not yet looked at.
+  std::vector<Kept> round_;             // Not yet done.
+  std::optional<FirstToKeep> looking_;  // At the last of them.
   base::Timer timer_;
 };
 

@@ -87,6 +87,13 @@ class RetentionTest : public testing::Test {
     partition_->high_watermark.store(stored_.spool->Range(partition_->stream).end);
   }
 
+  static int64_t FindFirstToKeep(spool::Spool& spool, const Partition& partition,
+                                 const RetentionLimits& limits) {
+    FirstToKeep first(spool, partition, limits);
+    while (!first.done()) first.Look();
+    return first.offset();
+  }
+
   spool::TemporaryDirectory directory_;
   spool::TestSpool stored_{directory_.path()};
   std::optional<Partition> partition_;
@@ -95,11 +102,11 @@ class RetentionTest : public testing::Test {
 TEST_F(RetentionTest, WhatIsAppendedMeanwhileStays) {
   ChangingSpool spool(*stored_.spool);
   spool.after_find_by_time = [&] { Produce(2000); };
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 1000}), 0) << "the stream was empty";
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.oldest_ms = 1000}), 0) << "the stream was empty";
   spool.after_find_by_time = [] {};
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1);
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1);
   spool.after_find_by_time = [&] { Produce(4000); };
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1) << "all of it was too old";
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.oldest_ms = 3000}), 1) << "all of it was too old";
 }
 
 TEST_F(RetentionTest, SizesThatChangeMeanwhileTakeNothingThatFits) {
@@ -115,19 +122,36 @@ TEST_F(RetentionTest, SizesThatChangeMeanwhileTakeNothingThatFits) {
   spool.after_read = [&](int64_t end_offset) {
     if (end_offset == 10) spool.SwitchTo(*compacted.spool);
   };
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 5000}), 5) << "as it was before";
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 5000}), 0) << "all of it fits";
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 1000}), 7);
-  EXPECT_EQ(FirstToKeep(spool, *partition_, {.bytes_max = 0}), 10);
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.bytes_max = 5000}), 5) << "as it was before";
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.bytes_max = 5000}), 0) << "all of it fits";
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.bytes_max = 1000}), 7);
+  EXPECT_EQ(FindFirstToKeep(spool, *partition_, {.bytes_max = 0}), 10);
+}
+
+// Clients wait for the same loop, and what is encrypted is opened to be looked at.
+TEST_F(RetentionTest, EntriesAreLookedAtAMebibyteAtATime) {
+  for (int i = 0; i < 20; ++i) Produce(1000, 200'000);
+  ChangingSpool spool(*stored_.spool);
+  int reads = 0;
+  spool.after_read = [&](int64_t) { ++reads; };
+  FirstToKeep first(spool, *partition_, {.bytes_max = 1'000'000});
+  int looks = 0;
+  while (!first.done()) {
+    first.Look();
+    EXPECT_EQ(reads, ++looks);
+    if (looks == 2) partition_->log_start.store(12);  // Trimmed meanwhile.
+  }
+  EXPECT_GE(looks, 4);
+  EXPECT_EQ(first.offset(), 15);
 }
 
 TEST_F(RetentionTest, WhatStaysIsCountedToAThousandth) {
   for (int i = 0; i < 30; ++i) Produce(1000, 100);
-  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 999}), 20);
-  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1000}), 20);
-  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1001}), 19);
+  EXPECT_EQ(FindFirstToKeep(*stored_.spool, *partition_, {.bytes_max = 999}), 20);
+  EXPECT_EQ(FindFirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1000}), 20);
+  EXPECT_EQ(FindFirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1001}), 19);
   partition_->log_start.store(25);
-  EXPECT_EQ(FirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1000}), 25);
+  EXPECT_EQ(FindFirstToKeep(*stored_.spool, *partition_, {.bytes_max = 1000}), 25);
 }
 
 }  // namespace
