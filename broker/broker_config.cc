@@ -120,13 +120,14 @@ Result<> CheckChangeable(BrokerScope scope, std::span<const ConfigChange> change
 Result<> BrokerConfig::Set(BrokerScope scope, std::string_view name, std::string_view value) {
   const ConfigChange change{std::string(name), ConfigOperation::kSet, std::string(value)};
   HF_RETURN_IF_ERROR(CheckChangeable(scope, std::span(&change, 1)));
-  HF_RETURN_IF_ERROR(CheckValue(*FindDefinition(BrokerConfigDefinitions(), name), value));
+  HF_ASSIGN_OR_RETURN(std::string normal,
+                      NormalValue(*FindDefinition(BrokerConfigDefinitions(), name), value));
   const auto of_topics = std::ranges::find(kTopicDefaults, name, &TopicDefault::broker);
   if (of_topics != kTopicDefaults.end()) {
     // What the definition alone does not say.
     HF_RETURN_IF_ERROR(TopicConfig().Set(of_topics->topic, value));
   }
-  values_.at(static_cast<size_t>(scope)).insert_or_assign(std::string(name), std::string(value));
+  values_.at(static_cast<size_t>(scope)).insert_or_assign(std::string(name), std::move(normal));
   DeriveTopicDefaults();
   return {};
 }

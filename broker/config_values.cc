@@ -1,7 +1,9 @@
 #include "broker/config_values.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <set>
 
 namespace holdfast::broker {
 namespace {
@@ -18,60 +20,93 @@ std::optional<T> ParseNumber(std::string_view text) {
   return value;
 }
 
+// Takes the first item off the list.
+std::string_view TakeItem(std::string_view* list) {
+  const size_t comma = std::min(list->find(','), list->size());
+  const std::string_view item = Trimmed(list->substr(0, comma));
+  list->remove_prefix(std::min(comma + 1, list->size()));
+  return item;
+}
+
 bool AllAllowed(std::string_view items, std::string_view allowed) {
+  if (items.ends_with(',')) return false;  // The last item is empty.
   while (!items.empty()) {
-    const size_t comma = std::min(items.find(','), items.size());
-    if (!ListHas(allowed, items.substr(0, comma))) return false;
-    items.remove_prefix(std::min(comma + 1, items.size()));
+    if (!ListHas(allowed, TakeItem(&items))) return false;
   }
   return true;
 }
 
-// Appends to `list` those of `items` that are not in it, and not in `without`.
-void Append(std::string_view items, std::string_view without, std::string* list) {
-  while (!items.empty()) {
-    const size_t comma = std::min(items.find(','), items.size());
-    const std::string_view item = items.substr(0, comma);
-    items.remove_prefix(std::min(comma + 1, items.size()));
-    if (item.empty() || ListHas(*list, item) || ListHas(without, item)) continue;
-    if (!list->empty()) *list += ',';
-    *list += item;
-  }
-}
-
-std::string Joined(std::string_view list, std::string_view items) {
+// The items of both lists, each once, but for those of `without`.
+std::string Joined(std::string_view list, std::string_view more, std::string_view without) {
+  std::set<std::string_view> seen{""};
+  while (!without.empty()) seen.insert(TakeItem(&without));
   std::string joined;
-  Append(list, {}, &joined);
-  Append(items, {}, &joined);
+  for (std::string_view items : {list, more}) {
+    while (!items.empty()) {
+      const std::string_view item = TakeItem(&items);
+      if (!seen.insert(item).second) continue;
+      if (!joined.empty()) joined += ',';
+      joined += item;
+    }
+  }
   return joined;
 }
 
-std::string Without(std::string_view list, std::string_view items) {
-  std::string rest;
-  Append(list, items, &rest);
-  return rest;
+// What Java takes besides what std::from_chars does.
+std::string_view WithoutPlus(std::string_view text) {
+  const bool plus = text.size() > 1 && text[0] == '+' && text[1] != '-';
+  return plus ? text.substr(1) : text;
 }
 
-bool Fits(const ConfigDefinition& definition, std::string_view value) {
+std::optional<std::string> NormalBoolean(const ConfigDefinition& definition,
+                                         std::string_view value) {
+  std::string lower(value);
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const std::string_view allowed = definition.allowed.empty() ? "true,false" : definition.allowed;
+  return ListHas(allowed, lower) ? std::optional(std::move(lower)) : std::nullopt;
+}
+
+std::optional<std::string> NormalDouble(const ConfigDefinition& definition,
+                                        std::string_view value) {
+  value = WithoutPlus(value);
+  constexpr std::string_view kSuffixes = "dDfF";
+  if (!value.empty() && kSuffixes.find(value.back()) != std::string_view::npos)
+    value.remove_suffix(1);
+  const auto number = ParseNumber<double>(value);
+  if (!number || !(*number >= static_cast<double>(definition.min)) ||
+      !(*number <= static_cast<double>(definition.max))) {
+    return std::nullopt;
+  }
+  std::array<char, 32> printed{};
+  const auto end = std::to_chars(printed.data(), printed.data() + printed.size(), *number).ptr;
+  std::string text(printed.data(), end);
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return text;
+}
+
+// Nothing: it is no value for it.
+std::optional<std::string> NormalForm(const ConfigDefinition& definition, std::string_view value) {
+  const std::string_view allowed = definition.allowed;
+  value = Trimmed(value);
   switch (definition.type) {
     case ConfigType::kBoolean:
-      return ListHas(definition.allowed.empty() ? "true,false" : definition.allowed, value);
+      return NormalBoolean(definition, value);
     case ConfigType::kString:
-      return definition.allowed.empty() || ListHas(definition.allowed, value);
+      if (!allowed.empty() && !ListHas(allowed, value)) return std::nullopt;
+      return std::string(value);
     case ConfigType::kList:
-      return definition.allowed.empty() || AllAllowed(value, definition.allowed);
-    case ConfigType::kDouble: {
-      const auto number = ParseNumber<double>(value);
-      return number && *number >= static_cast<double>(definition.min) &&
-             *number <= static_cast<double>(definition.max);
-    }
+      if (!allowed.empty() && !AllAllowed(value, allowed)) return std::nullopt;
+      return Joined(value, {}, {});
+    case ConfigType::kDouble:
+      return NormalDouble(definition, value);
     case ConfigType::kInt:
     case ConfigType::kLong: {
-      const auto number = ParseNumber<int64_t>(value);
-      return number && *number >= definition.min && *number <= definition.max;
+      const auto number = ParseNumber<int64_t>(WithoutPlus(value));
+      if (!number || *number < definition.min || *number > definition.max) return std::nullopt;
+      return std::to_string(*number);
     }
   }
-  return false;
+  return std::nullopt;
 }
 
 std::string Refusal(const ConfigDefinition& definition, std::string_view value) {
@@ -111,6 +146,13 @@ bool ListHas(std::string_view list, std::string_view item) {
   return false;
 }
 
+std::string_view Trimmed(std::string_view text) {
+  const auto blank = [](char c) { return static_cast<unsigned char>(c) <= ' '; };
+  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
 std::string QuoteForClient(std::string_view text) {
   constexpr size_t kQuotedMax = 100;
   return text.size() <= kQuotedMax ? std::string(text)
@@ -123,8 +165,8 @@ const ConfigDefinition* FindDefinition(std::span<const ConfigDefinition> definit
   return found == definitions.end() || found->name != name ? nullptr : &*found;
 }
 
-Result<> CheckValue(const ConfigDefinition& definition, std::string_view value) {
-  if (Fits(definition, value)) return {};
+Result<std::string> NormalValue(const ConfigDefinition& definition, std::string_view value) {
+  if (auto normal = NormalForm(definition, value)) return *std::move(normal);
   return Unexpected(Code::kInvalid, Refusal(definition, value));
 }
 
@@ -145,8 +187,8 @@ Result<ConfigValues> AlteredValues(ConfigValues values, std::span<const ConfigCh
       }
       const auto set = values.find(change.name);
       const std::string_view before = set == values.end() ? definition->default_value : set->second;
-      value = change.operation == ConfigOperation::kAppend ? Joined(before, change.value)
-                                                           : Without(before, change.value);
+      value = change.operation == ConfigOperation::kAppend ? Joined(before, change.value, {})
+                                                           : Joined(before, {}, change.value);
     }
     values.insert_or_assign(change.name, std::move(value));
   }

@@ -60,10 +60,13 @@ Result<> GroupConfig::Set(std::string_view name, std::string_view value) {
   if (found == nullptr) {
     return Unexpected(Code::kInvalid, "Unknown group config name: " + QuoteForClient(name));
   }
+  ConfigDefinition definition = *found;
   // Besides those that are listed, a time back from now.
-  const bool by_duration = name == "share.auto.offset.reset" && value.starts_with("by_duration:P");
-  if (!by_duration) HF_RETURN_IF_ERROR(CheckValue(*found, value));
-  overrides_.insert_or_assign(std::string(name), std::string(value));
+  if (name == "share.auto.offset.reset" && Trimmed(value).starts_with("by_duration:P")) {
+    definition.allowed = {};
+  }
+  HF_ASSIGN_OR_RETURN(std::string normal, NormalValue(definition, value));
+  overrides_.insert_or_assign(std::string(name), std::move(normal));
   return {};
 }
 

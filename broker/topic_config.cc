@@ -58,6 +58,26 @@ constexpr std::array kDefinitions{
 };
 static_assert(std::ranges::is_sorted(kDefinitions, {}, &ConfigDefinition::name));
 
+constexpr std::string_view kThrottledReplicas = ".replication.throttled.replicas";
+
+// Of which replication is throttled: "0:1,1:1", all, or none.
+bool AreReplicas(std::string_view list) {
+  const auto number = [](std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  };
+  if (list == "*") return true;
+  while (!list.empty()) {
+    const std::string_view item = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(item.size() + 1, list.size()));
+    const size_t colon = item.find(':');
+    if (colon == std::string_view::npos || !number(item.substr(0, colon)) ||
+        !number(item.substr(colon + 1))) {
+      return false;
+    }
+  }
+  return true;
+}
+
 int64_t NumberOr(std::string_view text, int64_t otherwise) {
   return ParseConfigNumber(text).value_or(otherwise);
 }
@@ -100,15 +120,20 @@ Result<> TopicConfig::Set(std::string_view name, std::string_view value) {
   if (found == nullptr) {
     return Unexpected(Code::kInvalid, "Unknown topic config name: " + QuoteForClient(name));
   }
+  HF_ASSIGN_OR_RETURN(std::string normal, NormalValue(*found, value));
   // zlib's 0 stores without compressing; Kafka has "uncompressed" for that.
-  if (name == "compression.gzip.level" && value == "0") {
+  if (name == "compression.gzip.level" && normal == "0") {
     return Unexpected(Code::kInvalid,
                       "Invalid value 0 for configuration compression.gzip.level: must be -1, or "
                       "from 1 to 9");
   }
-  HF_RETURN_IF_ERROR(CheckValue(*found, value));
-  overrides_.insert_or_assign(std::string(name), std::string(value));
-  Apply(name, value);
+  if (name.ends_with(kThrottledReplicas) && !AreReplicas(normal)) {
+    return Unexpected(Code::kInvalid, "Invalid value " + QuoteForClient(value) +
+                                          " for configuration " + std::string(name) +
+                                          ": must be * or a list of PARTITION:BROKER");
+  }
+  Apply(name, normal);
+  overrides_.insert_or_assign(std::string(name), std::move(normal));
   return {};
 }
 

@@ -101,6 +101,68 @@ TEST_F(AlterConfigsTest, ListsGrowAndShrink) {
   EXPECT_EQ(Value("cleanup.policy"), "compact");
 }
 
+// As ConfigDef of Kafka reads values that a file, a script or a tool has written.
+TEST_F(AlterConfigsTest, ValuesAreReadAsKafkaReadsThem) {
+  const std::tuple<const char*, const char*, const char*> taken[] = {
+      {"cleanup.policy", "compact, delete", "compact,delete"},
+      {"cleanup.policy", " delete ,\tcompact,delete\n", "delete,compact"},
+      {"cleanup.policy", " ", ""},
+      {"retention.ms", " 1000", "1000"},
+      {"retention.ms", "1001 ", "1001"},
+      {"retention.ms", "+1002", "1002"},
+      {"retention.ms", "-1", "-1"},
+      {"preallocate", "TRUE", "true"},
+      {"preallocate", " False ", "false"},
+      {"remote.storage.enable", "False", "false"},
+      {"compression.type", " gzip", "gzip"},
+      {"message.timestamp.type", " LogAppendTime", "LogAppendTime"},
+      {"min.cleanable.dirty.ratio", " .5 ", "0.5"},
+      {"min.cleanable.dirty.ratio", "0.25d", "0.25"},
+      {"min.cleanable.dirty.ratio", "+1.0f", "1.0"},
+      {"min.cleanable.dirty.ratio", "0", "0.0"},
+      {"leader.replication.throttled.replicas", "0:1, 1:1,0:1", "0:1,1:1"},
+      {"leader.replication.throttled.replicas", " * ", "*"},
+      {"leader.replication.throttled.replicas", "", ""},
+  };
+  for (const auto& [name, given, shown] : taken) {
+    EXPECT_EQ(Change(name, kSet, given), ErrorCode::kNone) << name << "=" << given << message_;
+    EXPECT_EQ(Value(name), shown) << name << "=" << given;
+  }
+  const std::pair<const char*, const char*> refused[] = {
+      {"cleanup.policy", "delete,"},
+      {"cleanup.policy", ",delete"},
+      {"cleanup.policy", "compact,,delete"},
+      {"cleanup.policy", "Compact"},
+      {"retention.ms", ""},
+      {"retention.ms", "+-1"},
+      {"retention.ms", "1 000"},
+      {"retention.ms", "1000d"},
+      {"preallocate", "yes"},
+      {"preallocate", ""},
+      {"compression.type", "GZIP"},
+      {"compression.gzip.level", "+0"},
+      {"min.cleanable.dirty.ratio", "d"},
+      {"min.cleanable.dirty.ratio", ""},
+      {"min.cleanable.dirty.ratio", "1.5"},
+      {"leader.replication.throttled.replicas", "all"},
+      {"leader.replication.throttled.replicas", "0:1,1"},
+  };
+  for (const auto& [name, given] : refused) {
+    EXPECT_EQ(Change(name, kSet, given), ErrorCode::kInvalidConfig) << name << "=" << given;
+  }
+
+  EXPECT_EQ(Change("cleanup.policy", kSet, "delete"), ErrorCode::kNone);
+  EXPECT_EQ(Change("cleanup.policy", kAppend, " compact, delete"), ErrorCode::kNone);
+  EXPECT_EQ(Value("cleanup.policy"), "delete,compact");
+  EXPECT_EQ(Change("cleanup.policy", kSubtract, "else , delete"), ErrorCode::kNone);
+  EXPECT_EQ(Value("cleanup.policy"), "compact");
+  EXPECT_EQ(Change("consumer.session.timeout.ms", kSet, " 50000", kGroup, "g"), ErrorCode::kNone);
+  EXPECT_EQ(Change("share.auto.offset.reset", kSet, " by_duration:PT1H", kGroup, "g"),
+            ErrorCode::kNone);
+  EXPECT_EQ(Change("log.cleanup.policy", kSet, "compact, delete", kBroker, "0"), ErrorCode::kNone);
+  broker_.CreateTopic("u", 1, {{"cleanup.policy", "compact , delete", {}}});
+}
+
 TEST_F(AlterConfigsTest, AppendsOfOneMomentAreBothDone) {
   kafka::IncrementalAlterConfigsRequest request;
   auto& resource = request.resources.emplace_back();
