@@ -84,9 +84,9 @@ MetadataHandler::Address MetadataHandler::AddressFor(const kafka::Caller& caller
   return reached ? Address{reached->host, reached->port} : Address{};
 }
 
-std::vector<std::string> MetadataHandler::MissingTopics(
+std::set<std::string> MetadataHandler::MissingTopics(
     const kafka::Call<MetadataRequest>& call) const {
-  std::vector<std::string> missing;
+  std::set<std::string> missing;
   const MetadataRequest& request = call.request;
   if (!context_.options.auto_create_topics || !request.allow_auto_topic_creation ||
       !request.topics) {
@@ -97,7 +97,8 @@ std::vector<std::string> MetadataHandler::MissingTopics(
     if (catalog_.topics().Find(*topic.name) != nullptr) continue;
     if (!MayDescribe(call.caller(), *topic.name) || !MayCreate(call.caller(), *topic.name))
       continue;
-    missing.emplace_back(*topic.name);
+    missing.emplace(*topic.name);
+    if (missing.size() == static_cast<size_t>(TopicAdmin::kPartitionsMax)) break;
   }
   return missing;
 }
@@ -108,9 +109,10 @@ void MetadataHandler::Handle(kafka::Call<MetadataRequest> call) {
       std::ranges::any_of(*call.request.topics, by_id)) {
     return call.Close("metadata by topic id needs version 12");
   }
-  std::vector<std::string> missing = MissingTopics(call);
+  const std::set<std::string> missing = MissingTopics(call);
   if (missing.empty()) return Respond(call);
-  topic_admin_.AutoCreate(std::move(missing),
+  const kafka::Caller caller = call.caller();
+  topic_admin_.AutoCreate(caller, missing,
                           [this, call = std::move(call)]() mutable { Respond(call); });
 }
 
@@ -320,7 +322,7 @@ kafka::FindCoordinatorResponse MetadataHandler::Handle(
   if (error == ErrorCode::kNone) {
     const std::string_view topic = request.key_type == kGroup ? kOffsetsTopic : kTransactionsTopic;
     if (catalog_.topics().Find(topic) == nullptr) {
-      topic_admin_.AutoCreate({std::string(topic)}, [] {});
+      topic_admin_.AutoCreate(caller, {std::string(topic)}, [] {});
     }
   }
   const auto put = [&](auto& out) {

@@ -9,6 +9,7 @@
 // Threads: the worker's loop.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "broker/authorizer.h"
@@ -34,7 +35,8 @@ class MetadataHandler {
         topic_admin_(topic_admin),
         loop_(loop) {}
 
-  // Topics that are missing are made first, if broker and client want that: the answer has them.
+  // Topics that are missing are made first, if broker and client want that and the client's quota
+  // lets it: the answer has them.
   void Handle(kafka::Call<kafka::MetadataRequest> call);
   kafka::DescribeClusterResponse Handle(const kafka::Caller& caller,
                                         const kafka::DescribeClusterRequest& request);
@@ -56,7 +58,8 @@ class MetadataHandler {
   };
 
   [[nodiscard]] static Address AddressFor(const kafka::Caller& caller);
-  [[nodiscard]] std::vector<std::string> MissingTopics(
+  // Not more than may be made.
+  [[nodiscard]] std::set<std::string> MissingTopics(
       const kafka::Call<kafka::MetadataRequest>& call) const;
   [[nodiscard]] bool MayDescribe(const kafka::Caller& caller, std::string_view topic) const {
     return authorizer_.Allows(caller, AclOperation::kDescribe, ResourceType::kTopic, topic);

@@ -270,6 +270,7 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
   MutationQuota quota = quotas_.MutationsOf(call.caller(), call.version() >= kStrictGrowthSince);
   std::vector<Growth> wanted;
   std::vector<size_t> places;
+  size_t partitions = 0;
   for (const auto& topic : request.topics) {
     auto& out = response->results.emplace_back();
     out.name = topic.name;
@@ -278,7 +279,12 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
     if (outcome.error == ErrorCode::kNone) {
       const size_t before = catalog_.topics().Find(topic.name)->partitions.size();
       const size_t more = static_cast<size_t>(growth.partitions) - before;
-      if (!quota.Take(more, loop_.Now())) outcome = {kTooMuch, {}};
+      partitions += more;
+      if (partitions > static_cast<size_t>(kPartitionsMax)) {
+        outcome = {ErrorCode::kInvalidPartitions, "Too many partitions in one request"};
+      } else if (!quota.Take(more, loop_.Now())) {
+        outcome = {kTooMuch, {}};
+      }
     }
     out.error_code = outcome.error;
     if (outcome.error != ErrorCode::kNone) {
@@ -372,15 +378,21 @@ void TopicAdmin::Handle(Call<kafka::DeleteRecordsRequest> call) {
       }));
 }
 
-void TopicAdmin::AutoCreate(std::vector<std::string> names, base::Task done) {
+void TopicAdmin::AutoCreate(const kafka::Caller& caller, const std::set<std::string>& names,
+                            base::Task done) {
+  MutationQuota quota = quotas_.MutationsOf(caller, /*strict=*/true);
   std::vector<NewTopic> wanted;
-  wanted.reserve(names.size());
-  for (std::string& name : names) {
-    wanted.push_back(
-        IsInternalTopic(name)
-            ? MakeInternalTopic(name)
-            : NewTopic{std::move(name), MakeUuid(), context_.options.num_partitions, {}});
+  int64_t partitions = 0;
+  for (const std::string& name : names) {
+    const bool internal = IsInternalTopic(name);
+    NewTopic topic = internal ? MakeInternalTopic(name)
+                              : NewTopic{name, MakeUuid(), context_.options.num_partitions, {}};
+    partitions += topic.partitions;
+    if (partitions > kPartitionsMax) break;
+    if (!internal && !quota.Take(static_cast<size_t>(topic.partitions), loop_.Now())) continue;
+    wanted.push_back(std::move(topic));
   }
+  if (wanted.empty()) return done();
   submitter_.Submit(
       CreateTopics(*context_.log, std::move(wanted),
                    [this, done = std::move(done)](const std::vector<TopicOutcome>&) mutable {

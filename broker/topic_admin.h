@@ -4,7 +4,9 @@
 // The broker's own settings come from its file: changes of them are refused.
 //
 // Partitions made and deleted are charged to the client's quota: what is too much is refused in
-// versions whose clients know that error, and made in older ones, whose clients have to wait.
+// versions whose clients know that error, and made in older ones, whose clients have to wait. What
+// would come into being by being asked for is not made then; internal topics, which the broker
+// needs, are charged to nobody.
 //
 // Ownership: context, catalog reader, submitter and quotas outlive it, and it lives until the spool
 //   has completed all operations.
@@ -12,6 +14,7 @@
 // Limits: a request creates at most kPartitionsMax partitions.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -47,8 +50,8 @@ class TopicAdmin {
   void Handle(kafka::Call<kafka::IncrementalAlterConfigsRequest> call);
 
   // Makes topics with the broker's own settings. `done` runs on the loop, when the catalog reader
-  // shows them; those that could not be made are missing from it.
-  void AutoCreate(std::vector<std::string> names, base::Task done);
+  // shows them, perhaps at once; those that could not be made are missing from it.
+  void AutoCreate(const kafka::Caller& caller, const std::set<std::string>& names, base::Task done);
 
  private:
   using CreatableTopic = kafka::CreateTopicsRequest::CreatableTopic;

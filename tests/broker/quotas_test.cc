@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "broker/records.h"
 #include "kafka/api/alter_client_quotas.h"
 #include "kafka/api/create_partitions.h"
@@ -415,6 +417,37 @@ TEST_F(MutationQuotaTest, OlderClientsGetItAndWait) {
   kafka::DeleteTopicsRequest deletion;
   deletion.topic_names.push_back("b");
   EXPECT_EQ(broker_.Ask(deletion, 4).Get().throttle_time_ms, 7000);
+}
+
+TEST_F(MutationQuotaTest, TopicsThatMetadataMakesAreChargedToo) {
+  ASSERT_EQ(SetRate("controller_mutation_rate", 1), ErrorCode::kNone);
+  std::vector<std::string> names;
+  for (char c = 'a'; c <= 't'; ++c) names.emplace_back(1, c).append("-new");
+  kafka::MetadataRequest request;
+  request.topics.emplace().emplace_back().name = names.front();  // Twice, and made once.
+  for (const std::string& name : names) request.topics->emplace_back().name = name;
+  const auto made = [&](const Pending<kafka::MetadataRequest>& pending) {
+    EXPECT_EQ(pending.Get().throttle_time_ms, 0);
+    std::set<std::string> topics;
+    for (const auto& topic : pending.Get().topics) {
+      if (topic.error_code == ErrorCode::kNone) {
+        topics.emplace(*topic.name);
+      } else {
+        EXPECT_EQ(topic.error_code, ErrorCode::kUnknownTopicOrPartition);
+      }
+    }
+    return topics.size();
+  };
+  EXPECT_EQ(made(broker_.Ask(request, 9)), 12) << "what 11 s bring, and the one that overdraws it";
+  EXPECT_EQ(made(broker_.Ask(request, 9)), 12);
+  const auto creation = Creation({{"u", 1}});
+  EXPECT_EQ(broker_.Ask(creation, 7).Get().topics.at(0).error_code,
+            ErrorCode::kThrottlingQuotaExceeded);
+  kafka::MetadataRequest internal;
+  internal.topics.emplace().emplace_back().name = "__consumer_offsets";
+  EXPECT_EQ(made(broker_.Ask(internal, 9)), 1) << "the broker needs it, whoever asks";
+  broker_.clock().Advance(seconds(1));
+  EXPECT_EQ(made(broker_.Ask(request, 9)), 13);
 }
 
 // As it was kept while a peer of a listener for both families was known by such an address.

@@ -5,6 +5,7 @@
 
 #include "kafka/api/alter_configs.h"
 #include "kafka/api/alter_partition_reassignments.h"
+#include "kafka/api/create_partitions.h"
 #include "kafka/api/delete_records.h"
 #include "kafka/api/delete_topics.h"
 #include "kafka/api/describe_configs.h"
@@ -449,6 +450,30 @@ TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
   const auto& left = answer.results[0].topics[0];
   ASSERT_EQ(left.partitions.size(), 1u);
   EXPECT_EQ(left.partitions[0].partition_size, static_cast<int64_t>(bytes / 2500));
+}
+
+TEST(TopicLimitsTest, ARequestMakesSoManyPartitionsAtMost) {
+  Options options;
+  options.num_partitions = TopicAdmin::kPartitionsMax / 2 + 1;
+  BrokerFixture broker(options);
+  kafka::MetadataRequest request;
+  for (const char* name : {"a", "b"}) {
+    if (!request.topics) request.topics.emplace();
+    request.topics->emplace_back().name = name;
+  }
+  const auto pending = broker.Ask(request, 9);
+  const auto topics = pending.Get().topics;
+  EXPECT_EQ(topics.at(0).error_code, ErrorCode::kNone);
+  EXPECT_EQ(topics.at(1).error_code, ErrorCode::kUnknownTopicOrPartition);
+
+  for (const char* name : {"c", "d"}) broker.CreateTopic(name, 1);
+  kafka::CreatePartitionsRequest growth;
+  growth.validate_only = true;
+  growth.topics.push_back({"c", TopicAdmin::kPartitionsMax / 2 + 1, std::nullopt, {}});
+  growth.topics.push_back({"d", TopicAdmin::kPartitionsMax / 2 + 2, std::nullopt, {}});
+  const auto results = broker.Ask(growth, 3).Get().results;
+  EXPECT_EQ(results.at(0).error_code, ErrorCode::kNone);
+  EXPECT_EQ(results.at(1).error_code, ErrorCode::kInvalidPartitions);
 }
 
 TEST(DeleteTopicsTest, ATopicThatIsNamedTwiceStays) {
