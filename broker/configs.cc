@@ -215,8 +215,9 @@ void Put(const std::vector<Setting>& settings, int16_t version,
          const kafka::DescribeConfigsRequest::DescribeConfigsResource& resource,
          Response::DescribeConfigsResult* out, Strings* strings) {
   for (const Setting& setting : settings) {
+    // None named: all, as if the list were null.
     const auto& keys = resource.configuration_keys;
-    if (keys && std::ranges::find(*keys, setting.name) == keys->end()) continue;
+    if (keys && !keys->empty() && std::ranges::find(*keys, setting.name) == keys->end()) continue;
     auto& config = out->configs.emplace_back();
     config.name = setting.name;
     if (setting.value) config.value = strings->Keep(*setting.value);

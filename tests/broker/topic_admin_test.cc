@@ -406,6 +406,27 @@ TEST(BrokerConfigsTest, ClientsSeeTheAddressThatTheyAreGiven) {
   EXPECT_TRUE(answer.results[0].configs[0].read_only);
 }
 
+TEST(BrokerConfigsTest, WhoNamesNoSettingIsGivenAll) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 1);
+  const auto count = [&broker](int8_t type, std::string_view name,
+                               std::optional<std::vector<std::string_view>> keys) {
+    kafka::DescribeConfigsRequest request;
+    auto& resource = request.resources.emplace_back();
+    resource.resource_type = type;
+    resource.resource_name = name;
+    resource.configuration_keys = std::move(keys);
+    return broker.Ask(request, 4).Get().results.at(0).configs.size();
+  };
+  const std::pair<int8_t, const char*> resources[] = {{kTopic, "t"}, {kBroker, "0"}, {kGroup, "g"}};
+  for (const auto& [type, name] : resources) {
+    const size_t all = count(type, name, std::nullopt);
+    EXPECT_GT(all, 5u);
+    EXPECT_EQ(count(type, name, {{}}), all) << name;
+    EXPECT_EQ(count(type, name, {{"no.such.setting"}}), 0u) << name;
+  }
+}
+
 TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
   BrokerFixture broker;
   broker.CreateTopic("t", 2);
