@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <optional>
-#include <set>
+#include <utility>
 
 #include "broker/isolation_level.h"
 #include "kafka/error_map.h"
@@ -181,16 +182,21 @@ ErrorCode CheckEpoch(int32_t asked, int32_t own) {
 kafka::ListOffsetsResponse ListOffsets(spool::Spool& spool, const Topics& topics, int16_t version,
                                        const kafka::ListOffsetsRequest& request) {
   kafka::ListOffsetsResponse response;
+  std::map<std::pair<std::string_view, int32_t>, size_t> named;
+  for (const auto& topic : request.topics) {
+    for (const auto& asked : topic.partitions) ++named[{topic.name, asked.partition_index}];
+  }
   for (const auto& topic_request : request.topics) {
     auto& topic_out = response.topics.emplace_back();
     topic_out.name = topic_request.name;
     const Topic* topic = topics.Find(topic_request.name);
-    std::set<int32_t> seen;
     for (const auto& asked : topic_request.partitions) {
+      const size_t times = std::exchange(named[{topic_request.name, asked.partition_index}], 0);
+      if (times == 0) continue;  // The first of several was answered.
       PartitionResponse& out = topic_out.partitions.emplace_back();
       out.partition_index = asked.partition_index;
       const Partition* partition = topic == nullptr ? nullptr : topic->Find(asked.partition_index);
-      if (!seen.insert(asked.partition_index).second) {
+      if (times > 1) {
         out.error_code = ErrorCode::kInvalidRequest;
       } else if (!KnowsSpecial(asked.timestamp, version)) {
         out.error_code = ErrorCode::kUnsupportedVersion;
@@ -212,6 +218,7 @@ kafka::ListOffsetsResponse ListOffsets(spool::Spool& spool, const Topics& topics
         out.leader_epoch = partition->leader_epoch;
       }
     }
+    if (topic_out.partitions.empty()) response.topics.pop_back();
   }
   return response;
 }

@@ -15,6 +15,7 @@
 
 namespace holdfast::broker {
 
+// A partition that is named twice is refused, once.
 kafka::ListOffsetsResponse ListOffsets(spool::Spool& spool, const Topics& topics, int16_t version,
                                        const kafka::ListOffsetsRequest& request);
 

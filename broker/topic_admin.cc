@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include "broker/configs.h"
 #include "broker/internal_topics.h"
@@ -174,10 +176,18 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
   const auto find = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
     return name ? catalog_.topics().Find(*name) : catalog_.topics().Find(id);
   };
+  // By what was said, and by what it means: a topic may be named by both its name and its id.
+  std::map<std::pair<std::optional<std::string_view>, kafka::Uuid>, size_t> said;
   std::map<const Topic*, size_t> named;
-  for (const std::string_view name : request.topic_names) ++named[find(name, {})];
-  for (const auto& topic : request.topics) ++named[find(topic.name, topic.topic_id)];
+  const auto count = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
+    ++said[{name, id}];
+    ++named[find(name, id)];
+  };
+  for (const std::string_view name : request.topic_names) count(name, {});
+  for (const auto& topic : request.topics) count(topic.name, topic.topic_id);
   const auto add = [&](std::optional<std::string_view> name, const kafka::Uuid& id) {
+    const size_t times = std::exchange(said[{name, id}], 0);
+    if (times == 0) return;  // The first of several was answered.
     auto& out = response->responses.emplace_back();
     const Topic* topic = find(name, id);
     out.name = name;
@@ -185,13 +195,13 @@ void TopicAdmin::Handle(Call<kafka::DeleteTopicsRequest> call) {
     if (name && !id.IsZero()) {
       out.error_code = ErrorCode::kInvalidRequest;
       out.error_message = "Give the name or the id of a topic, not both";
+    } else if (times > 1 || (topic != nullptr && named[topic] > 1)) {
+      out.error_code = ErrorCode::kInvalidRequest;
+      out.error_message = name ? "Duplicate topic name." : "Duplicate topic id.";
     } else if (topic == nullptr) {
       out.error_code = name ? ErrorCode::kUnknownTopicOrPartition : ErrorCode::kUnknownTopicId;
       out.error_message = name ? "This server does not host this topic-partition."
                                : "This server does not host this topic ID.";
-    } else if (named[topic] > 1) {
-      out.error_code = ErrorCode::kInvalidRequest;
-      out.error_message = name ? "Duplicate topic name." : "Duplicate topic id.";
     } else if (!quota.Take(topic->partitions.size(), loop_.Now())) {
       TopicOutcome outcome = {kTooMuch, {}};
       out.error_code = outcome.error;
@@ -271,11 +281,17 @@ void TopicAdmin::Handle(Call<kafka::CreatePartitionsRequest> call) {
   std::vector<Growth> wanted;
   std::vector<size_t> places;
   size_t partitions = 0;
+  std::map<std::string_view, size_t> named;
+  for (const auto& topic : request.topics) ++named[topic.name];
   for (const auto& topic : request.topics) {
+    const size_t times = std::exchange(named[topic.name], 0);
+    if (times == 0) continue;  // The first of several was answered.
     auto& out = response->results.emplace_back();
     out.name = topic.name;
     Growth growth;
-    TopicOutcome outcome = CheckGrowth(topic, &growth);
+    TopicOutcome outcome = times > 1
+                               ? TopicOutcome{ErrorCode::kInvalidRequest, "Duplicate topic name."}
+                               : CheckGrowth(topic, &growth);
     if (outcome.error == ErrorCode::kNone) {
       const size_t before = catalog_.topics().Find(topic.name)->partitions.size();
       const size_t more = static_cast<size_t>(growth.partitions) - before;

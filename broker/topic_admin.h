@@ -3,6 +3,9 @@
 //
 // The broker's own settings come from its file: changes of them are refused.
 //
+// A topic that a request to make, grow or delete topics names twice is refused, once, and stays as
+// it is.
+//
 // Partitions made and deleted are charged to the client's quota: what is too much is refused in
 // versions whose clients know that error, and made in older ones, whose clients have to wait. What
 // would come into being by being asked for is not made then; internal topics, which the broker

@@ -537,6 +537,31 @@ TEST(BrokerTest, TheNewestRecordIsNotSoughtLongAmongThoseWithoutATime) {
   }
 }
 
+TEST(BrokerTest, OffsetsOfAPartitionThatIsNamedTwiceAreRefusedOnce) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 3);
+  kafka::ListOffsetsRequest request;
+  for (const std::vector<int32_t>& partitions :
+       std::vector<std::vector<int32_t>>{{0, 1, 0}, {1}, {2}}) {
+    auto& topic = request.topics.emplace_back();
+    topic.name = "t";
+    for (const int32_t partition : partitions) {
+      topic.partitions.emplace_back().partition_index = partition;
+      topic.partitions.back().timestamp = -1;
+    }
+  }
+  const auto pending = broker.Ask(request, 7);
+  std::vector<std::pair<int32_t, ErrorCode>> answers;
+  for (const auto& topic : pending.Get().topics) {
+    EXPECT_FALSE(topic.partitions.empty());
+    for (const auto& partition : topic.partitions)
+      answers.emplace_back(partition.partition_index, partition.error_code);
+  }
+  EXPECT_EQ(answers, (std::vector{std::pair(0, ErrorCode::kInvalidRequest),
+                                  std::pair(1, ErrorCode::kInvalidRequest),
+                                  std::pair(2, ErrorCode::kNone)}));
+}
+
 // --- Topics -------------------------------------------------------------------------------------
 
 TEST(BrokerTest, MetadataMakesTheTopicItIsAskedFor) {

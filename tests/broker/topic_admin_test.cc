@@ -497,22 +497,45 @@ TEST(TopicLimitsTest, ARequestMakesSoManyPartitionsAtMost) {
   EXPECT_EQ(results.at(1).error_code, ErrorCode::kInvalidPartitions);
 }
 
+TEST(CreatePartitionsTest, ATopicThatIsNamedTwiceStaysAsItIs) {
+  BrokerFixture broker;
+  for (const char* name : {"once", "twice"}) broker.CreateTopic(name, 1);
+  kafka::CreatePartitionsRequest request;
+  request.topics.push_back({"twice", 5, std::nullopt, {}});
+  request.topics.push_back({"once", 2, std::nullopt, {}});
+  request.topics.push_back({"twice", 6, std::nullopt, {}});
+  const auto pending = broker.Ask(request, 3);
+  const auto results = pending.Get().results;
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0].name, "twice");
+  EXPECT_EQ(results[0].error_code, ErrorCode::kInvalidRequest);
+  EXPECT_EQ(results[0].error_message, "Duplicate topic name.");
+  EXPECT_EQ(results[1].name, "once");
+  EXPECT_EQ(results[1].error_code, ErrorCode::kNone);
+  EXPECT_EQ(Page(broker, {"once", "twice"}, 10), "once:01 twice:0 ");
+}
+
 TEST(DeleteTopicsTest, ATopicThatIsNamedTwiceStays) {
   BrokerFixture broker;
   for (const char* name : {"twice", "both", "once"}) broker.CreateTopic(name, 1);
   kafka::DeleteTopicsRequest request;
-  for (const char* name : {"twice", "both", "once", "twice"}) {
+  for (const char* name : {"twice", "both", "once", "twice", "unknown", "unknown"}) {
     request.topics.emplace_back().name = name;
   }
   request.topics.emplace_back().topic_id = broker.TopicId("both");
+  for (int i = 0; i < 2; ++i) request.topics.emplace_back().topic_id.bytes[0] = 1;
   const auto pending = broker.Ask(request, 6);
-  std::vector<ErrorCode> errors;
-  for (const auto& topic : pending.Get().responses) errors.push_back(topic.error_code);
-  EXPECT_THAT(errors,
-              ElementsAre(ErrorCode::kInvalidRequest, ErrorCode::kInvalidRequest, ErrorCode::kNone,
-                          ErrorCode::kInvalidRequest, ErrorCode::kInvalidRequest));
-  EXPECT_FALSE(broker.TopicId("twice").IsZero());
-  EXPECT_FALSE(broker.TopicId("both").IsZero());
+  std::vector<std::pair<std::string, ErrorCode>> answers;
+  for (const auto& topic : pending.Get().responses) {
+    answers.emplace_back(topic.name.value_or("an id"), topic.error_code);
+  }
+  EXPECT_THAT(answers, ElementsAre(std::pair("twice", ErrorCode::kInvalidRequest),
+                                   std::pair("both", ErrorCode::kInvalidRequest),
+                                   std::pair("once", ErrorCode::kNone),
+                                   std::pair("unknown", ErrorCode::kInvalidRequest),
+                                   std::pair("an id", ErrorCode::kInvalidRequest),
+                                   std::pair("an id", ErrorCode::kInvalidRequest)));
+  EXPECT_EQ(Page(broker, {"twice", "both"}, 10), "both:0 twice:0 ");
 }
 
 }  // namespace
