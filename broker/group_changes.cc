@@ -26,7 +26,13 @@ class GroupAltering final : public AdminChange {
  private:
   void Publish() override {
     auto configs = std::make_shared<GroupConfigs>(*log_.group_configs().Get());
-    for (auto& [group, config] : altered_) configs->insert_or_assign(group, std::move(config));
+    for (auto& [group, config] : altered_) {
+      if (config.overrides().empty()) {
+        configs->erase(group);
+      } else {
+        configs->insert_or_assign(group, std::move(config));
+      }
+    }
     log_.group_configs().Publish(std::move(configs));
   }
 
@@ -41,9 +47,13 @@ class GroupAltering final : public AdminChange {
     }
     auto config = Altered(before, alteration, bounds_);
     if (!config) return {ErrorCode::kInvalidConfig, std::move(config).error().message};
-    ConfigsRecord record;
-    record.configs = StoredConfigs(config->overrides());
-    transaction.Put(key, Encode(record));
+    if (config->overrides().empty()) {
+      transaction.Erase(key);  // Or names of groups that were never there would stay for good.
+    } else {
+      ConfigsRecord record;
+      record.configs = StoredConfigs(config->overrides());
+      transaction.Put(key, Encode(record));
+    }
     altered_.emplace_back(alteration.group, *std::move(config));
     return {};
   }

@@ -46,7 +46,7 @@ class GroupConfig {
   std::map<std::string, std::string, std::less<>> overrides_;
 };
 
-// By group. Those that ever had a setting.
+// By group. Those that have a setting.
 using GroupConfigs = std::map<std::string, GroupConfig, std::less<>>;
 
 // The stored settings of a group. What this version does not take (another one may have written it)

@@ -345,7 +345,8 @@ Result<> Log::LoadGroupConfigs(const spool::StateView& state) {
       return;
     }
     const std::string group(key.substr(kGroupConfigPrefix.size()));
-    (*configs)[group] = ReadConfig(group, *record);
+    GroupConfig config = ReadConfig(group, *record);
+    if (!config.overrides().empty()) configs->emplace(group, std::move(config));
   });
   if (!result) return result;
   group_configs_.Publish(std::move(configs));

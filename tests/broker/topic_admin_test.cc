@@ -222,6 +222,33 @@ TEST_F(AlterConfigsTest, ResourcesAndNamesStandInARequestOnce) {
   EXPECT_EQ(Value("retention.ms"), "604800000 (default)");
 }
 
+TEST_F(AlterConfigsTest, AGroupWithoutSettingsIsNotKept) {
+  const auto list = [this] {
+    kafka::ListConfigResourcesRequest request;
+    request.resource_types = {kGroup};
+    const auto pending = broker_.Ask(request, 1);
+    std::vector<std::string> names;
+    for (const auto& resource : pending.Get().config_resources)
+      names.emplace_back(resource.resource_name);
+    return names;
+  };
+  constexpr std::string_view kTimeout = "consumer.session.timeout.ms";
+  EXPECT_EQ(Change(kTimeout, kDelete, std::nullopt, kGroup, "never"), ErrorCode::kNone);
+  EXPECT_EQ(Change(kTimeout, kSet, "50000", kGroup, "g"), ErrorCode::kNone);
+  EXPECT_THAT(list(), ElementsAre("g"));
+  broker_.CrashAndRestart();
+  EXPECT_THAT(list(), ElementsAre("g"));
+  EXPECT_EQ(Change(kTimeout, kDelete, std::nullopt, kGroup, "g"), ErrorCode::kNone);
+  EXPECT_THAT(list(), IsEmpty());
+  // Versions before this one kept them.
+  broker_.Amend([](spool::Transaction& transaction) {
+    EXPECT_FALSE(transaction.Get(GroupConfigKey("g")));
+    EXPECT_FALSE(transaction.Get(GroupConfigKey("never")));
+    transaction.Put(GroupConfigKey("old"), Encode(ConfigsRecord()));
+  });
+  EXPECT_THAT(list(), IsEmpty());
+}
+
 TEST_F(AlterConfigsTest, AlterConfigsReplacesAllSettings) {
   kafka::AlterConfigsRequest request;
   auto& resource = request.resources.emplace_back();
