@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -32,9 +34,13 @@ void LogDirs::Handle(Call call) {
     directory.usable_bytes = static_cast<int64_t>(space.available);
   }
   if (question.call.request.topics) {
+    std::map<std::string_view, std::set<int32_t>> named;  // Each once, however often it was.
     for (const auto& asked : *question.call.request.topics) {
-      const Topic* topic = topics.Find(asked.topic);
-      if (topic != nullptr) Ask(*topic, &asked.partitions, &question);
+      named[asked.topic].insert(asked.partitions.begin(), asked.partitions.end());
+    }
+    for (const auto& [name, partitions] : named) {
+      const Topic* topic = topics.Find(name);
+      if (topic != nullptr) Ask(*topic, &partitions, &question);
     }
   } else {
     for (const Topic* topic : topics.All()) Ask(*topic, nullptr, &question);
@@ -43,14 +49,13 @@ void LogDirs::Handle(Call call) {
   if (questions_.size() == 1) GoOn();
 }
 
-void LogDirs::Ask(const Topic& topic, const std::vector<int32_t>* partitions, Question* question) {
+void LogDirs::Ask(const Topic& topic, const std::set<int32_t>* partitions, Question* question) {
   auto& directory = Directory(question->response);
   auto& out = directory.topics.emplace_back();
   out.name = question->response.strings.Keep(topic.name);
   for (size_t i = 0; i < topic.partitions.size(); ++i) {
     const auto index = static_cast<int32_t>(i);
-    if (partitions != nullptr && std::ranges::find(*partitions, index) == partitions->end())
-      continue;
+    if (partitions != nullptr && !partitions->contains(index)) continue;
     question->left.push_back(
         {topic.partitions[i], directory.topics.size() - 1, out.partitions.size()});
     out.partitions.emplace_back().partition_index = index;

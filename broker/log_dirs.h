@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <vector>
 
 #include "base/executor.h"
@@ -44,7 +45,8 @@ class LogDirs {
     int64_t offset = -1;         // -1: from its start.
   };
 
-  static void Ask(const Topic& topic, const std::vector<int32_t>* partitions, Question* question);
+  // Null: all of its partitions.
+  static void Ask(const Topic& topic, const std::set<int32_t>* partitions, Question* question);
   void GoOn();
   // Counts some entries of the last partition that is left; says whether there were any.
   bool Measure(Question& question);

@@ -500,6 +500,21 @@ TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
   EXPECT_EQ(left.partitions[0].partition_size, static_cast<int64_t>(bytes / 2500));
 }
 
+TEST(LogDirsTest, ATopicThatIsNamedTwiceIsListedOnce) {
+  BrokerFixture broker;
+  broker.CreateTopic("t", 3);
+  kafka::DescribeLogDirsRequest request;
+  request.topics = {{"t", {2, 0, 2}, {}}, {"t", {0}, {}}};
+  auto pending = broker.Ask(request, 4);
+  broker.clock().Advance(std::chrono::milliseconds(1));
+  const auto answer = pending.Get();
+  ASSERT_EQ(answer.results.at(0).topics.size(), 1u);
+  std::vector<int32_t> indexes;
+  for (const auto& partition : answer.results[0].topics[0].partitions)
+    indexes.push_back(partition.partition_index);
+  EXPECT_THAT(indexes, ElementsAre(0, 2));
+}
+
 TEST(TopicLimitsTest, ARequestMakesSoManyPartitionsAtMost) {
   Options options;
   options.num_partitions = TopicAdmin::kPartitionsMax / 2 + 1;
