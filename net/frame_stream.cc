@@ -155,7 +155,7 @@ void FrameStream::Read() {
   socket_empty_ = false;
   if (finishing_) return Discard(space);
   // What was read before comes first, at the turn's end.
-  for (int i = 0; i < kReadsPerTurn && !closed_ && stops_ == 0 && ahead_.empty(); ++i) {
+  for (int i = 0; i < kReadsPerTurn && !closed_ && !HeldUp() && ahead_.empty(); ++i) {
     const bool may_read_ahead = owner_.MayReadAhead();
     if (closed_ || (!may_read_ahead && !in_body_)) return;
     if (const std::optional<bool> more = ReadPiped(i == 0)) {
@@ -167,7 +167,7 @@ void FrameStream::Read() {
     const bool ends_in_piece = !in_pieces_ || left_ == frame_.size();
     if (!ReadOnce(may_read_ahead && ends_in_piece ? space : std::span<char>())) return;
   }
-  if (!closed_ && socket_.HoldsBytes()) Arrange();
+  if (!closed_ && (!ahead_.empty() || socket_.HoldsBytes())) Arrange();
 }
 
 // How many of the bytes behind those in frame_ are to go through pipe_.
@@ -264,11 +264,17 @@ void FrameStream::Discard(std::span<char> into) {
   if (socket_.HoldsBytes()) Arrange();
 }
 
+bool FrameStream::HeldUp() {
+  if (stops_ != 0 || !options_.answers) return stops_ != 0;
+  if (output_.bytes() > options_.output_bytes_high) full_in_ = loop_.Now();
+  return full_in_ == loop_.Now();
+}
+
 // Takes the bytes apart into frames; keeps them if the stream has to stop.
 void FrameStream::Consume(std::string_view bytes) {
   while (!bytes.empty()) {
     if (closed_ || finishing_) return;
-    if (stops_ != 0) {
+    if (HeldUp()) {
       ahead_.assign(bytes);
       return;
     }
@@ -387,7 +393,7 @@ void FrameStream::Arrange() {
 
 void FrameStream::OnTurnEnd() {
   if (!closed_ && handshaking_) Handshake();
-  while (!closed_ && stops_ == 0 && !ahead_.empty()) {
+  while (!closed_ && !HeldUp() && !ahead_.empty()) {
     const std::string bytes = std::exchange(ahead_, std::string());
     Consume(bytes);
   }
@@ -410,8 +416,9 @@ void FrameStream::UpdateEvents() {
     HF_CHECK((write ? event_add(write_event_, nullptr) : event_del(write_event_)) == 0);
     writing_ = write;
   }
-  // The socket does not tell of what TLS has taken from it already.
-  if (reading_ && !handshaking_ && !socket_empty_ && socket_.HoldsBytes())
+  if (!reading_ || handshaking_) return;
+  // The socket does not tell of what was read ahead, nor of what TLS has taken from it already.
+  if (!ahead_.empty() || (!socket_empty_ && socket_.HoldsBytes()))
     event_active(read_event_, EV_READ, 1);
 }
 

@@ -11,9 +11,11 @@
 //   socket to its place. An owner that takes long frames in pieces never has more than a piece of
 //   them. Stretches of more than 64 KiB that it need not see stay in the kernel if the socket is in
 //   the clear and a pipe is to be had, one for each frame; what a pipe does not take is read. What
-//   was read ahead when the stream had to stop is kept, up to those 64 KiB. What is sent in one
-//   turn leaves at the turn's end, in one call for what is in memory before, between and behind
-//   parts in pipes, and one for each of those.
+//   was read ahead when the stream had to stop is kept, up to those 64 KiB; a stream that answers
+//   stops in the midst of them when it has more than output_bytes_high to send, and goes on in the
+//   next turn if that has left by then. What is sent in one turn leaves at the turn's end, in one
+//   call for what is in memory before, between and behind parts in pipes, and one for each of
+//   those.
 #pragma once
 
 #include <cstdint>
@@ -71,6 +73,9 @@ class FrameStream {
   struct Options {
     size_t frame_bytes_max;  // Of one that is not taken in pieces.
     size_t output_bytes_high;
+    // What comes in makes what goes out: no further frame is taken in a turn in which more than
+    // output_bytes_high was queued. OnOutputHigh is to stop the stream, should that be left.
+    bool answers = false;
     size_t piece_bytes = std::numeric_limits<size_t>::max();
   };
   // Reasons to stop reading; it goes on when none is left.
@@ -138,6 +143,8 @@ class FrameStream {
   // Flushes, and starts or stops waiting for the socket, once in this turn.
   void Arrange();
   void OnTurnEnd();
+  // No more is to be taken in this turn.
+  [[nodiscard]] bool HeldUp();
   void UpdateEvents();
   void Fail(End end, std::string reason);
 
@@ -175,6 +182,7 @@ class FrameStream {
   std::string ahead_;           // Read, and not yet taken apart.
 
   OutputQueue output_;
+  base::TimePoint full_in_;  // The last turn that made more than output_bytes_high.
   base::TimePoint last_read_;
   base::TimePoint last_write_;
 };

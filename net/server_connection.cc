@@ -48,7 +48,8 @@ ServerConnection::ServerConnection(ServerWorker& worker, uint64_t id, Socket soc
       local_(socket.LocalAddress()),
       stream_(worker.loop(), worker.shared().metrics,
               {.frame_bytes_max = worker.shared().options.frame_bytes_max,
-               .output_bytes_high = worker.shared().options.output_bytes_high},
+               .output_bytes_high = worker.shared().options.output_bytes_high,
+               .answers = true},
               std::move(socket), *this),
       slots_(kSlotsAtFirst) {}
 

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <future>
 #include <optional>
 #include <string>
@@ -346,6 +348,67 @@ TEST_F(FramedServerTest, APeerThatDoesNotReadItsAnswersIsNotReadFurther) {
   witness_.WaitForEvent("low");
   witness_.Take().reply.SendBody(base::Buffer::Copy("two"));
   EXPECT_EQ(peer.ReadFrame(), "two");
+}
+
+// Answers each frame at once with as many bytes as it says.
+class LavishSession final : public Session {
+ public:
+  struct Seen {
+    std::atomic<int> frames = 0;
+    std::atomic<int> in_a_turn_max = 0;
+  };
+  LavishSession(Connection& connection, Witness& witness, Seen& seen)
+      : connection_(connection), witness_(witness), seen_(seen) {}
+
+  void OnFrame(base::Buffer frame, Reply reply) override {
+    const base::TimePoint turn = connection_.loop().Now();
+    in_turn_ = turn == turn_ ? in_turn_ + 1 : 1;
+    turn_ = turn;
+    seen_.in_a_turn_max = std::max(seen_.in_a_turn_max.load(), in_turn_);
+    ++seen_.frames;
+    reply.SendBody(base::Buffer::Copy(std::string(std::stoul(std::string(frame.view())), 'y')));
+  }
+  void OnOutputHigh() override { witness_.Note("high"); }
+
+ private:
+  Connection& connection_;
+  Witness& witness_;
+  Seen& seen_;
+  base::TimePoint turn_;
+  int in_turn_ = 0;
+};
+
+TEST_F(FramedServerTest, ManyRequestsAtOnceAreNotAnsweredForAPeerThatDoesNotRead) {
+  LavishSession::Seen seen;
+  const auto server = Serve({.send_buffer_bytes = 8192}, [&](Connection& connection) {
+    return std::make_unique<LavishSession>(connection, witness_, seen);
+  });
+  TestPeer peer(server->local_address(), 8192);
+  std::string all;
+  for (int i = 0; i < 100; ++i) all += Framed("1000000");
+  peer.Write(all);
+  witness_.WaitForEvent("high");
+  LetLoopsTurn();
+  EXPECT_LE(seen.frames, 3);
+  // What was read ahead is not forgotten.
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(peer.ReadFrame().size(), 1000000U) << i;
+  EXPECT_EQ(seen.frames, 100);
+}
+
+TEST_F(FramedServerTest, ATurnMakesNoMoreAnswersThanMayWait) {
+  LavishSession::Seen seen;
+  const auto server = Serve({.output_bytes_high = 10000}, [&](Connection& connection) {
+    return std::make_unique<LavishSession>(connection, witness_, seen);
+  });
+  TestPeer peer(server->local_address());
+  std::string all;
+  for (int i = 0; i < 300; ++i) all += Framed(i % 50 == 0 ? "20000" : "1000");
+  all += Framed(std::string(30000, '0') + "1000");  // Read to its place.
+  peer.Write(all);
+  for (int i = 0; i < 301; ++i)
+    ASSERT_EQ(peer.ReadFrame().size(), i < 300 && i % 50 == 0 ? 20000U : 1000U) << i;
+  EXPECT_LE(seen.in_a_turn_max, 10);
+  EXPECT_EQ(seen.frames, 301);
 }
 
 // A peer that takes little at a time.

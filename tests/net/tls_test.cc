@@ -116,6 +116,18 @@ TEST_F(TlsTest, WhatWasReadAheadIsNotForgottenWhenAReaderPauses) {
     EXPECT_TRUE(client.Read() == std::to_string(i) + std::string(3000, '.')) << i;
 }
 
+// More comes at once than what may be answered in a turn, and all lies in TLS or was read ahead.
+TEST_F(TlsTest, WhatWasReadAheadIsNotForgottenWhenAnswersHaveToLeave) {
+  const auto server = ServeEcho({.output_bytes_high = 5000, .tls = ServerSide()});
+  Client client(*this, *server, ClientSide());
+  client.WaitForConnected();
+  first_->loop().RunAndWait([&] {
+    for (int i = 0; i < 200; ++i) client.Send(std::to_string(i) + std::string(3000, '.'));
+  });
+  for (int i = 0; i < 200; ++i)
+    EXPECT_TRUE(client.Read() == std::to_string(i) + std::string(3000, '.')) << i;
+}
+
 TEST_F(TlsTest, ACertificateForAnotherNameIsNotAccepted) {
   const auto server = ServeEcho({.tls = ServerSide()});
   Client client(*this, *server, ClientSide(), "127.0.0.1");
