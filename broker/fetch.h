@@ -11,8 +11,10 @@
 // Ownership: context, catalog reader, authorizer and quotas outlive it.
 // Threads: the worker's loop; OnEvicted from any.
 // Shutdown: Close answers what is parked.
-// Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. A
-//   fetch waits no longer than five minutes, whatever it asks.
+// Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. Of
+//   one connection there is never more than one fetch here: a further one is taken when the
+//   requests before it are answered, and their answers have left but for a MiB (broker/server.cc).
+//   A fetch waits no longer than five minutes, whatever it asks.
 #pragma once
 
 #include <cstdint>

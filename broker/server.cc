@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 
+#include "base/endian.h"
 #include "base/event.h"
 #include "base/log.h"
 #include "broker/worker.h"
@@ -90,6 +91,12 @@ class ClientSession final : public net::Session {
   }
 
   ~ClientSession() override { *self_ = nullptr; }
+
+  // An answer to a Fetch may be long, and is made for a client that takes it.
+  bool WaitsForAnswers(std::string_view frame) const override {
+    constexpr int16_t kFetch = kafka::FetchRequest::kApi.key;
+    return frame.size() >= sizeof(kFetch) && base::LoadBig<int16_t>(frame.data()) == kFetch;
+  }
 
   void OnFrame(base::Buffer frame, net::Reply reply) override {
     if (nameless_) {

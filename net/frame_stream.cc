@@ -106,6 +106,7 @@ void FrameStream::Close() {
   output_.Clear();
   pipe_.reset();
   frame_ = base::Buffer();
+  frame_waits_ = false;
   ahead_ = std::string();
 }
 
@@ -114,7 +115,7 @@ void FrameStream::Finish() {
   frame_ = base::Buffer();
   pipe_.reset();
   ahead_ = std::string();
-  in_body_ = in_pieces_ = false;
+  in_body_ = in_pieces_ = frame_waits_ = false;
   stops_ = 0;
   Arrange();
 }
@@ -155,7 +156,7 @@ void FrameStream::Read() {
   socket_empty_ = false;
   if (finishing_) return Discard(space);
   // What was read before comes first, at the turn's end.
-  for (int i = 0; i < kReadsPerTurn && !closed_ && !HeldUp() && ahead_.empty(); ++i) {
+  for (int i = 0; i < kReadsPerTurn && !closed_ && !HeldUp() && !IsBehind(); ++i) {
     const bool may_read_ahead = owner_.MayReadAhead();
     if (closed_ || (!may_read_ahead && !in_body_)) return;
     if (const std::optional<bool> more = ReadPiped(i == 0)) {
@@ -167,7 +168,7 @@ void FrameStream::Read() {
     const bool ends_in_piece = !in_pieces_ || left_ == frame_.size();
     if (!ReadOnce(may_read_ahead && ends_in_piece ? space : std::span<char>())) return;
   }
-  if (!closed_ && (!ahead_.empty() || socket_.HoldsBytes())) Arrange();
+  if (!closed_ && (IsBehind() || socket_.HoldsBytes())) Arrange();
 }
 
 // How many of the bytes behind those in frame_ are to go through pipe_.
@@ -331,6 +332,8 @@ void FrameStream::RefuseLength(int32_t length) {
 }
 
 void FrameStream::FinishFrame() {
+  frame_waits_ = !owner_.TakesFrame(frame_.view());
+  if (frame_waits_) return;
   in_body_ = false;
   metrics_.received_frames.Add();
   owner_.OnFrame(std::move(frame_));
@@ -393,9 +396,13 @@ void FrameStream::Arrange() {
 
 void FrameStream::OnTurnEnd() {
   if (!closed_ && handshaking_) Handshake();
-  while (!closed_ && !HeldUp() && !ahead_.empty()) {
-    const std::string bytes = std::exchange(ahead_, std::string());
-    Consume(bytes);
+  while (!closed_ && !HeldUp() && IsBehind()) {
+    if (frame_waits_) {
+      FinishFrame();
+    } else {
+      const std::string bytes = std::exchange(ahead_, std::string());
+      Consume(bytes);
+    }
   }
   arranged_ = false;
   if (closed_) return;
@@ -418,8 +425,7 @@ void FrameStream::UpdateEvents() {
   }
   if (!reading_ || handshaking_) return;
   // The socket does not tell of what was read ahead, nor of what TLS has taken from it already.
-  if (!ahead_.empty() || (!socket_empty_ && socket_.HoldsBytes()))
-    event_active(read_event_, EV_READ, 1);
+  if (IsBehind() || (!socket_empty_ && socket_.HoldsBytes())) event_active(read_event_, EV_READ, 1);
 }
 
 void FrameStream::Fail(End end, std::string reason) {

@@ -50,6 +50,8 @@ class FrameStream {
     virtual bool MayReadAhead() { return true; }
     // A frame of so many bytes begins. False: the stream was stopped until BeginBody is called.
     virtual bool AdmitFrame(size_t bytes) = 0;
+    // The frame is there. False: the stream was stopped, and asks again when it goes on.
+    virtual bool TakesFrame(std::string_view /*frame*/) { return true; }
     virtual void OnFrame(base::Buffer frame) = 0;
     // A frame of more than piece_bytes begins with `opening`. True: OnPiece gets it bit by bit,
     // OnFrame does not, and nobody asks AdmitFrame.
@@ -85,7 +87,8 @@ class FrameStream {
     kOutput = 4,
     kPaused = 8,
     kEnding = 16,
-    kThrottled = 32
+    kThrottled = 32,
+    kAnswers = 64
   };
 
   FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options options, Socket socket,
@@ -143,6 +146,8 @@ class FrameStream {
   // Flushes, and starts or stops waiting for the socket, once in this turn.
   void Arrange();
   void OnTurnEnd();
+  // Something was read that has not been taken.
+  [[nodiscard]] bool IsBehind() const { return frame_waits_ || !ahead_.empty(); }
   // No more is to be taken in this turn.
   [[nodiscard]] bool HeldUp();
   void UpdateEvents();
@@ -174,7 +179,8 @@ class FrameStream {
   char header_[OutputQueue::kFrameHeaderBytes];
   size_t length_ = 0;
   size_t filled_ = 0;
-  base::Buffer frame_;  // As much of it as memory was taken for.
+  base::Buffer frame_;        // As much of it as memory was taken for.
+  bool frame_waits_ = false;  // It is there, and was not taken.
   bool in_pieces_ = false;
   size_t left_ = 0;             // Of a frame in pieces: what is still to come, frame_ included.
   bool pipe_asked_ = false;     // Once for each of these frames.

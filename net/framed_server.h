@@ -85,6 +85,10 @@ class Session {
   virtual ~Session() = default;
   // The frame without its length. `reply` must be answered once, see net/reply.h.
   virtual void OnFrame(base::Buffer frame, Reply reply) = 0;
+  // Asked of a frame that comes while others are unanswered. True: it comes, and all that follows
+  // it, when they are answered and no more than output_bytes_high of that waits for the peer. For
+  // requests with long answers, so that of these there is never more than one.
+  [[nodiscard]] virtual bool WaitsForAnswers(std::string_view /*frame*/) const { return false; }
   // More than output_bytes_high of answers wait for the peer or, of those that are given in parts,
   // for the answers before them; less than half of it waits again.
   virtual void OnOutputHigh() {}

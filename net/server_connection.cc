@@ -118,6 +118,12 @@ void ServerConnection::AddSlot() {
   ++next_request_;
 }
 
+bool ServerConnection::TakesFrame(std::string_view frame) {
+  waits_for_answers_ = requests_in_flight() > 0 && session_->WaitsForAnswers(frame);
+  if (waits_for_answers_) stream_.StopReading(FrameStream::kAnswers);
+  return !waits_for_answers_;
+}
+
 void ServerConnection::OnFrame(base::Buffer frame) {
   const uint64_t request = next_request_;
   AddSlot();
@@ -166,7 +172,9 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
     requests_full_ = false;
     stream_.GoOnReading(FrameStream::kRequests);
   }
-  if (draining_ && requests_in_flight() == 0) Finish();
+  if (requests_in_flight() > 0) return;
+  if (std::exchange(waits_for_answers_, false)) stream_.GoOnReading(FrameStream::kAnswers);
+  if (draining_) Finish();
 }
 
 // The answer's turn has come.

@@ -58,6 +58,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   void OnSecured() override;
   bool MayReadAhead() override;
   bool AdmitFrame(size_t bytes) override;
+  bool TakesFrame(std::string_view frame) override;
   void OnFrame(base::Buffer frame) override;
   void OnOutputHigh() override;
   void OnOutputLow() override;
@@ -96,6 +97,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool waits_for_memory_ = false;
   bool frame_waits_ = false;  // And it waits because a frame has begun.
   bool requests_full_ = false;
+  bool waits_for_answers_ = false;  // The frame that is there.
   bool draining_ = false;
   bool finishing_ = false;
   bool lingers_ = false;

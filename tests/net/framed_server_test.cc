@@ -411,6 +411,75 @@ TEST_F(FramedServerTest, ATurnMakesNoMoreAnswersThanMayWait) {
   EXPECT_EQ(seen.frames, 301);
 }
 
+// Frames that begin with "long" are to come alone.
+class PatientSession final : public Session {
+ public:
+  PatientSession(Connection& connection, Witness& witness)
+      : connection_(connection), witness_(witness) {}
+  bool WaitsForAnswers(std::string_view frame) const override { return frame.starts_with("long"); }
+  void OnFrame(base::Buffer frame, Reply reply) override {
+    witness_.Add({connection_.id(), std::string(frame.view()), std::move(reply)});
+  }
+
+ private:
+  Connection& connection_;
+  Witness& witness_;
+};
+
+TEST_F(FramedServerTest, AFrameMayWaitForTheAnswersBeforeIt) {
+  const auto server = Serve({.send_buffer_bytes = 8192}, [&](Connection& connection) {
+    return std::make_unique<PatientSession>(connection, witness_);
+  });
+  TestPeer peer(server->local_address(), 8192);
+  const std::string longest = "long" + std::string(30000, 'x');
+  const std::string answer(3000000, 'y');
+  peer.Write(Framed("1") + Framed("2") + Framed("long") + Framed("3") + Framed(longest));
+  auto first = witness_.Take();
+  witness_.Take().reply.SendBody(base::Buffer::Copy("two"));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 2U);
+  first.reply.SendBody(base::Buffer::Copy("one"));
+  auto second = witness_.Take();
+  EXPECT_EQ(second.body, "long");
+  auto third = witness_.Take();
+  EXPECT_EQ(third.body, "3") << "which does not wait";
+  third.reply.SendBody(base::Buffer::Copy("three"));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 4U);
+  second.reply.SendBody(base::Buffer::Copy(answer));
+  LetLoopsTurn();
+  EXPECT_EQ(witness_.received(), 4U) << "the answer has not left";
+  EXPECT_EQ(peer.ReadFrame(), "one");
+  EXPECT_EQ(peer.ReadFrame(), "two");
+  EXPECT_TRUE(peer.ReadFrame() == answer);
+  EXPECT_EQ(peer.ReadFrame(), "three");
+  auto last = witness_.Take();
+  EXPECT_TRUE(last.body == longest);
+  last.reply.SendBody(base::Buffer::Copy("last"));
+  EXPECT_EQ(peer.ReadFrame(), "last");
+  EXPECT_EQ(budget_.used(), 0U);
+}
+
+TEST_F(FramedServerTest, AFrameThatWaitsForAnswersIsNotTakenInADrain) {
+  const auto server = Serve({}, [&](Connection& connection) {
+    return std::make_unique<PatientSession>(connection, witness_);
+  });
+  TestPeer peer(server->local_address());
+  peer.Write(Framed("1") + Framed("long"));
+  auto first = witness_.Take();
+  LetLoopsTurn();
+  std::promise<void> drained;
+  server->Drain(seconds(30), [&] { drained.set_value(); });
+  LetLoopsTurn();
+  first.reply.SendBody(base::Buffer::Copy("one"));
+  EXPECT_EQ(peer.ReadFrame(), "one");
+  EXPECT_TRUE(peer.AtEnd());
+  peer.Close();
+  drained.get_future().wait();
+  EXPECT_EQ(witness_.received(), 1U);
+  EXPECT_EQ(budget_.used(), 0U);
+}
+
 // A peer that takes little at a time.
 TEST_F(FramedServerTest, PartsInPipesLeaveInTheirPlaces) {
   const std::string noise = test::Noise(205000);
