@@ -4,7 +4,7 @@
 // Ownership: move-only. Views into it stay valid while it is moved, since the bytes do not move. On
 //   its way out a buffer may hold the owner of its bytes instead: it shares them as long as it
 //   likes, or borrows them for a short time, until Own copies them and lets the owner go. Such
-//   bytes are read only.
+//   bytes are read only. What is attached to a buffer goes with its bytes, copied or not.
 // Contents are uninitialised when made with a size: the reader of a socket overwrites them anyway.
 #pragma once
 
@@ -44,12 +44,14 @@ class Buffer {
         data_(std::exchange(other.data_, nullptr)),
         size_(std::exchange(other.size_, 0)),
         owner_(std::move(other.owner_)),
+        attached_(std::move(other.attached_)),
         borrowed_(std::exchange(other.borrowed_, false)) {}
   Buffer& operator=(Buffer&& other) noexcept {
     owned_ = std::move(other.owned_);
     data_ = std::exchange(other.data_, nullptr);
     size_ = std::exchange(other.size_, 0);
     owner_ = std::move(other.owner_);
+    attached_ = std::move(other.attached_);
     borrowed_ = std::exchange(other.borrowed_, false);
     return *this;
   }
@@ -57,8 +59,12 @@ class Buffer {
   [[nodiscard]] bool shared() const { return owner_ != nullptr && !borrowed_; }
   [[nodiscard]] bool borrowed() const { return borrowed_; }
   void Own() {
-    if (borrowed_) *this = Copy(view());
+    if (!borrowed_) return;
+    Buffer copy = Copy(view());
+    copy.attached_ = std::move(attached_);
+    *this = std::move(copy);
   }
+  void Attach(std::shared_ptr<const void> attached) { attached_ = std::move(attached); }
 
   // Forgets the bytes from `size` on.
   void Truncate(size_t size) {
@@ -78,6 +84,7 @@ class Buffer {
   const char* data_ = nullptr;
   size_t size_ = 0;
   std::shared_ptr<const void> owner_;  // Of what is shared or borrowed.
+  std::shared_ptr<const void> attached_;
   bool borrowed_ = false;
 };
 

@@ -69,6 +69,8 @@ struct Options {
   bool auto_create_topics = true;
   int32_t max_message_bytes = 1048588;
   int32_t fetch_bytes_max = 57671680;
+  // Of records in answers that have not left, without those that are sent from the disk.
+  size_t fetched_waiting_bytes_max = size_t{128} << 20;
   size_t fetch_sessions_max = 1000;
   base::Duration producer_id_expiration = std::chrono::hours(24);
   base::Duration transaction_timeout_max = std::chrono::minutes(15);

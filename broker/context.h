@@ -22,7 +22,10 @@ struct Context {
   Context(Options broker_options, metrics::Registry& registry)
       : options(std::move(broker_options)),
         metrics(registry),
-        fetch_sessions(options.fetch_sessions_max, metrics) {}
+        fetch_sessions(options.fetch_sessions_max, metrics) {
+    fetched_waiting_gauge = metrics.fetched_waiting_bytes.Bind(
+        [bytes = fetched_waiting] { return static_cast<double>(bytes->load()); });
+  }
 
   const Options options;
   std::string cluster_id;
@@ -37,6 +40,10 @@ struct Context {
   QuotaMeters meters;
   // Reads of the spool that fetched batches are lent from just now; shared with these.
   const std::shared_ptr<std::atomic<size_t>> lent = std::make_shared<std::atomic<size_t>>(0);
+  // See Options::fetched_waiting_bytes_max; shared with the answers.
+  const std::shared_ptr<std::atomic<size_t>> fetched_waiting =
+      std::make_shared<std::atomic<size_t>>(0);
+  metrics::CallbackGauge::Binding fetched_waiting_gauge;
   std::unique_ptr<Log> log;
 };
 

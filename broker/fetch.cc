@@ -82,6 +82,27 @@ class Loan {
   bool counted_ = false;
 };
 
+// However much waits to leave already, an answer may hold this much.
+constexpr size_t kAlwaysGiven = size_t{1} << 20;
+
+// Records of an answer that take memory until they have left.
+class Waiting {
+ public:
+  explicit Waiting(std::shared_ptr<std::atomic<size_t>> total) : total_(std::move(total)) {}
+  ~Waiting() { total_->fetch_sub(bytes_); }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+  void Add(size_t bytes) {
+    bytes_ += bytes;
+    total_->fetch_add(bytes);
+  }
+
+ private:
+  const std::shared_ptr<std::atomic<size_t>> total_;
+  size_t bytes_ = 0;
+};
+
 // Moves the batches behind `pieces`, as one.
 void AppendCopy(std::vector<std::string_view>& batches, std::vector<base::Buffer>& pieces) {
   if (batches.empty()) return;
@@ -112,6 +133,7 @@ struct FetchHandler::Answer {
   std::vector<News> news;
   size_t bytes = 0;
   size_t bytes_max = 0;
+  size_t bytes_wanted = 0;
   bool committed_only = false;  // No records of transactions that are open.
   bool any_error = false;
 };
@@ -164,8 +186,8 @@ void FetchHandler::HandleWhole(Call call) {
   const base::TimePoint started = loop_.Now();
   Answer answer = NewAnswer(call);
   Evaluate(call, &answer);
-  const bool enough = answer.bytes >= BytesWanted(call);
-  if (enough || answer.any_error || request.max_wait_ms <= 0 || request.topics.empty()) {
+  if (answer.bytes >= answer.bytes_wanted || answer.any_error || request.max_wait_ms <= 0 ||
+      request.topics.empty()) {
     return Respond(call, answer, started, nullptr);
   }
   const uint64_t id = next_id_;
@@ -189,8 +211,7 @@ void FetchHandler::HandleIncremental(Call call) {
   if (session == nullptr) return;
   const FetchRequest& request = call.request;
   const base::TimePoint started = loop_.Now();
-  const size_t wanted = BytesWanted(call);
-  const bool waits = request.max_wait_ms > 0 && wanted > 0;
+  const bool waits = request.max_wait_ms > 0 && BytesWanted(call) > 0;
   // The news of what was acknowledged before may still be on its way here. A right that was taken
   // away is told though its partition is silent.
   const uint64_t rules_version = authorizer_.version();
@@ -198,7 +219,7 @@ void FetchHandler::HandleIncremental(Call call) {
   session->rules_version = rules_version;
   Answer answer = NewAnswer(call);
   Evaluate(call, *session, &answer);
-  if (!waits || answer.bytes >= wanted || answer.any_error) {
+  if (!waits || answer.bytes >= answer.bytes_wanted || answer.any_error) {
     return Respond(call, answer, started, session);
   }
   for (const Answer::News& news : answer.news) news.partition->counted_to = news.counted_to;
@@ -300,7 +321,15 @@ const Topic* FetchHandler::FindTopic(bool by_id, std::string_view name,
 
 FetchHandler::Answer FetchHandler::NewAnswer(const Call& call) const {
   Answer answer;
-  answer.bytes_max = BytesAllowed(call);
+  const size_t waiting = context_.fetched_waiting->load();
+  const size_t waiting_max = context_.options.fetched_waiting_bytes_max;
+  const size_t free = waiting_max - std::min(waiting, waiting_max);
+  const size_t allowed = BytesAllowed(call);
+  answer.bytes_max = std::min(allowed, std::max(free, kAlwaysGiven));
+  answer.bytes_wanted = BytesWanted(call);
+  // One that is made short is not to wait for what does not go in.
+  if (answer.bytes_max < allowed)
+    answer.bytes_wanted = std::min(answer.bytes_wanted, answer.bytes_max / 2);
   answer.committed_only = call.request.isolation_level == kReadCommitted;
   return answer;
 }
@@ -453,6 +482,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
                                 answer->bytes_max - answer->bytes);
   std::vector<base::Buffer> pieces;
   std::vector<std::string_view> copied;  // Batches that follow each other, to be one piece.
+  const auto waiting = std::make_shared<Waiting>(context_.fetched_waiting);
   size_t size = 0;
   int64_t offset = request.fetch_offset;
   for (bool full = false; !full && offset < end && (size == 0 || size < limit);) {
@@ -466,6 +496,7 @@ void FetchHandler::ReadEntries(const Partition& partition,
     }
     if (!lease || lease->empty()) break;
     const auto loan = std::make_shared<const Loan>(*std::move(lease), context_.lent);
+    const size_t counted = pieces.size();
     std::string_view stretch;  // Batches that lie together, as in a segment that was sorted.
     const auto end_stretch = [&] {
       if (stretch.size() < kLentBytesMin || !loan->given()) {
@@ -491,6 +522,11 @@ void FetchHandler::ReadEntries(const Partition& partition,
     }
     if (!stretch.empty()) end_stretch();
     AppendCopy(copied, pieces);
+    for (base::Buffer& piece : std::span(pieces).subspan(counted)) {
+      if (piece.shared() && !loan->lease().decrypted()) continue;
+      waiting->Add(piece.size());
+      piece.Attach(waiting);
+    }
   }
   if (size == 0) return;
   if (answer->committed_only) {

@@ -11,7 +11,10 @@
 // Ownership: context, catalog reader, authorizer and quotas outlive it.
 // Threads: the worker's loop; OnEvicted from any.
 // Shutdown: Close answers what is parked.
-// Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. Of
+// Limits: an answer holds at most fetch_bytes_max of records, or one batch if that is larger. Where
+//   the answers of all loops that have not left take fetched_waiting_bytes_max (and up to
+//   fetch_bytes_max more for each loop, since they do not wait for each other), one holds at most a
+//   MiB, or one batch. Records of sealed segments are sent from the disk and do not count. Of
 //   one connection there is never more than one fetch here: a further one is taken when the
 //   requests before it are answered, and their answers have left but for a MiB (broker/server.cc).
 //   A fetch waits no longer than five minutes, whatever it asks.

@@ -56,6 +56,7 @@ base::Result<broker::Options> OptionsOf(const config::Broker& config, metrics::R
       .auto_create_topics = config.auto_create_topics(),
       .max_message_bytes = config.message_bytes_max(),
       .fetch_bytes_max = config.fetch_bytes_max(),
+      .fetched_waiting_bytes_max = config.limits().memory_in_flight_bytes_max(),
       .fetch_sessions_max = config.fetch_sessions_max(),
       .producer_id_expiration = milliseconds(config.producer_id_expiration_ms()),
       .retention_check_interval = milliseconds(config.retention_check_interval_ms()),

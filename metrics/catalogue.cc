@@ -135,6 +135,11 @@ BrokerMetrics::BrokerMetrics(Registry& registry)
                                 kSeconds)),
       fetched_bytes(registry.AddCounter({.name = "holdfast_broker_fetched_bytes_total",
                                          .help = "Bytes of record batches sent to consumers."})),
+      fetched_waiting_bytes(registry.AddCallbackGauge(
+          {.name = "holdfast_broker_fetched_waiting_bytes",
+           .help =
+               "Memory for records on their way to consumers, without those sent from the disk."},
+          CallbackGauge::Combine::kSum)),
       fetch_seconds(registry.AddHistogram({.name = "holdfast_broker_fetch_seconds",
                                            .help = "From the arrival of a fetch request to its "
                                                    "answer, the wait it asked for included."},

@@ -64,6 +64,8 @@ struct BrokerMetrics {
   Counter& duplicate_batches;  // Recognised by producer id and sequence.
   Histogram& produce_seconds;
   Counter& fetched_bytes;
+  // Of records in answers that have not left, without those that are sent from the disk.
+  CallbackGauge& fetched_waiting_bytes;
   Histogram& fetch_seconds;  // Includes the wait that the client asked for.
   Gauge& parked_fetches;     // Long polls waiting for records.
   Gauge& fetch_sessions;

@@ -41,6 +41,8 @@ std::span<const EntryView> Lease::entries() const {
 
 bool Lease::lasting() const { return state_ && !state_->transaction; }
 
+bool Lease::decrypted() const { return state_ && !state_->plain.empty(); }
+
 namespace {
 
 constexpr size_t kPlacesAtOnce = 64;

@@ -251,6 +251,8 @@ class Lease {
   // Of a sealed segment, which nobody writes to: all that a long wait costs is that the file stays,
   // should the segment be retired meanwhile.
   [[nodiscard]] bool lasting() const;
+  // Its entries were encrypted: it holds them in memory of its own.
+  [[nodiscard]] bool decrypted() const;
 
  private:
   friend class SpoolReader;
