@@ -365,12 +365,23 @@ Result<void> Drain::Quarantine(std::span<const Source::Poison> poison) {
 }
 
 Result<void> Drain::TryStuckIfDue() {
+  const base::TimePoint now = context_.loop.Now();
   std::vector<Source::Poison> due;
-  for (const auto& [position, one] : stuck_) {
-    if (due.size() == kTriedAtOnce) break;
-    if (one.again <= context_.loop.Now()) due.push_back(one.poison);
+  std::vector<int64_t> left;
+  for (auto& [position, one] : stuck_) {
+    if (one.again > now) continue;
+    // None of them comes before others again if one fails, as when the quarantine is locked.
+    one.again = now + kTryStuckEvery;
+    if (due.size() < kTriedAtOnce) {
+      due.push_back(one.poison);
+    } else {
+      left.push_back(position);
+    }
   }
   for (const Source::Poison& one : due) HF_RETURN_IF_ERROR(Quarantine({&one, 1}));
+  for (const int64_t position : left) {
+    if (const auto one = stuck_.find(position); one != stuck_.end()) one->second.again = now;
+  }
   return {};
 }
 
@@ -421,8 +432,9 @@ std::optional<int64_t> Drain::WaitsSince(const Source::Lag::Part& part) {
 Result<void> Drain::MeasureIfDue() {
   const base::TimePoint now = context_.loop.Now();
   if (measured_ != base::TimePoint() && now < measured_ + kMeasureEvery) return {};
-  measured_ = now;
-  HF_ASSIGN_OR_RETURN(Source::Lag lag, source_->Measure());
+  base::Result<Source::Lag> measured = source_->Measure();
+  measured_ = context_.loop.Now();  // Or what always takes longer would leave no time to read.
+  HF_ASSIGN_OR_RETURN(Source::Lag lag, std::move(measured));
   uint64_t waiting = 0;
   uint64_t foreign = 0;
   std::optional<int64_t> oldest_ms;

@@ -181,6 +181,27 @@ TEST_F(DrainTest, TakesEachRowOnceWhateverTheQuarantineRefuses) {
   }
 }
 
+TEST_F(DrainTest, ATableThatCannotBeCountedIsReadAllTheSame) {
+  table_.countable = false;
+  for (int at = 0; at < 25; ++at) Insert("a", "k");
+  Start();
+  clock_.Advance(std::chrono::seconds(5));
+  ExpectExactlyOnceAndInOrder(25);
+}
+
+TEST_F(DrainTest, AQuarantineThatIsLockedHoldsUpNoGoodRow) {
+  Insert("no good", "k");
+  table_.refused = {1};
+  Start();
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(drain_->GetStatus().stuck_rows, 1U);
+  table_.lockable = false;
+  clock_.Advance(Drain::kTryStuckEvery);
+  for (int at = 0; at < 25; ++at) Insert("a", "k");
+  clock_.Advance(std::chrono::seconds(5));
+  ExpectExactlyOnceAndInOrder(25);
+}
+
 TEST_F(DrainTest, ARowThatTheQuarantineRefusesHoldsUpNobody) {
   Insert("no good", "k");
   table_.refused = {1};

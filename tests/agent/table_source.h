@@ -31,6 +31,8 @@ struct Table {
   base::Random random{1};
   uint64_t failures_percent = 0;
   bool reachable = true;
+  bool countable = true;       // Or counting its rows takes too long.
+  bool lockable = true;        // The quarantine; or somebody has it for himself.
   bool tells_changes = false;  // As SQLite and LMDB do.
   bool clean = false;
   int opens = 0;
@@ -78,6 +80,9 @@ class TableSource final : public outbox::Source {
   base::Result<Refusal> Remove(std::span<const RowId> spooled,
                                std::span<const Poison> poison) override {
     HF_RETURN_IF_ERROR(Call());
+    if (!poison.empty() && !table_.lockable) {
+      return base::Unexpected(base::Code::kUnavailable, "the quarantine is locked");
+    }
     for (const Poison& one : poison) {
       if (!table_.refused.contains(one.row.position)) continue;
       if (!IsThere(one.row)) continue;
@@ -93,6 +98,7 @@ class TableSource final : public outbox::Source {
   }
   base::Result<Lag> Measure() override {
     HF_RETURN_IF_ERROR(Call());
+    if (!table_.countable) return base::Unexpected(base::Code::kTimeout, "counting takes too long");
     Lag lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
     if (!table_.rows.empty()) lag.parts[0].lowest = table_.rows.begin()->first;
     return lag;
