@@ -122,6 +122,8 @@ Result<void> PostgresOwnership::Hold(PostgresConnection& connection,
   if (options_.mode != Ownership::kLease || now - renewed_ < options_.lease / 3) return {};
   renewed_ = now;
   HF_RETURN_IF_ERROR(Renew(connection));
+  // Keep has nothing to renew then, however long that goes on.
+  HF_RETURN_IF_ERROR(CountAgents(connection));
   if (!std::ranges::includes(owned_, parts)) return Unexpected(TakenOver());
   return {};
 }

@@ -581,10 +581,14 @@ Result<PostgresRows> PostgresSource::Fetch(size_t limit, std::span<const std::st
   if (found) {
     AskForMoreAfter(Clock::now() - begun);
   } else if (found.error().code == Code::kTimeout) {
-    halvings_ = std::min(halvings_ + 1, kHalvingsMax);
-    reads_in_time_ = 0;
+    AskForLess();
   }
   return found;
+}
+
+void PostgresSource::AskForLess() {
+  halvings_ = std::min(halvings_ + 1, kHalvingsMax);
+  reads_in_time_ = 0;
 }
 
 void PostgresSource::AskForMoreAfter(Clock::duration read) {
@@ -611,7 +615,10 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   if (parts_.empty()) return rows;
 
   HF_ASSIGN_OR_RETURN(const PostgresRows found, Fetch(limit, held, stuck));
-  HF_RETURN_IF_ERROR(ownership_.Hold(*connection_, parts_));
+  if (auto held_parts = ownership_.Hold(*connection_, parts_); !held_parts) {
+    AskForLess();  // Or the next read would outlast the lease as well.
+    return Unexpected(std::move(held_parts).error());
+  }
   HF_RETURN_IF_ERROR(CheckTypes(found, static_cast<int>(columns_.size()) + 1));
   rows.reserve(static_cast<size_t>(found.count()));
   for (int i = 0; i < found.count(); ++i) rows.push_back(RowOf(found, i));

@@ -141,6 +141,7 @@ class PostgresSource final : public Source {
 
   base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held,
                                    std::span<const RowId> stuck);
+  void AskForLess();
   void AskForMoreAfter(Clock::duration read);
   base::Result<Lag> Count();
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
