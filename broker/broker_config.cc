@@ -160,7 +160,8 @@ int64_t BrokerConfig::producer_id_expiration_ms(int64_t otherwise) const {
 
 void ReadConfig(BrokerScope scope, const ConfigsRecord& record, BrokerConfig* config) {
   for (const auto& stored : record.configs) {
-    if (const auto set = config->Set(scope, stored.name, stored.value); !set) {
+    const std::string_view value = KeptValue(stored.name, stored.value);
+    if (const auto set = config->Set(scope, stored.name, value); !set) {
       base::Log(base::Event::kBrokerSettingLeftOut, "broker",
                 "a setting of the broker is left out: {}", set.error().message);
     }

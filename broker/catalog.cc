@@ -6,6 +6,7 @@
 #include "base/event.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "broker/config_values.h"
 
 namespace holdfast::broker {
 
@@ -49,7 +50,7 @@ void Topics::Erase(const kafka::Uuid& id) {
 TopicConfig ReadConfig(const TopicRecord& record) {
   TopicConfig read;
   for (const auto& config : record.configs) {
-    if (const auto set = read.Set(config.name, config.value); !set) {
+    if (const auto set = read.Set(config.name, KeptValue(config.name, config.value)); !set) {
       base::Log(base::Event::kTopicSettingLeftOut, {"broker", record.name}, "left out: {}",
                 set.error().message);
     }

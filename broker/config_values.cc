@@ -137,6 +137,11 @@ std::optional<int64_t> ParseConfigNumber(std::string_view text) {
 
 std::optional<double> ParseConfigDouble(std::string_view text) { return ParseNumber<double>(text); }
 
+std::string_view KeptValue(std::string_view name, std::string_view value) {
+  if (name.ends_with("cleanup.policy") && value.ends_with(',')) value.remove_suffix(1);
+  return value;
+}
+
 bool ListHas(std::string_view list, std::string_view item) {
   while (!list.empty()) {
     const size_t comma = std::min(list.find(','), list.size());

@@ -33,6 +33,8 @@ std::vector<TopicRecord::Config> StoredConfigs(const ConfigValues& values);
 
 std::optional<int64_t> ParseConfigNumber(std::string_view text);
 std::optional<double> ParseConfigDouble(std::string_view text);
+// What is left of a stored value that earlier versions took as it was: an empty last item.
+std::string_view KeptValue(std::string_view name, std::string_view value);
 // Whether `item` stands in `list`, whose items are separated by commas alone.
 bool ListHas(std::string_view list, std::string_view item);
 // Without the blanks around it, as String.trim() of Java does it.

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "broker/catalog.h"
 #include "kafka/api/alter_configs.h"
 #include "kafka/api/describe_configs.h"
 #include "kafka/api/incremental_alter_configs.h"
@@ -265,6 +266,21 @@ TEST_F(BrokerConfigTest, WhatThisVersionDoesNotTakeIsLeftOut) {
   });
   EXPECT_EQ(One(kBroker, "0", "log.retention.ms").value, "1000000");
   EXPECT_EQ(Alter("", {{"log.retention.ms", kSet, "5"}}), ErrorCode::kNone);
+}
+
+// A value that is refused now, and was taken and kept.
+TEST(KeptConfigTest, ATopicWithAnEmptyItemInItsPolicyStaysCompacted) {
+  TopicRecord record;
+  record.configs.push_back({"cleanup.policy", "compact,"});
+  EXPECT_TRUE(ReadConfig(record).compacted());
+  EXPECT_FALSE(TopicConfig().Set("cleanup.policy", "compact,"));
+
+  ConfigsRecord of_broker;
+  of_broker.configs.push_back({"log.cleanup.policy", "compact,"});
+  BrokerConfig config;
+  ReadConfig(BrokerScope::kAll, of_broker, &config);
+  ASSERT_TRUE(config.topic_defaults()->contains("cleanup.policy"));
+  EXPECT_EQ(config.topic_defaults()->at("cleanup.policy"), "compact");
 }
 
 }  // namespace
