@@ -50,6 +50,12 @@ std::vector<std::string> SortedNames(const std::vector<std::string_view>& names)
   return sorted;
 }
 
+// Whether members of that assignor have there, if anything, what they said of themselves:
+// librdkafka gives it back to them.
+bool DoWithoutUserData(std::string_view assignor) {
+  return assignor == "range" || assignor == "roundrobin" || assignor == "cooperative-sticky";
+}
+
 bool Knows(const std::vector<GroupProtocol>& protocols, std::string_view name) {
   return std::ranges::find(protocols, name, &GroupProtocol::name) != protocols.end();
 }
@@ -68,7 +74,9 @@ std::unique_ptr<ConsumerGroup> ConsumerGroup::FromClassic(std::string id, Consum
     const auto assigned = ParseConsumerAssignment(old.assignment);
     if (!subscription || !assigned) return nullptr;
     // It would be lost, and the members cannot do without: Kafka Streams has its tasks there.
-    if (assigned->user_data && !assigned->user_data->empty()) return nullptr;
+    if (!DoWithoutUserData(chosen->name) && !assigned->user_data.value_or("").empty()) {
+      return nullptr;
+    }
     ConsumerMemberRecord& member = members.emplace_back();
     member.number = members.size() - 1;
     member.member_id = old.member_id;

@@ -642,12 +642,15 @@ TEST_F(MixedGroupTest, ClassicGroupWhoseMembersCannotBeReadIsNotTakenOver) {
 
 TEST_F(MixedGroupTest, ClassicGroupWhoseAssignorTellsMembersMoreIsNotTakenOver) {
   GroupRecord record = ClassicGroup();
+  record.protocol_name = record.members[0].protocols[0].name = "stream";
   std::string& assignment = record.members[0].assignment;
   ASSERT_TRUE(assignment.ends_with("\377\377\377\377")) << "no user data";
   assignment.replace(assignment.size() - 4, 4, {"\0\0\0\0", 4});
   EXPECT_NE(ConsumerGroup::FromClassic("g", host, record), nullptr) << "empty";
   assignment.replace(assignment.size() - 4, 4, {"\0\0\0\5tasks", 9});
   EXPECT_EQ(ConsumerGroup::FromClassic("g", host, record), nullptr);
+  record.protocol_name = record.members[0].protocols[0].name = "cooperative-sticky";
+  EXPECT_NE(ConsumerGroup::FromClassic("g", host, record), nullptr) << "as librdkafka has it";
 }
 
 TEST_F(MixedGroupTest, GroupGoesBackWhenTheLastNewerMemberLeaves) {
