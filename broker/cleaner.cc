@@ -152,10 +152,15 @@ base::Duration Cleaner::Compact(std::vector<Due> due) {
               error.message);
     context_.metrics.compactions.With("failed").Add();
   };
+  base::Duration wait = interval;
   for (const Due& one : due) {
     const auto added = round.Add(*one.partition, *one.config, one.from, one.to);
-    if (!added) on_failure(added.error());  // The others need not wait for it.
-    if (added && !*added) break;
+    if (!added) {  // The others need not wait for it.
+      on_failure(added.error());
+      if (added.error().code == base::Code::kCorrupt) wait = std::max(interval, kDamagedDelay);
+    } else if (!*added) {
+      break;
+    }
   }
   const auto report = round.Run();
   if (!report) {
@@ -175,7 +180,7 @@ base::Duration Cleaner::Compact(std::vector<Due> due) {
     progress_[one.partition] = {.used_last_batch = one.last_batch};
     Note(*one.partition, one.to);
   }
-  return interval;
+  return wait;
 }
 
 // So that it need not be done again after a restart. If this is lost, it is.
