@@ -119,7 +119,8 @@ class FrameStream {
   [[nodiscard]] bool handshaking() const { return handshaking_; }
   [[nodiscard]] bool stopped() const { return stops_ != 0; }
   [[nodiscard]] size_t bytes_queued() const { return output_.bytes(); }
-  [[nodiscard]] bool in_frame() const { return in_body_; }
+  // Some of a frame has come, and the rest has not.
+  [[nodiscard]] bool in_frame() const { return in_body_ && !frame_waits_; }
   [[nodiscard]] base::TimePoint last_read() const { return last_read_; }
   [[nodiscard]] base::TimePoint last_write() const { return last_write_; }
   [[nodiscard]] const Socket& socket() const { return socket_; }
