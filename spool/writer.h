@@ -179,6 +179,7 @@ class Writer : public std::enable_shared_from_this<Writer> {
   // Commits that held entries, in all and when a large operation was refused the last time.
   uint64_t entry_commits_ = 0;
   uint64_t entry_commits_refused_ = 0;
+  bool left_ = false;  // A segment, for the room that it has, since the store last prepared.
   Mode mode_ = Mode::kRunning;
   base::Error refusal_{base::Code::kFull, {}};  // Unless running.
   base::Timer retry_timer_;

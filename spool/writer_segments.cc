@@ -92,7 +92,9 @@ base::Result<void> Writer::LeaveIfTrimmed(uint64_t bytes_min) {
   if (!store_->WouldHaveSpace(bytes_min, segment_->bytes, SegmentHolds(0)) || !AllIsTrimmed())
     return {};
   if (mode_ == Mode::kRunning && !OthersWouldHaveRoom()) return {};
-  return Roll(Purpose::kProgress, 0);
+  HF_RETURN_IF_ERROR(Roll(Purpose::kProgress, 0));
+  left_ = true;
+  return {};
 }
 
 // Until the open segment's is free, too; or there are none, as of late.
@@ -224,6 +226,8 @@ void Writer::MakeRoomSoon() {
 
 void Writer::Prepared() {
   const bool again = store_->preparing();
+  // What prepared may have been asked to before a segment was left: that gives its room after it.
+  if (!again && std::exchange(left_, false)) return store_->PrepareSoon();
   const base::MutexLock lock(mutex_);
   intake_.making_room = intake_.making_room && again;
 }
