@@ -53,8 +53,10 @@ void Forwarder::Recover(Stream& stream) {
               "the tier took a batch while the one before it failed");
     context_.metrics.forward_errors.With("overtaken").Add();
   }
+  // A repeat that is refused is there from before, and what was taken behind it is now as well.
   for (const Flight& flight : flights) {
-    if (StoredBy(flight.outcome, flight.error) != Stored::kYes) break;
+    const bool taken = StoredBy(flight.outcome, flight.error) == Stored::kYes;
+    if (!taken && flight.base >= stream.at_leader) break;
     stream.at_leader = std::max(stream.at_leader, flight.end);
   }
   // What the leader has by its own account it may refuse without a look at what it has.

@@ -595,6 +595,25 @@ TEST_F(ForwarderTest, ARecordBeforeAnOldOneIsNotRepeatedBlindlyAfterALongOutage)
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
 }
 
+// The same, if the old one was taken while the repeat of what is before it was refused.
+TEST_F(ForwarderTest, ARepeatBeforeAnOldRecordIsNotRepeatedBlindly) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend},
+                  {Fault::kRefuse, ErrorCode::kNotEnoughReplicas},
+                  {}};
+  ProduceNumbers("a", 0, 1, 2);
+  clock_.RunUntilIdle();
+  ASSERT_EQ(tier_.faults.size(), 2);
+  ProduceNumbers("a", 0, 2, 3, clock_.wall_clock_ms() - 48 * 3600 * 1000LL);
+  while (!tier_.faults.empty()) clock_.Advance(std::chrono::milliseconds(1));
+  ASSERT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+  tier_.ForgetProducers();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+}
+
 // The tier remembers the producer for a day, so its answer to the repeat can be waited for.
 TEST_F(ForwarderTest, OfHalfADaysAgeTheReplicasMustHaveARecord) {
   const int64_t old = clock_.wall_clock_ms() - 13 * 3600 * 1000LL;

@@ -95,9 +95,12 @@ class ScriptedTier final : public proxy::Tier {
     }
     if (observer_ != nullptr) observer_->OnNodeLost(kNode);
   }
-  // The connection breaks, and what was on its way arrives all the same, later.
-  void Strand() {
-    for (base::Buffer& request : requests_) stranded_.push_back(std::move(request));
+  // The connection breaks, and what was on its way arrives all the same, later; but for requests
+  // with a record from before `since_ms`, by its own time.
+  void Strand(int64_t since_ms) {
+    for (base::Buffer& request : requests_) {
+      if (OldestIn(request) >= since_ms) stranded_.push_back(std::move(request));
+    }
     Disconnect();
   }
   void ServeStranded() {
@@ -230,6 +233,22 @@ class ScriptedTier final : public proxy::Tier {
     }
     cache_.Learn(metadata, loop_.WallClockMs());
     if (observer_ != nullptr && connected_) observer_->OnMetadata();
+  }
+
+  // Of a Produce request: the time of its oldest batch.
+  static int64_t OldestIn(const base::Buffer& request) {
+    const std::string_view frame = request.view().substr(kafka::kLengthPrefixBytes);
+    const auto header = kafka::ReadRequestHeader(frame);
+    int64_t oldest_ms = std::numeric_limits<int64_t>::max();
+    if (header->api_key != kafka::ProduceRequest::kApi.key) return oldest_ms;
+    const auto produce = kafka::DecodeRequest<kafka::ProduceRequest>(frame, *header);
+    for (const auto& topic : produce->topic_data) {
+      for (const auto& partition : topic.partition_data) {
+        const kafka::RecordBatchView batch(*partition.records);
+        oldest_ms = std::min(oldest_ms, batch.max_timestamp());
+      }
+    }
+    return oldest_ms;
   }
 
   kafka::Uuid IdOf(const std::string& topic) {
