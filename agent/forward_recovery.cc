@@ -294,6 +294,8 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
                 kafka::ErrorName(finding.error));
       context_.metrics.forward_errors.With("unknowable").Add();
       stream.doubt = false;
+      // The tier refuses a repeat that is too far back, too, and would do so for ever.
+      stream.new_epoch |= stream.epoch_unusable;
       // What the spool has lost of it nobody will find any more.
       stream.next = stream.rewind = confirmed;
       stream.at_leader = -1;

@@ -815,6 +815,25 @@ TEST_F(ForwarderTest, SendsAgainWhenTheTierDoesNotLetUsLook) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
 }
 
+// It recognises the last five batches of a producer, and refuses what is further back.
+TEST_F(ForwarderTest, ATierThatDoesNotLetUsLookDoesNotHoldUpAStreamForEver) {
+  tier_.describe_error = tier_.fetch_error = ErrorCode::kTopicAuthorizationFailed;
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  ProduceNumbers("a", 0, 1, 9);
+  clock_.RunUntilIdle();
+  ASSERT_EQ(tier_.Values("a", 0), Numbers(0, 9));
+  CrashAndRestart();
+  tier_.Connect();
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(Backlog(), 0);
+  Values doubled = Numbers(0, 9);
+  for (const std::string& value : Numbers(1, 9)) doubled.push_back(value);
+  EXPECT_EQ(tier_.Values("a", 0), doubled);
+  EXPECT_EQ(metrics_.forward_errors.With("unknowable").Value(), 2);
+}
+
 TEST_F(ForwarderTest, AForeignWriterUnderOurIdMakesUsTakeANewOne) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 2);
