@@ -246,6 +246,7 @@ void Forwarder::Reconcile(Stream& stream) {
 
 void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
   const int64_t confirmed = stream.record.confirmed;
+  stream.late = std::max(stream.late, stream.tried);
   switch (finding.kind) {
     case Finding::Kind::kRemembered:
       // It knows this epoch, and takes no more of it: what arrived is read, then comes the next.

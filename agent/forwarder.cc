@@ -172,7 +172,9 @@ void Forwarder::Step(Stream& stream) {
     // Otherwise what was in flight failed, and comes first again, the way that it was sent before:
     // the tier's leader may have it, and recognises it only so.
     if (stream.next == stream.record.confirmed && stream.next >= stream.tried && !stream.doubt) {
-      return EnterLane(stream);
+      if (stream.next >= std::exchange(stream.late, 0)) return EnterLane(stream);
+      // What comes next outside of the lane would have the sequences of these.
+      stream.new_epoch = true;
     }
   }
   const int32_t leader = CurrentCluster().LeaderOf(stream.topic, stream.partition);

@@ -729,6 +729,29 @@ TEST_P(TransactionLaneTest, WhatWentWithoutATransactionIsNotSentInOneAfterAResta
   EXPECT_TRUE(kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional());
 }
 
+// What comes late is there twice, since the tier does not know that it came in a transaction. What
+// comes next is not taken for it.
+TEST_P(TransactionLaneTest, WhatComesLateDoesNotStandForWhatFollowsATransaction) {
+  lane_options_.mode = DeliveryMode::kAuto;
+  Begin();
+  tier_.Connect();
+  Produce("a", 0, Values{"0"});
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  const int64_t limit = clock_.wall_clock_ms() - int64_t{12} * 3600 * 1000;
+  Produce("a", 0, Batch{.values = {"1"}, .timestamp = limit + 5000});
+  tier_.Strand(0);
+  tier_.Release();
+  clock_.Advance(std::chrono::seconds(10));
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_TRUE(kafka::RecordBatchView(tier_.logs[{"a", 0}].batches.back()).header().transactional());
+  tier_.ServeStranded();
+  Produce("a", 0, Values{"2"});
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1", "1", "2"}));
+}
+
 // Streams of transactional delivery, of which the agent is then to deliver the rest otherwise.
 class ChangedDeliveryTest : public TransactionLaneTest {
  protected:
