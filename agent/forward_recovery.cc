@@ -254,7 +254,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
         stream.read_back = true;
         break;
       }
-      stream.doubt = false;
+      stream.doubt = stream.epoch_unusable = false;
       if (finding.end > confirmed) stream.ahead.proof = DeliveryProof::kRecognised;
       stream.at_leader = finding.end;
       stream.tried = finding.end;

@@ -497,6 +497,25 @@ TEST_F(ForwarderTest, ReadsBackWhenTheTierHasForgottenTheProducer) {
   EXPECT_EQ(tier_.seen.back().base_sequence, 6);
 }
 
+// A sequence was refused once, and the tier says that it knows the epoch.
+TEST_F(ForwarderTest, AnEpochThatTheTierKnowsAfterAllGoesOn) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{Fault::kRefuse, ErrorCode::kOutOfOrderSequenceNumber}};
+  ProduceNumbers("a", 0, 1, 2);
+  EXPECT_EQ(Backlog(), 0);
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("a", 0, 2, 3);
+  clock_.RunUntilIdle();
+  tier_.ForgetProducers();
+  Reconnect();
+  ProduceNumbers("a", 0, 3, 4);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_EQ(tier_.seen.back().epoch, 0);
+}
+
 // The agent dies with five batches of which it did not write down that they are there, and is away
 // for so long that the first three are gone from the log again.
 TEST_F(ForwarderTest, WhatRetentionLeftOfABurstSpeaksForAllOfIt) {
