@@ -47,7 +47,7 @@ enum class DeliveryProof : uint8_t {
   kAnswer = 0,       // The tier's answer to the batch.
   kReadBack = 1,     // The tier's log had it, after an answer was lost.
   kTransaction = 2,  // The commit of a transaction.
-  kRecognised = 3,   // Asked, the tier said that it had them; it recognised a repeat of the last.
+  kRecognised = 3,   // Asked, the tier said that it had them, and recognised a repeat.
 };
 
 // Records [begin, end) of a stream.

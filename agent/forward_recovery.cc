@@ -127,7 +127,7 @@ void Forwarder::Renew(Stream& stream) {
 void Forwarder::BeginAtCursor(Stream& stream) {
   stream.newest_ms = -1;
   stream.next = stream.rewind = stream.record.confirmed;
-  stream.at_leader = -1;
+  stream.at_leader = stream.recognised = -1;
 }
 
 // Nothing is sent before all that was noted of the stream is durable.
@@ -255,7 +255,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
         break;
       }
       stream.doubt = stream.epoch_unusable = false;
-      if (finding.end > confirmed) stream.ahead.proof = DeliveryProof::kRecognised;
+      stream.recognised = finding.end;
       stream.at_leader = finding.end;
       stream.tried = finding.end;
       ResumeAt(stream, finding.end);
@@ -299,7 +299,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
       stream.new_epoch |= stream.epoch_unusable;
       // What the spool has lost of it nobody will find any more.
       stream.next = stream.rewind = confirmed;
-      stream.at_leader = -1;
+      stream.at_leader = stream.recognised = -1;
       // Local transactions went in no other way. All before the first may have been sent: under the
       // same sequences the tier recognises it.
       if (stream.taken_up && context_.lane != nullptr) {

@@ -296,6 +296,7 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
     if (tier_offset >= 0 && flight->base == delivery.begin)
       delivery.tier_begin = tier_offset - (end - delivery.begin);
     delivery.sent_ms = flight->sent_ms;
+    if (end <= stream.recognised) delivery.proof = DeliveryProof::kRecognised;
   } else {
     delivery.proof =
         stream.phase == Phase::kInLane ? DeliveryProof::kTransaction : DeliveryProof::kReadBack;

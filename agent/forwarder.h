@@ -207,11 +207,12 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     int32_t partition = 0;
 
     ForwardRecord record;
-    int64_t end = 0;     // Of what is durable in the spool.
-    int64_t next = 0;    // To be sent.
-    int64_t rewind = 0;  // Where sending begins again after trouble.
-    int64_t tried = 0;   // Batches below it may have been sent outside of transactions.
-    int64_t late = 0;    // Such requests with batches below it may still be on their way.
+    int64_t end = 0;          // Of what is durable in the spool.
+    int64_t next = 0;         // To be sent.
+    int64_t rewind = 0;       // Where sending begins again after trouble.
+    int64_t tried = 0;        // Batches below it may have been sent outside of transactions.
+    int64_t recognised = -1;  // Batches below it are repeats: the tier said that it has them.
+    int64_t late = 0;         // Such requests with batches below it may still be on their way.
 
     Phase phase = Phase::kReady;
     bool taken_up = false;        // With a backlog at the start, and nothing was sent since.

@@ -1330,6 +1330,21 @@ TEST_F(ForwarderJournalTest, WhatTheTierHadWhenItWasAskedIsToldApart) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
 }
 
+TEST_F(ForwarderJournalTest, AllThatTheTierHadWhenItWasAskedIsToldApart) {
+  DeliverTheFirst();
+  ProduceNumbers("a", 0, 1, 4);
+  clock_.RunUntilIdle();
+  CrashAndRestart();
+  ProduceNumbers("a", 0, 4, 5);
+  tier_.Connect();
+  EXPECT_EQ(Backlog(), 0);
+  CloseJournal();
+  const std::vector<Delivery> all = Deliveries(1);
+  ASSERT_EQ(all.size(), 4);
+  for (size_t at = 0; at < 3; ++at) EXPECT_EQ(all[at].proof, DeliveryProof::kRecognised) << at;
+  EXPECT_EQ(all[3].proof, DeliveryProof::kAnswer);
+}
+
 TEST_F(ForwarderJournalTest, GoesOnAfterARestart) {
   for (int64_t round = 0; round < 2; ++round) {
     tier_.Connect();
