@@ -446,6 +446,8 @@ TEST_P(InBothModes, LeavesARowThatTookThePositionOfAnother) {
                       table, type));
     }
     ASSERT_TRUE(source->Open());
+    // The server gives back the lock of the connection that was closed some time soon.
+    ASSERT_TRUE(Eventually([&] { return Owned(*source) == 1; }));
     const auto insert = [&, id = id] {
       client_->Run(
           fmt::format("INSERT INTO outbox (id, aggregatetype, aggregateid) SELECT {}, 'r', "
