@@ -88,7 +88,8 @@ class FrameStream {
     kPaused = 8,
     kEnding = 16,
     kThrottled = 32,
-    kAnswers = 64
+    kAnswers = 64,
+    kHeld = 128
   };
 
   FrameStream(EventLoop& loop, metrics::NetMetrics& metrics, Options options, Socket socket,

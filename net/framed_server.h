@@ -20,13 +20,14 @@
 // Limits: see Options. A frame's length is checked before any memory is taken for it, and memory
 //   is reserved from the budget before more than its first 16 KiB are read: a socket whose frame
 //   finds no room is not read until there is some. A connection that has requests_in_flight_max
-//   requests unanswered, or output_bytes_high bytes of answers waiting for its peer, is not read
-//   until half of them are gone. Nor is a frame taken in a turn that has made so many bytes for it
-//   already: how many requests come at once does not matter. Beside its frames a connection keeps
-//   at most 64 KiB of what it read ahead. A frame that has begun must move within 30 s. While
-//   others wait for memory, one that has some has 30 s, and a second for each MiB, to be there
-//   whole. With TLS, a session is made when the handshake is done, for which a peer has
-//   handshake_timeout. Of whom a session awaits a login, that takes login_timeout at most.
+//   requests unanswered, or output_bytes_high bytes of answers waiting for its peer or, whole, for
+//   the answers before them, is not read until half of them are gone. Nor is a frame taken in a
+//   turn that has made so many bytes for it already: how many requests come at once does not
+//   matter. Beside its frames a connection keeps at most 64 KiB of what it read ahead. A frame that
+//   has begun must move within 30 s. While others wait for memory, one that has some has 30 s, and
+//   a second for each MiB, to be there whole. With TLS, a session is made when the handshake is
+//   done, for which a peer has handshake_timeout. Of whom a session awaits a login, that takes
+//   login_timeout at most.
 #pragma once
 
 #include <functional>

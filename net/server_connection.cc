@@ -149,7 +149,13 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
   Slot& slot = SlotOf(request);
   if (request > first_request_) {
     // Whole answers are there already; and who gave them may have to go on for the first one.
-    if (answer.kind == Answer::Kind::kPart || !slot.parts.empty()) Hold(slot, BytesOf(answer));
+    const size_t bytes = BytesOf(answer);
+    if (answer.kind == Answer::Kind::kPart || !slot.parts.empty()) {
+      Hold(slot, bytes);
+    } else {
+      slot.whole_bytes = bytes;
+      whole_bytes_ += bytes;
+    }
     answer.first.Own();
     for (base::Buffer& piece : answer.rest) piece.Own();
   }
@@ -163,10 +169,12 @@ void ServerConnection::Answered(uint64_t request, Answer answer) {
     Slot& first = SlotOf(first_request_);
     ReleaseParts(first);
     if (!first.done) break;
+    whole_bytes_ -= first.whole_bytes;
     Release(std::move(first.answer));
     ++first_request_;
   }
   NotePressure();
+  NoteWhole();
   if (requests_full_ &&
       requests_in_flight() <= worker_.shared().options.requests_in_flight_max / 2) {
     requests_full_ = false;
@@ -229,6 +237,17 @@ void ServerConnection::NotePressure() {
   } else {
     session_->OnOutputLow();
   }
+}
+
+// What waits whole keeps no memory of requests: more of them are not taken meanwhile.
+void ServerConnection::NoteWhole() {
+  const size_t high = worker_.shared().options.output_bytes_high;
+  const bool too_much = whole_bytes_ > (whole_high_ ? high / 2 : high);
+  if (too_much == whole_high_) return;
+  whole_high_ = too_much;
+  if (!too_much) return stream_.GoOnReading(FrameStream::kHeld);
+  stream_.StopReading(FrameStream::kHeld);
+  worker_.shared().metrics.read_pauses.Add();
 }
 
 void ServerConnection::OnOutputHigh() {

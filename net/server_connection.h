@@ -51,7 +51,8 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   struct Slot {
     Answer answer;
     std::vector<Answer> parts;  // Of a frame that `answer` ends.
-    size_t held_bytes = 0;
+    size_t held_bytes = 0;      // Of the parts, while others are first.
+    size_t whole_bytes = 0;     // Of `answer`, likewise.
     bool done = false;
   };
 
@@ -71,6 +72,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   void ReleaseParts(Slot& slot);
   void Hold(Slot& slot, size_t bytes);
   void NotePressure();
+  void NoteWhole();
   void WaitForMemory(size_t bytes);
   // Lets what is queued leave, then closes.
   void Finish();
@@ -87,7 +89,8 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   uint64_t first_request_ = 0;
   uint64_t next_request_ = 0;
 
-  size_t held_bytes_ = 0;  // Of answers in parts that wait for those before them.
+  size_t held_bytes_ = 0;   // Of answers in parts that wait for those before them.
+  size_t whole_bytes_ = 0;  // Of whole answers that do.
   bool output_high_ = false;
   bool pressed_ = false;  // The session was told OnOutputHigh.
 
@@ -97,6 +100,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool waits_for_memory_ = false;
   bool frame_waits_ = false;  // And it waits because a frame has begun.
   bool requests_full_ = false;
+  bool whole_high_ = false;
   bool waits_for_answers_ = false;  // The frame that is there.
   bool draining_ = false;
   bool finishing_ = false;

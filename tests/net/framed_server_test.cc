@@ -350,7 +350,7 @@ TEST_F(FramedServerTest, APeerThatDoesNotReadItsAnswersIsNotReadFurther) {
   EXPECT_EQ(peer.ReadFrame(), "two");
 }
 
-// Answers each frame at once with as many bytes as it says.
+// Answers each frame at once with as many bytes as it says, but for "hold", which waits.
 class LavishSession final : public Session {
  public:
   struct Seen {
@@ -361,6 +361,7 @@ class LavishSession final : public Session {
       : connection_(connection), witness_(witness), seen_(seen) {}
 
   void OnFrame(base::Buffer frame, Reply reply) override {
+    if (frame.view() == "hold") return witness_.Add({connection_.id(), "hold", std::move(reply)});
     const base::TimePoint turn = connection_.loop().Now();
     in_turn_ = turn == turn_ ? in_turn_ + 1 : 1;
     turn_ = turn;
@@ -409,6 +410,26 @@ TEST_F(FramedServerTest, ATurnMakesNoMoreAnswersThanMayWait) {
     ASSERT_EQ(peer.ReadFrame().size(), i < 300 && i % 50 == 0 ? 20000U : 1000U) << i;
   EXPECT_LE(seen.in_a_turn_max, 10);
   EXPECT_EQ(seen.frames, 301);
+}
+
+TEST_F(FramedServerTest, BehindASlowAnswerThereAreNoMoreThanMayWait) {
+  LavishSession::Seen seen;
+  const auto server = Serve({.output_bytes_high = 65536}, [&](Connection& connection) {
+    return std::make_unique<LavishSession>(connection, witness_, seen);
+  });
+  TestPeer peer(server->local_address());
+  std::string all;
+  for (int i = 0; i < 40; ++i) all += Framed("hold") + Framed("60000");
+  peer.Write(all);
+  for (int i = 0; i < 40; ++i) {
+    auto held = witness_.Take();
+    LetLoopsTurn();
+    EXPECT_LE(seen.frames, i + 2);
+    held.reply.SendBody(base::Buffer::Copy("held"));
+    ASSERT_EQ(peer.ReadFrame(), "held");
+    ASSERT_EQ(peer.ReadFrame().size(), 60000U);
+  }
+  EXPECT_EQ(seen.frames, 40);
 }
 
 // Frames that begin with "long" are to come alone.
