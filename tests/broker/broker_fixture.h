@@ -100,6 +100,10 @@ class BrokerFixture {
     std::filesystem::copy(directory_->path(), image->path(),
                           std::filesystem::copy_options::recursive);
     broker_.reset();
+    writer_.Forget();
+    background_.Forget();
+    cleaner_.Forget();
+    for (const auto& loop : loops_) loop->Forget();
     directory_ = std::move(image);
     Start();
   }
@@ -107,6 +111,13 @@ class BrokerFixture {
     broker_.reset();
     Start();
   }
+
+  // At most so many of the tasks that are to run now.
+  void RunTasks(uint64_t tasks) {
+    clock_.RunUntil([&] { return tasks-- == 0; }, base::Duration::zero());
+  }
+  // Whether compaction or the sorter is at work, and all this happens from inside it.
+  [[nodiscard]] bool cleaning() const { return cleaner_.running(); }
 
   // Changes the byte before `text` wherever that is stored, while the broker is away.
   void Damage(std::string_view text) {

@@ -105,8 +105,11 @@ class ManualExecutor final : public base::Executor {
   void set_held(bool held) { held_ = held; }
   // As a loop that has stopped: tasks still queued have run, later ones are destroyed unrun.
   void Stop();
+  // As a process that was killed.
+  void Forget() { tasks_.clear(); }
   // TryPost refuses while this many tasks are queued.
   void set_queue_limit(size_t tasks) { queue_limit_ = tasks; }
+  [[nodiscard]] bool running() const { return clock_.running_ == this; }  // A task of this one.
   [[nodiscard]] size_t queued() const { return tasks_.size(); }
   [[nodiscard]] size_t timers() const { return timers_->size(); }
 
