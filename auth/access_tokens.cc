@@ -43,10 +43,16 @@ base::Result<std::vector<std::string>> TextsOf(const json& claims, const std::st
   std::vector<std::string> texts;
   const auto found = claims.find(name);
   if (found == claims.end()) return texts;
-  const json list = found->is_array() ? *found : json::array({*found});
-  for (const json& each : list) {
+  const auto take = [&](const json& each) -> base::Result<> {
     if (!each.is_string()) return Refused(fmt::format("{} is neither a text nor a list", name));
     texts.push_back(each.get<std::string>());
+    return {};
+  };
+  // A claim is not copied: that goes as deep as its lists are nested.
+  if (!found->is_array()) {
+    HF_RETURN_IF_ERROR(take(*found));
+  } else {
+    for (const json& each : *found) HF_RETURN_IF_ERROR(take(each));
   }
   return texts;
 }

@@ -99,6 +99,11 @@ TEST(AccessTokensTest, DeepClaimsDoNoHarm) {
   EXPECT_EQ(
       Answer(AccessTokens({}), Unsecured(Claims(R"("x":)" + deep + std::string(100'000, ']')))),
       "welcome, orders");
+  for (const char* const name : {"aud", "scope", "iss"}) {
+    const std::string claim = '"' + std::string(name) + "\":" + deep + std::string(100'000, ']');
+    EXPECT_THAT(Answer(AccessTokens({.expected_issuer = "us"}), Unsecured(Claims(claim))),
+                testing::StartsWith(name == std::string("aud") ? "aud is neither" : "its iss is"));
+  }
   EXPECT_EQ(Answer(AccessTokens({}), Unsecured(Claims(R"("x":)" + deep))),
             "its claims are not a JSON object");
 }
