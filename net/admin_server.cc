@@ -4,7 +4,7 @@
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/http.h>
-#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 #include <event2/util.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,11 +16,13 @@
 #include <array>
 #include <atomic>
 #include <climits>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
 #include "base/check.h"
 #include "base/event.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "net/socket.h"
 
@@ -28,7 +30,9 @@ namespace holdfast::net {
 namespace {
 
 constexpr ev_ssize_t kHeaderBytesMax = 16384;
+constexpr base::Duration kAcceptAgain = std::chrono::milliseconds(100);
 
+constexpr int kBadRequest = 400;
 constexpr int kForbidden = 403;
 constexpr int kNotFound = 404;
 constexpr int kMethodNotAllowed = 405;
@@ -40,7 +44,7 @@ std::string_view MethodName(HttpMethod method) {
 std::optional<HttpMethod> MethodOf(evhttp_request* request) {
   switch (evhttp_request_get_command(request)) {
     case EVHTTP_REQ_GET:
-    case EVHTTP_REQ_HEAD:  // libevent leaves the body out.
+    case EVHTTP_REQ_HEAD:  // Without the body, see Respond.
       return HttpMethod::kGet;
     case EVHTTP_REQ_POST:
       return HttpMethod::kPost;
@@ -64,13 +68,35 @@ bool OnLoopback(evhttp_request* request) {
   return getsockname(fd, address, &size) == 0 && SocketAddress(address, size).IsLoopback();
 }
 
-std::map<std::string, std::string> ParseQuery(const char* text) {
+// As forms send it (URL Standard, application/x-www-form-urlencoded): what libevent has for this
+// ends a text at its first zero byte. None: a % without two hexadecimal digits behind it.
+std::optional<std::string> DecodeQueryText(std::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      decoded += text[i] == '+' ? ' ' : text[i];
+      continue;
+    }
+    const auto byte = base::FromHex(text.substr(i + 1, 2));
+    if (!byte || byte->size() != 1) return std::nullopt;
+    decoded += *byte;
+    i += 2;
+  }
+  return decoded;
+}
+
+std::optional<std::map<std::string, std::string>> ParseQuery(std::string_view text) {
   std::map<std::string, std::string> query;
-  evkeyvalq pairs{};
-  if (text == nullptr || evhttp_parse_query_str(text, &pairs) != 0) return query;
-  for (const evkeyval* pair = pairs.tqh_first; pair != nullptr; pair = pair->next.tqe_next)
-    query[pair->key] = pair->value;
-  evhttp_clear_headers(&pairs);
+  while (!text.empty()) {
+    const std::string_view pair = text.substr(0, text.find('&'));
+    text.remove_prefix(std::min(pair.size() + 1, text.size()));
+    if (pair.empty()) continue;
+    const size_t equals = std::min(pair.find('='), pair.size());
+    auto name = DecodeQueryText(pair.substr(0, equals));
+    auto value = DecodeQueryText(pair.substr(std::min(equals + 1, pair.size())));
+    if (!name || !value) return std::nullopt;
+    query[*std::move(name)] = *std::move(value);
+  }
   return query;
 }
 
@@ -112,7 +138,11 @@ void Respond(evhttp_request* request, const AdminResponse& response) {
     evhttp_add_header(headers, name.c_str(), value.c_str());
   evbuffer* const body = evbuffer_new();
   HF_CHECK(body != nullptr);
-  evbuffer_add(body, response.body.data(), response.body.size());
+  if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+    evhttp_add_header(headers, "Content-Length", std::to_string(response.body.size()).c_str());
+  } else {
+    evbuffer_add(body, response.body.data(), response.body.size());
+  }
   evhttp_send_reply(request, response.status, nullptr, body);
   evbuffer_free(body);
 }
@@ -147,7 +177,10 @@ class AdminServer::Core {
     // for the peer to acknowledge the first: 40 ms.
     const int yes = 1;
     setsockopt(listener_.fd(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-    HF_CHECK(evhttp_accept_socket_with_handle(http_, listener_.fd()) != nullptr);
+    evhttp_bound_socket* const bound = evhttp_accept_socket_with_handle(http_, listener_.fd());
+    HF_CHECK(bound != nullptr);
+    OfLoop()[http_] = this;
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), &Core::OnAcceptError);
     // It closes the descriptor now.
     [[maybe_unused]] const int given_away = listener_.Release();
   }
@@ -155,6 +188,8 @@ class AdminServer::Core {
   void Close() {
     self_.reset();
     NoteAccepted();
+    accept_again_.Cancel();
+    OfLoop().erase(http_);
     if (http_ != nullptr) evhttp_free(std::exchange(http_, nullptr));
     waiting_.clear();
     listener_.Close();
@@ -177,6 +212,23 @@ class AdminServer::Core {
       if (const auto alive = weak.lock(); alive) (*alive)->NoteAccepted();
     });
     return self->accepted_;
+  }
+
+  // libevent tells of an error by its server alone.
+  static std::map<evhttp*, Core*>& OfLoop() {
+    thread_local std::map<evhttp*, Core*> cores;
+    return cores;
+  }
+  // Such as no descriptors. The listener stays readable, and would be asked again at once.
+  static void OnAcceptError(evconnlistener* listener, void* http) noexcept {
+    const int error = EVUTIL_SOCKET_ERROR();
+    Core* const self = OfLoop().at(static_cast<evhttp*>(http));
+    self->loop_.BeginTurn();
+    base::Log(base::Event::kAcceptFailed, {"net", self->address_.ToString()}, "cannot accept: {}",
+              std::strerror(error));
+    evconnlistener_disable(listener);
+    self->accept_again_ =
+        self->loop_.After(kAcceptAgain, [listener] { evconnlistener_enable(listener); });
   }
 
   [[nodiscard]] bufferevent* MakeStream(event_base* base) const {
@@ -294,9 +346,16 @@ class AdminServer::Core {
         OfAnotherSite(request, options_.tls ? "https" : "http")) {
       return AdminResponse{.status = kForbidden, .body = "POST is not for pages of other sites.\n"};
     }
+    const char* const query = evhttp_uri_get_query(uri);
+    auto parameters = ParseQuery(query == nullptr ? "" : query);
+    if (!parameters) {
+      return AdminResponse{
+          .status = kBadRequest,
+          .body = "After each % of the query two hexadecimal digits are expected.\n"};
+    }
     const AdminRequest asked{.method = route.method,
                              .path = route.path,
-                             .query = ParseQuery(evhttp_uri_get_query(uri)),
+                             .query = *std::move(parameters),
                              .body = ReadBody(request),
                              .content_type = Header(request, "Content-Type")};
     if (!route.deferred) return route.handler(asked);
@@ -340,6 +399,7 @@ class AdminServer::Core {
   std::vector<AdminRoute> routes_;
   evhttp* http_ = nullptr;
   std::atomic<bool> let_go_{false};
+  base::Timer accept_again_;
   bufferevent* accepted_ = nullptr;              // Of the newest, until it is in connections_.
   std::vector<evhttp_connection*> connections_;  // Who asked longest ago stands first.
   std::map<uint64_t, evhttp_request*> waiting_;  // For what was deferred.

@@ -5,13 +5,17 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <ctime>
 #include <optional>
 #include <semaphore>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "tests/net/loopback.h"
+#include "tests/net/no_descriptors.h"
 
 namespace holdfast::net {
 namespace {
@@ -298,6 +302,42 @@ TEST_F(AdminServerTest, WhatOtherHostsSeeIsShownByAnyNameOfThisHost) {
   EXPECT_THAT(ask("GET /live"), StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(ask("HEAD /live"), StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(ask("POST /log"), StartsWith("HTTP/1.1 403 "));
+}
+
+TEST_F(AdminServerTest, AQuerysTextsMayHoldAnyByte) {
+  EXPECT_THAT(Ask("POST /log?level=a%00b"), ::testing::EndsWith("\r\na\0b|"s));
+  EXPECT_THAT(Ask("POST /log?level=%00%05%C3%a4+%2B%26"),
+              ::testing::EndsWith("\r\n\0\x05\xc3\xa4 +&|"s));
+  EXPECT_THAT(Ask("POST /log?prestop&level=debug&&x=a=b"), ::testing::EndsWith("\r\ndebug|"));
+  EXPECT_THAT(Ask("POST /log?level"), ::testing::EndsWith("\r\n|"));
+  for (const char* const query : {"level=%", "level=%4", "level=%4g", "%zz=1&level=debug"})
+    EXPECT_THAT(Ask("POST /log?"s + query), StartsWith("HTTP/1.1 400 ")) << query;
+}
+
+TEST_F(AdminServerTest, HeadIsAnsweredWithTheLengthOfWhatItLeavesOut) {
+  const std::string answer = Ask("HEAD /live");
+  EXPECT_THAT(answer, HasSubstr("\r\nContent-Length: 3\r\n"));
+  EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\n"));
+}
+
+std::chrono::nanoseconds ProcessorTime() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+TEST_F(AdminServerTest, WithoutDescriptorsItWaitsAndThenServesWhoCame) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  TestPeer peer(fd);
+  {
+    const NoDescriptors none;
+    const SocketAddress& to = server_->local_address();
+    ASSERT_EQ(connect(fd, to.get(), to.size()), 0);
+    const auto before = ProcessorTime();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_LT(ProcessorTime() - before, std::chrono::milliseconds(20)) << "it asks and asks";
+  }
+  EXPECT_TRUE(AsksAgain(peer));
 }
 
 }  // namespace
