@@ -75,9 +75,9 @@ class ClientSession final : public net::Session {
                      .listener = advertised.empty() ? connection.local().ToString() : advertised,
                      .software_name = {},
                      .software_version = {}};
-    if (const std::string subject = connection.peer_subject(); !subject.empty()) {
+    if (const auto subject = connection.peer_subject()) {
       const auto& names = listener_->options.certificate_names;
-      const auto name = names ? names->NameOf(subject) : subject;
+      const auto name = names ? names->NameOf(*subject) : subject;
       if (name) peer.principal = "User:" + *name;
       nameless_ = !name && policy().mechanisms.empty();
     }

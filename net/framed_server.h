@@ -58,9 +58,9 @@ class Connection {
   [[nodiscard]] virtual uint64_t id() const = 0;  // Unique in the server.
   [[nodiscard]] virtual const SocketAddress& peer() const = 0;
   [[nodiscard]] virtual const SocketAddress& local() const = 0;  // The side of the connection here.
-  // The subject of the certificate that the peer showed and that was accepted, as in RFC 2253;
-  // empty if there is none.
-  [[nodiscard]] virtual std::string peer_subject() const { return {}; }
+  // The subject of the certificate that the peer showed and that was accepted, as in RFC 2253: none
+  // if it showed none, and empty if all its names stand elsewhere.
+  [[nodiscard]] virtual std::optional<std::string> peer_subject() const { return std::nullopt; }
   // Whether parts of answers may lie in pipes: not in TLS.
   [[nodiscard]] virtual bool sends_piped() const { return false; }
   [[nodiscard]] virtual size_t requests_in_flight() const = 0;

@@ -35,7 +35,9 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   uint64_t id() const override { return id_; }
   const SocketAddress& peer() const override { return peer_; }
   const SocketAddress& local() const override { return local_; }
-  std::string peer_subject() const override { return stream_.socket().PeerSubject(); }
+  std::optional<std::string> peer_subject() const override {
+    return stream_.socket().PeerSubject();
+  }
   bool sends_piped() const override { return !stream_.socket().secure(); }
   size_t requests_in_flight() const override {
     return static_cast<size_t>(next_request_ - first_request_);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,7 +51,9 @@ class Socket {
   [[nodiscard]] bool secure() const { return tls_ != nullptr; }
   TlsSession::Progress Handshake() { return tls_->Handshake(); }
   // Of the peer's certificate, see TlsSession; empty without one.
-  [[nodiscard]] std::string PeerSubject() const { return tls_ ? tls_->PeerSubject() : ""; }
+  [[nodiscard]] std::optional<std::string> PeerSubject() const {
+    return tls_ ? tls_->PeerSubject() : std::nullopt;
+  }
 
   // Of the peer's certificates, see TlsSession; infinity without one.
   [[nodiscard]] double PeerExpiresAt() const {

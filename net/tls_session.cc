@@ -225,9 +225,9 @@ void TlsSession::End() {
 
 bool TlsSession::HoldsBytes() const { return SSL_has_pending(ssl_) == 1; }
 
-std::string TlsSession::PeerSubject() const {
+std::optional<std::string> TlsSession::PeerSubject() const {
   X509* const certificate = SSL_get1_peer_certificate(ssl_);
-  if (certificate == nullptr) return {};
+  if (certificate == nullptr) return std::nullopt;
   std::string subject = NameText(X509_get_subject_name(certificate));
   X509_free(certificate);
   return subject;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -51,7 +52,7 @@ class TlsSession {
   // Of the last failure, in one line.
   [[nodiscard]] const std::string& error() const { return error_; }
   // The subject of the peer's certificate as in RFC 2253, "CN=orders,O=Example"; empty without one.
-  [[nodiscard]] std::string PeerSubject() const;
+  [[nodiscard]] std::optional<std::string> PeerSubject() const;
   // When the first of the certificates that the peer shows ends, in seconds since 1970; infinity
   // without one.
   [[nodiscard]] double PeerExpiresAt() const;

@@ -60,9 +60,9 @@ Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
       principal_(kAnonymous),
       self_(std::make_shared<Gate*>(this)) {
   TakePolicy();
-  if (const std::string subject = connection.peer_subject(); !subject.empty()) {
+  if (const auto subject = connection.peer_subject()) {
     const auto name =
-        policy_->certificate_names ? policy_->certificate_names->NameOf(subject) : subject;
+        policy_->certificate_names ? policy_->certificate_names->NameOf(*subject) : subject;
     if (name) principal_ = "User:" + *name;
     nameless_ = !name;
   }

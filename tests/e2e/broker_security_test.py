@@ -282,11 +282,12 @@ class BrokerSecurityTest(Case):
                "client_auth": "required",
                "principal_mapping_rules": "RULE:^CN=([a-z]+)-SVC$/$1.service/U"}
         tier = self.secured(
-            authorizer={"enabled": True, "super_users": ["User:ADMIN.SERVICE"]},
+            authorizer={"enabled": True,
+                        "super_users": ["User:ADMIN.SERVICE", "User:ANONYMOUS"]},
             listeners=[{"name": "mutual", "listen": mutual, "tls": tls}])
 
-        def shows(name):
-            shown, own_key, _ = authority.issue(name)
+        def shows(name, subject=None):
+            shown, own_key, _ = authority.issue(name, subject=subject)
             return {"bootstrap.servers": mutual, "log_level": 0, "security.protocol": "SSL",
                     "ssl.ca.location": authority.ca, "ssl.certificate.location": shown,
                     "ssl.key.location": own_key}
@@ -296,6 +297,9 @@ class BrokerSecurityTest(Case):
         self.assertIsNone(try_to_produce(shows("admin-SVC"), "t"))
         self.assertEqual(try_to_produce(shows("other-SVC"), "t"), "TOPIC_AUTHORIZATION_FAILED")
         self.assertEqual(try_to_produce(shows("admin"), "t", timeout=1), "_MSG_TIMED_OUT")
+        # Its names may stand elsewhere: it was shown, and is not nobody's.
+        self.assertEqual(try_to_produce(shows("names", subject="/"), "t", timeout=1),
+                         "_MSG_TIMED_OUT")
         self.assertIn("no rule names its certificate", tier.log())
 
     def test_messages_come_bare_after_a_handshake_of_version_0(self):

@@ -32,7 +32,7 @@ class Authority:
     def _path(self, name):
         return os.path.join(self.directory, name)
 
-    def issue(self, name, hosts="DNS:localhost,IP:127.0.0.1", days=2):
+    def issue(self, name, hosts="DNS:localhost,IP:127.0.0.1", days=2, subject=None):
         request, certificate, key, both = (
             self._path(f"{self.name}-{name}{end}")
             for end in (".csr", ".pem", ".key", "-both.pem"))
@@ -40,7 +40,7 @@ class Authority:
         with open(extensions, "w", encoding="utf-8") as file:
             file.write(f"subjectAltName={hosts}\n")
         run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+            "-subj", subject or f"/CN={name}", "-keyout", key, "-out", request)
         run("openssl", "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey",
             self._path(self.name + ".key"), "-CAcreateserial", "-days", str(days), "-extfile",
             extensions, "-out", certificate)

@@ -172,7 +172,7 @@ TEST_F(TlsTest, AnExpiredCertificateIsNotAccepted) {
 }
 
 TEST_F(TlsTest, TheServerKnowsTheSubjectOfAClientsCertificate) {
-  std::promise<std::string> subject;
+  std::promise<std::optional<std::string>> subject;
   const auto server =
       Serve({.tls = ServerSide(TlsOptions::ClientAuth::kRequired)}, [&](Connection& connection) {
         EXPECT_FALSE(connection.sends_piped());
@@ -189,6 +189,22 @@ TEST_F(TlsTest, TheServerKnowsTheSubjectOfAClientsCertificate) {
   EXPECT_EQ(subject.get_future().get(), "CN=orders");
 }
 
+TEST_F(TlsTest, ACertificateWithoutASubjectIsOneAllTheSame) {
+  std::promise<std::optional<std::string>> subject;
+  const auto server =
+      Serve({.tls = ServerSide(TlsOptions::ClientAuth::kRequired)}, [&](Connection& connection) {
+        subject.set_value(connection.peer_subject());
+        return std::make_unique<EchoSession>();
+      });
+  ca_.Issue("client", {.name = "", .hosts = "URI:spiffe://example/orders"});
+  Client client(*this, *server,
+                ClientSide({.certificate_location = directory_.File("client.pem"),
+                            .key_location = directory_.File("client.key")}));
+  client.Send("hello");
+  EXPECT_EQ(client.Read(), "hello");
+  EXPECT_EQ(subject.get_future().get(), "");
+}
+
 TEST_F(TlsTest, AClientWithoutTheCertificateThatIsRequiredIsTurnedAway) {
   const auto server = ServeEcho({.tls = ServerSide(TlsOptions::ClientAuth::kRequired)});
   Client client(*this, *server, ClientSide());
@@ -197,7 +213,7 @@ TEST_F(TlsTest, AClientWithoutTheCertificateThatIsRequiredIsTurnedAway) {
 }
 
 TEST_F(TlsTest, ACertificateThatIsOnlyRequestedMayBeMissing) {
-  std::promise<std::string> subject;
+  std::promise<std::optional<std::string>> subject;
   const auto server =
       Serve({.tls = ServerSide(TlsOptions::ClientAuth::kRequested)}, [&](Connection& connection) {
         subject.set_value(connection.peer_subject());
@@ -206,7 +222,7 @@ TEST_F(TlsTest, ACertificateThatIsOnlyRequestedMayBeMissing) {
   Client client(*this, *server, ClientSide());
   client.Send("hello");
   EXPECT_EQ(client.Read(), "hello");
-  EXPECT_EQ(subject.get_future().get(), "");
+  EXPECT_EQ(subject.get_future().get(), std::nullopt);
 }
 
 TEST_F(TlsTest, AClientInTheClearIsTurnedAway) {

@@ -90,6 +90,7 @@ class TestAuthority {
     ASN1_INTEGER_set(X509_get_serialNumber(made.get()), serial++);
     X509_gmtime_adj(X509_getm_notBefore(made.get()), days < 0 ? -86400L * 10 : -3600);
     X509_gmtime_adj(X509_getm_notAfter(made.get()), 86400L * days);
+    if (name.empty()) return made;
     X509_NAME_add_entry_by_txt(X509_get_subject_name(made.get()), "CN", MBSTRING_UTF8,
                                reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
     return made;
