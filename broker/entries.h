@@ -17,26 +17,28 @@ struct Walked {
   bool stopped = true;  // There: at the end, or at an entry that was declined or cannot be read.
 };
 
-// Calls visit(const spool::EntryInfo&) for some entries of `stream` from `offset` on, a mebibyte at
-// most or one entry, until it says false or `end` is reached. What is damaged is passed over. For
-// loops that others wait for.
+// Calls visit(const spool::EntryInfo&) for some entries of `stream` from `offset` on, until it says
+// false or `end` is reached. Opens nothing that is encrypted (Spool::ListEntries); only past a
+// frame that is damaged it goes on with the next entry that can be read. For loops that others wait
+// for.
 template <class Visit>
 Walked WalkSomeEntries(spool::Spool& spool, spool::StreamId stream, int64_t offset, int64_t end,
                        Visit visit) {
-  constexpr size_t kReadBytes = size_t{1} << 20;
+  // Each may have a frame of its own, whose table is read from the disk.
+  constexpr size_t kEntriesAtOnce = 128;
   if (offset >= end) return {end};
-  const auto lease = spool.Read(stream, offset, kReadBytes);
-  if (!lease) {
-    if (lease.error().code != base::Code::kCorrupt) return {offset};
+  const auto entries = spool.ListEntries(stream, offset, kEntriesAtOnce);
+  if (!entries) {
+    if (entries.error().code != base::Code::kCorrupt) return {offset};
     const auto next = spool.NextReadable(stream, offset);
     if (!next || *next <= offset) return {offset};
     return {std::min(*next, end), *next >= end};
   }
-  if (lease->empty()) return {end};
-  for (const spool::EntryView& entry : lease->entries()) {
-    if (entry.info.base_offset >= end) return {end};
-    if (!visit(entry.info)) return {std::max(offset, entry.info.base_offset)};
-    offset = entry.info.end_offset();
+  if (entries->empty()) return {end};
+  for (const spool::EntryInfo& entry : *entries) {
+    if (entry.base_offset >= end) return {end};
+    if (!visit(entry)) return {std::max(offset, entry.base_offset)};
+    offset = entry.end_offset();
   }
   return {std::min(offset, end), offset >= end};
 }

@@ -1,8 +1,9 @@
 // DescribeLogDirs: the one directory that there is, the space on its volume, and the size of each
 // partition, which is that of its batches.
 //
-// The spool counts no bytes by stream, so the entries are walked, a mebibyte per turn of the loop:
-// an answer about gigabytes takes seconds, and nobody else waits for it.
+// The spool counts no bytes by stream, so the entries are walked, some per turn of the loop
+// (broker/entries.h): an answer about gigabytes of small batches takes seconds, and nobody else
+// waits for it.
 //
 // Ownership: context, catalog reader and loop outlive it.
 // Threads: the worker's loop.

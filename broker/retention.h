@@ -6,8 +6,8 @@
 //
 // Ownership: context, submitter and loop outlive it, and it lives until the spool has completed all
 //   operations.
-// Threads: the loop's. A round looks at a few partitions per turn, and at a mebibyte of entries of
-//   each, so that others get theirs.
+// Threads: the loop's. A round looks at a few partitions per turn, and at some entries of each, so
+//   that others get theirs.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ class FirstToKeep {
   FirstToKeep(spool::Spool& spool, const Partition& partition, const RetentionLimits& limits);
 
   [[nodiscard]] bool done() const { return done_; }
-  // Looks at a mebibyte of entries more, at most, or at one.
+  // Looks at some entries more, see broker/entries.h.
   void Look();
   [[nodiscard]] int64_t offset() const { return keep_from_; }
 

@@ -52,6 +52,11 @@ std::string Where(StreamId stream, int64_t offset) {
   return "stream " + std::to_string(stream.value()) + ", offset " + std::to_string(offset);
 }
 
+base::Error Damaged(StreamId stream, int64_t offset) {
+  return {base::Code::kCorrupt,
+          Where(stream, offset) + ": damaged; NextReadable says where to go on"};
+}
+
 struct FoundFrame {
   uint32_t number;
   FrameView view;
@@ -101,11 +106,7 @@ base::Result<Lease> SpoolReader::ReadSound(StreamId stream, int64_t from, size_t
 
 base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream, int64_t from,
                                       size_t max_bytes, bool sound) {
-  const OffsetRange range = catalog_.Range(stream);
-  if (from < range.start || from > range.end)
-    return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
-                                                       std::to_string(range.start) + ", " +
-                                                       std::to_string(range.end) + ")");
+  HF_ASSIGN_OR_RETURN(const OffsetRange range, RangeWith(stream, from));
   while (from != range.end) {
     HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(segments, stream, from));
     HF_ASSIGN_OR_RETURN(auto state, Take(segments[at]));
@@ -118,18 +119,44 @@ base::Result<Lease> SpoolReader::Read(const Segments& segments, StreamId stream,
       lease.state_ = std::move(state);
       return lease;
     }
-    if (reached == from)
-      return base::Unexpected(base::Code::kCorrupt,
-                              Where(stream, from) + ": damaged; NextReadable says where to go on");
+    if (reached == from) return base::Unexpected(Damaged(stream, from));
     from = reached;  // All up to there has no bytes.
   }
   return Lease();
 }
 
-// Returns how far it came: no further than `from`, with no entry, if what holds that is damaged.
-base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64_t from,
-                                        size_t max_bytes, bool sound) {
-  size_t bytes = 0;
+base::Result<OffsetRange> SpoolReader::RangeWith(StreamId stream, int64_t from) const {
+  const OffsetRange range = catalog_.Range(stream);
+  if (from < range.start || from > range.end)
+    return base::Unexpected(base::Code::kNotFound, Where(stream, from) + ": the stream holds [" +
+                                                       std::to_string(range.start) + ", " +
+                                                       std::to_string(range.end) + ")");
+  return range;
+}
+
+base::Result<std::vector<EntryInfo>> SpoolReader::ListEntries(StreamId stream, int64_t from,
+                                                              size_t entries_max) {
+  return WithSegments([&](const Segments& segments) -> base::Result<std::vector<EntryInfo>> {
+    HF_ASSIGN_OR_RETURN(const OffsetRange range, RangeWith(stream, from));
+    std::vector<EntryInfo> entries;
+    const auto add = [&](const FrameView&, const Place&, const EntryInfo& info) {
+      entries.push_back(info);
+      return entries.size() < entries_max ? Visited::kTaken : Visited::kTakenAsLast;
+    };
+    for (int64_t next = from; next != range.end && entries.empty();) {
+      HF_ASSIGN_OR_RETURN(const size_t at, FindSegment(segments, stream, next));
+      HF_ASSIGN_OR_RETURN(const auto state, Take(segments[at]));
+      HF_ASSIGN_OR_RETURN(const int64_t reached, VisitEntries(*state, stream, next, add));
+      if (reached == next) return base::Unexpected(Damaged(stream, next));
+      next = reached;
+    }
+    return entries;
+  });
+}
+
+template <class Visit>
+base::Result<int64_t> SpoolReader::VisitEntries(const Lease::State& lease, StreamId stream,
+                                                int64_t from, const Visit& visit) const {
   std::vector<Place> places;
   std::optional<FoundFrame> last;
   for (;;) {
@@ -144,23 +171,31 @@ base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, in
       const EntryInfo info = frame->info(place.line);
       if (info.end_offset() <= from) continue;  // Had that one.
       if (place.base_offset > from) return from;
-      if (info.bytes == 0) {
-        from = info.end_offset();
-        continue;
-      }
-      bytes += info.bytes;
-      if (bytes > max_bytes && !lease.entries.empty()) return from;
-      std::string* const plain = frame->sealed() ? &lease.plain.emplace_back() : nullptr;
-      const base::Result<EntryView> entry = ReadEntry(lease, *frame, place, sound, plain);
-      if (!entry) {
-        store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
-        return from;
-      }
-      lease.entries.push_back(*entry);
+      const Visited visited = info.bytes == 0 ? Visited::kTaken : visit(*frame, place, info);
+      if (visited == Visited::kLeft) return from;
       from = info.end_offset();
+      if (visited == Visited::kTakenAsLast) return from;
     }
-    if (places.size() < kPlacesAtOnce || bytes >= max_bytes) return from;
+    if (places.size() < kPlacesAtOnce) return from;
   }
+}
+
+base::Result<int64_t> SpoolReader::Fill(Lease::State& lease, StreamId stream, int64_t from,
+                                        size_t max_bytes, bool sound) {
+  size_t bytes = 0;
+  return VisitEntries(
+      lease, stream, from, [&](const FrameView& frame, const Place& place, const EntryInfo& info) {
+        bytes += info.bytes;
+        if (bytes > max_bytes && !lease.entries.empty()) return Visited::kLeft;
+        std::string* const plain = frame.sealed() ? &lease.plain.emplace_back() : nullptr;
+        const base::Result<EntryView> entry = ReadEntry(lease, frame, place, sound, plain);
+        if (!entry) {
+          store_->damage().OnDamage(lease.hold->segment->number, info.commit, entry.error());
+          return Visited::kLeft;
+        }
+        lease.entries.push_back(*entry);
+        return bytes < max_bytes ? Visited::kTaken : Visited::kTakenAsLast;
+      });
 }
 
 base::Result<EntryView> SpoolReader::ReadEntry(Lease::State& lease, const FrameView& frame,

@@ -29,6 +29,8 @@ class SpoolReader {
 
   base::Result<Lease> Read(StreamId stream, int64_t from, size_t max_bytes);
   base::Result<Lease> ReadSound(StreamId stream, int64_t from, size_t max_bytes);
+  base::Result<std::vector<EntryInfo>> ListEntries(StreamId stream, int64_t from,
+                                                   size_t entries_max);
   base::Result<int64_t> NextReadable(StreamId stream, int64_t from);
   base::Result<std::optional<EntryInfo>> FindByTime(StreamId stream, int64_t timestamp_ms,
                                                     int64_t from);
@@ -53,6 +55,15 @@ class SpoolReader {
   base::Result<StreamEnd> EndAtBeginning(const Segments& segments, size_t at, StreamId stream);
 
   base::Result<std::unique_ptr<Lease::State>> Take(const std::shared_ptr<Segment>& segment);
+  // Of the stream, if it has the offset.
+  [[nodiscard]] base::Result<OffsetRange> RangeWith(StreamId stream, int64_t from) const;
+  enum class Visited : uint8_t { kTaken, kTakenAsLast, kLeft };  // The first: more is wanted.
+  // Calls visit(frame, place, info) for the segment's entries that have bytes, in order, from the
+  // one that contains `from` on, while it takes them and wants more. Reads none. Returns how far it
+  // came: no further than `from` if that one was left, or what holds it is damaged.
+  template <class Visit>
+  base::Result<int64_t> VisitEntries(const Lease::State& lease, StreamId stream, int64_t from,
+                                     const Visit& visit) const;
   base::Result<int64_t> Fill(Lease::State& lease, StreamId stream, int64_t from, size_t max_bytes,
                              bool sound);
   // The entry at the place. `sound`: its bytes are what they should be.

@@ -50,6 +50,10 @@ class SpoolOnDisk final : public Spool {
                                               size_t max_bytes) override {
     return reader_.ReadSound(stream, from, max_bytes);
   }
+  [[nodiscard]] base::Result<std::vector<EntryInfo>> ListEntries(StreamId stream, int64_t from,
+                                                                 size_t entries_max) override {
+    return reader_.ListEntries(stream, from, entries_max);
+  }
   [[nodiscard]] base::Result<int64_t> NextReadable(StreamId stream, int64_t from) override {
     return reader_.NextReadable(stream, from);
   }

@@ -17,10 +17,10 @@
 // Compaction: Revise takes the bytes of entries in old segments away, or gives them others, and
 //   keeps every offset. Reads pass over entries without bytes; where one was is no damage.
 // Threads: Operation::Apply, Operation::Done and the calls of Owner run on `writer`, but for Load
-//   and Replay within Open, which run inside it. Submit, Read, ReadSound, NextReadable, Range,
-//   FindByTime, FindStream, Streams, SealedEnd, SealSoon and GetStatus may be called from any
-//   thread, Revise by one at a time, any but the executors' own. Work off the hot path (sealing
-//   and retiring segments, preparing the next one) runs on `background`.
+//   and Replay within Open, which run inside it. Submit, Read, ReadSound, ListEntries,
+//   NextReadable, Range, FindByTime, FindStream, Streams, SealedEnd, SealSoon and GetStatus may be
+//   called from any thread, Revise by one at a time, any but the executors' own. Work off the hot
+//   path (sealing and retiring segments, preparing the next one) runs on `background`.
 // Shutdown: Close stops taking operations, commits and completes those already taken, and syncs.
 //   The destructor closes. Leases must be gone before.
 // Limits: Options names each; past them Submit refuses or Done says kFull, and work that only trims
@@ -301,6 +301,13 @@ class Spool {
   // of the spool's own covers, are not asked about, and others once while their file is open.
   [[nodiscard]] virtual base::Result<Lease> ReadSound(StreamId stream, int64_t from,
                                                       size_t max_bytes) = 0;
+
+  // What the tables of frames say of the same entries, of `entries_max` at most, which is not 0.
+  // Their bytes are not read: nothing encrypted is opened, and one whose bytes are damaged is
+  // listed like any. Otherwise as Read: kCorrupt if the frame is damaged, a small one in any byte.
+  [[nodiscard]] virtual base::Result<std::vector<EntryInfo>> ListEntries(StreamId stream,
+                                                                         int64_t from,
+                                                                         size_t entries_max) = 0;
 
   // The first offset at or after `from` that ReadSound can read, or the end: the way past damage.
   [[nodiscard]] virtual base::Result<int64_t> NextReadable(StreamId stream, int64_t from) = 0;

@@ -37,6 +37,11 @@ class PatientSpool final : public spool::Spool {
   base::Result<spool::Lease> ReadSound(spool::StreamId, int64_t, size_t) override {
     return base::Unexpected(base::Code::kNotFound, "");
   }
+  base::Result<std::vector<spool::EntryInfo>> ListEntries(spool::StreamId /*stream*/,
+                                                          int64_t /*from*/,
+                                                          size_t /*entries_max*/) override {
+    return std::vector<spool::EntryInfo>();
+  }
   base::Result<int64_t> NextReadable(spool::StreamId, int64_t) override {
     return base::Unexpected(base::Code::kNotFound, "");
   }

@@ -136,6 +136,13 @@ class BrokerFixture {
     HF_CHECK(damaged != 0);
     Start();
   }
+  // The same within each batch of at least 20 KB that came alone. Returns how many there were.
+  int DamageLargeBatches() {
+    broker_.reset();
+    const int damaged = spool::DamageLargeEntries(directory_->path() + "/data");
+    Start();
+    return damaged;
+  }
   // Changes what is stored, while the broker is away.
   void Amend(const std::function<void(spool::Transaction&)>& change) {
     broker_.reset();

@@ -707,6 +707,22 @@ TEST(BrokerTest, RecordsBeyondTheSizeLimitAreDropped) {
   EXPECT_EQ(broker.Produce("t", 0, batch).log_start_offset, 3);
 }
 
+// What cannot be opened is counted, so nothing is opened for it.
+TEST(BrokerTest, WhatIsEncryptedIsNotOpenedForTheSizeLimit) {
+  Options options;
+  options.spool.encryption_keys = *spool::KeyRing::Parse(std::vector{std::string(64, 'a')});
+  BrokerFixture broker(options);
+  const std::string batch = broker.Batch({std::string(40'000, 'x')});
+  const std::string limit = std::to_string(2 * batch.size());
+  broker.CreateTopic("t", 1, {{"retention.bytes", limit, {}}, {"retention.ms", "-1", {}}});
+  for (int i = 0; i < 5; ++i) broker.Produce("t", 0, batch);
+  broker.CreateTopic("u", 1);  // The newest commit has to be whole.
+  ASSERT_EQ(broker.DamageLargeBatches(), 5);
+  ASSERT_THAT(broker.Values("t", 0, 0), IsEmpty()) << "they cannot be opened";
+  broker.clock().Advance(seconds(301));
+  EXPECT_EQ(broker.Produce("t", 0, batch).log_start_offset, 3);
+}
+
 // --- Groups and offsets -------------------------------------------------------------------------
 
 kafka::OffsetCommitRequest MakeCommit(std::string_view group, int64_t offset,

@@ -500,6 +500,28 @@ TEST(LogDirsTest, APartitionIsAsLargeAsItsBatches) {
   EXPECT_EQ(left.partitions[0].partition_size, static_cast<int64_t>(bytes / 2500));
 }
 
+// What cannot be opened is counted, so nothing is opened for it.
+TEST(LogDirsTest, WhatIsEncryptedIsNotOpenedToBeMeasured) {
+  Options options;
+  options.spool.encryption_keys = *spool::KeyRing::Parse(std::vector{std::string(64, 'a')});
+  BrokerFixture broker(options);
+  broker.CreateTopic("t", 1);
+  constexpr int kBatches = 150;
+  int64_t bytes = 0;
+  for (int i = 0; i < kBatches; ++i) {
+    const std::string batch = broker.Batch({std::string(static_cast<size_t>(40'000 + i), 'x')});
+    bytes += std::ssize(batch);
+    ASSERT_EQ(broker.Produce("t", 0, batch).error_code, ErrorCode::kNone);
+  }
+  broker.CreateTopic("u", 1);  // The newest commit has to be whole.
+  ASSERT_EQ(broker.DamageLargeBatches(), kBatches);
+  ASSERT_THAT(broker.Values("t", 0, 0), IsEmpty()) << "they cannot be opened";
+  const auto pending = broker.Ask(kafka::DescribeLogDirsRequest(), 4);
+  broker.clock().Advance(std::chrono::milliseconds(1));
+  const auto answer = pending.Get();
+  EXPECT_EQ(answer.results.at(0).topics.at(0).partitions.at(0).partition_size, bytes);
+}
+
 TEST(LogDirsTest, ATopicThatIsNamedTwiceIsListedOnce) {
   BrokerFixture broker;
   broker.CreateTopic("t", 3);

@@ -117,6 +117,45 @@ TEST_F(DamageTest, ADamagedEntryOfALargeFrameIsNotHandedOn) {
   EXPECT_THAT(registry_.Expose(), testing::HasSubstr("holdfast_spool_damaged_frames_total 2"));
 }
 
+TEST_F(DamageTest, AnEntryIsListedThoughItsBytesAreDamaged) {
+  spool_.options.check_entry = [](std::string_view bytes) -> base::Result<void> {
+    if (bytes.find_first_not_of('.') == std::string_view::npos) return {};
+    return base::Unexpected(base::Code::kInvalid, "no entry");
+  };
+  ASSERT_TRUE(spool_.Open());
+  for (int i = 0; i < 30; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000, '.')));
+  ASSERT_TRUE(spool_.AppendNow("b", "the newest frame is whole, or it is torn"));
+  spool_.Close();
+  ASSERT_EQ(DamageLargeEntries(directory_.path()), 30);
+  spool_.options.metrics = &registry_;
+  ASSERT_TRUE(spool_.Open());
+  const StreamId a = *spool_.spool->FindStream("a");
+  EXPECT_EQ(*spool_.spool->NextReadable(a, 0), 30);
+  for (int64_t next = 0; next < 30;) {
+    const auto entries = spool_.spool->ListEntries(a, next, 7);
+    ASSERT_TRUE(entries) << entries.error().message;
+    ASSERT_FALSE(entries->empty());
+    for (const EntryInfo& entry : *entries) {
+      EXPECT_EQ(entry.base_offset, next++);
+      EXPECT_EQ(entry.bytes, 50'000u);
+    }
+  }
+}
+
+TEST_F(DamageTest, ListingEndsBeforeADamagedFrame) {
+  ASSERT_TRUE(spool_.Open());
+  for (int i = 0; i < 60; ++i)
+    ASSERT_TRUE(spool_.AppendNow("a", "entry " + std::to_string(i) + std::string(50'000, '.')));
+  spool_.Close();
+  DamageFrameOf("entry 5.");
+  ASSERT_TRUE(spool_.Open());
+  const StreamId a = *spool_.spool->FindStream("a");
+  EXPECT_EQ(spool_.spool->ListEntries(a, 3, 100)->size(), 2u);
+  EXPECT_EQ(spool_.spool->ListEntries(a, 5, 100).error().code, base::Code::kCorrupt);
+  EXPECT_EQ(spool_.spool->ListEntries(a, *spool_.spool->NextReadable(a, 5), 1)->front().base_offset,
+            6);
+}
+
 TEST_F(DamageTest, ADamagedFrameDoesNotTakeTheNameFromEntriesInOthers) {
   ASSERT_TRUE(spool_.Open());
   ASSERT_TRUE(spool_.AppendNow("a", "in the frame that opens the stream"));

@@ -129,6 +129,33 @@ TEST_F(EncryptionTest, ANewKeyCountsAsSoonAsThereIsSpace) {
   EXPECT_EQ(AllFiles().find("secret-later"), std::string::npos);
 }
 
+// What cannot be opened is listed, so nothing is opened for it.
+TEST_F(EncryptionTest, NothingIsOpenedToBeListed) {
+  OpenedWith({kOld});
+  constexpr size_t kEntries = 40;
+  for (size_t i = 0; i < kEntries; ++i)
+    ASSERT_TRUE(spool_.AppendNow("a", std::string(50'000 + i, 'x')));
+  ASSERT_TRUE(spool_.AppendNow("b", "the newest frame is whole, or it is torn"));
+  const StreamId a = *spool_.spool->FindStream("a");
+  EXPECT_GT(spool_.spool->SealedEnd(a), 0);
+  EXPECT_LT(spool_.spool->SealedEnd(a), static_cast<int64_t>(kEntries));
+  spool_.Close();
+  ASSERT_EQ(DamageLargeEntries(directory_.path()), static_cast<int>(kEntries));
+  OpenedWith({kOld});
+  EXPECT_EQ(*spool_.spool->NextReadable(a, 0), static_cast<int64_t>(kEntries));
+  std::vector<EntryInfo> all;
+  while (all.size() < kEntries) {
+    const auto entries = spool_.spool->ListEntries(a, std::ssize(all), 1000);
+    ASSERT_TRUE(entries) << entries.error().message;
+    ASSERT_FALSE(entries->empty());
+    all.insert(all.end(), entries->begin(), entries->end());
+  }
+  for (size_t i = 0; i < kEntries; ++i) {
+    EXPECT_EQ(all[i].base_offset, static_cast<int64_t>(i));
+    EXPECT_EQ(all[i].bytes, 50'000 + i);
+  }
+}
+
 TEST_F(EncryptionTest, TextThatIsNoKeyIsRefusedWithoutShowingIt) {
   for (const std::string& text :
        {std::string("secret"), std::string(63, 'a'), std::string(64, 'g'), std::string(44, '=')}) {

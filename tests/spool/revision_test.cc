@@ -114,6 +114,38 @@ TEST_F(RevisionTest, EntriesLoseTheirBytesAndKeepTheirOffsets) {
   }
 }
 
+TEST_F(RevisionTest, WhatHasLostItsBytesIsNotListed) {
+  for (int segment = 0; segment < 3; ++segment) {
+    for (int i = 0; i < 100; ++i) ASSERT_TRUE(spool_.AppendNow("a", "bytes", 10));
+    Seal();
+  }
+  const auto list = [&](int64_t from) {
+    const auto entries = spool_.spool->ListEntries(Id("a"), from, 3);
+    EXPECT_TRUE(entries) << entries.error().message;
+    std::vector<std::pair<int64_t, uint32_t>> listed;  // Offset, bytes.
+    for (const EntryInfo& entry : entries.value_or(std::vector<EntryInfo>()))
+      listed.emplace_back(entry.base_offset, entry.bytes);
+    return listed;
+  };
+  EXPECT_THAT(list(0), ElementsAre(std::pair(0, 5), std::pair(10, 5), std::pair(20, 5)));
+  Edits edits;
+  edits.Set(Id("a"), 20, "longer bytes");
+  // All of the second segment, and what is beside it.
+  for (int64_t offset = 900; offset < 2100; offset += 10) edits.Set(Id("a"), offset, "");
+  EXPECT_TRUE(Revise(edits).done);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_THAT(list(5), ElementsAre(std::pair(0, 5), std::pair(10, 5), std::pair(20, 12)));
+    EXPECT_THAT(list(890), ElementsAre(std::pair(890, 5))) << "the last of its segment";
+    EXPECT_THAT(list(1234),
+                ElementsAre(std::pair(2100, 5), std::pair(2110, 5), std::pair(2120, 5)));
+    spool_.Reopen();
+  }
+  edits.Set(Id("a"), 2980, "");
+  edits.Set(Id("a"), 2990, "");
+  EXPECT_TRUE(Revise(edits).done);
+  EXPECT_THAT(list(2980), IsEmpty()) << "there are none up to the end";
+}
+
 TEST_F(RevisionTest, WhatLiesBeforeADamagedSegmentIsRevised) {
   for (const char* text : {"one", "two", "three", "four"}) {
     ASSERT_TRUE(spool_.AppendNow("a", text));

@@ -196,6 +196,26 @@ TEST_F(SortTest, EncryptedEntriesStayEncrypted) {
   }
 }
 
+TEST_F(SortTest, EntriesOfALostRunAreListed) {
+  spool_.options.encryption_keys = *KeyRing::Parse(std::vector{std::string(64, 'a')});
+  spool_.Reopen();
+  Fill({"a", "b"}, 20, 100 << 10);
+  Seal();
+  ASSERT_EQ(Sort(), 1u);
+  spool_.Close();
+  std::string path;  // Of the one that there is beside the open one.
+  for (uint64_t number = 1; path.empty(); ++number)
+    if (std::filesystem::exists(SegmentPath(number))) path = SegmentPath(number);
+  Overwrite(path, "HFR1");
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 1000).error().code, Code::kCorrupt);
+  const auto entries = spool_.spool->ListEntries(Id("a"), 0, 100);
+  ASSERT_TRUE(entries) << entries.error().message;
+  ASSERT_EQ(entries->size(), 20u);
+  for (size_t i = 0; i < entries->size(); ++i)
+    EXPECT_EQ(entries->at(i).bytes, expected_["a"][i].size());
+}
+
 TEST_F(SortTest, ALostRunCostsItsEntriesOnly) {
   Fill({"a", "b"}, 20, 100 << 10);  // Two runs of each, about.
   Seal();

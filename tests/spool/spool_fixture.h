@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/endian.h"
+#include "spool/frame.h"
 #include "spool/spool.h"
 #include "tests/support/manual_executor.h"
 
@@ -64,6 +65,26 @@ inline int DamagePiece(const std::string& segment_path, uint32_t index) {
   }
   std::ofstream(segment_path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
   return copies;
+}
+
+// Flips a bit in the bytes of each entry of at least 20 KB that has a frame of its own, and in
+// nothing else: such frames are not covered whole by a checksum. Returns how many there were.
+inline int DamageLargeEntries(const std::string& directory) {
+  constexpr uint32_t kLargeBytes = 20'000;
+  int entries = 0;
+  for (const auto& file : std::filesystem::directory_iterator(directory)) {
+    if (file.path().extension() != ".segment") continue;
+    std::string bytes(file.file_size(), '\0');
+    std::ifstream(file.path(), std::ios::binary).read(bytes.data(), std::ssize(bytes));
+    for (size_t at = bytes.find("HFF1"); at != std::string::npos; at = bytes.find("HFF1", at + 1)) {
+      const auto frame = FrameView::Parse(std::string_view(bytes).substr(at));
+      if (!frame || frame->entry_count() != 1 || frame->info(0).bytes < kLargeBytes) continue;
+      bytes[at + frame->bytes().size() - kLargeBytes / 2] ^= 1;
+      ++entries;
+    }
+    std::ofstream(file.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
+  }
+  return entries;
 }
 
 // Counts entries per stream both ways that an owner may: with Put in each operation ("count/"), and

@@ -102,7 +102,92 @@ TEST_F(SpoolTest, AReadStopsAtItsLimitButGivesAtLeastOneEntry) {
   for (int i = 0; i < 200; ++i) ASSERT_TRUE(spool_.AppendNow("a", std::string(100, 'x')));
   EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 350)->entries().size(), 3u);
   EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 0)->entries().size(), 1u);
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 6399)->entries().size(), 63u);
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 6400)->entries().size(), 64u);
+  EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 6499)->entries().size(), 64u);
   EXPECT_EQ(spool_.spool->Read(Id("a"), 0, 1 << 20)->entries().size(), 200u);
+}
+
+std::vector<int64_t> Offsets(const base::Result<std::vector<EntryInfo>>& entries) {
+  EXPECT_TRUE(entries) << entries.error().message;
+  std::vector<int64_t> offsets;
+  for (const EntryInfo& entry : entries.value_or(std::vector<EntryInfo>()))
+    offsets.push_back(entry.base_offset);
+  return offsets;
+}
+
+TEST_F(SpoolTest, ListingTellsOfTheEntriesThatReadingGives) {
+  Open();
+  for (uint32_t i = 1; i <= 5; ++i) {
+    ASSERT_TRUE(spool_.AppendNow("a", std::string(i, 'x'), i, 10 * i));
+    ASSERT_TRUE(spool_.AppendNow("b", "other"));
+  }
+  const StreamId a = Id("a");
+  const auto list = [&](int64_t from, size_t entries_max) {
+    return spool_.spool->ListEntries(a, from, entries_max);
+  };
+  const auto read = spool_.spool->Read(a, 0, 1 << 20);
+  ASSERT_TRUE(read);
+  const auto listed = list(0, 100);
+  ASSERT_TRUE(listed);
+  ASSERT_EQ(listed->size(), 5u);
+  for (size_t i = 0; i < listed->size(); ++i) {
+    const EntryInfo& info = read->entries()[i].info;
+    EXPECT_EQ(listed->at(i).stream, a);
+    EXPECT_EQ(listed->at(i).base_offset, info.base_offset);
+    EXPECT_EQ(listed->at(i).record_count, i + 1);
+    EXPECT_EQ(listed->at(i).bytes, i + 1);
+    EXPECT_EQ(listed->at(i).max_timestamp_ms, static_cast<int64_t>(10 * (i + 1)));
+    EXPECT_EQ(listed->at(i).commit, info.commit);
+    EXPECT_EQ(listed->at(i).commit_time_ms, info.commit_time_ms);
+  }
+  for (int round = 0; round < 3; ++round) {  // Of the open segment, of a sealed one, of files.
+    EXPECT_THAT(Offsets(list(0, 2)), ElementsAre(0, 1));
+    EXPECT_THAT(Offsets(list(2, 2)), ElementsAre(1, 3)) << "within an entry";
+    EXPECT_THAT(Offsets(list(3, 1)), ElementsAre(3));
+    EXPECT_THAT(Offsets(list(14, 9)), ElementsAre(10));
+    EXPECT_THAT(Offsets(list(15, 9)), ElementsAre());
+    EXPECT_EQ(list(16, 9).error().code, Code::kNotFound);
+    if (round == 1) spool_.Reopen();
+    spool_.spool->SealSoon();
+    spool_.clock.RunUntilIdle();
+  }
+}
+
+TEST_F(SpoolTest, ListingGoesFromSegmentToSegmentAndBeginsWhereAStreamIsTrimmed) {
+  Open();
+  constexpr int kEntries = 500;
+  const auto fill = [&](int count) {
+    for (int i = 0; i < count; ++i)
+      ASSERT_TRUE(spool_.AppendNow(i % 7 == 0 ? "b" : "a", std::string(10'000, 'x')));
+  };
+  fill(kEntries);
+  const StreamId a = Id("a");
+  const auto expect_all = [&] {
+    const OffsetRange range = spool_.spool->Range(a);
+    for (const size_t at_once : {1, 63, 64, 65, 1000}) {
+      int64_t next = range.start;
+      for (size_t lists = 0; next != range.end; ++lists) {
+        const std::vector<int64_t> offsets = Offsets(spool_.spool->ListEntries(a, next, at_once));
+        ASSERT_FALSE(offsets.empty());
+        ASSERT_LE(offsets.size(), at_once);
+        for (const int64_t offset : offsets) ASSERT_EQ(offset, next++);
+      }
+    }
+    if (range.start > 0) {
+      EXPECT_EQ(spool_.spool->ListEntries(a, range.start - 1, 1).error().code, Code::kNotFound);
+    }
+  };
+  ASSERT_GT(GetStatus().segments, 4u);
+  expect_all();
+  ASSERT_TRUE(spool_.TrimNow("a", 211));
+  expect_all();
+  spool_.Reopen();
+  expect_all();
+  fill(50);
+  expect_all();
+  ASSERT_TRUE(spool_.TrimNow("a", 10'000));
+  EXPECT_THAT(Offsets(spool_.spool->ListEntries(a, spool_.spool->Range(a).end, 9)), ElementsAre());
 }
 
 TEST_F(SpoolTest, OneCommitTakesWhatIsQueuedAndAnswersInOrder) {

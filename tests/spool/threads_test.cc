@@ -100,6 +100,14 @@ TEST_F(ThreadsTest, ManyThreadsAppendReadTrimAndSort) {
       (void)spool_->GetStatus();
       (void)spool_->Streams();
       (void)spool_->FindByTime(StreamId(0), 0, 0);
+      // From what is trimmed and retired at the same time.
+      const int64_t from = spool_->Range(StreamId(0)).start;
+      const auto entries = spool_->ListEntries(StreamId(0), from, 100);
+      EXPECT_TRUE(entries || entries.error().code == base::Code::kNotFound)
+          << entries.error().message;
+      if (entries && !entries->empty()) {
+        EXPECT_EQ(entries->front().base_offset, from);
+      }
       std::this_thread::yield();
     }
   });
