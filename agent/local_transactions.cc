@@ -377,10 +377,11 @@ void LocalTransactions::NewProducer(Coordinated& producer, LocalProducerRecord n
   }
   producer.writing = true;  // The id is asked of the spool, too.
   context_.records.NewProducerId(
-      [this, owner = std::weak_ptr<LocalTransactions*>(self_), id = producer.transactional_id, next,
+      [&loop = context_.loop, owner = std::weak_ptr<LocalTransactions*>(self_),
+       id = producer.transactional_id, next,
        written = std::move(written)](base::Result<int64_t> fresh) mutable {
-        context_.loop.Post([owner = std::move(owner), id = std::move(id), next, fresh,
-                            written = std::move(written)]() mutable {
+        loop.Post([owner = std::move(owner), id = std::move(id), next, fresh,
+                   written = std::move(written)]() mutable {
           const auto alive = owner.lock();
           if (!alive || *alive == nullptr) return;
           Coordinated& asked = *(*alive)->producers_.at(id);
@@ -615,11 +616,12 @@ void LocalTransactions::DoEnd(Coordinated& producer, const Producer& who, bool c
   }
   // A commit has to be one operation, so the id for it is fetched first.
   producer.writing = true;
-  context_.records.NewProducerId([this, owner = std::weak_ptr<LocalTransactions*>(self_),
+  context_.records.NewProducerId([&loop = context_.loop,
+                                  owner = std::weak_ptr<LocalTransactions*>(self_),
                                   id = producer.transactional_id, next, commit,
                                   ending = std::move(ending)](base::Result<int64_t> fresh) mutable {
-    context_.loop.Post([owner = std::move(owner), id = std::move(id), next, commit, fresh,
-                        ending = std::move(ending)]() mutable {
+    loop.Post([owner = std::move(owner), id = std::move(id), next, commit, fresh,
+               ending = std::move(ending)]() mutable {
       const auto alive = owner.lock();
       if (!alive || *alive == nullptr) return;
       Coordinated& asked = *(*alive)->producers_.at(id);

@@ -215,6 +215,17 @@ TEST_P(LocalTransactionsTest, AProducerBetweenTransactionsDoesNotNoticeARestart)
   EXPECT_EQ(Spooled("a/0"), 2);
 }
 
+// As the spool answers what it has when it is closed.
+TEST_P(LocalTransactionsTest, AProducerIdThatComesWhenTheCoordinatorIsGoneIsNobodys) {
+  bool answered = false;
+  local_->InitProducer({"local-1"}, 60000, {}, [&](ErrorCode, Producer) { answered = true; });
+  while (loop_.RunOne()) {
+  }
+  local_.reset();
+  clock_.RunUntilIdle();
+  EXPECT_FALSE(answered);
+}
+
 TEST_P(LocalTransactionsTest, SizesAreBounded) {
   End();
   options_.transaction_bytes_max = 400;
