@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/dead_letter.h"
 #include "agent/forwarder.h"
 #include "agent/local_transactions.h"
 #include "agent/transaction_lane.h"
@@ -73,6 +74,7 @@ class TransactionSimulationTest : public AgentFixture,
     lane_options_.park_retry = forward_options_.park_retry = seconds(3);
     if (random_.Below(2) == 0) lane_options_.round_bytes_max = 300;
     if (random_.Below(2) == 0) lane_options_.upstream.request_bytes_max = 300;
+    if (random_.Below(2) == 0) cluster_.poison_error = ErrorCode::kMessageTooLarge;
     Begin();
     cluster_.Connect();
   }
@@ -166,6 +168,13 @@ class TransactionSimulationTest : public AgentFixture,
 
   // ---- What is expected ----
 
+  static bool IsGood(const std::string& value) {
+    return !value.starts_with(ScriptedCluster::kPoison);
+  }
+  static std::vector<std::string> Good(std::vector<std::string> values) {
+    std::erase_if(values, [](const std::string& value) { return !IsGood(value); });
+    return values;
+  }
   // What the spool may have, or have soon.
   void Try(const Records& records, std::optional<int64_t> transaction) {
     tried_ = records;
@@ -173,13 +182,16 @@ class TransactionSimulationTest : public AgentFixture,
     if (!transaction) return;
     for (const auto& [name, values] : records) {
       const size_t begin = expected_[name].size();
-      ranges_[*transaction][name] = {begin, begin + values.size()};
+      const size_t end = begin + Good(values).size();
+      if (end > begin) ranges_[*transaction][name] = {begin, end};
     }
   }
   void Take(bool stored) {
     for (const auto& [name, values] : tried_) {
-      auto& expected = expected_[name];
-      if (stored) expected.insert(expected.end(), values.begin(), values.end());
+      if (!stored) continue;
+      spooled_[name] += values.size();
+      for (const std::string& value : values)
+        (IsGood(value) ? expected_ : dead_)[name].push_back(value);
     }
     if (!stored && tried_transaction_) ranges_.erase(*tried_transaction_);
     tried_.clear();
@@ -192,7 +204,7 @@ class TransactionSimulationTest : public AgentFixture,
       const auto stream = spool_->FindStream(StreamName(name.first, name.second));
       const size_t has = stream ? static_cast<size_t>(spool_->Range(*stream).end) : 0;
       const auto tried = tried_.find(name);
-      const size_t more = has - expected_[name].size();
+      const size_t more = has - spooled_[name];
       if (tried == tried_.end()) {
         EXPECT_EQ(more, 0);
         continue;
@@ -218,7 +230,8 @@ class TransactionSimulationTest : public AgentFixture,
       const std::vector<std::string> decided = cluster_.Decided(name);
       std::vector<std::string> expected = expected_[name];
       if (const auto tried = tried_.find(name); tried != tried_.end()) {
-        expected.insert(expected.end(), tried->second.begin(), tried->second.end());
+        const std::vector<std::string> good = Good(tried->second);
+        expected.insert(expected.end(), good.begin(), good.end());
       }
       there[name] = decided.size();
       const bool right = decided.size() <= expected.size() &&
@@ -247,8 +260,9 @@ class TransactionSimulationTest : public AgentFixture,
     const uint64_t what = random_.Below(100);
     if (what < 16) return ProduceSome();
     if (what < 50) return Act(clients_[random_.Below(clients_.size())]);
-    if (what < 75) return PassTime();
-    if (what < 80) return cluster_.Aim();
+    if (what < 74) return PassTime();
+    if (what < 79) return cluster_.Aim();
+    if (what < 80) return Hold(!held_);
     if (what < 82) return cluster_.Break(1 + static_cast<int32_t>(random_.Below(3)));
     if (what < 84) return MakeTrouble();
     if (what < 89) return Die();
@@ -274,6 +288,7 @@ class TransactionSimulationTest : public AgentFixture,
                         .strands_for_ms = Milliseconds(kExpiration - hours(1))};
   }
   void PassTime() {
+    if (held_ && random_.Below(4) == 0) Hold(false);
     if (random_.Below(3) > 0) cluster_.Connect();
     if (random_.Below(50) == 0) {
       cluster_.ServeStranded();
@@ -282,6 +297,17 @@ class TransactionSimulationTest : public AgentFixture,
     }
     if (random_.Below(3) == 0) return clock_.Advance(seconds(1 + random_.Below(10)));
     clock_.Advance(milliseconds(random_.Below(100)));
+  }
+  // By a schedule that lets nothing go, or all.
+  void Hold(bool held) {
+    held_ = held;
+    if (held) {
+      forward_options_.schedule = Schedule({{.days = 0}}, Schedule::Clock::kUtc);
+    } else {
+      forward_options_.schedule = Schedule();
+    }
+    forwarder_->SetSchedule(forward_options_.schedule, /*high_priority_always=*/false);
+    clock_.RunUntilIdle();
   }
   // While it does something, perhaps.
   void Die() {
@@ -300,6 +326,7 @@ class TransactionSimulationTest : public AgentFixture,
     std::vector<std::string> values;
     for (uint64_t records = 1 + random_.Below(3); records > 0; --records) {
       values.push_back(std::to_string(next_value_++));
+      if (refuses_ && random_.Below(40) == 0) values.back().insert(0, 1, ScriptedCluster::kPoison);
     }
     return values;
   }
@@ -519,7 +546,25 @@ class TransactionSimulationTest : public AgentFixture,
     return all[seed / 4 % all.size()];
   }
 
+  std::vector<std::string> DeadLetters(const Partition& name) {
+    std::vector<std::string> values;
+    const auto stream =
+        spool_->FindStream(DeadLetterStreamName(StreamName(name.first, name.second)));
+    const spool::OffsetRange range = stream ? spool_->Range(*stream) : spool::OffsetRange();
+    for (int64_t at = range.start; at < range.end;) {
+      const auto lease = spool_->Read(*stream, at, 1);
+      const kafka::RecordBatchView batch(lease->entries().front().bytes);
+      const auto records = kafka::UncompressedRecords::Of(batch);
+      kafka::RecordReader reader(batch.header(), records->bytes());
+      kafka::Record record;
+      while (reader.Next(&record)) values.emplace_back(record.value.value_or(""));
+      at = lease->entries().front().info.end_offset();
+    }
+    return values;
+  }
+
   base::Random random_{GetParam()};
+  const bool refuses_ = random_.Below(2) == 0;  // The tier, some records for good.
   // What was on its way when a connection broke comes later, with every other seed. Then records
   // that the tier forgets at once go in transactions only.
   const bool late_requests_ = GetParam() % 2 == 0;
@@ -542,12 +587,15 @@ class TransactionSimulationTest : public AgentFixture,
   std::unique_ptr<TransactionLane> lane_;
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<LocalTransactions> local_;
+  bool held_ = false;
   std::optional<uint64_t> dies_after_;  // So many tasks.
 
   std::vector<Client> clients_;
   int64_t next_value_ = 0;
   int64_t next_transaction_ = 0;
-  Records expected_;
+  Records expected_;  // At the tier,
+  Records dead_;      // and set aside.
+  std::map<Partition, size_t> spooled_;
   Records tried_;
   std::optional<int64_t> tried_transaction_;
   // Of each transaction: where its records stand in what is expected.
@@ -562,6 +610,7 @@ TEST_P(TransactionSimulationTest, TransactionsArriveWholeAndAllOnceAndInOrder) {
     Check();
     if (HasFailure()) return;
   }
+  Hold(false);
   cluster_.trouble = {};
   cluster_.Revive();
   cluster_.ServeStranded();
@@ -572,6 +621,7 @@ TEST_P(TransactionSimulationTest, TransactionsArriveWholeAndAllOnceAndInOrder) {
   Check();
   for (const Partition& name : kPartitions) {
     EXPECT_EQ(cluster_.Committed(name), expected_[name]) << name.first << "/" << name.second;
+    EXPECT_EQ(DeadLetters(name), dead_[name]) << name.first << "/" << name.second;
   }
   EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
   EXPECT_EQ(forwarder_->GetStatus().backlog_records, 0);

@@ -20,7 +20,6 @@
 #include <array>
 #include <chrono>
 #include <deque>
-#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -241,6 +240,9 @@ class ScriptedCluster final : public proxy::Tier {
     brokers_.Post([this, node, generation = at.generation] { Arrive(node, generation); });
   }
 
+  // What records are refused for good with. If it is INVALID_RECORD, they are named.
+  static constexpr char kPoison = 'x';
+  ErrorCode poison_error = ErrorCode::kInvalidRecord;
   Trouble trouble;
   ScriptedCoordinator& coordinator() { return coordinator_; }
 
@@ -555,9 +557,8 @@ class ScriptedCluster final : public proxy::Tier {
         } else if (found->second.leader != node) {
           result.error_code = ErrorCode::kNotLeaderOrFollower;
         } else {
-          result.error_code =
-              Store(name, found->second, *partition.records, version,
-                    std::string(request.transactional_id.value_or("")), &result.base_offset);
+          result.error_code = Store(name, found->second, *partition.records, version,
+                                    std::string(request.transactional_id.value_or("")), result);
         }
       }
     }
@@ -565,7 +566,8 @@ class ScriptedCluster final : public proxy::Tier {
   }
 
   ErrorCode Store(const Partition& name, Log& log, std::string_view records, int16_t version,
-                  const std::string& transactional_id, int64_t* base_offset) {
+                  const std::string& transactional_id,
+                  kafka::ProduceResponse::PartitionProduceResponse& result) {
     using Kind = kafka::ProducerVerdict::Kind;
     HF_CHECK(kafka::CheckProduced(records, {}).ok());
     const kafka::RecordBatchView batch(records);
@@ -578,10 +580,11 @@ class ScriptedCluster final : public proxy::Tier {
       const ErrorCode error = Enter(name, transactional_id, producer, version >= kSecondProduce);
       if (error != ErrorCode::kNone) return error;
     }
+    if (!Acceptable(batch, result)) return poison_error;
     const kafka::ProducerVerdict verdict = log.producers.Check(sequenced);
     if (verdict.kind == Kind::kRefuse) return verdict.error;
     if (verdict.kind == Kind::kDuplicate) {
-      *base_offset = verdict.base_offset;
+      result.base_offset = verdict.base_offset;
       return ErrorCode::kNone;
     }
     Entry& entry = log.entries.emplace_back();
@@ -594,7 +597,7 @@ class ScriptedCluster final : public proxy::Tier {
       entry.transaction = log.open.try_emplace(producer.id, number).first->second;
     }
     Remember(log, entry);
-    *base_offset = log.end;
+    result.base_offset = log.end;
     log.end += batch.record_count();
     return ErrorCode::kNone;
   }
@@ -612,6 +615,20 @@ class ScriptedCluster final : public proxy::Tier {
       return ErrorCode::kNotEnoughReplicas;
     }
     return error;
+  }
+  // Before sequences are looked at.
+  [[nodiscard]] bool Acceptable(const kafka::RecordBatchView& batch,
+                                kafka::ProduceResponse::PartitionProduceResponse& result) const {
+    const std::vector<std::string> values = ValuesOf(batch);
+    bool acceptable = true;
+    for (size_t at = 0; at < values.size(); ++at) {
+      if (!values[at].starts_with(kPoison)) continue;
+      acceptable = false;
+      if (poison_error != ErrorCode::kInvalidRecord) continue;
+      result.record_errors.push_back(
+          {.batch_index = static_cast<int32_t>(at), .batch_index_error_message = "no good"});
+    }
+    return acceptable;
   }
   static std::vector<std::string> ValuesOf(const kafka::RecordBatchView& batch) {
     std::vector<std::string> values;

@@ -177,7 +177,6 @@ class ScriptedCoordinator {
   }
 
   std::function<void()> on_commit;  // One was decided.
-  int aborts = 0;
 
  private:
   enum class State : uint8_t {
@@ -231,10 +230,7 @@ class ScriptedCoordinator {
   }
   void Prepare(Transaction& at, bool commit) {
     at.state = commit ? State::kPrepareCommit : State::kPrepareAbort;
-    if (!commit) {
-      ++aborts;
-      return;
-    }
+    if (!commit) return;
     committed_.insert(at.number);
     if (on_commit) on_commit();
   }
