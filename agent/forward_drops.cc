@@ -80,6 +80,11 @@ void Forwarder::MakeRoom(const std::string& topic, uint64_t bytes) {
     if (more == 0) passed_over.insert(oldest);
     freed += more;
   }
+  // What is written down has who waits ask again.
+  if (freed == 0) {
+    making_room_.erase(topic);
+    return;
+  }
   // Transactions are passed over once it is durable that they are given up.
   log_.Flush([this, topic] { log_.Flush([this, topic] { making_room_.erase(topic); }); });
 }

@@ -667,6 +667,29 @@ TEST_F(DropsTest, AClientThatWaitsForItsOwnLimitDropsNothing) {
   EXPECT_EQ(metrics_.dropped_records.With("made room").Value(), 0);
 }
 
+// What is on its way is not dropped.
+TEST_F(DropsTest, WhatCannotMakeRoomIsNotAskedToAllTheTime) {
+  topics_ = {{.pattern = "a", .policy = {.bytes_max = 1500, .when_full = WhenFull::kDropOldest}}};
+  int asked = 0;
+  sinks_.drop_oldest = [&](std::string topic, uint64_t bytes) {
+    if (++asked < 1000) forwarder_->DropOldest(std::move(topic), bytes);
+  };
+  Restart();
+  tier_.Connect();
+  ProduceNumbers("a", 0, 1);
+  clock_.Advance(seconds(1));
+  tier_.held = true;
+  ProduceNumbers("a", 1, 2);
+  const Answer& answer = ProduceLater("a", 0, Kilobyte("2"));
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(answer.error, kOpen);
+  EXPECT_LT(asked, 30);
+  tier_.Release();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(answer.error, ErrorCode::kNone);
+  EXPECT_EQ(metrics_.dropped_records.With("made room").Value(), 0);
+}
+
 TEST_F(DropsTest, ATierThatKnowsTheProducerTakesWhatFollowsADrop) {
   SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
   tier_.Connect();
