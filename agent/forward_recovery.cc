@@ -230,6 +230,8 @@ void Forwarder::TakeTopicId(Stream& stream) {
               stream.record.confirmed, stream.record.topic_id.ToString(), id.ToString());
     context_.metrics.forward_errors.With("topic made anew").Add();
     stream.record.tier_offset = -1;
+    // A leader that said that it has one may have meant the new log.
+    stream.doubt |= stream.at_leader > stream.record.confirmed;
     stream.read_back = stream.doubt;
     stream.new_epoch = true;
   }

@@ -951,6 +951,21 @@ TEST_F(ForwarderTest, ABatchThatReachedTheNewTopicBeforeWeKnewIsNotSentTwice) {
   EXPECT_EQ(tier_.Values("b", 0), expected);
 }
 
+// The leader has it there, and too few replicas.
+TEST_F(ForwarderTest, ABatchThatTheNewTopicsLeaderHasIsNotSentTwice) {
+  tier_.Connect();
+  ProduceNumbers("b", 0, 0, 3);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.RemoveTopic("b");
+  tier_.logs[{"b", 0}];  // It is there again, and no metadata says so.
+  tier_.faults = {{Fault::kStoreRefuse, ErrorCode::kNotEnoughReplicasAfterAppend}};
+  ProduceNumbers("b", 0, 3, 4);
+  clock_.RunUntilIdle();
+  tier_.AddTopic("b", 1);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("b", 0), Numbers(3, 4));
+}
+
 // Of three batches that the leader has and did not confirm only the last is sent again, and that is
 // refused: the first two are in no other log.
 class ForwarderUnconfirmedTest : public ForwarderTest {
