@@ -58,6 +58,8 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   stream->partition = parsed->second;
   const spool::OffsetRange range = context_.spool.Range(id);
   if (const auto kept = kept_.extract(id.value()); !kept.empty()) stream->record = kept.mapped();
+  // Only `holdfast spool drop` takes records away and leaves the cursor.
+  const bool dropped_by_hand = stream->record.confirmed < range.start;
   stream->record.confirmed = std::max(stream->record.confirmed, range.start);
   stream->end = range.end;
   stream->next = stream->rewind = stream->record.confirmed;
@@ -77,7 +79,8 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
     stream->left_out = std::move(left_out.mapped());
     PassLeftOut(*stream, stream->record.confirmed);
   }
-  if (stream->record.identity.known() && stream->drops.LeaveGapAt(stream->record.confirmed)) {
+  const bool leaves_gap = dropped_by_hand || stream->drops.LeaveGapAt(stream->record.confirmed);
+  if (stream->record.identity.known() && leaves_gap) {
     (stream->doubt ? stream->gap : stream->new_epoch) = true;
   }
   if (context_.acks != nullptr) context_.acks->OnConfirmed(id, stream->record.confirmed, -1);

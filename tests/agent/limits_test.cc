@@ -708,6 +708,33 @@ TEST_F(DropsTest, ATierThatKnowsTheProducerTakesWhatFollowsADrop) {
   EXPECT_EQ(metrics_.dropped_records.With("expired").Value(), 3);
 }
 
+// `holdfast spool drop`: the tier has not lost what it never got.
+TEST_F(DropsTest, WhatWasDroppedByHandIsNotTakenForLost) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 3);
+  ProduceNumbers("b", 0, 3);
+  clock_.Advance(seconds(1));
+  tier_.Disconnect();
+  ProduceNumbers("a", 3, 6);
+  ProduceNumbers("b", 3, 6);
+  const std::vector streams{*spool_->FindStream("a/0"), *spool_->FindStream("b/0")};
+  End();
+  CloseSpool();
+  ASSERT_TRUE(spool::DropBacklogs(directory_, {}, streams, {}, clock_.wall_clock_ms()));
+  ReopenSpool();
+  Begin();
+  ProduceNumbers("a", 6, 7);
+  CrashAndRestart();  // With one of them in doubt.
+  ProduceNumbers("b", 6, 7);
+  tier_.Connect();
+  clock_.Advance(seconds(2));
+  Values expected = Numbers(0, 3);
+  expected.push_back(Numbers(6, 7)[0]);
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+  EXPECT_EQ(tier_.Values("b", 0), expected);
+  EXPECT_EQ(metrics_.forward_errors.With("tier lost records").Value(), 0);
+}
+
 TEST_F(DropsTest, WhatFailedBeforeADropIsNotSaidOfWhatFollows) {
   SetRules({{.pattern = "a", .policy = {.ttl_ms = 5000}}});
   tier_.Connect();
