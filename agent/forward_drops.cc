@@ -219,16 +219,27 @@ bool Forwarder::GiveUpDamaged(Stream& stream) {
 }
 
 void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, DropCause cause) {
-  CountDrop(cause, static_cast<uint64_t>(end - stream.record.confirmed));
-  stream.drops.Add({.begin = stream.record.confirmed,
-                    .end = end,
-                    .cause = cause,
-                    .when_ms = context_.loop.WallClockMs(),
-                    .bytes = release.bytes});
-  if (context_.acks != nullptr) {
-    context_.acks->OnGone(stream.id,
-                          {.begin = stream.record.confirmed, .end = end, .cause = cause});
+  uint64_t bytes = release.bytes;
+  const auto list = [&](int64_t from, int64_t to) {
+    if (from >= to) return;
+    CountDrop(cause, static_cast<uint64_t>(to - from));
+    stream.drops.Add({.begin = from,
+                      .end = to,
+                      .cause = cause,
+                      .when_ms = context_.loop.WallClockMs(),
+                      .bytes = std::exchange(bytes, 0)});
+    if (context_.acks == nullptr) return;
+    context_.acks->OnGone(stream.id, {.begin = from, .end = to, .cause = cause});
+  };
+  int64_t at = stream.record.confirmed;
+  // In their order: who waits is told up to where all is settled.
+  while (!stream.left_out.empty() && stream.left_out.front().end <= end) {
+    const LeftOut dead = stream.left_out.front();
+    list(at, dead.begin);
+    PassLeftOut(stream, dead.end);
+    at = dead.end;
   }
+  list(at, end);
   // The tier would miss the sequence numbers between, unless it has the records after all. If its
   // leader has more than these, what follows is repeats, which it knows under this epoch only.
   if (stream.doubt) {
@@ -236,7 +247,6 @@ void Forwarder::GiveUp(Stream& stream, int64_t end, const Release& release, Drop
   } else if (end > stream.next && end >= stream.at_leader && stream.record.identity.known()) {
     stream.new_epoch = true;
   }
-  PassLeftOut(stream, end);
   stream.ahead = {};
   stream.lane_parked = false;
   stream.record.confirmed = end;

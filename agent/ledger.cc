@@ -50,14 +50,19 @@ std::string_view DropCauseName(DropCause cause) {
 void Drops::Add(const DropRange& range) {
   records_ += static_cast<uint64_t>(range.end - range.begin);
   bytes_ += range.bytes;
-  if (!ranges_.empty() && ranges_.back().end == range.begin &&
-      ranges_.back().cause == range.cause) {
-    ranges_.back().end = range.end;
-    ranges_.back().when_ms = range.when_ms;
-    ranges_.back().bytes += range.bytes;
-    return;
+  // Not always behind all others: a record of a transaction that is left out is listed before what
+  // lies in front of it.
+  const auto next = std::ranges::upper_bound(ranges_, range.begin, {}, &DropRange::begin);
+  if (next != ranges_.begin()) {
+    DropRange& last = *std::prev(next);
+    if (last.end == range.begin && last.cause == range.cause) {
+      last.end = range.end;
+      last.when_ms = range.when_ms;
+      last.bytes += range.bytes;
+      return;
+    }
   }
-  ranges_.push_back(range);
+  ranges_.insert(next, range);
   if (ranges_.size() > kRangesMax) ranges_.erase(ranges_.begin());
 }
 
@@ -67,10 +72,13 @@ uint64_t Drops::Unlisted() const {
   return unlisted;
 }
 
-int64_t Drops::ListedFrom() const {
-  if (Unlisted() == 0) return 0;
-  // Not always the first: what is left out of a transaction is listed before the stream is there.
-  return std::ranges::min(ranges_, {}, &DropRange::begin).begin;
+int64_t Drops::ListedFrom() const { return Unlisted() == 0 ? 0 : ranges_.front().begin; }
+
+bool Drops::LeaveGapAt(int64_t ordinal) const {
+  return std::ranges::any_of(ranges_, [&](const DropRange& before) {
+    return before.end == ordinal &&
+           (before.cause != DropCause::kDeadLetter || LeaveGapAt(before.begin));
+  });
 }
 
 std::string Drops::Serialize() const {
@@ -109,6 +117,8 @@ base::Result<Drops> Drops::Parse(std::string_view bytes) {
     range.when_ms = Take<int64_t>(bytes);
     range.bytes = Take<uint64_t>(bytes);
   }
+  // Older agents kept them as they came.
+  std::ranges::stable_sort(drops.ranges_, {}, &DropRange::begin);
   return drops;
 }
 

@@ -49,6 +49,7 @@ class Drops {
   static constexpr size_t kRangesMax = 32;
 
   void Add(const DropRange& range);
+  // The newest of them, by `begin`.
   [[nodiscard]] const std::vector<DropRange>& ranges() const { return ranges_; }
   [[nodiscard]] uint64_t records() const { return records_; }
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
@@ -56,12 +57,10 @@ class Drops {
   [[nodiscard]] uint64_t Unlisted() const;
   // They lie before this ordinal; whether a record from there on was dropped, the ranges say.
   [[nodiscard]] int64_t ListedFrom() const;
-  // Whether the record before `ordinal` was given up without regard to sequence numbers; for dead
-  // letters they are set right.
-  [[nodiscard]] bool LeaveGapAt(int64_t ordinal) const {
-    return !ranges_.empty() && ranges_.back().end == ordinal &&
-           ranges_.back().cause != DropCause::kDeadLetter;
-  }
+  // Whether the record before `ordinal`, or before dead letters that end there, was given up
+  // without regard to sequence numbers. For dead letters they are set right, but not if these were
+  // set aside before what lies in front of them was given up.
+  [[nodiscard]] bool LeaveGapAt(int64_t ordinal) const;
 
   [[nodiscard]] std::string Serialize() const;
   static base::Result<Drops> Parse(std::string_view bytes);

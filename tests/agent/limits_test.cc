@@ -568,6 +568,24 @@ class DropsTest : public LimitsTest {
   }
 };
 
+// A record of a transaction that is left out is listed before what lies in front of it.
+TEST(DropListTest, WhatIsListedLaterStandsInItsPlace) {
+  Drops drops;
+  drops.Add({.begin = 1, .end = 2, .cause = DropCause::kDeadLetter});
+  EXPECT_FALSE(drops.LeaveGapAt(2));
+  drops.Add({.begin = 0, .end = 1, .cause = DropCause::kExpired});
+  EXPECT_TRUE(drops.LeaveGapAt(2));
+  drops.Add({.begin = 2, .end = 4, .cause = DropCause::kExpired});
+  EXPECT_EQ(drops.ranges().size(), 3);
+  for (int64_t at = 10; drops.ranges().size() < Drops::kRangesMax; at += 2)
+    drops.Add({.begin = at, .end = at + 1, .cause = DropCause::kExpired});
+  for (int64_t begin = 1; begin < 3; ++begin) {
+    drops.Add({.begin = 1000 * begin, .end = 1000 * begin + 1, .cause = DropCause::kByHand});
+    EXPECT_EQ(drops.ListedFrom(), begin) << "all that is not listed lies before";
+  }
+  EXPECT_EQ(Drops::Parse(drops.Serialize())->ranges(), drops.ranges());
+}
+
 TEST_F(DropsTest, TheOldestMakeRoomAndAreCounted) {
   topics_ = {{.pattern = "a", .policy = {.bytes_max = 5000, .when_full = WhenFull::kDropOldest}}};
   LetDrop();

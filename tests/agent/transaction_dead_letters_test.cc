@@ -73,6 +73,48 @@ TEST_P(TransactionDeadLettersTest, ARefusedRecordIsSetAsideAndTheRestIsOneTransa
   ExpectArrived({"1", "2", "3", "6", "bad", "worse"}, {"4", "7"}, {"5", "8"});
 }
 
+// It is too old before the rest of its batch is delivered.
+TEST_P(TransactionDeadLettersTest, WhatIsGivenUpAroundADeadLetterIsListedWithoutIt) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  tier_.poison = {"bad"};
+  tier_.faults = {{}};
+  tier_.faults.resize(1000, {test::ScriptedTier::Fault::kRefuse, ErrorCode::kNotEnoughReplicas});
+  Begin();
+  SetPolicies({{.pattern = "a", .policy = {.ttl_ms = 60'000}}});
+  Produce("a", 0, Values{"1", "bad", "2", "3"});
+  Reconnect();
+  EXPECT_EQ(Letters(), Values{"bad"});
+  clock_.Advance(seconds(120));
+  const CommitPoint& point = forwarder_->GetLedger()->streams.front();
+  EXPECT_EQ(point.confirmed, 4);
+  EXPECT_EQ(point.drops.records(), 4);
+  EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 1);
+  EXPECT_EQ(metrics_.dropped_records.With("expired").Value(), 3);
+}
+
+TEST_P(TransactionDeadLettersTest, WhoWaitsForTheTierHearsWhatBecameOfABatchWithADeadLetter) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  sinks_.wait_for_tier = [this](std::unique_ptr<AppendJob> job) { acks_->Take(std::move(job)); };
+  ReopenSpool();
+  acks_ = std::make_unique<WaitingAcks>(loop_, metrics_, *waiting_bytes_);
+  tier_.poison = {"bad"};
+  tier_.faults = {{}, {}};
+  tier_.faults.resize(1000, {test::ScriptedTier::Fault::kRefuse, ErrorCode::kNotEnoughReplicas});
+  Begin();
+  acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
+  SetPolicies(
+      {{.pattern = "a", .policy = {.acks = TopicPolicy::Acks::kUpstream, .ttl_ms = 60'000}}});
+  const auto later = milliseconds(seconds(300));
+  Answer& first = ProduceLater("a", 0, {.values = {"bad", "1", "2"}}, "", later);
+  Answer& amid = ProduceLater("a", 1, {.values = {"1", "bad", "2", "3"}}, "", later);
+  Reconnect();
+  EXPECT_EQ(Letters(), Values{"bad"});
+  EXPECT_EQ(Letters("a/1/dead-letters"), Values{"bad"});
+  clock_.Advance(seconds(120));
+  EXPECT_EQ(first.error, ErrorCode::kPolicyViolation);
+  EXPECT_EQ(amid.error, ErrorCode::kPolicyViolation);
+}
+
 TEST_P(TransactionDeadLettersTest, OfWhatIsTooLargeTheRecordsThatFitAreDelivered) {
   tier_.batch_bytes_max = 150;
   Begin();

@@ -41,6 +41,7 @@ class TransactionsFixture : public AgentFixture {
                                                                 .cache = cache_,
                                                                 .metrics = metrics_,
                                                                 .records = log_.get(),
+                                                                .acks = acks_.get(),
                                                                 .lane = lane_.get()},
                                              forward_options_, log_->kept(), 1);
     local_ = std::make_unique<LocalTransactions>(
@@ -55,6 +56,7 @@ class TransactionsFixture : public AgentFixture {
   }
   void End() {
     if (!forwarder_) return;
+    if (acks_) acks_->Close();
     tier_.SetObserver(nullptr);
     lane_->Stop();
     tier_.Disconnect();
@@ -158,6 +160,7 @@ class TransactionsFixture : public AgentFixture {
   TransactionLane::Options lane_options_;
   Forwarder::Options forward_options_;
   LocalTransactions::Options options_;
+  std::unique_ptr<WaitingAcks> acks_;  // None: nobody waits for the tier.
   std::unique_ptr<TransactionLane> lane_;
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<LocalTransactions> local_;
