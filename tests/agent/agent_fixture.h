@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "agent/record_log.h"
+#include "base/log_limit.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_batch_builder.h"
 #include "metrics/catalogue.h"
@@ -32,6 +33,7 @@ struct Batch {
 class AgentFixture : public testing::Test {
  protected:
   AgentFixture() {
+    base::ResetLogLimit();  // What others logged does not count.
     std::string name = (std::filesystem::temp_directory_path() / "holdfast-agent-XXXXXX").string();
     HF_CHECK(mkdtemp(name.data()) != nullptr);
     directory_ = name;

@@ -66,6 +66,7 @@ class ScriptedTier final : public proxy::Tier {
   };
 
   static constexpr int32_t kNode = 1;
+  static constexpr auto kRefreshGap = std::chrono::milliseconds(500);  // Upstream's is shorter.
   static constexpr auto kTimeOutAfter = std::chrono::seconds(15);
 
   ScriptedTier(ManualExecutor& loop, proxy::MetadataCache& cache) : loop_(loop), cache_(cache) {}
@@ -76,6 +77,11 @@ class ScriptedTier final : public proxy::Tier {
   }
   // Deletes it; it comes back with AddTopic, under another id.
   void RemoveTopic(const std::string& name) {
+    for (auto& [partition, log] : logs) {
+      if (partition.first == name && transactions != nullptr) {
+        transactions->Forget(partition, log.batches);
+      }
+    }
     std::erase_if(logs, [&](const auto& log) { return log.first.first == name; });
     ++topic_generations_[name];
   }
@@ -174,6 +180,12 @@ class ScriptedTier final : public proxy::Tier {
     ++uses;
     ++refreshes;
     if (!topic.empty()) refreshed.emplace_back(topic);
+    if (!answers_refreshes || !connected_) return;
+    if (std::exchange(refreshing_, true)) return;
+    refresh_ = loop_.After(kRefreshGap, [this] {
+      refreshing_ = false;
+      if (connected_) TellMetadata();
+    });
   }
   void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) override {
     HF_CHECK(Ready(node));
@@ -199,9 +211,15 @@ class ScriptedTier final : public proxy::Tier {
   // Batches with such values are refused, for these records; larger batches for their size. Before
   // anything else is looked at, as Kafka does it.
   std::set<std::string> poison;
+  kafka::ErrorCode poison_error = kafka::ErrorCode::kInvalidRecord;
+  bool names_poison = true;  // Says which records it refuses.
+  // Topics that nobody may write to, before anything else is looked at.
+  std::set<std::string, std::less<>> denied;
   size_t batch_bytes_max = std::numeric_limits<size_t>::max();
   kafka::ErrorCode describe_error = kafka::ErrorCode::kNone;
   kafka::ErrorCode fetch_error = kafka::ErrorCode::kNone;
+  kafka::ErrorCode init_error = kafka::ErrorCode::kNone;  // Of InitProducerId.
+  bool answers_refreshes = false;                         // Tells metadata when it is asked to.
   int64_t next_producer_id = 500;
   int produces = 0;  // Produce requests that came.
   int calls = 0;     // Requests that came, of any kind.
@@ -303,7 +321,7 @@ class ScriptedTier final : public proxy::Tier {
       case kafka::ProduceRequest::kApi.key:
         return ServeProduce(frame, *header);
       case kafka::InitProducerIdRequest::kApi.key:
-        return Answer(kafka::InitProducerIdResponse{.producer_id = next_producer_id++}, *header);
+        return Answer(InitProducer(), *header);
       case kafka::DescribeProducersRequest::kApi.key:
         return ServeDescribe(frame, *header);
       case kafka::FetchRequest::kApi.key:
@@ -313,6 +331,11 @@ class ScriptedTier final : public proxy::Tier {
       default:
         HF_CHECK(false);
     }
+  }
+
+  kafka::InitProducerIdResponse InitProducer() {
+    if (init_error != kafka::ErrorCode::kNone) return {.error_code = init_error};
+    return {.producer_id = next_producer_id++};
   }
 
   static bool IsTransactional(std::string_view frame, const kafka::RequestHeader& header) {
@@ -368,6 +391,10 @@ class ScriptedTier final : public proxy::Tier {
         Fault own = fault;
         if (!fault.topic.empty() && fault.topic != topic.name) own = {};
         const std::pair name(std::string(topic.name), partition.index);
+        if (denied.contains(topic.name)) {
+          result.error_code = kafka::ErrorCode::kTopicAuthorizationFailed;
+          continue;
+        }
         if (!logs.contains(name)) {
           result.error_code = kafka::ErrorCode::kUnknownTopicOrPartition;
           continue;
@@ -435,7 +462,8 @@ class ScriptedTier final : public proxy::Tier {
     kafka::Record record;
     while (reader.Next(&record)) {
       if (!poison.contains(std::string(record.value.value_or("")))) continue;
-      result.error_code = kafka::ErrorCode::kInvalidRecord;
+      result.error_code = poison_error;
+      if (!names_poison) return false;
       result.record_errors.push_back(
           {.batch_index = reader.count() - 1, .batch_index_error_message = "no good"});
     }
@@ -453,7 +481,10 @@ class ScriptedTier final : public proxy::Tier {
         auto& partition = answer.partitions.emplace_back();
         partition.partition_index = index;
         partition.error_code = describe_error;
-        for (const auto& known : logs[{std::string(topic.name), index}].producers.List()) {
+        const auto log = logs.find({std::string(topic.name), index});
+        if (log == logs.end()) partition.error_code = kafka::ErrorCode::kUnknownTopicOrPartition;
+        if (partition.error_code != kafka::ErrorCode::kNone) continue;
+        for (const auto& known : log->second.producers.List()) {
           partition.active_producers.push_back({.producer_id = known.id,
                                                 .producer_epoch = known.epoch,
                                                 .last_sequence = known.last_sequence});
@@ -477,8 +508,10 @@ class ScriptedTier final : public proxy::Tier {
     if (found == logs.end()) {
       kafka::FetchResponse response;
       response.responses.push_back({.topic_id = asked.topic_id});
-      response.responses[0].partitions.push_back({.partition_index = asked.partitions[0].partition,
-                                                  .error_code = kafka::ErrorCode::kUnknownTopicId});
+      response.responses[0].partitions.push_back(
+          {.partition_index = asked.partitions[0].partition,
+           .error_code = header.api_version >= 13 ? kafka::ErrorCode::kUnknownTopicId
+                                                  : kafka::ErrorCode::kUnknownTopicOrPartition});
       return Answer(response, header);
     }
     Partition& log = found->second;
@@ -491,14 +524,14 @@ class ScriptedTier final : public proxy::Tier {
     partition.partition_index = asked.partitions[0].partition;
     partition.high_watermark = std::min(log.end, log.high_watermark);
     partition.error_code = fetch_error;
+    if (fetch_error != kafka::ErrorCode::kNone) return Answer(response, header);
     if (offset > log.end || offset < log.start) {
       partition.error_code = kafka::ErrorCode::kOffsetOutOfRange;
     }
     // What was aborted at the end has left the log, and nothing stands there in its place.
-    const bool any = std::ranges::any_of(log.batches, [offset](const std::string& batch) {
-      return kafka::RecordBatchView(batch).last_offset() >= offset;
-    });
-    if (!any) partition.high_watermark = std::min(offset, partition.high_watermark);
+    const int64_t written =
+        log.batches.empty() ? 0 : kafka::RecordBatchView(log.batches.back()).last_offset() + 1;
+    partition.high_watermark = std::min(std::max(written, offset), partition.high_watermark);
     // One batch at a time, so that reading back goes through several answers.
     for (const std::string& batch : log.batches) {
       if (kafka::RecordBatchView(batch).last_offset() < offset) continue;
@@ -513,13 +546,17 @@ class ScriptedTier final : public proxy::Tier {
     const auto request = kafka::DecodeRequest<kafka::ListOffsetsRequest>(frame, header);
     const auto& asked = request->topics[0];
     const int64_t timestamp = asked.partitions[0].timestamp;
-    Partition& log = logs[{std::string(asked.name), asked.partitions[0].partition_index}];
+    const auto log = logs.find({std::string(asked.name), asked.partitions[0].partition_index});
     kafka::ListOffsetsResponse response;
     auto& topic = response.topics.emplace_back();
     topic.name = asked.name;
     auto& partition = topic.partitions.emplace_back();
     partition.partition_index = asked.partitions[0].partition_index;
-    for (const std::string& bytes : log.batches) {
+    if (log == logs.end()) {
+      partition.error_code = kafka::ErrorCode::kUnknownTopicOrPartition;
+      return Answer(response, header);
+    }
+    for (const std::string& bytes : log->second.batches) {
       const kafka::RecordBatchView batch(bytes);
       if (timestamp >= 0 && batch.max_timestamp() < timestamp) continue;
       partition.offset = batch.base_offset();
@@ -539,6 +576,8 @@ class ScriptedTier final : public proxy::Tier {
   std::deque<base::Buffer> requests_;  // That are not served yet.
   std::deque<base::Buffer> stranded_;
   base::Timer timer_;
+  bool refreshing_ = false;
+  base::Timer refresh_;
   std::vector<base::Timer> under_way_;
   std::map<std::string, int> topic_generations_;
 };

@@ -72,6 +72,15 @@ class ScriptedTransactions {
     if (!second_ && !added_.contains(partition)) return kafka::ErrorCode::kInvalidTxnState;
     return kafka::ErrorCode::kNone;
   }
+  // It is deleted, and with it what the group has of it.
+  void Forget(const Partition& partition, const Log& log) {
+    progress.erase(partition);
+    metadata.erase(partition);
+    pending_.erase(partition);
+    std::erase_if(open_, [&](const auto& one) { return one.first == &log; });
+  }
+  // The tier ends what is open for too long, and fences who began it.
+  void TimeOut() { Init(); }
   void Stored(Log& log) { open_.emplace_back(&log, log.back()); }
   // Of the transaction that is open.
   [[nodiscard]] bool AnyStored() const { return !open_.empty(); }
