@@ -124,6 +124,11 @@ void FrameStream::OnReadable(int /*fd*/, short /*what*/, void* stream) noexcept 
   auto* self = static_cast<FrameStream*>(stream);
   self->loop_.BeginTurn();
   if (self->handshaking_) return self->Arrange();
+  if (std::exchange(self->write_awaits_bytes_, false)) {
+    self->write_blocked_ = false;
+    self->Arrange();
+    if (self->stops_ != 0) return;
+  }
   self->Read();
 }
 
@@ -131,6 +136,7 @@ void FrameStream::OnWritable(int /*fd*/, short /*what*/, void* stream) noexcept 
   auto* self = static_cast<FrameStream*>(stream);
   self->loop_.BeginTurn();
   self->write_blocked_ = false;
+  if (std::exchange(self->read_awaits_room_, false)) self->socket_empty_ = false;
   self->Arrange();
 }
 
@@ -231,7 +237,7 @@ bool FrameStream::ReadOnce(std::span<char> ahead) {
   const Socket::Outcome outcome = socket_.Read({pieces.data(), count});
   switch (outcome.kind) {
     case Socket::Outcome::Kind::kBlocked:
-      socket_empty_ = true;
+      NoteReadBlocked(outcome);
       return false;
     case Socket::Outcome::Kind::kEnd:
       Fail(End::kPeerClosed, "closed by the peer");
@@ -254,6 +260,13 @@ bool FrameStream::ReadOnce(std::span<char> ahead) {
   return !socket_empty_;
 }
 
+void FrameStream::NoteReadBlocked(const Socket::Outcome& outcome) {
+  socket_empty_ = true;
+  if (!outcome.crossed) return;
+  read_awaits_room_ = true;
+  Arrange();
+}
+
 void FrameStream::Discard(std::span<char> into) {
   iovec piece{.iov_base = into.data(), .iov_len = into.size()};
   const Socket::Outcome outcome = socket_.Read({&piece, 1});
@@ -261,7 +274,11 @@ void FrameStream::Discard(std::span<char> into) {
     return Fail(End::kPeerClosed, "closed by the peer");
   if (outcome.kind == Socket::Outcome::Kind::kFailed)
     return Fail(End::kReadError, socket_.Explain("read", outcome));
-  socket_empty_ = outcome.kind == Socket::Outcome::Kind::kBlocked || outcome.bytes < into.size();
+  if (outcome.kind == Socket::Outcome::Kind::kBlocked) {
+    NoteReadBlocked(outcome);
+  } else {
+    socket_empty_ = outcome.bytes < into.size();
+  }
   if (socket_.HoldsBytes()) Arrange();
 }
 
@@ -356,6 +373,7 @@ void FrameStream::Flush() {
   size_t budget = kWriteBytesPerTurn;
   std::array<iovec, kPiecesPerWrite> pieces;
   while (!closed_ && !handshaking_ && !output_.empty() && !write_blocked_ && budget > 0) {
+    if (socket_.WritingReads()) socket_empty_ = false;
     Socket::Outcome outcome{};
     if (const Piped piped = output_.PeekPiped(); piped.pipe != nullptr) {
       outcome = socket_.WriteFrom(*piped.pipe, piped.bytes, output_.bytes() > piped.bytes);
@@ -364,6 +382,7 @@ void FrameStream::Flush() {
     }
     if (outcome.kind == Socket::Outcome::Kind::kBlocked) {
       write_blocked_ = true;
+      write_awaits_bytes_ = outcome.crossed;
     } else if (outcome.kind == Socket::Outcome::Kind::kDone) {
       metrics_.sent_bytes.Add(outcome.bytes);
       last_write_ = loop_.Now();
@@ -413,19 +432,22 @@ void FrameStream::OnTurnEnd() {
 }
 
 void FrameStream::UpdateEvents() {
-  const bool read = handshaking_ ? !handshake_writes_ : stops_ == 0;
+  const bool read = handshaking_ ? !handshake_writes_
+                                 : write_awaits_bytes_ || (stops_ == 0 && !read_awaits_room_);
   if (read != reading_) {
     HF_CHECK((read ? event_add(read_event_, nullptr) : event_del(read_event_)) == 0);
     reading_ = read;
   }
-  const bool write = handshaking_ ? handshake_writes_ : !output_.empty();
+  const bool write = handshaking_ ? handshake_writes_
+                                  : read_awaits_room_ || (!output_.empty() && !write_awaits_bytes_);
   if (write != writing_) {
     HF_CHECK((write ? event_add(write_event_, nullptr) : event_del(write_event_)) == 0);
     writing_ = write;
   }
-  if (!reading_ || handshaking_) return;
+  if (!reading_ || stops_ != 0 || handshaking_) return;
   // The socket does not tell of what was read ahead, nor of what TLS has taken from it already.
-  if (IsBehind() || (!socket_empty_ && socket_.HoldsBytes())) event_active(read_event_, EV_READ, 1);
+  const bool tls_holds = !socket_empty_ && !write_awaits_bytes_ && socket_.HoldsBytes();
+  if (IsBehind() || tls_holds) event_active(read_event_, EV_READ, 1);
 }
 
 void FrameStream::Fail(End end, std::string reason) {

@@ -136,6 +136,7 @@ class FrameStream {
   size_t PipedNext();
   std::optional<bool> ReadPiped(bool first);
   void TakePiece();
+  void NoteReadBlocked(const Socket::Outcome& outcome);
   void Discard(std::span<char> into);
   void Consume(std::string_view bytes);
   void BeginFrame();
@@ -170,6 +171,8 @@ class FrameStream {
   bool output_ended_ = false;
   bool output_high_ = false;
   bool write_blocked_ = false;
+  bool write_awaits_bytes_ = false;  // It is blocked by what has to be read first, see IoOutcome.
+  bool read_awaits_room_ = false;    // And the other way round.
   bool handshaking_;
   bool handshake_writes_ = false;  // It waits for room in the socket, not for bytes from it.
   bool socket_empty_ = false;      // The last read has seen the socket's end for now.

@@ -69,6 +69,8 @@ class Socket {
   Outcome WriteFrom(Pipe& pipe, size_t bytes, bool more_follow) {
     return pipe.Drain(fd_, bytes, more_follow);
   }
+  // See TlsSession.
+  [[nodiscard]] bool WritingReads() const { return tls_ && tls_->WritingReads(); }
   // The kernel will not tell of these: they were read from it already.
   [[nodiscard]] bool HoldsBytes() const { return tls_ && tls_->HoldsBytes(); }
   // In words what failed.

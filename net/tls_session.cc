@@ -153,7 +153,7 @@ IoOutcome TlsSession::Read(std::span<iovec> pieces) {
       if (result != 1) {
         // What came before an end or a failure is given out first; the next call meets it again.
         if (total > 0) return {IoOutcome::Kind::kDone, total};
-        return Fail(result);
+        return Fail(result, /*writing=*/false);
       }
       filled += got;
       total += got;
@@ -174,19 +174,21 @@ IoOutcome TlsSession::Write(std::span<const iovec> pieces) {
     const int result = SSL_write_ex(ssl_, record.data(), record.size(), &written);
     if (result != 1) {
       if (total > 0) return {IoOutcome::Kind::kDone, total};
-      return Fail(result);
+      return Fail(result, /*writing=*/true);
     }
     total += written;
   }
   return {IoOutcome::Kind::kDone, total};
 }
 
-IoOutcome TlsSession::Fail(int result) {
+IoOutcome TlsSession::Fail(int result, bool writing) {
   const int system_error = errno;
-  switch (SSL_get_error(ssl_, result)) {
+  const int why = SSL_get_error(ssl_, result);
+  switch (why) {
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_WRITE:
-      return {IoOutcome::Kind::kBlocked};
+      return {.kind = IoOutcome::Kind::kBlocked,
+              .crossed = writing != (why == SSL_ERROR_WANT_WRITE)};
     case SSL_ERROR_ZERO_RETURN:
       return {IoOutcome::Kind::kEnd};
     case SSL_ERROR_SYSCALL:
@@ -222,6 +224,8 @@ void TlsSession::End() {
   SSL_shutdown(ssl_);
   ERR_clear_error();
 }
+
+bool TlsSession::WritingReads() const { return SSL_in_init(ssl_) == 1; }
 
 bool TlsSession::HoldsBytes() const { return SSL_has_pending(ssl_) == 1; }
 

@@ -25,6 +25,9 @@ struct IoOutcome {
   Kind kind;
   size_t bytes = 0;      // Of kDone, more than none.
   int error_number = 0;  // Of kFailed; 0: the failure is one of TLS.
+  // Of kBlocked: a write waits for bytes from the peer, or a read for room. Messages of TLS itself
+  // have to be whole before anything else can be read or written.
+  bool crossed = false;
 };
 
 class TlsSession {
@@ -44,6 +47,9 @@ class TlsSession {
   // Into, or from, the pieces in turn, as far as it goes.
   IoOutcome Read(std::span<iovec> pieces);
   IoOutcome Write(std::span<const iovec> pieces);
+  // Some of a message of TLS itself has come: Write begins with reading the rest, and may take from
+  // the socket what lies behind it.
+  [[nodiscard]] bool WritingReads() const;
   // Tells the peer that no more comes.
   void End();
 
@@ -61,7 +67,8 @@ class TlsSession {
   friend int RememberVerification(int accepted, x509_store_ctx_st* state);
 
   TlsSession(std::shared_ptr<const TlsContext> context, int fd);
-  IoOutcome Fail(int result);
+  // Why reading, or writing, did not go on.
+  IoOutcome Fail(int result, bool writing);
   std::string Explain(int result) const;
 
   const std::shared_ptr<const TlsContext> context_;

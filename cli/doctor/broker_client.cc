@@ -169,7 +169,7 @@ base::Result<void> BrokerClient::Write(std::string_view bytes, Deadline deadline
         bytes.remove_prefix(outcome.bytes);
         break;
       case net::Socket::Outcome::Kind::kBlocked:
-        HF_RETURN_IF_ERROR(Await(socket_.fd(), POLLOUT, deadline));
+        HF_RETURN_IF_ERROR(Await(socket_.fd(), outcome.crossed ? POLLIN : POLLOUT, deadline));
         break;
       case net::Socket::Outcome::Kind::kEnd:
       case net::Socket::Outcome::Kind::kFailed:
@@ -189,7 +189,7 @@ base::Result<void> BrokerClient::Read(char* into, size_t bytes, Deadline deadlin
         bytes -= outcome.bytes;
         break;
       case net::Socket::Outcome::Kind::kBlocked:
-        HF_RETURN_IF_ERROR(Await(socket_.fd(), POLLIN, deadline));
+        HF_RETURN_IF_ERROR(Await(socket_.fd(), outcome.crossed ? POLLOUT : POLLIN, deadline));
         break;
       case net::Socket::Outcome::Kind::kEnd:
         return base::Unexpected(Code::kClosed, "it closed the connection");

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <ctime>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -48,6 +50,7 @@ class TestPeer {
   ~TestPeer() { Close(); }
 
   [[nodiscard]] bool connected() const { return connected_; }
+  [[nodiscard]] int fd() const { return fd_; }
 
   void Write(std::string_view bytes) {
     while (!bytes.empty()) {
@@ -220,6 +223,31 @@ class LoopbackTest : public ::testing::Test {
     for (LoopThread* thread : {first_.get(), second_.get()})
       thread->loop().RunAndWait([&] { idle += thread->loop().pipes().idle(); });
     return idle;
+  }
+  // Of all loops' threads together.
+  base::Duration ProcessorTime() {
+    base::Duration spent{};
+    for (LoopThread* thread : {acceptor_.get(), first_.get(), second_.get()}) {
+      thread->loop().RunAndWait([&] {
+        timespec time{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+        spent += std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+      });
+    }
+    return spent;
+  }
+  // What the loops take of a third of a second in which nothing happens. One that does not wait for
+  // anything takes as much as it is given.
+  base::Duration ProcessorTimeOfALull() {
+    const base::Duration before = ProcessorTime();
+    std::promise<void> over;
+    base::Timer timer;
+    first_->loop().RunAndWait([&] {
+      timer = first_->loop().After(std::chrono::milliseconds(300), [&] { over.set_value(); });
+    });
+    over.get_future().wait();
+    first_->loop().RunAndWait([&] { timer.Cancel(); });
+    return ProcessorTime() - before;
   }
   uint64_t Closed(std::string_view cause) {
     LetLoopsTurn();

@@ -1,7 +1,9 @@
 #include "net/tls.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <cmath>
 #include <ctime>
@@ -9,14 +11,21 @@
 #include <future>
 #include <string>
 
+#include "net/frame_stream.h"
 #include "net/framed_client.h"
 #include "tests/net/loopback.h"
+#include "tests/net/tls_peer.h"
 #include "tests/support/certificates.h"
 
 namespace holdfast::net {
 namespace {
 
 using ::testing::HasSubstr;
+
+// All but its last byte.
+constexpr std::string_view kBeginningOfKeyUpdate("\x18\0\0\x01", 4);
+// More than a loop that waits takes of a lull, and much less than one that does not.
+constexpr base::Duration kBusy = std::chrono::milliseconds(20);
 
 class TlsTest : public LoopbackTest {
  protected:
@@ -126,6 +135,98 @@ TEST_F(TlsTest, WhatWasReadAheadIsNotForgottenWhenAnswersHaveToLeave) {
   });
   for (int i = 0; i < 200; ++i)
     EXPECT_TRUE(client.Read() == std::to_string(i) + std::string(3000, '.')) << i;
+}
+
+// Nothing can be sent before the rest of it is there, so that is what has to be waited for, even by
+// a stream that reads no more.
+TEST_F(TlsTest, AMessageOfTlsThatDoesNotGoOnKeepsNobodyBusy) {
+  for (const size_t requests_max : {64UL, 1UL}) {
+    const auto server =
+        ServeWitnessed({.requests_in_flight_max = requests_max, .tls = ServerSide()});
+    TlsPeer peer(TestPeer(server->local_address()), directory_.File("ca.pem"));
+    peer.Send(Framed("hello"));
+    peer.SendRecord(TlsPeer::kHandshake, kBeginningOfKeyUpdate);
+    peer.Flush();
+    Witness::Request request = witness_.Take();
+    LetLoopsTurn();
+    request.reply.SendBody(base::Buffer::Copy("answer"));
+    EXPECT_LT(ProcessorTimeOfALull(), kBusy) << requests_max;
+    peer.SendRecord(TlsPeer::kHandshake, std::string_view("\0", 1));
+    peer.Flush();
+    EXPECT_EQ(peer.ReadFrame(), "answer") << requests_max;
+  }
+}
+
+// A stream whose descriptor the test knows.
+class BareStream final : public FrameStream::Owner {
+ public:
+  BareStream(EventLoop& loop, metrics::NetMetrics& metrics, Socket socket, Witness& witness)
+      : loop_(loop), witness_(witness) {
+    loop_.RunAndWait([&] {
+      stream_ = std::make_unique<FrameStream>(
+          loop_, metrics, FrameStream::Options{.frame_bytes_max = 100, .output_bytes_high = 100},
+          std::move(socket), *this);
+    });
+  }
+  ~BareStream() {
+    loop_.RunAndWait([this] {
+      stream_->Close();
+      loop_.AtTurnEnd([stream = std::move(stream_)] {});
+    });
+  }
+  void Send(std::string_view body) {
+    loop_.RunAndWait([&] { stream_->SendBody(base::Buffer::Copy(body)); });
+  }
+
+  bool AdmitFrame(size_t /*bytes*/) override { return true; }
+  void OnFrame(base::Buffer frame) override {
+    witness_.Add({0, std::string(frame.view()), Reply()});
+  }
+  void OnOutputHigh() override {}
+  void OnOutputLow() override {}
+  void OnEnd(FrameStream::End /*end*/, std::string reason) override { witness_.Note(reason); }
+
+ private:
+  EventLoop& loop_;
+  Witness& witness_;
+  std::unique_ptr<FrameStream> stream_;
+};
+
+// As many bytes as the socket takes now.
+size_t Fill(int fd) {
+  const std::string bytes(4096, '.');
+  size_t filled = 0;
+  for (size_t size = bytes.size(); size > 0; size /= 2) {
+    ssize_t sent;
+    while ((sent = send(fd, bytes.data(), size, MSG_DONTWAIT)) > 0)
+      filled += static_cast<size_t>(sent);
+  }
+  return filled;
+}
+
+// Our own new keys have to leave before anything else can be read.
+TEST_F(TlsTest, AMessageOfTlsThatFindsNoRoomKeepsNobodyBusy) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  ASSERT_EQ(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+  Socket socket(ends[0]);
+  socket.SecureAsServer(ServerSide()->context());
+  BareStream stream(first_->loop(), metrics_, std::move(socket), witness_);
+  TlsPeer peer(TestPeer(ends[1]), directory_.File("ca.pem"));
+  const size_t filled = Fill(ends[0]);
+  peer.UpdateKeys();
+  peer.Send(Framed("one"));
+  peer.Flush();
+  EXPECT_EQ(witness_.Take().body, "one");
+  stream.Send("answer");
+  LetLoopsTurn();
+  peer.Send(Framed("two"));
+  peer.Flush();
+  EXPECT_LT(ProcessorTimeOfALull(), kBusy);
+  EXPECT_EQ(witness_.received(), 1U);
+  peer.Skip(filled);
+  EXPECT_EQ(peer.ReadFrame(), "answer");
+  EXPECT_EQ(witness_.Take().body, "two");
 }
 
 TEST_F(TlsTest, ACertificateForAnotherNameIsNotAccepted) {
