@@ -250,14 +250,16 @@ bool FrameStream::ReadOnce(std::span<char> ahead) {
   }
   metrics_.received_bytes.Add(outcome.bytes);
   last_read_ = loop_.Now();
-  socket_empty_ = outcome.bytes < missing + ahead.size();
+  const bool partial = outcome.bytes < missing + ahead.size();
+  socket_empty_ = partial && !outcome.ends;
+  if (outcome.ends) Arrange();  // In the next turn: what came before it is answered first.
   const size_t direct = std::min(missing, outcome.bytes);
   if (direct > 0) {
     filled_ += direct;
     if (filled_ == frame_.size()) OnFilled();
   }
   Consume({ahead.data(), outcome.bytes - direct});
-  return !socket_empty_;
+  return !partial;
 }
 
 void FrameStream::NoteReadBlocked(const Socket::Outcome& outcome) {
@@ -277,7 +279,7 @@ void FrameStream::Discard(std::span<char> into) {
   if (outcome.kind == Socket::Outcome::Kind::kBlocked) {
     NoteReadBlocked(outcome);
   } else {
-    socket_empty_ = outcome.bytes < into.size();
+    socket_empty_ = outcome.bytes < into.size() && !outcome.ends;
   }
   if (socket_.HoldsBytes()) Arrange();
 }

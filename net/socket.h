@@ -61,7 +61,7 @@ class Socket {
   }
 
   // Into, or from, the pieces in turn. Never blocks. A read that gives less than it could has
-  // emptied the socket.
+  // emptied the socket, unless the outcome says otherwise.
   Outcome Read(std::span<iovec> pieces);
   Outcome Write(std::span<iovec> pieces);
   // The same with a pipe, see there; not in TLS.
@@ -71,7 +71,7 @@ class Socket {
   }
   // See TlsSession.
   [[nodiscard]] bool WritingReads() const { return tls_ && tls_->WritingReads(); }
-  // The kernel will not tell of these: they were read from it already.
+  // The kernel will not tell of these, which may be the end: they were read from it already.
   [[nodiscard]] bool HoldsBytes() const { return tls_ && tls_->HoldsBytes(); }
   // In words what failed.
   [[nodiscard]] std::string Explain(std::string_view what, const Outcome& failed) const;

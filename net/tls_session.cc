@@ -142,6 +142,7 @@ TlsSession::Progress TlsSession::Handshake() {
 }
 
 IoOutcome TlsSession::Read(std::span<iovec> pieces) {
+  if (next_read_) return *std::exchange(next_read_, std::nullopt);
   size_t total = 0;
   for (const iovec& piece : pieces) {
     size_t filled = 0;
@@ -151,9 +152,11 @@ IoOutcome TlsSession::Read(std::span<iovec> pieces) {
       const int result = SSL_read_ex(ssl_, static_cast<char*>(piece.iov_base) + filled,
                                      piece.iov_len - filled, &got);
       if (result != 1) {
-        // What came before an end or a failure is given out first; the next call meets it again.
-        if (total > 0) return {IoOutcome::Kind::kDone, total};
-        return Fail(result, /*writing=*/false);
+        const IoOutcome why = Fail(result, /*writing=*/false);
+        if (total == 0) return why;
+        const bool emptied = why.kind == IoOutcome::Kind::kBlocked && !why.crossed;
+        if (!emptied) next_read_ = why;
+        return {.kind = IoOutcome::Kind::kDone, .bytes = total, .ends = !emptied};
       }
       filled += got;
       total += got;
@@ -227,7 +230,7 @@ void TlsSession::End() {
 
 bool TlsSession::WritingReads() const { return SSL_in_init(ssl_) == 1; }
 
-bool TlsSession::HoldsBytes() const { return SSL_has_pending(ssl_) == 1; }
+bool TlsSession::HoldsBytes() const { return next_read_ || SSL_has_pending(ssl_) == 1; }
 
 std::optional<std::string> TlsSession::PeerSubject() const {
   X509* const certificate = SSL_get1_peer_certificate(ssl_);

@@ -28,6 +28,9 @@ struct IoOutcome {
   // Of kBlocked: a write waits for bytes from the peer, or a read for room. Messages of TLS itself
   // have to be whole before anything else can be read or written.
   bool crossed = false;
+  // Of a read that gave less than it could: the next one says why, of which the socket does not
+  // tell.
+  bool ends = false;
 };
 
 class TlsSession {
@@ -53,7 +56,8 @@ class TlsSession {
   // Tells the peer that no more comes.
   void End();
 
-  // Bytes were taken from the socket that Read has not given out: the socket will not tell of them.
+  // Bytes, or an end, were taken from the socket that Read has not given out: the socket will not
+  // tell of them.
   [[nodiscard]] bool HoldsBytes() const;
   // Of the last failure, in one line.
   [[nodiscard]] const std::string& error() const { return error_; }
@@ -76,6 +80,7 @@ class TlsSession {
   std::string peer_name_;
   std::string rejected_;  // Which certificate was not accepted, and why.
   std::string error_;
+  std::optional<IoOutcome> next_read_;  // What it came upon behind bytes that it gave out first.
   bool established_ = false;
   bool failed_ = false;
 };

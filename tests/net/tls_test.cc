@@ -229,6 +229,35 @@ TEST_F(TlsTest, AMessageOfTlsThatFindsNoRoomKeepsNobodyBusy) {
   EXPECT_EQ(witness_.Take().body, "two");
 }
 
+TEST_F(TlsTest, AnEndThatComesTogetherWithARequestIsSeen) {
+  const auto server = ServeEcho({.tls = ServerSide()});
+  TlsPeer peer(TestPeer(server->local_address()), directory_.File("ca.pem"));
+  peer.Send(Framed("hello"));
+  peer.SendEnd();
+  peer.Flush();
+  EXPECT_EQ(peer.ReadFrame(), "hello");
+  EXPECT_TRUE(peer.AtEnd());
+  EXPECT_EQ(Closed("peer"), 1U);
+}
+
+// The rest of a request and the end were read while the one before it was under way.
+TEST_F(TlsTest, AnEndThatIsMetByAStoppedStreamIsSeenLater) {
+  const auto server = ServeWitnessed({.requests_in_flight_max = 1, .tls = ServerSide()});
+  TlsPeer peer(TestPeer(server->local_address()), directory_.File("ca.pem"));
+  peer.Send(Framed("one") + Framed("two"));
+  peer.SendEnd();
+  peer.Flush();
+  for (const std::string body : {"one", "two"}) {
+    Witness::Request request = witness_.Take();
+    EXPECT_EQ(request.body, body);
+    LetLoopsTurn();
+    request.reply.SendBody(base::Buffer::Copy(body));
+  }
+  EXPECT_EQ(peer.ReadFrame(), "one");
+  EXPECT_EQ(peer.ReadFrame(), "two");
+  EXPECT_TRUE(peer.AtEnd());
+}
+
 TEST_F(TlsTest, ACertificateForAnotherNameIsNotAccepted) {
   const auto server = ServeEcho({.tls = ServerSide()});
   Client client(*this, *server, ClientSide(), "127.0.0.1");
