@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/result.h"
+#include "net/distinguished_name.h"
 
 namespace holdfast::net {
 namespace {
@@ -21,17 +22,6 @@ namespace {
 constexpr size_t kRecordBytes = 16384;
 // One call of Write ends after so much, like one of the kernel.
 constexpr size_t kWriteBytes = 16 * kRecordBytes;
-
-std::string NameText(const X509_NAME* name) {
-  BIO* const text = BIO_new(BIO_s_mem());
-  HF_CHECK(text != nullptr);
-  X509_NAME_print_ex(text, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(text, &data);
-  std::string result(data, static_cast<size_t>(size));
-  BIO_free(text);
-  return result;
-}
 
 // Small pieces share a record; of large ones no copy is made.
 std::span<const char> NextRecord(std::span<const iovec> pieces, size_t skip,
@@ -83,7 +73,7 @@ int RememberVerification(int accepted, x509_store_ctx_st* state) {
   const int error = X509_STORE_CTX_get_error(state);
   session->rejected_ = X509_verify_cert_error_string(error);
   if (const X509* certificate = X509_STORE_CTX_get_current_cert(state))
-    session->rejected_ += " (" + NameText(X509_get_subject_name(certificate)) + ")";
+    session->rejected_ += " (" + DistinguishedName(X509_get_subject_name(certificate)) + ")";
   return 0;
 }
 
@@ -235,7 +225,7 @@ bool TlsSession::HoldsBytes() const { return next_read_ || SSL_has_pending(ssl_)
 std::optional<std::string> TlsSession::PeerSubject() const {
   X509* const certificate = SSL_get1_peer_certificate(ssl_);
   if (certificate == nullptr) return std::nullopt;
-  std::string subject = NameText(X509_get_subject_name(certificate));
+  std::string subject = DistinguishedName(X509_get_subject_name(certificate));
   X509_free(certificate);
   return subject;
 }

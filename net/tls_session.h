@@ -61,7 +61,7 @@ class TlsSession {
   [[nodiscard]] bool HoldsBytes() const;
   // Of the last failure, in one line.
   [[nodiscard]] const std::string& error() const { return error_; }
-  // The subject of the peer's certificate as in RFC 2253, "CN=orders,O=Example"; empty without one.
+  // The subject of the peer's certificate, see DistinguishedName; none without one.
   [[nodiscard]] std::optional<std::string> PeerSubject() const;
   // When the first of the certificates that the peer shows ends, in seconds since 1970; infinity
   // without one.
