@@ -107,6 +107,8 @@ class FramedServer {
     size_t requests_in_flight_max = 64;
     size_t output_bytes_high = size_t{1} << 20;
     base::Duration idle_timeout = std::chrono::seconds(600);
+    // For the peer's host, not for the peer: who does not read has idle_timeout.
+    base::Duration acknowledge_timeout = std::chrono::seconds(30);
     int receive_buffer_bytes = 0;  // Of the kernel, per socket; 0 leaves its automatic choice.
     int send_buffer_bytes = 0;
     // In TLS, with what the credentials say when a connection comes. None: in the clear.

@@ -311,7 +311,18 @@ void ServerConnection::OnEnd(FrameStream::End end, std::string reason) {
   CloseFor(cause, reason);
 }
 
+// Asks the kernel once for each lull in which something was written.
+bool ServerConnection::IsPeerGone(base::TimePoint now) {
+  const base::Duration limit = worker_.shared().options.acknowledge_timeout;
+  const base::TimePoint written = stream_.last_write();
+  if (written == delivered_ || now - written < limit) return false;
+  const Socket::Delivery delivery = stream_.socket().DeliveryAfter(limit);
+  if (delivery == Socket::Delivery::kDone) delivered_ = written;
+  return delivery == Socket::Delivery::kGone;
+}
+
 void ServerConnection::CloseIfIdle(base::TimePoint now) {
+  if (IsPeerGone(now)) return CloseFor(CloseCause::kError, "the peer's host does not answer");
   const base::Duration idle_timeout = worker_.shared().options.idle_timeout;
   const base::Duration stall = std::min(idle_timeout, kFrameStall);
   if (stream_.in_frame() && !stream_.stopped() && now - stream_.last_read() > stall) {

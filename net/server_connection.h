@@ -76,6 +76,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   void NotePressure();
   void NoteWhole();
   void WaitForMemory(size_t bytes);
+  [[nodiscard]] bool IsPeerGone(base::TimePoint now);
   // Lets what is queued leave, then closes.
   void Finish();
 
@@ -107,6 +108,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool draining_ = false;
   bool finishing_ = false;
   bool lingers_ = false;
+  base::TimePoint delivered_;  // The last write that the peer is known to have.
   bool closed_ = false;
   base::Timer linger_;
   base::Timer handshake_limit_;

@@ -37,9 +37,10 @@ std::string_view CauseName(CloseCause cause) {
   return "shutdown";
 }
 
-base::Duration SweepInterval(base::Duration idle_timeout) {
-  return std::clamp<base::Duration>(idle_timeout / 8, std::chrono::milliseconds(5),
-                                    std::chrono::seconds(5));
+base::Duration SweepInterval(const FramedServer::Options& options) {
+  return std::clamp<base::Duration>(
+      std::min(options.idle_timeout / 8, options.acknowledge_timeout / 6),
+      std::chrono::milliseconds(5), std::chrono::seconds(5));
 }
 
 }  // namespace
@@ -64,7 +65,7 @@ ServerWorker::~ServerWorker() = default;
 
 void ServerWorker::Start() {
   if (shut_down_) return;
-  sweep_ = loop_.After(SweepInterval(shared_->options.idle_timeout), [this] { Sweep(); });
+  sweep_ = loop_.After(SweepInterval(shared_->options), [this] { Sweep(); });
 }
 
 void ServerWorker::Adopt(Socket socket, const SocketAddress& peer) {

@@ -1,22 +1,29 @@
 #include "net/socket.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 
 #include "base/event.h"
 namespace holdfast::net {
 namespace {
 
 constexpr int kBacklog = 511;
-// A peer that drops packets is given up after half a minute, whatever is being waited for.
+// A peer that drops packets is given up after half a minute: by these probes if nothing is on its
+// way to it.
 constexpr int kProbeAfterSeconds = 15;
 constexpr int kProbeEverySeconds = 5;
 constexpr int kProbes = 3;
+// The tier also if something is. It has to answer within about that time anyway.
 constexpr int kUnacknowledgedMs = 30'000;
+// So often something has been sent again before a peer counts as gone.
+constexpr int kRepeats = 3;
 
 void SetInt(int fd, int level, int name, int value) {
   // These options are wishes; a socket without them works too.
@@ -83,6 +90,8 @@ base::Result<Socket> Socket::Connect(const SocketAddress& to, BufferBytes buffer
   if (socket.fd() < 0) return base::Unexpected(base::ErrnoError("socket", errno));
   SetBuffers(socket.fd(), buffers);
   socket.SetOptions(to);
+  // Ends the connection, too, if all that time there is no room on the other side.
+  SetInt(socket.fd(), IPPROTO_TCP, TCP_USER_TIMEOUT, kUnacknowledgedMs);
   if (connect(socket.fd(), to.get(), to.size()) != 0 && errno != EINPROGRESS)
     return base::Unexpected(base::ErrnoError("connect", errno));
   return socket;
@@ -143,12 +152,24 @@ void Socket::SetOptions(const SocketAddress& peer) {
   SetInt(fd_, IPPROTO_TCP, TCP_KEEPIDLE, kProbeAfterSeconds);
   SetInt(fd_, IPPROTO_TCP, TCP_KEEPINTVL, kProbeEverySeconds);
   SetInt(fd_, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
-  SetInt(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, kUnacknowledgedMs);
   // Nothing is congested there, but where the host's default is BBR it paces by what little was
   // asked for before, and an answer of 16 KiB takes a millisecond instead of a tenth.
   constexpr std::string_view kUnpaced = "reno";
   if (peer.IsLoopback())
     setsockopt(fd_, IPPROTO_TCP, TCP_CONGESTION, kUnpaced.data(), kUnpaced.size());
+}
+
+Socket::Delivery Socket::DeliveryAfter(base::Duration limit) const {
+  int waiting = 0;
+  if (ioctl(fd_, SIOCOUTQ, &waiting) != 0 || waiting == 0) return Delivery::kDone;
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return Delivery::kUnderWay;
+  if (info.tcpi_retransmits + info.tcpi_probes < kRepeats) return Delivery::kUnderWay;
+  // What is sent again, or asks for room, goes out less and less often, to be answered then.
+  const auto between = std::chrono::microseconds(info.tcpi_rto) * 5 / 4;
+  const auto silent = std::chrono::milliseconds(info.tcpi_last_ack_recv);
+  return silent > limit && silent > between ? Delivery::kGone : Delivery::kUnderWay;
 }
 
 int Socket::TakeError() {

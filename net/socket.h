@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/executor.h"
 #include "base/result.h"
 #include "net/address.h"
 #include "net/pipe.h"
@@ -83,8 +84,12 @@ class Socket {
   [[nodiscard]] int Release() { return std::exchange(fd_, -1); }
 
   // Small frames leave at once, on the loopback interface without pacing, and a peer that vanished
-  // is found by the kernel.
+  // is found by the kernel if nothing is on its way to it.
   void SetOptions(const SocketAddress& peer);
+  enum class Delivery : uint8_t { kDone, kUnderWay, kGone };
+  // Of what was written longer than `limit` ago. Gone: for so long the peer's host has acknowledged
+  // nothing, though it was sent again. To say that there is no room is to acknowledge.
+  [[nodiscard]] Delivery DeliveryAfter(base::Duration limit) const;
   // The pending error of the socket, which it forgets.
   [[nodiscard]] int TakeError();
   [[nodiscard]] SocketAddress LocalAddress() const;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
 
 #include <algorithm>
 #include <atomic>
@@ -559,6 +560,41 @@ TEST_F(FramedServerTest, AnIdleConnectionIsClosedAndABusyOneIsNot) {
   EXPECT_EQ(Closed("stalled"), 1U);
   request.reply.SendBody(base::Buffer::Copy("ok"));
   EXPECT_EQ(busy.ReadFrame(), "ok");
+}
+
+TEST_F(FramedServerTest, APeerThatDoesNotReadIsNotTakenForGone) {
+  const auto server =
+      ServeEcho({.acknowledge_timeout = milliseconds(50), .send_buffer_bytes = 16384});
+  TestPeer peer(server->local_address(), 4096);
+  const std::string large(500000, 'x');
+  peer.Write(Framed(large));
+  for (int i = 0; i < 3; ++i) Lull();
+  EXPECT_EQ(server->connections(), 1U);
+  EXPECT_TRUE(peer.ReadFrame() == large);
+}
+
+// Be it under way to the peer, or waiting for room there.
+TEST_F(FramedServerTest, APeerWhosePacketsAreDroppedIsTakenForGone) {
+  for (const bool has_room : {true, false}) {
+    const auto server =
+        ServeWitnessed({.acknowledge_timeout = milliseconds(500), .send_buffer_bytes = 16384});
+    TestPeer peer(server->local_address(), 4096);
+    peer.Write(Framed("hello"));
+    auto request = witness_.Take();
+    const auto drop = [&] {
+      sock_filter nothing{.code = BPF_RET | BPF_K, .jt = 0, .jf = 0, .k = 0};
+      const sock_fprog filter{.len = 1, .filter = &nothing};
+      EXPECT_EQ(setsockopt(peer.fd(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)), 0);
+    };
+    if (has_room) drop();
+    request.reply.SendBody(base::Buffer(500000));
+    if (!has_room) {
+      LetLoopsTurn();
+      drop();
+    }
+    while (server->connections() > 0) Lull();
+    EXPECT_EQ(Closed("error"), has_room ? 1U : 2U);
+  }
 }
 
 TEST_F(FramedServerTest, AFrameThatTricklesInDoesNotKeepOthersFromMemoryForEver) {

@@ -236,10 +236,8 @@ class LoopbackTest : public ::testing::Test {
     }
     return spent;
   }
-  // What the loops take of a third of a second in which nothing happens. One that does not wait for
-  // anything takes as much as it is given.
-  base::Duration ProcessorTimeOfALull() {
-    const base::Duration before = ProcessorTime();
+  // Nothing is done for a third of a second.
+  void Lull() {
     std::promise<void> over;
     base::Timer timer;
     first_->loop().RunAndWait([&] {
@@ -247,6 +245,11 @@ class LoopbackTest : public ::testing::Test {
     });
     over.get_future().wait();
     first_->loop().RunAndWait([&] { timer.Cancel(); });
+  }
+  // What the loops take of a lull. One that waits for nothing takes as much as it is given.
+  base::Duration ProcessorTimeOfALull() {
+    const base::Duration before = ProcessorTime();
+    Lull();
     return ProcessorTime() - before;
   }
   uint64_t Closed(std::string_view cause) {
