@@ -21,9 +21,11 @@ namespace holdfast::proxy {
 
 class Login {
  public:
-  // The first frame to send, its length included. Reads the token's file, if there is one.
+  // The first frame to send, its length included.
   base::Result<base::Buffer> Begin(const net::SaslCredentials& credentials, int32_t correlation_id);
-  // `answer` without its length. The next frame, or null when the broker is content.
+  // `answer` without its length. The next frame, or null when the broker is content. A token is
+  // read from its file when the broker has agreed to the mechanism, which may take long if it is at
+  // work for others: what was read before might have ended by then.
   base::Result<std::optional<base::Buffer>> OnAnswer(std::string_view answer,
                                                      int32_t correlation_id);
 
@@ -33,7 +35,7 @@ class Login {
  private:
   base::Result<base::Buffer> Authenticate(std::string_view message, int32_t correlation_id);
 
-  net::SaslMechanism mechanism_ = {};
+  net::SaslCredentials credentials_;
   std::unique_ptr<net::SaslClient> client_;
   bool agreed_ = false;  // On the mechanism.
   base::Duration session_lifetime_{};

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <fstream>
 #include <future>
 
 #include "auth/sasl_session.h"
@@ -11,6 +12,7 @@
 #include "kafka/api/sasl_handshake.h"
 #include "kafka/codec.h"
 #include "tests/net/loopback.h"
+#include "tests/support/certificates.h"
 
 namespace holdfast::proxy {
 namespace {
@@ -138,6 +140,24 @@ TEST_F(TierConnectionTest, CredentialsAreShownAgainBetweenTwoRequests) {
   EXPECT_EQ(CorrelationIdOfNextAnswer(), 3);
 }
 
+// The broker is at work for another request when the session is prolonged, and the token is renewed
+// meanwhile.
+TEST_F(TierConnectionTest, ATokenIsReadWhenTheBrokerWantsToSeeIt) {
+  const test::TestDirectory directory;
+  const std::string file = directory.File("token");
+  std::ofstream(file) << "before";
+  Connect(net::SaslCredentials{.mechanism = net::SaslMechanism::kOauthBearer, .token_file = file});
+  Send(1);
+  AcceptHandshake();
+  EXPECT_THAT(AcceptAuthenticate(/*lifetime_ms=*/1), HasSubstr("Bearer before"));
+  auto slow = Expect<kafka::HeartbeatRequest>();
+  auto handshake = Expect<SaslHandshakeRequest>();
+  std::ofstream(file) << "after";
+  Answer(slow, kafka::HeartbeatResponse{});
+  Answer(handshake, SaslHandshakeResponse{});
+  EXPECT_THAT(AcceptAuthenticate(), HasSubstr("Bearer after"));
+}
+
 TEST(LoginTest, ASessionOfThousandsOfYearsIsOneOfAHundred) {
   Login login;
   ASSERT_TRUE(
@@ -219,6 +239,7 @@ TEST_F(TierConnectionTest, AMechanismThatTheBrokerDoesNotTakeIsNamedWithThoseItT
 TEST_F(TierConnectionTest, ATokenThatCannotBeReadIsSaid) {
   Connect(net::SaslCredentials{.mechanism = net::SaslMechanism::kOauthBearer,
                                .token_file = "/nowhere/token"});
+  AcceptHandshake();
   const base::Error error = closed_.get_future().get();
   EXPECT_EQ(error.code, base::Code::kInvalid);
   EXPECT_THAT(error.message, HasSubstr("cannot read the token in /nowhere/token"));
