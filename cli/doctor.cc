@@ -111,7 +111,7 @@ class Doctor {
   }
 
   static doctor::DiskQuestion QuestionOf(std::string key, const config::Storage& storage,
-                                         uint32_t connections_max) {
+                                         uint64_t connection_files_max) {
     // As spool/segment_store.cc has it.
     uint64_t segment = storage.segment_bytes();
     if (storage.bytes_max() != 0) segment = std::min(segment, storage.bytes_max() / 4);
@@ -120,16 +120,21 @@ class Doctor {
             .segment_bytes = segment,
             .bytes_max = storage.bytes_max(),
             .free_bytes_min = storage.free_bytes_min(),
-            .connections_max = connections_max};
+            .connection_files_max = connection_files_max};
   }
 
   Findings LookAtDisks() {
     LookIntoSpool();
     Findings findings(Area::kDisk);
-    findings.Add(doctor::CheckDisk(QuestionOf("agent.spool", config_.agent().spool(),
-                                              config_.agent().limits().connections_max())));
-    findings.Add(doctor::CheckDisk(QuestionOf("broker.data", config_.broker().data(),
-                                              config_.broker().limits().connections_max())));
+    // The limit is that of each address. At an agent a client has a connection to the tier, too.
+    const config::Agent& agent = config_.agent();
+    const auto at_agent = static_cast<uint64_t>(agent.listen_size() + agent.listeners_size());
+    findings.Add(doctor::CheckDisk(
+        QuestionOf("agent.spool", agent.spool(), 2 * at_agent * agent.limits().connections_max())));
+    const config::Broker& broker = config_.broker();
+    const auto at_broker = static_cast<uint64_t>(1 + broker.listeners_size());
+    findings.Add(doctor::CheckDisk(
+        QuestionOf("broker.data", broker.data(), at_broker * broker.limits().connections_max())));
     if (findings.all().empty()) findings.Note("no directory is set");
     // There is one, and what is in it cannot be read: damage, or the wrong key.
     const bool said = std::ranges::any_of(findings.all(), [](const doctor::Finding& finding) {

@@ -264,13 +264,13 @@ class DiskCheck {
     const std::string whose =
         limits_.empty() ? "of this shell" : fmt::format("of the process with pid {}", owner_);
     const uint64_t files = LimitOf("Max open files", RLIMIT_NOFILE);
-    if (const uint64_t needed = question_.connections_max + kOtherFiles; files < needed) {
+    if (const uint64_t needed = question_.connection_files_max + kOtherFiles; files < needed) {
       findings_.Trouble(
           Event::kOpenFilesLimit,
           fmt::format("{}: {} open files are the limit {}; connections may take {}, and "
                       "segments and the rest {}",
-                      question_.key, CountText(files), whose, CountText(question_.connections_max),
-                      kOtherFiles));
+                      question_.key, CountText(files), whose,
+                      CountText(question_.connection_files_max), kOtherFiles));
     }
     const uint64_t space = LimitOf("Max address space", RLIMIT_AS);
     if (const uint64_t needed = kOpenSegments * question_.segment_bytes; space < needed) {

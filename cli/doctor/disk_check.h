@@ -18,7 +18,7 @@ struct DiskQuestion {
   uint64_t segment_bytes = 0;
   uint64_t bytes_max = 0;  // 0: none.
   uint64_t free_bytes_min = 0;
-  uint32_t connections_max = 0;  // Of the process whose directory it is.
+  uint64_t connection_files_max = 0;  // Of the process whose directory it is.
 };
 
 Findings CheckDisk(const DiskQuestion& question);

@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -155,6 +156,16 @@ class DiskTest(DoctorCase):
         self.assertEqual(self.problems(self.doctor("--only", "disk", "--set", key, code=None)), [])
         findings = self.doctor("--only", "disk", code=1)
         self.assertIn("encrypted", self.found("HF9114", findings))
+
+    def test_clients_of_an_agent_take_two_files_each(self):
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, before[1]))
+        try:
+            findings = self.doctor("--only", "disk", "--set", "agent.limits.connections_max=300",
+                                   code=None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        self.assertIn("connections may take 600", self.found("HF9110", findings))
 
     def test_a_path_that_is_a_file(self):
         with open(self.path("file"), "w", encoding="utf-8"):
