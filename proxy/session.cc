@@ -19,7 +19,9 @@ using kafka::RequestHeader;
 
 constexpr base::Duration kVersionsPoll = std::chrono::milliseconds(20);
 constexpr base::Duration kSettingsPoll = std::chrono::milliseconds(5);
-// A connection that has waited in vain does not wait again for this long.
+// An answer may have told nothing: that of a broker that did not know the topic yet.
+constexpr base::Duration kSettingsAskAgain = std::chrono::milliseconds(200);
+// For a topic that it has waited for in vain a connection does not wait again for this long.
 constexpr base::Duration kSettingsGiveUp = std::chrono::seconds(30);
 
 kafka::Reply ToKafkaReply(net::Reply reply) {
@@ -110,9 +112,12 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
   const bool local = request->transactional_id && front_.transactions() != nullptr &&
                      front_.transactions()->Owns(*request->transactional_id);
   if (!request->transactional_id || local) {
-    if (!held_.empty() || MissesSettings(*request, header.api_version, /*ask=*/true)) {
+    const std::vector<std::string> missing = MissingSettings(*request, header.api_version);
+    for (const std::string& topic : missing) front_.want_settings(topic);
+    if (!missing.empty() || !held_.empty()) {
+      const base::TimePoint now = connection_.loop().Now();
       held_.push_back({std::move(frame), header, *std::move(request), std::move(reply),
-                       connection_.loop().Now() + front_.options.settings_wait});
+                       now + front_.options.settings_wait, now});
       return ReleaseHeld();
     }
     return Produce(std::move(frame), header, *std::move(request), std::move(reply));
@@ -131,20 +136,24 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
   tier_.Forward(std::move(frame), header, std::move(reply));
 }
 
-// Whether a topic of the tier is produced to whose settings nobody has asked for yet.
-bool Session::MissesSettings(const kafka::ProduceRequest& request, int16_t version, bool ask) {
-  if (front_.cache.tier_away() || settings_given_up_until_ > connection_.loop().Now()) return false;
+// The topics of the tier that are produced to, whose settings are not known, and worth waiting for.
+std::vector<std::string> Session::MissingSettings(const kafka::ProduceRequest& request,
+                                                  int16_t version) {
+  std::vector<std::string> missing;
+  if (front_.cache.tier_away()) return missing;
   const Cluster& cluster = CurrentCluster();
-  bool misses = false;
   for (const auto& produced : request.topic_data) {
-    const std::string_view name =
+    const std::string_view named =
         version < kafka::kProduceByIdSince ? produced.name : cluster.NameOf(produced.topic_id);
-    const Topic* topic = cluster.FindTopic(name);
+    const Topic* topic = cluster.FindTopic(named);
     if (topic == nullptr || !topic->at_tier || topic->settings) continue;
-    if (ask) front_.want_settings(std::string(name));
-    misses = true;
+    std::string name(named);
+    const auto given_up = settings_given_up_until_.find(name);
+    if (given_up != settings_given_up_until_.end() && given_up->second > connection_.loop().Now())
+      continue;
+    missing.push_back(std::move(name));
   }
-  return misses;
+  return missing;
 }
 
 void Session::BeginProduceNow(base::Buffer frame, const RequestHeader& header,
@@ -160,14 +169,21 @@ void Session::BeginProduceNow(base::Buffer frame, const RequestHeader& header,
 void Session::ReleaseHeld() {
   while (!held_.empty()) {
     HeldProduce& first = held_.front();
-    if (MissesSettings(first.request, first.header.api_version, /*ask=*/false)) {
-      const base::TimePoint now = connection_.loop().Now();
-      if (first.deadline > now) {
-        held_timer_ = connection_.loop().After(kSettingsPoll, [this] { ReleaseHeld(); });
-        return;
+    const base::TimePoint now = connection_.loop().Now();
+    const std::vector<std::string> missing =
+        MissingSettings(first.request, first.header.api_version);
+    if (!missing.empty() && first.deadline > now) {
+      if (now - first.asked >= kSettingsAskAgain) {
+        first.asked = now;
+        for (const std::string& topic : missing) front_.want_settings(topic);
       }
-      settings_given_up_until_ = now + kSettingsGiveUp;
+      held_timer_ = connection_.loop().After(kSettingsPoll, [this] { ReleaseHeld(); });
+      return;
     }
+    if (!missing.empty())
+      std::erase_if(settings_given_up_until_, [now](const auto& old) { return old.second <= now; });
+    for (const std::string& topic : missing)
+      settings_given_up_until_[topic] = now + kSettingsGiveUp;
     HeldProduce released = std::move(first);
     held_.pop_front();
     Produce(std::move(released.frame), released.header, std::move(released.request),

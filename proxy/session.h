@@ -7,8 +7,9 @@
 // Produce is taken here whichever port it came in by, and answered when the sink has made it
 // durable; transactional batches belong to the tier's coordinator and pass through. The first
 // records for a topic wait for its settings (FrontDoorOptions::settings_wait), and what the client
-// produces after them waits behind them. Whatever the way, answers keep the order of the requests
-// (net::Reply).
+// produces after them waits behind them, while the settings that it needs are asked for, too. A
+// topic whose settings do not come is not waited for again for half a minute. Whatever the way,
+// answers keep the order of the requests (net::Reply).
 //
 // Ownership: the front door outlives it. Threads: the connection's loop.
 // Limits: those of net::FramedServer; a client with wrong requests loses its connection.
@@ -16,6 +17,9 @@
 
 #include <deque>
 #include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "kafka/api/produce.h"
 #include "kafka/dispatch.h"
@@ -48,6 +52,7 @@ class Session final : public net::Session {
     kafka::ProduceRequest request;
     net::Reply reply;
     base::TimePoint deadline;
+    base::TimePoint asked;  // For the settings that it misses.
   };
 
   void OnProduce(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
@@ -57,7 +62,7 @@ class Session final : public net::Session {
   void OnInitProducerId(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void OnApiVersions(base::Buffer frame, const kafka::RequestHeader& header, net::Reply reply);
   void AnswerVersions();
-  bool MissesSettings(const kafka::ProduceRequest& request, int16_t version, bool ask);
+  std::vector<std::string> MissingSettings(const kafka::ProduceRequest& request, int16_t version);
   // And slows the connection down if it is over its rate.
   void BeginProduceNow(base::Buffer frame, const kafka::RequestHeader& header,
                        kafka::ProduceRequest request, net::Reply reply);
@@ -75,7 +80,7 @@ class Session final : public net::Session {
   std::deque<WaitingVersions> waiting_versions_;
   base::Timer versions_timer_;
   std::deque<HeldProduce> held_;
-  base::TimePoint settings_given_up_until_;
+  std::unordered_map<std::string, base::TimePoint> settings_given_up_until_;  // By topic.
   base::Timer held_timer_;
 };
 

@@ -359,6 +359,34 @@ TEST_F(SessionTest, TheFirstRecordsForATopicWaitForItsSettings) {
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
 }
 
+TEST_F(SessionTest, SettingsAreAskedForWhileOtherRecordsWaitForTheirs) {
+  LearnTopic("first");
+  LearnTopic("second");
+  const std::string batch = Batch();  // Without keys.
+  Send(Produce(batch, "first"), 9, 1);
+  Send(Produce(batch, "second"), 9, 2);
+  WaitForWanted("first");
+  WaitForWanted("second");
+  cache_.LearnSettings("first", {.from_tier = true});
+  cache_.LearnSettings("second", {.from_tier = true, .compacted = true});
+  sink_.Complete(5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kInvalidRecord);
+}
+
+TEST_F(SessionTest, SettingsThatNoAnswerToldAreAskedForAgain) {
+  LearnTopic("new");
+  Send(Produce(Batch(), "new"), 9, 1);
+  for (int asked = 0; asked < 2; ++asked) {
+    WaitForWanted("new");
+    const std::lock_guard lock(mutex_);
+    wanted_.clear();
+  }
+  cache_.LearnSettings("new", {.from_tier = true});
+  sink_.Complete(5);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+}
+
 TEST_F(SessionTest, ARequestThatWaitsLeavesItsMemoryToOthers) {
   kafka::RecordBatchBuilder builder({});
   builder.Add({.timestamp = 1'700'000'000'000, .value = std::string(600'000, '.')});
@@ -386,6 +414,18 @@ TEST_F(ImpatientSessionTest, ATierThatDoesNotTellSettingsIsNotWaitedForForEver) 
     Send(Produce(batch, "new"), 9, i);
     sink_.Complete(i);
     EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, i);
+  }
+}
+
+TEST_F(ImpatientSessionTest, ATopicWithoutSettingsDoesNotKeepThoseOfOthersFromBeingAskedFor) {
+  LearnTopic("untold");
+  LearnTopic("new");
+  const std::string batch = Batch();
+  for (const std::string_view topic : {"untold", "new"}) {
+    Send(Produce(batch, topic), 9, 1);
+    sink_.Complete(5);
+    EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+    WaitForWanted(topic);
   }
 }
 
