@@ -33,6 +33,7 @@ constexpr int16_t kRightsVersion = 8;
 constexpr int32_t kRightsCorrelationId = 0x7ffffff0;
 // AclOperation.WRITE, as a bit of what Metadata answers.
 constexpr int32_t kMayWrite = 1 << 4;
+constexpr const char* kLoginLost = "the connection on which the tier had let in the client is lost";
 
 // "authzid NUL user NUL password", or "n,,n=user,r=..." with what else SCRAM allows before that.
 std::string UserIn(std::string_view mechanism, std::string_view first) {
@@ -69,7 +70,10 @@ Gate::Gate(FrontDoor& front, net::Connection& connection, PassThrough& tier)
   AwaitLogin();
 }
 
-Gate::~Gate() { *self_ = nullptr; }
+Gate::~Gate() {
+  *self_ = nullptr;
+  for (Waiting& waiting : waiting_) waiting.reply.Close("the client is gone");
+}
 
 // Version first: a change in between is then seen next time.
 void Gate::TakePolicy() {
@@ -258,12 +262,14 @@ bool Gate::SpeaksForItself(const RequestHeader& header, net::Reply& reply) {
     reply.Close("a request before SASL authentication at the tier");
     return false;
   }
-  if (tier_.open() && tier_.connects() == tier_connection_) return true;
+  if (IsLoggedIn()) return true;
   if (header.api_key == kafka::ProduceRequest::kApi.key) return true;
   if (front_.cache.tier_away() && PolicyOf(header.api_key).away != Away::kCloses) return true;
-  reply.Close("the connection on which the tier had let in the client is lost");
+  reply.Close(kLoginLost);
   return false;
 }
+
+bool Gate::IsLoggedIn() const { return tier_.open() && tier_.connects() == tier_connection_; }
 
 // Topics that the client may not see do not reach the tier, which could make them.
 bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
@@ -325,8 +331,11 @@ bool Gate::FilterMetadata(base::Buffer& frame, const RequestHeader& header, net:
   return true;
 }
 
-void Gate::BeforeProduce(const std::vector<std::string_view>& topics, base::Task then) {
-  Waiting waiting{.deadline = connection_.loop().Now() + kRightsWait, .then = std::move(then)};
+void Gate::BeforeProduce(const std::vector<std::string_view>& topics, net::Reply reply,
+                         Produce then) {
+  Waiting waiting{.deadline = connection_.loop().Now() + kRightsWait,
+                  .reply = std::move(reply),
+                  .then = std::move(then)};
   std::vector<std::string> aging;
   // A request may name very many topics, and each of them often.
   std::unordered_set<std::string_view> named;
@@ -360,9 +369,8 @@ ErrorCode Gate::MayProduce(std::string_view topic) const {
 
 void Gate::AskRights(const std::vector<std::string>& topics) {
   if (front_.cache.tier_away()) return;
-  if (policy_->tier_wants_sasl && !(tier_.open() && tier_.connects() == tier_connection_)) {
-    return connection_.Close("the connection on which the tier had let in the client is lost");
-  }
+  login_lost_ |= policy_->tier_wants_sasl && !IsLoggedIn();
+  if (login_lost_) return;
   kafka::MetadataRequest request{.allow_auto_topic_creation = false,
                                  .include_topic_authorized_operations = true};
   request.topics.emplace();
@@ -422,9 +430,13 @@ bool Gate::Known(const Waiting& waiting) const {
 
 void Gate::GoOn() {
   while (!waiting_.empty() && Known(waiting_.front())) {
-    base::Task then = std::move(waiting_.front().then);
+    Waiting first = std::move(waiting_.front());
     waiting_.pop_front();
-    then();
+    if (login_lost_) {
+      first.reply.Close(kLoginLost);
+    } else {
+      first.then(std::move(first.reply));
+    }
   }
   if (waiting_.empty()) return rights_limit_.Cancel();
   rights_limit_ = connection_.loop().After(waiting_.front().deadline - connection_.loop().Now(),

@@ -14,7 +14,9 @@
 // with include_topic_authorized_operations): before the first record for a topic, and again once
 // an answer is half as old as FrontDoorOptions::rights_for, while records go on by the old one, or
 // that old, while they wait. With the tier away, or not answering, the last answer counts; without
-// one, records are refused with LEADER_NOT_AVAILABLE, on which clients try again.
+// one, records are refused with LEADER_NOT_AVAILABLE, on which clients try again. Where the
+// connection on which the tier had let in the client is lost by then, it has to log in again: the
+// client's ends, behind the answers that are due, and what waits to be judged is not taken.
 //
 // Ownership: belongs to a session, beside the connection to the tier that it asks over.
 // Threads: the connection's loop.
@@ -80,9 +82,10 @@ class Gate {
 
   // Whether MayProduce has to be prepared by BeforeProduce.
   [[nodiscard]] bool asks_tier() const { return policy_->tier_decides; }
-  // Runs `then` when it is known what the client may produce to the topics, at once if it is
-  // already. In the order of the calls.
-  void BeforeProduce(const std::vector<std::string_view>& topics, base::Task then);
+  // Runs `then`, with the reply, when it is known what the client may produce to the topics, at
+  // once if it is already, unless the request ends the connection. In the order of the calls.
+  using Produce = base::UniqueFunction<void(net::Reply reply)>;
+  void BeforeProduce(const std::vector<std::string_view>& topics, net::Reply reply, Produce then);
   [[nodiscard]] kafka::ErrorCode MayProduce(std::string_view topic) const;
   // Not if it is the agent's own.
   [[nodiscard]] bool MayUseTransaction(std::string_view transactional_id) const;
@@ -99,7 +102,8 @@ class Gate {
   struct Waiting {
     std::vector<std::string> topics;
     base::TimePoint deadline;
-    base::Task then;
+    net::Reply reply;
+    Produce then;
   };
   // SASL that passes through, from one SaslHandshake that the tier sees to the next, which a client
   // may send before it has its answers.
@@ -121,6 +125,7 @@ class Gate {
   [[nodiscard]] bool SpeaksForItself(const kafka::RequestHeader& header, net::Reply& reply);
   bool FilterMetadata(base::Buffer& frame, const kafka::RequestHeader& header, net::Reply& reply);
 
+  [[nodiscard]] bool IsLoggedIn() const;
   void AskRights(const std::vector<std::string>& topics);
   void OnRights(const std::vector<std::string>& asked, std::string_view frame);
   [[nodiscard]] bool IsFresh(const std::string& topic, base::Duration age_max) const;
@@ -148,6 +153,7 @@ class Gate {
   std::unordered_map<std::string, Right> rights_;
   std::deque<Waiting> waiting_;
   bool asking_ = false;
+  bool login_lost_ = false;  // It was to be asked, and could not be: the connection ends.
   base::Timer rights_limit_;
   std::shared_ptr<Gate*> self_;
 };

@@ -202,10 +202,12 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
   for (const auto& topic : request.topic_data)
     topics.push_back(topic.topic_id.IsZero() ? topic.name : cluster.NameOf(topic.topic_id));
   // The header borrows from the frame, whose bytes stay where they are.
-  gate_.BeforeProduce(topics, [this, frame = std::move(frame), header = header,
-                               request = std::move(request), reply = std::move(reply)]() mutable {
-    BeginProduceNow(std::move(frame), header, std::move(request), std::move(reply));
-  });
+  gate_.BeforeProduce(topics, std::move(reply),
+                      [this, frame = std::move(frame), header = header,
+                       request = std::move(request)](net::Reply admitted) mutable {
+                        BeginProduceNow(std::move(frame), header, std::move(request),
+                                        std::move(admitted));
+                      });
 }
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {

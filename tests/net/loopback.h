@@ -3,6 +3,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,6 +39,9 @@ class TestPeer {
   explicit TestPeer(int fd) : fd_(fd) {
     const timeval limit{.tv_sec = 10, .tv_usec = 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    // What is written is at the other side at once.
+    const int now = 1;
+    setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &now, sizeof(now));
   }
   // A small receive_bytes makes a peer that soon cannot take more.
   explicit TestPeer(const SocketAddress& to, int receive_bytes = 0)

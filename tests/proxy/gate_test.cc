@@ -42,11 +42,27 @@ class TakingSink final : public RecordSink {
  public:
   void Append(std::unique_ptr<SinkRequest> request) override {
     taken += static_cast<int>(request->entries.size());
+    if (holds) {
+      const std::lock_guard lock(mutex_);
+      return held_.push_back(std::move(request));
+    }
+    Complete(std::move(request));
+  }
+  void NewProducerId(ProducerIdDone done) override { done(int64_t{1}); }
+  void CompleteHeld() {
+    const std::lock_guard lock(mutex_);
+    for (auto& request : std::exchange(held_, {})) Complete(std::move(request));
+  }
+  std::atomic<int> taken = 0;
+  std::atomic<bool> holds = false;
+
+ private:
+  static void Complete(std::unique_ptr<SinkRequest> request) {
     SinkRequest& target = *request;
     target.Complete(std::move(request));
   }
-  void NewProducerId(ProducerIdDone done) override { done(int64_t{1}); }
-  std::atomic<int> taken = 0;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<SinkRequest>> held_;
 };
 
 // Owns "local".
@@ -724,6 +740,24 @@ TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {
   cache_.SetTierAway(false);
   Send(kafka::HeartbeatRequest{.group_id = "g"}, 4);
   EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, ALostLoginEndsTheConnectionBehindTheAnswersThatAreDue) {
+  Open(TierDecides());
+  LogInAtTier();
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}})), ErrorCode::kNone);
+  sink_.holds = true;
+  for (int i = 0; i < 2; ++i) SendRecord("orders");
+  LetLoopsTurn();
+  tier_.reset();
+  LetLoopsTurn();
+  SendRecord("audit");
+  SendRecord("orders");
+  LetLoopsTurn();
+  sink_.CompleteHeld();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(ReadRecordsError(), ErrorCode::kNone);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(sink_.taken, 3) << "what gets no answer is not taken";
 }
 
 TEST_F(GateTest, WhileTheTierIsAwayAClientSeesWhatTheTierHasShownToIt) {
