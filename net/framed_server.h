@@ -94,6 +94,10 @@ class Session {
   // for the answers before them; less than half of it waits again.
   virtual void OnOutputHigh() {}
   virtual void OnOutputLow() {}
+  // The peer has closed the connection, or it broke. True: the session has yet to hand on what came
+  // before. It stays until it calls Connection::Close, which it does soon, and later than in here;
+  // nothing more is read, and answers are dropped.
+  [[nodiscard]] virtual bool OutlivesPeer() { return false; }
   // The last call. Replies that are still out are answered in vain.
   virtual void OnClosed() {}
 };

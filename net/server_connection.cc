@@ -308,7 +308,15 @@ void ServerConnection::OnEnd(FrameStream::End end, std::string reason) {
     base::Log(base::Event::kHandshakeFailed, {"net", peer_.host()}, "{}", reason);
   CloseCause cause = CauseOf(end);
   if (finishing_) cause = draining_ ? CloseCause::kShutdown : CloseCause::kSession;
-  CloseFor(cause, reason);
+  const bool peer_gone = cause == CloseCause::kPeer || cause == CloseCause::kError;
+  if (!peer_gone || session_ == nullptr || !session_->OutlivesPeer())
+    return CloseFor(cause, reason);
+  session_cause_ = cause;
+  finishing_ = true;
+  frame_waits_ = false;
+  frame_memory_.Release();
+  // No answer is in anybody's way any more.
+  if (std::exchange(pressed_, false)) session_->OnOutputLow();
 }
 
 // Asks the kernel once for each lull in which something was written.

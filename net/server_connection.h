@@ -43,7 +43,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
     return static_cast<size_t>(next_request_ - first_request_);
   }
   size_t bytes_queued() const override { return stream_.bytes_queued(); }
-  void Close(std::string_view reason) override { CloseFor(CloseCause::kSession, reason); }
+  void Close(std::string_view reason) override { CloseFor(session_cause_, reason); }
   void Pause() override { stream_.StopReading(FrameStream::kPaused); }
   void Resume() override { stream_.GoOnReading(FrameStream::kPaused); }
   void Throttle(base::Duration time) override;
@@ -109,6 +109,7 @@ class ServerConnection final : public Connection, private FrameStream::Owner {
   bool finishing_ = false;
   bool lingers_ = false;
   base::TimePoint delivered_;  // The last write that the peer is known to have.
+  CloseCause session_cause_ = CloseCause::kSession;  // The peer's, if the session outlives it.
   bool closed_ = false;
   base::Timer linger_;
   base::Timer handshake_limit_;

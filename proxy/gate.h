@@ -86,6 +86,8 @@ class Gate {
   // once if it is already, unless the request ends the connection. In the order of the calls.
   using Produce = base::UniqueFunction<void(net::Reply reply)>;
   void BeforeProduce(const std::vector<std::string_view>& topics, net::Reply reply, Produce then);
+  // Whether some of those calls have not run.
+  [[nodiscard]] bool holds() const { return !waiting_.empty(); }
   [[nodiscard]] kafka::ErrorCode MayProduce(std::string_view topic) const;
   // Not if it is the agent's own.
   [[nodiscard]] bool MayUseTransaction(std::string_view transactional_id) const;

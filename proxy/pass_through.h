@@ -73,6 +73,8 @@ class PassThrough {
   // Whether there is a connection, and how many there were with it.
   [[nodiscard]] bool open() const { return client_ != nullptr; }
   [[nodiscard]] size_t connects() const { return connects_; }
+  // Whether what was sent waits for the connection to be made.
+  [[nodiscard]] bool opening() const { return client_ != nullptr && !reached_; }
 
   // The client does not read its answers, or reads again.
   void PauseTier();

@@ -19,6 +19,7 @@ using kafka::RequestHeader;
 
 constexpr base::Duration kVersionsPoll = std::chrono::milliseconds(20);
 constexpr base::Duration kSettingsPoll = std::chrono::milliseconds(5);
+constexpr base::Duration kEndPoll = std::chrono::milliseconds(5);
 // An answer may have told nothing: that of a broker that did not know the topic yet.
 constexpr base::Duration kSettingsAskAgain = std::chrono::milliseconds(200);
 // For a topic that it has waited for in vain a connection does not wait again for this long.
@@ -208,6 +209,21 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
                         BeginProduceNow(std::move(frame), header, std::move(request),
                                         std::move(admitted));
                       });
+}
+
+bool Session::HasToHandOn() const { return !held_.empty() || gate_.holds() || tier_.opening(); }
+
+bool Session::OutlivesPeer() {
+  if (!HasToHandOn()) return false;
+  EndOnceHandedOn();
+  return true;
+}
+
+void Session::EndOnceHandedOn() {
+  end_timer_ = connection_.loop().After(kEndPoll, [this] {
+    if (HasToHandOn()) return EndOnceHandedOn();
+    connection_.Close("the client is gone");
+  });
 }
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {

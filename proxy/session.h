@@ -11,6 +11,11 @@
 // topic whose settings do not come is not waited for again for half a minute. Whatever the way,
 // answers keep the order of the requests (net::Reply).
 //
+// What a client has sent before it closed its connection counts; with acks=0 it would hear nothing
+// of it anyway. So the session stays until what waits, for settings, for what the client may
+// produce, or for the first connection to the tier, has been handed on or refused, as if the client
+// were still there.
+//
 // Ownership: the front door outlives it. Threads: the connection's loop.
 // Limits: those of net::FramedServer; a client with wrong requests loses its connection.
 #pragma once
@@ -39,6 +44,7 @@ class Session final : public net::Session {
   void OnFrame(base::Buffer frame, net::Reply reply) override;
   void OnOutputHigh() override { tier_.PauseTier(); }
   void OnOutputLow() override { tier_.ResumeTier(); }
+  bool OutlivesPeer() override;
 
  private:
   struct WaitingVersions {
@@ -67,6 +73,8 @@ class Session final : public net::Session {
   void BeginProduceNow(base::Buffer frame, const kafka::RequestHeader& header,
                        kafka::ProduceRequest request, net::Reply reply);
   void ReleaseHeld();
+  [[nodiscard]] bool HasToHandOn() const;
+  void EndOnceHandedOn();
   const Cluster& CurrentCluster();
 
   FrontDoor& front_;
@@ -82,6 +90,7 @@ class Session final : public net::Session {
   std::deque<HeldProduce> held_;
   std::unordered_map<std::string, base::TimePoint> settings_given_up_until_;  // By topic.
   base::Timer held_timer_;
+  base::Timer end_timer_;
 };
 
 }  // namespace holdfast::proxy

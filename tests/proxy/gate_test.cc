@@ -165,11 +165,11 @@ class GateTest : public net::LoopbackTest {
     request_.reply.Send(
         kafka::EncodeResponse(response, header_.api_version, header_.correlation_id));
   }
-  void SendRecord(std::string_view topic, std::string_view value = "v") {
+  void SendRecord(std::string_view topic, std::string_view value = "v", int16_t acks = -1) {
     kafka::RecordBatchBuilder builder({});
     builder.Add({.timestamp = 1'700'000'000'000, .value = value});
     const std::string batch = std::move(builder).Build();
-    kafka::ProduceRequest request{.acks = -1};
+    kafka::ProduceRequest request{.acks = acks};
     request.topic_data.push_back(
         {.name = topic, .partition_data = {{.index = 0, .records = batch}}});
     Send(request, kProduceVersion);
@@ -689,6 +689,24 @@ TEST_F(GateTest, TheTierIsAskedOnceWhatAClientMayProduce) {
   EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
   EXPECT_EQ(sink_.taken, 3);
   EXPECT_EQ(witness_.received(), 4U);
+}
+
+TEST_F(GateTest, RecordsAreTakenOnceTheTierHasToldThoughTheClientIsGone) {
+  Open(TierDecides());
+  for (const int32_t allowed : {kRead, kWrite}) {
+    client_ = std::make_unique<TestPeer>(agent_->local_address());
+    LogInAtTier();
+    SendRecord("orders", "v", /*acks=*/0);
+    TierGets<kafka::MetadataRequest>();
+    client_->Close();
+    LetLoopsTurn();
+    EXPECT_EQ(sink_.taken, 0);
+    TierAnswers(TierMetadata({{"orders", allowed}}));
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (agent_->connections() > 0 && std::chrono::steady_clock::now() < limit) LetLoopsTurn();
+    EXPECT_EQ(agent_->connections(), 0);
+  }
+  EXPECT_EQ(sink_.taken, 1);
 }
 
 TEST_F(GateTest, VeryManyTopicsInOneRequestAreAskedAboutAtOnce) {

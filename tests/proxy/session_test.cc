@@ -169,6 +169,11 @@ class SessionTest : public net::LoopbackTest {
         {.name = name, .partitions = {{.partition_index = 0, .leader_id = 1}}});
     cache_.Learn(metadata, 1);
   }
+  void WaitUntilGone() {
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (agent_->connections() > 0 && std::chrono::steady_clock::now() < limit) LetLoopsTurn();
+    EXPECT_EQ(agent_->connections(), 0);
+  }
   void Refreshed(std::string topic) {
     const std::lock_guard lock(mutex_);
     refreshed_.push_back(std::move(topic));
@@ -385,6 +390,48 @@ TEST_F(SessionTest, SettingsThatNoAnswerToldAreAskedForAgain) {
   cache_.LearnSettings("new", {.from_tier = true});
   sink_.Complete(5);
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).base_offset, 5);
+}
+
+TEST_F(SessionTest, RecordsThatWaitForSettingsAreTakenThoughTheClientIsGone) {
+  LearnTopic("new");
+  LearnTopic("other");
+  for (const std::string_view topic : {"new", "other"}) Send(Produce(Batch(), topic, 0, 0), 9, 1);
+  WaitForWanted("other");
+  client_->Close();
+  LetLoopsTurn();
+  EXPECT_EQ(sink_.size(), 0);
+  EXPECT_EQ(agent_->connections(), 1);
+  cache_.LearnSettings("other", {.from_tier = true});
+  cache_.LearnSettings("new", {.from_tier = true});
+  for (const std::string_view topic : {"new", "other"}) {
+    std::unique_ptr<SinkRequest> request = sink_.Take();
+    ASSERT_NE(request, nullptr);
+    EXPECT_EQ(request->entries.at(0).topic, topic) << "in their order";
+    SinkRequest& target = *request;
+    target.Complete(std::move(request));
+  }
+  WaitUntilGone();
+  EXPECT_EQ(Closed("peer"), 1);
+}
+
+TEST_F(ImpatientSessionTest, RecordsOfAClientThatIsGoneDoNotWaitForForEver) {
+  LearnTopic("new");
+  Send(Produce(Batch(), "new", 0, 0), 9, 1);
+  client_->Reset();
+  sink_.Complete(5);
+  WaitUntilGone();
+}
+
+TEST_F(SessionTest, ARequestForTheTierGetsThereThoughTheClientIsGone) {
+  const base::Buffer request = *kafka::EncodeRequest(kafka::HeartbeatRequest(), 4, 1, "test");
+  client_->Close();
+  for (size_t i = 1; i <= 10; ++i) {
+    TestPeer quick(agent_->local_address());
+    quick.Write(request.view());
+    quick.Close();
+    witness_.WaitForRequests(i);
+  }
+  WaitUntilGone();
 }
 
 TEST_F(SessionTest, ARequestThatWaitsLeavesItsMemoryToOthers) {
