@@ -147,6 +147,13 @@ void RefuseTopic(kafka::FetchResponse& response, const kafka::FetchRequest::Fetc
   }
 }
 
+// A replica reads what is not replicated yet, and by asking says how far it has it: that is for
+// brokers, to which a tier gives a right of its own, and the agent may have it.
+bool IsConsumers(const kafka::FetchRequest& request) {
+  constexpr int32_t kConsumer = -1;
+  return request.replica_id == kConsumer && request.replica_state.replica_id == kConsumer;
+}
+
 // In a session of fetches (KIP-227) a request names only what is new in it, and the tier keeps the
 // session, for whoever knows its number, longer than any rule or connection. So there is none for
 // who may not read everything: as from a broker that has no room for it, he gets a whole answer,
@@ -156,6 +163,12 @@ bool MayFetch(Judged& judged) {
   constexpr int32_t kNoSession = -1;
   auto request = judged.Decode<kafka::FetchRequest>();
   if (!request) return judged.Close();
+  if (!IsConsumers(*request) && !judged.rules.AllowsAll(judged.principal, Operation::kAdmin)) {
+    kafka::FetchResponse refused;
+    for (const auto& topic : request->topics)
+      RefuseTopic(refused, topic, ErrorCode::kTopicAuthorizationFailed);
+    return judged.Refuse(refused);
+  }
   if (judged.rules.AllowsAll(judged.principal, Operation::kConsume)) return true;
   if (request->session_epoch != kFirstEpoch && request->session_epoch != kNoSession) {
     kafka::FetchResponse response;

@@ -31,6 +31,7 @@ const AccessRules kRules({
      .produce = true,
      .consume = true},
     {.principal = "User:reader", .topics = {"*"}, .consume = true},
+    {.principal = "User:owner", .topics = {"*"}, .consume = true, .admin = true},
     {.principal = "User:*", .topics = {"public"}, .consume = true},
 });
 
@@ -149,6 +150,30 @@ TEST_F(AccessTest, AFetchOfATopicThatIsNotAllowedGetsItsErrorCode) {
   EXPECT_EQ(response.responses[0].partitions[0].partition_index, 5);
   EXPECT_EQ(response.responses[0].partitions[0].error_code, ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(response.responses[0].partitions[0].records, "");
+}
+
+TEST_F(AccessTest, NobodyFetchesAsAReplicaWhoIsNotAllowedEverything) {
+  for (const int16_t version : {int16_t{4}, int16_t{14}, int16_t{15}}) {
+    for (const int32_t replica : {2, -2, -3}) {
+      kafka::FetchRequest request;
+      if (version < 15) {
+        request.replica_id = replica;
+      } else {
+        request.replica_state.replica_id = replica;
+      }
+      request.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
+      request.topics[0].topic_id.bytes[0] = 1;
+      EXPECT_FALSE(Send("User:reader", request, version));
+      const auto response = Answered<kafka::FetchResponse>(version);
+      ASSERT_EQ(response.responses.size(), 1U);
+      EXPECT_EQ(response.responses[0].partitions[0].error_code,
+                ErrorCode::kTopicAuthorizationFailed);
+      EXPECT_TRUE(Send("User:owner", request, version));
+    }
+    kafka::FetchRequest consumers;
+    consumers.topics.push_back({.topic = "audit", .partitions = {{.partition = 5}}});
+    EXPECT_TRUE(Send("User:reader", consumers, version));
+  }
 }
 
 TEST_F(AccessTest, AFetchGoesOnWithoutTheTopicsThatAreRefused) {
