@@ -172,6 +172,10 @@ class ProduceJob final : public SinkRequest {
       return SetError(answer, ErrorCode::kUnknownTopicOrPartition,
                       "neither the tier nor the configuration has named this partition so far");
     }
+    if (topic->internal) {
+      return SetError(answer, ErrorCode::kInvalidTopicException,
+                      "the topic is the tier's own, which writes to it itself");
+    }
     kafka::BatchVerdict verdict = CheckForTopic(data.records.value_or(""), settings, now_ms_,
                                                 version_ >= kZstdSince, &decompression_);
     if (!verdict.ok()) {

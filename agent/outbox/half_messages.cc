@@ -217,6 +217,8 @@ void HalfMessages::Prepare(const AdminRequest& request, AdminReply reply) {
   const proxy::ClusterPtr cluster = context_.cache.cluster();
   const proxy::Topic* const topic = cluster->FindTopic(message.topic);
   if (topic == nullptr) context_.want_topic(message.topic);
+  if (topic != nullptr && topic->internal)
+    return reply({.status = kBadRequest, .body = "topic: the tier's own\n"});
   const proxy::TopicSettings settings =
       topic != nullptr && topic->settings
           ? *topic->settings

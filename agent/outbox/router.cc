@@ -205,6 +205,11 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
       continue;
     }
     unknown_since_.erase(*topic_name);
+    if (topic->internal) {
+      poison(row,
+             fmt::format("topic {} is the tier's own, which writes to it itself", *topic_name));
+      continue;
+    }
     const auto partitions = static_cast<int32_t>(topic->leaders.size());
     if (row.partition && (*row.partition < 0 || *row.partition >= partitions)) {
       poison(row,

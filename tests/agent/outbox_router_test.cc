@@ -152,7 +152,11 @@ TEST_F(RouterTest, SetsAsideWhatCannotBeSent) {
                         RowOf(4, "no good", "k"),
                         RowOf(5, "a", "k"),
                         RowOf(6, "a", "k"),
-                        RowOf(7, "a", "k")};
+                        RowOf(7, "a", "k"),
+                        RowOf(8, "tiers_own", "k")};
+  auto own = std::make_shared<proxy::Topic>(*cluster_.topics["outbox.event.a"]);
+  own->internal = true;
+  cluster_.topics["outbox.event.tiers_own"] = own;
   rows[4].partition = 2;
   rows[5].problem = "payload: unreadable";
   rows[6].partition = 1;
@@ -162,7 +166,7 @@ TEST_F(RouterTest, SetsAsideWhatCannotBeSent) {
     EXPECT_FALSE(one.reason.empty());
     poison.insert(one.row.position);
   }
-  EXPECT_EQ(poison, (std::set<int64_t>{2, 3, 4, 5, 6}));
+  EXPECT_EQ(poison, (std::set<int64_t>{2, 3, 4, 5, 6, 8}));
   std::set<int64_t> spooled;
   for (const RowId& ref : placed.spooled) spooled.insert(ref.position);
   EXPECT_EQ(spooled, (std::set<int64_t>{1, 7}));

@@ -300,6 +300,18 @@ TEST_F(SessionTest, WhatTheTierWouldRefuseIsRefusedAtOnce) {
   EXPECT_EQ(refreshed_, std::vector<std::string>{"unheard"});
 }
 
+TEST_F(SessionTest, TheTiersOwnTopicsAreNotProducedTo) {
+  kafka::MetadataResponse metadata = TierMetadata();
+  metadata.topics.push_back({.name = "__consumer_offsets",
+                             .is_internal = true,
+                             .partitions = {{.partition_index = 0, .leader_id = 1}}});
+  cache_.Learn(metadata, 1);
+  cache_.LearnSettings("__consumer_offsets", {.from_tier = true});
+  Send(Produce(Batch(), "__consumer_offsets"), 9, 1);
+  EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kInvalidTopicException);
+  EXPECT_EQ(sink_.size(), 0);
+}
+
 TEST_F(SessionTest, ALittleRequestWithVeryManyGuiltyRecordsIsAnsweredInLittle) {
   kafka::RecordBatchBuilder builder({.codec = kafka::Codec::kZstd});
   for (int i = 0; i < 200'000; ++i) builder.Add({.timestamp = int64_t{1} << 60});
