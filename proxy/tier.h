@@ -45,7 +45,8 @@ class Tier {
   // A whole request frame; its correlation id is filled in. The node must be ready.
   virtual void Send(int32_t node, base::Buffer frame, OnAnswer on_answer) = 0;
   // Asks for metadata soon; the observer hears of the answer. `topic`, if not empty, is asked for
-  // until the tier has it, and made if the tier does that by itself or it is declared.
+  // until the tier has it, and made if the tier does that by itself or it is declared; less and
+  // less often, and no more once nobody has named it here for long.
   virtual void RefreshMetadata(std::string_view topic) = 0;
 
   // Encodes and decodes around Send. The node must be ready. kInvalid, at once: there is no common

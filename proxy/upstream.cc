@@ -181,7 +181,16 @@ void Upstream::NoteAway() {
 }
 
 void Upstream::RefreshMetadata(std::string_view topic) {
-  if (!topic.empty() && !wanted_.contains(topic)) wanted_.emplace(topic);
+  if (!topic.empty()) {
+    const base::TimePoint now = context_.loop.Now();
+    if (const auto known = wanted_.find(topic); known != wanted_.end()) {
+      known->second.named = now;
+    } else {
+      wanted_.emplace(topic, Wanted{now});
+      // It may be made at once, though others are not.
+      if (cache_.cluster()->FindTopic(topic) == nullptr) wanted_wait_ = {};
+    }
+  }
   PlanRefresh(kRefreshGap);
 }
 
@@ -241,8 +250,11 @@ void Upstream::AskMetadata() {
   const ClusterPtr cluster = cache_.cluster();
   auto& topics = request.topics.emplace();
   for (const auto& [name, topic] : cluster->topics) topics.push_back({.name = name});
-  std::set<std::string, std::less<>> unknown = wanted_;
-  unknown.merge(std::exchange(looked_for_, {}));
+  std::set<std::string, std::less<>> unknown = std::exchange(looked_for_, {});
+  for (auto& [name, wanted] : wanted_) {
+    unknown.insert(name);
+    wanted.asked = true;
+  }
   for (const std::string& name : unknown) {
     if (!cluster->topics.contains(name)) topics.push_back({.name = name});
   }
@@ -359,14 +371,26 @@ void Upstream::MakeMissingTopics(const kafka::MetadataResponse& response) {
     }
   }
   if (declared.empty()) create_wait_ = {};
+  if (wanted.empty()) wanted_wait_ = {};
   const base::TimePoint now = context_.loop.Now();
   if (!declared.empty() && create_wait_ != base::Duration() && now < create_again_) {
     PlanRefresh(create_again_ - now);
     declared.clear();
   }
   if (!declared.empty()) CreateDeclared(declared, response.controller_id);
-  if (!wanted.empty()) LetTierCreate(wanted);
-  if (unsettled || !declared.empty() || !wanted.empty()) PlanRefresh(kRetryRefresh);
+  if (!wanted.empty()) {
+    if (wanted_wait_ == base::Duration() || now >= wanted_again_) {
+      LetTierCreate(wanted);
+      wanted_wait_ = NextWait(wanted_wait_);
+      wanted_again_ = now + wanted_wait_;
+    }
+    PlanRefresh(wanted_again_ - now);
+  }
+  // Not before it was asked for.
+  std::erase_if(wanted_, [oldest = now - 2 * options_.metadata_refresh](const auto& known) {
+    return known.second.asked && known.second.named < oldest;
+  });
+  if (unsettled || !declared.empty()) PlanRefresh(kRetryRefresh);
 }
 
 void Upstream::CreateDeclared(const std::vector<std::string>& topics, int32_t controller) {
@@ -409,8 +433,7 @@ void Upstream::OnCreated(const kafka::CreateTopicsResponse& response) {
   // A tier with ZooKeeper. Whom the next answer names is asked then.
   refused |= elsewhere && std::exchange(only_controller_creates_, true);
   if (refused) {
-    create_wait_ = std::clamp(2 * create_wait_, kRetryRefresh,
-                              std::max(options_.metadata_refresh, kRetryRefresh));
+    create_wait_ = NextWait(create_wait_);
     create_again_ = context_.loop.Now() + create_wait_;
   }
   if (created.empty()) return;
@@ -418,6 +441,10 @@ void Upstream::OnCreated(const kafka::CreateTopicsResponse& response) {
   base::Log(LogLevel::kInfo, "upstream", "created {} topics at the tier: {}{}", created.size(),
             fmt::join(created.begin(), created.begin() + static_cast<ptrdiff_t>(named), ", "),
             named < created.size() ? ", ..." : "");
+}
+
+base::Duration Upstream::NextWait(base::Duration last) const {
+  return std::clamp(2 * last, kRetryRefresh, std::max(options_.metadata_refresh, kRetryRefresh));
 }
 
 // Whether it does is the tier's own setting.

@@ -12,8 +12,9 @@
 // Shutdown: the destructor closes and drops callbacks uncalled.
 // Limits: metadata is asked for every Options::metadata_refresh, and at most ten times a second
 //   when something is missing. Declared topics that the tier refuses to create it is asked for less
-//   and less often, as often as for metadata in the end. At most kLookedForMax topics that clients
-//   named are looked for at a time.
+//   and less often, as often as for metadata in the end, and so for those that RefreshMetadata
+//   named, until nobody has named them for twice that long. At most kLookedForMax topics that
+//   clients named are looked for at a time.
 #pragma once
 
 #include <chrono>
@@ -93,6 +94,7 @@ class Upstream final : public Tier {
   void CreateDeclared(const std::vector<std::string>& topics, int32_t controller);
   void OnCreated(const kafka::CreateTopicsResponse& response);
   void LetTierCreate(const std::vector<std::string>& topics);
+  [[nodiscard]] base::Duration NextWait(base::Duration last) const;
   void KeepLinksInStep(bool other_cluster);
   void PlanRefresh(base::Duration delay);
 
@@ -108,7 +110,12 @@ class Upstream final : public Tier {
   bool bootstrap_planned_ = false;               // bootstrap_timer_ is set.
   std::map<int32_t, std::unique_ptr<Link>> links_;
 
-  std::set<std::string, std::less<>> wanted_;      // With records to deliver, until they are there.
+  struct Wanted {
+    base::TimePoint named;  // The last time.
+    bool asked = false;
+  };
+  // With records to deliver, until they are there.
+  std::map<std::string, Wanted, std::less<>> wanted_;
   std::set<std::string, std::less<>> looked_for_;  // Topics that clients named, until asked for.
   bool asking_ = false;
   bool ask_again_ = false;
@@ -124,6 +131,9 @@ class Upstream final : public Tier {
   // Of the declared topics that the tier refuses to create, and how long it is left alone by then.
   base::TimePoint create_again_;
   base::Duration create_wait_{};
+  // The same of those that are wanted, and that it does not make.
+  base::TimePoint wanted_again_;
+  base::Duration wanted_wait_{};
   SettingsInquiry settings_;
   // Lets tasks that were posted from other threads see whether this is still there.
   std::shared_ptr<Upstream*> self_;

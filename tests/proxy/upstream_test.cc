@@ -1,6 +1,7 @@
 // The tier's client over real sockets, against a tier whose answers the test writes.
 #include "proxy/upstream.h"
 
+#include <algorithm>
 #include <functional>
 #include <future>
 #include <thread>
@@ -496,6 +497,45 @@ TEST_F(UpstreamTest, AWantedTopicIsMadeOnceAndNotAgainAfterItWasDeleted) {
     EXPECT_FALSE(remade);
     Reply(gone, denying);
   }
+}
+
+TEST_F(UpstreamTest, ATopicThatTheTierDoesNotMakeIsAskedForLessAndLessOften) {
+  Start();
+  Settle();
+  first_->loop().RunAndWait([this] { upstream_->RefreshMetadata("gone"); });
+  kafka::MetadataResponse denying = Metadata();
+  denying.topics.push_back({.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "gone"});
+  std::vector<std::chrono::steady_clock::time_point> tries;
+  while (tries.size() < 3) {
+    net::Witness::Request request = Expect(kafka::MetadataRequest::kApi.key);
+    const auto metadata = kafka::DecodeRequest<kafka::MetadataRequest>(
+        request.body, *kafka::ReadRequestHeader(request.body));
+    if (metadata->allow_auto_topic_creation) tries.push_back(std::chrono::steady_clock::now());
+    Reply(request, denying);
+  }
+  EXPECT_GE(tries.at(2) - tries.at(0), std::chrono::milliseconds(1250));
+}
+
+TEST_F(UpstreamTest, ATopicThatNobodyNamesAnyMoreIsNotAskedFor) {
+  Start({}, std::chrono::seconds(60), /*metadata_refresh=*/std::chrono::milliseconds(50));
+  Settle();
+  first_->loop().RunAndWait([this] { upstream_->RefreshMetadata("gone"); });
+  kafka::MetadataResponse denying = Metadata();
+  denying.topics.push_back({.error_code = ErrorCode::kUnknownTopicOrPartition, .name = "gone"});
+  bool named = false;
+  bool left = false;
+  for (int i = 0; i < 50 && !left; ++i) {
+    net::Witness::Request request = Expect(kafka::MetadataRequest::kApi.key);
+    const auto metadata = kafka::DecodeRequest<kafka::MetadataRequest>(
+        request.body, *kafka::ReadRequestHeader(request.body));
+    const bool names =
+        metadata->topics &&
+        std::ranges::any_of(*metadata->topics, [](const auto& t) { return t.name == "gone"; });
+    left = named && !names;
+    named |= names;
+    Reply(request, denying);
+  }
+  EXPECT_TRUE(left);
 }
 
 TEST_F(UpstreamTest, ARefreshThatIsDueWhenAnAnswerComesIsNotForgotten) {
