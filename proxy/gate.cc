@@ -368,7 +368,7 @@ ErrorCode Gate::MayProduce(std::string_view topic) const {
 }
 
 void Gate::AskRights(const std::vector<std::string>& topics) {
-  if (front_.cache.tier_away()) return;
+  if (front_.cache.tier_away() && !tier_.answers_while_away()) return;
   login_lost_ |= policy_->tier_wants_sasl && !IsLoggedIn();
   if (login_lost_) return;
   kafka::MetadataRequest request{.allow_auto_topic_creation = false,

@@ -147,8 +147,13 @@ class MetadataCache {
   [[nodiscard]] bool Denied(std::string_view topic, int64_t now_ms) const;
 
   // Set by the upstream client: whether the tier answers. Unknown counts as yes.
-  void SetTierAway(bool away) { tier_away_.store(away, std::memory_order_relaxed); }
-  [[nodiscard]] bool tier_away() const { return tier_away_.load(std::memory_order_relaxed); }
+  void SetTierAway(bool away) {
+    if (away == tier_away()) return;
+    absence_.store(away ? ++absences_ : 0, std::memory_order_relaxed);
+  }
+  [[nodiscard]] bool tier_away() const { return absence() != 0; }
+  // Its number while it lasts; 0: the tier is there.
+  [[nodiscard]] uint64_t absence() const { return absence_.load(std::memory_order_relaxed); }
 
   // All but what is declared only; bytes with a version and a CRC.
   [[nodiscard]] std::string Serialize() const;
@@ -163,7 +168,8 @@ class MetadataCache {
 
   const std::map<std::string, int32_t, std::less<>> declared_;
   std::atomic<uint64_t> version_{0};  // 1 once made.
-  std::atomic<bool> tier_away_{false};
+  std::atomic<uint64_t> absence_{0};
+  uint64_t absences_ = 0;
   std::atomic<bool> other_seen_{false};
 
   mutable base::Mutex mutex_;

@@ -303,6 +303,7 @@ void PassThrough::Connect() {
   way_ = *std::move(way);
   wrong_broker_ = wrong_cluster_ = false;
   reached_ = false;
+  answered_in_absence_ = 0;
   front_.metrics.proxied_connections.Add();
   net::FramedClient::Callbacks callbacks;
   callbacks.on_connected = [this] {
@@ -381,6 +382,7 @@ void PassThrough::OnFrame(base::Buffer frame) {
   Pending pending = std::move(pending_.front());
   pending_.pop_front();
   silent_since_ = connection_.loop().Now();
+  answered_in_absence_ = front_.cache.absence();
   if (!pending.reply) return;  // Came too late.
   if (!CarriesAddresses(pending.header, frame.view())) {
     return pending.reply.SendBody(std::move(frame));
@@ -464,6 +466,7 @@ void PassThrough::FinishPassing(std::vector<base::Buffer> pieces) {
   net::Reply reply = std::move(pending_.front().reply);
   pending_.pop_front();
   silent_since_ = connection_.loop().Now();
+  answered_in_absence_ = front_.cache.absence();
   reply.Send(std::move(pieces));
 }
 

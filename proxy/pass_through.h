@@ -73,6 +73,12 @@ class PassThrough {
   // Whether there is a connection, and how many there were with it.
   [[nodiscard]] bool open() const { return client_ != nullptr; }
   [[nodiscard]] size_t connects() const { return connects_; }
+  // The agent has no connection of its own to the tier, but this one was answered since: it is the
+  // agent that is not let in.
+  [[nodiscard]] bool answers_while_away() const {
+    return client_ != nullptr && answered_in_absence_ != 0 &&
+           answered_in_absence_ == front_.cache.absence();
+  }
   // Whether what was sent waits for the connection to be made.
   [[nodiscard]] bool opening() const { return client_ != nullptr && !reached_; }
 
@@ -128,9 +134,10 @@ class PassThrough {
   bool wrong_broker_ = false;  // The way leads to one.
   bool wrong_cluster_ = false;
   size_t connects_ = 0;
-  bool reached_ = false;            // client_ was connected.
-  std::deque<Pending> pending_;     // In the order in which they were sent.
-  std::optional<Passing> passing_;  // Of the first of them.
+  bool reached_ = false;              // client_ was connected.
+  uint64_t answered_in_absence_ = 0;  // As MetadataCache::absence, at the last answer.
+  std::deque<Pending> pending_;       // In the order in which they were sent.
+  std::optional<Passing> passing_;    // Of the first of them.
   bool client_paused_ = false;
   bool tier_paused_ = false;
   base::TimePoint silent_since_;  // The first of `pending_` is due since then.

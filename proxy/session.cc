@@ -101,7 +101,7 @@ void Session::OnFrame(base::Buffer frame, net::Reply reply) {
   if (PolicyOf(header->api_key).away == Away::kCloses) {
     return tier_.Forward(std::move(frame), *header, std::move(reply));
   }
-  if (front_.cache.tier_away()) {
+  if (TierIsAway()) {
     return tier_.AnswerLocally(frame.view(), *header, std::move(reply));
   }
   tier_.ForwardOrAnswer(std::move(frame), *header, std::move(reply));
@@ -211,6 +211,8 @@ void Session::Produce(base::Buffer frame, const RequestHeader& header,
                       });
 }
 
+bool Session::TierIsAway() const { return front_.cache.tier_away() && !tier_.answers_while_away(); }
+
 bool Session::HasToHandOn() const { return !held_.empty() || gate_.holds() || tier_.opening(); }
 
 bool Session::OutlivesPeer() {
@@ -227,7 +229,7 @@ void Session::EndOnceHandedOn() {
 }
 
 void Session::OnMetadata(base::Buffer frame, const RequestHeader& header, net::Reply reply) {
-  if (front_.cache.tier_away()) {
+  if (TierIsAway()) {
     return tier_.AnswerLocally(frame.view(), header, std::move(reply));
   }
   auto request = kafka::DecodeRequest<kafka::MetadataRequest>(frame.view(), header);
@@ -260,7 +262,7 @@ void Session::OnInitProducerId(base::Buffer frame, const RequestHeader& header, 
   const auto request = kafka::DecodeRequest<kafka::InitProducerIdRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
   if (request->transactional_id) {
-    if (front_.cache.tier_away()) {
+    if (TierIsAway()) {
       return tier_.AnswerLocally(frame.view(), header, std::move(reply));
     }
     return tier_.ForwardOrAnswer(std::move(frame), header, std::move(reply));

@@ -73,6 +73,7 @@ class Session final : public net::Session {
   void BeginProduceNow(base::Buffer frame, const kafka::RequestHeader& header,
                        kafka::ProduceRequest request, net::Reply reply);
   void ReleaseHeld();
+  [[nodiscard]] bool TierIsAway() const;  // For this client.
   [[nodiscard]] bool HasToHandOn() const;
   void EndOnceHandedOn();
   const Cluster& CurrentCluster();

@@ -709,6 +709,13 @@ TEST_F(GateTest, RecordsAreTakenOnceTheTierHasToldThoughTheClientIsGone) {
   EXPECT_EQ(sink_.taken, 1);
 }
 
+TEST_F(GateTest, ATierThatLetsInTheClientIsAskedThoughItDoesNotLetInTheAgent) {
+  Open(TierDecides());
+  cache_.SetTierAway(true);
+  LogInAtTier();
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}})), ErrorCode::kNone);
+}
+
 TEST_F(GateTest, VeryManyTopicsInOneRequestAreAskedAboutAtOnce) {
   Open(TierDecides());
   LogInAtTier();

@@ -11,6 +11,7 @@
 #include "kafka/api/api_versions.h"
 #include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
+#include "kafka/api/find_coordinator.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
@@ -1105,6 +1106,38 @@ TEST_F(SessionTest, WithTheTierAwayTheCacheAnswers) {
   Send(Produce(Batch()), 9, 3);
   sink_.Complete(0);
   EXPECT_EQ(Only(Read<kafka::ProduceResponse>(9)).error_code, ErrorCode::kNone);
+}
+
+TEST_F(SessionTest, AClientThatTheTierAnswersDoesNotHearThatItIsAway) {
+  cache_.SetTierAway(true);
+  Send(kafka::FindCoordinatorRequest{.key = "g"}, 3, 1);
+  EXPECT_EQ(Read<kafka::FindCoordinatorResponse>(3).response.error_code,
+            ErrorCode::kCoordinatorNotAvailable);
+  const auto heartbeat = kafka::EncodeResponse(kafka::HeartbeatResponse(), 4, 2);
+  Send(kafka::HeartbeatRequest(), 4, 2);
+  witness_.Take().reply.SendBody(
+      base::Buffer::Copy(heartbeat.view().substr(kafka::kLengthPrefixBytes)));
+  Read<kafka::HeartbeatResponse>(4);
+  Send(kafka::FindCoordinatorRequest{.key = "g"}, 3, 3);
+  witness_.WaitForRequests(2);
+  // Once it is lost nobody answers.
+  tier_.reset();
+  EXPECT_EQ(Read<kafka::FindCoordinatorResponse>(3).response.error_code,
+            ErrorCode::kCoordinatorNotAvailable);
+}
+
+TEST_F(SessionTest, WhatTheTierAnsweredInAnotherAbsenceSaysNothing) {
+  cache_.SetTierAway(true);
+  Send(kafka::HeartbeatRequest(), 4, 1);
+  const auto heartbeat = kafka::EncodeResponse(kafka::HeartbeatResponse(), 4, 1);
+  witness_.Take().reply.SendBody(
+      base::Buffer::Copy(heartbeat.view().substr(kafka::kLengthPrefixBytes)));
+  Read<kafka::HeartbeatResponse>(4);
+  cache_.SetTierAway(false);
+  cache_.SetTierAway(true);
+  Send(kafka::FindCoordinatorRequest{.key = "g"}, 3, 2);
+  EXPECT_EQ(Read<kafka::FindCoordinatorResponse>(3).response.error_code,
+            ErrorCode::kCoordinatorNotAvailable);
 }
 
 TEST_F(SessionTest, ALostTierClosesTheClientAfterTheAnswersThatWereItsDue) {
