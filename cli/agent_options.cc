@@ -94,7 +94,7 @@ base::Result<agent::Schedule> ScheduleOf(const config::Schedule& config) {
 base::Result<agent::Agent::Options> AgentOptionsOf(const config::Agent& config) {
   const config::Upstream& upstream = config.upstream();
   const config::AgentLimits& limits = config.limits();
-  HF_ASSIGN_OR_RETURN(spool::Options spool, SpoolOptionsOf(config.spool()));
+  HF_ASSIGN_OR_RETURN(spool::Options spool, SpoolOptionsOf(config.spool(), "agent.spool"));
   agent::Agent::Options options{
       .spool = std::move(spool),
       .upstream = {upstream.bootstrap().begin(), upstream.bootstrap().end()},

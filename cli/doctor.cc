@@ -25,6 +25,7 @@
 #include "cli/own_listener.h"
 #include "cli/role.h"
 #include "cli/security.h"
+#include "cli/start_check.h"
 #include "config/holdfast.pb.h"
 #include "net/address.h"
 #include "spool/directory.h"
@@ -70,7 +71,7 @@ class Doctor {
   void LookIntoSpool() {
     if (std::exchange(looked_, true)) return;
     if (!config_.has_agent() || !config_.agent().spool().has_directory()) return;
-    const auto options = SpoolOptionsOf(config_.agent().spool());
+    const auto options = SpoolOptionsOf(config_.agent().spool(), "agent.spool");
     if (!options) return;
     auto facts = doctor::LookIntoSpool(options->directory, options->encryption_keys);
     if (facts) {
@@ -87,25 +88,14 @@ class Doctor {
     const auto check = [&](const base::Result<void>& result) {
       if (!result) findings.Trouble(Event::kConfigWrong, result.error().message);
     };
-    const auto drop = [](auto result) -> base::Result<void> {
-      if (!result) return base::Unexpected(std::move(result).error());
-      return {};
-    };
-    for (const auto& [path, storage] : {std::pair("agent.spool", &config_.agent().spool()),
-                                        std::pair("broker.data", &config_.broker().data())}) {
-      if (auto options = SpoolOptionsOf(*storage); !options)
-        check(base::Unexpected(std::move(options).error().Within(path)));
-    }
-    if (auto security = AgentSecurityOf(config_.agent()); !security) {
-      check(base::Unexpected(std::move(security).error()));
-    } else if (std::string what = NoSecretsFromElsewhere(config_.agent(), *security);
-               !what.empty()) {
-      findings.Note(std::move(what));
-    }
-    check(drop(OutboxOptionsOf(config_.agent())));
-    check(drop(HalfMessagesOf(config_.agent())));
-    check(CheckSchedule(config_.agent()));
+    if (config_.has_agent()) check(CheckAgent(config_.agent()));
+    if (config_.has_broker()) check(CheckBroker(config_.broker()));
+    if (config_.has_inject()) check(CheckInject(config_));
     check(CheckTierIsAnother(config_.agent()));
+    if (const auto security = AgentSecurityOf(config_.agent())) {
+      std::string what = NoSecretsFromElsewhere(config_.agent(), *security);
+      if (!what.empty()) findings.Note(std::move(what));
+    }
     for (std::string& text : TiersThatMayBeOwn(config_.agent())) findings.Note(std::move(text));
     return findings;
   }

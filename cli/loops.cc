@@ -1,5 +1,7 @@
 #include "cli/loops.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -56,17 +58,24 @@ std::vector<base::Executor*> Loops::watched() const {
   return watched;
 }
 
-base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config) {
+base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config, std::string_view where) {
   const std::vector<std::string> keys(config.encryption_keys().begin(),
                                       config.encryption_keys().end());
-  HF_ASSIGN_OR_RETURN(spool::KeyRing ring, spool::KeyRing::Parse(keys));
+  auto ring = spool::KeyRing::Parse(keys);
+  if (!ring) return base::Unexpected(std::move(ring).error().Within(where));
+  if (config.bytes_max() != 0 && config.bytes_max() < spool::Options::kBytesMaxMin) {
+    return base::Unexpected(base::Code::kInvalid,
+                            fmt::format("{}.bytes_max is {}, and must be at least 4MiB, or 0 for "
+                                        "no limit but the file system's",
+                                        where, config.bytes_max()));
+  }
   return spool::Options{.directory = config.directory(),
                         .segment_bytes = config.segment_bytes(),
                         .commit_bytes_max = config.commit_bytes_max(),
                         .queue_bytes_max = config.queue_bytes_max(),
                         .bytes_max = config.bytes_max(),
                         .free_bytes_min = config.free_bytes_min(),
-                        .encryption_keys = std::move(ring)};
+                        .encryption_keys = *std::move(ring)};
 }
 
 base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -48,8 +49,9 @@ class Loops {
   std::unique_ptr<net::LoopThread> admin_;
 };
 
-// kInvalid if an encryption key is none.
-base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config);
+// kInvalid if an encryption key is none, or the limit too small. `where` names the settings, for
+// errors.
+base::Result<spool::Options> SpoolOptionsOf(const config::Storage& config, std::string_view where);
 
 // Null if `address` is empty.
 base::Result<std::unique_ptr<net::AdminServer>> ListenAdmin(const Loops& loops,

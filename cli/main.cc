@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -21,14 +22,13 @@
 #include "cli/complain.h"
 #include "cli/doctor.h"
 #include "cli/loops.h"
-#include "cli/outbox_options.h"
 #include "cli/output.h"
 #include "cli/own_listener.h"
 #include "cli/reloader.h"
 #include "cli/role.h"
-#include "cli/security.h"
 #include "cli/signals.h"
 #include "cli/spool_drain.h"
+#include "cli/start_check.h"
 #include "config/config.h"
 #include "config/holdfast.pb.h"
 
@@ -164,8 +164,6 @@ Controls ControlsOf(Reloader& reloader) {
 }
 
 int RunAgent(const config::Config& config, const config::Sources& sources, const Process& process) {
-  if (auto complete = config::CheckComplete(config, "agent"); !complete)
-    return Fail(kExitWrongUsage, complete.error());
   for (const std::string& text : TiersThatMayBeOwn(config.agent()))
     base::Log(base::Event::kTierMayBeOwn, "main", "{}", text);
   Controls controls = ControlsOf(process.reloader);
@@ -179,8 +177,6 @@ int RunAgent(const config::Config& config, const config::Sources& sources, const
 }
 
 int RunBroker(const config::Config& config, const Process& process) {
-  if (auto complete = config::CheckComplete(config, "broker"); !complete)
-    return Fail(kExitWrongUsage, complete.error());
   auto broker = StartBroker(config.broker(), ControlsOf(process.reloader));
   if (!broker) return Fail(kExitFailed, broker.error());
   PrintListeners(**broker);
@@ -190,8 +186,6 @@ int RunBroker(const config::Config& config, const Process& process) {
 }
 
 int RunInject(const config::Config& config, const std::string& file, const Process& process) {
-  if (auto complete = config::CheckComplete(config, "inject"); !complete)
-    return Fail(kExitWrongUsage, complete.error());
   auto inject = StartInject(config.inject(), file, [&reloader = process.reloader] {
     return reloader.Reload().has_value();
   });
@@ -200,6 +194,12 @@ int RunInject(const config::Config& config, const std::string& file, const Proce
   Roles roles;
   roles.push_back(*std::move(inject));
   return Serve(roles, process);
+}
+
+// What a file that other roles share says of another tier.
+void LeaveOutForDev(config::Agent& agent) {
+  agent.mutable_upstream()->clear_bootstrap();
+  agent.clear_orphans();  // A child would not know the address of this tier.
 }
 
 int RunDev(config::Config config, const Process& process) {
@@ -211,8 +211,7 @@ int RunDev(config::Config config, const Process& process) {
 
   auto broker = StartBroker(config.broker(), ControlsOf(process.reloader));
   if (!broker) return Fail(kExitFailed, broker.error());
-  config.mutable_agent()->mutable_upstream()->clear_bootstrap();
-  config.mutable_agent()->clear_orphans();  // A child would not know the address of this tier.
+  LeaveOutForDev(*config.mutable_agent());
   for (const std::string& address : (*broker)->ListenAddresses())
     config.mutable_agent()->mutable_upstream()->add_bootstrap(address);
   auto agent = StartAgent(config.agent(), ControlsOf(process.reloader));
@@ -236,33 +235,61 @@ std::vector<config::Setting> DevDefaults() {
           {"broker.groups.initial_rebalance_delay_ms", "0", "default"}};
 }
 
-int Validate(const config::Config& config, const std::string& file) {
-  std::string parts;
-  for (const auto& [part, present] :
-       {std::pair("agent", config.has_agent()), std::pair("broker", config.has_broker()),
-        std::pair("inject", config.has_inject())}) {
-    if (!present) continue;
-    if (auto complete = config::CheckComplete(config, part); !complete)
-      return Fail(kExitWrongUsage, std::move(complete).error().Within(file));
-    parts += parts.empty() ? part : std::string(" and ") + part;
-  }
-  PrintText(file + ": good" + (parts.empty() ? "" : " for " + parts) + "\n");
-  return kExitFine;
+// A role of its own, with its part of the configuration.
+struct Part {
+  const char* name;
+  Command command;
+  bool present;
+  base::Result<> (*check)(const config::Config&);
+};
+
+std::array<Part, 3> PartsOf(const config::Config& config) {
+  return {{{"agent", Command::kAgent, config.has_agent(),
+            [](const config::Config& all) -> base::Result<> {
+              HF_RETURN_IF_ERROR(CheckTierIsAnother(all.agent()));
+              return CheckAgent(all.agent());
+            }},
+           {"broker", Command::kBroker, config.has_broker(),
+            [](const config::Config& all) { return CheckBroker(all.broker()); }},
+           {"inject", Command::kInject, config.has_inject(), CheckInject}}};
 }
 
-// What the schema cannot say.
-base::Result<void> CheckKeys(const config::Config& config, Command command) {
-  for (const auto& [path, storage] : {std::pair("agent.spool", &config.agent().spool()),
-                                      std::pair("broker.data", &config.broker().data())})
-    if (auto options = SpoolOptionsOf(*storage); !options)
-      return base::Unexpected(std::move(options).error().Within(path));
-  HF_RETURN_IF_ERROR(AgentSecurityOf(config.agent()));
-  HF_RETURN_IF_ERROR(OutboxOptionsOf(config.agent()));
-  HF_RETURN_IF_ERROR(HalfMessagesOf(config.agent()));
-  HF_RETURN_IF_ERROR(CheckSchedule(config.agent()));
-  if (command == Command::kValidate || command == Command::kAgent)
-    return CheckTierIsAnother(config.agent());
-  return {};
+// Says what the roles of the command would not start with; the exit code.
+int Check(const config::Config& config, const CommandLine& line) {
+  int code = kExitFine;
+  const auto complain = [&code](const base::Result<>& result) {
+    if (result) return;
+    base::Error error = result.error();
+    // A file of TLS may be there, and good, the next time.
+    const bool wrong =
+        error.code == base::Code::kInvalid && error.event != base::Event::kBadTlsFile;
+    if (wrong && error.event == base::Event::kNone) error.event = base::Event::kBadConfiguration;
+    code = std::max<int>(code, Fail(wrong ? kExitWrongUsage : kExitFailed, error));
+  };
+  if (line.command == Command::kDev) {  // Which sets what is not set.
+    config::Agent agent = config.agent();
+    LeaveOutForDev(agent);
+    complain(CheckAgent(agent));
+    complain(CheckBroker(config.broker()));
+  }
+  for (const Part& part : PartsOf(config)) {
+    const bool validates = line.command == Command::kValidate;
+    if (line.command != part.command && !(validates && part.present)) continue;
+    auto complete = config::CheckComplete(config, part.name);
+    if (!complete && validates)
+      complete.error() = std::move(complete.error()).Within(line.sources.file);
+    complain(complete);
+    complain(part.check(config));
+  }
+  return code;
+}
+
+int SayGood(const config::Config& config, const std::string& file) {
+  std::string parts;
+  for (const Part& part : PartsOf(config))
+    if (part.present) parts += (parts.empty() ? " for " : " and ") + std::string(part.name);
+  PrintText(file + ": good" + parts + "\n");
+  return kExitFine;
 }
 
 // Frames of megabytes come and go. glibc gives such memory back to the kernel each time, or not,
@@ -305,16 +332,11 @@ int Run(CommandLine line) {
   if (line.command == Command::kDev) line.sources.defaults = DevDefaults();
   const auto config = config::Load(line.sources);
   if (!config) return Fail(kExitWrongUsage, config.error());
-  if (auto keys = CheckKeys(**config, line.command); !keys) {
-    base::Error error = std::move(keys).error();
-    if (error.event == base::Event::kNone) error.event = base::Event::kBadConfiguration;
-    return Fail(kExitWrongUsage, error);
-  }
+  if (const int code = Check(**config, line); code != kExitFine) return code;
   base::SetLogLevel(static_cast<base::LogLevel>((*config)->log().level()));
   base::SetLogFormat((*config)->log().format() == config::Log::json ? base::LogFormat::kJson
                                                                     : base::LogFormat::kText);
-  if (line.command == Command::kValidate)
-    return FinishOutput(Validate(**config, line.sources.file));
+  if (line.command == Command::kValidate) return FinishOutput(SayGood(**config, line.sources.file));
   KeepMemoryOfFrames();
   const auto supervisor = base::Supervisor::FromEnvironment();
   if (!supervisor) return Fail(kExitWrongUsage, supervisor.error());

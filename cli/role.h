@@ -60,9 +60,6 @@ struct Controls {
   std::vector<std::string> settings;  // Arguments with which a child has the same configuration.
 };
 
-// What the schema does not check of an agent's schedule.
-base::Result<void> CheckSchedule(const config::Agent& config);
-
 base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls);
 base::Result<std::unique_ptr<Role>> StartBroker(const config::Broker& config, Controls controls);
 // `config_file`: where the configuration is from, for it may change without a signal. Then `reload`

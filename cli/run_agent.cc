@@ -142,11 +142,6 @@ class AgentRole final : public Role {
 
 }  // namespace
 
-base::Result<void> CheckSchedule(const config::Agent& config) {
-  HF_RETURN_IF_ERROR(ScheduleOf(config.upstream().schedule()));
-  return {};
-}
-
 base::Result<std::unique_ptr<Role>> StartAgent(const config::Agent& config, Controls controls) {
   auto role = std::make_unique<AgentRole>(std::move(controls));
   HF_RETURN_IF_ERROR(role->Start(config));

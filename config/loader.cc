@@ -146,6 +146,14 @@ std::string_view Example(Unit unit) {
   return "a whole number";
 }
 
+// At its ends.
+std::string WithoutBlanks(const std::string& text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t begin = text.find_first_not_of(kBlanks);
+  if (begin == std::string::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlanks) + 1 - begin);
+}
+
 template <class Set, class Add>
 void SetOrAdd(const FieldDescriptor& field, Set set, Add add) {
   if (field.is_repeated()) {
@@ -327,7 +335,7 @@ void Loader::ReadList(const YAML::Node& node, Message& message, const Field& fie
   if (text->kept) return SetText(node, *text, message, field, path);
   std::istringstream items(text->text);
   for (std::string item; std::getline(items, item, ',');)
-    SetText(node, {item}, message, field, path);
+    SetText(node, {WithoutBlanks(item)}, message, field, path);
 }
 
 void Loader::ReadScalar(const YAML::Node& node, Message& message, const Field& field,

@@ -42,8 +42,10 @@ agent:
     - {name: orders, partitions: 12}
 ```
 
-`holdfast validate FILE` checks a file. An unknown key, a wrong type or a value out of range is an
-error with file, line and column, and nothing starts (exit code 2).
+`holdfast validate FILE` checks a file as the start does. An unknown key, a wrong type or a value
+out of range is an error with file, line and column, what does not fit together one with the key,
+and nothing starts (exit code 2). If a file that the configuration names, such as a certificate,
+cannot be read, or is not whole, the exit code is 1: it may be good at the next try.
 
 - **Sizes** (`…bytes…`) are numbers of bytes or text: `4096`, `64KiB`, `10MB`.
   KiB, MiB, GiB and TiB are powers of 1024; kB (or KB), MB, GB and TB of 1000.
@@ -51,8 +53,9 @@ error with file, line and column, and nothing starts (exit code 2).
 - **Text** can come from elsewhere: `{env: NAME}` is an environment variable, `{file: PATH}` the
   content of a file (without the newline at its end; a relative path begins at the configuration
   file). Use them for secrets.
-- **Lists of text** may be written as one text with commas. In `--set` and in environment variables,
-  lists and maps are YAML: `--set 'agent.topics=[{name: orders, partitions: 12}]'`.
+- **Lists of text** may be written as one text with commas; blanks beside them do not count. In
+  `--set` and in environment variables, lists and maps are YAML:
+  `--set 'agent.topics=[{name: orders, partitions: 12}]'`.
 )";
 
 std::string CommentOf(const FieldDescriptor& field) {

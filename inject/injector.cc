@@ -33,7 +33,19 @@ void Log(const Answer& answer) {
   }
 }
 
+base::Result<std::shared_ptr<net::TlsCredentials>> LoadTls(const config::Inject& config) {
+  return net::TlsCredentials::Load({.certificate_location = config.tls().certificate(),
+                                    .key_location = config.tls().key(),
+                                    .server = true});
+}
+
 }  // namespace
+
+base::Result<> Injector::Check(const config::Inject& config) {
+  HF_RETURN_IF_ERROR(Policy::Load(config));
+  HF_RETURN_IF_ERROR(LoadTls(config));
+  return {};
+}
 
 base::Result<std::unique_ptr<Injector>> Injector::Start(const config::Inject& config,
                                                         Context context) {
@@ -58,10 +70,7 @@ base::Result<void> Injector::Listen(const config::Inject& config) {
   stamps_ = StampsOf(config);
   HF_RETURN_IF_ERROR(Reload(config));
   HF_ASSIGN_OR_RETURN(const net::HostPort listen, net::HostPort::Parse(config.listen()));
-  HF_ASSIGN_OR_RETURN(tls_,
-                      net::TlsCredentials::Load({.certificate_location = config.tls().certificate(),
-                                                 .key_location = config.tls().key(),
-                                                 .server = true}));
+  HF_ASSIGN_OR_RETURN(tls_, LoadTls(config));
   metrics_.certificate_expiry_timestamp_seconds.Set(tls_->context()->expires_at());
   std::vector<net::AdminRoute> routes;
   routes.push_back({.method = HttpMethod::kPost,

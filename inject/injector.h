@@ -43,6 +43,9 @@ class Injector {
     std::function<bool()> reload;  // Whether the files' configuration is in use now.
   };
 
+  // What Start would refuse of the configuration or of the files that it names, without starting
+  // anything.
+  static base::Result<> Check(const config::Inject& config);
   static base::Result<std::unique_ptr<Injector>> Start(const config::Inject& config,
                                                        Context context);
   ~Injector();

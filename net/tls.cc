@@ -58,7 +58,7 @@ base::Result<> LoadCertificate(ssl_ctx_st* context, const TlsOptions& options) {
   if (certificate.empty()) {
     if (options.key_location.empty() && !options.server) return {};
     return base::Unexpected(Code::kInvalid, "TLS: a certificate is needed, and none is given",
-                            base::Event::kBadTlsFile);
+                            base::Event::kBadConfiguration);
   }
   const std::string& key = options.key_location.empty() ? certificate : options.key_location;
   HF_RETURN_IF_ERROR(CheckReadable(certificate));

@@ -13,8 +13,6 @@
 namespace holdfast::spool {
 namespace {
 
-constexpr uint64_t kBytesMaxMin = uint64_t{4} << 20;
-
 class SpoolOnDisk final : public Spool {
  public:
   SpoolOnDisk(const Options& options, Directory directory, Owner& owner, base::Executor& writer,
@@ -124,7 +122,7 @@ std::string LostStreamName(StreamId stream) { return "?" + std::to_string(stream
 base::Result<std::unique_ptr<Spool>> Spool::Open(const Options& options, Owner& owner,
                                                  base::Executor& writer,
                                                  base::Executor& background) {
-  if (options.bytes_max != 0 && options.bytes_max < kBytesMaxMin)
+  if (options.bytes_max != 0 && options.bytes_max < Options::kBytesMaxMin)
     return base::Unexpected(base::Code::kInvalid,
                             options.directory + ": a limit of " +
                                 std::to_string(options.bytes_max) +

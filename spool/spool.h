@@ -185,7 +185,8 @@ struct Options {
   size_t commit_bytes_max = size_t{1} << 20;
   // Entry bytes submitted and not yet committed.
   size_t queue_bytes_max = size_t{64} << 20;
-  // Disk space for all segments together; 0 is no limit but the file system's. At least 4 MiB.
+  // Disk space for all segments together; 0 is no limit but the file system's.
+  static constexpr uint64_t kBytesMaxMin = uint64_t{4} << 20;
   uint64_t bytes_max = 0;
   // No new segment for entries if the file system would then have less than this left, so that
   // trimming can still be recorded. A segment's blocks are allocated when it is made.

@@ -109,6 +109,19 @@ TEST_F(ConfigTest, LaterSourcesWin) {
   EXPECT_EQ((*config)->agent().listen(0), "127.0.0.1:2");
 }
 
+TEST_F(ConfigTest, ListsInOneTextMayHaveBlanks) {
+  const auto config = LoadText(
+      "agent:\n"
+      "  listen: 127.0.0.1:2 , 127.0.0.1:3\n"
+      "  access: {rules: [{principal: \"User:*\", operations: \"produce, consume\"}]}\n");
+  ASSERT_TRUE(config) << config.error().message;
+  const Agent& agent = (*config)->agent();
+  ASSERT_EQ(agent.listen_size(), 2);
+  EXPECT_EQ(agent.listen(0), "127.0.0.1:2");
+  EXPECT_EQ(agent.listen(1), "127.0.0.1:3");
+  EXPECT_EQ(agent.access().rules(0).operations_size(), 2);
+}
+
 TEST_F(ConfigTest, SettingsTakeListsAndMapsAsYaml) {
   const auto config = Load({.sets = {{"agent.topics", "[{name: orders, partitions: 3}]", "--set"},
                                      {"agent.spool", "{directory: d}", "--set"},

@@ -226,7 +226,8 @@ class SecurityTest(Case):
             path = self.config("agent.yaml", {"agent": dict(base, **change)})
             done = subprocess.run([harness.HOLDFAST, "validate", path], capture_output=True,
                                   text=True, timeout=20)
-            self.assertEqual(done.returncode, 2, change)
+            # A file may be there at the next try.
+            self.assertEqual(done.returncode, 1 if "cannot read" in expected else 2, change)
             self.assertIn(expected, done.stderr)
             self.assertNotIn(password, done.stdout + done.stderr)
         path = self.config("agent.yaml", {"agent": dict(

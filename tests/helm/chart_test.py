@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,21 @@ def helm(*args):
 def template(chart, *args, kubernetes="1.36"):
     return helm("template", chart, chart_path(chart), "--namespace", NAMESPACE[chart],
                 "--kube-version", kubernetes, *args)
+
+
+def mount(folder, *secrets):
+    """Files as a pod has them below /etc/holdfast."""
+    for name in ("users", "tls"):
+        os.mkdir(os.path.join(folder, name))
+    for path, text in [("agent.yaml", "agent: {}\n"), *((path, "secret") for path in secrets)]:
+        with open(os.path.join(folder, path), "w", encoding="ascii") as file:
+            file.write(text)
+    certificate, key, ca = (os.path.join(folder, "tls", name)
+                            for name in ("tls.crt", "tls.key", "ca.crt"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=holdfast",
+                    "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    shutil.copy(certificate, ca)
 
 
 class Case:
@@ -599,14 +615,23 @@ class SecurityTest(unittest.TestCase):
 class ConfigurationTest(unittest.TestCase):
     """The rendered files are read by the binary that will read them."""
 
-    def check(self, text, *sets):
+    def validate(self, text, *sets):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             args = [part for one in sets for part in ("--set", one)]
-            done = subprocess.run([HOLDFAST, "validate", file.name, *args], capture_output=True,
+            return subprocess.run([HOLDFAST, "validate", file.name, *args], capture_output=True,
                                   text=True)
+
+    def check(self, text, *sets):
+        done = self.validate(text, *sets)
         self.assertEqual(done.returncode, 0, f"{text}\n{done.stderr}")
+
+    def refused(self, text):
+        """Why."""
+        done = self.validate(text)
+        self.assertIn(done.returncode, (1, 2), text)
+        return done.stderr
 
     def files(self, kind):
         for case in CASES:
@@ -636,24 +661,25 @@ class ConfigurationTest(unittest.TestCase):
 
     def test_injectors(self):
         found = 0
-        for case, _, text in self.files("holdfast.yaml"):
-            if case.chart == "holdfast":
-                with self.subTest(case=str(case)):
-                    self.check(text)
-                    found += 1
+        with tempfile.TemporaryDirectory() as folder:
+            mount(folder)
+            for case, _, text in self.files("holdfast.yaml"):
+                if case.chart == "holdfast":
+                    with self.subTest(case=str(case)):
+                        self.check(text.replace("/etc/holdfast", folder))
+                        found += 1
         self.assertGreater(found, 5)
 
     def test_brokers(self):
         for case, name, text in self.files("holdfast.yaml"):
             if case.chart == "holdfast-broker":
                 with tempfile.TemporaryDirectory() as folder, self.subTest(case=str(case)):
-                    # Passwords are read from files; here are some.
-                    os.mkdir(os.path.join(folder, "users"))
-                    for user in re.findall(r"/etc/holdfast/users/(\S+)", text):
-                        path = os.path.join(folder, "users", user)
-                        with open(path, "w", encoding="ascii") as file:
-                            file.write("secret")
-                    self.check(text.replace("/etc/holdfast/users", os.path.join(folder, "users")))
+                    mount(folder, *re.findall(r"/etc/holdfast/(users/\S+)", text))
+                    text = text.replace("/etc/holdfast", folder)
+                    self.check(text)
+                    if f"{folder}/tls/tls.key" in text:
+                        os.remove(os.path.join(folder, "tls/tls.key"))
+                        self.assertIn("HF1007", self.refused(text))
 
     def test_what_a_broker_would_not_start_with_ends_the_upgrade_before_it(self):
         done = template("holdfast-broker", "-f", minimal("holdfast-broker"), "--set",
@@ -672,12 +698,10 @@ class ConfigurationTest(unittest.TestCase):
         [container] = check["containers"]
         self.assertEqual(container["image"], broker["containers"][0]["image"])
         self.assertEqual(container["args"], ["validate", "/etc/holdfast/holdfast.yaml"])
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-            file.write(texts.pop())
-            file.flush()
-            done = subprocess.run([HOLDFAST, "validate", file.name], capture_output=True, text=True)
-        self.assertEqual(done.returncode, 2)
-        self.assertIn('unknown key "broker.lissten"', done.stderr)
+        text = texts.pop()
+        self.assertIn('unknown key "broker.lissten"', self.refused(text))
+        text = text.replace("lissten: 1", "authorizer: {super_users: [admin]}")
+        self.assertIn("broker.authorizer.super_users", self.refused(text))
 
     def test_the_brokers_limit_is_within_the_volume(self):
         for size, percent, wanted in (("20Gi", 95, 20401094656), ("2Ti", 80, 1759218604441),
