@@ -28,16 +28,19 @@ std::string Fill(std::string_view text) {
   return filled.append(text);
 }
 
+// Where nobody hears it the exit code says enough.
+void Say(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stderr); }
+
 }  // namespace
 
 void Complain(std::string_view message) {
-  fmt::print(stderr, "{}holdfast: {}\n", base::LogsToJournal() ? "<3>" : "", message);
+  Say(fmt::format("{}holdfast: {}\n", base::LogsToJournal() ? "<3>" : "", message));
 }
 
 void Complain(const base::Error& error) {
   const std::string code = base::EventCode(base::EventOf(error));
   Complain(fmt::format("{}: {}", code, error.message));
-  if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "`holdfast explain {}` says more.\n", code);
+  if (isatty(STDERR_FILENO) == 1) Say(fmt::format("`holdfast explain {}` says more.\n", code));
 }
 
 int Fail(int exit_code, const base::Error& error) {

@@ -1,6 +1,8 @@
 // What a command says on standard error when it failed: "holdfast: HF2001: <what, and what to do>",
 // with the code of docs/errors.md. To a person at a terminal it names `holdfast explain`, too.
 //
+// A standard error that cannot be written to changes nothing.
+//
 // Threads: any; one line at a time is up to the caller.
 #pragma once
 

@@ -241,6 +241,19 @@ class CommandLineTest(Case):
         child.kill()
         self.assertRegex(child.stderr.read(), "HF1011.*, which is this host")
 
+    def test_a_standard_error_that_takes_nothing_changes_no_exit_code(self):
+        for arguments, code in ((["validate", "/nonexistent.yaml"], 2),
+                                (["spool", "verify", "/nonexistent"], 1),
+                                (["topic", "list", "-b", "127.0.0.1:1"], 1),
+                                (["broker", "--listen", "127.0.0.1:0", "--data", "/dev/null"], 1)):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([harness.HOLDFAST, *arguments], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=full, timeout=20)
+            self.assertEqual(done.returncode, code, arguments)
+            done = subprocess.run(["/bin/sh", "-c", 'exec "$0" "$@" >&- 2>&-', harness.HOLDFAST,
+                                   *arguments], stdin=subprocess.DEVNULL, timeout=20)
+            self.assertEqual(done.returncode, code, arguments)
+
     def test_file_environment_set_and_option_win_in_this_order(self):
         file = self.write("order.yaml", "broker:\n  listen: 127.0.0.1:1\n  node_id: -1\n")
         data = self.path("data")
