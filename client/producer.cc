@@ -8,6 +8,8 @@ namespace holdfast::client {
 namespace {
 
 constexpr int kPollMs = 100;
+constexpr size_t kQueueBytesMax = size_t{128} << 20;
+static_assert(kQueueBytesMax > RecordFormat::kRecordBytesMax);
 constexpr const char* kTransactionTimeoutMs = "60000";
 
 }  // namespace
@@ -57,7 +59,7 @@ base::Result<> Producer::Begin() {
   Connection::Properties properties = options_.properties;
   // The tier decides what is too large.
   properties.emplace("message.max.bytes", "1000000000");
-  properties.emplace("queue.buffering.max.kbytes", "65536");
+  properties.emplace("queue.buffering.max.kbytes", std::to_string(kQueueBytesMax / 1024));
   int timeout_ms = connection_.timeout_ms();
   if (!options_.transactional_id.empty()) {
     properties.emplace("transactional.id", options_.transactional_id);
@@ -101,7 +103,9 @@ bool Producer::Send(const std::string& topic, int32_t partition, const Record& r
       topic, partition, RdKafka::Producer::RK_MSG_COPY, data(record.value), size(record.value),
       data(record.key), size(record.key), record.timestamp_ms.value_or(0), headers.get(),
       reinterpret_cast<void*>(static_cast<uintptr_t>(sent_ + 1)));
-  if (error == RdKafka::ERR__QUEUE_FULL) {
+  // What does not fit where nothing waits never will.
+  const bool too_large = error == RdKafka::ERR__QUEUE_FULL && producer_->outq_len() == 0;
+  if (error == RdKafka::ERR__QUEUE_FULL && !too_large) {
     producer_->poll(kPollMs);
     return false;
   }
@@ -114,7 +118,8 @@ bool Producer::Send(const std::string& topic, int32_t partition, const Record& r
   options_.delivered({.number = sent_,
                       .topic = topic,
                       .partition = partition,
-                      .error = RdKafka::err2str(error),
+                      .error = too_large ? "it is larger than queue.buffering.max.kbytes"
+                                         : RdKafka::err2str(error),
                       .code = static_cast<int16_t>(std::max<int>(error, 0))});
   return true;
 }

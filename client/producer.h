@@ -7,8 +7,9 @@
 // Ownership: the connection outlives it.
 // Threads: one, on which `delivered` is called too, from inside these calls.
 // Shutdown: the destructor drops what is not sent; a transaction ends by its timeout then.
-// Limits: 64 MiB wait to be sent, then Send has no room. What the tier does not take within the
-//   connection's timeout, or the transaction's if that is shorter, is given up.
+// Limits: 128 MiB wait to be sent, then Send has no room; a record that alone is larger fails. What
+//   the tier does not take within the connection's timeout, or the transaction's if that is
+//   shorter, is given up.
 #pragma once
 
 #include <chrono>
