@@ -396,9 +396,20 @@ class Reading {
     }
   }
 
+  // As far as it takes to see where a decimal number ends, for a person may be typing.
+  base::Result<std::string_view> PeekNumber() {
+    constexpr size_t kDigitsMax = 20;  // Or a sign and one less.
+    for (size_t wanted = 1;; ++wanted) {
+      HF_ASSIGN_OR_RETURN(const std::string_view there, Peek(wanted));
+      const size_t end = there.find_first_not_of("0123456789", there.starts_with('-') ? 1 : 0);
+      if (end != std::string_view::npos || there.size() < wanted || wanted == kDigitsMax)
+        return there;
+    }
+  }
+
   base::Result<int64_t> Number(const Item& item) {
     if (item.encoding == Encoding::kPlain) {
-      HF_ASSIGN_OR_RETURN(const std::string_view there, Peek(20));
+      HF_ASSIGN_OR_RETURN(const std::string_view there, PeekNumber());
       int64_t number = 0;
       const auto [rest, error] = std::from_chars(there.data(), there.data() + there.size(), number);
       if (error != std::errc()) return base::Unexpected(Failed("there is no number"));

@@ -76,6 +76,17 @@ TEST(RecordFormat, ALineIsReadWhenItIsTyped) {
   }
 }
 
+TEST(RecordFormat, TakesANumberAsSoonAsItsEndWasTyped) {
+  RecordInput input = TypedSoFar("12 a\n-1 b\n");
+  const auto format = RecordFormat::Parse("%p %v\n", Use::kRead);
+  for (const auto& [partition, value] : {std::pair(12, "a"), std::pair(-1, "b")}) {
+    const auto record = format->Read(input);
+    ASSERT_TRUE(record) << record.error().message;
+    EXPECT_EQ((*record)->partition, partition);
+    EXPECT_EQ((*record)->value, value);
+  }
+}
+
 const Message kMessage{.topic = "orders",
                        .partition = 3,
                        .offset = 258,
