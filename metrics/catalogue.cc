@@ -353,8 +353,10 @@ OutboxMetrics::OutboxMetrics(Registry& registry)
                                                .label = "source"})),
       partition_lag_seconds(registry.AddGaugeFamily(
           {.name = "holdfast_outbox_partition_lag_seconds",
-           .help = "Age of the oldest row of a part of the table that this agent owns.",
-           .label = "partition"})),
+           .help =
+               "Age of the oldest row of a part of the table that this agent owns; 0 of others.",
+           .label = "partition",
+           .values_max = 4096})),  // The configuration bounds them: 1024 for each source.
       read_seconds(registry.AddHistogramFamily({.name = "holdfast_outbox_read_seconds",
                                                 .help = "Time to read the next rows.",
                                                 .label = "source"},

@@ -440,12 +440,18 @@ Result<void> Drain::MeasureIfDue() {
   std::optional<int64_t> oldest_ms;
   for (Source::Lag::Part& part : lag.parts) {
     (part.owned ? waiting : foreign) += part.rows;
-    if (!part.owned) continue;
+    if (!part.owned && !owned_once_.contains(part.partition)) continue;
+    metrics::Gauge& lag_seconds = context_.metrics.partition_lag_seconds.With(
+        fmt::format("{}/{}", options_.name, part.partition));
+    if (!part.owned) {  // Who owns it now tells of it.
+      lag_seconds.Set(0);
+      continue;
+    }
+    owned_once_.insert(part.partition);
     if (!part.oldest_ms) part.oldest_ms = WaitsSince(part);
     const int64_t lag_ms =
         part.oldest_ms ? std::max<int64_t>(context_.loop.WallClockMs() - *part.oldest_ms, 0) : 0;
-    context_.metrics.partition_lag_seconds.With(fmt::format("{}/{}", options_.name, part.partition))
-        .Set(Seconds(lag_ms));
+    lag_seconds.Set(Seconds(lag_ms));
     if (part.oldest_ms && (!oldest_ms || *part.oldest_ms < *oldest_ms)) oldest_ms = part.oldest_ms;
   }
   context_.metrics.waiting_rows.With(options_.name).Set(static_cast<double>(waiting));

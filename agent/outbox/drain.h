@@ -186,6 +186,7 @@ class Drain {
     int64_t since_ms = 0;
   };
   std::map<int32_t, Lowest> lowest_;  // Rows without timestamps, by part.
+  std::set<int32_t> owned_once_;      // The parts of which a metric tells.
   base::Duration pause_;
   base::Duration backoff_{};
   base::Timer timer_;

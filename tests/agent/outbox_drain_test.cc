@@ -367,6 +367,24 @@ TEST_F(DrainTest, ARowWithoutATimestampHasWaitedSinceItWasSeenFirst) {
   EXPECT_EQ(metrics_.partition_lag_seconds.With("orders/0").Value(), 0);
 }
 
+TEST_F(DrainTest, TellsOfThePartsThatItOwnsAlone) {
+  const auto lag = [this](int part) {
+    return metrics_.partition_lag_seconds.With(fmt::format("orders/{}", part)).Value();
+  };
+  table_.parts = 100;
+  spool_failures_percent_ = 100;
+  Insert("a", "k");
+  Start();
+  clock_.Advance(std::chrono::minutes(11));
+  EXPECT_GT(lag(99), 600);
+  EXPECT_EQ(lag(98), 0);
+  // Another agent begins and takes them over.
+  table_.owned = false;
+  clock_.Advance(std::chrono::minutes(1));
+  EXPECT_EQ(lag(99), 0);
+  EXPECT_EQ(metrics_.foreign_rows.With("orders").Value(), 1);
+}
+
 // As in SQLite without AUTOINCREMENT.
 TEST_F(DrainTest, ARowAtThePositionOfOneThatIsGoneHasNotWaitedForThatLong) {
   const auto oldest_ms = [this] {

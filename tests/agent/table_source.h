@@ -32,6 +32,8 @@ struct Table {
   uint64_t failures_percent = 0;
   bool reachable = true;
   bool countable = true;       // Or counting its rows takes too long.
+  int32_t parts = 1;           // All rows are in the last one.
+  bool owned = true;           // All parts, or another agent has them.
   bool lockable = true;        // The quarantine; or somebody has it for himself.
   bool tells_changes = false;  // As SQLite and LMDB do.
   bool clean = false;
@@ -99,8 +101,11 @@ class TableSource final : public outbox::Source {
   base::Result<Lag> Measure() override {
     HF_RETURN_IF_ERROR(Call());
     if (!table_.countable) return base::Unexpected(base::Code::kTimeout, "counting takes too long");
-    Lag lag{.parts = {{.owned = true, .rows = table_.rows.size()}}};
-    if (!table_.rows.empty()) lag.parts[0].lowest = table_.rows.begin()->first;
+    Lag lag;
+    for (int32_t i = 0; i < table_.parts; ++i)
+      lag.parts.push_back({.partition = i, .owned = table_.owned});
+    lag.parts.back().rows = table_.rows.size();
+    if (!table_.rows.empty()) lag.parts.back().lowest = table_.rows.begin()->first;
     return lag;
   }
   base::Result<Sight> Look() override {
