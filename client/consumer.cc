@@ -8,6 +8,11 @@ namespace {
 
 using Partitions = std::vector<RdKafka::TopicPartition*>;
 
+// Its session ran out, such as on a host that slept.
+bool IsMemberNoMore(RdKafka::ErrorCode code) {
+  return code == RdKafka::ERR_UNKNOWN_MEMBER_ID || code == RdKafka::ERR_ILLEGAL_GENERATION;
+}
+
 // A rebalance waits for this member; who gets the partitions reads again what is not committed.
 constexpr std::chrono::milliseconds kCommitAtRevokeWithin = std::chrono::seconds(5);
 
@@ -143,6 +148,8 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
       heard_ = Clock::now();
       open_.erase({message->topic_name(), message->partition()});
       return nullptr;
+    case RdKafka::ERR__MAX_POLL_EXCEEDED:
+      return nullptr;  // It slept, or who reads its output did. With this call it joins again.
     case RdKafka::ERR_NO_ERROR:
       heard_ = Clock::now();
       if (in_group_) next_[{message->topic_name(), message->partition()}] = message->offset() + 1;
@@ -157,8 +164,9 @@ base::Result<std::unique_ptr<RdKafka::Message>> Consumer::Next(std::chrono::mill
 
 base::Result<> Consumer::BeginCommit() {
   const auto answer = TakeAnswer(std::chrono::milliseconds(0));
-  // It goes on reading while others change, and commits again then.
-  if (answer == RdKafka::ERR_REBALANCE_IN_PROGRESS) return {};
+  // It goes on reading while others change, and commits again then; or joins again and, having lost
+  // its partitions, reads from what is committed.
+  if (answer == RdKafka::ERR_REBALANCE_IN_PROGRESS || IsMemberNoMore(answer)) return {};
   HF_RETURN_IF_ERROR(ResultOf(answer));
   return committing_ ? base::Result<>() : SendCommit();
 }
@@ -169,8 +177,10 @@ base::Result<> Consumer::Commit(std::chrono::milliseconds limit) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
         std::max(end - Clock::now(), Clock::duration::zero()));
   };
-  // What was sent before may not have all.
-  HF_RETURN_IF_ERROR(ResultOf(TakeAnswer(left())));
+  // What was sent before may not have all, and its answer may be that of a member that was.
+  const auto before = TakeAnswer(left());
+  if (before != RdKafka::ERR_REBALANCE_IN_PROGRESS && !IsMemberNoMore(before))
+    HF_RETURN_IF_ERROR(ResultOf(before));
   if (!committing_) {
     HF_RETURN_IF_ERROR(SendCommit());
     HF_RETURN_IF_ERROR(ResultOf(TakeAnswer(left())));

@@ -71,6 +71,8 @@ class Consumer {
   };
   [[nodiscard]] const Refusal& refusal() const { return refusal_; }
   // Of a group: what was given out is done. Waits for nobody: an error is that of an earlier call.
+  // None if the tier took this member for gone: it joins again, and what was not committed is given
+  // out again, by whoever has the partition then.
   base::Result<> BeginCommit();
   // The same, until it is done. kUnavailable: it was not within `limit`.
   base::Result<> Commit(std::chrono::milliseconds limit);

@@ -499,6 +499,36 @@ class ClientCommandsTest(Case):
                 self.assertLess(time.monotonic() - begun, 5)
             self.tier.child.send_signal(signal.SIGCONT)
 
+    def test_a_member_of_a_group_goes_on_after_its_session(self):
+        self.tier.stop()
+        self.tier = self.broker("--set", "broker.groups.session_timeout_min_ms=1").start()
+        self.at = ("-b", self.tier.address)
+        self.run("topic", "create", "t", "-p", "1")
+        pipe = subprocess.PIPE
+        producer = subprocess.Popen([harness.HOLDFAST, "produce", "t", *self.at], stdin=pipe,
+                                    text=True)
+        reader = subprocess.Popen(
+            [harness.HOLDFAST, "consume", "t", "-g", "g", "-X", "session.timeout.ms=2000", "-X",
+             "heartbeat.interval.ms=500", *self.at], stdout=pipe, stderr=pipe, text=True)
+        for child in producer, reader:
+            self.addCleanup(child.communicate)
+            self.addCleanup(child.kill)
+        for i in range(120):
+            producer.stdin.write(f"{i}\n")
+            producer.stdin.flush()
+            if i == 0:
+                self.assertEqual(reader.stdout.readline(), "0\n")
+            elif i in (15, 60):
+                reader.send_signal(signal.SIGSTOP)
+            elif i in (55, 100):  # As on a host that slept for four seconds.
+                reader.send_signal(signal.SIGCONT)
+            time.sleep(0.1)
+        while (line := reader.stdout.readline()) != "119\n":
+            self.assertTrue(line, reader.stderr.read() if line == "" else "")
+        reader.send_signal(signal.SIGTERM)
+        self.assertEqual(reader.wait(20), 0)
+        self.assertEqual(self.lines("consume", "t", "-g", "g", "-e"), [])
+
     def cut_off(self, *arguments):
         """Runs with standard output on a full disk; what it says of it."""
         with open("/dev/full", "w", encoding="utf-8") as full:
