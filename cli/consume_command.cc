@@ -87,7 +87,7 @@ class Run {
                                                  ? Assign(*connection, position)
                                                  : Subscribe(*connection, position));
     if (!consumer) return kExitFailed;
-    Signals signals;
+    Signals signals(Signals::Hangup::kStop);
     const auto code = Read(*consumer, *connection, signals);
     const std::chrono::milliseconds limit = stopped_ || !code ? kStopWithin : connection->timeout();
     signals.ExitOnNext(limit + kLeaveGrace, kOverdue);

@@ -340,7 +340,7 @@ int Run(CommandLine line) {
   KeepMemoryOfFrames();
   const auto supervisor = base::Supervisor::FromEnvironment();
   if (!supervisor) return Fail(kExitWrongUsage, supervisor.error());
-  Signals signals;
+  Signals signals(Signals::Hangup::kReload);
   Reloader reloader(line.sources, *config, *supervisor);
   const Process process{.signals = signals, .reloader = reloader, .supervisor = *supervisor};
   if (line.command == Command::kAgent) return RunAgent(**config, line.sources, process);

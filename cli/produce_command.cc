@@ -96,7 +96,7 @@ class Run {
         producer_, Producer::Open(*connection_, {.properties = std::move(properties),
                                                  .transactional_id = options_.transactional_id,
                                                  .delivered = [this](const auto& d) { Note(d); }}));
-    signals_.emplace();  // Before, there is nothing to finish.
+    signals_.emplace(Signals::Hangup::kStop);  // Before, there is nothing to finish.
     client::RecordInput input([this](std::span<char> out) { return ReadInput(out); });
     base::Result<> read = Send(format, input, headers);
     bar_.Show(input.taken(), input_bytes_, producer_->sent());

@@ -22,6 +22,12 @@ void OnOverdue(int) {
 // Other than what a supervisor sends, so that neither is taken for the other.
 constexpr int kRequest = SIGUSR1;
 
+bool IsIgnored(int signal) {
+  struct sigaction action {};
+  HF_CHECK(sigaction(signal, nullptr, &action) == 0);
+  return action.sa_handler == SIG_IGN;
+}
+
 // Async-signal-safe.
 void OnFollowing(int) {
   for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, SIG_DFL);
@@ -29,9 +35,11 @@ void OnFollowing(int) {
 
 }  // namespace
 
-Signals::Signals() {
+Signals::Signals(Hangup hangup) : hangup_(hangup) {
   sigemptyset(&watched_);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, kRequest}) sigaddset(&watched_, signal);
+  // One that is blocked would come all the same.
+  if (hangup == Hangup::kStop && IsIgnored(SIGHUP)) sigdelset(&watched_, SIGHUP);
   HF_CHECK(pthread_sigmask(SIG_BLOCK, &watched_, nullptr) == 0);
 }
 
@@ -49,7 +57,7 @@ std::optional<Signals::Wish> Signals::WaitFor(std::chrono::milliseconds most) {
 }
 
 Signals::Wish Signals::WishOf(int signal) {
-  if (signal == SIGHUP) return Wish::kReload;
+  if (signal == SIGHUP && hangup_ == Hangup::kReload) return Wish::kReload;
   if (signal == kRequest) {
     requested_ = true;
     base::Log(base::LogLevel::kInfo, "main",
@@ -58,7 +66,9 @@ Signals::Wish Signals::WishOf(int signal) {
     return Wish::kStop;
   }
   base::Log(base::LogLevel::kInfo, "main", "{}: draining; a second signal exits at once",
-            signal == SIGTERM ? "SIGTERM" : "SIGINT");
+            signal == SIGTERM  ? "SIGTERM"
+            : signal == SIGINT ? "SIGINT"
+                               : "SIGHUP");
   return Wish::kStop;
 }
 
@@ -76,6 +86,7 @@ void Signals::ExitOnNext(std::chrono::milliseconds limit, std::string_view overd
     if (requested_) std::signal(signal, OnFollowing);
     sigaddset(&deadly, signal);
   }
+  if (hangup_ == Hangup::kStop && sigismember(&watched_, SIGHUP) == 1) sigaddset(&deadly, SIGHUP);
   HF_CHECK(pthread_sigmask(SIG_UNBLOCK, &deadly, nullptr) == 0);
 }
 

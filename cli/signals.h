@@ -15,10 +15,13 @@ namespace holdfast::cli {
 
 class Signals {
  public:
-  Signals();
+  // What SIGHUP says: in a role it is a person's, in a command it comes when the terminal is gone;
+  // there it says nothing if it was ignored at the start, as nohup has it.
+  enum class Hangup : uint8_t { kReload, kStop };
+  explicit Signals(Hangup hangup);
 
   enum class Wish : uint8_t { kStop, kReload };
-  // SIGTERM, SIGINT and RequestStop say stop, SIGHUP says reload.
+  // SIGTERM, SIGINT and RequestStop say stop, SIGHUP what was said above.
   Wish Wait();
   // The same, or nothing after `most`.
   std::optional<Wish> WaitFor(std::chrono::milliseconds most);
@@ -33,6 +36,7 @@ class Signals {
  private:
   Wish WishOf(int signal);
 
+  const Hangup hangup_;
   sigset_t watched_;
   bool requested_ = false;
 };

@@ -202,7 +202,7 @@ base::Result<agent::DrainReport> Drain(const SpoolCommand& command, const config
   options.only_its_cluster = true;
   const spool::KeyRing keys = options.spool.encryption_keys;
   if (!command.remove || !view->being_removed) {
-    Signals signals;
+    Signals signals(Signals::Hangup::kStop);
     SpoolDrain drain(command, signals, command.json);
     HF_ASSIGN_OR_RETURN(report, drain.Run(std::move(options)));
   }

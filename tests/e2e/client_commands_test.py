@@ -345,6 +345,41 @@ class ClientCommandsTest(Case):
         child.communicate()
         self.tier.child.send_signal(signal.SIGCONT)
 
+    def test_who_lost_its_terminal_ends_unless_it_was_to_stay(self):
+        self.run("topic", "create", "t", "-p", "1")
+
+        def start(*arguments, **options):
+            child = subprocess.Popen([harness.HOLDFAST, *arguments, *self.at],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True, **options)
+            self.addCleanup(child.communicate)
+            self.addCleanup(child.kill)
+            return child
+
+        producer = start("produce", "t", "--offsets")
+        producer.stdin.write("a\n")
+        producer.stdin.flush()
+        self.assertEqual(producer.stdout.readline(), "0@0\n")
+        producer.send_signal(signal.SIGHUP)
+        self.assertEqual(producer.wait(20), 1)
+        self.assertIn("stopped after 1 records", producer.stderr.read())
+
+        reader = start("consume", "t", "-g", "g")
+        self.assertEqual(reader.stdout.readline(), "a\n")
+        reader.send_signal(signal.SIGHUP)
+        self.assertEqual(reader.wait(20), 0)
+        self.run("produce", "t", data="b\n")
+
+        # As nohup starts it; what the first one printed is committed.
+        reader = start("consume", "t", "-g", "g",
+                       preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        self.assertEqual(reader.stdout.readline(), "b\n")
+        reader.send_signal(signal.SIGHUP)
+        self.run("produce", "t", data="c\n")
+        self.assertEqual(reader.stdout.readline(), "c\n")
+        reader.send_signal(signal.SIGTERM)
+        self.assertEqual(reader.wait(20), 0)
+
     def test_a_format_may_have_the_topic(self):
         for topic in ("x1", "x2"):
             self.run("topic", "create", topic, "-p", "1")
