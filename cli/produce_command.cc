@@ -133,12 +133,28 @@ class Run {
       if (json()) HF_RETURN_IF_ERROR(FromJson(line, *record));
       if (options_.key && !record->key) record->key = options_.key;
       if (options_.tombstones && record->value && record->value->empty()) record->value.reset();
+      HF_RETURN_IF_ERROR(CheckProducible(line, *record));
       record->headers.insert(record->headers.end(), headers.begin(), headers.end());
       while (!producer_->Send(record->topic.value_or(options_.topic),
                               record->partition.value_or(options_.partition), *record)) {
         if (Stopped()) return {};
       }
       bar_.Show(input.taken(), input_bytes_, producer_->sent());
+    }
+    return {};
+  }
+
+  // What librdkafka would make something else of.
+  [[nodiscard]] base::Result<> CheckProducible(uint64_t number, const Record& record) const {
+    const auto wrong = [&](std::string_view what) {
+      return base::Unexpected(Code::kInvalid,
+                              fmt::format("{} {}: {}", json() ? "line" : "record", number, what));
+    };
+    if (record.timestamp_ms == 0)
+      return wrong("its timestamp is 0, and would become the time of now");
+    for (const client::Header& header : record.headers) {
+      if (header.key.find('\0') != std::string::npos)
+        return wrong("a header's key has a zero byte, where it would end");
     }
     return {};
   }

@@ -227,6 +227,8 @@ class ClientCommandsTest(Case):
                 ('{"partition": 4294967296}', "partition is not a number"),
                 ('{"partition": 1.5}', "partition is not a number"),
                 ('{"timestamp": "now"}', "timestamp is not a number"),
+                ('{"timestamp": 0}', "its timestamp is 0"),
+                ('{"headers": [{"key": "a\\u0000b"}]}', "a header's key has a zero byte"),
                 ('{"headers": {"a": "b"}}', "headers is not a list"),
                 ('{"headers": [{"value": "b"}]}', "a header has no key"),
                 ('{"headers": ["b"]}', "a header is not an object")):
@@ -235,7 +237,7 @@ class ClientCommandsTest(Case):
                          data=good.encode() + line + b"\n" + good.encode()).stderr.decode()
             self.assertIn("line 2: ", failed)
             self.assertIn(message, failed)
-        self.assertEqual([one.get("value") for one in self.consumed("t")].count("good"), 14)
+        self.assertEqual([one.get("value") for one in self.consumed("t")].count("good"), 16)
         self.assertIn("line 1: no topic", self.run("produce", "-f", "json", data=good,
                                                    code=2).stderr)
         self.assertIn("which TOPIC?", self.run("produce", data=good, code=2).stderr)
