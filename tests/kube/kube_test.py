@@ -280,8 +280,11 @@ class KubeTest(unittest.TestCase):
             self.assertEqual(container["restartPolicy"], "Always")
             for mount in container["volumeMounts"]:
                 self.assertNotIn("kube-api-access", mount["name"])
-        self.assertEqual(
-            len({one.rsplit("-", 1)[0] for one in wait_for_records(self.space, 40)}), 2
+        # One may begin long before the other.
+        CLUSTER.wait(
+            "records of both pods",
+            lambda: len({one.rsplit("-", 1)[0] for one in records(self.space)}) == 2,
+            60,
         )
 
     def test_03_a_job_completes_and_all_its_records_are_at_the_tier(self):
