@@ -18,6 +18,7 @@
 #include "base/log_limit.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_batch_builder.h"
+#include "kafka/record_reader.h"
 #include "metrics/catalogue.h"
 #include "spool/spool.h"
 #include "tests/support/manual_executor.h"
@@ -118,6 +119,25 @@ class AgentFixture : public testing::Test {
       std::ofstream(entry.path(), std::ios::binary).write(bytes.data(), std::ssize(bytes));
     }
     ASSERT_GT(copies, 0) << needle;
+  }
+
+  // Of all records of a stream of the spool; none if there is no such stream.
+  std::vector<std::string> ValuesIn(const std::string& stream) {
+    std::vector<std::string> values;
+    const auto id = spool_->FindStream(stream);
+    if (!id) return values;
+    const spool::OffsetRange range = spool_->Range(*id);
+    for (int64_t at = range.start; at < range.end;) {
+      const auto lease = spool_->Read(*id, at, 1);
+      EXPECT_TRUE(lease);
+      const kafka::RecordBatchView batch(lease->entries().front().bytes);
+      const auto records = kafka::UncompressedRecords::Of(batch);
+      kafka::RecordReader reader(batch.header(), records->bytes());
+      kafka::Record record;
+      while (reader.Next(&record)) values.emplace_back(record.value.value_or(""));
+      at = lease->entries().front().info.end_offset();
+    }
+    return values;
   }
 
   // One request with one batch; its answer.

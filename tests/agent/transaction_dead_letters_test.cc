@@ -1,7 +1,6 @@
 // Records of transactions that the tier refuses for good: they are set aside, each once, and the
 // rest is delivered whole.
 #include "agent/dead_letter_replay.h"
-#include "kafka/record_reader.h"
 #include "tests/agent/transactions_fixture.h"
 #include "tests/support/sanitizers.h"
 
@@ -31,24 +30,7 @@ class TransactionDeadLettersTest : public TransactionsFixture,
     EXPECT_EQ(tier_.Values("b", 0), b0);
     EXPECT_EQ(metrics_.undelivered_transactions.Value(), 0);
   }
-  // What waits in a stream of the spool.
-  Values Letters(const std::string& stream = "a/0/dead-letters") {
-    Values values;
-    const auto id = spool_->FindStream(stream);
-    if (!id) return values;
-    const spool::OffsetRange range = spool_->Range(*id);
-    for (int64_t at = range.start; at < range.end;) {
-      const auto lease = spool_->Read(*id, at, 1);
-      EXPECT_TRUE(lease);
-      const kafka::RecordBatchView batch(lease->entries().front().bytes);
-      const auto records = kafka::UncompressedRecords::Of(batch);
-      kafka::RecordReader reader(batch.header(), records->bytes());
-      kafka::Record record;
-      while (reader.Next(&record)) values.emplace_back(record.value.value_or(""));
-      at = lease->entries().front().info.end_offset();
-    }
-    return values;
-  }
+  Values Letters(const std::string& stream = "a/0/dead-letters") { return ValuesIn(stream); }
 };
 
 TEST_P(TransactionDeadLettersTest, ARefusedRecordIsSetAsideAndTheRestIsOneTransaction) {

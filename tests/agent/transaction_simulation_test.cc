@@ -547,20 +547,7 @@ class TransactionSimulationTest : public AgentFixture,
   }
 
   std::vector<std::string> DeadLetters(const Partition& name) {
-    std::vector<std::string> values;
-    const auto stream =
-        spool_->FindStream(DeadLetterStreamName(StreamName(name.first, name.second)));
-    const spool::OffsetRange range = stream ? spool_->Range(*stream) : spool::OffsetRange();
-    for (int64_t at = range.start; at < range.end;) {
-      const auto lease = spool_->Read(*stream, at, 1);
-      const kafka::RecordBatchView batch(lease->entries().front().bytes);
-      const auto records = kafka::UncompressedRecords::Of(batch);
-      kafka::RecordReader reader(batch.header(), records->bytes());
-      kafka::Record record;
-      while (reader.Next(&record)) values.emplace_back(record.value.value_or(""));
-      at = lease->entries().front().info.end_offset();
-    }
-    return values;
+    return ValuesIn(DeadLetterStreamName(StreamName(name.first, name.second)));
   }
 
   base::Random random_{GetParam()};

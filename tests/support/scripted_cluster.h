@@ -54,6 +54,7 @@
 #include "proxy/tier.h"
 #include "tests/support/manual_executor.h"
 #include "tests/support/scripted_coordinator.h"
+#include "tests/support/transaction_versions.h"
 
 namespace holdfast::test {
 
@@ -291,16 +292,7 @@ class ScriptedCluster final : public proxy::Tier {
   static inline const Partition kGroup{"__consumer_offsets", 0};
 
   [[nodiscard]] kafka::ApiVersionsResponse ApiVersions() const {
-    kafka::ApiVersionsResponse response;
-    const auto add = [&](const kafka::Api& api) {
-      response.api_keys.push_back(
-          {.api_key = api.key, .min_version = api.oldest, .max_version = api.newest});
-    };
-    add(kafka::AddPartitionsToTxnRequest::kApi);
-    add(kafka::EndTxnRequest::kApi);
-    response.finalized_features.push_back(
-        {.name = "transaction.version", .max_version_level = int16_t(second_ ? 2 : 1)});
-    return response;
+    return TransactionVersions(second_);
   }
 
   // ---- Connections ----

@@ -31,6 +31,7 @@
 #include "kafka/api/txn_offset_commit.h"
 #include "kafka/codec.h"
 #include "kafka/record_batch.h"
+#include "tests/support/transaction_versions.h"
 
 namespace holdfast::test {
 
@@ -46,16 +47,7 @@ class ScriptedTransactions {
   explicit ScriptedTransactions(bool second) : second_(second) {}
 
   [[nodiscard]] kafka::ApiVersionsResponse ApiVersions() const {
-    kafka::ApiVersionsResponse response;
-    const auto add = [&](const kafka::Api& api) {
-      response.api_keys.push_back(
-          {.api_key = api.key, .min_version = api.oldest, .max_version = api.newest});
-    };
-    add(kafka::AddPartitionsToTxnRequest::kApi);
-    add(kafka::EndTxnRequest::kApi);
-    response.finalized_features.push_back(
-        {.name = "transaction.version", .max_version_level = int16_t(second_ ? 2 : 1)});
-    return response;
+    return TransactionVersions(second_);
   }
 
   // Whether a transactional batch may be stored.
