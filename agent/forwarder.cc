@@ -58,7 +58,7 @@ void Forwarder::Add(spool::StreamId id, std::string_view name) {
   stream->partition = parsed->second;
   const spool::OffsetRange range = context_.spool.Range(id);
   if (const auto kept = kept_.extract(id.value()); !kept.empty()) stream->record = kept.mapped();
-  // Only `holdfast spool drop` takes records away and leaves the cursor.
+  // But for damage, only `holdfast spool drop` takes records away and leaves the cursor.
   const bool dropped_by_hand = stream->record.confirmed < range.start;
   stream->record.confirmed = std::max(stream->record.confirmed, range.start);
   stream->end = range.end;

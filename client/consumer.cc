@@ -8,9 +8,11 @@ namespace {
 
 using Partitions = std::vector<RdKafka::TopicPartition*>;
 
-// Its session ran out, such as on a host that slept.
-bool IsMemberNoMore(RdKafka::ErrorCode code) {
-  return code == RdKafka::ERR_UNKNOWN_MEMBER_ID || code == RdKafka::ERR_ILLEGAL_GENERATION;
+// Of a commit: the group is joined again soon, since others change, or since the session ran out,
+// such as on a host that slept.
+bool IsToJoinAgain(RdKafka::ErrorCode code) {
+  return code == RdKafka::ERR_REBALANCE_IN_PROGRESS || code == RdKafka::ERR_UNKNOWN_MEMBER_ID ||
+         code == RdKafka::ERR_ILLEGAL_GENERATION;
 }
 
 // A rebalance waits for this member; who gets the partitions reads again what is not committed.
@@ -166,7 +168,7 @@ base::Result<> Consumer::BeginCommit() {
   const auto answer = TakeAnswer(std::chrono::milliseconds(0));
   // It goes on reading while others change, and commits again then; or joins again and, having lost
   // its partitions, reads from what is committed.
-  if (answer == RdKafka::ERR_REBALANCE_IN_PROGRESS || IsMemberNoMore(answer)) return {};
+  if (IsToJoinAgain(answer)) return {};
   HF_RETURN_IF_ERROR(ResultOf(answer));
   return committing_ ? base::Result<>() : SendCommit();
 }
@@ -179,8 +181,7 @@ base::Result<> Consumer::Commit(std::chrono::milliseconds limit) {
   };
   // What was sent before may not have all, and its answer may be that of a member that was.
   const auto before = TakeAnswer(left());
-  if (before != RdKafka::ERR_REBALANCE_IN_PROGRESS && !IsMemberNoMore(before))
-    HF_RETURN_IF_ERROR(ResultOf(before));
+  if (!IsToJoinAgain(before)) HF_RETURN_IF_ERROR(ResultOf(before));
   if (!committing_) {
     HF_RETURN_IF_ERROR(SendCommit());
     HF_RETURN_IF_ERROR(ResultOf(TakeAnswer(left())));
