@@ -314,6 +314,13 @@ class Patcher {
   void CheckSpool(const Sidecar& sidecar) {
     for (const char* name : {kConfigVolume, kNoTokenVolume, kSecretVolume})
       if (Volume(name) != nullptr) Refuse("it has a volume named {}; rename it", name);
+    if (sidecar.durability == config::Sidecar::node && policy_.sidecar().node_directory().empty()) {
+      Refuse(
+          "durability node needs an agent on each node, which delivers what the pod leaves, and "
+          "there are none here: take {0}durability: volume, or have the cluster's administrator "
+          "set nodeAgents.enabled",
+          kInjectPrefix);
+    }
     const json* const spool = Volume(kSpoolVolume);
     if (sidecar.durability != config::Sidecar::volume) {
       if (spool == nullptr) return;

@@ -86,8 +86,13 @@ base::Result<std::shared_ptr<const Policy>> Policy::Load(const config::Inject& c
     return base::Unexpected(Code::kInvalid,
                             "inject.sidecar.kafka_port and admin_port must not be the same");
   }
-  if (!sidecar.node_directory().starts_with('/')) {
+  if (!sidecar.node_directory().empty() && !sidecar.node_directory().starts_with('/')) {
     return base::Unexpected(Code::kInvalid, "inject.sidecar.node_directory must begin with /");
+  }
+  if (sidecar.durability() == config::Sidecar::node && sidecar.node_directory().empty()) {
+    return base::Unexpected(Code::kInvalid,
+                            "inject.sidecar.durability is node, which needs agents on the nodes, "
+                            "and inject.sidecar.node_directory, where these are");
   }
   HF_ASSIGN_OR_RETURN(std::string yaml, ReadAgentFile(sidecar.agent_config_file()));
   HF_ASSIGN_OR_RETURN(auto agent, config::Load({.references = config::References::kKeep,

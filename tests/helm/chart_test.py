@@ -384,6 +384,15 @@ class ValuesTest(unittest.TestCase):
             with self.subTest(chart=chart, sets=sets):
                 self.refused(chart, sets, said)
 
+    def test_class_node_is_for_clusters_with_node_agents(self):
+        for mode, said in (("webhook", 'node_directory: "/var/lib/holdfast"'),
+                           ("policy", "durability node needs an agent on each node")):
+            for enabled in ("false", "true"):
+                done = template("holdfast", "-f", minimal("holdfast"), "--set", f"mode={mode}",
+                                "--set", f"nodeAgents.enabled={enabled}")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(said in done.stdout, (mode == "webhook") == (enabled == "true"))
+
     def test_a_secret_may_have_dots_in_its_name(self):
         for chart, sets in (
                 ("holdfast", ["nodeAgents.secretName=kafka.login"]),

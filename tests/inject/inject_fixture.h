@@ -56,6 +56,7 @@ inline base::Result<std::shared_ptr<const Policy>> PolicyOf(
                            "  kubernetes_version: \"1.36\"\n"
                            "  sidecar:\n"
                            "    image: registry.example.com/holdfast:0.1.0\n"
+                           "    node_directory: /var/lib/holdfast\n"
                            "    bootstrap_env: [KAFKA_BOOTSTRAP_SERVERS]\n"
                            "    resources: {requests.cpu: 50m, requests.memory: 64Mi, "
                            "limits.memory: 256Mi}\n"

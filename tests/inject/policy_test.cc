@@ -52,6 +52,11 @@ TEST_F(PolicyTest, RefusesSettingsThatNoPodCouldHave) {
               HasSubstr("did you mean \"inject.sidecar.resources.limits.memory\"?"));
   EXPECT_THAT(ErrorOf("inject.sidecar.admin_port", "9092"), HasSubstr("must not be the same"));
   EXPECT_THAT(ErrorOf("inject.sidecar.node_directory", "spool"), HasSubstr("begin with /"));
+  EXPECT_EQ(ErrorOf("inject.sidecar.node_directory", ""), "(no error)");
+  const auto nodes = PolicyOf(folder_, {{"inject.sidecar.node_directory", "", "--set"},
+                                        {"inject.sidecar.durability", "node", "--set"}});
+  ASSERT_FALSE(nodes);
+  EXPECT_THAT(nodes.error().message, HasSubstr("durability is node, which needs agents"));
   EXPECT_THAT(ErrorOf("inject.kubernetes_version", "new"), HasSubstr("such as 1.36"));
 }
 

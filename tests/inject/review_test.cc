@@ -172,6 +172,16 @@ TEST_F(ReviewTest, ASpoolOnTheNodesDiskHasALimitToo) {
   EXPECT_THAT(RefusalOf(bare_), HasSubstr("raise inject.holdfast.io/spool-size"));
 }
 
+TEST_F(ReviewTest, WithoutAgentsOnTheNodesNoSpoolIsLeftThere) {
+  const TestFolder folder;
+  const auto policy = PolicyOf(folder, {{"inject.sidecar.node_directory", "", "--set"}});
+  ASSERT_TRUE(policy) << policy.error().message;
+  pod_["metadata"]["annotations"] = {{"inject.holdfast.io/durability", "node"}};
+  EXPECT_THAT(RefusalOf(bare_, **policy), HasSubstr("there are none here"));
+  pod_["metadata"]["annotations"] = {{"inject.holdfast.io/durability", "pod"}};
+  EXPECT_EQ(RefusalOf(bare_, **policy), "");
+}
+
 // The kubelet adds up the limits of the containers that have one, and evicts a pod whose logs and
 // emptyDirs are over that.
 TEST_F(ReviewTest, TheSpoolHasRoomWithinTheLimitsOfThePodsDisk) {

@@ -14,7 +14,9 @@ holdfast.yaml: |
       agent_config_file: /etc/holdfast/agent.yaml
       durability: {{ .Values.sidecar.durability }}
       spool_size: {{ .Values.sidecar.spoolSize | quote }}
+      {{- if .Values.nodeAgents.enabled }}
       node_directory: {{ .Values.nodeAgents.directory | quote }}
+      {{- end }}
       kafka_port: {{ .Values.sidecar.kafkaPort }}
       admin_port: {{ .Values.sidecar.adminPort }}
       bootstrap_env: {{ toJson .Values.sidecar.bootstrapEnv }}

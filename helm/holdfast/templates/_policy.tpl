@@ -139,6 +139,10 @@ resourceRules:
         .map(n, "annotation inject.holdfast.io/bootstrap-env has \"" + n + "\", which is no name of a variable"),
       ["holdfast-config", "holdfast-no-token", "holdfast-secret"].filter(n, variables.volumes.exists(v, v.name == n))
         .map(n, "it has a volume named " + n + "; rename it"),
+      {{- if not .Values.nodeAgents.enabled }}
+      variables.durability == "node" ?
+        ["durability node needs an agent on each node, which delivers what the pod leaves, and there are none here: take inject.holdfast.io/durability: volume, or have the cluster's administrator set nodeAgents.enabled"] : [],
+      {{- end }}
       variables.durability != "volume" && variables.volumes.exists(v, v.name == "holdfast-spool") ?
         ["it has a volume named holdfast-spool; annotate it inject.holdfast.io/durability: volume to have the spool there, or rename it"] : [],
       variables.durability == "volume" && !variables.volumes.exists(v,
