@@ -11,6 +11,10 @@ using nlohmann::json;
 
 constexpr int kUser = 65532;
 constexpr const char* kAdminPort = "holdfast-admin";
+// A year. Apps start once the agent takes records, and a spool that is full of what the tier has
+// not taken makes them wait for as long as that lasts. To kill the agent would not make room, and
+// one that cannot start ends by itself.
+constexpr int kStartupFailures = 365 * 24 * 3600;
 
 json ProbeOf(const char* path, int period_seconds, int failures) {
   return {{"httpGet", {{"path", path}, {"port", kAdminPort}}},
@@ -81,8 +85,7 @@ json ContainerOf(const config::Sidecar& settings, const Sidecar& sidecar) {
       {"args", std::move(arguments)},
       {"ports",
        {{{"name", kAdminPort}, {"containerPort", settings.admin_port()}, {"protocol", "TCP"}}}},
-      // A large spool takes its time to be opened.
-      {"startupProbe", ProbeOf("/ready", 1, 600)},
+      {"startupProbe", ProbeOf("/ready", 1, kStartupFailures)},
       {"livenessProbe", ProbeOf("/live", 10, 3)},
       {"readinessProbe", ProbeOf("/ready", 5, 3)},
       {"resources", ResourcesOf(sidecar.resources)},

@@ -172,6 +172,14 @@ TEST_F(ReviewTest, ASpoolOnTheNodesDiskHasALimitToo) {
   EXPECT_THAT(RefusalOf(bare_), HasSubstr("raise inject.holdfast.io/spool-size"));
 }
 
+// Until a probe has failed so often the kubelet lets an agent be whose spool is full.
+TEST_F(ReviewTest, AFullSpoolKeepsAppsWaitingAndDoesNotEndTheAgent) {
+  const json sidecar = Inject(bare_)["spec"]["initContainers"][0];
+  EXPECT_EQ(sidecar["startupProbe"]["httpGet"]["path"], "/ready");
+  EXPECT_GE(sidecar["startupProbe"]["failureThreshold"], 30 * 24 * 3600);
+  EXPECT_EQ(sidecar["livenessProbe"]["httpGet"]["path"], "/live");
+}
+
 TEST_F(ReviewTest, WithoutAgentsOnTheNodesNoSpoolIsLeftThere) {
   const TestFolder folder;
   const auto policy = PolicyOf(folder, {{"inject.sidecar.node_directory", "", "--set"}});
