@@ -400,6 +400,11 @@ class Patcher {
           variables.push_back(
               {{"name", name},
                {"value", fmt::format("127.0.0.1:{}", policy_.sidecar().kafka_port())}});
+          if (!MayImport(containers[i], name)) continue;
+          patch_.warnings.push_back(fmt::format(
+              "holdfast: container {} gets the agent's address as {}, also if one comes "
+              "by envFrom; it keeps only what it sets in env",
+              Shown(TextOf(containers[i], "name")), Shown(name)));
           continue;
         }
         patch_.warnings.push_back(
@@ -424,6 +429,13 @@ class Patcher {
   static bool HasVariable(const json& container, std::string_view name) {
     return std::ranges::any_of(ListOf(container, "env"), [name](const json& variable) {
       return TextOf(variable, "name") == name;
+    });
+  }
+
+  // What is in a ConfigMap or Secret is not known here.
+  static bool MayImport(const json& container, std::string_view name) {
+    return std::ranges::any_of(ListOf(container, "envFrom"), [name](const json& source) {
+      return name.starts_with(TextOf(source, "prefix"));
     });
   }
 

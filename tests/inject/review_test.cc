@@ -172,6 +172,22 @@ TEST_F(ReviewTest, ASpoolOnTheNodesDiskHasALimitToo) {
   EXPECT_THAT(RefusalOf(bare_), HasSubstr("raise inject.holdfast.io/spool-size"));
 }
 
+TEST_F(ReviewTest, AVariableThatMayComeFromElsewhereIsOverriddenWithAWarning) {
+  const auto warnings = [&] {
+    return ResponseOf(Ask(*DefaultPolicy(), bare_)).value("warnings", json::array());
+  };
+  json& container = pod_["spec"]["containers"][0];
+  container["envFrom"] = {{{"configMapRef", {{"name", "kafka"}}}}};
+  const std::string name = container["name"];
+  EXPECT_EQ(warnings(), json({"holdfast: container " + name +
+                              " gets the agent's address as KAFKA_BOOTSTRAP_SERVERS, also if one "
+                              "comes by envFrom; it keeps only what it sets in env"}));
+  container["envFrom"][0]["prefix"] = "KAFKA_";
+  EXPECT_EQ(warnings().size(), 1U);
+  container["envFrom"][0]["prefix"] = "SHOP_";
+  EXPECT_EQ(warnings(), json::array());
+}
+
 // Until a probe has failed so often the kubelet lets an agent be whose spool is full.
 TEST_F(ReviewTest, AFullSpoolKeepsAppsWaitingAndDoesNotEndTheAgent) {
   const json sidecar = Inject(bare_)["spec"]["initContainers"][0];
