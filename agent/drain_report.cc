@@ -13,6 +13,7 @@ std::string DrainReport::Print() const {
                                     {"dropped_records", dropped_records},
                                     {"left_records", left_records},
                                     {"left_bytes", left_bytes},
+                                    {"removable_in_ms", removable_in_ms},
                                     {"why", why},
                                     {"kept", kept}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -30,6 +31,7 @@ base::Result<DrainReport> DrainReport::Parse(const std::string& line) {
   report.dropped_records = json.value("dropped_records", int64_t{0});
   report.left_records = json.value("left_records", int64_t{0});
   report.left_bytes = json.value("left_bytes", uint64_t{0});
+  report.removable_in_ms = json.value("removable_in_ms", int64_t{0});
   report.why = json.value("why", "");
   report.kept = json.value("kept", "");
   return report;

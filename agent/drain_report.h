@@ -21,6 +21,9 @@ struct DrainReport {
   int64_t dropped_records = 0;
   int64_t left_records = 0;
   uint64_t left_bytes = 0;
+  // Nothing is left, and the spool may go in this time: until then a producer may ask its agent for
+  // what it sent.
+  int64_t removable_in_ms = 0;
   std::string why;   // Something is left.
   std::string kept;  // Nothing is left that can be delivered, and yet it has to stay.
 

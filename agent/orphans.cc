@@ -226,6 +226,9 @@ void Orphans::Next() {
 void Orphans::Begin(const std::string& name) {
   std::vector<std::string> command = {"holdfast", "spool",    "drain",     PathOf(name),
                                       "--json",   "--remove", "--timeout", std::string(kTurn)};
+  const auto remove_after =
+      std::chrono::duration_cast<std::chrono::milliseconds>(options_.remove_after);
+  command.insert(command.end(), {"--remove-after", fmt::format("{}ms", remove_after.count())});
   command.insert(command.end(), options_.settings.begin(), options_.settings.end());
   std::vector<char*> arguments;
   arguments.reserve(command.size() + 1);
@@ -297,6 +300,11 @@ void Orphans::OnEnd(int status) {
   } else if (report.done && report.wanted) {
     base::Log(LogLevel::kInfo, {"orphans", path}, "{}; its agent is back and has it", moved());
     orphans_.erase(child.name);
+  } else if (report.done && report.removable_in_ms > 0) {
+    orphan.state = State::kWaiting;
+    orphan.why = report.kept;
+    orphan.not_before = loop_.Now() + std::chrono::milliseconds(report.removable_in_ms);
+    base::Log(LogLevel::kInfo, {"orphans", path}, "{}; {}", moved(), report.kept);
   } else if (report.done && WIFEXITED(status) &&
              (WEXITSTATUS(status) == 0 || !report.kept.empty())) {
     orphan.state = State::kKept;

@@ -7,7 +7,8 @@
 // child of this process (`holdfast spool drain --remove`), so that whatever is wrong with it stays
 // in that process. ADR 18 says why. What the child says is in agent/drain_report.h; it decides
 // under the spool's own lock whether the spool may go. A spool with records, dead letters, damage,
-// or notes that somebody needs stays, and is told of.
+// or notes that somebody needs stays, and is told of. An empty one that was produced to lately
+// waits for Options::remove_after: its agent may only be slow in coming back.
 //
 // If an orphan's agent comes back, it gets the spool: the child sees that it is wanted and ends.
 // Whoever dies at whatever point, the spool itself says how far it was.
@@ -51,6 +52,8 @@ class Orphans {
   struct Options {
     std::string directory;
     base::Duration after = std::chrono::seconds(60);
+    // So long after the last batch of a producer that may repeat it.
+    base::Duration remove_after = std::chrono::minutes(15);
     std::vector<std::string> settings;  // Arguments that give the child this agent's settings.
   };
   enum class State : uint8_t {

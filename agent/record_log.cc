@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "kafka/record_batch.h"
+#include "spool/offline.h"
 
 namespace holdfast::agent {
 namespace {
@@ -60,6 +61,37 @@ std::string EncodeId(int64_t id) {
 }
 
 }  // namespace
+
+base::Result<std::optional<int64_t>> LastProducedMs(const spool::OfflineView& view) {
+  std::optional<int64_t> last;
+  const auto note = [&last](int64_t at_ms) { last = std::max(last.value_or(at_ms), at_ms); };
+  base::Result<> read;
+  view.state().ForEach(kDedupePrefix, [&](std::string_view, std::string_view value) {
+    const auto table = kafka::ProducerTable::Parse(value);
+    if (!table) read = base::Unexpected(table.error());
+    if (!table) return;
+    for (const kafka::ActiveProducer& producer : table->List()) note(producer.last_timestamp);
+  });
+  view.state().ForEach(kLocalProducerPrefix, [&](std::string_view, std::string_view value) {
+    const auto producer = LocalProducerRecord::Parse(value);
+    if (!producer) read = base::Unexpected(producer.error());
+    if (producer) note(producer->used_ms);
+  });
+  HF_RETURN_IF_ERROR(std::move(read));
+  if (view.segments().empty()) return last;
+  // The tables are as of the newest segment's beginning.
+  HF_RETURN_IF_ERROR(view.WalkCommits(
+      view.segments().back().first_commit,
+      [&](const spool::FrameView& frame, std::string_view) {
+        for (uint32_t at = 0; at < frame.entry_count(); ++at) {
+          if (ProducerOf(frame.info(at).tag).id != kafka::kNoProducerId)
+            note(frame.commit_time_ms());
+        }
+        return true;
+      },
+      [](const base::Error&) {}, {}));
+  return last;
+}
 
 spool::Tag TagOf(const kafka::Producer& producer, OwnerId owner) {
   spool::Tag tag{};

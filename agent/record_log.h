@@ -46,6 +46,10 @@
 #include "proxy/record_sink.h"
 #include "spool/spool.h"
 
+namespace holdfast::spool {
+class OfflineView;
+}
+
 namespace holdfast::agent {
 
 // What a run finds in the spool when it starts.
@@ -93,6 +97,10 @@ struct NotedOutcome {
   // Of each batch, if all is well.
   std::vector<StreamEnd> ends = {};
 };
+
+// When the last batch of a producer came that may send it again, and is told from a new one only by
+// this spool. None: there is no such producer.
+base::Result<std::optional<int64_t>> LastProducedMs(const spool::OfflineView& view);
 
 // Who wrote an entry, and for whom its bytes are counted, so that replay need not look into it.
 spool::Tag TagOf(const kafka::Producer& producer, OwnerId owner = 0);

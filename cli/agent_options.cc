@@ -132,7 +132,8 @@ base::Result<agent::Agent::Options> AgentOptionsOf(const config::Agent& config) 
       return base::Unexpected(base::Code::kInvalid,
                               "agent.orphans.directory is not set: say where spools may be left");
     options.orphans = {.directory = config.orphans().directory(),
-                       .after = milliseconds(config.orphans().after_ms())};
+                       .after = milliseconds(config.orphans().after_ms()),
+                       .remove_after = milliseconds(config.orphans().remove_after_ms())};
   }
   for (const config::TransactionRule& rule : config.transactions()) {
     options.transactions.rules.push_back(

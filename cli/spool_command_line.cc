@@ -10,7 +10,7 @@
 namespace holdfast::cli {
 namespace {
 
-constexpr std::chrono::milliseconds kDrainTimeoutMax = std::chrono::hours(7 * 24);
+constexpr std::chrono::milliseconds kDrainTimeMax = std::chrono::hours(7 * 24);
 
 constexpr const char* kStatusFooter = R"(Beside a running process or without one. Changes nothing.
 
@@ -101,7 +101,9 @@ that the spool was delivered to before. What is left is delivered by the next on
 of partitions that have lost their names (HF2110): the message says what to do.
 
 --remove then takes the directory away, unless dead letters are set aside in it, a part of it is
-damaged, or it keeps what an outbox or half messages need.
+damaged, or it keeps what an outbox or half messages need. If the spool's agent may come back after
+all, give --remove-after: a producer that was not answered sends its batch again, and only this
+spool tells it from a new one.
 --json writes a line a second about how far it is, and a last one with "done": true.
 
 Example:
@@ -204,8 +206,8 @@ class Verbs {
   void AddDirectory(CLI::App* verb, const char* description) {
     verb->add_option("DIR", command_->directory, description)->required()->type_name("");
   }
-  static void Flag(CLI::App* verb, const char* name, bool* flag, const char* description) {
-    verb->add_flag(name, *flag, description);
+  static CLI::Option* Flag(CLI::App* verb, const char* name, bool* flag, const char* description) {
+    return verb->add_flag(name, *flag, description);
   }
   void AddYes(CLI::App* verb) { Flag(verb, "--yes", &command_->yes, "Do not ask"); }
 
@@ -263,22 +265,29 @@ class Verbs {
     CLI::App* verb = Add(SpoolVerb::kDrain, "drain",
                          "Deliver what waits in it, with no agent running", kDrainFooter,
                          /*directory_first=*/true, /*keys=*/false);
+    AddTime(verb, "--timeout", &command_->timeout, "How long it may take, at most 7d [10m]");
+    CLI::Option* remove = Flag(verb, "--remove", &command_->remove, "Remove it once it is empty");
+    AddTime(verb, "--remove-after", &command_->remove_after,
+            "But not before its producers were silent for so long [0]")
+        ->needs(remove);
+    Flag(verb, "--json", &command_->json, "As one JSON object a line");
+  }
+
+  static CLI::Option* AddTime(CLI::App* verb, const char* name, std::chrono::milliseconds* time,
+                              const char* help) {
     const auto parse = [](const std::string& text) {
       return config::ParseNumber(text, config::Unit::kMilliseconds).value_or(0);
     };
     const auto check = [parse](std::string& text) -> std::string {
-      const bool good = parse(text) > 0 && parse(text) <= kDrainTimeoutMax.count();
+      const bool good = parse(text) > 0 && parse(text) <= kDrainTimeMax.count();
       return good ? "" : "must be a duration of at most 7d, such as 10m";
     };
-    const auto set = [parse, command = command_](const std::string& text) {
-      command->timeout = std::chrono::milliseconds(parse(text));
+    const auto set = [parse, time](const std::string& text) {
+      *time = std::chrono::milliseconds(parse(text));
     };
-    verb->add_option_function<std::string>("--timeout", set,
-                                           "How long it may take, at most 7d [10m]")
+    return verb->add_option_function<std::string>(name, set, help)
         ->check(CLI::Validator(check, ""))
         ->type_name("TIME");
-    Flag(verb, "--remove", &command_->remove, "Remove it once it is empty");
-    Flag(verb, "--json", &command_->json, "As one JSON object a line");
   }
 
   CLI::App& spool_;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -11,6 +13,7 @@
 #include "agent/dead_letter.h"
 #include "agent/drain_report.h"
 #include "agent/forward_state.h"
+#include "agent/record_log.h"
 #include "agent/spool_text.h"
 #include "base/event.h"
 #include "base/log.h"
@@ -34,12 +37,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using spool::Directory;
+using std::chrono::milliseconds;
 
 // So soon it lets go of a spool that is wanted.
-constexpr std::chrono::milliseconds kLookEvery = std::chrono::milliseconds(100);
-constexpr std::chrono::milliseconds kTellEvery = std::chrono::seconds(1);
+constexpr milliseconds kLookEvery = milliseconds(100);
+constexpr milliseconds kTellEvery = std::chrono::seconds(1);
 // Cursors are written down in this time, or asked of the tier by the next one.
-constexpr std::chrono::milliseconds kFlushWithin = std::chrono::seconds(2);
+constexpr milliseconds kFlushWithin = std::chrono::seconds(2);
 
 // What of the settings concerns delivery: nobody is served, and nothing new comes from anywhere.
 config::Agent ForDelivery(config::Agent agent, const std::string& directory) {
@@ -134,17 +138,16 @@ class SpoolDrain {
   std::unique_ptr<agent::Agent> agent_;
 };
 
-// Why a spool in which nothing waits for delivery is not to go. Empty: it may.
-base::Result<std::string> WhyKeep(const std::string& path, const spool::KeyRing& keys) {
+// Why a spool in which nothing waits for delivery is not to go, but for damage. Empty: it may.
+std::string WhyKeep(const spool::OfflineView& view) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(view.path(), error)) {
     if (entry.path().extension() == ".damaged")
       return "nothing in " + entry.path().filename().string() + " can be read";
   }
-  HF_ASSIGN_OR_RETURN(const auto view, spool::OfflineView::Open(path, keys));
-  const StreamNames names(view->state());
+  const StreamNames names(view.state());
   for (const spool::StreamId id : names.Sorted()) {
-    const spool::StreamState& stream = view->state().stream(id);
+    const spool::StreamState& stream = view.state().stream(id);
     if (stream.start == stream.end) continue;
     const auto origin = agent::ParseDeadLetterStreamName(names.Of(id));
     return fmt::format("{} {} of {} {} in it", stream.end - stream.start,
@@ -155,11 +158,26 @@ base::Result<std::string> WhyKeep(const std::string& path, const spool::KeyRing&
   for (const auto& [prefix, what] :
        {std::pair(agent::kOutboxPrefix, "it notes which rows of an outbox it has taken"),
         std::pair(agent::kHalfPrefix, "half messages in it are not resolved")})
-    view->state().ForEach(prefix, [&](std::string_view, std::string_view) { kept = what; });
-  if (!kept.empty()) return kept;
-  HF_ASSIGN_OR_RETURN(const spool::VerifyReport report, spool::Verify(path, {.keys = keys}));
+    view.state().ForEach(prefix, [&](std::string_view, std::string_view) { kept = what; });
+  return kept;
+}
+
+// The same of its damage. Reads all of it.
+base::Result<std::string> WhyKeepDamaged(const spool::OfflineView& view,
+                                         const spool::KeyRing& keys) {
+  HF_ASSIGN_OR_RETURN(const spool::VerifyReport report, spool::Verify(view.path(), {.keys = keys}));
   if (!report.damages.empty()) return "it is damaged: " + report.damages.front().what;
   return std::string();
+}
+
+// How long the spool is still needed to recognise what a producer sends again: its agent may be
+// back any time. Zero: no longer.
+base::Result<milliseconds> ProducersWait(const spool::OfflineView& view,
+                                         milliseconds remove_after) {
+  HF_ASSIGN_OR_RETURN(const auto last_ms, agent::LastProducedMs(view));
+  if (!last_ms) return milliseconds::zero();
+  const milliseconds silent(agent::NowMs() - *last_ms);
+  return std::clamp(remove_after - silent, milliseconds::zero(), remove_after);
 }
 
 // What is left when an earlier call was cut off is no spool any more.
@@ -176,7 +194,21 @@ base::Result<void> Remove(const SpoolCommand& command, const spool::KeyRing& key
                       Directory::OpenExisting(command.directory, Directory::Tenure::kYields));
   if (!directory.being_removed()) {
     HF_RETURN_IF_ERROR(directory.CheckExported());
-    HF_ASSIGN_OR_RETURN(report.kept, WhyKeep(command.directory, keys));
+    HF_ASSIGN_OR_RETURN(const auto view, spool::OfflineView::Open(command.directory, keys));
+    report.kept = WhyKeep(*view);
+    HF_ASSIGN_OR_RETURN(const milliseconds wait, ProducersWait(*view, command.remove_after));
+    if (report.kept.empty() && wait > milliseconds::zero()) {
+      report.removable_in_ms = wait.count();
+      report.kept =
+          fmt::format("its agent could come back and be sent again what it has; it can go in {} s",
+                      std::chrono::ceil<std::chrono::seconds>(wait).count());
+    }
+    if (report.kept.empty()) {
+      HF_ASSIGN_OR_RETURN(report.kept, WhyKeepDamaged(*view, keys));
+    }
+    // That took its time.
+    report.wanted = directory.Wanted();
+    if (report.wanted) report.kept = "its own agent is there";
   }
   if (!report.kept.empty()) return {};
   HF_RETURN_IF_ERROR(directory.RemoveAll());

@@ -16,6 +16,7 @@ import uuid
 
 import harness
 from harness import Case, consume, produce, wait_for
+from raw_kafka import Connection, batch
 
 PODS_AT_ONCE = 3
 RECORDS = 300
@@ -36,10 +37,11 @@ class OrphansTest(Case):
         return "agent.topics=[%s]" % ", ".join(
             f"{{name: pod{n}, partitions: 1}}" for n in range(count))
 
-    def node(self, tier, *arguments, after="1s"):
+    def node(self, tier, *arguments, after="1s", remove_after="15m"):
         """The node's agent."""
         return self.agent(tier.address, "--set", "agent.upstream.backoff_max_ms=300ms", "--set",
-                          f"agent.orphans={{directory: {self.pods}, after_ms: {after}}}",
+                          f"agent.orphans={{directory: {self.pods}, after_ms: {after}, "
+                          f"remove_after_ms: {remove_after}}}",
                           *arguments)
 
     def pod(self, tier, number, *arguments):
@@ -107,6 +109,30 @@ class OrphansTest(Case):
         with open(node.log_path, encoding="utf-8") as log:
             self.assertEqual(log.read().count("left alone"), 1)
         self.assertIsNone(self.child(node), "a child is left, or a zombie")
+
+    def test_a_pod_that_is_late_in_coming_back_still_knows_what_it_was_sent(self):
+        tier = self.broker()
+        pod = self.pod(tier, 0).start()
+        sent = batch(2, producer_id=7, epoch=0, sequence=0)
+        with Connection(pod.address) as client:
+            self.assertEqual(client.produce("pod0", 0, sent), (0, 0))
+        pod.kill()
+        tier.start()
+        node = self.node(tier).start()
+        drained = "holdfast_orphans_drained_records_total"
+        wait_for(lambda: node.metric(drained) == 2 and not self.child(node), 30, "a drain")
+        orphan = self.status(node)[name_of(0)]
+        self.assertEqual(orphan["state"], "waiting")
+        self.assertIn("its agent could come back", orphan["why"])
+        pod.start()
+        with Connection(pod.address) as client:
+            self.assertEqual(client.produce("pod0", 0, sent), (0, 0), "the answer was lost")
+        pod.wait_drained()
+        self.assertEqual(consume(tier.address, "pod0"), ["v", "v"])
+        pod.kill()
+        node.stop()
+        self.node(tier, remove_after="1s").start()
+        wait_for(lambda: self.names() == [], 30, "the spool to be removed")
 
     def test_what_is_left_or_set_aside_is_kept_and_told(self):
         tier = self.broker("--set", "broker.message_bytes_max=20000")

@@ -2,11 +2,13 @@
 """What an agent goes through as a part of a pod: ready or not, ended with records waiting, killed
 under a client that stays, and gone for good with its spool left behind."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 import unittest
@@ -314,6 +316,24 @@ class SpoolDrainTest(Case):
         agent.wait_drained()
         self.assertEqual(consume(tier.address, "orders", "-p", "0"),
                          ["first", *(str(n) for n in range(100))])
+
+    def test_a_spool_that_its_agent_waits_for_is_not_removed(self):
+        tier = self.broker()
+        self.left_behind(tier, 100)
+        tier.start()
+        self.assertEqual(self.drain(tier).returncode, 0)
+        with subprocess.Popen(self.command(tier, "--remove", "--json"), stdout=subprocess.PIPE,
+                              text=True) as drain:
+            with open(self.path("agent/LOCK"), "r+b", buffering=0) as lock:
+                while lock.read() != b"%d\n" % drain.pid:
+                    lock.seek(0)
+                # As an agent that waits: all but the first byte.
+                fcntl.fcntl(lock, fcntl.F_OFD_SETLK,
+                            struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 1, 0, 0))
+                report = json.loads(drain.communicate(timeout=20)[0].splitlines()[-1])
+        self.assertEqual((report["removed"], report["wanted"]), (False, True), report)
+        self.assertTrue(os.path.exists(self.path("agent/HOLDFAST")))
+        self.assertTrue(json.loads(self.drain(tier, "--remove", "--json").stdout)["removed"])
 
     def owner(self):
         shown = subprocess.run([harness.HOLDFAST, "spool", "status", "--json", self.path("agent")],
