@@ -84,7 +84,7 @@ proxy::FrontDoorOptions FrontOptions(const Agent::Options& options,
 }
 
 Forwarder::Options ForwardOptions(const Agent::Options& options,
-                                  std::optional<uint32_t> cluster_tag) {
+                                  std::optional<uint32_t> cluster_tag, std::string withheld) {
   return {
       .request_bytes_max = options.forward_request_bytes_max,
       .requests_in_flight_max = options.forward_requests_in_flight,
@@ -95,12 +95,15 @@ Forwarder::Options ForwardOptions(const Agent::Options& options,
       .dead_letters = options.dead_letters,
       .dead_letter_topic = options.dead_letter_topic,
       .cluster_tag = cluster_tag,
+      .withheld = std::move(withheld),
       .bytes_per_second_max = options.forward_bytes_per_second_max,
       .schedule = options.forward_schedule,
       .high_priority_always = options.high_priority_always,
       // A segment begins with all of it, twice.
       .journal_bytes_max = std::min<size_t>(size_t{256} << 10, options.spool.segment_bytes / 256)};
 }
+
+Destination DestinationOf(const Agent::Options& options) { return {.bootstrap = options.upstream}; }
 
 TransactionLane::Options LaneOptions(const Agent::Options& options) {
   return {.mode = options.delivery,
@@ -182,6 +185,9 @@ class RunningAgent final : public Agent {
                if (forwarder_) forwarder_->DropOldest(std::move(topic), bytes);
              }});
     log_.SetPolicies(options_.policies);
+    if (const Destination own = DestinationOf(options_);
+        !options_.only_its_cluster && log_.kept().destination != own)
+      log_.NoteDestination(own);
     if (const std::string& kept = log_.kept().cluster; !kept.empty()) {
       // What was learned can be learned again; the records are what counts.
       if (const Result<> loaded = cache_.Load(kept); !loaded) {
@@ -471,6 +477,20 @@ class RunningAgent final : public Agent {
     return seen.empty() ? std::nullopt : std::optional(ClusterTag(seen));
   }
 
+  // Why what waits here is not this process's to deliver. Empty: it is.
+  [[nodiscard]] std::string WhyWithheld() const {
+    const std::optional<Destination>& its = log_.kept().destination;
+    if (!options_.only_its_cluster || !its) return {};
+    const Destination own = DestinationOf(options_);
+    if (!ItsCluster() && !its->SharesAddress(own)) {
+      return fmt::format(
+          "what waits here is for the tier at {}, which its agent never saw, and this is the one "
+          "at {}; give the settings of the agent that this spool belongs to",
+          fmt::join(its->bootstrap, ", "), fmt::join(own.bootstrap, ", "));
+    }
+    return {};
+  }
+
   // On the upstream loop.
   void BeginForwarding() {
     const proxy::Link::Context context{.loop = *loops_.upstream,
@@ -495,16 +515,16 @@ class RunningAgent final : public Agent {
                                                                        .metrics = metrics_},
                                               LaneOptions(options_), log_.kept().transactions,
                                               random_());
-    forwarder_ =
-        std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
-                                                       .spool = *spool_,
-                                                       .tier = *upstream_,
-                                                       .cache = cache_,
-                                                       .metrics = metrics_,
-                                                       .records = &log_,
-                                                       .acks = acks_.get(),
-                                                       .lane = lane_.get()},
-                                    ForwardOptions(options_, ItsCluster()), log_.kept(), random_());
+    forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
+                                                                .spool = *spool_,
+                                                                .tier = *upstream_,
+                                                                .cache = cache_,
+                                                                .metrics = metrics_,
+                                                                .records = &log_,
+                                                                .acks = acks_.get(),
+                                                                .lane = lane_.get()},
+                                             ForwardOptions(options_, ItsCluster(), WhyWithheld()),
+                                             log_.kept(), random_());
     acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
     forwarder_->SetPolicies(options_.policies);
     transactions_ = std::make_unique<LocalTransactions>(

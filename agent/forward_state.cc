@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 #include "base/crc32c.h"
 #include "base/endian.h"
@@ -101,6 +103,30 @@ base::Result<uint32_t> ParseClusterTag(std::string_view bytes) {
   uint32_t tag = 0;
   Fields(bytes).Get(tag);
   return tag;
+}
+
+bool Destination::SharesAddress(const Destination& other) const {
+  return std::ranges::any_of(bootstrap, [&other](const std::string& address) {
+    return std::ranges::find(other.bootstrap, address) != other.bootstrap.end();
+  });
+}
+
+// In JSON, so that another version may say more.
+std::string Destination::Serialize() const {
+  const nlohmann::json json{{"bootstrap", bootstrap}};
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+base::Result<Destination> Destination::Parse(std::string_view bytes) {
+  const auto json = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
+  const auto malformed = base::Unexpected(base::Code::kCorrupt, "destination: it is malformed");
+  if (!json.is_object()) return malformed;
+  Destination parsed;
+  for (const auto& address : json.value("bootstrap", nlohmann::json::array())) {
+    if (!address.is_string()) return malformed;
+    parsed.bootstrap.push_back(address);
+  }
+  return parsed;
 }
 
 std::string UpstreamProducer::Serialize() const {

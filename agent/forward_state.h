@@ -35,6 +35,8 @@ inline constexpr std::string_view kDedupePrefix = "agent/dedupe/";     // + stre
 // + stream: SerializeClusterTag. From the cursor on nothing went to that cluster outside of
 // transactions, and some may have gone in one.
 inline constexpr std::string_view kInLanePrefix = "agent/in-lane/";
+// Destination.
+inline constexpr std::string_view kDestinationKey = "agent/destination";
 
 inline constexpr std::string_view kHalfPrefix = "agent/half/";      // + id: outbox::HalfMessages
 inline constexpr std::string_view kOutboxPrefix = "agent/outbox/";  // + source: outbox::Note
@@ -51,6 +53,17 @@ std::optional<std::pair<std::string, int32_t>> ParseStreamName(std::string_view 
 uint32_t ClusterTag(std::string_view cluster_id);
 std::string SerializeClusterTag(uint32_t tag);
 base::Result<uint32_t> ParseClusterTag(std::string_view bytes);
+
+// Where the spool's own agent delivers, by its settings.
+struct Destination {
+  std::vector<std::string> bootstrap;  // HOST:PORT.
+
+  // Whether an address of one is an address of the other: those of a tier may grow.
+  [[nodiscard]] bool SharesAddress(const Destination& other) const;
+  [[nodiscard]] std::string Serialize() const;
+  static base::Result<Destination> Parse(std::string_view bytes);
+  bool operator==(const Destination&) const = default;
+};
 
 // The producer id that the tier gave this agent.
 struct UpstreamProducer {

@@ -112,7 +112,9 @@ std::vector<StreamEnd> Forwarder::Undelivered(std::vector<StreamEnd> ends) {
 
 Left Forwarder::WhatIsLeft() {
   TakeNews();
-  Left left{.other_cluster = other_cluster_, .nameless_streams = nameless_.size()};
+  Left left{.other_cluster = other_cluster_,
+            .withheld = options_.withheld,
+            .nameless_streams = nameless_.size()};
   for (const auto& [id, point] : nameless_) left.nameless_records += point.end - point.confirmed;
   for (const auto& [id, stream] : streams_) {
     const int64_t backlog = stream->end - stream->record.confirmed;

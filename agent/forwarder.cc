@@ -336,8 +336,8 @@ void Forwarder::OnMetadata() {
   if (options_.cluster_tag) {
     tier_is_known_ = ClusterTag(CurrentCluster().id) == options_.cluster_tag;
     other_cluster_ = tier_is_known_ ? "" : CurrentCluster().id;
-    if (!tier_is_known_) return;
   }
+  if (!KnowsTier()) return;
   for (auto& [id, stream] : streams_) {
     if (stream->phase == Phase::kBackoff && stream->no_leader &&
         CurrentCluster().LeaderOf(stream->topic, stream->partition) != proxy::kNoNode) {

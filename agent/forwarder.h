@@ -73,6 +73,8 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     // Nothing is delivered, nor given up, before the tier has said that it is this one (see
     // ClusterTag). None: it may be any.
     std::optional<uint32_t> cluster_tag;
+    // Why nothing is delivered, nor given up, whatever the tier says. Empty: it is.
+    std::string withheld;
     uint64_t bytes_per_second_max = 0;  // To the tier, on average; 0: no limit.
     Schedule schedule;                  // When anything goes there.
     bool high_priority_always = false;  // Whatever the schedule says.
@@ -124,8 +126,10 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void Stop();
   // Runs once nothing waits but what the schedule keeps here.
   void WhenSent(base::Task done);
-  // Whether the tier is the one that it has to be.
-  [[nodiscard]] bool KnowsTier() const { return !options_.cluster_tag || tier_is_known_; }
+  // Whether the tier is the one that it has to be, and this may deliver there.
+  [[nodiscard]] bool KnowsTier() const {
+    return options_.withheld.empty() && (!options_.cluster_tag || tier_is_known_);
+  }
   // Records that wait.
   int64_t Backlog();
   // Of these, those that the schedule keeps here for now.

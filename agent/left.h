@@ -16,6 +16,7 @@ struct Left {
   size_t parked_streams = 0;  // Of these, held until somebody changes something.
   std::string trouble;        // What one of them complains of; empty if none does.
   std::string other_cluster;  // The tier's id, if nothing is delivered because it is another one.
+  std::string withheld;       // Why nothing is delivered whatever the tier is; empty: it is.
   // Beside all these: of partitions that have lost their names (HF2110). They wait for a person.
   int64_t nameless_records = 0;
   size_t nameless_streams = 0;

@@ -235,6 +235,24 @@ class RecordLog::EmptyOperation final : public spool::Operation {
   const SpoolUsage& usage_;
 };
 
+// Likewise.
+class RecordLog::DestinationOperation final : public spool::Operation {
+ public:
+  DestinationOperation(RecordLog& log, Destination destination)
+      : log_(log), destination_(std::move(destination)) {}
+
+  [[nodiscard]] size_t Bytes() const override { return 0; }
+  void Apply(spool::Transaction& transaction) override {
+    log_.destination_ = destination_;
+    transaction.Put(kDestinationKey, destination_.Serialize());
+  }
+  void Done(const base::Result<spool::CommitNumber>& /*result*/) override {}
+
+ private:
+  RecordLog& log_;
+  const Destination destination_;
+};
+
 RecordLog::RecordLog(metrics::AgentMetrics& metrics, DurableObserver on_durable)
     : metrics_(metrics), on_durable_(std::move(on_durable)) {}
 
@@ -282,6 +300,12 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
   if (!usage_.set_empty()) return;
   std::unique_ptr<spool::Operation> operation = std::make_unique<EmptyOperation>(usage_);
   (void)spool.Submit(operation);
+}
+
+void RecordLog::NoteDestination(const Destination& destination) {
+  std::unique_ptr<spool::Operation> operation =
+      std::make_unique<DestinationOperation>(*this, destination);
+  (void)spool_->Submit(operation);
 }
 
 void RecordLog::SetPolicies(PoliciesPtr policies) {
@@ -599,6 +623,9 @@ base::Result<> RecordLog::LoadKept(const spool::StateView& state) {
   if (const auto upstream = state.Get(kUpstreamKey)) {
     HF_ASSIGN_OR_RETURN(kept_.upstream, UpstreamProducer::Parse(*upstream));
   }
+  if (const auto destination = state.Get(kDestinationKey)) {
+    HF_ASSIGN_OR_RETURN(kept_.destination, Destination::Parse(*destination));
+  }
   HF_ASSIGN_OR_RETURN(kept_.transactions, LoadTransactions(state));
   base::Result<> loaded;
   state.ForEach(kForwardPrefix, [&](std::string_view key, std::string_view value) {
@@ -651,6 +678,7 @@ void RecordLog::Replay(const spool::EntryInfo& entry) {
 
 void RecordLog::Checkpoint(spool::Transaction& transaction) {
   usage_.Checkpoint(transaction);
+  if (destination_) transaction.Put(kDestinationKey, destination_->Serialize());
   for (auto table = producers_.begin(); table != producers_.end();) {
     table->second.ExpireBefore(transaction.commit_time_ms() - kProducerExpiryMs);
     const std::string key = StreamKey(kDedupePrefix, spool::StreamId(table->first));

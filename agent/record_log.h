@@ -65,6 +65,7 @@ struct KeptState {
   std::map<std::string, std::string, std::less<>> half;         // Half messages, likewise.
   std::map<std::string, size_t, std::less<>> journal;           // Sizes of its blocks, likewise.
   KeptTransactions transactions;
+  std::optional<Destination> destination;  // None: of a spool of an older version.
 };
 
 // A batch that the agent made itself.
@@ -126,6 +127,8 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   void SetPolicies(PoliciesPtr policies);
   // Answers what waits for room.
   void Close();
+  // Notes where the spool's agent delivers: in the spool before what is appended after this call.
+  void NoteDestination(const Destination& destination);
   // For the operations that write cursors.
   [[nodiscard]] SpoolUsage& usage() { return usage_; }
   // Such an operation has released something.
@@ -164,6 +167,7 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   class NotedOperation;
   class ReserveOperation;
   class EmptyOperation;
+  class DestinationOperation;
 
   base::Result<> LoadKept(const spool::StateView& state);
   void Submit(std::unique_ptr<AppendJob> job);
@@ -193,6 +197,7 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   // Of the writer.
   std::unordered_map<uint32_t, kafka::ProducerTable> producers_;  // By stream id.
   SpoolUsage usage_;
+  std::optional<Destination> destination_;
   std::unique_ptr<WaitingAppends> waiting_appends_;  // From Bind on.
   WaitingBytes* waiting_bytes_ = nullptr;
 

@@ -113,6 +113,7 @@ class SpoolDrain {
           "the agent that this spool belongs to",
           left.other_cluster);
     }
+    if (!left.withheld.empty()) return left.withheld;
     if (agent_->Wanted()) return "the spool's own agent is there, and delivers the rest";
     if (Clock::now() >= end)
       return left.trouble.empty() ? "the time is over" : "the time is over: " + left.trouble;

@@ -56,6 +56,19 @@ TEST(ForwardStateTest, ClusterTagsComeBackAsTheyWereWritten) {
   EXPECT_EQ(ParseClusterTag(SerializeClusterTag(tag) + "x").error().code, base::Code::kCorrupt);
 }
 
+TEST(ForwardStateTest, DestinationsComeBackAsTheyWereWritten) {
+  const Destination one{.bootstrap = {"a:9092", "b:9092"}};
+  const auto back = Destination::Parse(one.Serialize());
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(*back, one);
+  EXPECT_TRUE(one.SharesAddress({.bootstrap = {"c:9092", "b:9092"}}));
+  EXPECT_FALSE(one.SharesAddress({.bootstrap = {"c:9092"}}));
+  // Of a later version.
+  EXPECT_TRUE(Destination::Parse(R"({"bootstrap": ["a:9092"], "more": 1})"));
+  for (const char* wrong : {"", "{", "[]", R"({"bootstrap": [1]})", R"({"bootstrap": 1})"})
+    EXPECT_FALSE(Destination::Parse(wrong)) << wrong;
+}
+
 TEST(ForwardStateTest, StreamNamesAndKeysGoBothWays) {
   EXPECT_EQ(StreamName("orders.v1", 12), "orders.v1/12");
   EXPECT_EQ(ParseStreamName("orders.v1/12"), (std::pair<std::string, int32_t>("orders.v1", 12)));

@@ -134,6 +134,25 @@ class OrphansTest(Case):
         self.node(tier, remove_after="1s").start()
         wait_for(lambda: self.names() == [], 30, "the spool to be removed")
 
+    def test_what_was_meant_for_another_tier_is_left(self):
+        tier = self.broker().start()
+        other = harness.Process("broker", self.directory, "--data", self.path("other"))
+        self.processes.append(other)
+        self.orphan(other, 0, ["for the other"])  # Which it never saw.
+        node = self.node(tier, "--set", self.topics(1)).start()
+        wait_for(lambda: self.status(node).get(name_of(0), {}).get("state") == "left", 30, "a try")
+        orphan = self.status(node)[name_of(0)]
+        self.assertIn(f"is for the tier at {other.address}, which its agent never saw",
+                      orphan["why"])
+        self.assertEqual(orphan["left_records"], 1)
+        node.stop()
+        other.start()
+        drain = [harness.HOLDFAST, "spool", "drain", os.path.join(self.pods, name_of(0), "spool"),
+                 "--set", f"agent.upstream.bootstrap={other.address}", "--set", self.topics(1)]
+        done = subprocess.run(drain, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.stdout, "delivered 1 records\n", done.stderr)
+        self.assertEqual(consume(other.address, "pod0"), ["for the other"])
+
     def test_what_is_left_or_set_aside_is_kept_and_told(self):
         tier = self.broker("--set", "broker.message_bytes_max=20000")
         pod = self.pod(tier, 0).start()
