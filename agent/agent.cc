@@ -103,7 +103,9 @@ Forwarder::Options ForwardOptions(const Agent::Options& options,
       .journal_bytes_max = std::min<size_t>(size_t{256} << 10, options.spool.segment_bytes / 256)};
 }
 
-Destination DestinationOf(const Agent::Options& options) { return {.bootstrap = options.upstream}; }
+Destination DestinationOf(const Agent::Options& options) {
+  return {.bootstrap = options.upstream, .principal = proxy::PrincipalOf(options.security.tier)};
+}
 
 TransactionLane::Options LaneOptions(const Agent::Options& options) {
   return {.mode = options.delivery,
@@ -245,6 +247,9 @@ class RunningAgent final : public Agent {
     // From the next connection on; the rules of clients from their next request on.
     tier_security_.Replace(options.security.tier);
     passing_security_.Replace(options.security.passing);
+    if (!options_.only_its_cluster)
+      log_.NoteDestination(
+          {.bootstrap = options_.upstream, .principal = proxy::PrincipalOf(options.security.tier)});
     local_policies_.Replace(options.security.local);
     if (options_.security.listener && options.security.listener)
       options_.security.listener->Replace(*options.security.listener);
@@ -488,7 +493,14 @@ class RunningAgent final : public Agent {
           "at {}; give the settings of the agent that this spool belongs to",
           fmt::join(its->bootstrap, ", "), fmt::join(own.bootstrap, ", "));
     }
-    return {};
+    if (its->IsSamePrincipal(own)) return {};
+    const auto named = [](const Destination& one) {
+      return one.principal.empty() ? "somebody whom its token does not name" : one.principal;
+    };
+    return fmt::format(
+        "the agent of what waits here is to the tier {}, and this is {}, whose rights are not lent "
+        "to it; drain it with the settings of the agent that this spool belongs to",
+        named(*its), named(own));
   }
 
   // On the upstream loop.

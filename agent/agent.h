@@ -76,7 +76,8 @@ class Agent {
     spool::Options spool;               // Start sets its metrics and check_entry.
     std::vector<std::string> upstream;  // HOST:PORT of the tier, in the order to be tried.
     // The spool is that of another agent. If it has been delivered to a cluster before, nothing
-    // goes to another one; if not, to none but that agent's own bootstrap leads to.
+    // goes to another one; if not, to none but that agent's own bootstrap leads to. Nor does
+    // anything go by the rights of another principal than that agent's.
     bool only_its_cluster = false;
     // HOST:PORT each, port 0 for any. Each stands for the tier's first broker, too. None: nobody is
     // served, and what the spool holds is delivered.

@@ -113,7 +113,7 @@ bool Destination::SharesAddress(const Destination& other) const {
 
 // In JSON, so that another version may say more.
 std::string Destination::Serialize() const {
-  const nlohmann::json json{{"bootstrap", bootstrap}};
+  const nlohmann::json json{{"bootstrap", bootstrap}, {"principal", principal}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -121,7 +121,9 @@ base::Result<Destination> Destination::Parse(std::string_view bytes) {
   const auto json = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
   const auto malformed = base::Unexpected(base::Code::kCorrupt, "destination: it is malformed");
   if (!json.is_object()) return malformed;
-  Destination parsed;
+  const nlohmann::json principal = json.value("principal", nlohmann::json(""));
+  if (!principal.is_string()) return malformed;
+  Destination parsed{.principal = principal};
   for (const auto& address : json.value("bootstrap", nlohmann::json::array())) {
     if (!address.is_string()) return malformed;
     parsed.bootstrap.push_back(address);

@@ -54,12 +54,16 @@ uint32_t ClusterTag(std::string_view cluster_id);
 std::string SerializeClusterTag(uint32_t tag);
 base::Result<uint32_t> ParseClusterTag(std::string_view bytes);
 
-// Where the spool's own agent delivers, by its settings.
+// Where the spool's own agent delivers, and as whom, by its settings.
 struct Destination {
   std::vector<std::string> bootstrap;  // HOST:PORT.
+  std::string principal;               // See proxy::PrincipalOf.
 
   // Whether an address of one is an address of the other: those of a tier may grow.
   [[nodiscard]] bool SharesAddress(const Destination& other) const;
+  [[nodiscard]] bool IsSamePrincipal(const Destination& other) const {
+    return !principal.empty() && principal == other.principal;
+  }
   [[nodiscard]] std::string Serialize() const;
   static base::Result<Destination> Parse(std::string_view bytes);
   bool operator==(const Destination&) const = default;

@@ -127,7 +127,8 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   void SetPolicies(PoliciesPtr policies);
   // Answers what waits for room.
   void Close();
-  // Notes where the spool's agent delivers: in the spool before what is appended after this call.
+  // Notes where the spool's agent delivers, and as whom: in the spool before what is appended after
+  // this call.
   void NoteDestination(const Destination& destination);
   // For the operations that write cursors.
   [[nodiscard]] SpoolUsage& usage() { return usage_; }

@@ -6,7 +6,9 @@
 #include <chrono>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 
+#include "base/base64.h"
 #include "base/check.h"
 #include "base/event.h"
 #include "base/log.h"
@@ -285,6 +287,28 @@ base::Result<std::unique_ptr<SaslClient>> SaslClient::Make(const SaslCredentials
   }
   HF_ASSIGN_OR_RETURN(const std::string token, ReadToken(credentials.token_file));
   return std::make_unique<OauthBearerClient>(token, credentials);
+}
+
+std::optional<TokenName> ReadTokenName(const std::string& token_file) {
+  const auto token = ReadToken(token_file);
+  if (!token) return std::nullopt;
+  const size_t begin = token->find('.') + 1;
+  const size_t end = token->find('.', begin);
+  if (begin == 0 || end == std::string::npos) return std::nullopt;
+  std::string claims = token->substr(begin, end - begin);
+  std::ranges::replace(claims, '-', '+');
+  std::ranges::replace(claims, '_', '/');
+  claims.append((4 - claims.size() % 4) % 4, '=');
+  const auto text = base::FromBase64(claims);
+  const auto json = nlohmann::json::parse(text.value_or(""), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return std::nullopt;
+  const auto claim = [&json](const char* name) {
+    const auto found = json.find(name);
+    return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  TokenName name{.issuer = claim("iss"), .subject = claim("sub")};
+  if (name.subject.empty()) return std::nullopt;
+  return name;
 }
 
 std::string SaslUsers::NewSaltKey() { return RandomBytes(kSaltKeyBytes); }

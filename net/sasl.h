@@ -61,6 +61,14 @@ struct SaslCredentials {
   std::shared_ptr<SaltedPassword> salted_password = nullptr;
 };
 
+// Whom the bearer token in the file names: its issuer and its subject, if it is a JSON Web Token
+// that has one. Nothing of it is checked, which is for who is shown it.
+struct TokenName {
+  std::string issuer;
+  std::string subject;
+};
+std::optional<TokenName> ReadTokenName(const std::string& token_file);
+
 // One exchange, from the client's side.
 class SaslClient {
  public:

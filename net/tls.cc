@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/event.h"
+#include "net/distinguished_name.h"
 #include "net/tls_session.h"
 
 namespace holdfast::net {
@@ -139,6 +140,12 @@ base::Result<std::shared_ptr<const TlsContext>> TlsContext::Make(const TlsOption
 }
 
 TlsContext::~TlsContext() { SSL_CTX_free(context_); }
+
+std::optional<std::string> TlsContext::Subject() const {
+  const X509* const own = SSL_CTX_get0_certificate(context_);
+  if (own == nullptr) return std::nullopt;
+  return DistinguishedName(X509_get_subject_name(own));
+}
 
 base::Result<std::shared_ptr<TlsCredentials>> TlsCredentials::Load(TlsOptions options) {
   // First the stamps: a file that changes meanwhile is read once more.

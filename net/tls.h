@@ -18,6 +18,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/file_stamp.h"
@@ -61,6 +62,8 @@ class TlsContext {
   // When the first certificate of those that are shown ends, in seconds since 1970; infinity if
   // none is shown.
   [[nodiscard]] double expires_at() const { return expires_at_; }
+  // Of the certificate that is shown, see DistinguishedName; none if none is shown.
+  [[nodiscard]] std::optional<std::string> Subject() const;
 
  private:
   TlsContext(ssl_ctx_st* context, bool check_name) : context_(context), check_name_(check_name) {}

@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/mutex.h"
 #include "net/sasl.h"
@@ -20,6 +21,12 @@ struct TierIdentity {
   std::shared_ptr<net::TlsCredentials> tls = nullptr;  // None: in the clear.
   std::optional<net::SaslCredentials> sasl = {};       // None: not authenticated by SASL.
 };
+
+// As whom the tier knows who comes with it, so far as that can be told from here: "nobody",
+// "SCRAM-SHA-512 orders", "certificate CN=orders,O=Example". A new password, certificate or token
+// for the same name changes nothing. Empty: it cannot be told, and nobody is the same. Reads the
+// token's file.
+std::string PrincipalOf(const TierIdentity& identity);
 
 class TierSecurity {
  public:

@@ -57,15 +57,19 @@ TEST(ForwardStateTest, ClusterTagsComeBackAsTheyWereWritten) {
 }
 
 TEST(ForwardStateTest, DestinationsComeBackAsTheyWereWritten) {
-  const Destination one{.bootstrap = {"a:9092", "b:9092"}};
+  const Destination one{.bootstrap = {"a:9092", "b:9092"}, .principal = "PLAIN orders"};
   const auto back = Destination::Parse(one.Serialize());
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, one);
   EXPECT_TRUE(one.SharesAddress({.bootstrap = {"c:9092", "b:9092"}}));
   EXPECT_FALSE(one.SharesAddress({.bootstrap = {"c:9092"}}));
+  EXPECT_TRUE(one.IsSamePrincipal({.principal = "PLAIN orders"}));
+  EXPECT_FALSE(one.IsSamePrincipal({.principal = "PLAIN others"}));
+  EXPECT_FALSE(Destination().IsSamePrincipal(Destination()));
   // Of a later version.
   EXPECT_TRUE(Destination::Parse(R"({"bootstrap": ["a:9092"], "more": 1})"));
-  for (const char* wrong : {"", "{", "[]", R"({"bootstrap": [1]})", R"({"bootstrap": 1})"})
+  for (const char* wrong :
+       {"", "{", "[]", R"({"bootstrap": [1]})", R"({"bootstrap": 1})", R"({"principal": 1})"})
     EXPECT_FALSE(Destination::Parse(wrong)) << wrong;
 }
 

@@ -27,6 +27,14 @@ def name_of(number):
     return f"ns_pod{number}_{uuid.UUID(int=number)}"
 
 
+def login(user, prefix="", option="--set"):
+    """Of an agent, or with -X of a client."""
+    properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-256",
+                  "sasl.username": user, "sasl.password": "secret"}
+    return [part for name, value in properties.items()
+            for part in (option, f"{prefix}{name}={value}")]
+
+
 class OrphansTest(Case):
     def setUp(self):
         super().setUp()
@@ -63,6 +71,12 @@ class OrphansTest(Case):
 
     def status(self, node):
         return {one["name"]: one for one in json.loads(node.get("/status"))["orphans"]}
+
+    def drain(self, tier, *arguments):
+        return subprocess.run(
+            [harness.HOLDFAST, "spool", "drain", os.path.join(self.pods, name_of(0), "spool"),
+             "--set", f"agent.upstream.bootstrap={tier.address}", "--set", self.topics(1),
+             *arguments], capture_output=True, text=True, timeout=60, check=False)
 
     def names(self):
         return sorted(os.listdir(self.pods))
@@ -147,11 +161,33 @@ class OrphansTest(Case):
         self.assertEqual(orphan["left_records"], 1)
         node.stop()
         other.start()
-        drain = [harness.HOLDFAST, "spool", "drain", os.path.join(self.pods, name_of(0), "spool"),
-                 "--set", f"agent.upstream.bootstrap={other.address}", "--set", self.topics(1)]
-        done = subprocess.run(drain, capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(done.stdout, "delivered 1 records\n", done.stderr)
+        self.assertEqual(self.drain(other).stdout, "delivered 1 records\n")
         self.assertEqual(consume(other.address, "pod0"), ["for the other"])
+
+    def test_nothing_is_delivered_by_rights_that_the_pod_did_not_have(self):
+        tier = self.broker("--set", "broker.sasl={mechanisms: [SCRAM-SHA-256]}", "--set",
+                           "broker.users=[{name: shop, password: secret}, "
+                           "{name: node, password: secret}]").start()
+        agents, clients = "agent.upstream.properties.", {"prefix": "", "option": "-X"}
+        pod = self.pod(tier, 0, *login("shop", agents), "--set",
+                       "agent.upstream.bytes_per_second_max=1").start()
+        records = [str(n) for n in range(RECORDS)]
+        produce(pod.address, "pod0", records, "-X", "batch.num.messages=10",
+                *login("shop", **clients))
+        pod.kill()
+        before = consume(tier.address, "pod0", *login("shop", **clients))
+        node = self.node(tier, *login("node", agents)).start()
+        wait_for(lambda: self.status(node).get(name_of(0), {}).get("state") == "left", 30, "a try")
+        self.assertIn("is to the tier SCRAM-SHA-256 shop, and this is SCRAM-SHA-256 node",
+                      self.status(node)[name_of(0)]["why"])
+        self.assertEqual(consume(tier.address, "pod0", *login("shop", **clients)), before)
+        node.stop()
+        done = self.drain(tier, *login("shop", agents))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(consume(tier.address, "pod0", *login("shop", **clients)), records)
+        # Of what is empty nobody's rights are asked for.
+        node.start()
+        wait_for(lambda: self.names() == [], 30, "the spool to be removed")
 
     def test_what_is_left_or_set_aside_is_kept_and_told(self):
         tier = self.broker("--set", "broker.message_bytes_max=20000")
