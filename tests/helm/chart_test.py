@@ -712,6 +712,22 @@ class ConfigurationTest(unittest.TestCase):
         text = text.replace("lissten: 1", "authorizer: {super_users: [admin]}")
         self.assertIn("broker.authorizer.super_users", self.refused(text))
 
+    def test_a_nodes_agent_advertises_its_pod_unless_it_is_told_another_host(self):
+        by_option = "--set=agent.advertised_host=$(POD_IP)"
+        sets = ["nodeAgents.enabled=true", "nodeAgents.service.enabled=true",
+                "nodeAgents.config.agent.access.open_listeners=true"]
+        for where in (None, "nodeAgents.config", "agent.config"):
+            more = [f"{where}.agent.advertised_host=kafka.shop"] if where else []
+            done = template("holdfast", "-f", minimal("holdfast"),
+                            *[part for one in sets + more for part in ("--set", one)])
+            self.assertEqual(done.returncode, 0, done.stderr)
+            [spec] = [pod_of(one)["spec"] for one in yaml.safe_load_all(done.stdout)
+                      if one and one["kind"] == "DaemonSet"]
+            [container] = spec["containers"]
+            self.assertEqual(by_option in container["args"], where is None, where)
+            self.assertEqual([one["name"] for one in container.get("env", [])],
+                             ["POD_IP"] if where is None else [], where)
+
     def test_the_brokers_limit_is_within_the_volume(self):
         for size, percent, wanted in (("20Gi", 95, 20401094656), ("2Ti", 80, 1759218604441),
                                       ("100G", 50, 50000000000)):
