@@ -541,6 +541,22 @@ class SchedulingTest(unittest.TestCase):
         self.assertEqual(found, 2)
 
 
+    def test_priority_classes_of_the_system_have_the_quota_that_gke_wants(self):
+        found = 0
+        for case in CASES:
+            wanted = {pod_of(one)["spec"].get("priorityClassName", "") for one in case.objects
+                      if pod_of(one)}
+            quotas = [one["spec"] for one in case.objects if one["kind"] == "ResourceQuota"]
+            if case.values:
+                self.assertTrue(quotas, str(case))
+            for quota in quotas:
+                found += 1
+                [scope] = quota["scopeSelector"]["matchExpressions"]
+                self.assertEqual((scope["scopeName"], scope["operator"]), ("PriorityClass", "In"))
+                self.assertEqual(set(scope["values"]), wanted - {""}, str(case))
+        self.assertEqual(found, 2)
+
+
 class SecurityTest(unittest.TestCase):
     def test_pods_fit_the_restricted_standard(self):
         for name, _, one, pod in pods():
