@@ -728,6 +728,26 @@ class ConfigurationTest(unittest.TestCase):
         text = text.replace("lissten: 1", "authorizer: {super_users: [admin]}")
         self.assertIn("broker.authorizer.super_users", self.refused(text))
 
+    def test_a_certificate_is_late_when_half_the_time_to_renew_it_is_over(self):
+        for source, before, late in (("hook", "720h", "14 * 86400"), ("hook", "240h", "432000"),
+                                     ("cert-manager", "8h", "14400"),
+                                     ("secret", "8h", "14 * 86400")):
+            done = template("holdfast", "-f", minimal("holdfast"),
+                            *[part for one in (f"certificates.source={source}",
+                                               f"certificates.renewBefore={before}",
+                                               "certificates.secret.name=tls",
+                                               "certificates.secret.caBundle="
+                                               "-----BEGIN CERTIFICATE-----",
+                                               "monitoring.rules.enabled=true")
+                              for part in ("--set", one)])
+            self.assertEqual(done.returncode, 0, done.stderr)
+            [expression] = [rule["expr"] for one in yaml.safe_load_all(done.stdout)
+                            if one and one["kind"] == "PrometheusRule"
+                            for group in one["spec"]["groups"] for rule in group["rules"]
+                            if rule["alert"] == "HoldfastInjectorCertificateExpires"]
+            self.assertEqual(expression, "holdfast_inject_certificate_expiry_timestamp_seconds"
+                             f" - time() < {late}")
+
     def test_a_nodes_agent_advertises_its_pod_unless_it_is_told_another_host(self):
         by_option = "--set=agent.advertised_host=$(POD_IP)"
         sets = ["nodeAgents.enabled=true", "nodeAgents.service.enabled=true",
