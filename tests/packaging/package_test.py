@@ -303,6 +303,15 @@ class PackageTest(unittest.TestCase):
             kill -STOP "$(show MainPID)"
             until_is NRestarts 1
             until_is ActiveState active
+            rm -r /run/systemd/system/holdfast.service.d
+
+            # A version that does not start, and then one that does, with nobody on the host.
+            sed -i 's/listen:/lisen:/' /etc/holdfast/agent.yaml
+            not systemctl restart holdfast
+            until_is ActiveState failed
+            sed -i 's/lisen:/listen:/' /etc/holdfast/agent.yaml
+            dpkg --install /given/*.deb
+            systemctl is-active holdfast
 
             test "$(stat -c '%a %U' /var/lib/holdfast)" = '700 holdfast'
             dpkg --purge holdfast-broker holdfast
