@@ -151,8 +151,12 @@ std::vector<net::AdminRoute> Outboxes::Routes() {
                     "the outbox sources and how they are, as JSON", [this](const AdminRequest&) {
                       json sources = json::array();
                       for (const Status& source : GetStatus()) sources.push_back(Describe(source));
-                      return AdminResponse{.content_type = "application/json",
-                                           .body = json{{"sources", sources}}.dump(2) + "\n"};
+                      // Routes and what databases say may be no UTF-8.
+                      return AdminResponse{
+                          .content_type = "application/json",
+                          .body = json{{"sources", sources}}.dump(2, ' ', false,
+                                                                  json::error_handler_t::replace) +
+                                  "\n"};
                     }});
   routes.push_back({net::HttpMethod::kPost, "/outbox/nudge",
                     "?source=NAME: a service has just committed an event there, look now",

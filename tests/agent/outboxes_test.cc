@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -118,6 +120,23 @@ TEST_F(OutboxesTest, ASourceThatBlocksHoldsUpNothingElse) {
   outboxes_.reset();
   EXPECT_TRUE(lock_.closed);
   EXPECT_TRUE(table_.clean);
+}
+
+// A route is whatever a service writes there.
+TEST_F(OutboxesTest, ThePageIsThereWhateverBytesARouteHas) {
+  threads_[1]->loop().RunAndWait([this] {
+    table_.rows[1] = {.position = 1, .id = "1", .route = "\xff", .key = "k", .payload = "p"};
+  });
+  for (const auto end = steady_clock::now() + 1min; steady_clock::now() < end;
+       std::this_thread::sleep_for(1ms)) {
+    if (!outboxes_->GetStatus()[1].drain.held.empty()) break;
+  }
+  const std::vector<net::AdminRoute> routes = outboxes_->Routes();
+  const auto page = std::ranges::find(routes, "/outbox", &net::AdminRoute::path);
+  ASSERT_NE(page, routes.end());
+  EXPECT_THAT(page->handler({}).body,
+              HasSubstr("\"waiting_for_topics_of\": [\n        \"\xef\xbf\xbd\"\n"));
+  lock_.given.set_value();
 }
 
 TEST_F(OutboxesTest, ASourceThatBlocksIsToldToGiveUp) {
