@@ -90,6 +90,7 @@ Drain::Drain(Context context, Options options, Router router, std::unique_ptr<So
   if (kept.empty()) return;
   if (auto note = ParseNote(kept)) {
     note_ = *std::move(note);
+    noted_ = !note_.empty();
   } else {
     base::Log(base::Event::kOutboxNoteUnreadable, {kComponent, options_.name},
               "{}; rows of the last batch may be sent twice", note.error().message);
@@ -146,6 +147,7 @@ void Drain::TellIfBusy() {
 void Drain::Pause() {
   paused_ = true;
   timer_.Cancel();
+  ForgetNote();
 }
 
 void Drain::WhenDelivered(base::Task done) {
@@ -179,6 +181,7 @@ void Drain::Turn() {
   if (!more) return OnError(more.error());
   backoff_ = {};
   if (appending_) return;
+  if (context_.loop.Now() >= noted_gone_ + kForgetAfter) ForgetNote();
   if (*more) {
     pause_ = options_.poll_min;
     return TurnAfter({});
@@ -284,6 +287,7 @@ void Drain::OnAppended(const agent::NotedOutcome& outcome, const std::vector<Row
     return OnNoRoom(outcome);
   }
   note_ = RefsOf(rows);
+  noted_ = true;
   context_.taken->Add(outcome.ends);
   taken_rows_.Add(note_.size());
   {
@@ -294,10 +298,34 @@ void Drain::OnAppended(const agent::NotedOutcome& outcome, const std::vector<Row
   // Not together: what the quarantine refuses must not keep the others from being removed.
   if (const auto removed = Remove(rows, {}); !removed) return OnError(removed.error());
   if (const Result<> moved = Quarantine(poison); !moved) return OnError(moved.error());
-  note_.clear();
+  OnNotedGone();
   if (!router_.limited()) Say({});
   pause_ = options_.poll_min;
   Turn();
+}
+
+void Drain::OnNotedGone() {
+  note_.clear();
+  noted_gone_ = context_.loop.Now();
+  if (paused_) ForgetNote();
+}
+
+// Not erased: Outboxes takes a spool without notes for a new one.
+void Drain::ForgetNote() {
+  if (!noted_ || appending_ || !note_.empty()) return;
+  noted_ = false;
+  context_.append({.key = NoteKey(options_.name), .note = EncodeNote({})},
+                  [&loop = context_.loop, self = std::weak_ptr<Drain*>(self_)](
+                      const agent::NotedOutcome& outcome) mutable {
+                    if (outcome.result) return;
+                    loop.Post([self = std::move(self)] {
+                      const auto alive = self.lock();
+                      if (!alive || *alive == nullptr) return;
+                      Drain& drain = **alive;
+                      drain.noted_ = true;  // It is tried again, unless there is a newer one.
+                      drain.noted_gone_ = drain.context_.loop.Now();
+                    });
+                  });
 }
 
 // What the note names and is still there.
@@ -314,7 +342,7 @@ Result<void> Drain::RemoveNoted() {
               "removing {} rows that are in the spool already", found.size());
     HF_RETURN_IF_ERROR(Remove(found, {}));
   }
-  note_.clear();
+  OnNotedGone();
   return {};
 }
 

@@ -7,7 +7,10 @@
 // Whatever dies in between, the note says which rows are in the spool although they may still be in
 // the source: after a start, and after every error, those are removed before anything is read. The
 // note is looked up by position and event id, and so are rows as they are removed: a table that is
-// made anew at any moment loses nothing.
+// made anew at any moment loses nothing, if no id comes twice. For tables in which one does, as an
+// id that is the position, no note outlives its rows for long: once they are gone, and nothing was
+// taken for kForgetAfter, or at Pause, a note of no rows takes its place. Killed in between, the
+// next run removes an event that has their position and id.
 //
 // What it cannot do: a spool that is lost loses what was in it, and a database that is set back to
 // an earlier state gives rows again; consumers tell these by the header `id`.
@@ -59,6 +62,7 @@ class Drain {
  public:
   static constexpr size_t kStuckMost = 1000;
   static constexpr base::Duration kTryStuckEvery = std::chrono::minutes(1);
+  static constexpr base::Duration kForgetAfter = std::chrono::seconds(1);
 
   // Those of them that are not at the tier yet. Blocks.
   using Undelivered = std::function<std::vector<agent::StreamEnd>(std::vector<agent::StreamEnd>)>;
@@ -141,6 +145,9 @@ class Drain {
   // Whether it is worth going on at once. If so, and appending_ is set, the spool has some.
   base::Result<bool> TakeSome();
   base::Result<void> RemoveNoted();
+  void OnNotedGone();
+  // What the spool has of rows that are gone.
+  void ForgetNote();
   base::Result<Source::Refusal> Remove(std::span<const RowId> spooled,
                                        std::span<const Source::Poison> poison);
   base::Result<void> Quarantine(std::span<const Source::Poison> poison);
@@ -170,6 +177,8 @@ class Drain {
   bool appending_ = false;
   bool empty_ = false;                       // The last read gave nothing.
   std::vector<RowRef> note_;                 // In the spool, and maybe still in the source.
+  bool noted_ = false;                       // The spool has a note of some rows,
+  base::TimePoint noted_gone_;               // which are gone since then if note_ has none.
   std::set<std::string, std::less<>> held_;  // Routes of topics that are not known,
   std::set<std::string, std::less<>> full_;  // and of those that the router's limits hold back.
   uint64_t held_of_ = 0;                     // The cache's version at that time.

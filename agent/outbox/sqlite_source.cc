@@ -264,6 +264,14 @@ Result<bool> SqliteSource::PositionIsUnique() {
   return Step(statement);
 }
 
+bool SqliteSource::GivesPositionsOnce() const {
+  int autoincrement = 0;
+  return sqlite3_table_column_metadata(database_.get(), "main", table_.c_str(),
+                                       options_.mapping.position.c_str(), nullptr, nullptr, nullptr,
+                                       nullptr, &autoincrement) == SQLITE_OK &&
+         autoincrement != 0;
+}
+
 Result<void> SqliteSource::CheckSchema() {
   const TableMapping& mapping = options_.mapping;
   constexpr std::string_view kMain = "main.";
@@ -299,6 +307,14 @@ Result<void> SqliteSource::CheckSchema() {
           "the column `{}` is neither INTEGER PRIMARY KEY (AUTOINCREMENT, best) nor has a unique "
           "index of its own",
           mapping.position));
+    }
+    if (EqualNames(mapping.id, mapping.position) && Contains(all, mapping.position) &&
+        !GivesPositionsOnce()) {
+      problems.push_back(
+          fmt::format("the id is the position, `{}`, which a table that was emptied gives to "
+                      "another event: make the column INTEGER PRIMARY KEY AUTOINCREMENT, or give "
+                      "events an id of their own, that is never used again",
+                      mapping.position));
     }
   }
   HF_ASSIGN_OR_RETURN(const std::vector<std::string> quarantine,

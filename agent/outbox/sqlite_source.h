@@ -4,8 +4,8 @@
 //
 // What it asks of the database, and says at Open if it is not so: the file exists (it is never
 // made), it is in WAL mode (so that reading never blocks writing), and the position is an INTEGER
-// PRIMARY KEY, or has a unique index. With AUTOINCREMENT no position is given twice. SQLite has one
-// writer at a time, so the order of positions is that of commits.
+// PRIMARY KEY, or has a unique index. With AUTOINCREMENT no position is given twice, and the id may
+// be the position. SQLite has one writer at a time, so the order of positions is that of commits.
 //
 // What it asks of the service: the agent is a second writer, so write transactions begin with
 // BEGIN IMMEDIATE, and with a busy_timeout; one that has read before its first write may otherwise
@@ -95,6 +95,7 @@ class SqliteSource final : public Source {
   // Nothing if there is no such table. `with_generated`: columns that cannot be inserted, too.
   base::Result<std::vector<std::string>> ColumnsOf(const std::string& table, bool with_generated);
   base::Result<bool> PositionIsUnique();
+  [[nodiscard]] bool GivesPositionsOnce() const;
   [[nodiscard]] std::string QuarantineName() const { return table_ + "_quarantine"; }
   // The condition of rows that are to be sent.
   [[nodiscard]] std::string ToSend() const;

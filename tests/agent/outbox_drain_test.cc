@@ -297,6 +297,53 @@ TEST_F(DrainTest, ATableMadeAnewLosesNothing) {
   ExpectExactlyOnceAndInOrder(2);
 }
 
+// As SQLite without AUTOINCREMENT does with an id that is the position. What is kept for longer
+// than the row is there would be taken for the next one.
+TEST_F(DrainTest, WhatIsNotedIsForgottenOnceTheRowsAreGone) {
+  const auto insert = [this] {
+    Insert("a", "k");
+    spooled_.clear();
+    if (drain_) drain_->Nudge();
+  };
+  const auto pause = [this] {
+    loop_.Post([this] { drain_->Pause(); });
+    clock_.RunUntilIdle();
+    EXPECT_TRUE(table_.rows.empty());
+  };
+  const auto kill_and_give_the_position_again = [&] {
+    drain_.reset();
+    --next_;
+    insert();
+    Start();
+    clock_.Advance(std::chrono::seconds(5));
+    ExpectExactlyOnceAndInOrder(1);
+    EXPECT_TRUE(table_.rows.empty());
+  };
+  insert();
+  Start();
+  clock_.Advance(std::chrono::seconds(5));
+  EXPECT_FALSE(note_.empty()) << "it says that there was a run before";
+  kill_and_give_the_position_again();
+  // An agent that stops does not wait for that, also not one that has a row in hand.
+  insert();
+  ASSERT_TRUE(clock_.RunUntil([&] { return table_.rows.empty(); }));
+  pause();
+  kill_and_give_the_position_again();
+  insert();
+  ASSERT_TRUE(clock_.RunUntil([&] { return !spooled_.empty(); }));
+  ASSERT_FALSE(table_.rows.empty());
+  pause();
+  kill_and_give_the_position_again();
+  // The spool has no room for a while.
+  insert();
+  ASSERT_TRUE(clock_.RunUntil([&] { return table_.rows.empty(); }));
+  spool_failures_percent_ = 100;
+  clock_.Advance(std::chrono::seconds(5));
+  spool_failures_percent_ = 0;
+  clock_.Advance(std::chrono::seconds(5));
+  kill_and_give_the_position_again();
+}
+
 // Once with another event at the position, and once with one that cannot be sent.
 TEST_F(DrainTest, ATableMadeAnewWhileARowIsInHandLosesNothing) {
   Insert("a", "k");

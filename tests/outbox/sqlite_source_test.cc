@@ -373,6 +373,31 @@ TEST_F(SqliteSourceTest, LeavesARowThatTookThePositionOfAnother) {
   EXPECT_EQ(service.Run("SELECT count(*) FROM outbox_quarantine"), "1");
 }
 
+// Of two events with one position and one id the second would be taken for the first.
+TEST_F(SqliteSourceTest, AnIdThatIsThePositionIsNeverGivenAgain) {
+  Service service(file_);
+  service.Run(kTables);
+  const auto by_position = [this] { return Source({{"table.field.event.id", "SEQ"}}); };
+  {
+    SqliteSource source = by_position();
+    ASSERT_OK(source.Open());
+    service.Run("INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o')");
+    EXPECT_THAT(Ids(Read(source)), ElementsAre(RowId{1, "1"}));
+  }
+  for (const char* position : {"seq INTEGER PRIMARY KEY", "seq INTEGER NOT NULL UNIQUE"}) {
+    service.Run(
+        fmt::format("DROP TABLE outbox; CREATE TABLE outbox ({}, id, aggregatetype TEXT, "
+                    "aggregateid TEXT, payload BLOB /* AUTOINCREMENT */)",
+                    position));
+    const base::Error error = OpenError(by_position());
+    EXPECT_EQ(error.code, Code::kInvalid);
+    EXPECT_THAT(error.message, AllOf(HasSubstr("the id is the position"),
+                                     HasSubstr("INTEGER PRIMARY KEY AUTOINCREMENT")));
+    EXPECT_THAT(by_position().Look().error().message, HasSubstr("AUTOINCREMENT"));
+    ASSERT_OK(Source().Open());
+  }
+}
+
 TEST_F(SqliteSourceTest, ALookMakesNothingWhileNobodyHasTheFile) {
   {
     Service service(file_);
