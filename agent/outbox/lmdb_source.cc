@@ -401,9 +401,9 @@ Result<Source::Sight> LmdbSource::Look() {
   return sight;
 }
 
-void LmdbSource::Close(bool /*clean*/) {
+void LmdbSource::Close(bool clean) {
   environment_.reset();
-  lock_ = SourceLock();
+  if (clean) lock_ = SourceLock();
 }
 
 }  // namespace holdfast::outbox

@@ -101,7 +101,9 @@ class Source {
   virtual base::Result<Sight> Look() = 0;
 
   // Gives up what it owns. `clean`: all that it took is at the tier, so another agent may go on at
-  // once; else it waits for this one to come back, or for its patience to end.
+  // once; else it waits for this one to come back, or for its patience to end. Of a file, which has
+  // no such patience, an agent that is there stays the one: it holds the file's lock until it is
+  // closed clean, or this is destroyed.
   virtual void Close(bool clean) = 0;
 
   // For good: nothing but Close is asked for any more, and what waits now, or in Close, fails soon,

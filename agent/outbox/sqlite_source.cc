@@ -662,12 +662,12 @@ Result<std::optional<Source::Lag>> SqliteSource::LookInside() {
   }
 }
 
-void SqliteSource::Close(bool /*clean*/) {
+void SqliteSource::Close(bool clean) {
   find_.reset();
   delete_.reset();
   quarantine_.reset();
   database_.reset();
-  lock_ = SourceLock();
+  if (clean) lock_ = SourceLock();
 }
 
 }  // namespace holdfast::outbox

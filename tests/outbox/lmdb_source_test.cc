@@ -618,6 +618,23 @@ TEST_F(LmdbSourceTest, OneAgentAtATime) {
   ASSERT_OK(second.Open());
 }
 
+// It has events in its spool that are still in the environment.
+TEST_F(LmdbSourceTest, AnAgentThatHadAnErrorIsStillTheOne) {
+  InService([](const Service&) {});
+  LmdbSource second = Source();
+  {
+    LmdbSource first = Source();
+    ASSERT_OK(first.Open());
+    first.Close(/*clean=*/false);
+    const auto refused = second.Open();
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("another agent"));
+    ASSERT_OK(first.Open());
+    first.Close(/*clean=*/false);
+  }
+  ASSERT_OK(second.Open());
+}
+
 TEST_F(LmdbSourceTest, NoticesThatTheFileWasReplaced) {
   InService([](const Service&) {});
   LmdbSource source = Source();

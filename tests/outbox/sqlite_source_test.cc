@@ -686,6 +686,31 @@ TEST_F(SqliteSourceTest, OneAgentAtATime) {
   ASSERT_OK(second.Open());
 }
 
+// It has rows in its spool that are still in the table.
+TEST_F(SqliteSourceTest, AnAgentThatHadAnErrorIsStillTheOne) {
+  Service service(file_);
+  service.Run(kTables);
+  service.Run(
+      "INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'); CREATE TRIGGER no BEFORE DELETE "
+      "ON outbox BEGIN SELECT raise(ABORT, 'not now'); END");
+  SqliteSource second = Source();
+  {
+    SqliteSource first = Source();
+    ASSERT_OK(first.Open());
+    ASSERT_FALSE(first.Remove(Ids(Read(first)), {}));
+    first.Close(/*clean=*/false);
+    const auto refused = second.Open();
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("another agent"));
+    const auto sight = second.Look();
+    ASSERT_OK(sight);
+    EXPECT_TRUE(sight->taken);
+    ASSERT_OK(first.Open());
+    first.Close(/*clean=*/false);
+  }
+  ASSERT_OK(second.Open());
+}
+
 TEST_F(SqliteSourceTest, NoticesThatTheFileWasReplaced) {
   SqliteSource source = Source();
   {
