@@ -203,6 +203,11 @@ class Doctor {
     for (const outbox::Source::Lag::Part& part : lag->parts) rows += part.rows;
     findings.Good(fmt::format("{}: good; {}{} rows wait", name, agent::CountText(rows),
                               rows >= outbox::Source::Lag::kCountMost ? " or more" : ""));
+    if (lag->without_position != 0)
+      findings.Trouble(Event::kOutboxNotUsable, Severity::kWarning,
+                       fmt::format("{}: {} rows have no integer as their position, and are never "
+                                   "sent",
+                                   name, agent::CountText(lag->without_position)));
     if (lag->quarantined != 0)
       findings.Trouble(Event::kOutboxQuarantine,
                        fmt::format("{}: {} rows are in the quarantine", name,

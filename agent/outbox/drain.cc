@@ -488,6 +488,12 @@ Result<void> Drain::MeasureIfDue() {
   context_.metrics.oldest_row_timestamp_seconds.With(options_.name)
       .Set(Seconds(oldest_ms.value_or(0)));
   base::MutexLock lock(mutex_);
+  if (lag.without_position > 0 && status_.lag.without_position == 0) {
+    base::Log(base::Event::kOutboxTrouble, {kComponent, options_.name},
+              "{} rows have no integer as their position, and are never sent: insert them anew "
+              "with one, and let the column take nothing else (INTEGER PRIMARY KEY AUTOINCREMENT)",
+              lag.without_position);
+  }
   status_.lag = std::move(lag);
   return {};
 }

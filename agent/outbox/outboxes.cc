@@ -31,6 +31,7 @@ json Describe(const Outboxes::Status& source) {
           {"taken_rows", status.taken_rows},
           {"quarantined_rows", status.quarantined_rows},
           {"quarantine_rows", status.lag.quarantined},
+          {"rows_without_position", status.lag.without_position},
           {"stuck_rows", status.stuck_rows},
           {"stuck_reason", status.stuck_reason},
           {"waiting_for_topics_of", status.held},

@@ -85,6 +85,8 @@ class Source {
     static constexpr uint64_t kCountMost = 100'000;
     std::vector<Part> parts;
     uint64_t quarantined = 0;
+    // Rows that can be neither read nor removed, as their position is no integer; counted likewise.
+    uint64_t without_position = 0;
   };
   // For metrics; asked every few seconds.
   virtual base::Result<Lag> Measure() = 0;

@@ -210,6 +210,7 @@ Result<void> SqliteSource::CheckMode() {
 
 Result<void> SqliteSource::FindFile() {
   find_.reset();
+  find_to_send_.reset();
   delete_.reset();
   quarantine_.reset();
   database_.reset();
@@ -350,6 +351,8 @@ Result<void> SqliteSource::CheckSchema() {
                       Prepare(fmt::format("DELETE FROM {} WHERE {} = ?1", table, position)));
   HF_ASSIGN_OR_RETURN(find_, Prepare(fmt::format("SELECT {} FROM {} WHERE {} = ?1",
                                                  QuotedName(mapping.id), table, position)));
+  HF_ASSIGN_OR_RETURN(find_to_send_, Prepare(fmt::format("SELECT 1 FROM {} WHERE {} = ?1 AND {}",
+                                                         table, position, ToSend())));
   std::vector<std::string> expressions;
   for (const std::string& column : columns_) expressions.push_back(QuotedName(column));
   // SQLite itself knows how ISO 8601 is written. Null: the text is not that.
@@ -363,15 +366,18 @@ Result<void> SqliteSource::CheckSchema() {
   return {};
 }
 
-std::string SqliteSource::ToSend() const {
+std::string SqliteSource::HasPosition() const {
   // Without its unique position a row could not be removed again.
-  std::string condition =
-      fmt::format("typeof({}) = 'integer'", QuotedName(options_.mapping.position));
-  if (options_.mapping.only_null) {
-    condition += fmt::format(" AND {} IS NULL", QuotedName(*options_.mapping.only_null));
-  }
-  return condition;
+  return fmt::format("typeof({}) = 'integer'", QuotedName(options_.mapping.position));
 }
+
+std::string SqliteSource::NotDone() const {
+  return options_.mapping.only_null
+             ? fmt::format("{} IS NULL", QuotedName(*options_.mapping.only_null))
+             : "true";
+}
+
+std::string SqliteSource::ToSend() const { return HasPosition() + " AND " + NotDone(); }
 
 RowId SqliteSource::IdOf(sqlite3_stmt* statement) const {
   const auto id = std::ranges::find(columns_, options_.mapping.id) - columns_.begin();
@@ -524,7 +530,16 @@ Result<void> SqliteSource::Delete(int64_t position) {
   sqlite3_bind_int64(delete_.get(), 1, position);
   HF_RETURN_IF_ERROR(Step(delete_));
   sqlite3_reset(delete_.get());
-  return {};
+  if (sqlite3_changes(database_.get()) == 1) return {};
+  sqlite3_reset(find_to_send_.get());
+  sqlite3_bind_int64(find_to_send_.get(), 1, position);
+  HF_ASSIGN_OR_RETURN(const bool still, Step(find_to_send_));
+  sqlite3_reset(find_to_send_.get());
+  if (!still) return {};
+  return Unexpected(Code::kUnavailable,
+                    fmt::format("{}: the row at {} could not be removed, and the database does not "
+                                "say why; is there a trigger?",
+                                path_, position));
 }
 
 Result<void> SqliteSource::Quarantine(const Poison& poison) {
@@ -588,14 +603,18 @@ Result<void> SqliteSource::FlushLog() {
 }
 
 Result<Source::Lag> SqliteSource::Measure() {
-  const std::string from = fmt::format("FROM main.{} WHERE {}", QuotedName(table_), ToSend());
   Lag lag;
   Lag::Part& part = lag.parts.emplace_back();
   part.owned = true;
   HF_ASSIGN_OR_RETURN(
-      const int64_t rows,
-      Integer(fmt::format("SELECT count(*) FROM (SELECT 1 {} LIMIT {})", from, Lag::kCountMost)));
-  part.rows = static_cast<uint64_t>(rows);
+      const Statement count,
+      Prepare(fmt::format("SELECT sum(good), sum(NOT good) FROM (SELECT {} AS good FROM main.{} "
+                          "WHERE {} ORDER BY {} LIMIT {})",
+                          HasPosition(), QuotedName(table_), NotDone(),
+                          QuotedName(options_.mapping.position), Lag::kCountMost)));
+  HF_RETURN_IF_ERROR(Step(count));
+  part.rows = static_cast<uint64_t>(sqlite3_column_int64(count.get(), 0));
+  lag.without_position = static_cast<uint64_t>(sqlite3_column_int64(count.get(), 1));
   HF_ASSIGN_OR_RETURN(const Statement oldest,
                       Prepare(fmt::format("{} WHERE {} ORDER BY {} LIMIT 1", select_, ToSend(),
                                           QuotedName(options_.mapping.position))));
@@ -664,6 +683,7 @@ Result<std::optional<Source::Lag>> SqliteSource::LookInside() {
 
 void SqliteSource::Close(bool clean) {
   find_.reset();
+  find_to_send_.reset();
   delete_.reset();
   quarantine_.reset();
   database_.reset();

@@ -24,6 +24,8 @@
 // name with `-holdfast` behind it. An agent with another spool, if it takes the place of one that
 // was killed, may send again what that one had noted and not yet removed.
 //
+// If a row is still to be sent after it was deleted, as a trigger may keep it, that is an error.
+//
 // Look opens the file read-only. If nobody has it open, SQLite would make a log of its own even so,
 // so it is read as one that nobody changes, and once more if somebody came meanwhile.
 //
@@ -97,7 +99,9 @@ class SqliteSource final : public Source {
   base::Result<bool> PositionIsUnique();
   [[nodiscard]] bool GivesPositionsOnce() const;
   [[nodiscard]] std::string QuarantineName() const { return table_ + "_quarantine"; }
-  // The condition of rows that are to be sent.
+  // Conditions of rows; with both, they are to be sent.
+  [[nodiscard]] std::string HasPosition() const;
+  [[nodiscard]] std::string NotDone() const;
   [[nodiscard]] std::string ToSend() const;
 
   base::Result<Statement> Prepare(const std::string& sql);
@@ -110,6 +114,7 @@ class SqliteSource final : public Source {
   base::Result<int64_t> DataVersion();
   base::Result<void> FlushLog();
   base::Result<bool> IsThere(const RowId& row);
+  // Or marked as sent instead, by a trigger.
   base::Result<void> Delete(int64_t position);
   // Puts the row into the quarantine, and deletes it.
   base::Result<void> Quarantine(const Poison& poison);
@@ -129,6 +134,7 @@ class SqliteSource final : public Source {
   int64_t data_version_ = 0;  // Before the last read.
   // Made by Open.
   Statement find_;
+  Statement find_to_send_;
   Statement delete_;
   Statement quarantine_;
 };

@@ -535,6 +535,47 @@ TEST_F(SqliteSourceTest, PassesOverStuckRows) {
   EXPECT_THAT(Positions(Read(source, 1, {}, {{1, "other"}, {2, "b"}})), ElementsAre(1));
 }
 
+TEST_F(SqliteSourceTest, SaysThatARowCouldNotBeRemoved) {
+  Service service(file_);
+  service.Run(kTables);
+  service.Run(
+      "INSERT INTO outbox (id, aggregatetype) VALUES ('a', 'o'), ('b', 'o'); CREATE TRIGGER keep "
+      "BEFORE DELETE ON outbox BEGIN SELECT raise(IGNORE); END");
+  SqliteSource source = Source();
+  ASSERT_OK(source.Open());
+  const auto kept = source.Remove(std::vector<RowId>{{1, "a"}}, {});
+  ASSERT_FALSE(kept) << "it would be taken for gone, and sent again";
+  EXPECT_EQ(kept.error().code, Code::kUnavailable);
+  EXPECT_THAT(kept.error().message,
+              AllOf(HasSubstr("the row at 1 could not be removed"), HasSubstr("trigger")));
+  EXPECT_FALSE(source.Remove({}, std::vector<Source::Poison>{{{2, "b"}, "bad"}}));
+  EXPECT_EQ(service.Run("SELECT count(*) FROM outbox_quarantine"), "0") << "each time once more";
+  service.Run("DROP TRIGGER keep");
+  ASSERT_OK(
+      source.Remove(std::vector<RowId>{{1, "a"}}, std::vector<Source::Poison>{{{2, "b"}, "bad"}}));
+  EXPECT_THAT(Read(source), IsEmpty());
+}
+
+// The service keeps them, and its rows say that they are sent.
+TEST_F(SqliteSourceTest, ARowMayBeMarkedWhereItIsToBeRemoved) {
+  Service service(file_);
+  service.Run(R"(PRAGMA journal_mode=WAL;
+    CREATE TABLE event_publication (seq INTEGER PRIMARY KEY AUTOINCREMENT, id, listener_id,
+      event_type, serialized_event, publication_date, completion_date);
+    CREATE TABLE event_publication_quarantine (seq, id, listener_id, event_type, serialized_event,
+      publication_date, completion_date, reason, quarantined_at);
+    CREATE TRIGGER mark BEFORE DELETE ON event_publication BEGIN
+      UPDATE event_publication SET completion_date = 7 WHERE seq = OLD.seq;
+      SELECT raise(IGNORE);
+    END;
+    INSERT INTO event_publication VALUES (1, 'a', 'l', 'made', '{}', 5, NULL))");
+  SqliteSource source = Source({}, Preset::kModulith);
+  ASSERT_OK(source.Open());
+  ASSERT_OK(source.Remove(Ids(Read(source)), {}));
+  EXPECT_THAT(Read(source), IsEmpty());
+  EXPECT_EQ(service.Run("SELECT completion_date FROM event_publication"), "7");
+}
+
 TEST_F(SqliteSourceTest, FindsWhatIsStillThere) {
   Service service(file_);
   service.Run(kTables);
@@ -569,6 +610,11 @@ TEST_F(SqliteSourceTest, RowsWithoutAnIntegerPositionAreNotTakenForOthers) {
   SqliteSource source = Source();
   ASSERT_OK(source.Open());
   EXPECT_THAT(Positions(Read(source)), ElementsAre(1));
+  const auto lag = source.Measure();
+  ASSERT_OK(lag);
+  EXPECT_EQ(lag->without_position, 3U) << "nobody would know of them";
+  EXPECT_EQ(lag->parts[0].rows, 1U);
+  EXPECT_EQ(lag->parts[0].lowest, 1);
 }
 
 TEST_F(SqliteSourceTest, SaysAllThatIsWrongWithTheTables) {
