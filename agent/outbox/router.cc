@@ -24,6 +24,9 @@ constexpr size_t kRecordRest = 128;
 constexpr size_t kHeaderRest = 16;
 // Topics that are waited for.
 constexpr size_t kUnknownMax = 10'000;
+// A topic that no row named for longer than this, or than the timeout, is waited for anew: nobody
+// asks the tier for it meanwhile. Longer than a source is ever away from its rows without trouble.
+constexpr base::Duration kNotMetFor = std::chrono::minutes(1);
 
 void AddRecord(const Row& row, bool tombstone_on_empty, int64_t now_ms,
                std::vector<kafka::RecordHeader>* headers, kafka::RecordBatchBuilder* batch) {
@@ -191,12 +194,15 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
     }
     const proxy::Topic* const topic = cluster.FindTopic(*topic_name);
     if (topic == nullptr || topic->leaders.empty()) {
-      if (unknown_since_.size() >= kUnknownMax) unknown_since_.clear();
-      const auto [since, first] = unknown_since_.emplace(*topic_name, now);
+      if (unknown_.size() >= kUnknownMax) unknown_.clear();
+      Unknown& unknown = unknown_.try_emplace(*topic_name, Unknown{now, now}).first->second;
+      const bool anew =
+          now - unknown.met > std::max<base::Duration>(kNotMetFor, options_.unknown_topic_timeout);
       // A tier that is away cannot say that it has no such topic.
-      if (tier_away) since->second = now;
+      if (anew || tier_away) unknown.since = now;
+      unknown.met = now;
       placed.unknown_topics.insert(*topic_name);
-      if (now - since->second < options_.unknown_topic_timeout) {
+      if (now - unknown.since < options_.unknown_topic_timeout) {
         placed.held.insert(row.route);
       } else {
         poison(row, fmt::format("the tier has no topic {}, and did not make it in {} s",
@@ -204,7 +210,7 @@ Router::Placed Router::Place(std::span<const Row> rows, const proxy::Cluster& cl
       }
       continue;
     }
-    unknown_since_.erase(*topic_name);
+    unknown_.erase(*topic_name);
     if (topic->internal) {
       poison(row,
              fmt::format("topic {} is the tier's own, which writes to it itself", *topic_name));

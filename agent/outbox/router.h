@@ -92,7 +92,11 @@ class Router {
   Options options_;
   std::vector<Piece> topic_;
   base::Random random_;
-  std::map<std::string, base::TimePoint, std::less<>> unknown_since_;  // By topic.
+  struct Unknown {
+    base::TimePoint since;
+    base::TimePoint met;  // When it was last asked for.
+  };
+  std::map<std::string, Unknown, std::less<>> unknown_;  // By topic.
   std::map<std::string, agent::Headroom, std::less<>> topic_limits_;
   std::optional<agent::Headroom> limit_;
 };

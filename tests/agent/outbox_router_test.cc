@@ -203,6 +203,22 @@ TEST_F(RouterTest, HoldsRowsOfUnknownTopicsForThatLongThoughTheClockIsSet) {
   EXPECT_EQ(router.Place(rows, cluster_, kStart + 10s, kNow - kHour, false).poison.size(), 1U);
 }
 
+// The tier may have removed and may make it again.
+TEST_F(RouterTest, ATopicThatWasOnceUnknownIsWaitedForAnew) {
+  Router router = Make({.topic = "outbox.event.${aggregatetype}",
+                        .unknown_topic_timeout = std::chrono::seconds(10)});
+  const std::vector<Row> rows{RowOf(1, "new", "k")};
+  const auto quarantines = [&](std::chrono::seconds at) {
+    return !router.Place(rows, cluster_, kStart + at, kNow, false).poison.empty();
+  };
+  EXPECT_FALSE(quarantines(0s));
+  EXPECT_TRUE(quarantines(10s));
+  EXPECT_TRUE(quarantines(11s)) << "each row would wait for that long";
+  EXPECT_FALSE(quarantines(1000s));
+  EXPECT_FALSE(quarantines(1009s));
+  EXPECT_TRUE(quarantines(1010s));
+}
+
 TEST_F(RouterTest, TakesNoMoreThanItsShareOfMemory) {
   Know("outbox.event.a", 1, {.max_message_bytes = 100 << 20});
   const std::vector<Row> rows(10, RowOf(1, "a", "k", std::string(3 << 20, 'x')));
