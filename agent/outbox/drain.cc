@@ -202,7 +202,11 @@ Result<bool> Drain::TakeSome() {
   if (!note_.empty()) HF_RETURN_IF_ERROR(RemoveNoted());
   HF_RETURN_IF_ERROR(MeasureIfDue());
   HF_RETURN_IF_ERROR(TryStuckIfDue());
-  ForgetHeldIfDue();
+  // All that follows is of one moment: of rows that the read passes over, as their topic is not
+  // known, those that are behind them must not be placed because it became known meanwhile.
+  const uint64_t version = context_.cache.version();
+  const proxy::ClusterPtr cluster = context_.cache.cluster();
+  ForgetHeldIfDue(version);
   if (empty_ && !holds()) {
     HF_ASSIGN_OR_RETURN(const bool may, source_->MayHaveMore());
     if (!may) return false;
@@ -219,8 +223,7 @@ Result<bool> Drain::TakeSome() {
     if (!holds()) Say({});  // What had no room is not there any more.
     return false;
   }
-  const uint64_t version = context_.cache.version();
-  Router::Placed placed = router_.Place(rows, *context_.cache.cluster(), context_.loop.Now(),
+  Router::Placed placed = router_.Place(rows, *cluster, context_.loop.Now(),
                                         context_.loop.WallClockMs(), context_.cache.tier_away());
   if (!placed.held.empty()) {
     held_.merge(placed.held);
@@ -254,9 +257,9 @@ Result<bool> Drain::TakeSome() {
   return true;
 }
 
-void Drain::ForgetHeldIfDue() {
+void Drain::ForgetHeldIfDue(uint64_t version) {
   if (!holds()) return;
-  if (held_of_ == context_.cache.version() && context_.loop.Now() < held_until_) return;
+  if (held_of_ == version && context_.loop.Now() < held_until_) return;
   held_.clear();
   full_.clear();
   router_.Unlimit();

@@ -157,7 +157,8 @@ class Drain {
                   const std::vector<Source::Poison>& poison);
   void OnNoRoom(const agent::NotedOutcome& outcome);
   [[nodiscard]] bool holds() const { return !held_.empty() || router_.limited(); }
-  void ForgetHeldIfDue();
+  // `version`: of the cache.
+  void ForgetHeldIfDue(uint64_t version);
   void OnError(const base::Error& error);
   void OnPoison(std::span<const Source::Poison> poison);
   void Ask(const Router::Placed& placed);

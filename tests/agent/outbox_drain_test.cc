@@ -44,7 +44,7 @@ class DrainTest : public testing::Test {
 
   // As after the start of a process.
   void Start() {
-    auto router = Router::Make({.topic = "outbox.event.${aggregatetype}"});
+    auto router = Router::Make({.topic = topic_});
     drain_ = std::make_unique<Drain>(
         Drain::Context{.loop = loop_,
                        .cache = cache_,
@@ -109,6 +109,7 @@ class DrainTest : public testing::Test {
   metrics::OutboxMetrics metrics_{registry_};
   proxy::MetadataCache cache_{{}};
   Table table_;
+  std::string topic_ = "outbox.event.${aggregatetype}";
   std::set<std::string> wanted_;
   uint64_t spool_failures_percent_ = 0;
   std::vector<std::pair<std::string, std::string>> spooled_;  // Topic and key, and id.
@@ -482,6 +483,21 @@ TEST_F(DrainTest, LeavesRowsOfUnknownTopicsUntilTheTierHasThem) {
   ASSERT_EQ(table_.quarantine.size(), 1U);
   EXPECT_NE(table_.quarantine.begin()->second.find("outbox.event.never"), std::string::npos);
   EXPECT_EQ(metrics_.quarantined_rows.With("orders").Value(), 1U);
+}
+
+TEST_F(DrainTest, ATopicThatBecomesKnownDuringAReadLetsNoRowOvertakeAnother) {
+  topic_ = "all";
+  Insert("a", "k");
+  Start();
+  clock_.RunUntilIdle();
+  ASSERT_EQ(drain_->GetStatus().held, std::vector<std::string>{"a"});
+  Insert("b", "k");  // To the same topic by another route.
+  table_.on_read = [this] {
+    table_.on_read = {};
+    Know({{"all", 1}});
+  };
+  clock_.Advance(std::chrono::seconds(1));
+  ExpectExactlyOnceAndInOrder(2);
 }
 
 TEST_F(DrainTest, LooksAgainAtRowsOfUnknownTopicsThoughTheServiceIsQuiet) {

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 #include <span>
@@ -40,6 +41,7 @@ struct Table {
   int opens = 0;
   int refusals = 0;
   int reads = 0;
+  std::function<void()> on_read;  // While it is read.
 };
 
 class TableSource final : public outbox::Source {
@@ -55,6 +57,7 @@ class TableSource final : public outbox::Source {
                                       std::span<const RowId> stuck) override {
     HF_RETURN_IF_ERROR(Call());
     ++table_.reads;
+    if (table_.on_read) table_.on_read();
     highest_read_ = table_.rows.empty() ? 0 : table_.rows.rbegin()->first;
     std::vector<Row> rows;
     for (const auto& [position, row] : table_.rows) {
