@@ -32,7 +32,7 @@ using nlohmann::json;
 constexpr char kFormat = 1;
 constexpr std::string_view kHeaderPrefix = "header.";
 constexpr size_t kUrlBytesMax = 2000;
-// Preparing takes its turn behind what is asked about: few at a time.
+// Each may hang for as long as a question may take: who comes behind them waits for so many.
 constexpr size_t kAskedAtOnce = 16;
 
 constexpr int kCreated = 201;
@@ -338,6 +338,7 @@ void HalfMessages::Schedule(Message& message) {
 void HalfMessages::PlanChecks() {
   std::optional<base::TimePoint> next;
   for (const auto& [id, message] : messages_) {
+    if (asked_ >= kAskedAtOnce) break;  // The next answer plans anew.
     if (message.parked || message.busy || message.asked) continue;
     if (!next || message.due < *next) next = message.due;
   }
@@ -348,11 +349,11 @@ void HalfMessages::PlanChecks() {
 
 void HalfMessages::CheckDue() {
   const base::TimePoint now = context_.loop.Now();
-  size_t asked = 0;
   for (auto& [id, message] : messages_) {
+    if (asked_ >= kAskedAtOnce) break;
     if (message.parked || message.busy || message.asked || message.due > now) continue;
-    if (++asked > kAskedAtOnce) break;
     message.asked = true;
+    ++asked_;
     const char first = message.check_url.find('?') == std::string::npos ? '?' : '&';
     context_.asking.Post([&loop = context_.loop, ask = context_.ask,
                           self = std::weak_ptr<HalfMessages*>(self_), id = id,
@@ -367,11 +368,12 @@ void HalfMessages::CheckDue() {
 }
 
 void HalfMessages::OnAnswer(const std::string& id, const Result<std::string>& answer) {
+  --asked_;
   const auto found = messages_.find(id);
-  if (found == messages_.end()) return;  // Resolved meanwhile.
+  if (found == messages_.end()) return PlanChecks();  // Resolved meanwhile.
   Message& message = found->second;
   message.asked = false;
-  if (message.busy) return;
+  if (message.busy) return PlanChecks();
   std::string_view text = answer ? std::string_view(*answer) : std::string_view();
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
     text.remove_suffix(1);

@@ -122,6 +122,7 @@ class HalfMessages {
   size_t bytes_ = 0;
   std::map<std::string, Outcome, std::less<>> remembered_;
   std::deque<std::string> remembered_order_;
+  size_t asked_ = 0;  // Questions that have not come back, also of messages that are gone.
   base::Timer timer_;
   std::shared_ptr<HalfMessages*> self_;  // Null in it once this is gone.
 };

@@ -53,7 +53,7 @@ class HalfMessagesTest : public testing::Test {
               if (answer_.empty()) return base::Unexpected(base::Code::kUnavailable, "refused");
               return answer_;
             }},
-        HalfMessages::Options{.check_urls = {"http://127.0.0.1"}, .count_max = 3}, state_);
+        HalfMessages::Options{.check_urls = {"http://127.0.0.1"}, .count_max = count_max_}, state_);
     routes_ = half_->Routes();
   }
   void Restart() {
@@ -127,6 +127,7 @@ class HalfMessagesTest : public testing::Test {
   std::string answer_;
   std::function<void()> on_ask_;
   bool full_ = false;
+  size_t count_max_ = 3;
   std::unique_ptr<HalfMessages> half_;
   std::vector<net::AdminRoute> routes_;
 };
@@ -192,6 +193,27 @@ TEST_F(HalfMessagesTest, TakesTheServicesWordWhileItIsAsked) {
   clock_.Advance(std::chrono::seconds(10));
   EXPECT_EQ(asked_.size(), 1U);
   EXPECT_EQ(sent_.size(), 1U);
+  EXPECT_TRUE(Open().empty());
+}
+
+// A service that hangs keeps each question for as long as it may take.
+TEST_F(HalfMessagesTest, AsksAFewQuestionsAtATime) {
+  count_max_ = 100;
+  Restart();
+  for (int at = 0; at < 40; ++at) Prepare();
+  asking_.set_held(true);
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(asking_.queued(), 16U);
+  // What is resolved meanwhile makes room once its question has come back, and not before.
+  for (const auto& message : Open()) Ask("/half/commit", {{"id", message["id"]}});
+  EXPECT_TRUE(Open().empty());
+  for (int at = 0; at < 40; ++at) Prepare();
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(asking_.queued(), 16U);
+  answer_ = "commit";
+  asking_.set_held(false);
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(asked_.size(), 16U + 40U);
   EXPECT_TRUE(Open().empty());
 }
 
