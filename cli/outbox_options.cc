@@ -34,7 +34,12 @@ Result<TableMapping> MappingOf(const config::OutboxSource& config) {
   HF_ASSIGN_OR_RETURN(TableMapping mapping,
                       TableMapping::Of(static_cast<outbox::Preset>(config.preset()), properties));
   if (config.has_table()) mapping.table = config.table();
-  if (config.has_topic()) mapping.topic = config.topic();
+  // Headers of LMDB's events have names that only services know.
+  if (config.has_lmdb()) {
+    if (config.has_topic()) mapping.topic = config.topic();
+  } else {
+    HF_RETURN_IF_ERROR(mapping.SetTopic(config.has_topic() ? config.topic() : mapping.topic));
+  }
   return mapping;
 }
 

@@ -18,7 +18,6 @@ using base::Result;
 using base::Unexpected;
 
 constexpr std::string_view kIdHeader = "id";
-constexpr std::string_view kRouteField = "aggregatetype";
 // What a record or a batch is besides its bytes, and each header, at the most.
 constexpr size_t kRecordRest = 128;
 constexpr size_t kHeaderRest = 16;

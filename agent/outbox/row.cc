@@ -28,6 +28,17 @@ bool NamesField(std::string_view topic, std::string_view field) {
   return topic.find(fmt::format("${{{}}}", field)) != std::string_view::npos;
 }
 
+std::vector<std::string> FieldsIn(std::string_view topic) {
+  constexpr std::string_view kBegin = "${";
+  std::vector<std::string> fields;
+  for (size_t at = topic.find(kBegin); at != std::string_view::npos; at = topic.find(kBegin)) {
+    topic.remove_prefix(at + kBegin.size());
+    const size_t end = topic.find('}');
+    if (end != std::string_view::npos) fields.emplace_back(topic.substr(0, end));
+  }
+  return fields;
+}
+
 uint64_t DigestOf(std::string_view id) {
   uint64_t digest = 14695981039346656037U;
   for (const char byte : id) {

@@ -52,8 +52,12 @@ struct Row {
 // What a row takes in memory, nearly.
 size_t MemoryOf(const Row& row);
 
+// In a topic's template: the row's route.
+inline constexpr std::string_view kRouteField = "aggregatetype";
 // Whether a topic's template has `${field}` in it.
 bool NamesField(std::string_view topic, std::string_view field);
+// All that it has.
+std::vector<std::string> FieldsIn(std::string_view topic);
 
 // FNV-1a of the id's bytes: kept in spools, so it never changes.
 uint64_t DigestOf(std::string_view id);

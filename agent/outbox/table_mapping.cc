@@ -1,10 +1,13 @@
 #include "agent/outbox/table_mapping.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <functional>
 #include <string_view>
+
+#include "agent/outbox/row.h"
 
 namespace holdfast::outbox {
 namespace {
@@ -117,11 +120,30 @@ std::vector<std::string> TableMapping::Columns() const {
   return columns;
 }
 
+Result<void> TableMapping::SetTopic(std::string text) {
+  text = TopicTemplate(std::move(text));
+  std::vector<std::string> read = Columns();
+  // What they hold is kept once, see Row::fields.
+  std::erase_if(read,
+                [this](const auto& column) { return column == payload || column == json_headers; });
+  read.emplace_back(kRouteField);
+  for (const std::string& name : FieldsIn(text)) {
+    if (std::ranges::find(read, name) != read.end()) continue;
+    return Unexpected(Code::kInvalid,
+                      fmt::format("the topic `{}` is made from `{}`, which is not read: there are "
+                                  "`{}`, and the columns of table.fields.additional.placement",
+                                  text, name, fmt::join(read, "`, `")));
+  }
+  topic = std::move(text);
+  return {};
+}
+
 Result<TableMapping> TableMapping::Of(Preset preset,
                                       const std::map<std::string, std::string>& properties) {
   TableMapping mapping = preset == Preset::kEventuate  ? Eventuate()
                          : preset == Preset::kModulith ? Modulith()
                                                        : Debezium();
+  std::optional<std::string> topic;
   const std::map<std::string_view, std::string*> columns{
       {"table.field.event.position", &mapping.position},
       {"table.field.event.id", &mapping.id},
@@ -146,7 +168,7 @@ Result<TableMapping> TableMapping::Of(Preset preset,
       if (!additional) return wrong(additional.error().message);
       mapping.additional = *std::move(additional);
     } else if (name == "route.topic.replacement") {
-      mapping.topic = TopicTemplate(value);
+      topic = value;
     } else if (name == "route.tombstone.on.empty.payload") {
       if (value != "true" && value != "false") return wrong("`true` or `false`");
       mapping.tombstone_on_empty_payload = value == "true";
@@ -159,6 +181,10 @@ Result<TableMapping> TableMapping::Of(Preset preset,
     }
   }
   if (mapping.key) mapping.json_key.reset();
+  if (topic) {
+    if (auto set = mapping.SetTopic(*std::move(topic)); !set)
+      return Unexpected(std::move(set.error()).Within("route.topic.replacement"));
+  }
   return mapping;
 }
 

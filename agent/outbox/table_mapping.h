@@ -43,12 +43,15 @@ struct TableMapping {
   };
   std::vector<Additional> additional;
 
-  // What the topic's template is unless the configuration has one.
-  std::string topic;
+  std::string topic;                        // The template of topics.
   bool tombstone_on_empty_payload = false;  // Debezium's route.tombstone.on.empty.payload.
 
   // The columns that are read, each once: the position first.
   [[nodiscard]] std::vector<std::string> Columns() const;
+
+  // Another template of topics, in which ${routedByValue}, as Debezium calls it, stands for
+  // ${aggregatetype}. kInvalid: it names what is not read.
+  base::Result<void> SetTopic(std::string text);
 
   // Options of Debezium's router: table.field.event.id, .key, .payload, .timestamp, route.by.field,
   // route.topic.replacement, route.tombstone.on.empty.payload, table.fields.additional.placement

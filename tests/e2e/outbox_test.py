@@ -92,6 +92,15 @@ class ConfigurationTest(OutboxCase):
         self.assertIn("set one of postgres, sqlite and lmdb", self.refused(outbox=[{"name": "a"}]))
         self.assertIn("`${` without a name",
                       self.refused(outbox=[{"name": "a", "topic": "x.${", **file}]))
+        postgres = {"postgres": {"connection": "host=db"}}
+        for source in (file, postgres):
+            self.assertIn("`tpye`, which is not read", self.refused(outbox=[
+                {"name": "a", "topic": "x.${tpye}", **source}]))
+        # The rest of the configuration is missing.
+        self.assertNotIn("agent.outbox", self.refused(outbox=[
+            {"name": "a", **postgres}, {"name": "b", "table": "bills", **postgres},
+            {"name": "c", "topic": "x.${routedByValue}", **file},
+            {"name": "d", "topic": "${header}", "lmdb": {"directory": "service"}}]))
         self.assertIn("envelope", self.refused(outbox=[{"name": "a", **file, "properties": {
             "table.fields.additional.placement": "type:envelope"}}]))
         self.assertIn("did you mean", self.refused(outbox=[{"name": "a", **file, "properties": {

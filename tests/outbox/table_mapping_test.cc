@@ -44,6 +44,28 @@ TEST(TableMapping, Debezium) {
               ElementsAre("seq", "id", "aggregatetype", "payload", "aggregateid"));
 }
 
+TEST(TableMapping, ATopicIsMadeFromWhatIsRead) {
+  TableMapping mapping = Mapped({{"table.fields.additional.placement", "region:header"}});
+  const auto refusal = [&mapping](std::string topic) {
+    const auto set = mapping.SetTopic(std::move(topic));
+    return set ? std::string() : set.error().message;
+  };
+  for (const char* topic : {"all", "${region}.${aggregatetype}", "${aggregateid}", "$type"})
+    EXPECT_EQ(refusal(topic), "") << topic;
+  EXPECT_EQ(mapping.topic, "$type");
+  EXPECT_EQ(refusal("shop.${routedByValue}"), "");
+  EXPECT_EQ(mapping.topic, "shop.${aggregatetype}") << "as among the properties";
+  EXPECT_THAT(refusal("${tpye}.${aggregatetype}"),
+              AllOf(HasSubstr("`tpye`"), HasSubstr("table.fields.additional.placement")));
+  EXPECT_THAT(refusal("${payload}"), HasSubstr("`payload`"));
+  EXPECT_THAT(Refusal({{"route.topic.replacement", "a.${tpye}"}}),
+              AllOf(HasSubstr("route.topic.replacement"), HasSubstr("`tpye`")));
+  EXPECT_THAT(Mapped({{"route.topic.replacement", "a.${type}"},
+                      {"table.fields.additional.placement", "type:header"}})
+                  .topic,
+              "a.${type}");
+}
+
 TEST(TableMapping, Eventuate) {
   const TableMapping mapping = Mapped({}, Preset::kEventuate);
   EXPECT_EQ(mapping.table, "eventuate.message");
