@@ -54,17 +54,81 @@ Result<void> PostgresOwnership::Start(PostgresConnection& connection, Table tabl
   agents_ = 1;
   renewed_ = Clock::now();
   tried_ = renewed_;
-  // Spools that are gone for good.
-  HF_RETURN_IF_ERROR(connection.Execute(fmt::format(
-      "DELETE FROM {} WHERE seen_at < clock_timestamp() - interval '1 day'", table_.agents)));
+  HF_RETURN_IF_ERROR(ForgetAgents(connection));
+  HF_RETURN_IF_ERROR(SeeOthers(connection, name_));
+  HF_RETURN_IF_ERROR(SettleOwnLeft(connection));
   HF_RETURN_IF_ERROR(CountAgents(connection));
   return TakeFree(connection);
+}
+
+Result<void> PostgresOwnership::ForgetAgents(PostgresConnection& connection) {
+  HF_RETURN_IF_ERROR(connection.Execute(fmt::format(
+      "DELETE FROM {} AS gone WHERE seen_at < clock_timestamp() - interval '1 day' AND NOT EXISTS "
+      "(SELECT FROM {} AS owner WHERE owner.source_table = gone.source_table AND owner.agent = "
+      "gone.agent AND NOT owner.clean)",
+      table_.agents, table_.owners)));
+  return {};
+}
+
+// Rows of before this was kept may have no agent: theirs is another number if this one has no such
+// part.
+Result<std::vector<int32_t>> PostgresOwnership::SeeLeft(
+    PostgresConnection& connection, const std::function<bool(std::string_view)>& own) {
+  HF_ASSIGN_OR_RETURN(
+      const PostgresRows left,
+      connection.Execute(
+          fmt::format("SELECT owner.part, owner.agent, coalesce(left_by.parts::text, 'more') FROM "
+                      "{} AS owner LEFT JOIN {} AS left_by USING (source_table, agent) WHERE "
+                      "source_table = $1 AND NOT owner.clean AND coalesce(left_by.parts <> "
+                      "$2::int, owner.part >= $2::int)",
+                      table_.owners, table_.agents),
+          {table_.name, std::to_string(options_.parts)}));
+  std::vector<int32_t> own_left;
+  for (int i = 0; i < left.count(); ++i) {
+    const std::string_view agent = left.Text(i, 1);
+    if (!own(agent)) {
+      return Unexpected(
+          Code::kInvalid,
+          fmt::format("{}: this agent divides it into {} parts (hash_partitions), and `{}` left "
+                      "some before all that it took was delivered, when it divided it into {}: "
+                      "start that one again with that number, and change it when it has stopped "
+                      "with nothing left. If it is gone for good, remove its rows from {}",
+                      table_.name, options_.parts, agent, left.Text(i, 2), table_.owners));
+    }
+    own_left.push_back(static_cast<int32_t>(left.Integer(i, 0)));
+  }
+  return own_left;
+}
+
+Result<void> PostgresOwnership::SettleOwnLeft(PostgresConnection& connection) {
+  HF_ASSIGN_OR_RETURN(
+      std::vector<int32_t> left,
+      SeeLeft(connection, [this](std::string_view agent) { return WasThisAgent(agent); }));
+  if (left.empty()) return {};
+  if (!options_.delivered()) {
+    return Unexpected(Code::kUnavailable,
+                      fmt::format("{}: what this agent took when it divided it into another number "
+                                  "of parts is not at the tier yet; then it goes on with {}",
+                                  table_.name, options_.parts));
+  }
+  // The others are taken again.
+  std::erase_if(left, [this](int32_t part) { return part < options_.parts; });
+  HF_RETURN_IF_ERROR(connection.Execute(
+      fmt::format("UPDATE {} SET clean = true WHERE source_table = $1 AND part = ANY($2::int[])",
+                  table_.owners),
+      {table_.name, PostgresArray(left)}));
+  return {};
 }
 
 Result<void> PostgresOwnership::Look(PostgresConnection& connection, Table table) {
   table_ = std::move(table);
   // The agent may be running, with another number of parts; its spool was not opened here.
-  return SeeOthers(connection, options_.agent + "#");
+  const std::string own = options_.agent + "#";
+  HF_RETURN_IF_ERROR(SeeOthers(connection, own));
+  HF_RETURN_IF_ERROR(SeeLeft(connection, [&](std::string_view agent) {
+    return agent.starts_with(own) || agent == options_.agent;
+  }));
+  return {};
 }
 
 Result<void> PostgresOwnership::Keep(PostgresConnection& connection) {
@@ -364,8 +428,10 @@ void PostgresOwnership::Release(PostgresConnection& connection, bool clean) {
         {table_.name, name_, PartsOf(owned_)});
   }
   (void)connection.Execute(
-      fmt::format("DELETE FROM {} WHERE source_table = $1 AND agent = $2", table_.agents),
+      fmt::format("UPDATE {} SET seen_at = '-infinity' WHERE source_table = $1 AND agent = $2",
+                  table_.agents),
       {table_.name, name_});
+  (void)ForgetAgents(connection);
   owned_.clear();
   leaving_.clear();
 }

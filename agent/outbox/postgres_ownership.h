@@ -13,11 +13,14 @@
 // the same keys would overtake them: it is only taken when it was seen free for takeover_after.
 //
 // Sharing: an agent shows that it is alive by a row in `holdfast_outbox_agent`, which says into how
-// many parts it divides the table, too: it is an error if that differs. It takes all parts that it
-// left with undelivered events, and of the rest, its own first, until it has its share,
-// parts/agents rounded up. Who has more gives some up, once all that it has taken is delivered: it
-// stops taking from them, and for kPause in kPauseEvery from all, so that this happens under load,
-// too. Those are then for others, though their rows still name it.
+// many parts it divides the table, too: it is an error if that differs. Who comes looks before it
+// shows itself, so that one that is wrong stops none of those that agree. The row stays for as long
+// as parts are left that are not clean: until then the number is not changed but by the agent that
+// left them, once it has delivered what it took. An agent takes all parts that it left with
+// undelivered events, and of the rest, its own first, until it has its share, parts/agents rounded
+// up. Who has more gives some up, once all that it has taken is delivered: it stops taking from
+// them, and for kPause in kPauseEvery from all, so that this happens under load, too. Those are
+// then for others, though their rows still name it.
 //
 // An agent is its spool, by the id of that, and a name for people, which may change: what it left
 // under another one is its own when no lease holds it (one does if the spool was copied, and both
@@ -99,6 +102,13 @@ class PostgresOwnership {
   [[nodiscard]] base::Error TakenOver() const;
   base::Result<void> Renew(PostgresConnection& connection);
   base::Result<void> CountAgents(PostgresConnection& connection);
+  // Rows of agents that are gone, and left nothing.
+  base::Result<void> ForgetAgents(PostgresConnection& connection);
+  // Fails if another agent left parts of another number; gives those that this one left so.
+  // `own`: of an agent's name, whether it is this one's.
+  base::Result<std::vector<int32_t>> SeeLeft(PostgresConnection& connection,
+                                             const std::function<bool(std::string_view)>& own);
+  base::Result<void> SettleOwnLeft(PostgresConnection& connection);
   // Whether all but those whose names begin so divide the table alike.
   base::Result<void> SeeOthers(PostgresConnection& connection, const std::string& but_for);
   base::Result<void> TakeFree(PostgresConnection& connection);

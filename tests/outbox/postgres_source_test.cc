@@ -1016,13 +1016,59 @@ TEST_P(InBothModes, GivesUpAReadWhenItIsToldTo) {
 }
 
 TEST_P(InBothModes, AgentsHaveToAgreeOnTheNumberOfParts) {
-  lease_ = 1h;  // An agent that was not heard of for longer is not asked to agree.
+  lease_ = 6s;  // An agent that was not heard of for longer is not asked to agree.
   MakeTables();
+  client_->Run(Insert());
   const auto one = Opened("one");
   parts_ = 4;
-  EXPECT_THAT(
-      Problem(OptionsFor("two")),
-      HasSubstr("this agent divides it into 4 parts (hash_partitions), and `one#one` into 1:"));
+  const auto two = std::make_unique<PostgresSource>(OptionsFor("two"));
+  for (const auto end = steady_clock::now() + lease_ / 2; steady_clock::now() < end;
+       std::this_thread::sleep_for(20ms)) {
+    const auto refused = two->Open();
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::kInvalid);
+    EXPECT_THAT(
+        refused.error().message,
+        HasSubstr("this agent divides it into 4 parts (hash_partitions), and `one#one` into 1:"));
+    ASSERT_THAT(Read(*one), SizeIs(1)) << "the one that is wrong stops the other";
+  }
+}
+
+// What an agent took of a part may be of any part of another number.
+TEST_P(InBothModes, TheNumberOfPartsChangesWhenAllIsDelivered) {
+  parts_ = 2;
+  MakeTables();
+  client_->Run(Insert());
+  const auto refusal = [this](const std::string& agent) {
+    const auto opened = PostgresSource(OptionsFor(agent)).Open();
+    return opened ? std::string() : opened.error().message;
+  };
+  // By an agent that ends without a word, and by one whose connection is lost.
+  for (const bool says_so : {false, true}) {
+    for (const uint32_t other : {4, 2}) {
+      SCOPED_TRACE(fmt::format("{} {}", says_so, other));
+      auto one = Opened("one");
+      ASSERT_TRUE(Eventually([&] { return Owned(*one) == parts_; }));
+      if (says_so) one->Close(/*clean=*/false);
+      one.reset();
+      client_->Run("UPDATE holdfast_outbox_agent SET seen_at = now() - interval '2 days'");
+      const uint32_t before = std::exchange(parts_, other);
+      for (int i = 0; i < 2; ++i) {
+        EXPECT_THAT(refusal("two"),
+                    AllOf(HasSubstr("`one#one`"), HasSubstr(fmt::format("into {}", before))));
+      }
+      delivered_ = false;
+      EXPECT_THAT(refusal("one"), HasSubstr("not at the tier yet"));
+      delivered_ = true;
+      one = Opened("one");
+      EXPECT_TRUE(Eventually([&] { return Owned(*one) == parts_; }));
+      EXPECT_EQ(refusal("two"), "");
+      one->Close(/*clean=*/true);
+      EXPECT_EQ(refusal("two"), "");
+      client_->Run("DELETE FROM holdfast_outbox_agent WHERE agent = 'two#two'");
+      client_->Run("UPDATE holdfast_outbox_owner SET clean = true WHERE agent = 'two#two'");
+    }
+  }
 }
 
 // Which agent a row comes to.
