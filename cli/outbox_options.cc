@@ -110,6 +110,8 @@ Result<OutboxOptions> OptionsOf(const config::OutboxSource& source, const config
 Result<std::vector<OutboxOptions>> OutboxOptionsOf(const config::Agent& config) {
   std::vector<OutboxOptions> all;
   std::set<std::string> names;
+  // In PostgreSQL an agent is one owner of a table's parts: two of its sources would both be it.
+  std::map<std::pair<std::string, std::string>, std::string> tables;
   for (const config::OutboxSource& source : config.outbox()) {
     const std::string where = "agent.outbox " + source.name();
     if (!names.insert(source.name()).second)
@@ -117,6 +119,14 @@ Result<std::vector<OutboxOptions>> OutboxOptionsOf(const config::Agent& config) 
     auto options = OptionsOf(source, config);
     if (!options) return Unexpected(std::move(options.error()).Within(where));
     all.push_back(*std::move(options));
+    if (!source.has_postgres()) continue;
+    HF_ASSIGN_OR_RETURN(const TableMapping mapping, MappingOf(source));
+    const auto [other, first] =
+        tables.emplace(std::pair(source.postgres().connection(), mapping.table), source.name());
+    if (!first)
+      return Unexpected(Code::kInvalid,
+                        fmt::format("{}: it and {} both take from table `{}` of one database",
+                                    where, other->second, mapping.table));
   }
   return all;
 }

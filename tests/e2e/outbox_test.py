@@ -101,6 +101,8 @@ class ConfigurationTest(OutboxCase):
             {"name": "a", **postgres}, {"name": "b", "table": "bills", **postgres},
             {"name": "c", "topic": "x.${routedByValue}", **file},
             {"name": "d", "topic": "${header}", "lmdb": {"directory": "service"}}]))
+        self.assertIn("both take from table `outbox` of one database", self.refused(outbox=[
+            {"name": "a", **postgres}, {"name": "b", **postgres}]))
         self.assertIn("envelope", self.refused(outbox=[{"name": "a", **file, "properties": {
             "table.fields.additional.placement": "type:envelope"}}]))
         self.assertIn("did you mean", self.refused(outbox=[{"name": "a", **file, "properties": {
