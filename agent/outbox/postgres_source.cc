@@ -21,10 +21,10 @@ using base::Result;
 using base::Unexpected;
 
 constexpr int kOldestVersion = 12'00'00;
-// From the most rows and bytes that are read at once to one row.
+// From the most rows and bytes at once to one row.
 constexpr unsigned kHalvingsMax = 14;
 // So many of half as much, none of them quick, and then one of more is tried.
-constexpr int kReadsUntilMore = 8;
+constexpr int kTimesUntilMore = 8;
 constexpr std::string_view kOwners = "holdfast_outbox_owner";
 constexpr std::string_view kAgents = "holdfast_outbox_agent";
 
@@ -87,7 +87,9 @@ PostgresSource::PostgresSource(Options options)
                   .lease = options_.lease,
                   .agent = options_.agent,
                   .spool = options_.taker.spool,
-                  .delivered = options_.taker.delivered}) {}
+                  .delivered = options_.taker.delivered}),
+      read_(options_.timeouts.statement),
+      removal_(options_.timeouts.statement) {}
 
 Result<void> PostgresSource::Open() {
   HF_RETURN_IF_ERROR(Connect());
@@ -566,39 +568,33 @@ Row PostgresSource::RowOf(const PostgresRows& rows, int at) const {
 Result<PostgresRows> PostgresSource::Fetch(size_t limit, std::span<const std::string> held,
                                            std::span<const RowId> stuck) {
   std::vector<PostgresConnection::Parameter> parameters{
-      std::to_string(floor_.position),
-      std::to_string(std::max<size_t>(limit >> halvings_, 1)),
-      PostgresArray(held),
-      std::to_string(kReadBytes >> halvings_),
-      PostgresArray(PositionsOf(stuck)),
-      IdsOf(stuck)};
+      std::to_string(floor_.position),      std::to_string(read_.Of(limit)),   PostgresArray(held),
+      std::to_string(read_.Of(kReadBytes)), PostgresArray(PositionsOf(stuck)), IdsOf(stuck)};
   if (!ReadsAll(parts_)) parameters.emplace_back(PostgresArray(parts_));
   const std::string& statement = ReadsAll(parts_) ? read_all_ : read_parts_;
   const auto begun = Clock::now();
-  Result<PostgresRows> found = halvings_ == 0
-                                   ? connection_->Execute(statement, parameters)
-                                   : connection_->ExecutePatiently(statement, parameters);
+  Result<PostgresRows> found = read_.halved() ? connection_->ExecutePatiently(statement, parameters)
+                                              : connection_->Execute(statement, parameters);
   if (found) {
-    AskForMoreAfter(Clock::now() - begun);
+    read_.AskForMoreAfter(Clock::now() - begun);
   } else if (found.error().code == Code::kTimeout) {
-    AskForLess();
+    read_.AskForLess();
   }
   return found;
 }
 
-void PostgresSource::AskForLess() {
+void PostgresSource::Portion::AskForLess() {
   halvings_ = std::min(halvings_ + 1, kHalvingsMax);
-  reads_in_time_ = 0;
+  in_time_ = 0;
 }
 
-void PostgresSource::AskForMoreAfter(Clock::duration read) {
+void PostgresSource::Portion::AskForMoreAfter(Clock::duration took) {
   if (halvings_ == 0) return;
-  const auto statement = options_.timeouts.statement;
-  reads_in_time_ = read < statement ? reads_in_time_ + 1 : 0;
+  in_time_ = took < timeout_ ? in_time_ + 1 : 0;
   // What takes long however few rows it is for is better done for many.
-  if (read >= statement / 4 && reads_in_time_ < kReadsUntilMore) return;
+  if (took >= timeout_ / 4 && in_time_ < kTimesUntilMore) return;
   --halvings_;
-  reads_in_time_ = 0;
+  in_time_ = 0;
 }
 
 Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std::string> held,
@@ -616,7 +612,7 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
 
   HF_ASSIGN_OR_RETURN(const PostgresRows found, Fetch(limit, held, stuck));
   if (auto held_parts = ownership_.Hold(*connection_, parts_); !held_parts) {
-    AskForLess();  // Or the next read would outlast the lease as well.
+    read_.AskForLess();  // Or the next read would outlast the lease as well.
     return Unexpected(std::move(held_parts).error());
   }
   HF_RETURN_IF_ERROR(CheckTypes(found, static_cast<int>(columns_.size()) + 1));
@@ -728,6 +724,25 @@ Result<void> PostgresSource::MovePoison(std::span<const Poison> poison) {
 
 Result<Source::Refusal> PostgresSource::Remove(std::span<const RowId> spooled,
                                                std::span<const Poison> poison) {
+  const size_t all = spooled.size() + poison.size();
+  // If not at once, parts of it, each whole: what is left is removed when the caller comes again.
+  do {
+    const size_t some = removal_.Of(all);
+    const auto rows = spooled.first(std::min(some, spooled.size()));
+    const auto bad = poison.first(std::min(some - rows.size(), poison.size()));
+    const auto begun = Clock::now();
+    Result<Refusal> removed = RemoveAtOnce(rows, bad);
+    if (!removed && removed.error().code == Code::kTimeout) removal_.AskForLess();
+    if (!removed || !removed->empty()) return removed;
+    removal_.AskForMoreAfter(Clock::now() - begun);
+    spooled = spooled.subspan(rows.size());
+    poison = poison.subspan(bad.size());
+  } while (!spooled.empty() || !poison.empty());
+  return Refusal();
+}
+
+Result<Source::Refusal> PostgresSource::RemoveAtOnce(std::span<const RowId> spooled,
+                                                     std::span<const Poison> poison) {
   if (!connection_) return Unexpected(Code::kUnavailable, "PostgreSQL: not connected");
   const bool one_statement = options_.ownership == Ownership::kAdvisoryLock && poison.empty();
   if (one_statement) {

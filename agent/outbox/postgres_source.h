@@ -41,9 +41,11 @@
 // Limits: kReadBytes of all columns that are read at a time, as they are stored and as they are
 // sent, but at least one row. Timeouts: postgres_connection.h. After a read that took too long, the
 // next one is for half as much, down to one row, and may take kPatience while rows arrive; after
-// one that was quick, or some that were in time, for twice as much again.
+// one that was quick, or some that were in time, for twice as much again. Rows are removed at once,
+// and after what took too long half as many likewise, each part whole.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -112,6 +114,21 @@ class PostgresSource final : public Source {
   };
   using Columns = std::map<std::string, Column, std::less<>>;
 
+  // How much to ask for, so that it is there in time.
+  class Portion {
+   public:
+    explicit Portion(std::chrono::milliseconds timeout) : timeout_(timeout) {}
+    [[nodiscard]] size_t Of(size_t most) const { return std::max<size_t>(most >> halvings_, 1); }
+    [[nodiscard]] bool halved() const { return halvings_ != 0; }
+    void AskForLess();
+    void AskForMoreAfter(Clock::duration took);
+
+   private:
+    const std::chrono::milliseconds timeout_;
+    unsigned halvings_ = 0;
+    int in_time_ = 0;  // Since the last of them.
+  };
+
   struct Floor {
     int64_t highest = kNoFloor;     // That was ever read.
     int64_t position = kNoFloor;    // No row of the parts that are read is at or below it.
@@ -141,8 +158,6 @@ class PostgresSource final : public Source {
 
   base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held,
                                    std::span<const RowId> stuck);
-  void AskForLess();
-  void AskForMoreAfter(Clock::duration read);
   base::Result<Lag> Count();
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
   // Of what a statement gave: its column at `same_types` says whether they are as MakeStatements
@@ -153,6 +168,9 @@ class PostgresSource final : public Source {
   [[nodiscard]] std::string IdsOf(std::span<const RowId> rows) const;
   base::Result<void> RemoveSpooled(std::span<const RowId> rows);
   base::Result<void> MovePoison(std::span<const Poison> poison);
+  // In one transaction.
+  base::Result<Refusal> RemoveAtOnce(std::span<const RowId> spooled,
+                                     std::span<const Poison> poison);
   base::Result<std::vector<RowId>> FindBy(const std::string& statement,
                                           std::span<const int64_t> positions);
   // That what was not removed is not there, is another row, or was marked as sent instead.
@@ -191,8 +209,8 @@ class PostgresSource final : public Source {
   std::string measure_;
 
   std::vector<int32_t> parts_;  // Of the last read.
-  unsigned halvings_ = 0;       // Of what a read asks for,
-  int reads_in_time_ = 0;       // and reads since the last of them.
+  Portion read_;
+  Portion removal_;
   Floor floor_;
 };
 

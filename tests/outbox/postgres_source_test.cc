@@ -960,6 +960,47 @@ TEST_P(InBothModes, AsksForLessAndLessUntilItIsThereInTime) {
   EXPECT_TRUE(Eventually([&] { return Read(*source, 4).size() == 4; }));
 }
 
+TEST_P(InBothModes, RemovesLessAndLessUntilItIsDoneInTime) {
+  MakeTables();
+  client_->Run(
+      "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM "
+      "pg_sleep(0.05); RETURN OLD; END$$; CREATE TRIGGER slowly BEFORE DELETE ON outbox FOR EACH "
+      "ROW EXECUTE FUNCTION slowly()");
+  lease_ = 60s;
+  PostgresSource::Options options = OptionsFor();
+  options.timeouts = {.statement = 1s, .answer = 4s};
+  const auto source = std::make_unique<PostgresSource>(options);
+  for (const bool good : {true, false}) {
+    SCOPED_TRACE(good);
+    client_->Run(
+        "INSERT INTO outbox (id, aggregatetype, aggregateid) SELECT gen_random_uuid(), 'r', 'k' "
+        "FROM generate_series(1, 60)");
+    ASSERT_TRUE(source->Open());
+    ASSERT_TRUE(Eventually([&] { return Owned(*source) == 1; }));
+    const std::vector<Row> rows = Read(*source);
+    ASSERT_THAT(rows, SizeIs(60));
+    std::vector<RowId> spooled;
+    std::vector<Source::Poison> poison;
+    for (const Row& row : rows) {
+      if (good) {
+        spooled.push_back({row.position, row.id});
+      } else {
+        poison.push_back({{row.position, row.id}, "bad"});
+      }
+    }
+    // As the agent does after an error.
+    EXPECT_TRUE(Eventually(
+        [&] {
+          if (!source->Open()) return false;
+          const auto removed = source->Remove(spooled, poison);
+          return removed && removed->empty();
+        },
+        40s));
+    EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox"), "0");
+  }
+  EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox_quarantine"), "60");
+}
+
 // A read that has to wait while `meanwhile` runs.
 using ReadDone = std::future<base::Result<std::vector<Row>>>;
 base::Result<std::vector<Row>> ReadLocked(
