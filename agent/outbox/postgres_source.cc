@@ -397,6 +397,10 @@ std::string PostgresSource::PartOfRow() const {
                      options_.hash_partitions);
 }
 
+std::string PostgresSource::FileOfTable() const {
+  return fmt::format("pg_relation_filenode({}::oid)::bigint", oid_);
+}
+
 void PostgresSource::MakeStatements(const Columns& columns, const std::vector<std::string>& kept) {
   const TableMapping& mapping = options_.mapping;
   columns_ = mapping.Columns();
@@ -443,7 +447,7 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
         "WHERE holdfast_stored < $4::bigint) AS unpacked WHERE holdfast_sent < $4::bigint "
         "ORDER BY unpacked.{position}",
         fmt::arg("values", fmt::join(values, ", ")), fmt::arg("types", fmt::join(types, " AND ")),
-        fmt::arg("stored", before("pg_column_size", names)),
+        fmt::arg("file", FileOfTable()), fmt::arg("stored", before("pg_column_size", names)),
         fmt::arg("sent", before("octet_length", values)), fmt::arg("position", position),
         fmt::arg("names", fmt::join(names, ", ")), fmt::arg("ms", timestamp_),
         fmt::arg("table", table_), fmt::arg("to_send", ToSend()),
@@ -610,7 +614,11 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   std::vector<Row> rows;
   if (parts_.empty()) return rows;
 
-  HF_ASSIGN_OR_RETURN(const PostgresRows found, Fetch(limit, held, stuck));
+  HF_ASSIGN_OR_RETURN(PostgresRows found, Fetch(limit, held, stuck));
+  HF_ASSIGN_OR_RETURN(const bool other_file, ForgetFloorOfOtherFile(found));
+  if (other_file) {
+    HF_ASSIGN_OR_RETURN(found, Fetch(limit, held, stuck));
+  }
   if (auto held_parts = ownership_.Hold(*connection_, parts_); !held_parts) {
     read_.AskForLess();  // Or the next read would outlast the lease as well.
     return Unexpected(std::move(held_parts).error());
@@ -620,6 +628,22 @@ Result<std::vector<Row>> PostgresSource::Read(size_t limit, std::span<const std:
   for (int i = 0; i < found.count(); ++i) rows.push_back(RowOf(found, i));
   HF_RETURN_IF_ERROR(RaiseFloor(rows, !held.empty() || !stuck.empty()));
   return rows;
+}
+
+Result<bool> PostgresSource::ForgetFloorOfOtherFile(const PostgresRows& rows) {
+  if (!floor_possible_) return false;
+  int64_t file = 0;
+  if (rows.count() > 0) {
+    file = rows.Integer(0, static_cast<int>(columns_.size()) + 2);
+  } else if (floor_.highest != kNoFloor) {
+    // Perhaps all that is there stands below the floor.
+    HF_ASSIGN_OR_RETURN(const PostgresRows named, connection_->Execute("SELECT " + FileOfTable()));
+    file = named.Integer(0, 0);
+  }
+  const bool other = file != 0 && floor_.file != 0 && file != floor_.file;
+  if (other) floor_ = {.forgotten = Clock::now()};
+  if (file != 0) floor_.file = file;
+  return other;
 }
 
 // The steps are those at the head of the header.

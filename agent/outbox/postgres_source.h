@@ -14,9 +14,10 @@
 //      floor may rise to right below it, or to H.
 //
 // It is looked for every kFloorEvery, and every kForgetEvery the floor is forgotten: a row whose
-// service chose the position by itself is taken then at the latest. There is no floor if the
-// position does not come from a rising sequence without cache that belongs to the column, and none
-// for a partitioned table.
+// service chose the position by itself is taken then at the latest. It is forgotten at once, and
+// the rows are read again, if the table's file is another one, as after TRUNCATE, which may have
+// let positions begin anew. There is no floor if the position does not come from a rising sequence
+// without cache that belongs to the column, and none for a partitioned table.
 //
 // Several agents: see postgres_ownership.h. Their number of parts is changed while nothing is left
 // undelivered. The part of a row is
@@ -130,6 +131,7 @@ class PostgresSource final : public Source {
   };
 
   struct Floor {
+    int64_t file = 0;               // The table's, of which the rest is so. 0: any.
     int64_t highest = kNoFloor;     // That was ever read.
     int64_t position = kNoFloor;    // No row of the parts that are read is at or below it.
     std::optional<int64_t> next;    // Where it may rise to, when these have ended:
@@ -158,6 +160,8 @@ class PostgresSource final : public Source {
 
   base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held,
                                    std::span<const RowId> stuck);
+  // Of what Fetch gave: whether the floor is that of another file. Then it is forgotten.
+  base::Result<bool> ForgetFloorOfOtherFile(const PostgresRows& rows);
   base::Result<Lag> Count();
   base::Result<void> RaiseFloor(std::span<const Row> rows, bool some_held);
   // Of what a statement gave: its column at `same_types` says whether they are as MakeStatements
@@ -180,6 +184,7 @@ class PostgresSource final : public Source {
                                                    int column) const;
   [[nodiscard]] std::string ToSend() const;
   [[nodiscard]] std::string PartOfRow() const;
+  [[nodiscard]] std::string FileOfTable() const;
   [[nodiscard]] bool ReadsAll(std::span<const int32_t> parts) const {
     return parts.size() == options_.hash_partitions;
   }

@@ -294,6 +294,25 @@ TEST_P(InBothModes, BeginsAtTheLowestPositionIfTheSequenceHasACache) {
   EXPECT_THAT(Positions(Read(*source)), ElementsAre(2));
 }
 
+// Its positions begin at 1 again, far below all that was read.
+TEST_P(InBothModes, BeginsAnewInATableThatWasEmptied) {
+  MakeTables();
+  const auto source = Opened();
+  for (const char* also : {"SELECT 1", "VACUUM FULL outbox"}) {
+    SCOPED_TRACE(also);
+    for (int i = 0; i < 5; ++i) client_->Run(Insert());
+    Remove(*source, Positions(Read(*source)));
+    for (const auto end = steady_clock::now() + 350ms; steady_clock::now() < end;) {
+      EXPECT_THAT(Read(*source), IsEmpty());
+    }
+    client_->Run(also);
+    client_->Run("TRUNCATE outbox RESTART IDENTITY");
+    for (int i = 0; i < 7; ++i) client_->Run(Insert());
+    EXPECT_THAT(Positions(Read(*source)), ElementsAre(1, 2, 3, 4, 5, 6, 7));
+    Remove(*source, {1, 2, 3, 4, 5, 6, 7});
+  }
+}
+
 TEST_P(InBothModes, MissesNoRowOfOverlappingTransactions) {
   MakeTables();
   const auto source = Opened();
