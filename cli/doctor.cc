@@ -208,6 +208,8 @@ class Doctor {
                        fmt::format("{}: {} rows have no integer as their position, and are never "
                                    "sent",
                                    name, agent::CountText(lag->without_position)));
+    if (!sight->doubt.empty())
+      findings.Trouble(Event::kOutboxOrderInDoubt, fmt::format("{}: {}", name, sight->doubt));
     if (lag->quarantined != 0)
       findings.Trouble(Event::kOutboxQuarantine,
                        fmt::format("{}: {} rows are in the quarantine", name,

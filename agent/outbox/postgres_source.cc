@@ -11,7 +11,9 @@
 
 #include "agent/outbox/json_headers.h"
 #include "agent/outbox/outbox_sql_sqlite.h"
+#include "base/event.h"
 #include "base/hex.h"
+#include "base/log.h"
 
 namespace holdfast::outbox {
 namespace {
@@ -93,6 +95,9 @@ PostgresSource::PostgresSource(Options options)
 
 Result<void> PostgresSource::Open() {
   HF_RETURN_IF_ERROR(Connect());
+  if (said_doubt_ != doubt_ && !doubt_.empty())
+    base::Log(base::Event::kOutboxOrderInDoubt, "outbox", "{}", doubt_);
+  said_doubt_ = doubt_;
   return ownership_.Start(*connection_, Table());
 }
 
@@ -166,12 +171,7 @@ Result<void> PostgresSource::CheckSchema() {
   if (columns.contains(options_.mapping.position)) HF_RETURN_IF_ERROR(CheckPosition(&problems));
   HF_RETURN_IF_ERROR(CheckBeside(schema, columns, &problems));
   if (!problems.empty()) return wrong();
-  if (kind == "r" && !found.True(0, 3)) {
-    HF_ASSIGN_OR_RETURN(floor_possible_, SequenceIsPlain());
-  } else {
-    floor_possible_ = false;
-  }
-  return {};
+  return LookAtSequence(kind == "r" && !found.True(0, 3));
 }
 
 Result<int64_t> PostgresSource::CheckTable(const std::string& schema, const std::string& name,
@@ -370,13 +370,39 @@ std::string PostgresSource::DifferencesOf(const Columns& quarantine, const Colum
                      fmt::join(changes, ", "));
 }
 
-Result<bool> PostgresSource::SequenceIsPlain() {
+Result<void> PostgresSource::LookAtSequence(bool plain_table) {
+  const std::string& position = options_.mapping.position;
   HF_ASSIGN_OR_RETURN(
       const PostgresRows rows,
-      connection_->Execute("SELECT seqcache = 1 AND seqincrement > 0 AND NOT seqcycle FROM "
-                           "pg_sequence WHERE seqrelid = pg_get_serial_sequence($1, $2)::regclass",
-                           {table_, options_.mapping.position}));
-  return rows.count() == 1 && rows.True(0, 0);
+      connection_->Execute("SELECT seqcache, seqincrement, seqcycle FROM pg_sequence WHERE "
+                           "seqrelid = pg_get_serial_sequence($1, $2)::regclass",
+                           {table_, position}));
+  const bool any = rows.count() == 1;
+  const int64_t cache = any ? rows.Integer(0, 0) : 0;
+  const int64_t increment = any ? rows.Integer(0, 1) : 0;
+  const bool cycles = any && rows.True(0, 2);
+  floor_possible_ = plain_table && cache == 1 && increment > 0 && !cycles;
+  std::string why;
+  if (!any) {
+    why =
+        "it has no sequence that belongs to it, so what gives them has to give each transaction "
+        "more than it gave to those before";
+  } else if (cache > 1) {
+    why = fmt::format(
+        "sessions get them in blocks (CACHE {}): ALTER TABLE {} ALTER COLUMN {} SET CACHE 1", cache,
+        table_, QuotedName(position));
+  } else if (increment != 1) {
+    why = fmt::format(
+        "its sequence has INCREMENT BY {}, as for a library that takes them in blocks", increment);
+  } else if (cycles) {
+    why = "its sequence begins anew after its end (CYCLE)";
+  }
+  doubt_ = why.empty() ? why
+                       : fmt::format(
+                             "{}: events of a key arrive by their positions in `{}`, which may not "
+                             "rise as transactions are committed: {}",
+                             table_, position, why);
+  return {};
 }
 
 std::string PostgresSource::ToSend() const {
@@ -440,8 +466,9 @@ void PostgresSource::MakeStatements(const Columns& columns, const std::vector<st
   };
   const auto read = [&](const std::string& which) {
     return fmt::format(
-        "SELECT {values}, holdfast_ms, {types} FROM (SELECT *, {sent} AS holdfast_sent FROM "
-        "(SELECT *, {stored} AS holdfast_stored FROM (SELECT {names}, {ms} AS holdfast_ms FROM "
+        "SELECT {values}, holdfast_ms, {types}, {file} FROM (SELECT *, {sent} AS holdfast_sent "
+        "FROM (SELECT *, {stored} AS holdfast_stored FROM (SELECT {names}, {ms} AS holdfast_ms "
+        "FROM "
         "{table} WHERE {position} > $1::bigint{to_send} AND ({route} IS NULL OR {route}::text <> "
         "ALL($3::text[])){which} ORDER BY {position} LIMIT $2::bigint) AS lowest) AS packed "
         "WHERE holdfast_stored < $4::bigint) AS unpacked WHERE holdfast_sent < $4::bigint "
@@ -823,7 +850,7 @@ Result<Source::Sight> PostgresSource::Look() {
   HF_RETURN_IF_ERROR(ownership_.Look(*connection_, Table()));
   HF_ASSIGN_OR_RETURN(Lag lag, Count());
   connection_.reset();
-  return Sight{.lag = std::move(lag)};
+  return Sight{.lag = std::move(lag), .doubt = doubt_};
 }
 
 void PostgresSource::Close(bool clean) {

@@ -155,7 +155,8 @@ class PostgresSource final : public Source {
                                    std::vector<std::string>* problems);
   // What keeps the quarantine from taking rows as they are.
   [[nodiscard]] std::string DifferencesOf(const Columns& quarantine, const Columns& columns) const;
-  base::Result<bool> SequenceIsPlain();
+  // What positions come from: whether there can be a floor, and what may be wrong with the order.
+  base::Result<void> LookAtSequence(bool plain_table);
   void MakeStatements(const Columns& columns, const std::vector<std::string>& kept);
 
   base::Result<PostgresRows> Fetch(size_t limit, std::span<const std::string> held,
@@ -204,7 +205,9 @@ class PostgresSource final : public Source {
   std::vector<bool> bytes_;  // Which of them are bytea.
   bool id_is_bytes_ = false;
   bool floor_possible_ = false;
-  std::string timestamp_;  // The expression that gives milliseconds.
+  std::string doubt_;       // See Sight.
+  std::string said_doubt_;  // The log has it.
+  std::string timestamp_;   // The expression that gives milliseconds.
   std::string read_all_;
   std::string read_parts_;
   std::string find_;

@@ -96,6 +96,9 @@ class Source {
     std::optional<Lag> lag;
     // An agent takes events out of it, and no other can. Not known where parts have owners.
     bool taken = false;
+    // Why events of a key may not come in the order in which they were committed, and what to do
+    // about it; empty if nothing is known.
+    std::string doubt = {};
   };
   // On a source that is not open, and is not afterwards: what Open would say is wrong, and how far
   // behind it is. Nothing is owned, changed or made, also no files, so an agent that has the source

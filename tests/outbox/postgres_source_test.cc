@@ -313,6 +313,27 @@ TEST_P(InBothModes, BeginsAnewInATableThatWasEmptied) {
   }
 }
 
+TEST_F(PostgresSourceTest, SaysWhatTheOrderOfPositionsDependsOn) {
+  MakeTables();
+  const auto doubt = [this] {
+    PostgresSource source(OptionsFor());
+    const auto sight = source.Look();
+    EXPECT_TRUE(sight) << sight.error().message;
+    return sight ? sight->doubt : "";
+  };
+  EXPECT_EQ(doubt(), "");
+  for (const auto& [change, why] : {std::pair("SET CACHE 10", "CACHE 10"),
+                                    {"SET CACHE 1 SET INCREMENT 50", "INCREMENT BY 50"},
+                                    {"SET INCREMENT -1 SET MINVALUE -1000", "INCREMENT BY -1"},
+                                    {"SET INCREMENT 1 SET CYCLE", "CYCLE"},
+                                    {"DROP IDENTITY", "no sequence that belongs to it"}}) {
+    client_->Run(fmt::format("ALTER TABLE outbox ALTER seq {}", change));
+    EXPECT_THAT(doubt(), AllOf(HasSubstr("`seq`"), HasSubstr(why))) << change;
+  }
+  const auto source = Opened();
+  EXPECT_THAT(Read(*source), IsEmpty());
+}
+
 TEST_P(InBothModes, MissesNoRowOfOverlappingTransactions) {
   MakeTables();
   const auto source = Opened();
