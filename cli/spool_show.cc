@@ -125,7 +125,8 @@ base::Result<int> ShowStatus(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto view, OpenView(command));
   HF_ASSIGN_OR_RETURN(const Summary summary, Summarize(*view));
   if (command.json) {
-    PrintText(StatusJson(*view, summary).dump() + "\n");
+    PrintText(StatusJson(*view, summary).dump(-1, ' ', false, Json::error_handler_t::replace) +
+              "\n");
     return kExitFine;
   }
   const spool::DirectoryView& directory = view->directory();

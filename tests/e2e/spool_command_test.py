@@ -70,6 +70,13 @@ class SpoolCommandTest(Case):
         self.assertEqual((orders["start"], orders["end"], orders["records"]), (0, 30, 30))
         self.assertRegex(run("ls", self.spool).stdout, r"(?m)^orders/1 +0 +30 +30 ")
 
+    def test_status_of_a_directory_whose_name_is_no_utf_8(self):
+        self.agent().start().stop()
+        odd = os.fsdecode(os.fsencode(self.path("odd")) + b"\xff")
+        os.rename(self.spool, odd)
+        status = json.loads(run("status", "--json", odd).stdout)
+        self.assertEqual(status["directory"], self.path("odd\N{REPLACEMENT CHARACTER}"))
+
     def test_cat_reads_every_codec_live(self):
         agent = self.agent().start()
         for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
