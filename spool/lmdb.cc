@@ -1,9 +1,12 @@
 #include "spool/lmdb.h"
 
+#include <fcntl.h>
 #include <lmdb.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <iterator>
 
 namespace holdfast::spool::lmdb {
 namespace {
@@ -13,6 +16,9 @@ constexpr unsigned kDatabasesMax = 8;
 constexpr unsigned kFileMode = 0640;
 constexpr size_t kMetaPages = 2;
 constexpr size_t kPagesAtOnce = 64;
+// More than LMDB needs for so many readers; it takes the rest for further ones.
+constexpr off_t kLockBytes = 72 << 10;
+constexpr off_t kStatBlockBytes = 512;
 
 MDB_val ToVal(std::string_view bytes) {
   return {bytes.size(), const_cast<char*>(bytes.data())};  // LMDB does not write through it.
@@ -42,10 +48,34 @@ base::Error LmdbError(std::string_view path, std::string_view what, int code) {
   }
 }
 
+// A file that is there keeps its size, since others may have mapped it.
+int AllocateLockIn(int fd) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return errno;
+  const off_t bytes = info.st_size == 0 ? kLockBytes : info.st_size;
+  if (info.st_blocks * kStatBlockBytes >= bytes || fallocate(fd, 0, 0, bytes) == 0) return 0;
+  if (errno != EOPNOTSUPP && errno != ENOSYS) return errno;
+  if (info.st_size != 0) return 0;
+  const std::string zeros(static_cast<size_t>(bytes), '\0');
+  errno = ENOSPC;  // What a short write means.
+  return pwrite(fd, zeros.data(), zeros.size(), 0) == std::ssize(zeros) ? 0 : errno;
+}
+
 }  // namespace
+
+base::Result<void> Environment::AllocateLock(const std::string& path) {
+  const std::string lock = path + "-lock";
+  const int fd = open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kFileMode);
+  if (fd < 0) return base::Unexpected(base::ErrnoError(lock + ": cannot open", errno));
+  const int error = AllocateLockIn(fd);
+  close(fd);
+  if (error != 0) return base::Unexpected(base::ErrnoError(lock + ": cannot allocate", error));
+  return {};
+}
 
 base::Result<std::unique_ptr<Environment>> Environment::Open(std::string path, Access access,
                                                              uint64_t map_bytes) {
+  if (access == Access::kWrite) HF_RETURN_IF_ERROR(AllocateLock(path));
   MDB_env* env = nullptr;
   if (const int rc = mdb_env_create(&env); rc != 0)
     return base::Unexpected(LmdbError(path, "cannot make an environment", rc));

@@ -10,6 +10,8 @@
 //   on purpose, to have that effect (docs/adr/0004-large-commits-are-written-in-one-piece.md).
 // - Reader slots belong to transactions, not threads (MDB_NOTLS), so that a lease may be let go on
 //   another thread than it was taken on.
+// - LMDB writes its lock file through a mapping, and makes one that has no blocks: on a full disk
+//   that ends the process (SIGBUS). So we make it first, with its blocks.
 // - Never use an environment across fork. Nothing here forks.
 // - The map's size is fixed when the environment is opened; we never change it.
 // - A value's bytes are valid until its transaction ends; in a write transaction until the next
@@ -53,7 +55,8 @@ struct Database {
 
 enum class Access : uint8_t {
   kCreate,  // Makes the file; without a lock file, since nobody else knows it yet.
-  kWrite,   // With a lock file beside it. Flushes nothing before Sync, but for CommitOrdered.
+  kWrite,   // With a lock file beside it, see AllocateLock. Flushes nothing before Sync, but for
+            // CommitOrdered.
   kRead,    // Without; nobody may be writing.
   // Reads what another process may be writing: with its lock file, which has to be there.
   kObserve,
@@ -62,6 +65,9 @@ enum class Access : uint8_t {
 
 class Environment {
  public:
+  // The lock file of the environment at `path` has all of its blocks when it returns, so that it
+  // needs none later. Before anybody writes there kWrite sees to that; kFull: there is no space.
+  static base::Result<void> AllocateLock(const std::string& path);
   // `map_bytes` 0: as large as the file says.
   static base::Result<std::unique_ptr<Environment>> Open(std::string path, Access access,
                                                          uint64_t map_bytes);

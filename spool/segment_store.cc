@@ -193,9 +193,11 @@ base::Result<SegmentStore::Made> SegmentStore::Make(Purpose purpose, uint64_t by
   return made;
 }
 
-// Gives an empty file its place in the log.
+// Gives an empty file its place in the log, and all that it takes to write to it.
 base::Result<SegmentStore::Made> SegmentStore::Place(const std::string& draft, uint64_t bytes) {
-  if (auto adopted = directory_.AdoptSegment(draft, next_number_); !adopted) {
+  base::Result<void> adopted = directory_.AdoptSegment(draft, next_number_);
+  if (adopted) adopted = lmdb::Environment::AllocateLock(directory_.SegmentPath(next_number_));
+  if (!adopted) {
     // Whichever name it has by now.
     (void)std::remove(draft.c_str());
     (void)directory_.RemoveSegment(next_number_);

@@ -82,8 +82,17 @@ base::Result<void> Writer::OpenNewest(std::vector<Directory::File>& files) {
   while (!files.empty()) {
     const uint64_t number = files.back().number;
     const std::string path = directory_.SegmentPath(number);
-    auto file = SegmentFile::Open(path, {directory_.id(), number}, lmdb::Access::kWrite,
-                                  store_->keys(), &store_->damage());
+    const auto open = [&](lmdb::Access access) {
+      return SegmentFile::Open(path, {directory_.id(), number}, access, store_->keys(),
+                               &store_->damage());
+    };
+    auto file = open(lmdb::Access::kWrite);
+    if (!file && file.error().code == base::Code::kFull) {
+      // There is no space for its lock file. One that was only prepared gives some.
+      auto unwritten = open(lmdb::Access::kRead);
+      if (!unwritten || (*unwritten)->header()) return base::Unexpected(std::move(file).error());
+      file = std::move(unwritten);
+    }
     if (!file && file.error().code != base::Code::kCorrupt)
       return base::Unexpected(std::move(file).error());
     if (!file) {
