@@ -323,9 +323,9 @@ base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& l
                       SegmentBuilder::Begin(draft, newest ? Kind::kOpen : Kind::kSealed,
                                             newest ? listed.bytes : 0, plan, checkpoint, keys_));
   const auto add = [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
-    // Where entries lie apart from their frames one that is lost costs only itself; it leaves its
+    // An entry that lies apart from its frame, or is encrypted, costs only itself; it leaves its
     // line, as one that a revision has taken the bytes of.
-    const EntryReader read_table = [&](uint32_t line, std::string* plain) {
+    const EntryReader read_or_lose = [&](uint32_t line, std::string* plain) {
       auto entry = read(line, plain);
       if (!entry && entry.error().code == base::Code::kCorrupt)
         entry = EntryView{.info = {.stream = frame.info(line).stream,
@@ -334,8 +334,8 @@ base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& l
                           .bytes = {}};
       return entry;
     };
-    // Else an entry that cannot be decrypted costs its frame, as ever.
-    const auto copy = FrameCopy::Of(frame, frame.table() ? read_table : read, file.key(), nullptr);
+    const auto copy = FrameCopy::Of(frame, read_or_lose, file.key(), nullptr);
+    // Changes of state that cannot be decrypted cost their frame.
     if (!copy && copy.error().code == base::Code::kCorrupt) return true;
     if (!copy) return base::Unexpected(copy.error());
     HF_RETURN_IF_ERROR(builder.Add((*copy)->draft()));

@@ -277,5 +277,61 @@ TEST_F(VerifyTest, WhatIsTrimmedMeanwhileIsNotLostByADamage) {
   EXPECT_THAT(report.damages[0].losses, SizeIs(0));
 }
 
+class RepairTest : public testing::Test {
+ protected:
+  RepairTest() { base::SetLogLevel(base::LogLevel::kError); }
+
+  void ExpectRepaired(const KeyRing& keys) {
+    ASSERT_FALSE(Verify(directory_.path(), {.keys = keys})->sound());
+    const auto repaired = Repair(directory_.path(), keys, {});
+    ASSERT_TRUE(repaired) << repaired.error().message;
+    const auto after = Verify(directory_.path(), {.keys = keys});
+    ASSERT_TRUE(after) << after.error().message;
+    EXPECT_THAT(after->damages, SizeIs(0));
+  }
+
+  const KeyRing keys_ = *KeyRing::Parse(std::vector{std::string(64, 'a')});
+  TemporaryDirectory directory_;
+  TestSpool spool_{directory_.path()};
+};
+
+TEST_F(RepairTest, ADamagedEntryOfAnEncryptedCommitCostsOnlyItself) {
+  spool_.options.encryption_keys = keys_;
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.AppendNow("a", "before"));
+  std::vector<std::string> entries;
+  for (const char fill : {'a', 'b', 'c'}) entries.emplace_back(10'000, fill);
+  const bool taken = spool_.Submit(30'000, [&](Transaction& transaction) {
+    for (const std::string& entry : entries)
+      transaction.Append({.stream = transaction.OpenStream(entry.substr(0, 1)),
+                          .bytes = entry,
+                          .record_count = 1});
+    transaction.Put("key", "value");
+  });
+  ASSERT_TRUE(taken);
+  spool_.clock.RunUntilIdle();
+  ASSERT_TRUE(spool_.AppendNow("b", "behind"));
+  spool_.Close();
+  const std::string path = Directory::SegmentPath(directory_.path(), 1);
+  std::string bytes(fs::file_size(path), '\0');
+  std::ifstream(path, std::ios::binary).read(bytes.data(), std::ssize(bytes));
+  int damaged = 0;
+  for (size_t at = bytes.find("HFF1"); at != std::string::npos; at = bytes.find("HFF1", at + 1)) {
+    const auto frame = FrameView::Parse(std::string_view(bytes).substr(at));
+    if (!frame || frame->entry_count() != 3) continue;
+    bytes[at + frame->bytes().size() - 15'000] ^= 1;
+    ++damaged;
+  }
+  ASSERT_EQ(damaged, 1);
+  std::ofstream(path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
+  ExpectRepaired(keys_);
+  ASSERT_TRUE(spool_.Open());
+  EXPECT_EQ(spool_.ReadAll("a"), (std::vector<std::string>{"before", std::string(10'000, 'a')}));
+  EXPECT_EQ(spool_.ReadAll("b"), std::vector<std::string>{"behind"});
+  EXPECT_EQ(spool_.ReadAll("c"), std::vector<std::string>{std::string(10'000, 'c')});
+  EXPECT_EQ(spool_.spool->Range(*spool_.spool->FindStream("b")).end, 2);
+  EXPECT_EQ(spool_.Get("key"), "value");
+}
+
 }  // namespace
 }  // namespace holdfast::spool
