@@ -129,11 +129,16 @@ base::Result<void> Verifier::VerifySegment(const Directory::File& listed) {
 base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, SegmentFile& file,
                                           CommitNumber end, MemoryIndex* index) {
   const uint64_t first = file.header()->first_commit.value();
-  if (end == kAllCommits) {
+  CommitNumber there;  // Up to here.
+  {
     HF_ASSIGN_OR_RETURN(const auto transaction, file.BeginRead());
-    HF_ASSIGN_OR_RETURN(end, file.LastCommit(transaction));
-    end = end.next();
+    HF_ASSIGN_OR_RETURN(there, file.LastCommit(transaction));
+    there = there.next();
   }
+  if (end == kAllCommits) end = there;
+  // Of a salvaged file what is missing is damage anyhow. One that is sealed was whole, or has been
+  // repaired, which leaves nothing in place of lost commits at its end.
+  if (there > end || file.salvaged() || file.sealed()) there = end;
   const uint64_t frames = end.value() - first;
   const auto visit = [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
     const uint64_t number = frame.commit().value() - first;
@@ -150,9 +155,16 @@ base::Result<void> Verifier::VerifyFrames(const Directory::File& listed, Segment
     if (number % 64 == 0) ReportProgress(listed.bytes * number / std::max<uint64_t>(frames, 1));
     return true;
   };
-  return WalkInChunks(file, end, visit, [&](CommitNumber, const base::Error& error) {
+  HF_RETURN_IF_ERROR(WalkInChunks(file, there, visit, [&](CommitNumber, const base::Error& error) {
     repaired_ = repaired_ || error.code == base::Code::kNotFound;
-  });
+  }));
+  if (there == end) return {};
+  findings_.OnDamage(
+      listed.number, there,
+      {base::Code::kCorrupt, Directory::SegmentPath(path_, listed.number) + ": commits " +
+                                 std::to_string(there.value()) + " to " +
+                                 std::to_string(end.value() - 1) + " are missing at its end"});
+  return {};
 }
 
 base::Result<void> Verifier::VerifyEntries(uint64_t segment, const FrameView& frame,

@@ -333,5 +333,31 @@ TEST_F(RepairTest, ADamagedEntryOfAnEncryptedCommitCostsOnlyItself) {
   EXPECT_EQ(spool_.Get("key"), "value");
 }
 
+TEST_F(RepairTest, CommitsThatAreMissingAtTheEndOfAnOlderSegmentAreFound) {
+  ASSERT_TRUE(spool_.Open());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(spool_.AppendNow("a", "kept"));
+  const std::string path = Directory::SegmentPath(directory_.path(), 1);
+  const std::string copy = directory_.path() + "/copy.new";
+  fs::copy_file(path, copy);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(spool_.AppendNow("a", "lost"));
+  spool_.spool->SealSoon();
+  spool_.clock.RunUntilIdle();
+  ASSERT_TRUE(spool_.AppendNow("b", "newest"));
+  spool_.Close();
+  ASSERT_TRUE(Verify(directory_.path(), {})->sound());
+  fs::rename(copy, path);
+  const auto found = Verify(directory_.path(), {});
+  ASSERT_TRUE(found);
+  ASSERT_THAT(found->damages, SizeIs(1));
+  EXPECT_EQ(found->damages[0].segment, 1u);
+  EXPECT_EQ(found->damages[0].commit, CommitNumber(4));
+  EXPECT_THAT(found->damages[0].what, HasSubstr("commits 4 to 7 are missing"));
+  ASSERT_THAT(found->damages[0].losses, SizeIs(1));
+  EXPECT_EQ(found->damages[0].losses[0].stream, "a");
+  EXPECT_EQ(found->damages[0].losses[0].offsets.start, 3);
+  EXPECT_EQ(found->damages[0].losses[0].offsets.end, 7);
+  ExpectRepaired({});
+}
+
 }  // namespace
 }  // namespace holdfast::spool
