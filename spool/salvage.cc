@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "base/endian.h"
 #include "spool/frame.h"
@@ -37,6 +38,14 @@ struct Salvage::Candidates {
       return twin.bytes() == frame.bytes();
     });
     if (!known) twins.push_back(frame);
+  }
+  // Whether a frame of the next number names it as the one before.
+  [[nodiscard]] bool Named(const FrameView& frame) const {
+    const auto next = frames.find(frame.commit().next());
+    return next != frames.end() &&
+           std::any_of(next->second.begin(), next->second.end(), [&](const FrameView& child) {
+             return child.previous() == frame.checksum();
+           });
   }
 };
 
@@ -100,11 +109,14 @@ void Salvage::Choose(const Candidates& candidates, bool whole) {
     const base::Result<FrameView> parent =
         FrameView::Parse(before == frames_.end() ? std::string_view() : before->second);
     const FrameView* chosen = nullptr;
+    const auto rank = [&](const FrameView& frame) {
+      return std::pair(candidates.Named(frame), frame.commit_time_ms());
+    };
     for (const FrameView& frame : twins) {
       if (parent && frame.previous() != 0 && frame.previous() != parent->checksum()) continue;
       if (whole && !frame.VerifyEntries()) continue;
       // Twins of one parent: the crash came between them.
-      if (chosen == nullptr || frame.commit_time_ms() > chosen->commit_time_ms()) chosen = &frame;
+      if (chosen == nullptr || rank(frame) > rank(*chosen)) chosen = &frame;
     }
     if (chosen != nullptr) frames_.emplace(commit, chosen->bytes());
   }

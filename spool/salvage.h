@@ -6,7 +6,8 @@
 // of the file, since its checksums begin differently; frames below the segment's first commit; and
 // of two frames of one number the one that the next does not name as the frame before it, or that
 // LMDB's tree did not lead to when that could still be read. Such twins come from a crash between a
-// frame and LMDB's meta page. The last frame may be one that was still on its way when the power
+// frame and LMDB's meta page; of two that both are named, or both are not, the later commit time
+// decides. The last frame may be one that was still on its way when the power
 // failed, if it arrived whole.
 //
 // Ownership: views lead into the map, which lives as long as this.

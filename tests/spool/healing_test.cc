@@ -16,6 +16,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/crc32c.h"
@@ -24,6 +25,7 @@
 #include "base/random.h"
 #include "spool/directory.h"
 #include "spool/frame.h"
+#include "spool/salvage.h"
 #include "tests/spool/faulty_disk.h"
 #include "tests/spool/spool_fixture.h"
 #include "tests/support/sanitizers.h"
@@ -461,6 +463,54 @@ TEST_F(LostCheckpointTest, DoesNotKeepTheSpoolFromRecovering) {
   EXPECT_TRUE(spool_.spool->GetStatus().accepting) << spool_.spool->GetStatus().refusing_because;
   EXPECT_TRUE(spool_.AppendNow("a", "taken"));
   EXPECT_EQ(spool_.ReadAll("a").back(), "taken");
+}
+
+// Twins of one parent, as a crash between a frame and LMDB's meta page leaves them.
+class TwinsTest : public testing::Test {
+ protected:
+  // A value with pages of its own. Returns its checksum.
+  uint32_t Add(uint64_t commit, int64_t time_ms, uint32_t previous) {
+    const FrameDraft draft{.seed = origin_.Seed(),
+                           .previous = previous,
+                           .commit = CommitNumber(commit),
+                           .commit_time_ms = time_ms,
+                           .changes = "changes"};
+    file_.resize((file_.size() + kPageBytes - 1) / kPageBytes * kPageBytes + 16);
+    const size_t at = file_.size();
+    file_.resize(at + draft.FrameBytes());
+    return EncodeFrame(draft, std::span(file_).subspan(at));
+  }
+  // When the commit that counts was made; -1 if none does.
+  int64_t TimeOf(uint64_t commit) {
+    const std::string path = directory_.path() + "/file";
+    file_.resize((file_.size() + kPageBytes - 1) / kPageBytes * kPageBytes);
+    WriteFile(path, file_);
+    const auto salvage = Salvage::Scan(path, origin_, std::nullopt, /*whole=*/false);
+    HF_CHECK(salvage);
+    const auto frame = (*salvage)->frames().find(CommitNumber(commit));
+    if (frame == (*salvage)->frames().end()) return -1;
+    return FrameView::Parse(frame->second)->commit_time_ms();
+  }
+
+  TemporaryDirectory directory_;
+  const Origin origin_{.spool = {}, .segment = 1};
+  std::string file_;
+};
+
+TEST_F(TwinsTest, TheOneThatTheNextFrameNamesCounts) {
+  const uint32_t first = Add(1, 100, 0);
+  const uint32_t older = Add(2, 200, first);
+  Add(2, 250, first);  // Says that it is later: the clock was set.
+  Add(3, 300, older);
+  EXPECT_EQ(TimeOf(2), 200);
+  EXPECT_EQ(TimeOf(3), 300);
+}
+
+TEST_F(TwinsTest, OfTheLastTheLaterCounts) {
+  const uint32_t first = Add(1, 100, 0);
+  Add(2, 200, first);
+  Add(2, 250, first);
+  EXPECT_EQ(TimeOf(2), 250);
 }
 
 }  // namespace
