@@ -39,10 +39,11 @@ base::Result<void> Writer::Load() {
   }
   HF_ASSIGN_OR_RETURN(const Loaded loaded, LoadNewest(files));
   store_->Adopt(*catalog_.segments(), loaded.retired, newest_number);
-  // Before any of those goes that the state may have come from: the new one has all of it.
   const bool leave = file_->salvaged() || file_->sealed() || !loaded.whole;
   if (leave) LeaveNewest();
-  store_->SweepSoon();
+  // If the state came from older segments, none of those may go before a new one has all of it.
+  // Beginning that sweeps.
+  if (loaded.whole) store_->SweepSoon();
   if (leave) return {};
   // A new key counts from now on, and so does a smaller limit. Both wait if there is no space just
   // now.

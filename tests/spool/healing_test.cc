@@ -465,6 +465,43 @@ TEST_F(LostCheckpointTest, DoesNotKeepTheSpoolFromRecovering) {
   EXPECT_EQ(spool_.ReadAll("a").back(), "taken");
 }
 
+// Nobody needs an entry of the older segment, but the state is nowhere else.
+TEST(LostCheckpointOnAFullDiskTest, OlderSegmentsStayUntilItIsMadeUpFor) {
+  base::SetLogLevel(base::LogLevel::kError);
+  TemporaryDirectory directory;
+  TemporaryDirectory scratch;
+  const std::string image = scratch.path() + "/image";
+  {
+    TestSpool spool(directory.path());
+    ASSERT_TRUE(spool.Open());
+    ASSERT_TRUE(spool.AppendNow("a", "one"));
+    spool.spool->SealSoon();
+    spool.clock.RunUntilIdle();
+    ASSERT_TRUE(spool.AppendNow("b", "two"));
+    bool trimmed = false;
+    ASSERT_TRUE(spool.Submit(
+        0, [](Transaction& transaction) { transaction.Trim(transaction.OpenStream("a"), 1); },
+        [&](const auto& result) { trimmed = result.has_value(); }));
+    while (!trimmed) spool.writer.RunOne();
+    fs::copy(directory.path(), image);  // As a crash leaves it.
+  }
+  const std::string older = Directory::SegmentPath(image, 1);
+  ASSERT_TRUE(fs::exists(older));
+  ASSERT_EQ(DamagePiece(Directory::SegmentPath(image, 2), 0), 2);
+  FaultyDisk disk;
+  disk.OnCall(
+      [](FaultyDisk::Call call, int) { return call == FaultyDisk::Call::kAllocate ? ENOSPC : 0; });
+  TestSpool spool(image);
+  ASSERT_TRUE(spool.Open());
+  EXPECT_FALSE(spool.spool->GetStatus().accepting);
+  EXPECT_TRUE(fs::exists(older));
+  disk.OnCall({});
+  spool.clock.Advance(std::chrono::minutes(1));
+  EXPECT_TRUE(spool.spool->GetStatus().accepting) << spool.spool->GetStatus().refusing_because;
+  EXPECT_FALSE(fs::exists(older));
+  EXPECT_EQ(spool.Get("count/0"), "1");
+}
+
 // Twins of one parent, as a crash between a frame and LMDB's meta page leaves them.
 class TwinsTest : public testing::Test {
  protected:
