@@ -79,6 +79,7 @@ base::Result<std::shared_ptr<SegmentFile>> FileCache::Open(Segment& segment) {
     return base::Unexpected(std::move(lost));
   }
   if ((*file)->salvaged() && !(*file)->torn()) segment.damaged = true;
+  segment.encrypted = (*file)->key() != nullptr;
   files_.emplace_front(segment.number, *std::move(file));
   if (files_.size() > files_max_) files_.pop_back();
   return files_.front().second;

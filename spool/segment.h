@@ -34,8 +34,9 @@ class Segment {
   // One behind the last commit; set when the segment stops being the open one.
   std::atomic<uint64_t> end_commit{UINT64_MAX};
   std::atomic<uint64_t> entry_bytes{0};
-  std::atomic<bool> lost{false};     // There is nothing to be read.
-  std::atomic<bool> damaged{false};  // Not to be used again.
+  std::atomic<bool> lost{false};       // There is nothing to be read.
+  std::atomic<bool> damaged{false};    // Not to be used again.
+  std::atomic<bool> encrypted{false};  // Its file was opened, and is.
 
   // A lease keeps the segment from being removed. False once it is retired.
   [[nodiscard]] bool TryLease();

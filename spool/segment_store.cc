@@ -428,6 +428,8 @@ bool SegmentStore::MayRemove(uint64_t bytes) {
 bool SegmentStore::WantsSpare(const Segment& segment) {
   if (segment.bytes != segment_bytes_ || segment.damaged || spare_count_ >= kSparesMax)
     return false;
+  // Where it is used again, what is not written over stays as it was.
+  if (!keys().empty() && !segment.encrypted) return false;
   const base::Result<uint64_t> free = directory_.FreeBytes();
   return free && *free >= free_bytes_min_;
 }

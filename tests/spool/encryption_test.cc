@@ -129,6 +129,25 @@ TEST_F(EncryptionTest, ANewKeyCountsAsSoonAsThereIsSpace) {
   EXPECT_EQ(AllFiles().find("secret-later"), std::string::npos);
 }
 
+TEST_F(EncryptionTest, WhatWasNotEncryptedGoesWithItsSegments) {
+  OpenedWith({});
+  for (int i = 0; i < 40; ++i)
+    ASSERT_TRUE(spool_.AppendNow("a", "the-payload" + std::string(50'000, 'x')));
+  OpenedWith({kOld});
+  ASSERT_TRUE(spool_.TrimNow("a", 40));
+  spool_.clock.RunUntilIdle();
+  EXPECT_EQ(spool_.spool->GetStatus().segments, 1u);
+  EXPECT_EQ(AllFiles().find("the-payload"), std::string::npos);
+  // Those that are encrypted are used again.
+  for (int i = 0; i < 60; ++i)
+    ASSERT_TRUE(spool_.AppendNow("a", "the-payload" + std::string(50'000, 'x')));
+  ASSERT_TRUE(spool_.TrimNow("a", 100));
+  size_t spares = 0;
+  for (const auto& file : std::filesystem::directory_iterator(directory_.path()))
+    spares += file.path().string().ends_with(".segment.new") ? 1 : 0;
+  EXPECT_GT(spares, 0u);
+}
+
 // What cannot be opened is listed, so nothing is opened for it.
 TEST_F(EncryptionTest, NothingIsOpenedToBeListed) {
   OpenedWith({kOld});
