@@ -142,10 +142,12 @@ class SpoolDrain {
 // Why a spool in which nothing waits for delivery is not to go, but for damage. Empty: it may.
 std::string WhyKeep(const spool::OfflineView& view) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(view.path(), error)) {
-    if (entry.path().extension() == ".damaged")
-      return "nothing in " + entry.path().filename().string() + " can be read";
+  for (std::filesystem::directory_iterator it(view.path(), error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    if (it->path().extension() == ".damaged")
+      return "nothing in " + it->path().filename().string() + " can be read";
   }
+  if (error) return view.path() + ": cannot list: " + error.message();
   const StreamNames names(view.state());
   for (const spool::StreamId id : names.Sorted()) {
     const spool::StreamState& stream = view.state().stream(id);

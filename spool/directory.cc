@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -199,12 +200,22 @@ bool CountsAsEmpty(std::string_view name) {
   return name == kLock || name == kMarkerDraft || name == kImportingDraft || name == "lost+found";
 }
 
-bool IsEmpty(const std::string& path) {
+// In a range-based for the iterator would throw what comes after the first entry.
+std::error_code ForEachEntry(const std::string& path,
+                             const std::function<void(const fs::directory_entry&)>& visit) {
   std::error_code error;
-  const auto entries = fs::directory_iterator(path, error);
-  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    return CountsAsEmpty(entry.path().filename().string());
+  for (fs::directory_iterator it(path, error); !error && it != fs::directory_iterator();
+       it.increment(error))
+    visit(*it);
+  return error;
+}
+
+bool IsEmpty(const std::string& path) {
+  bool empty = true;
+  const std::error_code error = ForEachEntry(path, [&](const fs::directory_entry& entry) {
+    empty = empty && CountsAsEmpty(entry.path().filename().string());
   });
+  return !error && empty;
 }
 
 tl::unexpected<base::Error> NoSpool(const std::string& path) {
@@ -335,14 +346,16 @@ base::Result<void> Directory::CheckEmpty() const {
     return base::Unexpected(base::Code::kInvalid,
                             path_ + ": an import was cut off here; run it again",
                             base::Event::kImportCutOff);
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
-    const std::string name = entry.path().filename().string();
-    if (CountsAsEmpty(name)) continue;
+  std::string foreign;
+  error = ForEachEntry(path_, [&](const fs::directory_entry& entry) {
+    if (std::string name = entry.path().filename().string(); !CountsAsEmpty(name))
+      foreign = std::move(name);
+  });
+  if (!foreign.empty())
     return base::Unexpected(base::Code::kInvalid,
-                            path_ + ": is not a spool, and not empty (" + name +
+                            path_ + ": is not a spool, and not empty (" + foreign +
                                 "); choose an empty directory for a new spool",
                             base::Event::kForeignDirectory);
-  }
   if (error && error != std::errc::no_such_file_or_directory)
     return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
   return {};
@@ -518,18 +531,17 @@ std::string Directory::SegmentPath(const std::string& path, uint64_t number) {
 
 base::Result<std::vector<Directory::File>> Directory::ListSegments(const std::string& path) {
   std::vector<File> files;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
+  std::error_code failed;
+  std::error_code error = ForEachEntry(path, [&](const fs::directory_entry& entry) {
     const std::optional<uint64_t> number = ParseSegmentName(entry.path().filename().string());
-    if (!number) continue;
-    const uint64_t bytes = entry.file_size(error);
-    if (error == std::errc::no_such_file_or_directory) {
-      error.clear();  // Retired just now.
-      continue;
-    }
-    if (error) break;
-    files.push_back({*number, bytes});
-  }
+    if (!number) return;
+    std::error_code missing;
+    const uint64_t bytes = entry.file_size(missing);
+    if (!missing) files.push_back({*number, bytes});
+    // Else it was retired just now.
+    if (missing && missing != std::errc::no_such_file_or_directory) failed = missing;
+  });
+  if (!error) error = failed;
   if (error) return base::Unexpected(base::ErrnoError(path + ": cannot list", error.value()));
   std::sort(files.begin(), files.end(),
             [](const File& a, const File& b) { return a.number < b.number; });
@@ -547,13 +559,14 @@ base::Result<std::vector<Directory::File>> Directory::Segments() const {
 
 base::Result<void> Directory::RemoveFiles(
     const std::function<bool(std::string_view name)>& which) const {
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
-    if (which(entry.path().filename().string()))
-      HF_RETURN_IF_ERROR(RemoveFile(entry.path().string()));
-  }
-  if (error) return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
-  return {};
+  base::Result<void> removed;
+  const std::error_code error = ForEachEntry(path_, [&](const fs::directory_entry& entry) {
+    if (removed && which(entry.path().filename().string()))
+      removed = RemoveFile(entry.path().string());
+  });
+  if (removed && error)
+    return base::Unexpected(base::ErrnoError(path_ + ": cannot list", error.value()));
+  return removed;
 }
 
 base::Result<void> Directory::RemoveSegment(uint64_t number) const {

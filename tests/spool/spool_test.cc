@@ -2,6 +2,8 @@
 // reopening and over many segments; limits hold and let go; what is not ours is left alone.
 #include "spool/spool.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -19,10 +22,27 @@
 
 #include "base/log.h"
 #include "metrics/registry.h"
+#include "spool/directory.h"
 #include "spool/segment_file.h"
 #include "spool/segment_store.h"
 #include "spool/state.h"
 #include "tests/spool/spool_fixture.h"
+
+namespace {
+
+// Of reading directories: fails with that error once so many entries were read. 0: it works.
+int list_error = 0;           // NOLINT(readability-identifier-naming)
+int entries_until_error = 0;  // NOLINT(readability-identifier-naming)
+
+}  // namespace
+
+// In place of the C library's, also for the C++ library.
+extern "C" dirent* readdir(DIR* directory) {
+  static const auto real = reinterpret_cast<dirent* (*)(DIR*)>(dlsym(RTLD_NEXT, "readdir"));
+  if (list_error == 0 || entries_until_error-- > 0) return real(directory);
+  errno = list_error;
+  return nullptr;
+}
 
 namespace holdfast::spool {
 namespace {
@@ -856,6 +876,23 @@ TEST_F(SpoolTest, AReadOnlyFileSystemIsAClearError) {
   if (!error) GTEST_SKIP() << "no mounts of its own here";
   EXPECT_THAT(*error, HasSubstr("Read-only file system"));
   EXPECT_EQ(Contents(path), before);
+}
+
+TEST_F(SpoolTest, ADirectoryThatCannotBeListedToItsEndIsAnError) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.Close();
+  const auto directory = Directory::OpenExisting(directory_.path());
+  ASSERT_TRUE(directory);
+  list_error = ESTALE;
+  for (const int entries : {0, 1, 3}) {
+    entries_until_error = entries;
+    EXPECT_THAT(Directory::ListSegments(directory_.path()).error().message, HasSubstr("Stale"));
+    entries_until_error = entries;
+    EXPECT_THAT(directory->Segments().error().message, HasSubstr("Stale"));
+  }
+  list_error = 0;
+  EXPECT_TRUE(directory->Segments());
 }
 
 TEST_F(SpoolTest, ASegmentOfAnotherSpoolIsLeftAlone) {
