@@ -41,6 +41,8 @@ constexpr std::string_view kUnfinishedSuffix = ".new";
 constexpr std::string_view kDamagedSuffix = ".damaged";
 constexpr std::string_view kLockSuffix = "-lock";
 constexpr size_t kNumberDigits = 20;
+// What kExported says of a spool that is being removed: nothing, since a full disk has a block for
+// nothing. Older versions wrote this.
 constexpr std::string_view kBeingRemoved = "this spool is being dropped";
 constexpr int kLookForLockMs = 20;
 
@@ -164,6 +166,10 @@ base::Result<std::optional<Marker>> ReadMarkerOf(const std::string& directory) {
   return marker;
 }
 
+bool SaysBeingRemoved(const std::optional<std::string>& exported) {
+  return exported && (exported->empty() || *exported == kBeingRemoved);
+}
+
 // The first line, if there is such a file.
 std::optional<std::string> ReadLine(const std::string& path) {
   std::ifstream file(path);
@@ -248,8 +254,13 @@ base::Result<Directory> Directory::Open(const std::string& path) {
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) HF_RETURN_IF_ERROR(directory.CheckEmpty());
   if (known) HF_RETURN_IF_ERROR(directory.CheckOwner());
-  HF_RETURN_IF_ERROR(directory.CheckExported());
+  if (!directory.being_removed()) HF_RETURN_IF_ERROR(directory.CheckExported());
   HF_RETURN_IF_ERROR(directory.Lock(Tenure::kOwner));
+  if (directory.being_removed()) {
+    base::Log(base::LogLevel::kInfo, "spool",
+              "{}: was being removed, and that was cut off; it is finished now", path);
+    HF_RETURN_IF_ERROR(directory.RemoveAll());
+  }
   // Another process may have made the spool, or handed it over, while we waited for nothing.
   HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
   HF_RETURN_IF_ERROR(directory.CheckExported());
@@ -290,7 +301,7 @@ base::Result<Directory> Directory::OpenEmpty(const std::string& path) {
   HF_RETURN_IF_ERROR(check());
   HF_RETURN_IF_ERROR(directory.Lock(Tenure::kOwner));
   HF_RETURN_IF_ERROR(check());
-  HF_RETURN_IF_ERROR(directory.WriteText(kImporting, "an import is under way\n"));
+  HF_RETURN_IF_ERROR(directory.WriteText(kImporting, ""));
   HF_ASSIGN_OR_RETURN(const std::vector<File> leavings, directory.Segments());
   for (const File& file : leavings) HF_RETURN_IF_ERROR(directory.RemoveSegment(file.number));
   return directory;
@@ -303,7 +314,7 @@ base::Result<void> Directory::Check(const std::string& path) {
   HF_ASSIGN_OR_RETURN(const bool known, directory.ReadMarker());
   if (!known) return directory.CheckEmpty();
   HF_RETURN_IF_ERROR(directory.CheckOwner());
-  return directory.CheckExported();
+  return directory.being_removed() ? base::Result<void>{} : directory.CheckExported();
 }
 
 base::Result<DirectoryView> Directory::Look(const std::string& path) {
@@ -311,7 +322,8 @@ base::Result<DirectoryView> Directory::Look(const std::string& path) {
   if (!marker) return NoSpool(path);
   DirectoryView view{.format = marker->format, .id = marker->id};
   view.exported = ReadLine(PathOf(path, kExported));
-  view.being_removed = view.exported == kBeingRemoved;
+  view.being_removed = SaysBeingRemoved(view.exported);
+  if (view.being_removed) view.exported.reset();
   const std::string lock_path = PathOf(path, kLock);
   view.owner = ReadLine(lock_path).value_or("");
   const int fd = open(lock_path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -390,9 +402,10 @@ base::Result<void> Directory::Lock(Tenure tenure) {
     if (tenure == Tenure::kOwner) HF_RETURN_IF_ERROR(MakeDirectories(path_));
   }
   const std::string pid = std::to_string(getpid()) + "\n";
-  // Only a courtesy for the message above.
-  if (ftruncate(lock_, 0) != 0 ||
-      pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
+  // Only a courtesy for the message above, for which a full disk may have no block.
+  if ((pwrite(lock_, pid.data(), pid.size(), 0) < 0 ||
+       ftruncate(lock_, static_cast<off_t>(pid.size())) != 0) &&
+      errno != ENOSPC && errno != EDQUOT)
     return base::Unexpected(base::ErrnoError(file + ": cannot write", errno));
   return {};
 }
@@ -440,6 +453,13 @@ base::Result<void> Directory::CheckOwner() const {
 }
 
 base::Result<void> Directory::CheckExported() const {
+  if (being_removed())
+    return base::Unexpected(
+        base::Code::kInvalid,
+        path_ +
+            ": was being removed, and that was cut off; what is left of it is no spool. To "
+            "finish: holdfast spool drop --all " +
+            path_);
   const auto exported_to = exported();
   if (!exported_to) return {};
   return base::Unexpected(
@@ -452,7 +472,8 @@ base::Result<void> Directory::CheckExported() const {
 }
 
 std::optional<std::string> Directory::exported() const {
-  return ReadLine(PathOf(path_, kExported));
+  std::optional<std::string> line = ReadLine(PathOf(path_, kExported));
+  return SaysBeingRemoved(line) ? std::nullopt : line;
 }
 
 base::Result<void> Directory::MarkExported(const std::string& to) {
@@ -484,7 +505,7 @@ base::Result<void> Directory::WriteMarker(uint32_t format, const SpoolId& id) co
 }
 
 base::Result<void> Directory::RemoveAll() {
-  HF_RETURN_IF_ERROR(MarkExported(std::string(kBeingRemoved)));
+  HF_RETURN_IF_ERROR(WriteText(kExported, ""));
   HF_ASSIGN_OR_RETURN(const std::vector<File> files, Segments());
   for (const File& file : files) HF_RETURN_IF_ERROR(RemoveSegment(file.number));
   HF_RETURN_IF_ERROR(RemoveFiles(
@@ -496,7 +517,9 @@ base::Result<void> Directory::RemoveAll() {
   return Sync();
 }
 
-bool Directory::being_removed() const { return exported() == kBeingRemoved; }
+bool Directory::being_removed() const {
+  return SaysBeingRemoved(ReadLine(PathOf(path_, kExported)));
+}
 
 base::Result<void> Directory::RemoveDirectory() {
   HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kLock)));

@@ -4,7 +4,8 @@
 //   LOCK                           locked (F_OFD_SETLK) by the process that owns the spool: its pid
 //                                  one that yields has locked its first byte only: who wants to
 //                                  open the spool locks the rest, and waits for that byte
-//   EXPORTED                       there if the spool was handed over to another host: to where
+//   EXPORTED                       there if the spool was handed over to another host: to where;
+//                                  empty if it is being removed
 //   00000000000000000007.segment   one LMDB environment each, with its lock file while it is open
 //   *.new                          not finished, or a spare: nobody needs it after a crash
 //   *.damaged                      a segment of which nothing can be read; only people need it
@@ -56,10 +57,12 @@ class Directory {
   // For so long Open waits for one that yields.
   static constexpr std::chrono::milliseconds kYieldsWithin = std::chrono::seconds(10);
 
-  // Makes the directory if there is none. kUnavailable if another process owns it, kInvalid if it
-  // is not a spool, too new, or handed over.
+  // Makes the directory if there is none, and finishes a call of RemoveAll that was cut off.
+  // kUnavailable if another process owns it, kInvalid if it is not a spool, too new, or handed
+  // over.
   static base::Result<Directory> Open(const std::string& path);
-  // Only what is there, but also a spool that was handed over. kNotFound if there is no spool.
+  // Only what is there, but also a spool that was handed over, or is being removed. kNotFound if
+  // there is no spool.
   static base::Result<Directory> OpenExisting(const std::string& path,
                                               Tenure tenure = Tenure::kOwner);
   // Owns an empty directory (or one where an import was cut off, whose leavings it removes) that
@@ -92,14 +95,15 @@ class Directory {
   base::Result<void> Establish(const SpoolId& id);
   // From here on programs that know lower formats only leave the directory alone.
   base::Result<void> RaiseFormat() const;
-  // kInvalid, with what to do, if the spool was handed over.
+  // kInvalid, with what to do, if the spool was handed over, or is being removed.
   [[nodiscard]] base::Result<void> CheckExported() const;
   // Whether and to where the spool was handed over; for good when it returns.
   [[nodiscard]] std::optional<std::string> exported() const;
   base::Result<void> MarkExported(const std::string& to);
   base::Result<void> ClearExported();
   // Everything that is the spool's, also damaged segments that were kept, but for the directory and
-  // the lock on it. Cut off, it leaves a spool that does not open, and can be called again.
+  // the lock on it. A full disk is no hindrance. Cut off, it leaves what Open removes; it can also
+  // be called again.
   base::Result<void> RemoveAll();
   // Whether a call of it was cut off.
   [[nodiscard]] bool being_removed() const;

@@ -1,5 +1,5 @@
 // On a file system that is really full: what the spool has taken ahead is all that it needs to go
-// on and to start again, and nothing ends the process.
+// on, to start again and to be removed, and nothing ends the process.
 //
 // Each case has a small file system of its own, in a child process, so that a signal fails the case
 // and not the test.
@@ -144,6 +144,22 @@ TEST_F(FullDiskTest, ASpoolWithAPreparedSegmentStarts) {
       spool.Close();
       Free(path);
     }
+    return "";
+  });
+}
+
+TEST_F(FullDiskTest, ASpoolIsRemoved) {
+  Run(8, [](const std::string& path) -> std::string {
+    TestSpool spool(path + "/spool");
+    if (!spool.Open() || !spool.AppendNow("a", "one")) return "not opened";
+    spool.Close();
+    Fill(path);
+    {
+      auto directory = Directory::OpenExisting(path + "/spool");
+      if (!directory) return directory.error().message;
+      if (const auto removed = directory->RemoveAll(); !removed) return removed.error().message;
+    }
+    if (Directory::Look(path + "/spool")) return "it is still there";
     return "";
   });
 }

@@ -878,6 +878,28 @@ TEST_F(SpoolTest, AReadOnlyFileSystemIsAClearError) {
   EXPECT_EQ(Contents(path), before);
 }
 
+// Half of it is no spool that anybody wants back.
+TEST_F(SpoolTest, ARemovalThatWasCutOffIsFinishedByWhoOpensTheSpool) {
+  for (const char* const mark : {"", "this spool is being dropped\n"}) {  // Of now, and of before.
+    Open();
+    ASSERT_TRUE(spool_.AppendNow("a", "one"));
+    const SpoolId id = spool_.spool->GetStatus().id;
+    spool_.Close();
+    std::ofstream(directory_.path() + "/EXPORTED") << mark;
+    const auto view = Directory::Look(directory_.path());
+    ASSERT_TRUE(view);
+    EXPECT_TRUE(view->being_removed);
+    EXPECT_EQ(view->exported, std::nullopt);
+    EXPECT_THAT(Directory::OpenExisting(directory_.path())->CheckExported().error().message,
+                HasSubstr("being removed"));
+    EXPECT_TRUE(Directory::Check(directory_.path()));
+    Open();
+    EXPECT_EQ(spool_.spool->FindStream("a"), std::nullopt);
+    EXPECT_NE(spool_.spool->GetStatus().id, id);
+    spool_.Close();
+  }
+}
+
 TEST_F(SpoolTest, ADirectoryThatCannotBeListedToItsEndIsAnError) {
   Open();
   ASSERT_TRUE(spool_.AppendNow("a", "one"));
