@@ -146,10 +146,12 @@ base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> str
   HF_ASSIGN_OR_RETURN(SegmentPlan plan, SegmentPlan::Make(*file, newest.end_commit, nullptr));
   ++plan.frames;
   plan.frame_bytes += trims.FrameBytes();
-  HF_ASSIGN_OR_RETURN(auto builder,
-                      SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kOpen,
-                                            newest.disk_bytes + 2 * trims.FrameBytes(), plan,
-                                            checkpoint, spool.keys));
+  const uint64_t sealing_bytes =
+      spool.keys.empty() || file->key() != nullptr ? 0 : plan.kept_entries * kSealBytes;
+  HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(
+                                        draft, SegmentBuilder::Kind::kOpen,
+                                        newest.disk_bytes + 2 * trims.FrameBytes() + sealing_bytes,
+                                        plan, checkpoint, spool.keys));
   HF_RETURN_IF_ERROR(RewriteFrames(*file, newest.end_commit, nullptr,
                                    [&](const FrameDraft& frame) { return builder.Add(frame); }));
   HF_RETURN_IF_ERROR(builder.Add(trims));

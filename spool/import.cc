@@ -74,6 +74,10 @@ class Importer {
     HF_ASSIGN_OR_RETURN(ExportedSegment head, ExportedSegment::Parse(payload));
     if (head_ && (head_->open || head.number <= head_->number))
       return DamagedExport("its segments are out of order");
+    // How many entries there are is not told, only what a line takes. It is but address space,
+    // except of the open one, which is as large as it was.
+    if (!head.open)
+      head.plan.kept_entries = head.plan.kept_streams = head.plan.frame_bytes / kTableLineBytes;
     head_ = head;
     checkpoint_ = {};
     checkpoint_.header.origin.segment = head.number;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <unordered_set>
 #include <utility>
 
 namespace holdfast::spool {
@@ -11,7 +12,6 @@ namespace {
 
 // On top of the estimate; only address space for a sealed one.
 constexpr uint64_t kSlack = uint64_t{1} << 20;
-constexpr uint64_t kIndexBytesPerFrame = 1024;
 constexpr uint64_t kAlignment = uint64_t{64} << 10;
 
 }  // namespace
@@ -84,6 +84,7 @@ void SegmentPlan::Add(const SegmentPlan& other) {
   frame_bytes += other.frame_bytes;
   kept_entries += other.kept_entries;
   kept_entry_bytes += other.kept_entry_bytes;
+  kept_streams += other.kept_streams;
   stretches += other.stretches;
   revised_entries += other.revised_entries;
   freed_entry_bytes += other.freed_entry_bytes;
@@ -99,6 +100,7 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
   SegmentPlan plan;
   std::string plain;
   std::optional<StreamId> last;
+  std::unordered_set<StreamId> streams;
   const auto visit = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
     uint64_t entries = 0;
     uint64_t entry_bytes = 0;
@@ -107,7 +109,10 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
       if (keep && !keep(info)) continue;
       ++entries;
       entry_bytes += info.bytes;
-      if (std::exchange(last, info.stream) != info.stream) ++plan.stretches;
+      if (std::exchange(last, info.stream) != info.stream) {
+        ++plan.stretches;
+        streams.insert(info.stream);
+      }
       if (revision == nullptr || info.bytes == 0) continue;
       const Revision::Fate fate = revision->Judge(info);
       if (fate == Revision::Fate::kKeep) continue;
@@ -129,13 +134,14 @@ base::Result<SegmentPlan> SegmentPlan::Make(SegmentFile& file, CommitNumber end,
     return true;
   };
   HF_RETURN_IF_ERROR(WalkIntact(file, end, visit));
+  plan.kept_streams = streams.size();
   return plan;
 }
 
 uint64_t SegmentBuilder::BytesNeeded(const SegmentPlan& plan, const SegmentCheckpoint& checkpoint) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   return plan.frame_bytes + (plan.frames + plan.frame_bytes / kRunBytes) * page +
-         plan.frames * kIndexBytesPerFrame +
+         SegmentFile::IndexBytes(plan.kept_entries, plan.kept_streams) +
          SegmentFile::BytesToBegin(checkpoint.state, checkpoint.older_segments.size());
 }
 

@@ -45,7 +45,8 @@ struct SegmentPlan {
   uint64_t frame_bytes = 0;
   uint64_t kept_entries = 0;
   uint64_t kept_entry_bytes = 0;
-  uint64_t stretches = 0;  // Entries of one stream that lie together in the old file.
+  uint64_t kept_streams = 0;  // That they are of.
+  uint64_t stretches = 0;     // Entries of one stream that lie together in the old file.
   // By a revision.
   uint64_t revised_entries = 0;
   uint64_t freed_entry_bytes = 0;  // But for what replacements save.

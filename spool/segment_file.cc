@@ -531,11 +531,15 @@ base::Result<void> SegmentFile::CutOff() {
   return Sync();
 }
 
+// Blocks are at most some ten bytes a place, and a page holds several; streams with few entries pay
+// for key and node.
+uint64_t SegmentFile::IndexBytes(uint64_t entries, uint64_t streams) {
+  return entries * 16 + streams * 64;
+}
+
 uint64_t SegmentFile::RoomBytes(const MemoryIndex& index) const {
   const uint64_t page = environment_->page_bytes();
-  // Blocks are at most some ten bytes a place, and a page holds several; streams with few entries
-  // pay for key and node.
-  const uint64_t index_bytes = index.entries() * 16 + index.streams() * 64;
+  const uint64_t index_bytes = IndexBytes(index.entries(), index.streams());
   const uint64_t reserved = environment_->used_pages() + index_bytes / page + 2 * kPagesPerCommit;
   if (reserved >= environment_->map_pages()) return 0;
   return (environment_->map_pages() - reserved) * page - kOverflowHeaderBytes;

@@ -118,6 +118,8 @@ class SegmentFile {
   base::Result<void> Seal(const MemoryIndex& index);
   // Ends the file behind what is used, and flushes. Nothing may be added any more.
   base::Result<void> CutOff();
+  // What the index takes at most, about.
+  static uint64_t IndexBytes(uint64_t entries, uint64_t streams);
   // Bytes that a frame may have so that it fits, with `index` to be sealed behind it.
   [[nodiscard]] uint64_t RoomBytes(const MemoryIndex& index) const;
   [[nodiscard]] uint64_t map_bytes() const;

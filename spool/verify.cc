@@ -321,19 +321,29 @@ base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& l
                                      CommitNumber end, bool newest,
                                      const SegmentCheckpoint& checkpoint) {
   SegmentPlan plan;
+  uint64_t sealing_bytes = 0;
+  std::set<StreamId> streams;
   const auto count = [&](const FrameView& frame, const EntryReader&) -> base::Result<bool> {
     ++plan.frames;
     plan.frame_bytes += frame.bytes().size();
-    for (uint32_t line = 0; frame.table() && line < frame.entry_count(); ++line)
-      plan.frame_bytes += frame.stored_bytes(line);
+    plan.kept_entries += frame.entry_count();
+    for (uint32_t line = 0; line < frame.entry_count(); ++line) {
+      if (frame.table()) plan.frame_bytes += frame.stored_bytes(line);
+      streams.insert(frame.info(line).stream);
+    }
+    if (!keys_.empty() && !frame.sealed())
+      sealing_bytes += kSaltBytes + (frame.entry_count() + uint64_t{1}) * kSealBytes;
     return true;
   };
   HF_RETURN_IF_ERROR(WalkAll(file, end, count));
+  plan.frame_bytes += sealing_bytes;
+  plan.kept_streams = streams.size();
   const std::string draft = directory_.SegmentPath(listed.number) + ".new";
   using Kind = SegmentBuilder::Kind;
-  HF_ASSIGN_OR_RETURN(auto builder,
-                      SegmentBuilder::Begin(draft, newest ? Kind::kOpen : Kind::kSealed,
-                                            newest ? listed.bytes : 0, plan, checkpoint, keys_));
+  HF_ASSIGN_OR_RETURN(
+      auto builder,
+      SegmentBuilder::Begin(draft, newest ? Kind::kOpen : Kind::kSealed,
+                            newest ? listed.bytes + sealing_bytes : 0, plan, checkpoint, keys_));
   const auto add = [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
     // An entry that lies apart from its frame, or is encrypted, costs only itself; it leaves its
     // line, as one that a revision has taken the bytes of.

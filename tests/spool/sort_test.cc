@@ -261,6 +261,27 @@ TEST_F(SortTest, ADamagedEntryOfARunIsNotHandedOn) {
   EXPECT_EQ(spool_.spool->ReadSound(Id("b"), 0, 1 << 20)->entries().size(), 10u);
 }
 
+// Their index is large beside them.
+TEST_F(SortTest, SegmentsOfManySmallEntriesHaveRoom) {
+  spool_.options.segment_bytes = uint64_t{64} << 20;
+  spool_.options.encryption_keys = *KeyRing::Parse(std::vector{std::string(64, 'a')});
+  spool_.Reopen();
+  const std::string entry(20, 'e');
+  for (int commit = 0; commit < 60; ++commit) {
+    const bool taken = spool_.Submit(5000 * entry.size(), [&](Transaction& transaction) {
+      for (int i = 0; i < 5000; ++i)
+        transaction.Append({.stream = transaction.OpenStream("s" + std::to_string(i % 4)),
+                            .bytes = entry,
+                            .record_count = 1});
+    });
+    ASSERT_TRUE(taken);
+    spool_.clock.RunUntilIdle();
+  }
+  Seal();
+  EXPECT_GE(Sort(), 1u);
+  EXPECT_EQ(spool_.spool->Read(Id("s3"), 74'999, 100)->entries().size(), 1u);
+}
+
 TEST_F(SortTest, WithoutItsTreeAllIsFoundByLookingForIt) {
   Fill({"a", "b"}, 30, 10 << 10);
   Seal();

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "spool/directory.h"
+#include "spool/transfer.h"
 #include "tests/spool/spool_fixture.h"
 
 namespace holdfast::spool {
@@ -277,10 +278,43 @@ TEST_F(VerifyTest, WhatIsTrimmedMeanwhileIsNotLostByADamage) {
   EXPECT_THAT(report.damages[0].losses, SizeIs(0));
 }
 
+// Two segments: an older one of `commits`, each with `entries` of `bytes` in turns of four streams.
+void MakeOlder(TestSpool& spool, int commits, int entries, size_t bytes) {
+  spool.options.segment_bytes = uint64_t{64} << 20;
+  ASSERT_TRUE(spool.Open());
+  const std::string entry(bytes, 'e');
+  for (int commit = 0; commit < commits; ++commit) {
+    const bool taken =
+        spool.Submit(entry.size() * static_cast<size_t>(entries), [&](Transaction& transaction) {
+          for (int i = 0; i < entries; ++i)
+            transaction.Append({.stream = transaction.OpenStream("s" + std::to_string(i % 4)),
+                                .bytes = entry,
+                                .record_count = 1});
+        });
+    ASSERT_TRUE(taken);
+    spool.clock.RunUntilIdle();
+  }
+  spool.spool->SealSoon();
+  spool.clock.RunUntilIdle();
+  ASSERT_TRUE(spool.AppendNow("newest", "entry"));
+  ASSERT_EQ(spool.spool->GetStatus().segments, 2u);
+}
+
 class RepairTest : public testing::Test {
  protected:
   RepairTest() { base::SetLogLevel(base::LogLevel::kError); }
 
+  // Flips a byte of the table of the segment's n-th frame.
+  void DamageFrame(uint64_t segment, int n) {
+    const std::string path = Directory::SegmentPath(directory_.path(), segment);
+    std::string bytes(fs::file_size(path), '\0');
+    std::ifstream(path, std::ios::binary).read(bytes.data(), std::ssize(bytes));
+    size_t at = bytes.find("HFF1");
+    for (; n > 0; --n) at = bytes.find("HFF1", at + 1);
+    ASSERT_NE(at, std::string::npos);
+    bytes[at + kFrameHeaderBytes + 20] ^= 1;
+    std::ofstream(path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
+  }
   void ExpectRepaired(const KeyRing& keys) {
     ASSERT_FALSE(Verify(directory_.path(), {.keys = keys})->sound());
     const auto repaired = Repair(directory_.path(), keys, {});
@@ -331,6 +365,34 @@ TEST_F(RepairTest, ADamagedEntryOfAnEncryptedCommitCostsOnlyItself) {
   EXPECT_EQ(spool_.ReadAll("c"), std::vector<std::string>{std::string(10'000, 'c')});
   EXPECT_EQ(spool_.spool->Range(*spool_.spool->FindStream("b")).end, 2);
   EXPECT_EQ(spool_.Get("key"), "value");
+}
+
+// Each has an index that is large beside it; and what is encrypted takes more than what was not.
+TEST_F(RepairTest, SegmentsOfManySmallEntriesHaveRoom) {
+  MakeOlder(spool_, 60, 5000, 20);
+  spool_.Close();
+  DamageFrame(1, 3);
+  ExpectRepaired(keys_);
+}
+
+TEST_F(RepairTest, AnImportOfManySmallEntriesHasRoom) {
+  MakeOlder(spool_, 60, 5000, 20);
+  spool_.Close();
+  std::string exported;
+  ASSERT_TRUE(Export(directory_.path(), {}, [&](std::string_view bytes) -> base::Result<void> {
+    exported += bytes;
+    return {};
+  }));
+  TemporaryDirectory other;
+  size_t at = 0;
+  const auto imported =
+      Import(other.path(), {.keys = keys_}, [&](std::span<char> out) -> base::Result<size_t> {
+        const size_t size = exported.copy(out.data(), out.size(), at);
+        at += size;
+        return size;
+      });
+  ASSERT_TRUE(imported) << imported.error().message;
+  EXPECT_EQ(imported->entries, 300'001u);
 }
 
 TEST_F(RepairTest, CommitsThatAreMissingAtTheEndOfAnOlderSegmentAreFound) {
