@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -133,6 +134,8 @@ base::Error SayIfMarked(const SpoolCommand& command, base::Error error) {
 }  // namespace
 
 base::Result<int> ExportSpool(const SpoolCommand& command) {
+  // So that a pipe that breaks is an error, which says what to do.
+  std::signal(SIGPIPE, SIG_IGN);
   HF_RETURN_IF_ERROR(CheckIdle(command.directory));
   if (command.undo) return Undo(command);
   HF_ASSIGN_OR_RETURN(const auto before, spool::Directory::Look(command.directory));

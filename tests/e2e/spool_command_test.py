@@ -213,6 +213,18 @@ class SpoolCommandTest(Case):
         agent.start()
         self.assertEqual(len(lines("cat", self.spool, "orders/1")), 30)
 
+    def test_an_export_says_that_its_pipe_broke(self):
+        agent = self.agent().start()
+        self.produce(agent)
+        agent.stop()
+        reader, writer = os.pipe()
+        os.close(reader)
+        sender = subprocess.run([harness.HOLDFAST, "spool", "export", self.spool, "-"],
+                                stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        os.close(writer)
+        self.assertEqual(sender.returncode, 1)
+        self.assertIn("Broken pipe", sender.stderr)
+
     def test_what_is_dropped_is_not_delivered_and_the_rest_is(self):
         tier = self.broker().start()
         agent = self.agent(tier.address).start()
