@@ -112,18 +112,25 @@ base::Result<int> RepairSpool(const SpoolCommand& command) {
   HF_RETURN_IF_ERROR(CheckIdle(command.directory));
   HF_ASSIGN_OR_RETURN(const auto found, Check(command));
   PrintReport(found);
-  const int code_after = found.nameless.empty() ? kExitFine : kExitFailed;
-  if (found.damages.empty()) return code_after;
+  if (found.damages.empty()) return found.sound() ? kExitFine : kExitFailed;
   if (const int code =
           Confirm(command.yes, "Write the damaged segments anew, without what is lost?");
       code != kExitFine)
     return code;
-  ProgressBar bar("repairing");
-  HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
-  HF_RETURN_IF_ERROR(spool::Repair(command.directory, keys,
-                                   [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
-  PrintText(found.nameless.empty() ? "repaired\n" : "repaired, but for the names\n");
-  return code_after;
+  {
+    ProgressBar bar("repairing");
+    HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+    HF_RETURN_IF_ERROR(spool::Repair(
+        command.directory, keys, [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
+  }
+  HF_ASSIGN_OR_RETURN(const auto left, Check(command));
+  if (left.damages.empty()) {
+    PrintText(left.sound() ? "repaired\n" : "repaired, but for the names\n");
+  } else {
+    PrintText("repaired, but for this:\n");
+    PrintReport(left);
+  }
+  return left.sound() ? kExitFine : kExitFailed;
 }
 
 }  // namespace holdfast::cli

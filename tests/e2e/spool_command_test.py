@@ -306,6 +306,15 @@ class SpoolCommandTest(Case):
         heir.wait_drained()
         self.assertEqual(harness.consume(tier.address, "notes"), ["a note", "the newest note"])
 
+    def test_repair_says_what_it_has_not_repaired(self):
+        agent = self.agent().start()
+        for note in ("one", "a large note " + "x" * 30000, "the newest note"):
+            harness.produce(agent.address, "notes", [note])
+        agent.stop()
+        harness.damage(self.spool, b"a large note")
+        self.assertIn("1 damaged", run("verify", self.spool, code=1).stdout)
+        self.assertIn("repaired, but for this", run("repair", self.spool, "--yes", code=1).stdout)
+
     def test_a_torn_newest_commit_is_said_and_is_no_damage(self):
         agent = self.agent().start()
         for note in ("one", "two", "three, which the power cut tears"):
