@@ -143,7 +143,7 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
   if (const int code = Confirm(command.yes, question); code != kExitFine) return code;
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   HF_ASSIGN_OR_RETURN(const auto report, spool::DropBacklogs(command.directory, keys, streams,
-                                                             given_up, agent::NowMs()));
+                                                             given_up, agent::NowMs(), CheckEntry));
   PrintText(fmt::format("dropped {} of {}, freed {} of disk\n", AmountText(waiting), named,
                         agent::BytesText(report.freed_bytes)));
   if (!given_up.empty()) {
@@ -157,10 +157,11 @@ base::Result<int> CompactSpool(const SpoolCommand& command) {
   HF_RETURN_IF_ERROR(CheckIdle(command.directory));
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
   ProgressBar bar("compacting");
-  HF_ASSIGN_OR_RETURN(const auto report,
-                      spool::Compact(command.directory, keys, [&](uint64_t done, uint64_t total) {
-                        bar.Show(done, total);
-                      }));
+  HF_ASSIGN_OR_RETURN(
+      const auto report,
+      spool::Compact(
+          command.directory, keys, [&](uint64_t done, uint64_t total) { bar.Show(done, total); },
+          CheckEntry));
   PrintText(fmt::format("{} segments rewritten, {} removed, {} of disk freed\n",
                         agent::CountText(report.rewritten_segments),
                         agent::CountText(report.removed_segments),

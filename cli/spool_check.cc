@@ -98,6 +98,15 @@ base::Result<spool::VerifyReport> Check(const SpoolCommand& command) {
 
 }  // namespace
 
+base::Result<void> CheckEntry(const spool::EntryView& entry) {
+  base::Result<void> checked = CheckBatch({}, entry);
+  if (!checked)
+    Complain(fmt::format("commit {}, stream {}, offset {} is damaged, and left out: {}",
+                         entry.info.commit.value(), entry.info.stream.value(),
+                         entry.info.base_offset, checked.error().message));
+  return checked;
+}
+
 base::Result<int> VerifySpool(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const auto report, Check(command));
   if (command.json) {
@@ -121,7 +130,8 @@ base::Result<int> RepairSpool(const SpoolCommand& command) {
     ProgressBar bar("repairing");
     HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
     HF_RETURN_IF_ERROR(spool::Repair(
-        command.directory, keys, [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
+        command.directory, keys, [&](uint64_t done, uint64_t total) { bar.Show(done, total); },
+        CheckEntry));
   }
   HF_ASSIGN_OR_RETURN(const auto left, Check(command));
   if (left.damages.empty()) {

@@ -83,6 +83,7 @@ base::Result<spool::TransferReport> ExportTo(const SpoolCommand& command, const 
   ProgressBar bar("exporting");
   spool::ExportOptions options{.keys = keys, .time_ms = agent::NowMs()};
   options.progress = [&](uint64_t done, uint64_t total) { bar.Show(done, total); };
+  options.check_entry = CheckEntry;
   if (!command.copy)
     options.hand_over =
         fmt::format("this spool was handed over at {} to {}", agent::TimeText(options.time_ms),
@@ -163,7 +164,7 @@ base::Result<int> ImportSpool(const SpoolCommand& command) {
   struct stat info {};
   const bool known = fstat(file.fd(), &info) == 0 && S_ISREG(info.st_mode);
   ProgressBar bar("importing");
-  spool::ImportOptions options{.keys = keys, .progress = {}};
+  spool::ImportOptions options{.keys = keys, .progress = {}, .check_entry = CheckEntry};
   options.progress = [&](uint64_t done, uint64_t) {
     bar.Show(done, known ? static_cast<uint64_t>(info.st_size) : 0);
   };

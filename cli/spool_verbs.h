@@ -38,6 +38,9 @@ base::Result<std::unique_ptr<spool::OfflineView>> OpenView(const SpoolCommand& c
 
 // kUnavailable, with what to do, if a process owns the directory.
 base::Result<void> CheckIdle(const std::string& directory);
+// For spool/verify.h: a sound record batch. Of one that is not, says on standard error that it is
+// left out.
+base::Result<void> CheckEntry(const spool::EntryView& entry);
 // kExitFine if the command line says --yes, or a person at the terminal does.
 int Confirm(bool yes, const std::string& question);
 

@@ -23,10 +23,12 @@ constexpr uint64_t kFreedShareMin = 2;
 struct Owned {
   Directory directory;
   KeyRing keys;
+  EntryCheck check_entry;
   std::unique_ptr<OfflineView> view;
 };
 
-base::Result<Owned> Own(const std::string& path, const KeyRing& keys) {
+base::Result<Owned> Own(const std::string& path, const KeyRing& keys,
+                        const EntryCheck& check_entry) {
   HF_ASSIGN_OR_RETURN(Directory directory, Directory::OpenExisting(path));
   HF_RETURN_IF_ERROR(directory.CheckExported());
   // Leftovers go first, so that the file system has what they take.
@@ -38,7 +40,7 @@ base::Result<Owned> Own(const std::string& path, const KeyRing& keys) {
                                 ": a part of the newest checkpoint is lost, so it is not known "
                                 "what is still needed; start the agent or broker on it once, which "
                                 "makes a new one from the older segments");
-  return Owned{std::move(directory), keys, std::move(view)};
+  return Owned{std::move(directory), keys, check_entry, std::move(view)};
 }
 
 base::Result<std::shared_ptr<SegmentFile>> OpenSealed(const Owned& spool, uint64_t number) {
@@ -71,7 +73,8 @@ base::Result<void> Rewrite(const Owned& spool, const OfflineView::SegmentInfo& s
   HF_ASSIGN_OR_RETURN(const SegmentCheckpoint checkpoint, SegmentCheckpoint::Read(*file));
   HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kOrdered, 0,
                                                           plan, checkpoint, spool.keys));
-  SegmentSorter sorter(keep, nullptr, CommitNumber(segment.end_commit.value() - 1));
+  SegmentSorter sorter(keep, nullptr, CommitNumber(segment.end_commit.value() - 1),
+                       spool.check_entry);
   HF_RETURN_IF_ERROR(sorter.Add(file, segment.end_commit));
   HF_RETURN_IF_ERROR(sorter.Write(&builder));
   HF_RETURN_IF_ERROR(builder.Finish());
@@ -152,8 +155,10 @@ base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> str
                                         draft, SegmentBuilder::Kind::kOpen,
                                         newest.disk_bytes + 2 * trims.FrameBytes() + sealing_bytes,
                                         plan, checkpoint, spool.keys));
-  HF_RETURN_IF_ERROR(RewriteFrames(*file, newest.end_commit, nullptr,
-                                   [&](const FrameDraft& frame) { return builder.Add(frame); }));
+  HF_RETURN_IF_ERROR(
+      RewriteFrames(*file, newest.end_commit, nullptr,
+                    {.sealed = !spool.keys.empty(), .check_entry = spool.check_entry},
+                    [&](const FrameDraft& frame) { return builder.Add(frame); }));
   HF_RETURN_IF_ERROR(builder.Add(trims));
   HF_RETURN_IF_ERROR(builder.Finish());
   file.reset();
@@ -163,8 +168,9 @@ base::Result<void> AppendTrims(const Owned& spool, std::span<const StreamId> str
 }  // namespace
 
 base::Result<CompactionReport> Compact(const std::string& path, const KeyRing& keys,
-                                       const ProgressCallback& progress) {
-  HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys));
+                                       const ProgressCallback& progress,
+                                       const EntryCheck& check_entry) {
+  HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys, check_entry));
   CompactionReport report;
   const auto& segments = spool.view->segments();
   uint64_t done = 0;
@@ -180,15 +186,15 @@ base::Result<CompactionReport> Compact(const std::string& path, const KeyRing& k
 base::Result<CompactionReport> DropBacklogs(const std::string& path, const KeyRing& keys,
                                             std::span<const StreamId> streams,
                                             const std::map<std::string, std::string>& values,
-                                            int64_t time_ms) {
+                                            int64_t time_ms, const EntryCheck& check_entry) {
   CompactionReport report;
   {
-    HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys));
+    HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys, check_entry));
     if (spool.view->segments().empty()) return report;
     if (auto trimmed = AppendTrims(spool, streams, values, time_ms); !trimmed)
       return base::Unexpected(RepairFirst(std::move(trimmed).error()));
   }
-  HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys));  // With the trims.
+  HF_ASSIGN_OR_RETURN(const Owned spool, Own(path, keys, check_entry));  // With the trims.
   const auto& segments = spool.view->segments();
   for (size_t i = 0; i + 1 < segments.size(); ++i) {
     HF_ASSIGN_OR_RETURN(const bool needed, AnyNeeded(spool, segments[i]));

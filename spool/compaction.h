@@ -31,7 +31,8 @@ struct CompactionReport {
 // Rewrites each sealed segment of which at most half is still needed, without the rest, and removes
 // those of which nothing is. kCorrupt: something is damaged; Repair comes first.
 base::Result<CompactionReport> Compact(const std::string& directory, const KeyRing& keys,
-                                       const ProgressCallback& progress);
+                                       const ProgressCallback& progress,
+                                       const EntryCheck& check_entry = {});
 
 // Trims the streams to their ends and puts `values` into the state, durably and in one frame, and
 // removes segments that nobody needs any more. The streams stay, and go on with the next offset.
@@ -39,6 +40,6 @@ base::Result<CompactionReport> Compact(const std::string& directory, const KeyRi
 base::Result<CompactionReport> DropBacklogs(const std::string& directory, const KeyRing& keys,
                                             std::span<const StreamId> streams,
                                             const std::map<std::string, std::string>& values,
-                                            int64_t time_ms);
+                                            int64_t time_ms, const EntryCheck& check_entry = {});
 
 }  // namespace holdfast::spool

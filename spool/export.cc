@@ -69,7 +69,8 @@ class Exporter {
     HF_RETURN_IF_ERROR(WriteCheckpoint(*file, key.get()));
     ++report_.segments;
     std::string frame;
-    return RewriteFrames(*file, segment.end_commit, keep, [&](FrameDraft draft) {
+    const CopyTarget target{.sealed = key != nullptr, .check_entry = options_.check_entry};
+    return RewriteFrames(*file, segment.end_commit, keep, target, [&](FrameDraft draft) {
       draft.key = key.get();
       frame.resize(draft.FrameBytes());
       EncodeFrame(draft, frame);

@@ -177,6 +177,10 @@ uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_byt
   return bytes + EntriesChecksumBytes(bytes, stored_bytes);
 }
 
+bool CoversEntries(uint64_t frame_bytes, bool sealed) {
+  return sealed || frame_bytes <= kWholeBytesMax;
+}
+
 uint64_t FrameDraft::FrameBytes() const {
   return spool::FrameBytes(entries.size(), EntryBytes(), changes.size(), key != nullptr);
 }

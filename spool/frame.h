@@ -59,6 +59,8 @@ struct FrameDraft {
 };
 
 uint64_t FrameBytes(uint64_t entries, uint64_t entry_bytes, uint64_t changes_bytes, bool sealed);
+// Of a frame of so many bytes that is no table, see FrameView.
+bool CoversEntries(uint64_t frame_bytes, bool sealed);
 
 // Returns its checksum.
 uint32_t EncodeFrame(const FrameDraft& draft, std::span<char> out);

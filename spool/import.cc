@@ -126,7 +126,9 @@ class Importer {
     const EntryReader read = [&](uint32_t line, std::string* plain) {
       return frame.entry(line, key_.get(), plain);
     };
-    HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, read, key_.get(), nullptr));
+    HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, read, key_.get(), nullptr,
+                                                       {.sealed = !options_.keys.empty(),
+                                                        .check_entry = options_.check_entry}));
     ++report_.commits;
     report_.entries += copy->draft().entries.size();
     report_.entry_bytes += copy->draft().EntryBytes();

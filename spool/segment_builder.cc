@@ -33,8 +33,10 @@ base::Result<void> SegmentCheckpoint::Apply(const Change& change) {
 base::Result<std::unique_ptr<FrameCopy>> FrameCopy::Of(const FrameView& frame,
                                                        const EntryReader& read,
                                                        const SegmentKey* key,
-                                                       const EntryFilter& keep) {
+                                                       const EntryFilter& keep,
+                                                       const CopyTarget& target) {
   auto copy = std::make_unique<FrameCopy>();
+  std::vector<EntryView> entries;
   for (uint32_t line = 0; line < frame.entry_count(); ++line) {
     if (keep && !keep(frame.info(line))) continue;
     if (frame.sealed()) copy->plain_entries_.emplace_back();
@@ -46,12 +48,25 @@ base::Result<std::unique_ptr<FrameCopy>> FrameCopy::Of(const FrameView& frame,
                                         .max_timestamp_ms = entry.info.max_timestamp_ms,
                                         .tag = entry.info.tag},
                               .base_offset = entry.info.base_offset});
+    entries.push_back(entry);
   }
   HF_ASSIGN_OR_RETURN(const std::string_view changes, frame.changes(key, &copy->plain_changes_));
   copy->draft_ = {.commit = frame.commit(),
                   .commit_time_ms = frame.commit_time_ms(),
                   .entries = copy->entries_,
                   .changes = changes};
+  const uint64_t bytes =
+      FrameBytes(entries.size(), copy->draft_.EntryBytes(), changes.size(), target.sealed);
+  if (!target.check_entry || frame.covers_entries() || !CoversEntries(bytes, target.sealed))
+    return copy;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const EntryView& entry = entries[i];
+    if (entry.bytes.empty() || target.check_entry(entry)) continue;
+    copy->entries_[i] = {.entry = {.stream = entry.info.stream,
+                                   .bytes = {},
+                                   .record_count = entry.info.record_count},
+                         .base_offset = entry.info.base_offset};
+  }
   return copy;
 }
 
@@ -70,10 +85,10 @@ base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end, const FrameVi
 }
 
 base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const EntryFilter& keep,
-                                 const RewrittenFrame& write) {
+                                 const CopyTarget& target, const RewrittenFrame& write) {
   return WalkIntact(
       file, end, [&](const FrameView& frame, const EntryReader& read) -> base::Result<bool> {
-        HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, read, file.key(), keep));
+        HF_ASSIGN_OR_RETURN(const auto copy, FrameCopy::Of(frame, read, file.key(), keep, target));
         HF_RETURN_IF_ERROR(write(copy->draft()));
         return true;
       });

@@ -24,6 +24,7 @@
 #include "spool/offline.h"
 #include "spool/segment_file.h"
 #include "spool/state.h"
+#include "spool/verify.h"
 
 namespace holdfast::spool {
 
@@ -59,11 +60,17 @@ struct SegmentPlan {
   void Add(const SegmentPlan& other);
 };
 
+// What frames are copied to.
+struct CopyTarget {
+  bool sealed = false;
+  EntryCheck check_entry;  // None: all are what they should be.
+};
+
 // The intact frames of a segment in order, each with the entries that `keep` accepts, opened if the
 // segment is encrypted. kCorrupt as above.
 using RewrittenFrame = std::function<base::Result<void>(const FrameDraft& draft)>;
 base::Result<void> RewriteFrames(SegmentFile& file, CommitNumber end, const EntryFilter& keep,
-                                 const RewrittenFrame& write);
+                                 const CopyTarget& target, const RewrittenFrame& write);
 
 // What is missing was lost before, and was said then; anything else that is damaged stops the work.
 base::Result<void> WalkIntact(SegmentFile& file, CommitNumber end, const FrameVisitor& visit);
@@ -74,7 +81,8 @@ class FrameCopy {
   // Its entries come from `read`.
   static base::Result<std::unique_ptr<FrameCopy>> Of(const FrameView& frame,
                                                      const EntryReader& read, const SegmentKey* key,
-                                                     const EntryFilter& keep);
+                                                     const EntryFilter& keep,
+                                                     const CopyTarget& target);
   [[nodiscard]] const FrameDraft& draft() const { return draft_; }
 
  private:

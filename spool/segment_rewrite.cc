@@ -119,6 +119,21 @@ EntryFilter SegmentStore::Untrimmed() const {
   };
 }
 
+EntryCheck SegmentStore::CheckFor(uint64_t number) {
+  if (!check_entry_) return {};
+  return [this, number](const EntryView& entry) {
+    base::Result<void> checked = check_entry_(entry.bytes);
+    if (!checked)
+      damage_.OnDamage(number, entry.info.commit,
+                       {base::Code::kCorrupt,
+                        "stream " + std::to_string(entry.info.stream.value()) + ", offset " +
+                            std::to_string(entry.info.base_offset) +
+                            ": damaged, and left out of the segment that is written anew: " +
+                            checked.error().message});
+    return checked;
+  };
+}
+
 base::Result<SegmentStore::Part> SegmentStore::MakePart(const std::shared_ptr<Segment>& segment,
                                                         std::shared_ptr<const Hold> hold,
                                                         Revision* revision) {
@@ -146,7 +161,8 @@ base::Result<uint64_t> SegmentStore::WriteDraft(const Group& group, const std::s
   for (const Part& part : group) plan.Add(part.plan);
   HF_ASSIGN_OR_RETURN(auto builder, SegmentBuilder::Begin(draft, SegmentBuilder::Kind::kOrdered, 0,
                                                           plan, checkpoint, keys()));
-  SegmentSorter sorter(Untrimmed(), revision, CommitNumber(group.back().segment->end_commit - 1));
+  SegmentSorter sorter(Untrimmed(), revision, CommitNumber(group.back().segment->end_commit - 1),
+                       CheckFor(group.back().segment->number));
   for (const Part& part : group)
     HF_RETURN_IF_ERROR(sorter.Add(part.file, CommitNumber(part.segment->end_commit)));
   HF_RETURN_IF_ERROR(sorter.Write(&builder));

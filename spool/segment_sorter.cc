@@ -124,6 +124,11 @@ base::Result<void> SegmentSorter::WriteEntry(uint32_t index, uint64_t position, 
   std::string plain;
   HF_ASSIGN_OR_RETURN(EntryView entry,
                       source.file->Entry(source.transaction, view, line.line, &plain));
+  // Without a key the new segment says no more of an entry's bytes than the old one.
+  if (key != nullptr && check_entry_ && !view.covers_entries() && !check_entry_(entry)) {
+    gone_.emplace(index, Gone{entry.info.base_offset, entry.info.record_count});
+    return {};
+  }
   Revision::Replacement other;
   if (line.replace) {
     HF_ASSIGN_OR_RETURN(other, revision_->Replace(entry));

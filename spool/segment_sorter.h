@@ -29,9 +29,13 @@ namespace holdfast::spool {
 
 class SegmentSorter {
  public:
-  // `last`: the newest commit of all. Without a revision all that is kept stays as it is.
-  SegmentSorter(EntryFilter keep, Revision* revision, CommitNumber last)
-      : keep_(std::move(keep)), revision_(revision), last_(last) {}
+  // `last`: the newest commit of all. Without a revision all that is kept stays as it is, but for
+  // what `check_entry` says is damaged (spool/verify.h), if there is one.
+  SegmentSorter(EntryFilter keep, Revision* revision, CommitNumber last, EntryCheck check_entry)
+      : keep_(std::move(keep)),
+        revision_(revision),
+        last_(last),
+        check_entry_(std::move(check_entry)) {}
 
   // kCorrupt: a frame is damaged. kClosed: the revision was told to stop.
   base::Result<void> Add(std::shared_ptr<SegmentFile> file, CommitNumber end);
@@ -83,6 +87,7 @@ class SegmentSorter {
   const EntryFilter keep_;
   Revision* const revision_;
   const CommitNumber last_;
+  const EntryCheck check_entry_;
   std::vector<Source> sources_;
   std::vector<Frame> frames_;
   std::vector<Line> lines_;                          // In order of frames.

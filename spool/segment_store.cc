@@ -48,6 +48,7 @@ SegmentStore::SegmentStore(const Options& options, const Directory& directory, C
       bytes_max_(options.bytes_max),
       free_bytes_min_(options.free_bytes_min),
       segment_bytes_(SegmentBytes(options)),
+      check_entry_(options.check_entry),
       damage_(metrics),
       files_(directory.id(), kOpenFilesMax, options.encryption_keys, damage_) {}
 

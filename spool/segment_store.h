@@ -27,6 +27,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/executor.h"
@@ -197,6 +198,8 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   void LeaveDamaged(Segment& segment, const base::Error& error);
   base::Result<bool> MoreIsTrimmed(Segment& segment, Segment& next, base::TimePoint now);
   [[nodiscard]] EntryFilter Untrimmed() const;
+  // Of what is written anew into segment `number`; tells of damage.
+  [[nodiscard]] EntryCheck CheckFor(uint64_t number);
   base::Result<void> CheckSpaceFor(uint64_t bytes) const;
   // Writes the group's draft. Returns how many bytes of entries are in it.
   base::Result<uint64_t> WriteDraft(const Group& group, const std::string& draft,
@@ -222,6 +225,7 @@ class SegmentStore : public std::enable_shared_from_this<SegmentStore> {
   const uint64_t bytes_max_;
   const uint64_t free_bytes_min_;
   const uint64_t segment_bytes_;
+  const std::function<base::Result<void>(std::string_view bytes)> check_entry_;
   DamageLog damage_;
   FileCache files_;
 

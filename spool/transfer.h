@@ -47,6 +47,7 @@ struct ExportOptions {
   KeyRing keys;  // Of the spool, if it is encrypted.
   int64_t time_ms = 0;
   ProgressCallback progress;
+  EntryCheck check_entry;
 };
 
 // kInvalid: it was handed over already. kCorrupt: something in it is damaged; Repair comes first.
@@ -56,6 +57,7 @@ base::Result<TransferReport> Export(const std::string& directory, const ExportOp
 struct ImportOptions {
   KeyRing keys;  // Open what was encrypted, and encrypt what is written if there are any.
   ProgressCallback progress;  // The total is not known: 0.
+  EntryCheck check_entry;
 };
 
 // Into a new or empty directory. kCorrupt: the bytes are damaged or not all there; then there is no

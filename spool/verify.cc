@@ -255,8 +255,9 @@ base::Result<void> Verifier::LeaveOutTrimmed() {
 // Of a spool that we own.
 class Repairer {
  public:
-  Repairer(const Directory& directory, const KeyRing& keys, const ProgressCallback& progress)
-      : directory_(directory), keys_(keys), progress_(progress) {}
+  Repairer(const Directory& directory, const KeyRing& keys, const ProgressCallback& progress,
+           const EntryCheck& check_entry)
+      : directory_(directory), keys_(keys), progress_(progress), check_entry_(check_entry) {}
 
   base::Result<void> Run(const VerifyReport& report) {
     std::set<uint64_t> damaged;
@@ -297,6 +298,7 @@ class Repairer {
   const Directory& directory_;
   const KeyRing& keys_;
   const ProgressCallback& progress_;
+  const EntryCheck& check_entry_;
 };
 
 base::Result<void> Repairer::RepairSegment(const Directory::File& listed, CommitNumber end,
@@ -356,7 +358,8 @@ base::Result<void> Repairer::Rewrite(SegmentFile& file, const Directory::File& l
                           .bytes = {}};
       return entry;
     };
-    const auto copy = FrameCopy::Of(frame, read_or_lose, file.key(), nullptr);
+    const auto copy = FrameCopy::Of(frame, read_or_lose, file.key(), nullptr,
+                                    {.sealed = !keys_.empty(), .check_entry = check_entry_});
     // Changes of state that cannot be decrypted cost their frame.
     if (!copy && copy.error().code == base::Code::kCorrupt) return true;
     if (!copy) return base::Unexpected(copy.error());
@@ -382,12 +385,12 @@ base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOpti
 }
 
 base::Result<VerifyReport> Repair(const std::string& directory, const KeyRing& keys,
-                                  const ProgressCallback& progress) {
+                                  const ProgressCallback& progress, const EntryCheck& check_entry) {
   HF_ASSIGN_OR_RETURN(const Directory owned, Directory::OpenExisting(directory));
   HF_RETURN_IF_ERROR(owned.CheckExported());
   const VerifyOptions options{.keys = keys};
   HF_ASSIGN_OR_RETURN(VerifyReport report, Verifier(directory, options, /*owned=*/true).Run());
-  HF_RETURN_IF_ERROR(Repairer(owned, keys, progress).Run(report));
+  HF_RETURN_IF_ERROR(Repairer(owned, keys, progress, check_entry).Run(report));
   return report;
 }
 

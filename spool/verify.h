@@ -61,6 +61,11 @@ struct VerifyReport {
 // Bytes of files, done and in all.
 using ProgressCallback = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
+// Says whether an entry's bytes are what they should be. Asked where an entry that no checksum of
+// the spool covers (large ones bring their own) comes to stand where one does, which would vouch
+// for it: in an encrypted segment, or a small frame. One that is not leaves its line, and no bytes.
+using EntryCheck = std::function<base::Result<void>(const EntryView& entry)>;
+
 struct VerifyOptions {
   KeyRing keys;  // Of an encrypted spool.
   ProgressCallback progress;
@@ -73,6 +78,7 @@ base::Result<VerifyReport> Verify(const std::string& directory, const VerifyOpti
 
 // The damages that were found, as they stood before the repair.
 base::Result<VerifyReport> Repair(const std::string& directory, const KeyRing& keys,
-                                  const ProgressCallback& progress);
+                                  const ProgressCallback& progress,
+                                  const EntryCheck& check_entry = {});
 
 }  // namespace holdfast::spool

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 
+#include "metrics/registry.h"
 #include "spool/compaction.h"
 #include "spool/run.h"
 #include "spool/segment_file.h"
@@ -260,6 +261,43 @@ TEST_F(SortTest, ADamagedEntryOfARunIsNotHandedOn) {
   EXPECT_EQ(spool_.spool->ReadSound(Id("a"), 5, 1 << 20)->entries().size(), 5u);
   EXPECT_EQ(spool_.spool->ReadSound(Id("b"), 0, 1 << 20)->entries().size(), 10u);
 }
+
+// A checksum of the new segment's own would say that it is what it should be.
+class EncryptingSortTest : public SortTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(EncryptingSortTest, VouchesForNoDamagedEntry) {
+  metrics::Registry registry;
+  spool_.options.check_entry = [](std::string_view bytes) -> base::Result<void> {
+    if (!bytes.starts_with("xxxx")) return {};
+    return base::Unexpected(Code::kCorrupt, "damaged");
+  };
+  spool_.Reopen();
+  Fill({"a", "b"}, 10, 30'000);
+  Fill({"b"}, 100, 30'000);
+  Seal();
+  if (GetParam()) {
+    ASSERT_EQ(Sort(), 1u) << "so that its entries lie in runs";
+  }
+  spool_.Close();
+  Overwrite(SegmentPath(1), expected_["a"][4]);
+  spool_.options.metrics = &registry;
+  spool_.options.encryption_keys = *KeyRing::Parse(std::vector{std::string(64, 'a')});
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.TrimNow("b", 110));  // So that sorting pays.
+  spool_.clock.Advance(std::chrono::minutes(6));
+  ASSERT_GE(Sort(), 1u);
+  {
+    const auto lease = spool_.spool->ReadSound(Id("a"), 0, 1 << 20);
+    ASSERT_TRUE(lease) << lease.error().message;
+    ASSERT_EQ(lease->entries().size(), 9u);
+    for (const EntryView& entry : lease->entries())
+      EXPECT_EQ(entry.bytes, expected_["a"][static_cast<size_t>(entry.info.base_offset)]);
+  }
+  EXPECT_THAT(registry.Expose(), HasSubstr("holdfast_spool_damaged_frames_total 1"));
+  spool_.Close();  // Before the registry goes.
+}
+
+INSTANTIATE_TEST_SUITE_P(FromRuns, EncryptingSortTest, testing::Bool());
 
 // Their index is large beside them.
 TEST_F(SortTest, SegmentsOfManySmallEntriesHaveRoom) {

@@ -201,5 +201,50 @@ TEST_F(TransferTest, WhatWasEncryptedStaysEncrypted) {
   EXPECT_EQ(other.ReadAll("slow"), slow);
 }
 
+// What comes to stand in an encrypted segment, or in a small frame since others were left out of
+// it, counts as sound from then on.
+TEST_F(TransferTest, ADamagedEntryIsNotVouchedFor) {
+  const EntryCheck check = [](const EntryView& entry) -> base::Result<void> {
+    if (!entry.bytes.starts_with("xxxx")) return {};
+    return base::Unexpected(base::Code::kCorrupt, "damaged");
+  };
+  const std::vector<std::string> entries = {"a" + std::string(5'000, 'a'),
+                                            "b" + std::string(20'000, 'b')};
+  ASSERT_TRUE(spool_.Open());
+  ASSERT_TRUE(spool_.Submit(30'000, [&](Transaction& transaction) {
+    for (const std::string& entry : entries)
+      transaction.Append({.stream = transaction.OpenStream(entry.substr(0, 1)),
+                          .bytes = entry,
+                          .record_count = 1});
+  }));
+  spool_.clock.RunUntilIdle();
+  spool_.spool->SealSoon();
+  spool_.clock.RunUntilIdle();
+  ASSERT_TRUE(spool_.TrimNow("b", 1));
+  ASSERT_TRUE(spool_.AppendNow("a", "later"));
+  spool_.Close();
+  {
+    const std::string path = Directory::SegmentPath(source_.path(), 1);
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    const size_t at = bytes.find(entries[0]);
+    ASSERT_NE(at, std::string::npos);
+    file.seekp(static_cast<std::streamoff>(at));
+    file << "xxxx";
+  }
+  std::string bytes;
+  ASSERT_TRUE(Export(source_.path(), {.check_entry = check},
+                     [&](std::string_view part) -> base::Result<void> {
+                       bytes.append(part);
+                       return {};
+                     }));
+  EXPECT_EQ(bytes.find("xxxx"), std::string::npos);
+  const auto imported = ImportAll(target_.path(), bytes);
+  ASSERT_TRUE(imported) << imported.error().message;
+  TestSpool other(target_.path());
+  ASSERT_TRUE(other.Open());
+  EXPECT_EQ(other.ReadAll("a"), std::vector<std::string>{"later"});
+}
+
 }  // namespace
 }  // namespace holdfast::spool
