@@ -89,6 +89,8 @@ class Gate {
   // Whether some of those calls have not run.
   [[nodiscard]] bool holds() const { return !waiting_.empty(); }
   [[nodiscard]] kafka::ErrorCode MayProduce(std::string_view topic) const;
+  // Whether what passes through has the agent's rights at the tier.
+  [[nodiscard]] bool lends_agent_rights() const { return policy_->lends_agent_rights; }
   // Not if it is the agent's own.
   [[nodiscard]] bool MayUseTransaction(std::string_view transactional_id) const;
   // By the rules alone, for what the tier judges by itself.

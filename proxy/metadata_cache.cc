@@ -44,8 +44,9 @@ bool SaysTheSame(std::string_view kept, kafka::ApiVersionsResponse response) {
 Topic FromAnswer(const kafka::MetadataResponse::MetadataResponseTopic& answer,
                  const Topic* previous) {
   Topic topic{.id = answer.topic_id, .internal = answer.is_internal, .at_tier = true};
-  // Old versions carry no id: keep the one that is known.
+  // Old versions carry no id, nor whose it is: keep what is known.
   if (topic.id.IsZero() && previous != nullptr) topic.id = previous->id;
+  topic.internal |= previous != nullptr && previous->internal;
   topic.leaders.assign(answer.partitions.size(), kNoNode);
   for (const auto& partition : answer.partitions) {
     const auto index = static_cast<size_t>(partition.partition_index);

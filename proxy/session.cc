@@ -131,6 +131,9 @@ void Session::OnProduce(base::Buffer frame, const RequestHeader& header, net::Re
         topic.topic_id.IsZero() ? topic.name : CurrentCluster().NameOf(topic.topic_id);
     if (!gate_.RulesAllowProduce(name))
       return reply.Close("a transaction with a topic that the client may not produce to");
+    const Topic* known = CurrentCluster().FindTopic(name);
+    if (known == nullptr ? gate_.lends_agent_rights() : known->internal)
+      return reply.Close("a transaction with a topic that is, or may be, the tier's own");
   }
   if (request->acks == 0)
     return tier_.ForwardUnanswered(std::move(frame), header, std::move(reply));

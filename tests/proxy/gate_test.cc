@@ -35,6 +35,7 @@ using net::TestPeer;
 using namespace std::string_literals;
 
 constexpr int16_t kProduceVersion = 9;
+constexpr int16_t kByIdSince = 13;
 constexpr int32_t kWrite = 1 << 4;
 constexpr int32_t kRead = 1 << 3;
 
@@ -750,6 +751,47 @@ TEST_F(GateTest, RulesBoundTransactionsThatTheTierJudgesToo) {
   Send(request, kProduceVersion);
   EXPECT_TRUE(client_->AtEnd());
   EXPECT_EQ(witness_.received(), 3U);
+}
+
+// By records that are written there, others would count as delivered that are not.
+TEST_F(GateTest, NoTransactionReachesATopicOfTheTiersOwn) {
+  const kafka::Uuid id{{7}};
+  LocalPolicy policy{.lends_agent_rights = true};
+  policy.rules = AccessRules({{.principal = "User:*", .topics = {"*"}, .produce = true}});
+  Open(std::move(policy));
+  kafka::MetadataResponse metadata = TierMetadata({{"orders", kWrite}, {"__consumer_offsets", 0}});
+  metadata.topics.back() = {.name = "__consumer_offsets",
+                            .topic_id = id,
+                            .is_internal = true,
+                            .partitions = {{.partition_index = 0, .leader_id = 1}}};
+  cache_.Learn(metadata, 1);
+  kafka::ProduceRequest request{.transactional_id = "t", .acks = -1};
+  request.topic_data.push_back({.name = "orders", .partition_data = {{.index = 0}}});
+  request.topic_data.push_back({.name = "__consumer_offsets", .partition_data = {{.index = 0}}});
+  Send(request, kByIdSince - 1);
+  EXPECT_TRUE(client_->AtEnd());
+  client_ = std::make_unique<TestPeer>(agent_->local_address());
+  kafka::ProduceRequest by_id{.transactional_id = "t", .acks = -1};
+  by_id.topic_data.push_back({.topic_id = id, .partition_data = {{.index = 0}}});
+  Send(by_id, kByIdSince);
+  EXPECT_TRUE(client_->AtEnd());
+  EXPECT_EQ(witness_.received(), 0U);
+}
+
+// The tier may be about to make one of its own.
+TEST_F(GateTest, WithTheAgentsRightsNoTransactionReachesATopicThatIsNotKnown) {
+  LocalPolicy policy{.lends_agent_rights = true};
+  policy.rules = AccessRules({{.principal = "User:*", .topics = {"*"}, .produce = true}});
+  Open(std::move(policy));
+  kafka::ProduceRequest request{.transactional_id = "t", .acks = -1};
+  request.topic_data.push_back(
+      {.name = "unseen", .topic_id = {{8}}, .partition_data = {{.index = 0}}});
+  for (const int16_t version : {kProduceVersion, kByIdSince}) {
+    client_ = std::make_unique<TestPeer>(agent_->local_address());
+    Send(request, version);
+    EXPECT_TRUE(client_->AtEnd());
+  }
+  EXPECT_EQ(witness_.received(), 0U);
 }
 
 TEST_F(GateTest, WhatWasAllowedIsAllowedWhileTheTierIsAway) {

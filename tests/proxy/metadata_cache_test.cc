@@ -165,6 +165,17 @@ TEST(MetadataCacheTest, AnswersThatNameNoClusterTeachTopicsOnly) {
   EXPECT_EQ(cache.cluster()->controller, 2);
 }
 
+// Metadata 0 does not.
+TEST(MetadataCacheTest, ATopicOfTheTiersOwnStaysOneWhereAnAnswerDoesNotSaySo) {
+  MetadataCache cache({});
+  kafka::MetadataResponse metadata = WithTopic("t", {1, 2});
+  metadata.topics.back().is_internal = true;
+  cache.Learn(metadata, 1);
+  metadata.topics.back().is_internal = false;
+  EXPECT_TRUE(cache.LearnPassing(metadata, 2, /*by_list=*/false));
+  EXPECT_TRUE(cache.cluster()->FindTopic("t")->internal);
+}
+
 TEST(MetadataCacheTest, WhatWasLearnedSurvivesARestart) {
   MetadataCache cache({});
   cache.Learn(WithTopic("t", {1, 2}), 1);
