@@ -59,17 +59,16 @@ class Gate {
 
   // "User:ANONYMOUS" as long as the client has not said who it is.
   [[nodiscard]] const std::string& principal() const { return principal_; }
-  // Its name alone, as limits know it. Empty: nobody.
+  // Whose local transactions are: who said here who he is, or to the tier, which let him in, as far
+  // as its SASL shows a name. Empty: nobody in particular.
+  [[nodiscard]] const std::string& transactions_principal() const {
+    return principal_ == kAnonymous ? tier_principal_ : principal_;
+  }
+  // The same one's name alone, as limits know it.
   [[nodiscard]] std::string_view user() const {
     constexpr std::string_view kUser = "User:";
-    const std::string_view name = principal_;
-    return principal_ == kAnonymous || !name.starts_with(kUser) ? "" : name.substr(kUser.size());
-  }
-
-  // Whose local transactions are: who said here who he is, or to the tier, as far as its SASL shows
-  // a name. Empty: nobody in particular.
-  [[nodiscard]] std::string transactions_principal() const {
-    return principal_ == kAnonymous ? tier_principal_ : principal_;
+    const std::string_view name = transactions_principal();
+    return name.starts_with(kUser) ? name.substr(kUser.size()) : "";
   }
 
   // False: the request was answered. Otherwise frame and reply may have been replaced, so that

@@ -42,6 +42,7 @@ constexpr int32_t kRead = 1 << 3;
 class TakingSink final : public RecordSink {
  public:
   void Append(std::unique_ptr<SinkRequest> request) override {
+    client = request->client;
     taken += static_cast<int>(request->entries.size());
     if (holds) {
       const std::lock_guard lock(mutex_);
@@ -56,6 +57,7 @@ class TakingSink final : public RecordSink {
   }
   std::atomic<int> taken = 0;
   std::atomic<bool> holds = false;
+  std::string client;  // Of the last request.
 
  private:
   static void Complete(std::unique_ptr<SinkRequest> request) {
@@ -288,6 +290,28 @@ TEST_F(GateTest, WhoProvesToBeAUserMayGoOn) {
   EXPECT_EQ(Authenticate("\0other\0secret"s).error_code, ErrorCode::kSaslAuthenticationFailed);
   SendRecord("orders");
   EXPECT_TRUE(client_->AtEnd());
+}
+
+TEST_F(GateTest, TheAccountIsThatOfTheUser) {
+  LocalPolicy policy = Terminating();
+  Open(policy);
+  Handshake("PLAIN");
+  Authenticate("\0orders\0secret"s);
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  EXPECT_EQ(sink_.client, "orders");
+}
+
+TEST_F(GateTest, SoIsThatOfAUserWhomTheTierHasLetIn) {
+  Open(TierDecides());
+  LogInAtTier();
+  EXPECT_EQ(ProduceOnceTold(TierMetadata({{"orders", kWrite}})), ErrorCode::kNone);
+  EXPECT_EQ(sink_.client, "a");
+}
+
+TEST_F(GateTest, AClientThatHasNotSaidWhoItIsHasItsClientIdForAnAccount) {
+  Open({});
+  EXPECT_EQ(Produce("orders"), ErrorCode::kNone);
+  EXPECT_EQ(sink_.client, "test");
 }
 
 TEST_F(GateTest, BeforeALoginThatTheAgentAsksForNoLargeRequestIsRead) {
