@@ -48,9 +48,15 @@
 namespace holdfast::proxy {
 namespace {
 
-// In the versions that the codec knows.
+// In the versions that the codec knows, but for older ones that only pass through.
 constexpr ApiPolicy Known(const kafka::Api& api, Way way, Away away) {
-  return {api.key, api.name, way, away, api.newest, api.oldest};
+  const int16_t oldest = away == Away::kCloses ? 0 : api.oldest;
+  return {api.key, api.name, way, away, api.newest, oldest};
+}
+
+// The shape of version 0 is not known here.
+constexpr ApiPolicy Shared(int16_t key, std::string_view name) {
+  return {key, name, Way::kRewritten, Away::kCloses, kafka::kShareNewest, 1};
 }
 
 // Passes through in the tier's versions, but where it has to be read.
@@ -79,6 +85,8 @@ constexpr std::array kPolicies{
     Read(kafka::SyncGroupRequest::kApi, kForBoth),
     Read(kafka::DescribeGroupsRequest::kApi, kForAgentState),
     Read(kafka::ListGroupsRequest::kApi, kForAgentState),
+    // Version 0, which is not served, has to be offered: librdkafka takes it for the sign that it
+    // may log in.
     Known(kafka::SaslHandshakeRequest::kApi, Way::kPassed, Away::kCloses),
     Known(kafka::ApiVersionsRequest::kApi, Way::kHere, Away::kServed),
     Read(kafka::CreateTopicsRequest::kApi, kForRules),
@@ -129,8 +137,8 @@ constexpr std::array kPolicies{
     Read(kafka::DescribeTopicPartitionsRequest::kApi, kForRules),
     ApiPolicy{76, "ShareGroupHeartbeat"},
     ApiPolicy{77, "ShareGroupDescribe"},
-    ApiPolicy{78, "ShareFetch", Way::kRewritten, Away::kCloses, kafka::kShareNewest},
-    ApiPolicy{79, "ShareAcknowledge", Way::kRewritten, Away::kCloses, kafka::kShareNewest},
+    Shared(kafka::kShareFetchKey, "ShareFetch"),
+    Shared(kafka::kShareAcknowledgeKey, "ShareAcknowledge"),
     ApiPolicy{80, "AddRaftVoter"},
     ApiPolicy{81, "RemoveRaftVoter"},
     ApiPolicy{83, "InitializeShareGroupState"},

@@ -45,7 +45,7 @@ struct ApiPolicy {
   Away away = Away::kCloses;
   // The newest version whose addresses are known, or that the agent itself answers or always reads.
   int16_t newest = kafka::kNever;
-  // The oldest that the agent itself answers.
+  // The oldest that the agent itself answers, or that passes.
   int16_t oldest = 0;
   // Of ReadFor, and the versions that can be read.
   uint8_t read_for = kForNothing;

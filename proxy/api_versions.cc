@@ -47,7 +47,9 @@ ApiVersionsResponse Unseen() {
 
 void Narrow(std::vector<Range>& ranges) {
   for (Range& range : ranges) {
-    range.max_version = std::min(range.max_version, PolicyOf(range.api_key).newest);
+    const ApiPolicy policy = PolicyOf(range.api_key);
+    range.min_version = std::max(range.min_version, policy.oldest);
+    range.max_version = std::min(range.max_version, policy.newest);
     // librdkafka before 2.11.1 compresses only if Produce begins at 0, so Kafka says so, too.
     if (range.api_key == kafka::ProduceRequest::kApi.key) range.min_version = 0;
   }

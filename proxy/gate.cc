@@ -152,7 +152,7 @@ bool Gate::ServeSasl(const base::Buffer& frame, const RequestHeader& header, net
 void Gate::Handshake(const base::Buffer& frame, const RequestHeader& header, net::Reply& reply) {
   // Version 0 goes on without frames of Kafka's.
   if (header.api_version != SaslHandshakeRequest::kApi.newest)
-    return reply.Close("a SaslHandshake of a version that was not offered");
+    return reply.Close("a SaslHandshake of a version that is not served");
   const auto request = kafka::DecodeRequest<SaslHandshakeRequest>(frame.view(), header);
   if (!request) return reply.Close(request.error().message);
   const SaslHandshakeResponse response = sasl_.Handshake(policy_->sasl, request->mechanism);

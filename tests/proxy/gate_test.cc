@@ -267,9 +267,10 @@ TEST_F(GateTest, NothingPassesBeforeTheSaslThatTheAgentAsksFor) {
   Open(Terminating());
   Send(kafka::ApiVersionsRequest{}, 0);
   const auto versions = Read<kafka::ApiVersionsResponse>(0);
-  EXPECT_NE(std::ranges::find(versions.api_keys, SaslHandshakeRequest::kApi.key,
-                              &kafka::ApiVersionsResponse::ApiVersion::api_key),
-            versions.api_keys.end());
+  const auto handshake = std::ranges::find(versions.api_keys, SaslHandshakeRequest::kApi.key,
+                                           &kafka::ApiVersionsResponse::ApiVersion::api_key);
+  ASSERT_NE(handshake, versions.api_keys.end());
+  EXPECT_EQ(handshake->min_version, 0) << "librdkafka would not log in";
   SendRecord("orders");
   EXPECT_TRUE(client_->AtEnd());
   EXPECT_EQ(sink_.taken, 0);

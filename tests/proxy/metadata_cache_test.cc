@@ -417,6 +417,24 @@ TEST(ApiVersionsTest, OffersWhatTheTierHasAndPassesUnharmed) {
   EXPECT_EQ(offered.finalized_features.front().name, "transaction.version");
 }
 
+TEST(ApiVersionsTest, WhatDoesNotPassIsNotOffered) {
+  kafka::ApiVersionsResponse tier;
+  tier.api_keys = {{.api_key = 1, .min_version = 0, .max_version = 11},
+                   {.api_key = 17, .min_version = 0, .max_version = 1},
+                   {.api_key = 36, .min_version = 0, .max_version = 2},
+                   {.api_key = 78, .min_version = 0, .max_version = 1},
+                   {.api_key = 79, .min_version = 0, .max_version = 0}};
+  MetadataCache cache({});
+  cache.Learn(tier);
+  const ClusterPtr cluster = cache.cluster();
+  const auto offered = LocalApiVersions(*cluster);
+  EXPECT_EQ(Find(offered, 1), (Advertised{0, 11}));  // Fetch
+  EXPECT_EQ(Find(offered, 17), (Advertised{0, 1}));  // SaslHandshake: librdkafka looks for 0.
+  EXPECT_EQ(Find(offered, 36), (Advertised{0, 2}));  // SaslAuthenticate
+  EXPECT_EQ(Find(offered, 78), (Advertised{1, 1}));  // ShareFetch
+  EXPECT_EQ(Find(offered, 79), Advertised{});        // ShareAcknowledge
+}
+
 TEST(ApiVersionsTest, OfBrokersThatDifferWhatAllOfThemSpeakIsOffered) {
   kafka::ApiVersionsResponse newer{.finalized_features_epoch = 9};
   newer.api_keys = {{.api_key = 0, .min_version = 3, .max_version = 13},
