@@ -123,13 +123,15 @@ kafka::DescribeClusterResponse LocalDescribeCluster(const Cluster& cluster,
     response.error_message = "the broker tier is away";
     return response;
   }
-  response.controller_id = cluster.controller;
   for (const auto& [node, broker] : cluster.brokers) {
     const auto port = local.PortOf(node);
     if (!port) continue;
     response.brokers.push_back({.broker_id = node, .host = local.host, .port = *port});
     if (broker.rack) response.brokers.back().rack = *broker.rack;
+    if (node == cluster.controller) response.controller_id = node;
   }
+  if (response.controller_id == kNoNode && !response.brokers.empty())
+    response.controller_id = response.brokers.front().broker_id;
   return response;
 }
 

@@ -92,6 +92,8 @@ void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local) {
     response.brokers.push_back(std::move(first));
   }
   if (left_out.empty()) return;
+  if (std::ranges::find(left_out, response.controller_id) != left_out.end())
+    response.controller_id = response.brokers.front().node_id;
   for (auto& topic : response.topics) {
     for (auto& partition : topic.partitions) {
       if (std::ranges::find(left_out, partition.leader_id) != left_out.end())
@@ -107,8 +109,13 @@ void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& loc
 
 void Rewrite(kafka::DescribeClusterResponse& response, const LocalAddresses& local) {
   if (response.endpoint_type != kBrokerEndpoints) return;
+  const std::vector<int32_t> told = NodesIn(response);
   RewriteBrokers(response.brokers,
                  &kafka::DescribeClusterResponse::DescribeClusterBroker::broker_id, local);
+  const bool left_out = std::ranges::find(told, response.controller_id) != told.end() &&
+                        !local.PortOf(response.controller_id);
+  if (left_out)
+    response.controller_id = response.brokers.empty() ? -1 : response.brokers.front().broker_id;
 }
 
 void Rewrite(kafka::ProduceResponse& response, const LocalAddresses& local) {

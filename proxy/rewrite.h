@@ -44,8 +44,9 @@ std::vector<int32_t> NodesIn(const kafka::ProduceResponse& response);
 std::vector<int32_t> NodesIn(const kafka::EndpointTail& tail);
 
 // A broker without a local port is left out, and the first of the others leads its partitions, so
-// that clients can produce: each of our ports takes all records. If all brokers are without a port,
-// the first of them is at the bootstrap port.
+// that clients can produce: each of our ports takes all records. If it was the controller, that is
+// the first of the others as well. If all brokers are without a port, the first of them is at the
+// bootstrap port.
 void Rewrite(kafka::MetadataResponse& response, const LocalAddresses& local);
 // A coordinator without a local port becomes COORDINATOR_NOT_AVAILABLE.
 void Rewrite(kafka::FindCoordinatorResponse& response, const LocalAddresses& local);

@@ -340,6 +340,16 @@ TEST(LocalAnswersTest, AllVersionsAndShapesOfQuestionsCanBeEncoded) {
   }
 }
 
+TEST(LocalAnswersTest, TheControllerOfAClusterIsOneOfTheBrokersThatAreListed) {
+  MetadataCache cache({});
+  cache.Learn(TwoBrokers(), 1);
+  LocalAddresses local = Local();
+  EXPECT_EQ(LocalDescribeCluster(*cache.cluster(), local, {}).controller_id, 2);
+  local.ports =
+      std::make_shared<const std::map<int32_t, uint16_t>>(std::map<int32_t, uint16_t>{{1, 0}});
+  EXPECT_EQ(LocalDescribeCluster(*cache.cluster(), local, {}).controller_id, 1);
+}
+
 TEST(LocalAnswersTest, TelemetryAndTransactionsAreAskedToTryLater) {
   const auto subscriptions = kafka::EncodeResponse(LocalTelemetrySubscriptions(), 0, 5);
   EXPECT_EQ(kafka::DecodeResponse<kafka::GetTelemetrySubscriptionsResponse>(

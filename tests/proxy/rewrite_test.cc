@@ -101,13 +101,33 @@ TEST(RewriteTest, ControllersAreNotMapped) {
 }
 
 TEST(RewriteTest, BrokersWithoutALocalPortAreLeftOut) {
-  kafka::MetadataResponse response;
+  kafka::MetadataResponse response{.controller_id = 1};
   response.brokers.push_back({.node_id = 1, .host = "one", .port = 1});
   response.brokers.push_back({.node_id = 2, .host = "two", .port = 2});
+  kafka::MetadataResponse none = response;
   Rewrite(response, Local({2}));
   ASSERT_EQ(response.brokers.size(), 1);
   EXPECT_EQ(response.brokers.front().node_id, 2);
   EXPECT_EQ(response.brokers.front().port, 7000);
+  EXPECT_EQ(response.controller_id, 2);
+  none.controller_id = 2;
+  Rewrite(none, Local({}));
+  ASSERT_EQ(none.brokers.size(), 1);
+  EXPECT_EQ(none.brokers.front().node_id, 1);
+  EXPECT_EQ(none.controller_id, 1);
+}
+
+TEST(RewriteTest, NorIsOneOfThemTheControllerOfACluster) {
+  kafka::DescribeClusterResponse response{.controller_id = 1};
+  response.brokers.push_back({.broker_id = 1, .host = "one", .port = 1});
+  response.brokers.push_back({.broker_id = 2, .host = "two", .port = 2});
+  response.brokers.push_back({.broker_id = 3, .host = "three", .port = 3});
+  kafka::DescribeClusterResponse with = response;
+  Rewrite(response, Local({2, 3}));
+  ASSERT_EQ(response.brokers.size(), 2);
+  EXPECT_EQ(response.controller_id, 2);
+  Rewrite(with, Local({3, 1}));
+  EXPECT_EQ(with.controller_id, 1);
 }
 
 TEST(RewriteTest, ACoordinatorWithoutALocalPortIsNotAvailable) {
