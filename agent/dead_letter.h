@@ -7,7 +7,7 @@
 //   holdfast.dlq.partition  the partition
 //   holdfast.dlq.offset     the offset that its producer was told
 //   holdfast.dlq.error      Kafka's name of the error, such as MESSAGE_TOO_LARGE
-//   holdfast.dlq.message    what else the tier said, if it did
+//   holdfast.dlq.message    what else the tier said, or is known of it, if anything
 //   holdfast.dlq.time       when it was refused, in milliseconds since the Unix epoch
 //   holdfast.dlq.batch      only if the batch cannot be read: its number of records. There is one
 //                           dead letter for all of them then, and its value is the batch.

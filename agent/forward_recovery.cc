@@ -74,6 +74,7 @@ void Forwarder::Recover(Stream& stream) {
     stream.ahead.first_error = first.error;
   }
   stream.ahead.last_error = first.error;
+  NoteUnexplained(stream, first);
   const std::string trouble =
       fmt::format("records {} to {}: {} ({})", first.base, first.end - 1,
                   kafka::ErrorName(first.error), OutcomeName(first.outcome));
@@ -90,7 +91,15 @@ void Forwarder::Recover(Stream& stream) {
       return Backoff(stream, trouble);
     case Outcome::kRefused:
       // Not a word about the rest: it is sent again when this is out of the way.
-      if (!stream.doubt) return Refuse(stream, first, trouble);
+      if (!stream.doubt) {
+        return Refuse(stream,
+                      {.begin = first.base,
+                       .end = first.end,
+                       .error = first.error,
+                       .message = first.message,
+                       .refused = first.refused},
+                      trouble);
+      }
       return Backoff(stream, trouble);
     case Outcome::kParked:
       return Park(stream, trouble);
@@ -318,6 +327,7 @@ void Forwarder::OnFinding(Stream& stream, const Finding& finding) {
   const bool followed = finding.kind == Finding::Kind::kRemembered && finding.end > confirmed;
   if (stream.gap && !stream.doubt && !followed) stream.new_epoch = true;
   stream.gap &= stream.doubt;
+  if (IsToBeJudged(stream, finding)) return JudgeUnexplained(stream);
   Step(stream);
 }
 

@@ -13,7 +13,10 @@
 namespace holdfast::agent {
 namespace {
 
-using base::LogLevel;
+using kafka::ErrorCode;
+
+// One alone may be the tier's own passing trouble.
+constexpr uint32_t kUnexplainedUntilJudged = 3;
 
 }  // namespace
 
@@ -36,18 +39,57 @@ bool Forwarder::HoldsRefused(const Stream& stream) const {
 
 // What of the batch can be delivered is delivered. The cuts are new, and so is the epoch: nothing
 // of the old ones was stored.
-void Forwarder::Refuse(Stream& stream, const Flight& flight, const std::string& trouble) {
+void Forwarder::Refuse(Stream& stream, const RefusedBatch& batch, const std::string& trouble) {
   if (HoldsRefused(stream)) return Park(stream, trouble);
   std::deque<Piece>& pieces = stream.pieces;
   if (!pieces.empty()) pieces.pop_front();
-  const std::deque<Piece> cut = CutRefused({.begin = flight.base,
-                                            .end = flight.end,
-                                            .error = flight.error,
-                                            .message = flight.message,
-                                            .refused = flight.refused});
+  const std::deque<Piece> cut = CutRefused(batch);
   pieces.insert(pieces.begin(), cut.begin(), cut.end());
   stream.new_epoch = true;
   Step(stream);
+}
+
+void Forwarder::NoteUnexplained(Stream& stream, const Flight& flight) {
+  Unexplained& unexplained = stream.unexplained;
+  if (flight.error != ErrorCode::kUnknownServerError || flight.lost) {
+    unexplained.asked = false;
+    return;
+  }
+  if (unexplained.begin != flight.base || unexplained.end != flight.end)
+    unexplained = {.begin = flight.base, .end = flight.end};
+  unexplained.asked = true;
+}
+
+// Whether this is the last of several times that the tier answered so and did not have it, of
+// which it is certain.
+bool Forwarder::IsToBeJudged(Stream& stream, const Finding& finding) {
+  Unexplained& unexplained = stream.unexplained;
+  if (!std::exchange(unexplained.asked, false) || stream.doubt) return false;
+  const bool told =
+      finding.kind == Finding::Kind::kRemembered || finding.kind == Finding::Kind::kReadBack;
+  const bool stored = finding.end > unexplained.begin;
+  if (!told || stored || stream.record.confirmed != unexplained.begin) return false;
+  return ++unexplained.refusals >= kUnexplainedUntilJudged;
+}
+
+// It is not sent on and on, with everything behind it waiting: either it is seen from here what is
+// wrong with it, or a person has to look.
+void Forwarder::JudgeUnexplained(Stream& stream) {
+  const int64_t begin = stream.unexplained.begin;
+  const int64_t end = stream.unexplained.end;
+  std::optional<RefusedBatch> refused;
+  {
+    const auto lease = context_.spool.ReadSound(stream.id, begin, 1);
+    // Step says what is wrong then.
+    if (!lease || IsLost(lease, begin)) return Step(stream);
+    refused = RefuseUnreadable(lease->entries().front().bytes, begin, end);
+  }
+  const Outcome outcome = refused ? Outcome::kRefused : Outcome::kParked;
+  const std::string trouble =
+      fmt::format("records {} to {}: {} ({})", begin, end - 1,
+                  kafka::ErrorName(ErrorCode::kUnknownServerError), OutcomeName(outcome));
+  if (!refused) return Park(stream, trouble);
+  Refuse(stream, *refused, trouble);
 }
 
 bool Forwarder::SetAsideRefused(spool::StreamId id, const RefusedBatch& batch, OnRemainder done) {

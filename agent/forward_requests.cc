@@ -307,6 +307,7 @@ void Forwarder::Settle(Stream& stream, int64_t base, TierAnswer answer) {
   HF_CHECK(flight != stream.flights.end());
   flight->answered = true;
   flight->error = answer.error;
+  flight->lost = answer.lost;
   flight->outcome = answer.lost ? Outcome::kReconcile : OutcomeOf(answer.error);
   flight->message = std::move(answer.message);
   flight->refused = std::move(answer.refused);

@@ -200,6 +200,7 @@ void Forwarder::Step(Stream& stream) {
     stream.record = {.confirmed = stream.record.confirmed};
     stream.doubt = stream.read_back = stream.new_epoch = false;
     stream.tried = stream.record.confirmed;
+    stream.unexplained = {};
   }
   TakeTopicId(stream);
   stream.node = leader;

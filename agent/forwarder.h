@@ -192,6 +192,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     bool answered = false;
     Outcome outcome = Outcome::kDelivered;
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
+    bool lost = false;  // There was no answer.
     int64_t tier_offset = -1;
     std::string message;           // With an error, if there is more to say.
     std::vector<int32_t> refused;  // Which records it is about, if the tier named some; ascending.
@@ -204,6 +205,13 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     kBackoff,
     kParked,
     kInLane,  // Of transactions.
+  };
+  // A batch that the tier answered with UNKNOWN_SERVER_ERROR.
+  struct Unexplained {
+    int64_t begin = -1;
+    int64_t end = -1;
+    uint32_t refusals = 0;  // How often the tier said then that it does not have it.
+    bool asked = false;     // Since the last answer it has not said yet.
   };
   struct Stream {
     spool::StreamId id;
@@ -240,6 +248,7 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
     std::vector<LeftOut> left_out;
     int64_t at_leader = -1;  // The tier's leader has everything below, as it said.
     uint32_t attempts = 0;   // In a row, without progress.
+    Unexplained unexplained;
     int64_t newest_ms = -1;  // Of the batch confirmed last, by its own time; -1: of none.
     std::string trouble;
     Delivery ahead;             // What went wrong since the last progress.
@@ -338,7 +347,10 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
   void TakeTopicId(Stream& stream);
 
   // forward_refused.cc: what is refused for good.
-  void Refuse(Stream& stream, const Flight& flight, const std::string& trouble);
+  void Refuse(Stream& stream, const RefusedBatch& batch, const std::string& trouble);
+  static void NoteUnexplained(Stream& stream, const Flight& flight);
+  [[nodiscard]] static bool IsToBeJudged(Stream& stream, const Finding& finding);
+  void JudgeUnexplained(Stream& stream);
   void SetAside(Stream& stream);
   void OnSetAside(Stream& stream, const Piece& piece, const ForwardRecord& after);
   struct Refusal;

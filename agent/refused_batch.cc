@@ -1,5 +1,10 @@
 #include "agent/refused_batch.h"
 
+#include <fmt/format.h>
+
+#include "kafka/record_batch.h"
+#include "kafka/record_reader.h"
+
 namespace holdfast::agent {
 
 using kafka::ErrorCode;
@@ -29,6 +34,18 @@ std::deque<Piece> CutRefused(const RefusedBatch& batch) {
       batch.error == ErrorCode::kMessageTooLarge || batch.error == ErrorCode::kRecordListTooLarge;
   if (too_large && count > 1) return {{.end = batch.begin + count / 2}, {.end = batch.end}};
   return {poison};
+}
+
+std::optional<RefusedBatch> RefuseUnreadable(std::string_view batch, int64_t begin, int64_t end) {
+  const auto records = kafka::UncompressedRecords::Of(kafka::RecordBatchView(batch));
+  // One that holds more than is uncompressed here the tier may take.
+  if (records || records.error().code != base::Code::kCorrupt) return std::nullopt;
+  return RefusedBatch{
+      .begin = begin,
+      .end = end,
+      .error = ErrorCode::kInvalidRecord,
+      .message = fmt::format("cannot be uncompressed ({}); the tier answers UNKNOWN_SERVER_ERROR",
+                             records.error().message)};
 }
 
 }  // namespace holdfast::agent

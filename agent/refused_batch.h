@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kafka/error_code.h"
@@ -33,5 +35,11 @@ struct Piece {
 };
 
 std::deque<Piece> CutRefused(const RefusedBatch& batch);
+
+// Records [begin, end) of a stream, in a batch that the tier answered with UNKNOWN_SERVER_ERROR:
+// what Kafka says each time to one that it cannot uncompress, for which it has no error. Refused if
+// it is such a one: INVALID_RECORD, as if it had been looked into before it was taken. None: it can
+// be read here, so it is not known what the tier has against it.
+std::optional<RefusedBatch> RefuseUnreadable(std::string_view batch, int64_t begin, int64_t end);
 
 }  // namespace holdfast::agent

@@ -551,6 +551,12 @@ bool UpstreamTransactions::TakeProduced(size_t index, const TierAnswer& answer,
                         .error = answer.error,
                         .message = answer.message,
                         .refused = answer.refused};
+    } else if (answer.error == ErrorCode::kUnknownServerError) {
+      // It is not stored: its transaction is not committed.
+      const auto lease = context_.spool.ReadSound(part.what.stream, flight.base, 1);
+      if (lease && !lease->empty())
+        guilty.refused = RefuseUnreadable(lease->entries().front().bytes, flight.base, flight.end);
+      if (guilty.refused) guilty.error = guilty.refused->error;
     }
     return true;
   }

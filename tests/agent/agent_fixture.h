@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "agent/record_log.h"
+#include "base/crc32c.h"
+#include "base/endian.h"
 #include "base/log_limit.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_batch_builder.h"
@@ -155,13 +157,29 @@ class AgentFixture : public testing::Test {
     }
     return std::move(builder).Build();
   }
-  Answer Produce(const std::string& topic, int32_t partition, const Batch& batch) {
+  // As some clients compress by LZ4: blocks depend on each other, which Java cannot read. The CRC
+  // is right.
+  std::string BuildUnreadable(const std::vector<std::string>& values) {
+    kafka::RecordBatchBuilder builder({.codec = kafka::Codec::kLz4});
+    for (const std::string& value : values) {
+      builder.Add({.timestamp = clock_.wall_clock_ms(), .value = value});
+    }
+    std::string batch = std::move(builder).Build();
+    batch[kafka::kBatchHeaderSize + 4] &= ~0x20;
+    const uint32_t crc = base::Crc32c(std::string_view(batch).substr(kafka::kBatchCrcBegin));
+    base::StoreBig(batch.data() + kafka::kBatchCrcBegin - sizeof(crc), crc);
+    return batch;
+  }
+  Answer ProduceBytes(const std::string& topic, int32_t partition, std::string batch) {
     Answer answer;
     auto request = std::make_unique<Request>(topic, "");
-    request->Add(answer, partition, Build(batch));
+    request->Add(answer, partition, std::move(batch));
     log_->Append(std::move(request));
     clock_.RunUntilIdle();
     return answer;
+  }
+  Answer Produce(const std::string& topic, int32_t partition, const Batch& batch) {
+    return ProduceBytes(topic, partition, Build(batch));
   }
   Answer Produce(const std::string& topic, int32_t partition, std::vector<std::string> values) {
     return Produce(topic, partition, Batch{.values = std::move(values)});

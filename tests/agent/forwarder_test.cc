@@ -1232,6 +1232,26 @@ TEST_F(ForwarderTest, APartitionThatIsParkedIsTriedAtOnceWhenSomebodyAsks) {
   EXPECT_EQ(forwarder_->GetStatus().parked_streams, 0);
 }
 
+// There is nothing wrong with it that could be seen from here.
+TEST_F(ForwarderTest, APartitionWhoseBatchATierCannotTakeIsParked) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults.assign(4, {Fault::kRefuse, ErrorCode::kUnknownServerError});
+  ProduceNumbers("a", 0, 1, 2);
+  clock_.Advance(std::chrono::seconds(10));
+  ASSERT_EQ(tier_.faults.size(), 1);
+  ASSERT_EQ(forwarder_->GetStatus().parked_streams, 1);
+  EXPECT_EQ(forwarder_->GetStatus().parked.front().trouble,
+            "records 1 to 1: UNKNOWN_SERVER_ERROR (parked)");
+  clock_.Advance(options_.park_retry);
+  EXPECT_EQ(tier_.faults.size(), 0);
+  EXPECT_EQ(forwarder_->GetStatus().parked_streams, 1);
+  clock_.Advance(options_.park_retry);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 2));
+}
+
 TEST_F(ForwarderTest, AnotherClusterGetsTheRest) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 3);
@@ -1641,6 +1661,82 @@ TEST_F(DeadLetterTest, ABatchThatNobodyCanReadIsSetAsideAsItIs) {
   ASSERT_TRUE(restored) << restored.error().message;
   EXPECT_EQ(restored->batch, bytes);
   EXPECT_EQ(restored->record_count, 2);
+}
+
+// The tier answers UNKNOWN_SERVER_ERROR to it, whatever is in flight behind it.
+TEST_F(DeadLetterTest, ABatchThatCannotBeUncompressedIsSetAsideAndItsStreamGoesOn) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.held = true;
+  ProduceNumbers("a", 0, 1, 2);
+  const std::string unreadable = BuildUnreadable({"2", "3"});
+  ASSERT_EQ(ProduceBytes("a", 0, unreadable).error, ErrorCode::kNone);
+  ProduceNumbers("a", 0, 4, 6);
+  tier_.Release();
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "1", "4", "5"}));
+  const std::vector<Letter> letters = Letters();
+  ASSERT_EQ(letters.size(), 1);
+  EXPECT_EQ(kafka::RecordBatchView(letters[0].value).payload(),
+            kafka::RecordBatchView(unreadable).payload());
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.batch"), "2");
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.error"), "INVALID_RECORD");
+  EXPECT_EQ(letters[0].headers.at("holdfast.dlq.message"),
+            "cannot be uncompressed (lz4: blocks depend on each other); the tier answers "
+            "UNKNOWN_SERVER_ERROR");
+  EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 2);
+  EXPECT_EQ(metrics_.forward_errors.With("UNKNOWN_SERVER_ERROR").Value(), 3);
+}
+
+TEST_F(DeadLetterTest, SoIsOneOfATierThatHasNothingOfItsStream) {
+  tier_.Connect();
+  ASSERT_EQ(ProduceBytes("a", 0, BuildUnreadable({"0"})).error, ErrorCode::kNone);
+  ProduceNumbers("a", 0, 1, 3);
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(1, 3));
+  EXPECT_EQ(Letters().size(), 1);
+}
+
+TEST_F(DeadLetterTest, ABatchThatCannotBeUncompressedIsHeldIfSoWished) {
+  options_.dead_letters = DeadLetterPolicy::kPark;
+  CrashAndRestart();
+  tier_.Connect();
+  ASSERT_EQ(ProduceBytes("a", 0, BuildUnreadable({"0"})).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(Backlog(), 1);
+  EXPECT_EQ(forwarder_->GetStatus().parked_streams, 1);
+  EXPECT_TRUE(Letters().empty());
+}
+
+// Whether the tier has it nobody says, so it is not given up.
+TEST_F(DeadLetterTest, ABatchOfWhichTheTierTellsNothingIsNoDeadLetter) {
+  tier_.describe_error = ErrorCode::kTopicAuthorizationFailed;
+  tier_.fetch_error = ErrorCode::kTopicAuthorizationFailed;
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  ASSERT_EQ(ProduceBytes("a", 0, BuildUnreadable({"1"})).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(60));
+  EXPECT_EQ(Backlog(), 1);
+  EXPECT_GT(metrics_.forward_errors.With("UNKNOWN_SERVER_ERROR").Value(), 3);
+  EXPECT_TRUE(Letters().empty());
+}
+
+// A tier that does not look inside took it, and failed behind that.
+TEST_F(DeadLetterTest, ABatchThatTheTierHasIsNoDeadLetterWhateverItAnswers) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 1);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults.assign(3, {Fault::kRefuse, ErrorCode::kUnknownServerError});
+  tier_.faults[1].kind = Fault::kStoreRefuse;
+  ProduceNumbers("a", 0, 1, 2);
+  clock_.Advance(std::chrono::seconds(5));
+  ProduceNumbers("a", 0, 2, 3);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+  EXPECT_TRUE(Letters().empty());
 }
 
 // It is stored, and its repeat is refused: the limit was lowered meanwhile.

@@ -110,6 +110,21 @@ TEST_P(TransactionDeadLettersTest, OfWhatIsTooLargeTheRecordsThatFitAreDelivered
   EXPECT_EQ(Letters(), Values{large});
 }
 
+TEST_P(TransactionDeadLettersTest, WhatCannotBeUncompressedIsSetAsideAndTheRestGoesOn) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  Begin();
+  Produce("a", 0, Values{"1"});
+  const std::string unreadable = BuildUnreadable({"2", "3"});
+  ProduceBytes("a", 0, unreadable);
+  Produce("a", 0, Values{"4"});
+  Reconnect();
+  ExpectArrived({"1", "4"}, {}, {});
+  ASSERT_EQ(Letters().size(), 1);
+  EXPECT_EQ(kafka::RecordBatchView(Letters()[0]).payload(),
+            kafka::RecordBatchView(unreadable).payload());
+  EXPECT_EQ(metrics_.dead_letter_records.With("INVALID_RECORD").Value(), 2);
+}
+
 TEST_P(TransactionDeadLettersTest, ATransactionOfWhichNothingIsLeftHoldsNothingUp) {
   tier_.poison = {"bad"};
   Begin();

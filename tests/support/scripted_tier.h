@@ -452,12 +452,13 @@ class ScriptedTier final : public proxy::Tier {
   bool Acceptable(const kafka::RecordBatchView& batch,
                   kafka::ProduceResponse::PartitionProduceResponse& result) {
     if (batch.size() > batch_bytes_max) result.error_code = kafka::ErrorCode::kMessageTooLarge;
-    if (poison.empty()) return batch.size() <= batch_bytes_max;
     const auto records = kafka::UncompressedRecords::Of(batch);
     if (!records) {
-      result.error_code = kafka::ErrorCode::kInvalidRecord;
+      // Kafka has no error for it.
+      result.error_code = kafka::ErrorCode::kUnknownServerError;
       return false;
     }
+    if (poison.empty()) return batch.size() <= batch_bytes_max;
     kafka::RecordReader reader(batch.header(), records->bytes());
     kafka::Record record;
     while (reader.Next(&record)) {
