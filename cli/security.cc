@@ -391,6 +391,14 @@ base::Result<agent::AgentSecurity> AgentSecurityOf(const config::Agent& config) 
   security.local.passes_as_agent = as_agent && sasl;
   security.local.secrets_stay_here = !security.listener && !config.access().open_listeners();
 
+  if (known_to_tier && !sasl && !config.access().has_tier_identity()) {
+    return base::Unexpected(
+        WrongKey("access.tier_identity",
+                 "must be set where the agent shows the tier a certificate and does not log in by "
+                 "SASL, since clients cannot show the tier theirs through the agent: agent lends "
+                 "them the agent's rights, within agent.access.rules; client has them come without "
+                 "a certificate, to a tier that lets them in so"));
+  }
   if (known_to_tier && as_agent && security.local.rules.empty()) {
     return base::Unexpected(
         WrongKey("access.tier_identity",

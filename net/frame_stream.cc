@@ -243,11 +243,14 @@ bool FrameStream::ReadOnce(std::span<char> ahead) {
       Fail(End::kPeerClosed, "closed by the peer");
       return false;
     case Socket::Outcome::Kind::kFailed:
-      Fail(End::kReadError, socket_.Explain("read", outcome));
+      // TLS 1.3 has a server judge the client's certificate when the client is done.
+      Fail(heard_ || outcome.error_number != 0 ? End::kReadError : End::kHandshake,
+           socket_.Explain("read", outcome));
       return false;
     case Socket::Outcome::Kind::kDone:
       break;
   }
+  heard_ = true;
   metrics_.received_bytes.Add(outcome.bytes);
   last_read_ = loop_.Now();
   const bool partial = outcome.bytes < missing + ahead.size();

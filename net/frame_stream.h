@@ -175,6 +175,7 @@ class FrameStream {
   bool read_awaits_room_ = false;    // And the other way round.
   bool handshaking_;
   bool handshake_writes_ = false;  // It waits for room in the socket, not for bytes from it.
+  bool heard_ = false;             // Something was read: the peer has taken the handshake.
   bool socket_empty_ = false;      // The last read has seen the socket's end for now.
   uint8_t stops_ = 0;
 

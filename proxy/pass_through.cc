@@ -323,6 +323,10 @@ void PassThrough::Connect() {
     if (error.code == base::Code::kCorrupt)
       base::Log(base::Event::kTierProtocol, {"proxy", way_.to.ToString()}, "{}: {}",
                 way_.to.ToString(), error.message);
+    // The agent's own connections may be let in where this one is not.
+    if (error.code == base::Code::kInvalid)
+      base::Log(error.event == base::Event::kNone ? base::Event::kTierTls : error.event,
+                {"proxy", way_.to.ToString()}, "what clients ask does not pass: {}", error.message);
     Lose(error.message);
   };
   callbacks.on_output_high = [this] {

@@ -236,6 +236,39 @@ class SecurityTest(Case):
                               timeout=20)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_a_tier_that_knows_the_agent_by_its_certificate_alone(self):
+        authority = Authority(self.directory)
+        certificate, key, _ = authority.issue("tier")
+        shown, own_key, _ = authority.issue("agent")
+        tier = self.broker("--set", f"broker.tls={{certificate: {certificate}, key: {key}, "
+                           f"client_ca: {authority.ca}, client_auth: required}}").start()
+        properties = {"security.protocol": "SSL", "ssl.ca.location": authority.ca,
+                      "ssl.certificate.location": shown, "ssl.key.location": own_key}
+
+        def config(**access):
+            return self.config("agent.yaml", {"agent": {
+                "listen": ["127.0.0.1:0"], "spool": {"directory": self.path("agent")},
+                "upstream": {"bootstrap": [tier.address], "properties": properties},
+                "access": access}})
+
+        # Clients cannot show theirs, so somebody has to say with whose rights they come.
+        done = subprocess.run([harness.HOLDFAST, "validate", config()], capture_output=True,
+                              text=True, timeout=20)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("agent.access.tier_identity must be set", done.stderr)
+        agent = self.agent(tier.address, "--config", config(tier_identity="client"), "--set",
+                           TOPICS).start()
+        # From the cache.
+        AdminClient(client(agent)).list_topics(timeout=10)
+        wait_for(lambda: "HF3002 proxy" in agent.log(), 20, "word of a tier that lets nobody in")
+        self.assertRegex(agent.log(), "error HF3002 proxy: .*certificate required")
+        agent.stop()
+        rules = [{"principal": "User:ANONYMOUS", "topics": ["*"], "operations": ["produce"]}]
+        agent = self.agent(tier.address, "--config",
+                           config(tier_identity="agent", rules=rules), "--set", TOPICS).start()
+        self.assertIsNone(try_to_produce(client(agent), "orders"))
+        agent.wait_drained()
+
     def handshake_by_plain(self, address, source):
         """The error of it, for a client with this address."""
         host, port = address.rsplit(":", 1)
