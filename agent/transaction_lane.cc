@@ -316,16 +316,21 @@ void TransactionLane::AskExpiration() {
 // Of the members about whom that is not known. True if the question is out. What is held back can
 // wait for it, but the transaction that is still open at the tier cannot.
 bool TransactionLane::AskProgress() {
-  std::vector<uint32_t> asked;
-  std::vector<UpstreamTransactions::Partition> partitions;
+  std::vector<std::pair<UpstreamTransactions::Partition, uint32_t>> about;
   for (const auto& [id, member] : members_) {
-    if (member.asked || asked.size() == kAskedAtOnce) continue;
+    if (member.asked || about.size() == kAskedAtOnce) continue;
     if (!left_open_ && member.not_before > context_.loop.Now()) continue;
-    asked.push_back(id);
-    partitions.emplace_back(member.topic, member.partition);
+    about.push_back({{member.topic, member.partition}, id});
   }
   // After a round that failed this is done at once: it also ends what that left open at the tier.
-  if (asked.empty() || (attempts_ != 1 && context_.loop.Now() < not_before_)) return false;
+  if (about.empty() || (attempts_ != 1 && context_.loop.Now() < not_before_)) return false;
+  std::ranges::sort(about);
+  std::vector<UpstreamTransactions::Partition> partitions;
+  std::vector<uint32_t> asked;
+  for (auto& [partition, id] : about) {
+    partitions.push_back(std::move(partition));
+    asked.push_back(id);
+  }
   upstream_->Ask(
       std::move(partitions),
       [this, asked = std::move(asked)](const base::Result<std::vector<TierProgress>>& progress) {

@@ -37,6 +37,8 @@ constexpr int16_t kAddPartitionsCap = 3;  // Later ones are for brokers.
 constexpr int16_t kOffsetFetchByNameCap = 9;
 constexpr int16_t kOffsetFetchGroupsSince = 8;
 constexpr int16_t kManyCoordinatorKeysSince = 4;
+// While a request is built each of its batches holds the spool's file, which few may do at a time.
+constexpr size_t kBatchesMax = 500;
 
 std::optional<int64_t> ParseOffset(std::string_view text) {
   int64_t offset = -1;
@@ -66,19 +68,19 @@ bool ConcernsAll(ErrorCode error) {
   }
 }
 
-// Topics in the shape that requests want them: a name and its partitions.
+// The same without a copy of the name, to search by.
+std::pair<std::string_view, int32_t> KeyOf(const UpstreamTransactions::Partition& partition) {
+  return partition;
+}
+
+// Topics in the shape that requests want them: a name and its partitions. These are sorted.
 template <class Topics, class Add>
 void GroupByTopic(const std::vector<UpstreamTransactions::Partition>& partitions, Topics& topics,
                   Add add) {
   for (size_t i = 0; i < partitions.size(); ++i) {
     const auto& [name, index] = partitions[i];
-    auto topic =
-        std::ranges::find(topics, std::string_view(name), [](const auto& one) { return one.name; });
-    if (topic == topics.end()) {
-      topics.emplace_back().name = name;
-      topic = topics.end() - 1;
-    }
-    add(*topic, index, i);
+    if (topics.empty() || topics.back().name != name) topics.emplace_back().name = name;
+    add(topics.back(), index, i);
   }
 }
 
@@ -160,6 +162,7 @@ void UpstreamTransactions::Ask(std::vector<Partition> partitions, Asked done) {
 
 void UpstreamTransactions::Begin(std::unique_ptr<Job> job) {
   HF_CHECK(!job_);
+  HF_CHECK(std::ranges::is_sorted(job->partitions));
   job_ = std::move(job);
   ++job_number_;
   waiting_ = false;
@@ -277,8 +280,9 @@ bool UpstreamTransactions::TryAgain(ErrorCode error, int32_t* coordinator) {
 void UpstreamTransactions::NoteError(std::string_view topic, int32_t partition, ErrorCode error,
                                      std::vector<Guilty>& errors) const {
   if (error == ErrorCode::kNone) return;
-  const auto place = std::ranges::find(job_->partitions, Partition(topic, partition));
-  if (place == job_->partitions.end()) return;
+  const std::pair named(topic, partition);
+  const auto place = std::ranges::lower_bound(job_->partitions, named, {}, KeyOf);
+  if (place == job_->partitions.end() || KeyOf(*place) != named) return;
   errors.push_back({.part = static_cast<size_t>(place - job_->partitions.begin()), .error = error});
 }
 
@@ -435,7 +439,7 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
   std::deque<std::string> pieces;
   std::vector<OutgoingBatch> batches;
   size_t bytes = 0;
-  for (size_t i = 0; i < job_->parts.size(); ++i) {
+  for (size_t i = 0; i < job_->parts.size() && batches.size() < kBatchesMax; ++i) {
     Part& part = job_->parts[i];
     if (part.what.node != node || part.next >= part.what.end) continue;
     // The first batch of a transaction may have to wait until the last one has ended.
@@ -507,16 +511,16 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
 void UpstreamTransactions::OnProduced(const std::vector<size_t>& sent,
                                       const base::Result<kafka::ProduceResponse>& response) {
   if (!response) return Fail(ErrorCode::kUnknownServerError, response.error().message);
+  // As the parts themselves, what was sent is sorted by topic and partition.
+  const auto key = [&](size_t part) { return KeyOf(job_->partitions[part]); };
   size_t answered = 0;
   bool again = false;
   std::vector<Guilty> errors;
   for (const auto& topic : response->responses) {
     for (const auto& partition : topic.partition_responses) {
-      const auto index = std::ranges::find_if(sent, [&](size_t i) {
-        const TransactionPart& part = job_->parts[i].what;
-        return part.topic == topic.name && part.partition == partition.index;
-      });
-      if (index == sent.end()) continue;
+      const std::pair named(std::string_view(topic.name), partition.index);
+      const auto index = std::ranges::lower_bound(sent, named, {}, key);
+      if (index == sent.end() || key(*index) != named) continue;
       ++answered;
       again |= !TakeProduced(*index, AnswerOf(partition), errors);
     }

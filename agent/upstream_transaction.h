@@ -118,7 +118,7 @@ class UpstreamTransactions {
   UpstreamTransactions& operator=(const UpstreamTransactions&) = delete;
 
   [[nodiscard]] bool busy() const { return job_ != nullptr; }
-  // Neither while busy.
+  // Neither while busy; both sorted by topic and partition.
   void Run(std::vector<TransactionPart> parts, Done done);
   // In the order of the partitions.
   void Ask(std::vector<Partition> partitions, Asked done);
