@@ -688,8 +688,12 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
     context_.tier.RefreshMetadata({});
     return Backoff();
   }
+  if (result.error == ErrorCode::kNetworkException) {
+    HoldBackOn(parts[result.guilty.front().part].node, result.trouble);
+  }
   for (const TransactionResult::Guilty& guilty : result.guilty) {
     Member& member = members_.at(parts[guilty.part].stream.value());
+    if (guilty.error == ErrorCode::kNetworkException) continue;
     if (!guilty.refused || !SetAside(member, *guilty.refused)) {
       OnGuilty(member, guilty.error, result.trouble);
     } else {
@@ -709,6 +713,21 @@ void TransactionLane::OnGuilty(Member& member, ErrorCode error, std::string_view
   context_.metrics.forward_errors.With(name).Add();
   HoldBack(member, OutcomeOf(error), fmt::format("{}: {}", doing, name));
   context_.tier.RefreshMetadata(member.topic);
+}
+
+// A broker that has not answered, or is gone, has not for whoever would have been next.
+void TransactionLane::HoldBackOn(int32_t node, const std::string& trouble) {
+  context_.metrics.forward_errors.With("lost answer").Add();
+  const proxy::ClusterPtr cluster = context_.cache.cluster();
+  for (auto& [id, member] : members_) {
+    if (cluster->LeaderOf(member.topic, member.partition) != node) continue;
+    if (member.parked) {
+      member.not_before = context_.loop.Now() + options_.park_retry;
+    } else {
+      HoldBack(member, Outcome::kRetry, trouble);
+    }
+  }
+  context_.tier.RefreshMetadata({});
 }
 
 void TransactionLane::HoldBack(Member& member, Outcome outcome, std::string trouble) {

@@ -29,7 +29,8 @@
 // Limits: one round at a time. A stream that the tier has something against fails the round it is
 //   in, and keeps from the next ones itself and those that share a local transaction with it: for
 //   a time that grows from backoff_min to backoff_max, or for park_retry if it needs a person, also
-//   if it leaves and comes back meanwhile. Until it gets through it is tried in rounds that are for
+//   if it leaves and comes back meanwhile. A broker that does not answer holds back all streams
+//   that it leads. Until it gets through it is tried in rounds that are for
 //   such streams only, with one batch or local transaction of each, in turns with the others'
 //   rounds. If such a round fails, those that were not the reason are tried again without the rest,
 //   and not before as much time has passed as the failure took, if others can use it: it can take
@@ -225,6 +226,7 @@ class TransactionLane {
   bool SetAside(Member& member, const RefusedBatch& batch);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   void OnGuilty(Member& member, kafka::ErrorCode error, std::string_view doing);
+  void HoldBackOn(int32_t node, const std::string& trouble);
   void HoldBack(Member& member, Outcome outcome, std::string trouble);
   void Advance(Member& member, int64_t end, int64_t tier_offset);
   void Finish();

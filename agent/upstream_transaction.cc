@@ -133,6 +133,7 @@ struct UpstreamTransactions::Job {
   bool partitions_added = false;
   bool group_added = false;
   bool progress_stored = false;
+  bool writing = false;                 // The parts, until all are done.
   std::map<int32_t, size_t> in_flight;  // Requests, by node.
   // Of Ask.
   Asked asked;
@@ -175,7 +176,8 @@ void UpstreamTransactions::NoteProgress() {
   attempts_ = 0;
   deadline_ = context_.loop.After(options_.job_timeout, [this] {
     if (!job_) return;
-    Fail(ErrorCode::kRequestTimedOut, "the tier's brokers are not there, or not ready");
+    Fail(ErrorCode::kRequestTimedOut, "the tier's brokers are not there, or not ready",
+         NotDone(std::nullopt, ErrorCode::kRequestTimedOut));
   });
 }
 
@@ -284,6 +286,19 @@ void UpstreamTransactions::NoteError(std::string_view topic, int32_t partition, 
   const auto place = std::ranges::lower_bound(job_->partitions, named, {}, KeyOf);
   if (place == job_->partitions.end() || KeyOf(*place) != named) return;
   errors.push_back({.part = static_cast<size_t>(place - job_->partitions.begin()), .error = error});
+}
+
+// If parts are being written: those that are not done, of the node or of all.
+std::vector<UpstreamTransactions::Guilty> UpstreamTransactions::NotDone(std::optional<int32_t> node,
+                                                                        ErrorCode error) const {
+  std::vector<Guilty> errors;
+  for (size_t i = 0; job_->writing && i < job_->parts.size(); ++i) {
+    const Part& part = job_->parts[i];
+    if (!part.done() && part.what.node == node.value_or(part.what.node)) {
+      errors.push_back({.part = i, .error = error});
+    }
+  }
+  return errors;
 }
 
 void UpstreamTransactions::TakeErrors(std::vector<Guilty> errors, std::string trouble,
@@ -422,6 +437,7 @@ void UpstreamTransactions::AddPartitions() {
 }
 
 void UpstreamTransactions::Produce() {
+  job_->writing = true;
   std::set<int32_t> nodes;
   for (const Part& part : job_->parts) nodes.insert(part.what.node);
   for (const int32_t node : nodes) {
@@ -500,7 +516,8 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
                        if (!job_ || number != job_number_) return;
                        --job_->in_flight[node];
                        if (!answer) {
-                         return Fail(ErrorCode::kNetworkException, answer.error().message);
+                         return Fail(ErrorCode::kNetworkException, answer.error().message,
+                                     NotDone(node, ErrorCode::kNetworkException));
                        }
                        OnProduced(sent,
                                   kafka::DecodeResponse<kafka::ProduceResponse>(*answer, version));

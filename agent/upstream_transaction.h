@@ -18,7 +18,8 @@
 //
 // Ownership: what the context names outlives it, but for the tier, which goes first.
 // Threads: the loop. Shutdown: Stop, or the destructor, drops callbacks uncalled.
-// Limits: one job at a time. One that gets no further for Options::job_timeout fails.
+// Limits: one job at a time. One that gets no further for Options::job_timeout fails, for the parts
+//   that are not written if it is at that.
 //   Up to kWindow requests of a partition are in flight.
 #pragma once
 
@@ -76,7 +77,9 @@ struct TransactionResult {
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
     std::optional<RefusedBatch> refused = {};  // Its batch that is refused for good, if one is.
   };
-  std::vector<Guilty> guilty;  // The parts it failed for; none: all of it failed.
+  // The parts it failed for; none: all of it failed. If the answer of a node is lost
+  // (kNetworkException), all that it was still to write.
+  std::vector<Guilty> guilty;
 };
 
 struct TierProgress {
@@ -147,6 +150,8 @@ class UpstreamTransactions {
   bool TryAgain(kafka::ErrorCode error, int32_t* coordinator);
   void NoteError(std::string_view topic, int32_t partition, kafka::ErrorCode error,
                  std::vector<Guilty>& errors) const;
+  [[nodiscard]] std::vector<Guilty> NotDone(std::optional<int32_t> node,
+                                            kafka::ErrorCode error) const;
   // The job fails for these, or its step is tried again, if there is a coordinator to ask.
   void TakeErrors(std::vector<Guilty> errors, std::string trouble, int32_t* coordinator);
 

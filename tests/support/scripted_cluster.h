@@ -95,6 +95,10 @@ class ScriptedCluster final : public proxy::Tier {
     for (int32_t i = 0; i < partitions; ++i) logs_[{name, i}].leader = AnyNode();
     TellMetadata();
   }
+  void Lead(const Partition& name, int32_t node) {
+    logs_.at(name).leader = node;
+    TellMetadata();
+  }
   void SetObserver(proxy::TierObserver* observer) { observer_ = observer; }
   // All that are up.
   void Connect() {
@@ -103,6 +107,7 @@ class ScriptedCluster final : public proxy::Tier {
       Node& at = NodeAt(node);
       if (at.connected || at.down) continue;
       at.connected = at.alive = true;
+      at.busy_until = {};
       if (observer_ != nullptr) observer_->OnNodeReady(node);
     }
   }
@@ -238,13 +243,25 @@ class ScriptedCluster final : public proxy::Tier {
     at.pending.emplace_back(number, std::move(on_answer));
     if (!at.alive) return;  // The agent is about to hear of that.
     at.requests.push_back({number, std::string(frame.view().substr(kafka::kLengthPrefixBytes))});
-    brokers_.Post([this, node, generation = at.generation] { Arrive(node, generation); });
+    const uint64_t travels_ms = TravelsMs(at, frame.size());
+    brokers_.Post([this, node, generation = at.generation, number, travels_ms] {
+      if (answer_within > base::Duration::zero()) {
+        Later(Milliseconds(answer_within), [this, node, number] { GiveUpOn(node, number); });
+      }
+      Arrive(node, generation, travels_ms);
+    });
   }
 
   // What records are refused for good with. If it is INVALID_RECORD, they are named.
   static constexpr char kPoison = 'x';
   ErrorCode poison_error = ErrorCode::kInvalidRecord;
   Trouble trouble;
+  // Nodes that do not serve Produce, nor what comes behind one.
+  std::set<int32_t> silent;
+  uint64_t bytes_per_second = 0;  // That go to each node; 0: any.
+  // A connection without an answer for so long is lost, as with proxy::Link, and begun again; zero:
+  // it stays.
+  base::Duration answer_within = base::Duration::zero();
   ScriptedCoordinator& coordinator() { return coordinator_; }
 
  private:
@@ -272,6 +289,7 @@ class ScriptedCluster final : public proxy::Tier {
     bool alive = false;      // That is still so.
     bool down = false;
     int generation = 0;
+    base::TimePoint busy_until;  // With what was sent before.
     std::deque<Request> requests;
     std::deque<std::pair<int64_t, OnAnswer>> pending;
   };
@@ -359,15 +377,37 @@ class ScriptedCluster final : public proxy::Tier {
     });
   }
 
-  void Arrive(int32_t node, int generation) {
+  static uint64_t Milliseconds(base::Duration duration) {
+    return static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+  }
+  uint64_t TravelsMs(Node& at, size_t bytes) const {
+    if (bytes_per_second == 0) return 0;
+    const base::TimePoint now = brokers_.Now();
+    at.busy_until =
+        std::max(at.busy_until, now) + std::chrono::milliseconds(bytes * 1000 / bytes_per_second);
+    return Milliseconds(at.busy_until - now);
+  }
+  void GiveUpOn(int32_t node, int64_t number) {
+    const Node& at = NodeAt(node);
+    if (std::ranges::find(at.pending, number, &std::pair<int64_t, OnAnswer>::first) ==
+        at.pending.end()) {
+      return;
+    }
+    CutNow(node);
+    Later(10, [this] { loop_.Post([this] { Connect(); }); });
+  }
+
+  void Arrive(int32_t node, int generation, uint64_t travels_ms) {
     const uint64_t latency_ms =
-        trouble.latency_ms_max == 0 ? 0 : random_.Below(trouble.latency_ms_max + 1);
+        travels_ms + (trouble.latency_ms_max == 0 ? 0 : random_.Below(trouble.latency_ms_max + 1));
     if (latency_ms == 0) return ServeNext(node, generation);
     Later(latency_ms, [=, this] { ServeNext(node, generation); });
   }
   void ServeNext(int32_t node, int generation) {
     Node& at = NodeAt(node);
     if (generation != at.generation || at.requests.empty()) return;
+    if (silent.contains(node) && IsProduce(at.requests.front().frame)) return;
     const Request request = std::move(at.requests.front());
     at.requests.pop_front();
     Serve(node, request.frame, request.number);
@@ -733,10 +773,13 @@ class ScriptedCluster final : public proxy::Tier {
     if (timestamp < 0 && partition.offset < 0) partition.offset = 0;
     return response;
   }
+  static bool IsProduce(const std::string& frame) {
+    return kafka::ReadRequestHeader(frame)->api_key == kafka::ProduceRequest::kApi.key;
+  }
   static int64_t OldestIn(const std::string& frame) {
     int64_t oldest_ms = std::numeric_limits<int64_t>::max();
+    if (!IsProduce(frame)) return oldest_ms;
     const auto header = kafka::ReadRequestHeader(frame);
-    if (header->api_key != kafka::ProduceRequest::kApi.key) return oldest_ms;
     const auto request = kafka::DecodeRequest<kafka::ProduceRequest>(frame, *header);
     for (const auto& topic : request->topic_data) {
       for (const auto& partition : topic.partition_data) {

@@ -1,0 +1,104 @@
+// Delivery in transactions to several brokers, of which one is sick or all are far away.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/forwarder.h"
+#include "agent/transaction_lane.h"
+#include "tests/agent/agent_fixture.h"
+#include "tests/support/scripted_cluster.h"
+
+namespace holdfast::agent {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+using Values = std::vector<std::string>;
+
+constexpr base::Duration kTimeout = seconds(30);
+
+class TransactionClusterTest : public AgentFixture, public testing::WithParamInterface<bool> {
+ protected:
+  TransactionClusterTest() {
+    lane_options_.mode = DeliveryMode::kTransactional;
+    for (int32_t node = 1; node <= test::ScriptedCluster::kNodes; ++node) {
+      cluster_.AddTopic(On(node), 1);
+      cluster_.Lead({On(node), 0}, node);
+    }
+  }
+  ~TransactionClusterTest() override {
+    cluster_.SetObserver(nullptr);
+    cluster_.Drop();
+    lane_->Stop();
+    forwarder_->Stop();
+    on_durable_ = {};
+    lane_.reset();
+    forwarder_.reset();
+    clock_.RunUntilIdle();
+  }
+
+  void Begin() {
+    lane_ = std::make_unique<TransactionLane>(
+        TransactionLane::Context{loop_, *spool_, cluster_, cache_, metrics_}, lane_options_,
+        log_->kept().transactions, 1);
+    forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = loop_,
+                                                                .spool = *spool_,
+                                                                .tier = cluster_,
+                                                                .cache = cache_,
+                                                                .metrics = metrics_,
+                                                                .records = log_.get(),
+                                                                .lane = lane_.get()},
+                                             Forwarder::Options(), log_->kept(), 1);
+    on_durable_ = [this](std::span<const spool::StreamId> streams) {
+      forwarder_->NoteDurable(streams);
+    };
+    cluster_.SetObserver(forwarder_.get());
+    forwarder_->Start();
+    clock_.RunUntilIdle();
+  }
+
+  // The topic whose partition that node leads.
+  static std::string On(int32_t node) { return "t" + std::to_string(node); }
+  Values At(int32_t node) { return cluster_.Committed({On(node), 0}); }
+  void ProduceOn(int32_t node, const std::string& value) {
+    ASSERT_EQ(Produce(On(node), 0, Values{value}).error, kafka::ErrorCode::kNone);
+  }
+
+  test::ManualExecutor loop_{clock_};
+  test::ManualExecutor brokers_{clock_};
+  proxy::MetadataCache cache_{{}};
+  test::ScriptedCluster cluster_{loop_, brokers_, cache_, {.second = GetParam(), .seed = 1}};
+  TransactionLane::Options lane_options_;
+  std::unique_ptr<TransactionLane> lane_;
+  std::unique_ptr<Forwarder> forwarder_;
+};
+
+// It is none of those that coordinate.
+TEST_P(TransactionClusterTest, ABrokerThatDoesNotAnswerHoldsUpItsOwnPartitionsOnly) {
+  cluster_.answer_within = kTimeout;
+  Begin();
+  cluster_.Connect();
+  cluster_.silent = {3};
+  Values all;
+  for (int i = 0; i < 5; ++i) {
+    all.push_back(std::to_string(i));
+    for (const int32_t node : {1, 2, 3}) ProduceOn(node, all.back());
+    clock_.Advance(2 * kTimeout);
+    ASSERT_EQ(At(1), all);
+    ASSERT_EQ(At(2), all);
+    ASSERT_EQ(At(3), Values{});
+  }
+  cluster_.silent.clear();
+  clock_.Advance(minutes(2));
+  EXPECT_EQ(At(3), all);
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocols, TransactionClusterTest, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Second" : "First"; });
+
+}  // namespace
+}  // namespace holdfast::agent
