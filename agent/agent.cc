@@ -111,7 +111,10 @@ TransactionLane::Options LaneOptions(const Agent::Options& options) {
   return {.mode = options.delivery,
           .backoff_min = options.backoff_min,
           .backoff_max = options.backoff_max,
-          .upstream = {.job_timeout = options.upstream_timeout,
+          // Several requests one after the other, each of which may take as long.
+          .upstream = {.transaction_timeout = std::max<milliseconds>(std::chrono::seconds(60),
+                                                                     2 * options.upstream_timeout),
+                       .job_timeout = options.upstream_timeout,
                        .produce_timeout = options.upstream_timeout / 2,
                        .request_bytes_max = options.forward_request_bytes_max}};
 }

@@ -25,6 +25,7 @@ using kafka::ErrorCode;
 constexpr std::string_view kExpirationKey = "producer.id.expiration.ms";
 constexpr size_t kAskedAtOnce = 500;
 constexpr size_t kReadBytes = size_t{1} << 20;
+constexpr size_t kGrowBytes = size_t{1} << 10;
 constexpr uint32_t kAttemptsUntilWarning = 3;
 constexpr base::Duration kLookAgainAfter = std::chrono::seconds(1);
 constexpr base::Duration kTellWaitAfter = std::chrono::seconds(3);
@@ -44,6 +45,7 @@ struct TransactionLane::Round {
   std::vector<spool::StreamId> leaving;
   std::vector<spool::StreamId> ordinary;  // Those with batches that are of no local transaction.
   size_t bytes = 0;
+  size_t bytes_max = 0;  // What comes next begins below that.
 };
 
 TransactionLane::TransactionLane(const Context& context, Options options, KeptTransactions kept,
@@ -52,6 +54,8 @@ TransactionLane::TransactionLane(const Context& context, Options options, KeptTr
       options_(std::move(options)),
       random_(seed),
       name_(std::move(kept.name)),
+      well_bytes_max_(options_.round_bytes_max),
+      tried_bytes_max_(options_.round_bytes_max),
       fresh_for_ms_(options_.fresh_for.count()),
       self_(std::make_shared<TransactionLane*>(this)) {
   for (CommittedTransaction& transaction : kept.committed) Add(std::move(transaction));
@@ -142,7 +146,7 @@ void TransactionLane::Work() {
   if (!well_next_) std::ranges::rotate(turns, turns.begin() + 1);
   for (const Turn turn : turns) {
     if (!MayTry(turn)) continue;
-    Round round{.turn = turn};
+    Round round{.turn = turn, .bytes_max = BytesMax(turn)};
     Gather(round);
     Leave(round.leaving);
     std::erase_if(round.parts,
@@ -443,7 +447,7 @@ void TransactionLane::Gather(Round& round) {
       able, [&](const Member* member) { return member->stream.value() > first_; });
   std::rotate(able.begin(), turn, able.end());
   if (well && !able.empty()) first_ = able.front()->stream.value();
-  for (bool extended = true; extended && round.bytes < options_.round_bytes_max;) {
+  for (bool extended = true; extended && round.bytes < round.bytes_max;) {
     extended = false;
     for (Member* member : able) {
       if (!Extend(round, *member)) continue;
@@ -451,7 +455,7 @@ void TransactionLane::Gather(Round& round) {
       extended = true;
     }
     for (const auto& [number, transaction] : transactions_) {
-      if (round.bytes >= options_.round_bytes_max) break;
+      if (round.bytes >= round.bytes_max) break;
       extended |= Include(round, transaction);
     }
     extended &= well;
@@ -505,7 +509,7 @@ std::string TransactionLane::WaitOf(const Round& round, const Member& member) co
         context_.cache.cluster()->LeaderOf(member.topic, member.partition) != proxy::kNoNode;
     return led ? "" : "the tier has no leader for this partition, or not the partition";
   }
-  if (part->second.end > part->second.begin || round.bytes >= options_.round_bytes_max) return {};
+  if (part->second.end > part->second.begin || round.bytes >= round.bytes_max) return {};
   const CommittedTransaction* transaction = Find(member.stream, member.at);
   if (transaction == nullptr) return {};
   for (const CommittedTransaction::Range& range : transaction->ranges) {
@@ -531,7 +535,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
   TransactionPart& part = round.parts.at(member.stream.value());
   const int64_t before = part.end;
   const int64_t limit = context_.spool.Range(member.stream).end;
-  while (part.end < limit && round.bytes < options_.round_bytes_max) {
+  while (part.end < limit && round.bytes < round.bytes_max) {
     const auto lease = context_.spool.ReadSound(member.stream, part.end, kReadBytes);
     if (IsLost(lease, part.end)) {
       if (part.end == member.at) round.leaving.push_back(member.stream);
@@ -542,7 +546,7 @@ bool TransactionLane::Extend(Round& round, Member& member) {
       break;
     }
     for (const spool::EntryView& entry : lease->entries()) {
-      if (round.bytes >= options_.round_bytes_max || entry.info.base_offset > part.end) break;
+      if (round.bytes >= round.bytes_max || entry.info.base_offset > part.end) break;
       if (OfLocalTransaction(entry)) return part.end > before;
       // What is left out is known here only.
       if (!Takes(entry) && member.left_out.empty()) {
@@ -622,6 +626,8 @@ void TransactionLane::Leave(const std::vector<spool::StreamId>& streams) {
 void TransactionLane::Run(Round round) {
   well_next_ = round.turn != Turn::kWell;
   round_began_ = context_.loop.Now();
+  running_turn_ = round.turn;
+  running_bytes_ = round.bytes;
   std::vector<TransactionPart> parts;
   for (auto& [id, part] : round.parts) parts.push_back(std::move(part));
   std::ranges::sort(
@@ -643,10 +649,28 @@ void TransactionLane::Send(const std::vector<TransactionPart>& parts) {
   });
 }
 
+size_t& TransactionLane::BytesMax(Turn turn) {
+  return turn == Turn::kWell ? well_bytes_max_ : tried_bytes_max_;
+}
+
+// The link may be too slow for as much before somebody's patience is over: half of it is tried.
+void TransactionLane::ShrinkRounds() {
+  size_t& bytes_max = BytesMax(running_turn_);
+  bytes_max = std::max<size_t>(std::min(bytes_max, running_bytes_ / 2), 1);
+}
+
+// By little, since it costs as long as that patience to find out that it was too much.
+void TransactionLane::GrowRounds() {
+  size_t& bytes_max = BytesMax(running_turn_);
+  if (running_bytes_ < bytes_max) return;
+  bytes_max = std::min(options_.round_bytes_max, bytes_max + bytes_max / 4 + kGrowBytes);
+}
+
 void TransactionLane::OnCommitted(const std::vector<TransactionPart>& parts,
                                   const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("committed").Add();
   attempts_ = 0;
+  GrowRounds();
   for (size_t i = 0; i < parts.size(); ++i) {
     Advance(members_.at(parts[i].stream.value()), parts[i].end, result.tier_offsets[i]);
   }
@@ -674,6 +698,8 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
                                const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("failed").Add();
   left_open_ = true;
+  const bool lost = result.error == ErrorCode::kNetworkException;
+  if (lost || result.guilty.empty()) ShrinkRounds();
   for (const TransactionPart& part : parts) {
     Member& member = members_.at(part.stream.value());
     member.asked = false;
@@ -688,7 +714,7 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
     context_.tier.RefreshMetadata({});
     return Backoff();
   }
-  if (result.error == ErrorCode::kNetworkException) {
+  if (lost) {
     HoldBackOn(parts[result.guilty.front().part].node, result.trouble);
   }
   for (const TransactionResult::Guilty& guilty : result.guilty) {

@@ -34,7 +34,8 @@
 //   such streams only, with one batch or local transaction of each, in turns with the others'
 //   rounds. If such a round fails, those that were not the reason are tried again without the rest,
 //   and not before as much time has passed as the failure took, if others can use it: it can take
-//   long.
+//   long. After a round that failed as a whole, or for want of an answer, the next has half as much
+//   at most, down to one batch or local transaction, and more again as rounds get through.
 #pragma once
 
 #include <chrono>
@@ -225,6 +226,9 @@ class TransactionLane {
   void OnCommitted(const std::vector<TransactionPart>& parts, const TransactionResult& result);
   bool SetAside(Member& member, const RefusedBatch& batch);
   void OnFailed(const std::vector<TransactionPart>& parts, const TransactionResult& result);
+  [[nodiscard]] size_t& BytesMax(Turn turn);
+  void ShrinkRounds();
+  void GrowRounds();
   void OnGuilty(Member& member, kafka::ErrorCode error, std::string_view doing);
   void HoldBackOn(int32_t node, const std::string& trouble);
   void HoldBack(Member& member, Outcome outcome, std::string trouble);
@@ -250,7 +254,12 @@ class TransactionLane {
   std::unordered_map<uint32_t, std::map<int64_t, uint64_t>> begins_;
   std::set<uint64_t> given_up_;          // Those of which that is durable.
   std::map<uint32_t, int64_t> running_;  // To where the round that is out takes each stream.
-  uint32_t first_ = 0;                   // Whose turn it is to be looked at first.
+  Turn running_turn_ = Turn::kWell;
+  size_t running_bytes_ = 0;
+  // Of rounds of those that are well, and of the others'.
+  size_t well_bytes_max_;
+  size_t tried_bytes_max_;
+  uint32_t first_ = 0;  // Whose turn it is to be looked at first.
 
   TierTransactions tier_ = TierTransactions::kUnknown;
   uint64_t tier_version_ = 0;

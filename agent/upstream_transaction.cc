@@ -37,6 +37,7 @@ constexpr int16_t kAddPartitionsCap = 3;  // Later ones are for brokers.
 constexpr int16_t kOffsetFetchByNameCap = 9;
 constexpr int16_t kOffsetFetchGroupsSince = 8;
 constexpr int16_t kManyCoordinatorKeysSince = 4;
+constexpr std::chrono::milliseconds kTransactionTimeoutMin = std::chrono::seconds(1);
 // While a request is built each of its batches holds the spool's file, which few may do at a time.
 constexpr size_t kBatchesMax = 500;
 
@@ -140,7 +141,10 @@ struct UpstreamTransactions::Job {
 };
 
 UpstreamTransactions::UpstreamTransactions(const Context& context, Options options, uint64_t seed)
-    : context_(context), options_(std::move(options)), random_(seed) {}
+    : context_(context),
+      options_(std::move(options)),
+      random_(seed),
+      transaction_timeout_(options_.transaction_timeout) {}
 
 UpstreamTransactions::~UpstreamTransactions() = default;
 
@@ -346,9 +350,15 @@ void UpstreamTransactions::InitProducer() {
   if (!context_.tier.Ready(coordinator_)) return;
   const kafka::InitProducerIdRequest request{
       .transactional_id = options_.transactional_id,
-      .transaction_timeout_ms = static_cast<int32_t>(options_.transaction_timeout.count())};
+      .transaction_timeout_ms = static_cast<int32_t>(transaction_timeout_.count())};
   Call(coordinator_, request, kafka::kNever, [this](const kafka::InitProducerIdResponse& response) {
     if (TryAgain(response.error_code, &coordinator_)) return;
+    // The tier allows less (transaction.max.timeout.ms).
+    if (response.error_code == ErrorCode::kInvalidTransactionTimeout &&
+        transaction_timeout_ > kTransactionTimeoutMin) {
+      transaction_timeout_ /= 2;
+      return Advance();
+    }
     if (response.error_code != ErrorCode::kNone) {
       return Fail(response.error_code, "no transactional producer id from the tier");
     }

@@ -98,6 +98,7 @@ class UpstreamTransactions {
   struct Options {
     std::string transactional_id;
     std::string group;  // Where progress is kept.
+    // That the tier is asked for; if it allows no more, half of it, and so on.
     std::chrono::milliseconds transaction_timeout = std::chrono::seconds(60);
     base::Duration job_timeout = std::chrono::seconds(30);
     base::Duration produce_timeout = std::chrono::seconds(15);
@@ -173,6 +174,7 @@ class UpstreamTransactions {
   const Context context_;
   const Options options_;
   base::Random random_;
+  std::chrono::milliseconds transaction_timeout_;
 
   int32_t coordinator_ = proxy::kNoNode;
   int32_t group_coordinator_ = proxy::kNoNode;

@@ -97,6 +97,22 @@ TEST_P(TransactionClusterTest, ABrokerThatDoesNotAnswerHoldsUpItsOwnPartitionsOn
   EXPECT_EQ(At(3), all);
 }
 
+TEST_P(TransactionClusterTest, OnASlowLinkRoundsBecomeSmallerUntilTheyGetThrough) {
+  cluster_.bytes_per_second = 50'000;
+  cluster_.answer_within = kTimeout;
+  Begin();
+  // 84 seconds, and the tier ends what is open after 60.
+  for (int i = 0; i < 64; ++i) ProduceOn(3, std::string(size_t{64} << 10, '.'));
+  cluster_.Connect();
+  clock_.Advance(minutes(6));
+  EXPECT_EQ(At(3).size(), 64);
+  // Of the five that are in flight together the last one is not answered in time.
+  cluster_.bytes_per_second = 10'000;
+  for (int i = 0; i < 16; ++i) ProduceOn(3, std::string(size_t{64} << 10, '.'));
+  clock_.Advance(minutes(10));
+  EXPECT_EQ(At(3).size(), 80);
+}
+
 INSTANTIATE_TEST_SUITE_P(Protocols, TransactionClusterTest, testing::Bool(),
                          [](const auto& param) { return param.param ? "Second" : "First"; });
 
