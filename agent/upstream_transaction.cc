@@ -346,8 +346,16 @@ void UpstreamTransactions::FindCoordinator(Coordinator kind, const std::string& 
        });
 }
 
+// If not, it is asked for anew, after a while: somebody else may have taken over from it.
+bool UpstreamTransactions::IsThere(int32_t& coordinator) {
+  if (context_.tier.Ready(coordinator)) return true;
+  coordinator = proxy::kNoNode;
+  Retry();
+  return false;
+}
+
 void UpstreamTransactions::InitProducer() {
-  if (!context_.tier.Ready(coordinator_)) return;
+  if (!IsThere(coordinator_)) return;
   const kafka::InitProducerIdRequest request{
       .transactional_id = options_.transactional_id,
       .transaction_timeout_ms = static_cast<int32_t>(transaction_timeout_.count())};
@@ -370,7 +378,7 @@ void UpstreamTransactions::InitProducer() {
 }
 
 void UpstreamTransactions::FetchProgress() {
-  if (!context_.tier.Ready(group_coordinator_)) return;
+  if (!IsThere(group_coordinator_)) return;
   const auto version = context_.tier.Version(group_coordinator_, kafka::OffsetFetchRequest::kApi,
                                              kOffsetFetchByNameCap);
   kafka::OffsetFetchRequest request{.require_stable = true};
@@ -421,7 +429,7 @@ void UpstreamTransactions::FetchProgress() {
 }
 
 void UpstreamTransactions::AddPartitions() {
-  if (!context_.tier.Ready(coordinator_)) return;
+  if (!IsThere(coordinator_)) return;
   kafka::AddPartitionsToTxnRequest request{
       .v3_and_below_transactional_id = options_.transactional_id,
       .v3_and_below_producer_id = producer_.id,
@@ -598,7 +606,7 @@ bool UpstreamTransactions::TakeProduced(size_t index, const TierAnswer& answer,
 }
 
 void UpstreamTransactions::AddGroup() {
-  if (!context_.tier.Ready(coordinator_)) return;
+  if (!IsThere(coordinator_)) return;
   const kafka::AddOffsetsToTxnRequest request{.transactional_id = options_.transactional_id,
                                               .producer_id = producer_.id,
                                               .producer_epoch = producer_.epoch,
@@ -616,7 +624,7 @@ void UpstreamTransactions::AddGroup() {
 }
 
 void UpstreamTransactions::CommitProgress() {
-  if (!context_.tier.Ready(group_coordinator_)) return;
+  if (!IsThere(group_coordinator_)) return;
   kafka::TxnOffsetCommitRequest request{.transactional_id = options_.transactional_id,
                                         .group_id = options_.group,
                                         .producer_id = producer_.id,
@@ -649,7 +657,7 @@ void UpstreamTransactions::OnProgress(const kafka::TxnOffsetCommitResponse& resp
 }
 
 void UpstreamTransactions::End() {
-  if (!context_.tier.Ready(coordinator_)) return;
+  if (!IsThere(coordinator_)) return;
   const kafka::EndTxnRequest request{.transactional_id = options_.transactional_id,
                                      .producer_id = producer_.id,
                                      .producer_epoch = producer_.epoch,

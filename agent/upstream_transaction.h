@@ -157,6 +157,7 @@ class UpstreamTransactions {
   void TakeErrors(std::vector<Guilty> errors, std::string trouble, int32_t* coordinator);
 
   void FindCoordinator(Coordinator kind, const std::string& key, int32_t* node);
+  [[nodiscard]] bool IsThere(int32_t& coordinator);
   void InitProducer();
   void FetchProgress();
   void AddPartitions();

@@ -113,6 +113,27 @@ TEST_P(TransactionClusterTest, OnASlowLinkRoundsBecomeSmallerUntilTheyGetThrough
   EXPECT_EQ(At(3).size(), 80);
 }
 
+TEST_P(TransactionClusterTest, ACoordinatorThatDiesUnaskedIsLookedUpAnew) {
+  Begin();
+  cluster_.Connect();
+  Values all;
+  const auto deliver = [&] {
+    all.push_back(std::to_string(all.size()));
+    ProduceOn(3, all.back());
+    clock_.Advance(seconds(3));
+    EXPECT_EQ(At(3), all);
+  };
+  deliver();
+  for (const int32_t node : {1, 2}) {
+    cluster_.Kill(node);
+    clock_.Advance(seconds(1));
+    deliver();
+    cluster_.Revive();
+    cluster_.Connect();
+    deliver();
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Protocols, TransactionClusterTest, testing::Bool(),
                          [](const auto& param) { return param.param ? "Second" : "First"; });
 
