@@ -101,9 +101,14 @@ void TransactionLane::Add(CommittedTransaction transaction) {
   std::erase_if(transaction.ranges, [&](const CommittedTransaction::Range& range) {
     return context_.spool.Range(range.stream).start >= range.end;
   });
+  if (transaction.ranges.empty()) {
+    finished_.push_back(transaction.Key());
+    return Wake();
+  }
   for (const CommittedTransaction::Range& range : transaction.ranges) {
     begins_[range.stream.value()][range.begin] = transaction.number;
   }
+  waiting_partitions_ += transaction.ranges.size();
   if (transaction.given_up) given_up_.insert(transaction.number);
   transactions_[transaction.number] = std::move(transaction);
   context_.metrics.undelivered_transactions.Set(static_cast<double>(transactions_.size()));
@@ -119,7 +124,8 @@ void TransactionLane::Wake() {
   if (stopped_) return;
   AskExpiration();
   if (upstream_) upstream_->Wake();
-  if ((members_.empty() && given_up_.empty()) || std::exchange(posted_, true)) return;
+  const bool nothing = members_.empty() && given_up_.empty() && finished_.empty();
+  if (nothing || std::exchange(posted_, true)) return;
   context_.loop.Post([self = std::weak_ptr<TransactionLane*>(self_)] {
     const auto alive = self.lock();
     if (!alive || *alive == nullptr) return;
@@ -454,10 +460,7 @@ void TransactionLane::Gather(Round& round) {
       round.ordinary.push_back(member->stream);
       extended = true;
     }
-    for (const auto& [number, transaction] : transactions_) {
-      if (round.bytes >= round.bytes_max) break;
-      extended |= Include(round, transaction);
-    }
+    extended |= IncludeReached(round);
     extended &= well;
   }
   LookAgain(round);
@@ -559,6 +562,30 @@ bool TransactionLane::Extend(Round& round, Member& member) {
     }
   }
   return part.end > before;
+}
+
+// The local transactions to which the round's parts have come, in the order of their commits: with
+// each its streams come to the next. True if there were any.
+bool TransactionLane::IncludeReached(Round& round) {
+  std::set<uint64_t> reached;
+  const auto reach = [&](const TransactionPart& part) {
+    const auto begins = begins_.find(part.stream.value());
+    if (begins == begins_.end()) return;
+    const auto next = begins->second.upper_bound(part.end);
+    if (next != begins->second.begin()) reached.insert(std::prev(next)->second);
+  };
+  for (const auto& [id, part] : round.parts) reach(part);
+  bool any = false;
+  while (!reached.empty() && round.bytes < round.bytes_max) {
+    const CommittedTransaction& transaction =
+        transactions_.at(reached.extract(reached.begin()).value());
+    if (!Include(round, transaction)) continue;
+    any = true;
+    for (const CommittedTransaction::Range& range : transaction.ranges) {
+      reach(round.parts.at(range.stream.value()));
+    }
+  }
+  return any;
 }
 
 // True if all streams of the transaction have come to it, and it is in the round now.
@@ -778,40 +805,41 @@ void TransactionLane::Advance(Member& member, int64_t end, int64_t tier_offset) 
     host_->OnLaneTrouble(member.stream, {}, /*parked=*/false);
   }
   host_->OnTransacted(member.stream, end, tier_offset);
-  const auto begins = begins_.find(member.stream.value());
-  if (begins == begins_.end()) return;
-  std::erase_if(begins->second, [&](const auto& begin) {
-    const auto transaction = transactions_.find(begin.second);
-    const auto delivered = [&](const CommittedTransaction::Range& range) {
-      return range.stream == member.stream && range.end <= end;
-    };
-    return transaction == transactions_.end() ||
-           std::erase_if(transaction->second.ranges, delivered) > 0;
-  });
-  if (begins->second.empty()) begins_.erase(begins);
+  if (const auto begins = begins_.find(member.stream.value()); begins != begins_.end()) {
+    if (Finish(begins->second, member.stream, end)) begins_.erase(begins);
+  }
 }
 
-// Forgets the transactions of which nothing is left to be delivered.
+// Forgets the transactions of which nothing is left to be delivered, whoever moved the streams. Of
+// each stream only the first ones are looked at: very many may wait behind them.
 void TransactionLane::Finish() {
-  for (auto at = transactions_.begin(); at != transactions_.end();) {
-    std::erase_if(at->second.ranges, [&](const CommittedTransaction::Range& range) {
-      if (context_.spool.Range(range.stream).start < range.end) return false;
-      const auto begins = begins_.find(range.stream.value());
-      if (begins != begins_.end() && begins->second.erase(range.begin) > 0 &&
-          begins->second.empty()) {
-        begins_.erase(begins);
-      }
-      return true;
-    });
-    if (!at->second.ranges.empty()) {
-      ++at;
-      continue;
-    }
-    host_->Forget(at->second.Key());
-    given_up_.erase(at->first);
-    at = transactions_.erase(at);
+  for (auto at = begins_.begin(); at != begins_.end();) {
+    const spool::StreamId stream(at->first);
+    const bool all = Finish(at->second, stream, context_.spool.Range(stream).start);
+    at = all ? begins_.erase(at) : std::next(at);
   }
+  for (std::string& key : std::exchange(finished_, {})) host_->Forget(std::move(key));
   context_.metrics.undelivered_transactions.Set(static_cast<double>(transactions_.size()));
+}
+
+// What the stream has below `end`. True if nothing else waits in it.
+bool TransactionLane::Finish(std::map<int64_t, uint64_t>& begins, spool::StreamId stream,
+                             int64_t end) {
+  while (!begins.empty()) {
+    const auto first = begins.begin();
+    const auto transaction = transactions_.find(first->second);
+    std::vector<CommittedTransaction::Range>& ranges = transaction->second.ranges;
+    const auto range = std::ranges::find(ranges, stream, &CommittedTransaction::Range::stream);
+    if (range->end > end) return false;
+    begins.erase(first);
+    ranges.erase(range);
+    --waiting_partitions_;
+    if (!ranges.empty()) continue;
+    finished_.push_back(transaction->second.Key());
+    given_up_.erase(transaction->first);
+    transactions_.erase(transaction);
+  }
+  return true;
 }
 
 void TransactionLane::Backoff() {

@@ -143,6 +143,9 @@ class TransactionLane {
              std::vector<LeftOut> left_out);
   // A local transaction is in the spool, durably.
   void Add(CommittedTransaction transaction);
+  // How many partitions the local transactions have together that are not at the tier: each takes
+  // memory, and its place in the spool's state.
+  [[nodiscard]] size_t waiting_partitions() const { return waiting_partitions_; }
   // The local transaction whose records begin there in the stream, if there is one.
   [[nodiscard]] const CommittedTransaction* Find(spool::StreamId stream, int64_t begin) const;
   // The first one whose records begin there or later.
@@ -214,6 +217,7 @@ class TransactionLane {
   [[nodiscard]] std::string WaitOf(const Round& round, const Member& member) const;
   [[nodiscard]] std::string NameOf(spool::StreamId stream) const;
   bool Extend(Round& round, Member& member);
+  bool IncludeReached(Round& round);
   bool Include(Round& round, const CommittedTransaction& transaction);
   [[nodiscard]] std::optional<size_t> Measure(const Round& round,
                                               const CommittedTransaction& transaction);
@@ -234,6 +238,7 @@ class TransactionLane {
   void HoldBack(Member& member, Outcome outcome, std::string trouble);
   void Advance(Member& member, int64_t end, int64_t tier_offset);
   void Finish();
+  bool Finish(std::map<int64_t, uint64_t>& begins, spool::StreamId stream, int64_t end);
   void Backoff();
   void WakeAt(base::TimePoint when);
   void Trouble(Member& member, std::string text, uint32_t attempts);
@@ -252,6 +257,8 @@ class TransactionLane {
   std::map<uint64_t, CommittedTransaction> transactions_;
   // Where a transaction's records begin, by stream.
   std::unordered_map<uint32_t, std::map<int64_t, uint64_t>> begins_;
+  size_t waiting_partitions_ = 0;        // The sum of their ranges.
+  std::vector<std::string> finished_;    // Keys of those of which nothing is left, to be forgotten.
   std::set<uint64_t> given_up_;          // Those of which that is durable.
   std::map<uint32_t, int64_t> running_;  // To where the round that is out takes each stream.
   Turn running_turn_ = Turn::kWell;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "spool/offline.h"
 #include "tests/agent/transactions_fixture.h"
+#include "tests/support/cpu_time.h"
 #include "tests/support/sanitizers.h"
 
 namespace holdfast::agent {
@@ -81,6 +82,36 @@ TEST_P(TransactionLaneTest, NothingIsAskedOfTheTierOnceTheLaneIsStopped) {
     tier_.held = false;
     ReopenSpool();
   }
+}
+
+// Each step of the lane, of which there is one with each commit here.
+TEST_P(TransactionLaneTest, TransactionsThatWaitBehindTheFirstCostNothing) {
+  Begin();
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"2"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  tier_.RemoveTopic("b");
+  Reconnect();
+  const spool::StreamId stream = *spool_->FindStream("a/0");
+  uint64_t waiting = 0;
+  const auto cost_with = [&](uint64_t count) {
+    for (; waiting < count; ++waiting) {
+      const auto begin = static_cast<int64_t>(1000 + waiting);
+      lane_->Add({.number = 1000 + waiting, .ranges = {{stream, begin, begin + 1}}});
+    }
+    clock_.RunUntilIdle();
+    const double begun = test::CpuSeconds();
+    for (int i = 0; i < 300; ++i) {
+      lane_->Wake();
+      clock_.RunUntilIdle();
+    }
+    return test::CpuSeconds() - begun;
+  };
+  cost_with(10);
+  const double few = cost_with(1000);
+  EXPECT_LT(cost_with(100'000), 20 * few) << "and not 100 times as much";
+  EXPECT_EQ(lane_->waiting_partitions(), 100'002);
 }
 
 TEST_P(TransactionLaneTest, TransactionsThatWaitedGoTogether) {
