@@ -523,13 +523,14 @@ class RunningAgent final : public Agent {
                      .backoff_max = std::min(options_.backoff_max, kReconnectMost)},
             .metadata_refresh = options_.metadata_refresh},
         cache_);
+    KeptTransactions kept = log_.TakeTransactions();
+    const std::map<std::string, LocalProducerRecord> producers = std::exchange(kept.producers, {});
     lane_ = std::make_unique<TransactionLane>(TransactionLane::Context{.loop = *loops_.upstream,
                                                                        .spool = *spool_,
                                                                        .tier = *upstream_,
                                                                        .cache = cache_,
                                                                        .metrics = metrics_},
-                                              LaneOptions(options_), log_.kept().transactions,
-                                              random_());
+                                              LaneOptions(options_), std::move(kept), random_());
     forwarder_ = std::make_unique<Forwarder>(Forwarder::Context{.loop = *loops_.upstream,
                                                                 .spool = *spool_,
                                                                 .tier = *upstream_,
@@ -542,15 +543,15 @@ class RunningAgent final : public Agent {
                                              log_.kept(), random_());
     acks_->SetWhenRecorded([this](base::Task done) { forwarder_->Flush(std::move(done)); });
     forwarder_->SetPolicies(options_.policies);
-    transactions_ = std::make_unique<LocalTransactions>(
-        LocalTransactions::Context{.loop = *loops_.upstream,
-                                   .spool = *spool_,
-                                   .cache = cache_,
-                                   .records = log_,
-                                   .lane = *lane_,
-                                   .host = *forwarder_,
-                                   .metrics = metrics_},
-        options_.transactions, log_.kept().transactions.producers);
+    transactions_ =
+        std::make_unique<LocalTransactions>(LocalTransactions::Context{.loop = *loops_.upstream,
+                                                                       .spool = *spool_,
+                                                                       .cache = cache_,
+                                                                       .records = log_,
+                                                                       .lane = *lane_,
+                                                                       .host = *forwarder_,
+                                                                       .metrics = metrics_},
+                                            options_.transactions, producers);
     if (!options_.transactions.rules.empty()) {
       for (const auto& listener : listeners_) listener->SetTransactions(transactions_.get());
     }

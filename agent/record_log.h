@@ -31,6 +31,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "agent/append_job.h"
@@ -141,6 +142,10 @@ class RecordLog final : public spool::Owner, public proxy::RecordSink {
   void ReportHeldBytes();
   // As of the spool's opening.
   [[nodiscard]] const KeptState& kept() const { return kept_; }
+  // The part of it that may be large, for who holds it from then on.
+  [[nodiscard]] KeptTransactions TakeTransactions() {
+    return std::exchange(kept_.transactions, {});
+  }
 
   void Append(std::unique_ptr<proxy::SinkRequest> request) override;
   // `done` runs on the writer, or here if the spool takes nothing at all.
