@@ -404,6 +404,10 @@ void LocalTransactions::NewProducer(Coordinated& producer, LocalProducerRecord n
 void LocalTransactions::Begin(Coordinated& producer, base::UniqueFunction<void(ErrorCode)> then) {
   if (producer.lost) return then(ErrorCode::kTransactionAbortable);
   if (producer.open()) return then(ErrorCode::kNone);
+  if (context_.lane.waiting_partitions() >= options_.waiting_max) {
+    context_.metrics.local_transactions.With("refused").Add();
+    return then(ErrorCode::kCoordinatorNotAvailable);
+  }
   LocalProducerRecord next = producer.record;
   next.state = State::kOngoing;
   // Whoever begins a transaction knows the present epoch: what still names the last one is late.
@@ -468,7 +472,8 @@ void LocalTransactions::DoAppend(Coordinated& producer, Protocol protocol,
           }
           if (error != ErrorCode::kNone) {
             return RefuseAll(std::move(request), ErrorCode::kNotEnoughReplicas,
-                             "the spool takes no more for now");
+                             "no transaction is begun for now: too many wait for the tier, or the "
+                             "spool takes no more");
           }
           KeepRoom(producer, protocol, std::move(request));
         });

@@ -62,6 +62,10 @@ class LocalTransactions final : public proxy::LocalTransactions {
     std::vector<Rule> rules;  // The first that fits counts; none: not local.
     size_t transaction_bytes_max = size_t{16} << 20;
     size_t memory_max = size_t{64} << 20;  // Of all open transactions together.
+    // Partitions of those that are committed and not at the tier: past it none is begun, which
+    // clients try again. Each takes some 500 bytes of memory, and 100 at the beginning of each
+    // segment.
+    size_t waiting_max = 100'000;
   };
   struct Context {
     base::Executor& loop;

@@ -214,7 +214,8 @@ AgentMetrics::AgentMetrics(Registry& registry)
       local_transactions(registry.AddCounterFamily(
           {.name = "holdfast_agent_local_transactions_total",
            .help = "Local transactions that have ended, by outcome: committed, aborted, fenced, "
-                   "timed out, or lost in a restart.",
+                   "timed out, or lost in a restart; refused: attempts to begin one while too many "
+                   "wait.",
            .label = "outcome"})),
       local_transaction_bytes(registry.AddGauge(
           {.name = "holdfast_agent_local_transaction_bytes",

@@ -446,6 +446,29 @@ TEST_P(LocalTransactionsTest, ATierWithoutTransactionsIsNamedAtOnce) {
   EXPECT_EQ(Init().error, ErrorCode::kUnsupportedVersion);
 }
 
+TEST_P(LocalTransactionsTest, WhileTooManyWaitForTheTierNoneIsBegun) {
+  End();
+  options_.waiting_max = 3;
+  Begin();
+  Init();
+  for (const char* value : {"1", "2"}) {
+    ASSERT_EQ(Put("a", 0, {value}), ErrorCode::kNone);
+    ASSERT_EQ(Put("b", 0, {value}), ErrorCode::kNone);
+    ASSERT_EQ(Commit(), ErrorCode::kNone) << "of one that is open already";
+  }
+  const ErrorCode tried_again = protocol_ == Protocol::kFirst ? ErrorCode::kCoordinatorNotAvailable
+                                                              : ErrorCode::kNotEnoughReplicas;
+  EXPECT_EQ(Put("a", 0, {"3"}), tried_again);
+  EXPECT_EQ(metrics_.local_transactions.With("refused").Value(), 1);
+  CrashAndRestart();
+  EXPECT_EQ(Put("a", 0, {"3"}), tried_again);
+  Reconnect();
+  ASSERT_EQ(Put("a", 0, {"3"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3"}));
+}
+
 INSTANTIATE_TEST_SUITE_P(Protocols, LocalTransactionsTest, testing::Bool(),
                          [](const auto& param) { return param.param ? "Second" : "First"; });
 
