@@ -99,7 +99,11 @@ void Forwarder::DropExpired(Stream& stream) {
   const int64_t before_ms = context_.loop.WallClockMs() - stream.policy.ttl_ms;
   if (stream.phase == Phase::kInLane) {
     const int64_t oldest_ms = OldestOf(stream);
-    if (oldest_ms != 0 && oldest_ms < before_ms) context_.lane->Release(stream.id);
+    if (oldest_ms == 0 || oldest_ms >= before_ms) return;
+    // One that may not be dropped would only come back.
+    const CommittedTransaction* next = context_.lane->Find(stream.id, stream.record.confirmed);
+    if (next != nullptr && !AllowsGivingUp(*next, DropCause::kExpired)) return;
+    context_.lane->Release(stream.id);
     return;
   }
   uint64_t dropped = 0;

@@ -226,6 +226,26 @@ TEST_F(TransactionDropsTest, WhatIsTooOldAndMayNotBeDroppedIsTriedNoMoreOften) {
   ExpectArrived({"1"});
 }
 
+TEST_F(TransactionDropsTest, WhatIsTooOldAndMayNotBeDroppedStaysWhereItIs) {
+  SetRules({{.pattern = "a", .policy = {.ttl_ms = 2000}}});
+  ASSERT_EQ(Put("a", 0, {"1" + Filling()}), ErrorCode::kNone);
+  ASSERT_EQ(Put("b", 0, {"1" + Filling()}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  tier_.RemoveTopic("b");
+  tier_.Connect();
+  clock_.Advance(seconds(10));
+  const uint64_t before = spool_->GetStatus().durable.value();
+  clock_.Advance(seconds(60));
+  EXPECT_EQ(spool_->GetStatus().durable.value(), before) << "nothing is written down";
+  std::map<std::string, std::string> troubles;
+  for (const auto& stream : forwarder_->GetStatus().worst) troubles[stream.name] = stream.trouble;
+  EXPECT_EQ(troubles["a/0"], "waits for b/0, of its local transaction");
+  tier_.AddTopic("b", 1);
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(Arrived("a", 0), Values{"1"});
+  EXPECT_EQ(Arrived("b", 0), Values{"1"});
+}
+
 // It may be there, so it is not dropped while the tier has not answered.
 TEST_F(TransactionDropsTest, WhatIsOnItsWayIsNotDropped) {
   SetRules({{.pattern = "*", .policy = {.ttl_ms = 2000}}});
