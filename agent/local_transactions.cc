@@ -95,7 +95,9 @@ struct LocalTransactions::Coordinated {
   LocalProducerRecord next;               // and what that makes of it.
   std::deque<Step> waiting;
 
-  [[nodiscard]] bool open() const { return record.state == State::kOngoing; }
+  [[nodiscard]] bool open() const {
+    return record.state == State::kOngoing || record.state == State::kLost;
+  }
 };
 
 // The producer's new record, and a committed transaction with it.
@@ -217,21 +219,26 @@ LocalTransactions::LocalTransactions(const Context& context, Options options,
       options_(std::move(options)),
       self_(std::make_shared<LocalTransactions*>(this)) {
   for (const auto& [id, record] : kept) {
-    if (record.state != State::kOngoing &&
-        record.used_ms + kForgetAfterMs < context_.loop.WallClockMs()) {
-      context_.host.Forget(std::string(kLocalProducerPrefix) + id);
-      continue;
-    }
-    auto producer = std::make_unique<Coordinated>();
-    producer->transactional_id = id;
-    producer->record = record;
-    producer->lost = producer->open();
-    if (producer->lost) {
+    const bool lost_now = record.state == State::kOngoing;
+    if (lost_now) {
       base::Log(base::Event::kTransactionLost, {"transaction", id},
                 "its open transaction is lost, as the agent was restarted");
       context_.metrics.local_transactions.With("lost").Add();
     }
-    producers_[id] = std::move(producer);
+    if (record.used_ms + kForgetAfterMs < context_.loop.WallClockMs()) {
+      context_.host.Forget(std::string(kLocalProducerPrefix) + id);
+      continue;
+    }
+    auto& producer = producers_[id];
+    producer = std::make_unique<Coordinated>();
+    producer->transactional_id = id;
+    producer->record = record;
+    producer->lost = producer->open();
+    if (!lost_now) continue;
+    // So that the next start does not tell it again.
+    LocalProducerRecord told = record;
+    told.state = State::kLost;
+    Write(*producer, told, /*commit=*/false, [](bool /*ok*/) {});
   }
 }
 

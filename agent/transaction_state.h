@@ -62,6 +62,7 @@ struct LocalProducerRecord {
     kOngoing = 1,    // Its batches are in memory; after a restart they are gone.
     kCommitted = 2,  // The last one was.
     kAborted = 3,
+    kLost = 4,  // It was ongoing when the agent was started, and that was told.
   };
   int64_t id = kafka::kNoProducerId;
   int16_t epoch = kafka::kNoProducerEpoch;

@@ -469,6 +469,24 @@ TEST_P(LocalTransactionsTest, WhileTooManyWaitForTheTierNoneIsBegun) {
   EXPECT_EQ(tier_.Values("a", 0), (Values{"1", "2", "3"}));
 }
 
+TEST_P(LocalTransactionsTest, ATransactionIsLostOnceAndItsProducerForgottenByAge) {
+  const auto lost = [&] { return metrics_.local_transactions.With("lost").Value(); };
+  Init();
+  ASSERT_EQ(Put("a", 0, {"1"}), ErrorCode::kNone);
+  for (int i = 0; i < 3; ++i) {
+    CrashAndRestart();
+    EXPECT_EQ(lost(), 1) << i;
+    EXPECT_EQ(Commit(), ErrorCode::kTransactionAbortable) << "and still is";
+  }
+  clock_.SetWallClockMs(clock_.wall_clock_ms() + LocalTransactions::kForgetAfterMs + 1000);
+  CrashAndRestart();
+  EXPECT_EQ(Commit(), ErrorCode::kInvalidProducerIdMapping);
+  clock_.Advance(std::chrono::seconds(1));
+  CrashAndRestart();
+  EXPECT_TRUE(log_->kept().transactions.producers.empty());
+  EXPECT_EQ(lost(), 1);
+}
+
 INSTANTIATE_TEST_SUITE_P(Protocols, LocalTransactionsTest, testing::Bool(),
                          [](const auto& param) { return param.param ? "Second" : "First"; });
 
