@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "agent/spool_text.h"
+#include "kafka/error_code.h"
 
 namespace holdfast::agent {
 namespace {
@@ -62,6 +63,8 @@ constexpr Remedy kTopicRemedies[] = {
     {"THROTTLING_QUOTA_EXCEEDED", "The tier's quota holds this agent back: raise it there."},
     {"POLICY_VIOLATION", "A policy of the tier refuses the records: see what it asks for."},
 };
+constexpr std::string_view kWaitsOtherwise =
+    "Why is above; docs/delivery.md and docs/transactions.md say what each may wait for.";
 constexpr std::string_view kTopicOtherwise =
     "What the tier says is above; docs/delivery.md says what each answer means.";
 
@@ -74,6 +77,14 @@ std::string_view TodoFor(const Remedy (&remedies)[kCount], std::string_view text
   return otherwise;
 }
 
+bool IsCode(std::string_view word) {
+  constexpr int16_t kCodesEnd = 1000;
+  for (int16_t code = -1; code < kCodesEnd; ++code) {
+    if (kafka::ErrorName(static_cast<kafka::ErrorCode>(code)) == word) return true;
+  }
+  return false;
+}
+
 // Kafka's name of an error in a text, such as TOPIC_AUTHORIZATION_FAILED; or the text.
 std::string_view CodeIn(std::string_view text) {
   const auto of_code = [](char c) { return c == '_' || (c >= 'A' && c <= 'Z'); };
@@ -81,7 +92,7 @@ std::string_view CodeIn(std::string_view text) {
     const size_t begin = at;
     while (at < text.size() && of_code(text[at])) ++at;
     const std::string_view word = text.substr(begin, at - begin);
-    if (word.size() > 3 && word.find('_') != std::string_view::npos) return word;
+    if (word.size() > 3 && word.find('_') != std::string_view::npos && IsCode(word)) return word;
     at = std::max(at, begin + 1);
   }
   return text;
@@ -228,9 +239,11 @@ class Judging {
     }
     for (const auto& [code, held] : by_code) {
       const std::string wait = Count(held.topics.size(), "topic waits", "topics wait");
-      const bool refused = code.find(kNoLeader) == std::string_view::npos;
+      const bool refused = IsCode(code);
+      const bool led = code.find(kNoLeader) == std::string_view::npos;
       Add(Severity::kWaiting,
           refused ? fmt::format("{}: the tier refuses {} ({})", wait, held.NamesOf(), code)
+          : led   ? fmt::format("{}: {} ({})", wait, held.NamesOf(), Short(code))
                   : fmt::format("{}: the tier has no leader for {}", wait, held.NamesOf()),
           fmt::format("{} kept on this host, for {}.{} Other topics go on.",
                       Count(held.records, "record is", "records are"),
@@ -238,7 +251,8 @@ class Judging {
                       refused ? fmt::format(" The tier says: {}.", held.why) : ""),
           fmt::format("{} The agent tries again every half a minute; `curl -X POST "
                       "http://ADMIN/resume` on this host tries at once.",
-                      TopicTodo(held.why, held.topics.front()->topic)));
+                      refused || !led ? TopicTodo(held.why, held.topics.front()->topic)
+                                      : std::string(kWaitsOtherwise)));
     }
   }
 

@@ -62,6 +62,18 @@ TEST(VerdictTest, APartitionWithoutALeaderIsNotARefusal) {
   EXPECT_THAT(verdict.remarks[0].todo, HasSubstr("--describe --topic orders`"));
 }
 
+TEST(VerdictTest, WhoWaitsForSomethingElseIsNotRefused) {
+  Situation situation = Well();
+  for (const char* why :
+       {"waits for b/0, of its local transaction", "the spool cannot be read: MDB_READERS_FULL"}) {
+    situation.topics = {Topic("orders", 5, 60000, why)};
+    const Verdict verdict = Judge(situation);
+    EXPECT_EQ(verdict.headline, "1 topic waits: orders (" + std::string(why) + ")");
+    EXPECT_THAT(verdict.remarks[0].why, Not(HasSubstr("The tier says")));
+    EXPECT_THAT(verdict.remarks[0].todo, Not(HasSubstr("the tier says")));
+  }
+}
+
 TEST(VerdictTest, ATierThatIsAwaySaysWhyAndWhatWaits) {
   Situation situation = Well();
   situation.tier_away = true;
