@@ -110,7 +110,7 @@ class Reconciler::ReadBack {
          .partitions = {{.partition_index = doubt_.partition, .timestamp = timestamp}}});
     owner_.tier_.Call(
         doubt_.node, request,
-        [this](base::Result<kafka::ListOffsetsResponse> response) {
+        [this, timestamp](base::Result<kafka::ListOffsetsResponse> response) {
           if (!response) return Finish(Failed(ErrorCode::kNetworkException));
           if (response->topics.empty() || response->topics[0].partitions.empty()) {
             return Finish(Failed(ErrorCode::kUnknownServerError));
@@ -119,6 +119,12 @@ class Reconciler::ReadBack {
           if (found.error_code != ErrorCode::kNone) return FinishWith(found.error_code);
           // No record is that young: ours are not there.
           if (found.offset < 0) return FinishRead();
+          // It begins where the old one did, or before: it ends earlier, and what is in doubt can
+          // stand only behind that time.
+          if (timestamp == kEarliest && from_earliest_ && found.offset <= doubt_.tier_offset &&
+              doubt_.not_before_ms >= 0) {
+            return FindStart(doubt_.not_before_ms);
+          }
           // A log that was made anew, or is shorter now, begins no later than the old one ended.
           trimmed_ = from_earliest_ && doubt_.tier_offset >= 0 &&
                      found.offset > doubt_.tier_offset && !doubt_.may_have_gaps;

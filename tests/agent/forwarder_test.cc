@@ -497,6 +497,27 @@ TEST_F(ForwarderTest, ReadsBackWhenTheTierHasForgottenTheProducer) {
   EXPECT_EQ(tier_.seen.back().base_sequence, 6);
 }
 
+// As after an unclean election: the newest are gone, and with them who wrote what.
+TEST_F(ForwarderTest, ALogThatBecameShorterIsReadFromWhereTheDoubtBegins) {
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 100);
+  clock_.Advance(std::chrono::minutes(10));
+  auto& log = tier_.logs[{"a", 0}];
+  log.batches.resize(90);
+  log.end = 90;
+  tier_.faults = {{.kind = Fault::kLoseAnswer}};
+  ProduceNumbers("a", 0, 100, 101);
+  clock_.RunUntilIdle();
+  tier_.ForgetProducers();
+  tier_.fetches = 0;
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_LE(tier_.fetches, 5) << "each has one batch";
+  Values expected = Numbers(0, 90);
+  expected.emplace_back("100");
+  EXPECT_EQ(tier_.Values("a", 0), expected);
+}
+
 // A sequence was refused once, and the tier says that it knows the epoch.
 TEST_F(ForwarderTest, AnEpochThatTheTierKnowsAfterAllGoesOn) {
   tier_.Connect();
