@@ -287,6 +287,7 @@ class RunningAgent final : public Agent {
                        std::max(end, std::chrono::steady_clock::now() + kHandOverWithin));
     }
     const auto flushed_by = std::chrono::steady_clock::now() + deadline;
+    EndRound(deadline / 4);
     auto flushed = std::make_shared<std::promise<void>>();
     auto waiting = flushed->get_future();
     loops_.upstream->Post([this, flushed] {
@@ -459,6 +460,18 @@ class RunningAgent final : public Agent {
     if (held == 0) return;
     base::Log(base::LogLevel::kInfo, "agent",
               "agent.upstream.schedule says not now: {} records stay in the spool", held);
+  }
+
+  // Otherwise the tier would have its transaction open for as long as it allows, and nobody who
+  // reads committed records come past it.
+  void EndRound(milliseconds patience) {
+    auto rested = std::make_shared<std::promise<void>>();
+    auto waiting = rested->get_future();
+    loops_.upstream->Post([this, rested] { lane_->Rest([rested] { rested->set_value(); }); });
+    if (cache_.tier_away()) return;
+    if (waiting.wait_for(patience) == std::future_status::ready) return;
+    loops_.upstream->Post([this] { lane_->Abort(); });
+    waiting.wait_for(patience);
   }
 
   void TellWhatIsLeft(const std::string& what) {

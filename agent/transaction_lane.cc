@@ -63,6 +63,21 @@ TransactionLane::TransactionLane(const Context& context, Options options, KeptTr
 
 TransactionLane::~TransactionLane() { *self_ = nullptr; }
 
+void TransactionLane::Rest(base::Task done) {
+  rests_ = true;
+  if (!IsOut()) return done();
+  rested_ = std::move(done);
+}
+
+void TransactionLane::Abort() {
+  if (upstream_) upstream_->Abort();
+}
+
+// Whether the tier may have a transaction open.
+bool TransactionLane::IsOut() const {
+  return !running_.empty() || left_open_ || (upstream_ && upstream_->busy());
+}
+
 void TransactionLane::Stop() {
   stopped_ = true;
   timer_.Cancel();
@@ -141,11 +156,13 @@ void TransactionLane::WakeAt(base::TimePoint when) {
 // The only place that decides what the lane does next.
 void TransactionLane::Work() {
   if (stopped_ || host_ == nullptr) return;
+  if (rested_ && !IsOut()) std::exchange(rested_, {})();
   LetGo();
   Finish();
   if (members_.empty()) return;
   if (!upstream_) return LearnName();
   if (upstream_->busy() || !running_.empty() || AskProgress()) return;
+  if (rests_) return;
   if (held_) return LetGoWhileHeld();
   if (context_.loop.Now() < not_before_) return WakeAt(not_before_);
   std::array turns = {Turn::kWell, Turn::kUnjudged, Turn::kFailed};

@@ -132,6 +132,11 @@ class TransactionLane {
   TransactionLane& operator=(const TransactionLane&) = delete;
 
   void SetHost(TransactionHost* host) { host_ = host; }
+  // Before Stop, so that the tier has no transaction open afterwards, behind which nobody could
+  // read before it is too old: no more rounds are begun, and `done` runs when the one that is out
+  // is over; or, after Abort, when the tier has ended it.
+  void Rest(base::Task done);
+  void Abort();
   // Asks nothing more of the tier.
   void Stop();
 
@@ -202,6 +207,7 @@ class TransactionLane {
   struct Round;
 
   void Work();
+  [[nodiscard]] bool IsOut() const;
   void LearnName();
   void AskExpiration();
   bool AskProgress();
@@ -281,6 +287,8 @@ class TransactionLane {
   base::Timer timer_;
   bool posted_ = false;
   bool held_ = false;
+  bool rests_ = false;
+  base::Task rested_;  // None: it was told, or need not be.
   bool stopped_ = false;
   std::shared_ptr<TransactionLane*> self_;  // Null in it once this is gone.
 };

@@ -187,6 +187,10 @@ void UpstreamTransactions::NoteProgress() {
 
 void UpstreamTransactions::Wake() { Advance(); }
 
+void UpstreamTransactions::Abort() {
+  if (job_) Fail(ErrorCode::kOperationNotAttempted, "the agent stops");
+}
+
 void UpstreamTransactions::Stop() {
   job_.reset();
   timer_.Cancel();

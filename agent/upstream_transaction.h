@@ -128,6 +128,8 @@ class UpstreamTransactions {
   void Ask(std::vector<Partition> partitions, Asked done);
   // A node may have become ready.
   void Wake();
+  // The job fails now.
+  void Abort();
   // Drops the job, and asks nothing more of the tier.
   void Stop();
 

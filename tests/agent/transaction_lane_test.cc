@@ -84,6 +84,49 @@ TEST_P(TransactionLaneTest, NothingIsAskedOfTheTierOnceTheLaneIsStopped) {
   }
 }
 
+TEST_P(TransactionLaneTest, ARestWaitsForTheRoundThatIsOutAndBeginsNoOther) {
+  Begin();
+  tier_.Connect();
+  Init();
+  PutTransaction("x");
+  EXPECT_EQ(Backlog(), 0);
+  tier_.held = true;
+  PutTransaction("y");
+  bool rested = false;
+  lane_->Rest([&] { rested = true; });
+  PutTransaction("z");
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_FALSE(rested);
+  tier_.Release();
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_TRUE(rested);
+  EXPECT_FALSE(transactions_.AnyStored());
+  EXPECT_EQ(Backlog(), 5);
+  ExpectOnce({"x", "y"});
+}
+
+TEST_P(TransactionLaneTest, ARoundThatIsAbortedIsEndedByTheTier) {
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.latency = std::chrono::seconds(1);
+  PutTransaction("x");
+  for (int i = 0; i < 100 && !transactions_.AnyStored(); ++i) {
+    clock_.Advance(std::chrono::milliseconds(100));
+  }
+  ASSERT_TRUE(transactions_.AnyStored());
+  bool rested = false;
+  lane_->Rest([&] { rested = true; });
+  lane_->Abort();
+  clock_.RunUntilIdle();
+  EXPECT_FALSE(rested);
+  clock_.Advance(std::chrono::seconds(15));
+  EXPECT_TRUE(rested);
+  EXPECT_FALSE(transactions_.AnyStored());
+  EXPECT_EQ(transactions_.commits, 0);
+  ExpectOnce({});
+}
+
 // Each step of the lane, of which there is one with each commit here.
 TEST_P(TransactionLaneTest, TransactionsThatWaitBehindTheFirstCostNothing) {
   Begin();
