@@ -5,6 +5,7 @@
 
 #include "agent/dead_letter.h"
 #include "agent/dead_letter_replay.h"
+#include "agent/stream_page.h"
 #include "base/event.h"
 #include "base/log.h"
 
@@ -14,6 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kDeadLettersShown = 100;
+constexpr char kPrometheusText[] = "text/plain; version=0.0.4; charset=utf-8";
 
 net::AdminResponse Ready(const AdminSubjects& subjects) {
   if (subjects.draining) return {.status = 503, .body = "draining\n"};
@@ -165,8 +167,14 @@ std::vector<net::AdminRoute> MakeAdminRoutes(AdminSubjects subjects) {
        [subjects](const AdminRequest&) { return Ready(subjects); }},
       {HttpMethod::kGet, "/metrics", "metrics in the text format of Prometheus",
        [subjects](const AdminRequest&) {
-         return AdminResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                              .body = subjects.registry.Expose()};
+         return AdminResponse{.content_type = kPrometheusText, .body = subjects.registry.Expose()};
+       }},
+      {HttpMethod::kGet, "/metrics/detail",
+       "the same of each stream, as on /ledger; ?filter=TEXT: of topics with it in their names",
+       [subjects](const AdminRequest& request) {
+         return AdminResponse{.content_type = kPrometheusText,
+                              .body = PrintStreamPage(*subjects.forwarder.GetLedger(),
+                                                      Parameter(request, "filter"))};
        }},
       {HttpMethod::kGet, "/ledger",
        "how complete each stream is at the tier, and what was dropped, as JSON",

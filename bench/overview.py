@@ -3,8 +3,8 @@
 An agent with 10,000 topics that all have a backlog, and a broker with 10,000 partitions and a
 group. Then what the status page does every two seconds, and `holdfast top` in a terminal: the
 processor time and the memory that this adds to the process, and what `top` takes itself; how long
-/overview and /metrics take, and how large they are. Times are those of a client that has the
-answer whole.
+/overview, /metrics and an agent's /metrics/detail take, and how large they are. Times are those of
+a client that has the answer whole.
 """
 
 import glob
@@ -107,7 +107,7 @@ def over_time(process, act):
     return 100 * (cpu_seconds(process.child.pid) - before) / (time.monotonic() - begun)
 
 
-def measure(process, pages):
+def measure(process, pages, more):
     pid = process.child.pid
     idle_memory = memory_mb(pid)
     idle = over_time(process, lambda: None)
@@ -133,7 +133,7 @@ def measure(process, pages):
           f"after the page, {memory_mb(pid) - idle_memory:+.1f} MB after top as well; top has "
           f"{own_memory:.1f} MB of its own, {own_all:.1f} MB with the libraries that it maps")
     connection = connect(process)
-    for path in dict.fromkeys([*pages, "/metrics"]):
+    for path in dict.fromkeys([*pages, "/metrics", *more]):
         before = cpu_seconds(pid)
         answers = [get(connection, path) for _ in range(REQUESTS)]
         spent = 1000 * (cpu_seconds(pid) - before) / REQUESTS
@@ -146,8 +146,9 @@ def measure(process, pages):
 
 
 def run(directory):
-    for role, start, pages in (("agent", agent_with_backlog, OF_AGENT),
-                               ("broker", broker_with_partitions, OF_BROKER)):
+    for role, start, pages, more in (
+            ("agent", agent_with_backlog, OF_AGENT, ["/metrics/detail"]),
+            ("broker", broker_with_partitions, OF_BROKER, [])):
         place = os.path.join(directory, role)
         os.mkdir(place)
         process = start(place)
@@ -155,6 +156,6 @@ def run(directory):
             time.sleep(5)  # What was produced has been dealt with.
             print(f"\n{role}, {STREAMS} {'topics' if role == 'agent' else 'partitions'}",
                   flush=True)
-            measure(process, pages)
+            measure(process, pages, more)
         finally:
             process.kill()

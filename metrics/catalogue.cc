@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "metrics/stream_metrics.h"
+
 namespace holdfast::metrics {
 namespace {
 
@@ -319,6 +321,57 @@ AgentMetrics::AgentMetrics(Registry& registry)
       draining(registry.AddGauge(
           {.name = "holdfast_agent_draining",
            .help = "1 from the signal to stop on, while the tier gets time to take what waits."})) {
+}
+
+namespace {
+
+// By topic and partition.
+constexpr SeriesInfo OfStream(SeriesType type, std::string_view name, std::string_view help) {
+  return {{.name = name, .help = help, .label = "topic,partition"}, type};
+}
+
+}  // namespace
+
+constinit const SeriesInfo StreamMetrics::kShown{
+    {.name = "holdfast_agent_streams_shown", .help = "Streams on this page."}, SeriesType::kGauge};
+constinit const SeriesInfo StreamMetrics::kLeftOut{
+    {.name = "holdfast_agent_streams_left_out",
+     .help = "Streams that belong on this page and are not, as it has at most 10000, the first by "
+             "name."},
+    SeriesType::kGauge};
+constinit const SeriesInfo StreamMetrics::kCompleteUntilTimestampSeconds =
+    OfStream(SeriesType::kGauge, "holdfast_agent_stream_complete_until_timestamp_seconds",
+             "The commit point in time: what was acknowledged before, in seconds since the Unix "
+             "epoch, is at the tier or listed as dropped.");
+constinit const SeriesInfo StreamMetrics::kConfirmedOrdinal =
+    OfStream(SeriesType::kGauge, "holdfast_agent_stream_confirmed_ordinal",
+             "The commit point: records below this ordinal are at the tier or listed as dropped.");
+constinit const SeriesInfo StreamMetrics::kTierOffset = OfStream(
+    SeriesType::kGauge, "holdfast_agent_stream_tier_offset",
+    "The tier's offset behind the last of those that it has; not there while it is not known.");
+constinit const SeriesInfo StreamMetrics::kBacklogRecords =
+    OfStream(SeriesType::kGauge, "holdfast_agent_stream_backlog_records",
+             "Records from the commit point on, which the tier has not confirmed.");
+constinit const SeriesInfo StreamMetrics::kParked =
+    OfStream(SeriesType::kGauge, "holdfast_agent_stream_parked",
+             "1 while it is held until somebody changes rights, settings or records, else 0.");
+constinit const SeriesInfo StreamMetrics::kDroppedRecords = OfStream(
+    SeriesType::kCounter, "holdfast_agent_stream_dropped_records_total",
+    "Acknowledged records given up or set aside as dead letters, since the spool was made.");
+constinit const SeriesInfo StreamMetrics::kDroppedBytes =
+    OfStream(SeriesType::kCounter, "holdfast_agent_stream_dropped_bytes_total",
+             "Bytes of the records given up or set aside as dead letters.");
+
+std::vector<SeriesInfo> StreamMetrics::List() {
+  return {kShown,
+          kLeftOut,
+          kCompleteUntilTimestampSeconds,
+          kConfirmedOrdinal,
+          kTierOffset,
+          kBacklogRecords,
+          kParked,
+          kDroppedRecords,
+          kDroppedBytes};
 }
 
 OutboxMetrics::OutboxMetrics(Registry& registry)

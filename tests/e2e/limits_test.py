@@ -4,6 +4,7 @@ told, and changing all this in a running agent."""
 
 import json
 import os
+import re
 import signal
 import time
 import unittest
@@ -45,6 +46,13 @@ class LimitsTest(Case):
     def ledger_of(self, agent, stream):
         return next((one for one in json.loads(agent.get("/ledger"))["streams"]
                      if one["stream"] == stream), None)
+
+    def detail_of(self, agent, series, topic):
+        """Of its partition 0, on the page with all streams."""
+        found = re.findall(
+            rf'^holdfast_agent_stream_{series}{{topic="{topic}",partition="0"}} (\S+)$',
+            agent.get("/metrics/detail"), re.M)
+        return float(found[0]) if found else None
 
     def test_upstream_and_both_answer_with_the_tiers_offset(self):
         tier = self.broker().start()
@@ -106,12 +114,23 @@ class LimitsTest(Case):
         self.assertGreater(dropped, 60)
         self.assertEqual([(one["begin"], one["end"], one["cause"]) for one in ledger["drops"]],
                          [(0, dropped, "made room")])
+        self.assertEqual(self.detail_of(agent, "dropped_records_total", "a"), dropped)
+        self.assertEqual(self.detail_of(agent, "dropped_bytes_total", "a"), ledger["dropped_bytes"])
+        self.assertEqual(self.detail_of(agent, "backlog_records", "a"), 100 - dropped)
+        self.assertEqual(self.detail_of(agent, "complete_until_timestamp_seconds", "a"),
+                         ledger["complete_until_ms"] / 1000)
+        self.assertIsNone(self.detail_of(agent, "tier_offset", "a"))
+        self.assertNotIn('topic="a"', agent.get("/metrics") + agent.get("/metrics/detail?filter=b"))
         agent.kill()
         agent.start()
         tier.start()
         agent.wait_drained()
         self.assertEqual(consume(tier.address, "a"), values[dropped:])
         self.assertEqual(self.ledger_of(agent, "a/0")["drops"][0]["end"], dropped)
+        self.assertEqual(self.detail_of(agent, "dropped_records_total", "a"), dropped)
+        self.assertEqual(self.detail_of(agent, "confirmed_ordinal", "a"), 100)
+        self.assertEqual(self.detail_of(agent, "backlog_records", "a"), 0)
+        self.assertEqual(self.detail_of(agent, "tier_offset", "a"), 100 - dropped)
 
     def test_rates_slow_the_client_that_is_over_them(self):
         tier = self.broker().start()

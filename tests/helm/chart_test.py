@@ -372,6 +372,7 @@ class ValuesTest(unittest.TestCase):
                 ("holdfast", ["nodeAgents.enabled=true", "nodeAgents.service.enabled=true"],
                  "nodeAgents.config.agent.access.open_listeners"),
                 ("holdfast", ["monitoring.rules.runbookUrl=wiki"], "runbookUrl"),
+                ("holdfast", ["monitoring.podMonitor.detail.interval=often"], "interval"),
                 ("holdfast-broker", ["replicas=2"], "replicas"),
                 ("holdfast-broker", ["persistence.size=20GiB"], "size"),
                 ("holdfast-broker", ["advertised=kafka"], "advertised"),

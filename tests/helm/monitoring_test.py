@@ -79,8 +79,8 @@ def queries():
 def known_metrics():
     """Names to labels, with those that a histogram has besides."""
     known = {}
-    for name, label, kind in re.findall(r"^(\w+)(?:\{(\w+)\})? (\w+):", read(GOLDEN), re.M):
-        labels = {label} - {""}
+    for name, label, kind in re.findall(r"^(\w+)(?:\{([\w,]+)\})? (\w+):", read(GOLDEN), re.M):
+        labels = set(label.split(",")) - {""}
         if kind == "histogram":
             known[name + "_bucket"] = labels | {"le"}
             known[name + "_sum"] = known[name + "_count"] = labels
@@ -218,13 +218,14 @@ class ScrapeTest(unittest.TestCase):
             broker = self.start("broker", "--data", os.path.join(folder, "data"), "--listen",
                                 "127.0.0.1:0", "--admin", "127.0.0.1:0")
             served = set()
-            for page in (self.scrape(agent), self.scrape(broker)):
+            for page in (self.scrape(agent), self.scrape(agent, "/metrics/detail"),
+                         self.scrape(broker)):
                 done = promtool("check", "metrics", stdin=page)
                 self.assertEqual(done.returncode, 0, done.stdout)
                 served |= set(re.findall(r"^# TYPE (\w+) ", page, re.M))
             self.assertIn("holdfast_spool_room_bytes", served)
             listed = {name: bool(label)
-                      for name, label in re.findall(r"^(\w+)(\{\w+\})? ", read(GOLDEN), re.M)}
+                      for name, label in re.findall(r"^(\w+)(\{[\w,]+\})? ", read(GOLDEN), re.M)}
             self.assertLessEqual(served, set(listed))
             # A series with a label is there once it has a value; some parts are switched off.
             for name, labelled in listed.items():
@@ -244,8 +245,8 @@ class ScrapeTest(unittest.TestCase):
         return self.fail(f"{args[0]} did not start")
 
     @staticmethod
-    def scrape(address):
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+    def scrape(address, path="/metrics"):
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
             return answer.read().decode()
 
 

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <vector>
 
+#include "metrics/stream_metrics.h"
 #include "tests/support/source_path.h"
 
 namespace holdfast::metrics {
@@ -23,8 +26,17 @@ std::string_view TypeName(SeriesType type) {
   return "";
 }
 
+constexpr std::string_view kBegin = "<!-- printed from metrics/catalogue.cc: begin -->\n";
+constexpr std::string_view kEnd = "<!-- printed from metrics/catalogue.cc: end -->\n";
+
 class CatalogueTest : public ::testing::Test {
  protected:
+  [[nodiscard]] std::vector<SeriesInfo> All() const {
+    std::vector<SeriesInfo> all = registry_.List();
+    for (const SeriesInfo& info : StreamMetrics::List()) all.push_back(info);
+    return all;
+  }
+
   Registry registry_;
   NetMetrics net_{registry_};
   SpoolMetrics spool_{registry_};
@@ -40,7 +52,7 @@ class CatalogueTest : public ::testing::Test {
 // the failure prints into the file.
 TEST_F(CatalogueTest, SeriesAreThoseOfTheGoldenList) {
   std::ostringstream list;
-  for (const SeriesInfo& info : registry_.List()) {
+  for (const SeriesInfo& info : All()) {
     list << info.series.name;
     if (!info.series.label.empty()) list << '{' << info.series.label << '}';
     list << ' ' << TypeName(info.type) << ": " << info.series.help << '\n';
@@ -53,7 +65,7 @@ TEST_F(CatalogueTest, SeriesAreThoseOfTheGoldenList) {
 }
 
 TEST_F(CatalogueTest, NamesFollowThePrometheusRules) {
-  for (const SeriesInfo& info : registry_.List()) {
+  for (const SeriesInfo& info : All()) {
     const std::string_view name = info.series.name;
     EXPECT_TRUE(name.starts_with("holdfast_")) << name;
     EXPECT_EQ(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_"), std::string_view::npos)
@@ -69,6 +81,31 @@ TEST_F(CatalogueTest, EverySeriesIsExposed) {
     EXPECT_NE(page.find("# HELP " + std::string(info.series.name) + " "), std::string::npos)
         << info.series.name;
   }
+}
+
+// After a change of StreamMetrics:
+//   HOLDFAST_PRINT=1 build/dev/tests/metrics/metrics_test --gtest_filter='*TableOfStreams*'
+TEST_F(CatalogueTest, TheTableOfStreamsIsWhatTheCatalogueSays) {
+  const std::string file = test::SourcePath("docs/operations.md");
+  std::stringstream text;
+  text << std::ifstream(file).rdbuf();
+  const std::string checked_in = text.str();
+  const size_t begin = checked_in.find(kBegin);
+  const size_t end = checked_in.find(kEnd);
+  ASSERT_NE(begin, std::string::npos) << file << " has no mark for the table";
+  ASSERT_NE(end, std::string::npos) << file << " has no mark for the table's end";
+
+  std::ostringstream table;
+  table << "| series | type | labels | tells |\n| --- | --- | --- | --- |\n";
+  for (const SeriesInfo& info : StreamMetrics::List()) {
+    table << "| `" << info.series.name << "` | " << TypeName(info.type) << " | "
+          << (info.series.label.empty() ? "" : "`topic`, `partition`") << " | " << info.series.help
+          << " |\n";
+  }
+  const std::string printed =
+      checked_in.substr(0, begin) + std::string(kBegin) + table.str() + checked_in.substr(end);
+  if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(file) << printed;
+  EXPECT_EQ(checked_in, printed) << "run HOLDFAST_PRINT=1 metrics_test to print it anew";
 }
 
 }  // namespace

@@ -136,3 +136,21 @@ capabilities:
 {{- $agent := dict "agent" (dict "orphans" $orphans "spool" $spool "drain_backlog_ms" $drain) }}
 {{- mergeOverwrite (include "holdfast.agentConfig" . | fromYaml) $agent (deepCopy .Values.nodeAgents.config) | toYaml }}
 {{- end }}
+
+{{/* Each stream's series. A job of its own, or `up` would be there twice for one target. */}}
+{{- define "holdfast.detailEndpoint" -}}
+- port: holdfast-admin
+  path: /metrics/detail
+  interval: {{ .detail.interval }}
+  {{- with .detail.filter }}
+  params:
+    filter: [{{ . | quote }}]
+  {{- end }}
+  relabelings:
+    - action: replace
+      targetLabel: job
+      replacement: holdfast-agent-detail
+    - action: replace
+      sourceLabels: [__meta_kubernetes_pod_node_name]
+      targetLabel: node
+{{- end }}
