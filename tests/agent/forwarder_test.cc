@@ -708,9 +708,27 @@ TEST_F(ForwarderTest, ReadsBackFromATierThatDescribesNoProducers) {
   tier_.faults = {{.kind = Fault::kLoseAnswer}};
   ProduceNumbers("a", 0, 0, 3);
   clock_.RunUntilIdle();
+  // It would not recognise a repeat.
+  tier_.ForgetProducers();
   Reconnect();
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 3));
+  EXPECT_GE(tier_.fetches, 1);
+}
+
+TEST_F(ForwarderTest, ReadsBackFromATierThatDeniesUsItsProducers) {
+  tier_.describe_error = ErrorCode::kTopicAuthorizationFailed;
+  tier_.Connect();
+  ProduceNumbers("a", 0, 0, 2);
+  clock_.Advance(std::chrono::seconds(1));
+  tier_.faults = {{.kind = Fault::kLoseRequest}};
+  ProduceNumbers("a", 0, 2, 4);
+  clock_.RunUntilIdle();
+  Reconnect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
+  EXPECT_GE(tier_.describe_calls, 1);
+  EXPECT_GE(tier_.fetches, 1);
 }
 
 // One more batch stands in line while the rate is used up, and the one before it fails.
@@ -840,19 +858,6 @@ TEST_F(ForwarderTest, ARepeatThatIsRefusedWasNotOvertaken) {
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
   EXPECT_EQ(metrics_.forward_errors.With("overtaken").Value(), 0);
   EXPECT_EQ(tier_.fetches, 0);
-}
-
-TEST_F(ForwarderTest, SendsAgainWhenTheTierDoesNotLetUsLook) {
-  tier_.describe_error = ErrorCode::kTopicAuthorizationFailed;
-  tier_.Connect();
-  ProduceNumbers("a", 0, 0, 2);
-  clock_.Advance(std::chrono::seconds(1));
-  tier_.faults = {{.kind = Fault::kLoseRequest}};
-  ProduceNumbers("a", 0, 2, 4);
-  clock_.RunUntilIdle();
-  Reconnect();
-  EXPECT_EQ(Backlog(), 0);
-  EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 4));
 }
 
 // It recognises the last five batches of a producer, and refuses what is further back.
