@@ -7,6 +7,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "agent/ledger.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 
@@ -56,6 +57,14 @@ class Fields {
  private:
   const char* at_;
 };
+
+// Of what the state has of a stream under the prefix. A fresh one if it has nothing.
+template <class Value, class Parse>
+base::Result<Value> StateOf(const spool::State& state, std::string_view prefix,
+                            spool::StreamId stream, Parse parse) {
+  const auto bytes = state.Get(StreamKey(prefix, stream));
+  return bytes ? parse(*bytes) : Value();
+}
 
 }  // namespace
 
@@ -212,6 +221,38 @@ base::Result<std::vector<LeftOut>> ParseLeftOut(std::string_view bytes) {
     range.error = static_cast<kafka::ErrorCode>(error);
   }
   return parsed;
+}
+
+base::Result<std::map<std::string, std::string>> ListByHand(
+    const std::map<spool::StreamId, uint64_t>& dropped, const spool::State& state, int64_t now_ms) {
+  std::map<std::string, std::string> values;
+  for (const auto& [id, bytes] : dropped) {
+    const spool::StreamState& stream = state.stream(id);
+    if (!ParseStreamName(stream.name)) continue;
+    HF_ASSIGN_OR_RETURN(const auto cursor,
+                        StateOf<ForwardRecord>(state, kForwardPrefix, id, &ForwardRecord::Parse));
+    HF_ASSIGN_OR_RETURN(const auto left_out,
+                        StateOf<std::vector<LeftOut>>(state, kLeftOutPrefix, id, &ParseLeftOut));
+    HF_ASSIGN_OR_RETURN(auto drops, StateOf<Drops>(state, kDropsPrefix, id, &Drops::Parse));
+    int64_t at = std::max(stream.start, cursor.confirmed);
+    if (at >= stream.end) continue;
+    uint64_t rest = bytes;
+    const auto list = [&](int64_t end) {
+      if (at >= end) return;
+      drops.Add({.begin = at,
+                 .end = end,
+                 .cause = DropCause::kByHand,
+                 .when_ms = now_ms,
+                 .bytes = std::exchange(rest, 0)});
+    };
+    for (const LeftOut& dead : left_out) {
+      list(dead.begin);
+      at = std::max(at, dead.end);
+    }
+    list(stream.end);
+    values[StreamKey(kDropsPrefix, id)] = drops.Serialize();
+  }
+  return values;
 }
 
 }  // namespace holdfast::agent

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@
 #include "kafka/message.h"
 #include "kafka/record_batch.h"
 #include "spool/spool.h"
+#include "spool/state.h"
 
 namespace holdfast::agent {
 
@@ -128,5 +130,11 @@ struct LeftOut {
 // Of one stream, ascending.
 std::string SerializeLeftOut(const std::vector<LeftOut>& left_out);
 base::Result<std::vector<LeftOut>> ParseLeftOut(std::string_view bytes);
+
+// What to put into the state when what waits in these streams is dropped by hand, which may be so
+// many bytes of each: it is listed as given up (agent/ledger.h), but for what is listed as dead
+// letters already. Of streams that are not delivered nothing is listed.
+base::Result<std::map<std::string, std::string>> ListByHand(
+    const std::map<spool::StreamId, uint64_t>& dropped, const spool::State& state, int64_t now_ms);
 
 }  // namespace holdfast::agent

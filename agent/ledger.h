@@ -26,7 +26,7 @@ enum class DropCause : uint8_t {
   kExpired = 1,     // Waited longer than its topic's ttl_ms.
   kMadeRoom = 2,    // when_full: drop_oldest.
   kDeadLetter = 3,  // Refused by the tier for good, and set aside.
-  kByHand = 4,      // `holdfast spool drop`, of another stream of its transaction.
+  kByHand = 4,      // `holdfast spool drop`, or that of another stream of its transaction.
   kDamaged = 5,     // The spool has lost it, or a part of its transaction.
 };
 

@@ -189,6 +189,7 @@ class Tracer {
     after_ = cursor;
     // Either the cursor moves past what the list has now, or past what was delivered.
     passed_knowingly_ = seen_waiting_ && lists_reach_ && !left_out_changed;
+    // Older versions did not list what was dropped by hand.
     by_hand_ = !cursor || cursor->confirmed <= trace_.offset;
   }
 
@@ -242,8 +243,7 @@ class Tracer {
       if (range != nullptr) trace_.drop = *range;
     }
     if (trace_.drop) {
-      trace_.fate =
-          trace_.drop->cause == DropCause::kDeadLetter ? Fate::kDeadLetter : Fate::kDropped;
+      trace_.fate = FateOf(trace_.drop->cause);
     } else if (at <= trace_.offset) {
       trace_.fate = trace_.accepted ? Fate::kWaits : Fate::kDamaged;
       trace_.ahead = trace_.offset - at;
@@ -255,6 +255,12 @@ class Tracer {
       trace_.fate = Fate::kDoneWith;
       trace_.unlisted = {.records = drops.Unlisted(), .before = drops.ListedFrom()};
     }
+  }
+
+  static RecordTrace::Fate FateOf(DropCause cause) {
+    if (cause == DropCause::kDeadLetter) return RecordTrace::Fate::kDeadLetter;
+    if (cause == DropCause::kByHand) return RecordTrace::Fate::kByHand;
+    return RecordTrace::Fate::kDropped;
   }
 
   // Without the list of drops as it is now.

@@ -39,7 +39,7 @@ struct RecordTrace {
     kDelivered,
     kDropped,     // `drop` says by which rule.
     kDeadLetter,  // `drop` and `dead_letter` say more; one of them, or both.
-    kByHand,      // `holdfast spool drop` of its stream.
+    kByHand,      // `holdfast spool drop`; `drop` says more, if it was listed then.
     kDamaged,     // It should be there, and cannot be read.
     // Delivered, or given up: `unlisted` says of how many it may be one.
     kDoneWith,

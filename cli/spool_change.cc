@@ -3,12 +3,13 @@
 
 #include <map>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
+#include "agent/forward_state.h"
 #include "agent/spool_text.h"
 #include "agent/transaction_state.h"
 #include "base/event.h"
+#include "broker/records.h"
 #include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/spool_verbs.h"
@@ -25,14 +26,15 @@ constexpr size_t kNamesShown = 5;
 struct Waiting {
   uint64_t records = 0;
   uint64_t bytes = 0;
+  std::map<spool::StreamId, uint64_t> bytes_of;  // Of each stream.
 };
 
 // What is lost when these streams are dropped. Damage does not matter any more.
 base::Result<Waiting> Measure(const spool::OfflineView& view,
                               const std::vector<spool::StreamId>& streams) {
-  const std::unordered_set<spool::StreamId> wanted(streams.begin(), streams.end());
   Waiting waiting;
-  for (const spool::StreamId id : wanted) {
+  for (const spool::StreamId id : streams) {
+    if (!waiting.bytes_of.emplace(id, 0).second) continue;
     const spool::StreamState& stream = view.state().stream(id);
     waiting.records += static_cast<uint64_t>(stream.end - stream.start);
   }
@@ -40,7 +42,10 @@ base::Result<Waiting> Measure(const spool::OfflineView& view,
   ProgressBar bar("measuring");
   HF_RETURN_IF_ERROR(view.WalkEntries(
       [&](const spool::EntryInfo& info) {
-        if (wanted.contains(info.stream)) waiting.bytes += info.bytes;
+        const auto of = waiting.bytes_of.find(info.stream);
+        if (of == waiting.bytes_of.end()) return true;
+        of->second += info.bytes;
+        waiting.bytes += info.bytes;
         return true;
       },
       [](const base::Error&) {}, [&](uint64_t done, uint64_t total) { bar.Show(done, total); }));
@@ -119,6 +124,7 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
   Waiting waiting;
   std::string named;
   std::map<std::string, std::string> given_up;
+  std::map<std::string, std::string> values;
   {
     HF_ASSIGN_OR_RETURN(const auto view, OpenView(command));
     const StreamNames names(view->state());
@@ -129,6 +135,11 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
     HF_ASSIGN_OR_RETURN(waiting, Measure(*view, streams));
     named = NamesText(names, streams);
     given_up = agent::GiveUpWith(streams, view->state());
+    // A broker delivers nothing, and has no such list.
+    if (!view->state().Get(broker::kClusterIdKey)) {
+      HF_ASSIGN_OR_RETURN(values,
+                          agent::ListByHand(waiting.bytes_of, view->state(), agent::NowMs()));
+    }
   }
   if (waiting.records == 0) {
     PrintText(fmt::format("nothing waits in {}\n", named));
@@ -142,8 +153,9 @@ base::Result<int> DropStreams(const SpoolCommand& command) {
   }
   if (const int code = Confirm(command.yes, question); code != kExitFine) return code;
   HF_ASSIGN_OR_RETURN(const spool::KeyRing keys, ReadKeys(command));
+  values.insert(given_up.begin(), given_up.end());
   HF_ASSIGN_OR_RETURN(const auto report, spool::DropBacklogs(command.directory, keys, streams,
-                                                             given_up, agent::NowMs(), CheckEntry));
+                                                             values, agent::NowMs(), CheckEntry));
   PrintText(fmt::format("dropped {} of {}, freed {} of disk\n", AmountText(waiting), named,
                         agent::BytesText(report.freed_bytes)));
   if (!given_up.empty()) {

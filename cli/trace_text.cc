@@ -73,7 +73,7 @@ std::string_view RuleOf(DropCause cause) {
     case DropCause::kMadeRoom:
       return "there was no room, and its topic has when_full: drop_oldest";
     case DropCause::kByHand:
-      return "`holdfast spool drop` of another stream of its local transaction";
+      return "`holdfast spool drop` of its stream, or of another one of its local transaction";
     case DropCause::kDamaged:
       return "the spool's disk lost it, or a part of its local transaction";
     case DropCause::kDeadLetter:
@@ -175,7 +175,10 @@ std::string FateText(const RecordTrace& trace) {
              Line({}, "set aside", fmt::format("to {} offset {}", letter.stream, letter.offset));
     }
     case Fate::kByHand:
-      return Line({}, "thrown away", "by `holdfast spool drop`");
+      if (!trace.drop) return Line({}, "thrown away", "by `holdfast spool drop`");
+      return Line(trace.drop->when_ms, "thrown away",
+                  fmt::format("with {}: {}", OffsetsText(trace.drop->begin, trace.drop->end),
+                              RuleOf(trace.drop->cause)));
     case Fate::kWaits:
       return Line({}, "waits",
                   fmt::format("behind {} records of its stream",

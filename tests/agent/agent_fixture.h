@@ -7,6 +7,7 @@
 #include <deque>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,7 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include "agent/forward_state.h"
 #include "agent/record_log.h"
+#include "agent/transaction_state.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/log_limit.h"
@@ -22,6 +25,8 @@
 #include "kafka/record_batch_builder.h"
 #include "kafka/record_reader.h"
 #include "metrics/catalogue.h"
+#include "spool/compaction.h"
+#include "spool/offline.h"
 #include "spool/spool.h"
 #include "tests/support/manual_executor.h"
 
@@ -75,6 +80,19 @@ class AgentFixture : public testing::Test {
   void CloseSpool() {
     spool_.reset();
     clock_.RunUntilIdle();
+  }
+  // As `holdfast spool drop`, while the spool is closed.
+  void DropByHand(const std::vector<spool::StreamId>& streams) {
+    const auto view = spool::OfflineView::Open(directory_, encryption_keys_);
+    ASSERT_TRUE(view) << view.error().message;
+    std::map<spool::StreamId, uint64_t> bytes_of;
+    for (const spool::StreamId stream : streams) bytes_of[stream] = 1000;
+    const auto listed = ListByHand(bytes_of, (*view)->state(), clock_.wall_clock_ms());
+    ASSERT_TRUE(listed) << listed.error().message;
+    std::map<std::string, std::string> values = GiveUpWith(streams, (*view)->state());
+    values.insert(listed->begin(), listed->end());
+    ASSERT_TRUE(
+        spool::DropBacklogs(directory_, encryption_keys_, streams, values, clock_.wall_clock_ms()));
   }
   // An empty one, which looks at what it has each time that it is read.
   void ReplaceByEncryptedSpool() {

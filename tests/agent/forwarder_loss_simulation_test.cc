@@ -8,7 +8,6 @@
 #include "agent/transaction_lane.h"
 #include "kafka/record_batch.h"
 #include "kafka/record_reader.h"
-#include "spool/compaction.h"
 #include "tests/agent/delivery_simulation.h"
 
 namespace holdfast::agent {
@@ -110,18 +109,18 @@ class ForwarderLossSimulationTest : public DeliverySimulation,
       const auto id = spool_->FindStream(StreamName(topic, partition));
       if (id) by_hand.push_back(*id);
     }
-    for (const spool::StreamId id : by_hand) DropByHand(id);
+    for (const spool::StreamId id : by_hand) ThrowAway(id);
     ReopenSpool();
     ForgetWhatIsNotKept();
     Begin();
     if (random_.Below(2) == 0) tier_.Connect();
   }
-  void DropByHand(spool::StreamId id) {
+  void ThrowAway(spool::StreamId id) {
     OnDurable();
     Model& model = ModelOf(id);
     for (int64_t at = spool_->Range(id).start; at < model.end(); ++at) model.by_hand.insert(at);
     CloseSpool();
-    ASSERT_TRUE(spool::DropBacklogs(directory_, {}, std::vector{id}, {}, clock_.wall_clock_ms()));
+    DropByHand({id});
   }
   // What the agent had not written down when it died never happened.
   void ForgetWhatIsNotKept() {

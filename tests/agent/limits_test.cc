@@ -1,6 +1,6 @@
 // Who may have how much waiting in the spool, and what happens to who has it: with a tier that
 // takes nothing until the test connects it.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <set>
 
@@ -8,7 +8,6 @@
 #include "agent/forwarder.h"
 #include "agent/ledger_topic.h"
 #include "agent/waiting_acks.h"
-#include "spool/compaction.h"
 #include "tests/agent/agent_fixture.h"
 #include "tests/support/scripted_tier.h"
 
@@ -511,7 +510,7 @@ TEST_F(LimitsTest, WhatWasDroppedWhileTheAgentWasStoppedIsHeldByNobody) {
   const spool::StreamId stream = *spool_->FindStream("a/0");
   End();
   CloseSpool();
-  ASSERT_TRUE(spool::DropBacklogs(directory_, {}, std::vector{stream}, {}, clock_.wall_clock_ms()));
+  DropByHand({stream});
   ReopenSpool();
   Begin();
   SetPolicies(topics_, clients_);
@@ -736,11 +735,19 @@ TEST_F(DropsTest, WhatWasDroppedByHandIsNotTakenForLost) {
   ProduceNumbers("a", 3, 6);
   ProduceNumbers("b", 3, 6);
   const std::vector streams{*spool_->FindStream("a/0"), *spool_->FindStream("b/0")};
+  const int64_t dropped_ms = clock_.wall_clock_ms();
   End();
   CloseSpool();
-  ASSERT_TRUE(spool::DropBacklogs(directory_, {}, streams, {}, clock_.wall_clock_ms()));
+  DropByHand(streams);
   ReopenSpool();
   Begin();
+  const Drops drops = DropsOf("a/0");
+  EXPECT_THAT(drops.ranges(), testing::ElementsAre(DropRange{.begin = 3,
+                                                             .end = 6,
+                                                             .cause = DropCause::kByHand,
+                                                             .when_ms = dropped_ms,
+                                                             .bytes = 1000}));
+  EXPECT_EQ(forwarder_->GetLedger()->dropped_records, 6);
   ProduceNumbers("a", 6, 7);
   CrashAndRestart();  // With one of them in doubt.
   ProduceNumbers("b", 6, 7);
@@ -1234,6 +1241,32 @@ TEST_F(AcksTest, TheRetryOfWhatWasDroppedHearsOfIt) {
   EXPECT_EQ(ProduceLater("a", 0, batch(0)).error, ErrorCode::kPolicyViolation);
   EXPECT_EQ(ProduceLater("a", 0, batch(1)).error, ErrorCode::kPolicyViolation);
   EXPECT_EQ(ProduceLater("a", 0, batch(2)).error, ErrorCode::kNone);
+}
+
+TEST_F(AcksTest, TheRetryOfWhatWasDroppedByHandHearsOfIt) {
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  const auto batch = [](int number) {
+    return Batch{.values = {std::to_string(number)},
+                 .producer = {.id = 9, .epoch = 0, .base_sequence = number}};
+  };
+  EXPECT_EQ(ProduceLater("a", 0, batch(0)).error, ErrorCode::kNone);
+  clock_.Advance(seconds(1));  // The cursor is written down.
+  tier_.Disconnect();
+  EXPECT_EQ(ProduceLater("a", 0, batch(1), "", milliseconds(500)).error, kOpen);
+  const spool::StreamId stream = *spool_->FindStream("a/0");
+  End();
+  CloseSpool();
+  DropByHand({stream});
+  ReopenSpool();
+  Begin();
+  SetPolicies(topics_, clients_);
+  tier_.Connect();
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(ProduceLater("a", 0, batch(0)).error, ErrorCode::kNone);
+  EXPECT_EQ(ProduceLater("a", 0, batch(1)).error, ErrorCode::kPolicyViolation);
+  EXPECT_EQ(ProduceLater("a", 0, batch(2)).error, ErrorCode::kNone);
+  EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2"}));
 }
 
 TEST_F(AcksTest, PastTheirLimitRequestsAreAnsweredAtOnce) {

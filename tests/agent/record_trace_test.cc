@@ -3,11 +3,9 @@
 
 #include <gmock/gmock.h>
 
-#include <array>
 #include <utility>
 
 #include "agent/dead_letter.h"
-#include "spool/compaction.h"
 #include "tests/agent/transactions_fixture.h"
 
 namespace holdfast::agent {
@@ -72,12 +70,11 @@ class RecordTraceTest : public TransactionsFixture {
       ASSERT_EQ(Produce("a", 1, {std::string(300'000, '.')}).error, ErrorCode::kNone);
     EXPECT_EQ(Backlog(), 0);
   }
-  // As `holdfast spool drop`.
-  void DropByHand(const std::string& stream) {
+  void ThrowAway(const std::string& stream) {
     OpenView();
-    const std::array dropped = {Stream(stream)};
+    const spool::StreamId dropped = Stream(stream);
     view_.reset();
-    ASSERT_TRUE(spool::DropBacklogs(directory_, {}, dropped, {}, clock_.wall_clock_ms()));
+    DropByHand({dropped});
   }
   // From here on the spool is looked at, as a crash leaves it or a stop.
   void Look(bool stopped = true) {
@@ -225,7 +222,7 @@ TEST_F(RecordTraceTest, WhereTheListOfDropsDoesNotReachNothingIsGuessed) {
       << "the commits have it";
   EXPECT_TRUE(Trace("a/0", 0).dead_letter->there);
   view_.reset();
-  DropByHand("a/0/dead-letters");
+  ThrowAway("a/0/dead-letters");
   OpenView();
   EXPECT_THAT(fates(), testing::ElementsAre(Fate::kDoneWith, Fate::kDoneWith, Fate::kDoneWith,
                                             Fate::kDoneWith, Fate::kDeadLetter, Fate::kDelivered,
@@ -252,7 +249,7 @@ TEST_F(RecordTraceTest, ADeadLetterIsFoundThatNoListHas) {
   ASSERT_TRUE(spool_->Submit(set_aside));
   clock_.RunUntilIdle();
   Stop(/*stopped=*/false);
-  DropByHand("a/1");
+  ThrowAway("a/1");
   OpenView();
   const auto trace = TraceRecord(*view_, Stream("a/0"), 0, /*deliveries=*/{}, sinks_);
   ASSERT_TRUE(trace && trace->dead_letter);
@@ -266,7 +263,7 @@ TEST_F(RecordTraceTest, TheJournalSaysWhatWasDeliveredBeforeTheListBegins) {
   ProduceRefused(40);
   FillSegments();
   Stop();
-  DropByHand("a/0/dead-letters");
+  ThrowAway("a/0/dead-letters");
   OpenView();
   EXPECT_EQ(Trace("a/0", 0).fate, Fate::kDoneWith);
   EXPECT_EQ(Trace("a/0", 1).fate, Fate::kDelivered);
@@ -279,11 +276,36 @@ TEST_F(RecordTraceTest, AListThatNeverOverflowedSaysWhatWasDelivered) {
   ProduceRefused(32);
   FillSegments();
   Stop(/*stopped=*/false);
-  DropByHand("a/0/dead-letters");
+  ThrowAway("a/0/dead-letters");
   OpenView();
   EXPECT_EQ(Trace("a/0", 0).fate, Fate::kDelivered);
   EXPECT_EQ(Trace("a/0", 2).fate, Fate::kDeadLetter);
   EXPECT_EQ(Trace("a/0", 3).fate, Fate::kDelivered);
+}
+
+TEST_F(RecordTraceTest, WhatWasThrownAwayIsKnownWhenTheCommitThatSaysSoIsGone) {
+  ProduceMany("a", 0, 2);
+  const int64_t thrown_ms = clock_.wall_clock_ms();
+  Stop();
+  ThrowAway("a/0");
+  OpenView();
+  EXPECT_EQ(Trace("a/0", 1).fate, Fate::kByHand);
+  view_.reset();
+  ReopenSpool();
+  Begin();
+  tier_.Connect();
+  FillSegments();
+  ProduceMany("a", 0, 1);
+  EXPECT_EQ(Backlog(), 0);
+  Stop();
+  ThrowAway("a/1");  // Nothing of it waits, but segments are given back.
+  OpenView();
+  const RecordTrace trace = Trace("a/0", 1);
+  EXPECT_FALSE(trace.accepted) << "the segment is gone that says so as well";
+  EXPECT_EQ(trace.fate, Fate::kByHand);
+  ASSERT_TRUE(trace.drop);
+  EXPECT_EQ(trace.drop->when_ms, thrown_ms);
+  EXPECT_EQ(Trace("a/0", 2).fate, Fate::kDelivered);
 }
 
 TEST_F(RecordTraceTest, TheTransactionIsThatOfTheRecord) {

@@ -2,8 +2,6 @@
 // streams, or not at all.
 #include <algorithm>
 
-#include "spool/compaction.h"
-#include "spool/offline.h"
 #include "tests/agent/transactions_fixture.h"
 
 namespace holdfast::agent {
@@ -331,11 +329,7 @@ TEST_F(TransactionDropsTest, WhatIsDroppedByHandTakesItsTransactionsWithIt) {
   End();
   spool_.reset();
   clock_.RunUntilIdle();
-  const std::vector<spool::StreamId> dropped = {a0};
-  const auto view = spool::OfflineView::Open(directory_, {});
-  const auto given_up = GiveUpWith(dropped, (*view)->state());
-  EXPECT_EQ(given_up.size(), 1);
-  ASSERT_TRUE(spool::DropBacklogs(directory_, {}, dropped, given_up, clock_.wall_clock_ms()));
+  DropByHand({a0});
   OpenSpool();
   Begin();
   clock_.Advance(seconds(1));

@@ -238,6 +238,11 @@ class SpoolCommandTest(Case):
         self.assertIn("nothing waits", run("drop", self.spool, "orders/1", "--yes").stdout)
         tier.start()
         agent.start()
+        ledger = json.loads(agent.get("/ledger"))
+        self.assertEqual(ledger["dropped_records"], 7)
+        dropped, = [range for stream in ledger["streams"] for range in stream["drops"]]
+        self.assertEqual((dropped["begin"], dropped["end"], dropped["cause"]), (5, 12, "by hand"))
+        self.assertGreater(dropped["bytes"], 0)
         self.produce(agent, 2)
         agent.wait_drained()
         self.assertEqual(harness.consume(tier.address, "notes"), ["kept"])
