@@ -271,8 +271,12 @@ void Orphans::ReadChild() {
     const auto report = DrainReport::Parse(child_->text.substr(0, end));
     child_->text.erase(0, end + 1);
     if (!report) continue;
-    const int64_t more = report->delivered_records - child_->report.delivered_records;
-    if (more > 0) metrics_.drained_records.Add(static_cast<uint64_t>(more));
+    const DrainReport& before = child_->report;
+    const auto count = [](metrics::Counter& counter, int64_t more) {
+      if (more > 0) counter.Add(static_cast<uint64_t>(more));
+    };
+    count(metrics_.drained_records, report->delivered_records - before.delivered_records);
+    count(metrics_.dropped_records, report->dropped_records - before.dropped_records);
     child_->report = *report;
     orphans_[child_->name].report = *report;
     Publish();
@@ -291,6 +295,10 @@ void Orphans::OnEnd(int status) {
                        report.delivered_records, report.dead_letter_records,
                        report.dropped_records);
   };
+  if (report.dropped_records > 0) {
+    base::Log(base::Event::kRecordsDropped, {"orphans", path},
+              "{} records dropped: too old for their topics, or damaged", report.dropped_records);
+  }
   if (report.done && report.removed) {
     metrics_.removed.Add();
     base::Log(LogLevel::kInfo, {"orphans", path}, "{}; removed", moved());

@@ -462,6 +462,9 @@ OrphanMetrics::OrphanMetrics(Registry& registry)
       drained_records(
           registry.AddCounter({.name = "holdfast_orphans_drained_records_total",
                                .help = "Records delivered to the tier from orphaned spools."})),
+      dropped_records(registry.AddCounter(
+          {.name = "holdfast_orphans_dropped_records_total",
+           .help = "Acknowledged records in orphaned spools given up: too old, or damaged."})),
       removed(registry.AddCounter({.name = "holdfast_orphans_removed_total",
                                    .help = "Orphaned spools that were removed, empty."})) {}
 

@@ -153,6 +153,7 @@ struct OrphanMetrics {
   Family<Gauge>& spools;     // By state.
   Gauge& left_records;       // In those that it has tried.
   Counter& drained_records;  // Delivered from them.
+  Counter& dropped_records;  // Given up in them.
   Counter& removed;          // Spools.
 };
 

@@ -205,6 +205,21 @@ class OrphansTest(Case):
         self.assertEqual(self.names(), [name_of(0)])
         self.assertEqual(consume(tier.address, "pod0"), ["small"])
 
+    def test_what_is_given_up_is_counted_and_warned_of(self):
+        tier = self.broker()
+        pod = self.pod(tier, 0).start()
+        for record in ("first", "a record to be damaged", "last"):
+            produce(pod.address, "pod0", [record])
+        pod.kill()
+        harness.damage(os.path.join(self.pods, name_of(0), "spool"), b"a record to be damaged")
+        tier.start()
+        node = self.node(tier).start()
+        wait_for(lambda: node.metric("holdfast_orphans_dropped_records_total") == 1, 30, "a drop")
+        wait_for(lambda: self.status(node)[name_of(0)]["state"] == "kept", 30, "the drain's end")
+        self.assertEqual(node.metric("holdfast_orphans_drained_records_total"), 2)
+        with open(node.log_path, encoding="utf-8") as log:
+            self.assertRegex(log.read(), r"HF4004 orphans: .*1 records dropped")
+
     def test_a_pod_that_is_back_gets_its_spool(self):
         tier = self.broker().start()
         pod = self.pod(tier, 0, "--set", "agent.upstream.bytes_per_second_max=1").start()
