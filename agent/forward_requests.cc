@@ -331,7 +331,6 @@ void Forwarder::Settle(Stream& stream, int64_t base, TierAnswer answer) {
     const Flight& done = stream.flights.front();
     Confirm(stream, done.end, done.tier_offset, &done);
     const int64_t now_ms = context_.loop.WallClockMs();
-    context_.metrics.forwarded_bytes.Add(done.bytes);
     context_.metrics.spooled_seconds.Observe(static_cast<double>(now_ms - done.commit_ms) / 1000);
     // The tier goes by the last batch.
     stream.newest_ms = done.max_timestamp_ms;

@@ -309,6 +309,8 @@ void Forwarder::Confirm(Stream& stream, int64_t end, int64_t tier_offset, const 
   const int64_t left_out = PassLeftOut(stream, end);
   context_.metrics.forwarded_records.Add(
       static_cast<uint64_t>(end - stream.record.confirmed - left_out));
+  // What is released is whole batches, also if this is a piece of one.
+  context_.metrics.forwarded_bytes.Add(flight != nullptr ? flight->bytes : release.bytes);
   stream.record.confirmed = end;
   if (tier_offset >= 0) stream.record.tier_offset = tier_offset;
   stream.rewind = std::max(stream.rewind, end);

@@ -30,11 +30,6 @@ std::optional<int64_t> TimeFor(double amount, double per_second) {
   return static_cast<int64_t>(ms);
 }
 
-double Lately(const metrics::History::Rates& rates, std::string_view name) {
-  const auto found = std::ranges::find(rates.series, name, &metrics::History::Rates::Series::name);
-  return found == rates.series.end() ? 0 : found->lately;
-}
-
 json OrNull(std::optional<int64_t> value) { return value ? json(*value) : json(nullptr); }
 
 json Describe(const Verdict& verdict) {
@@ -194,7 +189,8 @@ Overview::Overview(Context context)
       history_({{"in_records", &context_.metrics.acknowledged_records},
                 {"in_bytes", &context_.metrics.acknowledged_bytes},
                 {"out_records", &context_.metrics.forwarded_records},
-                {"out_bytes", &context_.metrics.forwarded_bytes}}) {
+                {"out_bytes", &context_.metrics.forwarded_bytes}},
+               &context_.metrics.backlog_bytes) {
   Sample();
 }
 
@@ -314,7 +310,8 @@ Situation Overview::Look(const Ledger& ledger, const metrics::History::Rates& ra
   situation.room_bytes = RoomBytes(situation.spool);
   const double left =
       static_cast<double>(situation.room_bytes) - static_cast<double>(situation.spool.entry_bytes);
-  situation.full_in_ms = TimeFor(left, Lately(rates, "in_bytes") - Lately(rates, "out_bytes"));
+  // What is acknowledged only by the tier waits here as well, and what is dropped does not.
+  situation.full_in_ms = TimeFor(left, rates.growth_lately);
 
   double backlog = 0;
   double drain = 0;

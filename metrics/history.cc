@@ -7,6 +7,7 @@ namespace holdfast::metrics {
 void History::Sample(int64_t now_ms) {
   Sampled sampled{.time_ms = now_ms};
   for (const auto& [name, counter] : counters_) sampled.values.push_back(counter->Value());
+  if (level_ != nullptr) sampled.level = level_->Value();
   const base::MutexLock lock(mutex_);
   // A clock that was set back begins anew.
   if (!samples_.empty() && samples_.back().time_ms >= now_ms) samples_.clear();
@@ -24,6 +25,12 @@ History::Rates History::Get() const {
     return 1000 * static_cast<double>(end.values[series] - begin.values[series]) /
            static_cast<double>(end.time_ms - begin.time_ms);
   };
+  if (samples_.size() >= 2) {
+    const Sampled& end = samples_.back();
+    const Sampled& begin = samples_[samples_.size() - 1 - std::min(samples_.size() - 1, kLately)];
+    rates.growth_lately =
+        1000 * (end.level - begin.level) / static_cast<double>(end.time_ms - begin.time_ms);
+  }
   for (size_t series = 0; series < counters_.size(); ++series) {
     Rates::Series& one = rates.series.emplace_back();
     one.name = counters_[series].first;

@@ -490,6 +490,7 @@ TEST_F(ForwarderTest, ReadsBackWhenTheTierHasForgottenTheProducer) {
   EXPECT_GE(tier_.fetches, 1);
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), Numbers(0, 6));
+  EXPECT_EQ(metrics_.forwarded_bytes.Value(), 6 * Build({.values = {"0"}}).size());
   // Whatever is still on its way of what came before is told from this by its sequence.
   ProduceNumbers("a", 0, 6, 7);
   EXPECT_EQ(Backlog(), 0);

@@ -58,6 +58,7 @@ TEST_P(TransactionLaneTest, ATransactionIsOneAtTheTierToo) {
   PutTransaction("y");
   EXPECT_EQ(Backlog(), 0);
   ExpectOnce({"x", "y"});
+  EXPECT_EQ(metrics_.forwarded_bytes.Value(), metrics_.acknowledged_bytes.Value());
 }
 
 // The tier goes before the lane does, and the spool closes in between.

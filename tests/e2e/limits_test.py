@@ -132,6 +132,22 @@ class LimitsTest(Case):
         self.assertEqual(self.detail_of(agent, "backlog_records", "a"), 0)
         self.assertEqual(self.detail_of(agent, "tier_offset", "a"), 100 - dropped)
 
+    def test_a_spool_that_fills_with_what_the_tier_is_to_acknowledge_says_when_it_is_full(self):
+        agent = self.agent("127.0.0.1:1", *self.config(
+            topic_rules=[{"topic": "a", "acks": "upstream"}],
+            spool={"directory": self.path("agent"), "bytes_max": "64MiB"})).start()
+        producer = Producer({"bootstrap.servers": agent.address, "linger.ms": 0,
+                             "error_cb": lambda error: None})
+
+        def fill():
+            producer.produce("a", "." * 10000, partition=0)
+            producer.poll(0)
+            return json.loads(agent.get("/overview"))["disk"]["full_in_ms"]
+
+        wait_for(fill, 20, "a time")
+        self.assertEqual(agent.metric("holdfast_agent_acknowledged_bytes_total"), 0)
+        producer.purge()
+
     def test_rates_slow_the_client_that_is_over_them(self):
         tier = self.broker().start()
         agent = self.agent(tier.address, *self.config(

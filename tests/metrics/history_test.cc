@@ -27,6 +27,21 @@ TEST(HistoryTest, RatesAreOfTheTimesBetweenSamples) {
   EXPECT_DOUBLE_EQ(rates.series[0].lately, 110.0 / 3);
 }
 
+TEST(HistoryTest, TheLevelGrowsAndFalls) {
+  Gauge level;
+  History history({}, &level);
+  history.Sample(1000);
+  EXPECT_EQ(history.Get().growth_lately, 0);
+  level.Set(600);
+  history.Sample(3000);
+  EXPECT_DOUBLE_EQ(history.Get().growth_lately, 300);
+  for (size_t i = 1; i <= History::kLately; ++i) {
+    level.Sub(10);
+    history.Sample(static_cast<int64_t>(3000 + 1000 * i));
+  }
+  EXPECT_DOUBLE_EQ(history.Get().growth_lately, -10);
+}
+
 TEST(HistoryTest, NothingIsKnownBeforeTheSecondSample) {
   Counter in;
   History history({{"in", &in}});
