@@ -164,6 +164,7 @@ void Forwarder::MeasureLedger() {
                                .tier_offset = stream->record.tier_offset,
                                .complete_until_ms = until,
                                .drops = stream->drops,
+                               .oldest_ms = complete ? 0 : until,
                                .trouble = backlog > 0 ? stream->trouble : "",
                                .parked = IsParked(*stream),
                                .drain_per_second = stream->drain_per_second});
@@ -210,7 +211,7 @@ void Forwarder::Measure() {
     status.backlog_records += backlog;
     status.worst.push_back({.name = point.stream,
                             .backlog_records = backlog,
-                            .oldest_ms = point.complete_until_ms,
+                            .oldest_ms = point.oldest_ms,
                             .trouble = point.trouble});
   }
   std::ranges::sort(status.worst, {}, &StreamStatus::oldest_ms);

@@ -102,12 +102,13 @@ void Forwarder::AddNameless(spool::StreamId id, std::string_view name) {
   CommitPoint point{.stream = std::string(name),
                     .confirmed = range.start,
                     .end = range.end,
-                    .complete_until_ms = context_.loop.WallClockMs(),
+                    .oldest_ms = context_.loop.WallClockMs(),
                     .trouble = "the spool has lost the partition's name (HF2110)"};
   if (const auto sound = context_.spool.NextReadable(id, range.start); sound) {
     const auto first = context_.spool.Read(id, *sound, 1);
-    if (first && !first->empty())
-      point.complete_until_ms = first->entries().front().info.commit_time_ms;
+    if (first && !first->empty()) point.oldest_ms = first->entries().front().info.commit_time_ms;
+    // Of what is lost before it nobody can say when that was.
+    if (*sound == range.start) point.complete_until_ms = point.oldest_ms;
   }
   nameless_.emplace(id.value(), std::move(point));
 }

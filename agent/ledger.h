@@ -77,10 +77,12 @@ struct CommitPoint {
   int64_t confirmed = 0;     // Records below are at the tier or dropped.
   int64_t end = 0;           // Of what this host has.
   int64_t tier_offset = -1;  // The tier's offset behind the last of them that it has, if known.
-  // What was acknowledged here before this time is at the tier or dropped.
+  // What was acknowledged here before this time is at the tier or dropped. 0: not known.
   int64_t complete_until_ms = 0;
   Drops drops;
-  // Why it does not go on, for people; not printed.
+  // For people; not printed.
+  int64_t oldest_ms = 0;  // When the first that waits was spooled, as far as that can be read.
+  // Why it does not go on.
   std::string trouble;          // Empty if it is not known to be in any.
   bool parked = false;          // Tried again only now and then, or when somebody says so.
   double drain_per_second = 0;  // By how many records the backlog shrinks; it grows below 0.

@@ -233,8 +233,8 @@ void Overview::LookAtTopics(const Ledger& ledger, Situation& situation) {
     state.parked += point.parked ? 1 : 0;
     state.backlog_records += backlog;
     state.drain_per_second += point.drain_per_second;
-    if (state.oldest_ms == 0 || point.complete_until_ms < state.oldest_ms)
-      state.oldest_ms = point.complete_until_ms;
+    if (point.oldest_ms != 0 && (state.oldest_ms == 0 || point.oldest_ms < state.oldest_ms))
+      state.oldest_ms = point.oldest_ms;
     if (point.trouble.empty() || (!state.trouble.empty() && !(point.parked && state.parked == 1)))
       continue;
     state.trouble = point.trouble;

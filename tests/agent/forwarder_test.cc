@@ -305,10 +305,13 @@ TEST_F(ForwarderDamageTest, WhatIsDamagedIsGivenUpAndTheRestDelivered) {
 }
 
 TEST_F(ForwarderDamageTest, AStreamThatHasLostItsNameIsListedAndHoldsCompletenessBack) {
-  for (const char* value : {"entry one", "entry two", "entry three"}) {
-    ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
-  }
   const int64_t spooled_ms = clock_.wall_clock_ms();
+  int64_t readable_ms = 0;
+  for (const char* value : {"entry one", "entry two", "entry three"}) {
+    readable_ms = clock_.wall_clock_ms();
+    ASSERT_EQ(Produce("a", 0, Values{value}).error, ErrorCode::kNone);
+    clock_.Advance(std::chrono::seconds(1));
+  }
   ASSERT_EQ(Produce("b", 0, Values{"other"}).error, ErrorCode::kNone);
   End();
   CloseSpool();
@@ -328,6 +331,7 @@ TEST_F(ForwarderDamageTest, AStreamThatHasLostItsNameIsListedAndHoldsCompletenes
     EXPECT_EQ(lost.end, 3);
     EXPECT_LE(ledger->complete_until_ms, spooled_ms);
     EXPECT_EQ(forwarder_->GetStatus().backlog_records, 3);
+    EXPECT_EQ(forwarder_->GetStatus().oldest_ms, readable_ms) << "as far as can be told";
     const Left left = forwarder_->WhatIsLeft();
     EXPECT_TRUE(left.none()) << "nothing that a drain could wait for";
     EXPECT_FALSE(left.empty()) << "and yet something is left";
