@@ -28,6 +28,15 @@ int64_t Forwarder::OldestOf(Stream& stream) {
   return stream.oldest_ms;
 }
 
+int64_t Forwarder::OldestReadableOf(Stream& stream) {
+  const int64_t oldest_ms = OldestOf(stream);
+  if (oldest_ms != 0 || stream.record.confirmed >= stream.end) return oldest_ms;
+  const auto next = context_.spool.NextReadable(stream.id, stream.record.confirmed);
+  if (!next) return 0;
+  const auto first = context_.spool.Read(stream.id, *next, 1);
+  return first && !first->empty() ? first->entries().front().info.commit_time_ms : 0;
+}
+
 Forwarder::Status Forwarder::GetStatus() {
   base::MutexLock lock(mutex_);
   return status_;
@@ -164,7 +173,7 @@ void Forwarder::MeasureLedger() {
                                .tier_offset = stream->record.tier_offset,
                                .complete_until_ms = until,
                                .drops = stream->drops,
-                               .oldest_ms = complete ? 0 : until,
+                               .oldest_ms = OldestReadableOf(*stream),
                                .trouble = backlog > 0 ? stream->trouble : "",
                                .parked = IsParked(*stream),
                                .drain_per_second = stream->drain_per_second});
@@ -200,7 +209,7 @@ void Forwarder::Measure() {
     status.backlog_records += backlog;
     status.worst.push_back({.name = StreamName(stream->topic, stream->partition),
                             .backlog_records = backlog,
-                            .oldest_ms = OldestOf(*stream),
+                            .oldest_ms = OldestReadableOf(*stream),
                             .trouble = stream->trouble});
     if (!IsParked(*stream)) continue;
     ++status.parked_streams;
@@ -215,7 +224,9 @@ void Forwarder::Measure() {
                             .trouble = point.trouble});
   }
   std::ranges::sort(status.worst, {}, &StreamStatus::oldest_ms);
-  if (!status.worst.empty()) status.oldest_ms = status.worst.front().oldest_ms;
+  // Those of which nothing can be read come first, and say nothing of the others.
+  const auto known = std::ranges::upper_bound(status.worst, 0, {}, &StreamStatus::oldest_ms);
+  if (known != status.worst.end()) status.oldest_ms = known->oldest_ms;
   if (status.worst.size() > kWorstShown) status.worst.resize(kWorstShown);
   metrics::AgentMetrics& metrics = context_.metrics;
   metrics.parked_streams.Set(static_cast<double>(status.parked_streams));

@@ -380,7 +380,10 @@ class Forwarder final : public proxy::TierObserver, public TransactionHost {
 
   // forward_status.cc: how far delivery has come.
   [[nodiscard]] static bool IsParked(const Stream& stream);
+  // When the first record that waits was spooled; 0 if none does, or that cannot be read.
   [[nodiscard]] int64_t OldestOf(Stream& stream);
+  // The same of the first that can be read.
+  [[nodiscard]] int64_t OldestReadableOf(Stream& stream);
   void Measure();
   void ResumeParked(const std::string& name);
   void MeasureLedger();

@@ -304,6 +304,25 @@ TEST_F(ForwarderDamageTest, WhatIsDamagedIsGivenUpAndTheRestDelivered) {
   ExpectTheRest({"entry one", "entry three"});
 }
 
+TEST_F(ForwarderDamageTest, WhatCannotBeReadDoesNotHideSinceWhenTheRestWaits) {
+  tier_.Connect();
+  ASSERT_EQ(Produce("a", 0, Values{"entry one"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(2));
+  tier_.Disconnect();
+  ASSERT_EQ(Produce("a", 0, Values{"entry two"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(1));
+  const int64_t readable_ms = clock_.wall_clock_ms();
+  ASSERT_EQ(Produce("a", 0, Values{"entry three"}).error, ErrorCode::kNone);
+  clock_.Advance(std::chrono::seconds(1));
+  ASSERT_EQ(Produce("b", 0, Values{"other"}).error, ErrorCode::kNone);
+  DamageAndReopen("entry two", /*repair=*/false);
+  clock_.Advance(std::chrono::seconds(2));
+  EXPECT_EQ(forwarder_->GetStatus().backlog_records, 3);
+  EXPECT_EQ(forwarder_->GetStatus().oldest_ms, readable_ms);
+  EXPECT_EQ(metrics_.oldest_undelivered_timestamp_seconds.Value() * 1000, readable_ms);
+  EXPECT_EQ(forwarder_->GetLedger()->complete_until_ms, 0);
+}
+
 TEST_F(ForwarderDamageTest, AStreamThatHasLostItsNameIsListedAndHoldsCompletenessBack) {
   const int64_t spooled_ms = clock_.wall_clock_ms();
   int64_t readable_ms = 0;
