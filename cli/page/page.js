@@ -45,6 +45,9 @@ function duration(ms) {
 }
 
 const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
+// With the date, as ISO 8601 has it, if that is another than now.
+const moment = (ms, now) => (new Date(ms).toDateString() === new Date(now).toDateString()
+  ? clock(ms) : `${new Date(ms).toLocaleDateString("sv-SE")} ${clock(ms)}`);
 // Of what is only guessed.
 const about = (ms) => (ms < 60000 ? "less than a minute" : `about ${duration(ms)}`);
 const since = (ms, now) => (ms > 0 ? duration(now - ms) : "–");
@@ -297,8 +300,9 @@ const roles = {
             behind.drain_ms === null ? "not draining"
               : `drained in ${about(behind.drain_ms)}`]),
         diskTile(it.disk),
-        tile("Complete until", it.ledger.complete_until_ms ? clock(it.ledger.complete_until_ms)
-          : "–", ["what was acknowledged before is at the tier",
+        tile("Complete until", it.ledger.complete_until_ms
+          ? moment(it.ledger.complete_until_ms, now) : "–",
+        ["what was acknowledged before is at the tier",
           it.ledger.dropped_records
             ? `but ${count(it.ledger.dropped_records)} records dropped or set aside` : null]),
       ];

@@ -221,7 +221,7 @@ Fact Disk(const json& disk) {
 Fact CommitPoint(const json& answer) {
   const json& ledger = At(answer, "ledger");
   const int64_t until_ms = Whole(ledger, "complete_until_ms");
-  std::string text = until_ms > 0 ? "until " + ClockText(until_ms) : "–";
+  std::string text = until_ms > 0 ? "until " + MomentText(until_ms, Whole(answer, "now_ms")) : "–";
   const uint64_t dropped = Amount(ledger, "dropped_records");
   if (dropped != 0)
     text += ", but for " + Counted(dropped, "record", "records") + " dropped or set aside";
@@ -510,13 +510,28 @@ void ReadBroker(const json& answer, Model& model) {
   model.tables.push_back(Events(answer));
 }
 
+std::optional<tm> LocalTime(int64_t time_ms) {
+  const auto seconds = static_cast<time_t>(time_ms / 1000);
+  tm parts{};
+  if (localtime_r(&seconds, &parts) == nullptr) return std::nullopt;
+  return parts;
+}
+
 }  // namespace
 
 std::string ClockText(int64_t time_ms) {
-  const auto seconds = static_cast<time_t>(time_ms / 1000);
-  tm parts{};
-  if (localtime_r(&seconds, &parts) == nullptr) return "–";
-  return fmt::format("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec);
+  const auto parts = LocalTime(time_ms);
+  if (!parts) return "–";
+  return fmt::format("{:02}:{:02}:{:02}", parts->tm_hour, parts->tm_min, parts->tm_sec);
+}
+
+std::string MomentText(int64_t time_ms, int64_t now_ms) {
+  const auto parts = LocalTime(time_ms);
+  const auto now = LocalTime(now_ms);
+  if (!parts || (now && parts->tm_year == now->tm_year && parts->tm_yday == now->tm_yday))
+    return ClockText(time_ms);
+  return fmt::format("{}-{:02}-{:02} {}", int64_t{parts->tm_year} + 1900, parts->tm_mon + 1,
+                     parts->tm_mday, ClockText(time_ms));
 }
 
 base::Result<Model> ReadModel(std::string_view answer, const std::string& admin) {

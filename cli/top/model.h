@@ -79,5 +79,7 @@ base::Result<Model> ReadModel(std::string_view answer, const std::string& admin)
 
 // "14:03:22", in this host's time zone.
 std::string ClockText(int64_t time_ms);
+// The same behind the date, "2026-01-31 14:03:22", if that is not the date of `now_ms`.
+std::string MomentText(int64_t time_ms, int64_t now_ms);
 
 }  // namespace holdfast::top

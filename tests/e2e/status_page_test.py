@@ -182,6 +182,12 @@ class StatusPageTest(Case):
         self.check_page()
         self.repaired(fault)
 
+    def test_a_time_of_another_day_has_its_date(self):
+        self.open(self.agent(f"127.0.0.1:{free_port()}").start())
+        moment = "return moment(+new Date(2026, 0, 2, 3, 4, 5), +new Date(2026, 0, %d, 4, 0))"
+        self.assertEqual(self.browser.run(moment % 2), "03:04:05")
+        self.assertEqual(self.browser.run(moment % 3), "2026-01-02 03:04:05")
+
     def test_what_clients_name_is_text(self):
         """Names and messages from outside are never markup, and nothing but the page's own script
         runs in it."""

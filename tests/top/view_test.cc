@@ -91,6 +91,13 @@ TEST_F(ViewTest, ABroker) {
 
 TEST_F(ViewTest, ItIsPrintedWhole) { Compare("agent_printed", Make({20, 5}).Print()); }
 
+TEST_F(ViewTest, OfAnotherDayTheDateIsSaidToo) {
+  std::string answer = kAgent;
+  const std::string until = R"("complete_until_ms": 1700000000000)";
+  answer.replace(answer.find(until), until.size(), R"("complete_until_ms": 1699919999000)");
+  EXPECT_THAT(Screen(Make({80, 24}, answer), {80, 24}), HasSubstr("until 2023-11-13 23:59:59"));
+}
+
 TEST_F(ViewTest, AnySizeIsDrawn) {
   for (const std::string& answer : {kAgent, kBroker}) {
     for (size_t columns = 1; columns < 130; columns += 7) {
