@@ -128,13 +128,13 @@ net::AdminResponse Replay(const AdminSubjects& subjects, const net::AdminRequest
     return {.status = 404, .body = "no dead letters; say which with ?stream=TOPIC/PARTITION\n"};
   }
   DeadLetterReplay::Start(subjects.spool, subjects.records, subjects.upstream, stream,
-                          [stream](base::Result<uint64_t> records) {
-                            if (records) {
+                          [stream](const base::Result<DeadLetterReplay::Replayed>& replayed) {
+                            if (replayed) {
                               base::Log(base::LogLevel::kInfo, {"forward", stream},
-                                        "{} dead letters are delivered again", *records);
+                                        "{} dead letters are delivered again", replayed->records);
                             } else {
                               base::Log(base::Event::kDeadLettersNotReplayed, {"forward", stream},
-                                        "dead letters not replayed: {}", records.error().message);
+                                        "dead letters not replayed: {}", replayed.error().message);
                             }
                           });
   return {.status = 202, .body = "replaying\n"};

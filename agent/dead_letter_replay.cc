@@ -38,7 +38,7 @@ class DeadLetterReplay::PutBack final : public spool::Operation {
     loop.Post([owner = std::move(owner_), end = end_, records = records_, result]() mutable {
       if (!result) return owner->End(base::Unexpected(result.error()));
       owner->at_ = end;
-      owner->records_ += records;
+      owner->replayed_.records += records;
       owner->Next();
     });
   }
@@ -76,12 +76,12 @@ void DeadLetterReplay::Start(spool::Spool& spool, RecordLog& records, base::Exec
 void DeadLetterReplay::Next() {
   // Another replay may have gone further.
   at_ = std::max(at_, spool_.Range(dead_).start);
-  if (at_ >= end_) return End(records_);
+  if (at_ >= end_) return End();
   auto lease = spool_.ReadSound(dead_, at_, 1);
   if (IsLost(lease, at_)) return PassLost();
   if (!lease && at_ < spool_.Range(dead_).start) return Next();
   if (!lease) return End(base::Unexpected(lease.error()));
-  if (lease->empty()) return End(records_);
+  if (lease->empty()) return End();
   const spool::EntryView& entry = lease->entries().front();
   auto restored = RestoreDeadLetters(entry.bytes);
   if (!restored) return End(base::Unexpected(std::move(restored).error().Within(stream_)));
@@ -95,7 +95,7 @@ void DeadLetterReplay::PassLost() {
   const auto sound = spool_.NextReadable(dead_, at_);
   if (!sound) return End(base::Unexpected(sound.error()));
   const int64_t next = std::min(*sound, end_);
-  lost_ += static_cast<uint64_t>(next - at_);
+  replayed_.lost += static_cast<uint64_t>(next - at_);
   // What is put back after them trims them as well.
   if (next == end_) {
     return Submit(std::make_unique<PutBack>(shared_from_this(), DeadLetters{}, at_, end_));
@@ -110,12 +110,13 @@ void DeadLetterReplay::Submit(std::unique_ptr<spool::Operation> operation) {
   }
 }
 
-void DeadLetterReplay::End(base::Result<uint64_t> records) {
-  if (lost_ > 0) {
+void DeadLetterReplay::End(base::Result<> result) {
+  if (replayed_.lost > 0) {
     base::Log(base::Event::kDeadLettersNotReplayed, {"forward", stream_},
-              "{} dead letters are damaged, and not replayed", lost_);
+              "{} dead letters are damaged, and not replayed", replayed_.lost);
   }
-  done_(std::move(records));
+  if (!result) return done_(base::Unexpected(std::move(result).error()));
+  done_(replayed_);
 }
 
 }  // namespace holdfast::agent

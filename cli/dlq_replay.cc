@@ -24,12 +24,14 @@
 namespace holdfast::cli {
 namespace {
 
-base::Result<uint64_t> Replay(spool::Spool& spool, agent::RecordLog& log, base::Executor& loop,
+using Replayed = agent::DeadLetterReplay::Replayed;
+
+base::Result<Replayed> Replay(spool::Spool& spool, agent::RecordLog& log, base::Executor& loop,
                               const std::string& name) {
-  auto promise = std::make_shared<std::promise<base::Result<uint64_t>>>();
+  auto promise = std::make_shared<std::promise<base::Result<Replayed>>>();
   auto replayed = promise->get_future();
-  agent::DeadLetterReplay::Start(spool, log, loop, name, [promise](base::Result<uint64_t> records) {
-    promise->set_value(std::move(records));
+  agent::DeadLetterReplay::Start(spool, log, loop, name, [promise](base::Result<Replayed> result) {
+    promise->set_value(std::move(result));
   });
   return replayed.get();
 }
@@ -84,13 +86,16 @@ base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
   log.Bind(*spool, writer->loop(), waiting, {});
   const std::vector<std::string> names =
       command.streams.empty() ? Origins(*spool) : command.streams;
+  uint64_t lost = 0;
   for (const std::string& name : names) {
-    HF_ASSIGN_OR_RETURN(const uint64_t records, Replay(*spool, log, writer->loop(), name));
-    PrintText(fmt::format("{}: {} records are to be delivered again\n", name, records));
+    HF_ASSIGN_OR_RETURN(const Replayed replayed, Replay(*spool, log, writer->loop(), name));
+    PrintText(fmt::format("{}: {} records are to be delivered again\n", name, replayed.records));
+    lost += replayed.lost;
   }
   spool->Close();
   if (names.empty()) Complain("there are no dead letters");
-  return kExitFine;
+  // The log has said of which partitions.
+  return lost == 0 ? kExitFine : kExitFailed;
 }
 
 }  // namespace holdfast::cli

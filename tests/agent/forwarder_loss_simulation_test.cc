@@ -192,7 +192,7 @@ class ForwarderLossSimulationTest : public DeliverySimulation,
   void Replay() {
     const auto& [topic, partition] = kPartitions[random_.Below(kPartitions.size())];
     DeadLetterReplay::Start(*spool_, *log_, loop_, StreamName(topic, partition),
-                            [](const base::Result<uint64_t>&) {});
+                            [](const auto&) {});
     clock_.RunUntilIdle();
   }
   void GiveOrTakeRights() {

@@ -1585,16 +1585,16 @@ TEST_F(DeadLetterTest, TheyAreDeliveredWhenTheyAreReplayed) {
   EXPECT_EQ(Backlog(), 0);
   ASSERT_EQ(Letters().size(), 2);
   const auto replay = [&](const std::string& stream) {
-    base::Result<uint64_t> replayed = 0;
+    base::Result<DeadLetterReplay::Replayed> replayed;
     DeadLetterReplay::Start(*spool_, *log_, loop_, stream,
-                            [&](base::Result<uint64_t> records) { replayed = std::move(records); });
+                            [&](const auto& result) { replayed = result; });
     clock_.RunUntilIdle();
     return replayed;
   };
   EXPECT_EQ(replay("a/1").error().code, base::Code::kNotFound);
   // One is still no good, and is a dead letter again.
   tier_.poison = {"3"};
-  EXPECT_EQ(replay("a/0"), 2);
+  EXPECT_EQ(replay("a/0"), (DeadLetterReplay::Replayed{.records = 2}));
   EXPECT_EQ(Backlog(), 0);
   EXPECT_EQ(tier_.Values("a", 0), (Values{"0", "2", "4", "1"}));
   const std::vector<Letter> letters = Letters();
@@ -1615,9 +1615,9 @@ TEST_F(DeadLetterTest, TwoReplaysAtATimePutEachBackOnce) {
   uint64_t replayed = 0;
   const auto dead = spool_->FindStream(DeadLetterStreamName("a/0"));
   const auto start = [&] {
-    DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0", [&](base::Result<uint64_t> records) {
-      ASSERT_TRUE(records) << records.error().message;
-      replayed += *records;
+    DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0", [&](const auto& result) {
+      ASSERT_TRUE(result) << result.error().message;
+      replayed += result->records;
     });
   };
   start();
@@ -1653,11 +1653,11 @@ TEST_F(DeadLetterTest, DamagedOnesAreNotReplayedAndDoNotKeepOthers) {
   Begin();
   tier_.poison.clear();
   tier_.Connect();
-  base::Result<uint64_t> replayed = 0;
+  base::Result<DeadLetterReplay::Replayed> replayed;
   DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
-                          [&](base::Result<uint64_t> records) { replayed = std::move(records); });
+                          [&](const auto& result) { replayed = result; });
   clock_.RunUntilIdle();
-  EXPECT_EQ(replayed, 2);
+  EXPECT_EQ(replayed, (DeadLetterReplay::Replayed{.records = 2, .lost = 2}));
   EXPECT_EQ(tier_.Values("a", 0), (Values{"good", "poison 1", "poison 3"}));
   const auto dead = spool_->FindStream(DeadLetterStreamName("a/0"));
   EXPECT_EQ(spool_->Range(*dead).start, spool_->Range(*dead).end);

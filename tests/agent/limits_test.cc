@@ -113,7 +113,7 @@ TEST_F(LimitsTest, DeadLettersThatArePutBackAreCounted) {
   tier_.Disconnect();
   tier_.poison.clear();
   DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
-                          [](const base::Result<uint64_t>& records) { EXPECT_EQ(*records, 1); });
+                          [](const auto& replayed) { EXPECT_EQ(replayed->records, 1); });
   clock_.RunUntilIdle();
   EXPECT_EQ(Produce("a", 0, Kilobyte()).error, ErrorCode::kNotEnoughReplicas);
   tier_.Connect();

@@ -51,7 +51,7 @@ TEST_P(TransactionDeadLettersTest, ARefusedRecordIsSetAsideAndTheRestIsOneTransa
   // Put back, they are records like any others.
   tier_.poison.clear();
   DeadLetterReplay::Start(*spool_, *log_, loop_, "a/0",
-                          [](const base::Result<uint64_t>& records) { EXPECT_EQ(*records, 2); });
+                          [](const auto& replayed) { EXPECT_EQ(replayed->records, 2); });
   ExpectArrived({"1", "2", "3", "6", "bad", "worse"}, {"4", "7"}, {"5", "8"});
 }
 

@@ -320,6 +320,23 @@ class SpoolCommandTest(Case):
         self.assertIn("1 damaged", run("verify", self.spool, code=1).stdout)
         self.assertIn("repaired, but for this", run("repair", self.spool, "--yes", code=1).stdout)
 
+    def test_dead_letters_that_are_lost_are_said_and_fail_the_replay(self):
+        tier = self.broker("--set", "broker.message_bytes_max=20000")
+        agent = self.agent(tier.address).start()
+        harness.produce(agent.address, "notes", ["x" * 50000], "-X", "compression.codec=none")
+        tier.start()
+        wait_for(lambda: agent.metric("holdfast_agent_dead_letter_records_total") == 1,
+                 what="a dead letter")
+        harness.produce(agent.address, "notes", ["a note"])
+        agent.wait_drained()
+        agent.stop()
+        harness.damage(self.spool, b"holdfast.dlq.topic")
+        done = subprocess.run([harness.HOLDFAST, "dlq", "replay", self.spool], text=True,
+                              capture_output=True, check=False)
+        self.assertIn("notes/0: 0 records are to be delivered again", done.stdout)
+        self.assertIn("1 dead letters are damaged, and not replayed", done.stderr)
+        self.assertEqual(done.returncode, 1)
+
     def test_a_torn_newest_commit_is_said_and_is_no_damage(self):
         agent = self.agent().start()
         for note in ("one", "two", "three, which the power cut tears"):
