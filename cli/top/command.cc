@@ -158,6 +158,7 @@ class Top {
       tty_->Show(view_.Draw());
     } else {
       Fail(kExitFailed, fmt::format("no answer from {}: {}", command_.admin, why));
+      CountDown(kExitFailed);
     }
   }
 
@@ -167,7 +168,12 @@ class Top {
     cli::PrintText(text);
     // Whoever read it has gone, or a disk is full: what ends the process says so.
     if (!cli::FlushOutput()) return End(kExitFine, "");
-    if (left_ != 0 && --left_ == 0) End(kExitFine, "");
+    CountDown(kExitFine);
+  }
+
+  // What became of the last one is what became of all.
+  void CountDown(int code) {
+    if (left_ != 0 && --left_ == 0) End(code, "");
   }
 
   void Resize() {
@@ -227,7 +233,7 @@ class Top {
   bool corrected_ = false;  // It was asked once more since the last tick or key.
   bool chosen_ = false;     // What the command line says was.
   bool printed_ = false;
-  uint64_t left_;  // To be printed; 0: no end.
+  uint64_t left_;  // To be printed, or not answered; 0: no end.
   base::TimePoint heard_;
 
   int code_ = kExitFine;

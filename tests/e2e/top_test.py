@@ -175,6 +175,9 @@ class TopTest(Case):
         agent.kill()
         top.see(f"● No answer from {address}.*What is below is\\s+old.*1 Topics")
         self.assertIn("no answer from", self.printed("--admin", address, code=1))
+        again = self.printed("--admin", address, "--batch", "-n", "2", "--interval", "100ms",
+                             code=1)
+        self.assertEqual(again.count("no answer from"), 2)
         top.press("q")
         self.assertEqual(top.end(), 0)
 
