@@ -57,10 +57,9 @@ std::string Escaped(const std::optional<std::string_view>& bytes) {
   text.reserve(bytes->size());
   for (std::string_view rest = *bytes; !rest.empty();) {
     const size_t length = base::Utf8Length(rest);
+    const std::string_view character = rest.substr(0, std::max<size_t>(length, 1));
     const char c = rest[0];
-    if (length > 1) {
-      text.append(rest.substr(0, length));
-    } else if (c == '\t') {
+    if (c == '\t') {
       text.append("\\t");
     } else if (c == '\n') {
       text.append("\\n");
@@ -68,12 +67,12 @@ std::string Escaped(const std::optional<std::string_view>& bytes) {
       text.append("\\r");
     } else if (c == '\\') {
       text.append("\\\\");
-    } else if (length == 0 || static_cast<uint8_t>(c) < 0x20 || c == 0x7f) {
-      text.append(fmt::format("\\x{:02x}", static_cast<uint8_t>(c)));
+    } else if (length > 0 && !base::IsControl(character)) {
+      text.append(character);
     } else {
-      text.push_back(c);
+      text.append(base::Printable(character));
     }
-    rest.remove_prefix(std::max<size_t>(length, 1));
+    rest.remove_prefix(character.size());
   }
   return text;
 }

@@ -163,27 +163,6 @@ spdlog::logger& Logger() {
   return *logger;
 }
 
-// Of ASCII, and those of Unicode between 0x80 and 0x9f.
-bool IsControl(std::string_view character) {
-  const auto at = [&](size_t i) { return static_cast<uint8_t>(character[i]); };
-  if (character.size() == 1) return at(0) < 0x20 || at(0) == 0x7f;
-  return at(0) == 0xc2 && at(1) < 0xa0;
-}
-
-// Peers choose some of what is logged: it stays in its line, and does nothing to a terminal.
-void AppendText(std::string& out, std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = Utf8Length(text);
-    const std::string_view character = text.substr(0, std::max<size_t>(length, 1));
-    text.remove_prefix(character.size());
-    if (length > 0 && !IsControl(character)) {
-      out += character;
-      continue;
-    }
-    for (const char byte : character) out += fmt::format("\\x{:02x}", static_cast<uint8_t>(byte));
-  }
-}
-
 void AppendJsonString(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {
@@ -226,7 +205,7 @@ void Write(LogLevel level, Event event, LogSource source, std::string_view messa
                            : fmt::format("{:<5} ", LogLevelName(level));
     if (event != Event::kNone) line.append(EventCode(event)).append(" ");
     line.append(source.part).append(": ");
-    AppendText(line, said);
+    line += Printable(said);  // Peers choose some of it.
     if (left_out > 0)
       line += fmt::format(" ({} more lines of {} were left out)", left_out, EventCode(event));
   }

@@ -1,6 +1,9 @@
 #include "base/utf8.h"
 
+#include <algorithm>
 #include <cstdint>
+
+#include "base/hex.h"
 
 namespace holdfast::base {
 
@@ -30,6 +33,27 @@ bool IsUtf8(std::string_view bytes) {
     bytes.remove_prefix(length);
   }
   return true;
+}
+
+bool IsControl(std::string_view character) {
+  const auto at = [&](size_t i) { return static_cast<uint8_t>(character[i]); };
+  if (character.size() == 1) return at(0) < 0x20 || at(0) == 0x7f;
+  return at(0) == 0xc2 && at(1) < 0xa0;
+}
+
+std::string Printable(std::string_view bytes) {
+  std::string text;
+  while (!bytes.empty()) {
+    const size_t length = Utf8Length(bytes);
+    const std::string_view character = bytes.substr(0, std::max<size_t>(length, 1));
+    bytes.remove_prefix(character.size());
+    if (length > 0 && !IsControl(character)) {
+      text += character;
+      continue;
+    }
+    for (const char byte : character) text += "\\x" + ToHex({&byte, 1});
+  }
+  return text;
 }
 
 }  // namespace holdfast::base

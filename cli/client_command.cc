@@ -8,6 +8,7 @@
 
 #include "base/event.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
 #include "cli/security.h"
@@ -57,7 +58,7 @@ base::Result<TierAccess> AccessOf(const ClientCommand& command,
 
 std::string CellText(const Json& cell) {
   if (cell.is_null()) return "-";
-  if (cell.is_string()) return cell.get<std::string>();
+  if (cell.is_string()) return base::Printable(cell.get<std::string>());
   if (!cell.is_array()) return cell.dump(-1, ' ', false, Json::error_handler_t::replace);
   std::string text;
   for (const Json& one : cell) text += (text.empty() ? "" : ",") + CellText(one);

@@ -8,6 +8,7 @@
 
 #include "base/event.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "cli/command_line.h"
 #include "cli/output.h"
 
@@ -28,13 +29,23 @@ std::string Fill(std::string_view text) {
   return filled.append(text);
 }
 
+// Messages name what others chose. Some have lines.
+std::string PrintableLines(std::string_view text) {
+  std::string printable;
+  for (size_t end = 0; (end = text.find('\n')) != std::string_view::npos;) {
+    printable += base::Printable(text.substr(0, end)) + "\n";
+    text.remove_prefix(end + 1);
+  }
+  return printable + base::Printable(text);
+}
+
 // Where nobody hears it the exit code says enough.
 void Say(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stderr); }
 
 }  // namespace
 
 void Complain(std::string_view message) {
-  Say(fmt::format("{}holdfast: {}\n", base::LogsToJournal() ? "<3>" : "", message));
+  Say(fmt::format("{}holdfast: {}\n", base::LogsToJournal() ? "<3>" : "", PrintableLines(message)));
 }
 
 void Complain(const base::Error& error) {

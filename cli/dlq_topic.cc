@@ -14,6 +14,7 @@
 
 #include "agent/dead_letter.h"
 #include "agent/spool_text.h"
+#include "base/utf8.h"
 #include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/record_text.h"
@@ -85,7 +86,8 @@ class DeadLetterTopic {
       return true;
     }));
     size_t width = 6;
-    for (const auto& [name, counts] : origins) width = std::max(width, name.size());
+    for (const auto& [name, counts] : origins)
+      width = std::max(width, base::Printable(name).size());
     if (!json)
       PrintText(fmt::format("{:<{}}  {:>12}  {:>10}  {}\n", "STREAM", width, "RECORDS", "BYTES",
                             "OLDEST"));
@@ -181,7 +183,8 @@ class DeadLetterTopic {
       bool any = false;
       for (const auto& [name, outcome] : outcomes_) {
         if (outcome.delivered > 0)
-          PrintText(fmt::format("{}: {} records were delivered again\n", name, outcome.delivered));
+          PrintText(fmt::format("{}: {} records were delivered again\n", base::Printable(name),
+                                outcome.delivered));
         for (const auto& [error, count] : outcome.refused) {
           Complain(fmt::format("{}: {} records were refused again, {}; they stay in {}", name,
                                count, error, topic_));
@@ -228,7 +231,7 @@ class DeadLetterTopic {
 
   static std::string Line(const std::string& name, const Counts& counts, size_t width, bool json) {
     if (!json)
-      return fmt::format("{:<{}}  {:>12}  {:>10}  {} ({} ago)\n", name, width,
+      return fmt::format("{:<{}}  {:>12}  {:>10}  {} ({} ago)\n", base::Printable(name), width,
                          agent::CountText(counts.records), agent::BytesText(counts.bytes),
                          agent::TimeText(*counts.oldest_ms),
                          agent::AgeText(agent::NowMs() - *counts.oldest_ms));

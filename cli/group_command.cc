@@ -7,6 +7,7 @@
 #include <set>
 
 #include "agent/spool_text.h"
+#include "base/utf8.h"
 #include "broker/consumer_protocol.h"
 #include "cli/client_verb.h"
 #include "cli/command_line.h"
@@ -217,8 +218,9 @@ base::Result<int> DescribeAll(const Options& options, const TierAccess& tier) {
       continue;
     }
     PrintText(fmt::format("{}{}\nstate {}, {}{}, members {}, coordinator {}, lag {}\n\n",
-                          name == options.names.front() ? "" : "\n", name, group.state,
-                          group.protocol, group.assignor.empty() ? "" : " with " + group.assignor,
+                          name == options.names.front() ? "" : "\n", base::Printable(name),
+                          group.state, base::Printable(group.protocol),
+                          group.assignor.empty() ? "" : " with " + base::Printable(group.assignor),
                           group.members.size(), group.coordinator,
                           agent::CountText(static_cast<uint64_t>(lag))));
     PrintText(TableOf({{"topic", "TOPIC"},

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/spool_text.h"
+#include "base/utf8.h"
 #include "cli/command_line.h"
 #include "cli/complain.h"
 #include "cli/output.h"
@@ -32,11 +33,12 @@ int List(const std::string& base) {
   PrintText(fmt::format("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", "ID", "TOPIC", "PREPARED",
                         "CHECKS", "PARKED", "CHECK URL"));
   for (const json& message : listed.value("messages", json::array())) {
-    PrintText(fmt::format("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n", message.value("id", ""),
-                          message.value("topic", ""),
+    PrintText(fmt::format("{:32}  {:24}  {:24}  {:>6}  {:6}  {}\n",
+                          base::Printable(message.value("id", "")),
+                          base::Printable(message.value("topic", "")),
                           agent::TimeText(message.value("prepared_ms", int64_t{0})),
                           message.value("checks", 0), message.value("parked", false) ? "yes" : "no",
-                          message.value("check_url", "")));
+                          base::Printable(message.value("check_url", ""))));
   }
   return kExitFine;
 }

@@ -9,6 +9,7 @@
 
 #include "agent/dead_letter.h"
 #include "agent/spool_text.h"
+#include "base/utf8.h"
 #include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/spool_verbs.h"
@@ -157,8 +158,9 @@ base::Result<int> ListStreams(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(const std::vector<Backlog> backlogs, MeasureBacklogs(*view, &damaged));
   const std::vector<spool::StreamId> shown = Shown(command, names, *view);
   const auto name_of = [&](spool::StreamId id) {
-    return std::string(command.dead_letters ? *agent::ParseDeadLetterStreamName(names.Of(id))
-                                            : names.Of(id));
+    const std::string name(command.dead_letters ? *agent::ParseDeadLetterStreamName(names.Of(id))
+                                                : names.Of(id));
+    return command.json ? name : base::Printable(name);
   };
   size_t width = 6;
   for (const spool::StreamId id : shown) width = std::max(width, name_of(id).size());

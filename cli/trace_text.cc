@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "agent/spool_text.h"
+#include "base/utf8.h"
 #include "kafka/compression.h"
 #include "kafka/error_code.h"
 
@@ -21,7 +22,8 @@ using Fate = RecordTrace::Fate;
 
 // A line of the timeline. Without a time: of the one above, or not known.
 std::string Line(std::optional<int64_t> time_ms, std::string_view what, std::string_view text) {
-  return fmt::format("  {:24}  {:<12} {}\n", time_ms ? TimeText(*time_ms) : "", what, text);
+  return fmt::format("  {:24}  {:<12} {}\n", time_ms ? TimeText(*time_ms) : "", what,
+                     base::Printable(text));
 }
 
 std::string OffsetsText(int64_t begin, int64_t end) {
@@ -321,9 +323,9 @@ std::string VerdictOf(const RecordTrace& trace) {
 }
 
 std::string TextOf(const RecordTrace& trace, const spool::State& state) {
-  return fmt::format("{} offset {}\n", trace.stream, trace.offset) + AcceptedText(trace, state) +
-         DeliveryText(trace) + FateText(trace) + TroubleText(trace) + PassedText(trace) + "\n" +
-         VerdictOf(trace) + "\n";
+  return fmt::format("{} offset {}\n", base::Printable(trace.stream), trace.offset) +
+         AcceptedText(trace, state) + DeliveryText(trace) + FateText(trace) + TroubleText(trace) +
+         PassedText(trace) + "\n" + base::Printable(VerdictOf(trace)) + "\n";
 }
 
 Json JsonOf(const RecordTrace& trace, const spool::State& state) {

@@ -14,9 +14,10 @@ import harness
 from certificates import Authority
 from harness import Case, wait_for
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 NOWHERE = "127.0.0.1:1"
+HOSTILE = "evil\x1b[2J\x1b]0;owned\x07\u009b31m"
 
 
 def run(*arguments, code=0, data=None, text=True, timeout=60):
@@ -475,6 +476,26 @@ class ClientCommandsTest(Case):
         self.tier.start()
         self.run("produce", "t", data="b\n")
         self.assertEqual(child.stdout.readline(), "b\n")
+
+    def test_what_others_name_does_nothing_to_the_terminal(self):
+        self.run("topic", "create", "dead", "-p", "1")
+        consumer = Consumer({"bootstrap.servers": self.tier.address, "group.id": HOSTILE})
+        consumer.commit(offsets=[TopicPartition("dead", 0, 0)], asynchronous=False)
+        consumer.close()
+        producer = Producer({"bootstrap.servers": self.tier.address})
+        producer.produce("dead", "x", headers=[("holdfast.dlq.topic", HOSTILE.encode()),
+                                               ("holdfast.dlq.partition", b"0")])
+        producer.flush(20)
+        with open(self.path("holdfast.yaml"), "w", encoding="utf-8") as file:
+            json.dump({"agent": {"upstream": {"bootstrap": [self.tier.address]}, "listen": NOWHERE,
+                                 "spool": {"directory": self.path("agent")},
+                                 "dead_letters": {"policy": "topic", "topic_name": "dead"}}}, file)
+        for shown in (self.run("group", "list").stdout,
+                      self.run("group", "describe", HOSTILE).stdout,
+                      self.run("group", "describe", HOSTILE + "x", code=1).stderr,
+                      run("dlq", "ls", self.path("holdfast.yaml")).stdout):
+            self.assertIn(r"evil\x1b[2J\x1b]0;owned\x07\xc2\x9b31m", shown)
+            self.assertNotRegex(shown, "[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
     def test_members_of_a_cooperative_group_share_the_partitions(self):
         member = ("consume", "t", "-g", "g", "-X",
