@@ -111,6 +111,16 @@ std::string Orphans::PathOf(const std::string& name) const {
 
 void Orphans::Look() {
   look_timer_ = loop_.After(kLookEvery, [this] { Look(); });
+  for (auto& [name, orphan] : orphans_) orphan.seen = false;
+  LookAtAll();
+  std::erase_if(orphans_, [this](const auto& one) {
+    return !one.second.seen && (!child_ || child_->name != one.first);
+  });
+  if (!child_) Next();
+  Publish();
+}
+
+void Orphans::LookAtAll() {
   const int fd = open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* const entries = fd < 0 ? nullptr : fdopendir(fd);
   if (entries == nullptr) {
@@ -119,7 +129,7 @@ void Orphans::Look() {
     if (fd >= 0) close(fd);
     return;
   }
-  for (auto& [name, orphan] : orphans_) orphan.seen = false;
+  warned_.erase("directory");
   size_t directories = 0;
   while (const dirent* entry = readdir(entries)) {
     const std::string name = entry->d_name;
@@ -132,11 +142,6 @@ void Orphans::Look() {
     LookInto(fd, name);
   }
   closedir(entries);
-  std::erase_if(orphans_, [this](const auto& one) {
-    return !one.second.seen && (!child_ || child_->name != one.first);
-  });
-  if (!child_) Next();
-  Publish();
 }
 
 void Orphans::LookInto(int directory, const std::string& name) {
@@ -203,9 +208,7 @@ void Orphans::Foreign(const std::string& name, std::string_view what) {
 }
 
 void Orphans::Warn(std::string_view about, const std::string& message) {
-  const std::string mark = fmt::format("[{}]", about);
-  if (warned_.find(mark) != std::string::npos) return;
-  warned_ += mark;
+  if (!warned_.emplace(about).second) return;
   base::Log(base::Event::kOrphansNotSeen, "orphans", "{}", message);
 }
 

@@ -32,6 +32,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -108,6 +109,7 @@ class Orphans {
   };
 
   void Look();
+  void LookAtAll();
   void LookInto(int directory, const std::string& name);
   void RemoveEmpty(int directory, const std::string& name);
   void Foreign(const std::string& name, std::string_view what);
@@ -127,7 +129,7 @@ class Orphans {
   const std::function<bool()> tier_away_;
   std::map<std::string, Orphan> orphans_;
   std::optional<Child> child_;
-  std::string warned_;  // About what, so as to say it once.
+  std::set<std::string> warned_;  // About what, so as to say it once.
   bool stopped_ = false;
   base::Timer look_timer_;
   base::Timer watch_timer_;

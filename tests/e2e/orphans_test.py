@@ -220,6 +220,19 @@ class OrphansTest(Case):
         with open(node.log_path, encoding="utf-8") as log:
             self.assertRegex(log.read(), r"HF4004 orphans: .*1 records dropped")
 
+    def test_a_directory_that_cannot_be_looked_at_is_said_each_time_and_has_nothing(self):
+        tier = self.broker()
+        self.orphan(tier, 0, ["a record"])
+        node = self.node(tier).start()
+        for times in 1, 2:
+            wait_for(lambda: node.metric("holdfast_orphans_spools") == 1, 20, "an orphan")
+            os.rename(self.pods, self.pods + ".away")
+            wait_for(lambda: node.metric("holdfast_orphans_spools") == 0, 20, "none")
+            self.assertEqual(self.status(node), {})
+            with open(node.log_path, encoding="utf-8") as log:
+                self.assertEqual(log.read().count("cannot look for orphaned spools"), times)
+            os.rename(self.pods + ".away", self.pods)
+
     def test_a_pod_that_is_back_gets_its_spool(self):
         tier = self.broker().start()
         pod = self.pod(tier, 0, "--set", "agent.upstream.bytes_per_second_max=1").start()
