@@ -4,6 +4,7 @@
 // comes from outside (names, messages) is only ever set as text.
 
 const kAskEveryMs = 2000;
+const kKeptMs = 32000;
 const kRows = 50;
 
 const byId = (id) => document.getElementById(id);
@@ -399,6 +400,13 @@ function histograms(text) {
   return found;
 }
 
+// The answers of the last half a minute and the newest; none of a process that is gone.
+function keep(kept, newest) {
+  const anew = Object.entries(kept.at(-1)?.histograms ?? {}).some(([name, one]) =>
+    (newest.histograms[name]?.count ?? 0) < one.count);
+  return [...(anew ? [] : kept.filter((one) => newest.timeMs - one.timeMs <= kKeptMs)), newest];
+}
+
 // What came to a histogram between the oldest of the kept answers and the newest; null if nothing
 // did. The percentile is the upper bound of its bucket.
 function recent(kept, name) {
@@ -473,8 +481,7 @@ async function ask() {
     const overview = await answer.json();
     if (roles[overview.role].metrics) {
       const metrics = await (await fetch("/metrics")).text();
-      measured.push({ timeMs: Date.now(), histograms: histograms(metrics) });
-      measured = measured.slice(-16);
+      measured = keep(measured, { timeMs: Date.now(), histograms: histograms(metrics) });
       overview.metrics = measured;
     }
     if (question !== asked) return;

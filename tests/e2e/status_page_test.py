@@ -188,6 +188,16 @@ class StatusPageTest(Case):
         self.assertEqual(self.browser.run(moment % 2), "03:04:05")
         self.assertEqual(self.browser.run(moment % 3), "2026-01-02 03:04:05")
 
+    def test_what_is_measured_is_of_the_last_half_a_minute_and_of_one_process(self):
+        self.open(self.agent(f"127.0.0.1:{free_port()}").start())
+        kept = """
+            const at = (timeMs, count) => ({ timeMs, histograms: { a: { count } } });
+            return keep([at(0, 5), at(10000, 7)], at(...arguments)).map((one) => one.timeMs);"""
+        self.assertEqual(self.browser.run(kept, 12000, 7), [0, 10000, 12000])
+        self.assertEqual(self.browser.run(kept, 40000, 9), [10000, 40000])
+        self.assertEqual(self.browser.run(kept, 90000, 9), [90000])
+        self.assertEqual(self.browser.run(kept, 12000, 6), [12000])
+
     def test_what_clients_name_is_text(self):
         """Names and messages from outside are never markup, and nothing but the page's own script
         runs in it."""
