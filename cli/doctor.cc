@@ -143,6 +143,10 @@ class Doctor {
     doctor::UpstreamQuestion question{.batch_bytes_max = agent.limits().batch_bytes_max(),
                                       .spool = spool_,
                                       .now_ms = agent::NowMs()};
+    if (spool_ && spool_->cut_off)
+      findings.Note(
+          "agent.spool has so much that only its oldest entries were looked at: sizes and ages of "
+          "what waits for topics are those of these");
     for (const std::string& address : agent.upstream().bootstrap()) {
       auto parsed = net::HostPort::Parse(address);
       if (parsed) question.bootstrap.push_back(*std::move(parsed));
