@@ -402,9 +402,12 @@ base::Result<int64_t> OffsetAtTier(const OfflineView& view, StreamId stream, int
   std::optional<ForwardRecord> before;
   std::optional<int64_t> offset;
   const auto take = [&](const ForwardRecord& after) {
-    // What the cursor passed over lies right below where the tier's offset then was.
+    // The last that the cursor passed over lies right below where the tier's offset then was; the
+    // others before it, unless somebody else wrote in between.
     const int64_t at = after.confirmed - (after.tier_offset - tier_offset);
-    const bool within = before && before->tier_offset <= tier_offset && at >= before->confirmed;
+    const bool within =
+        before && before->tier_offset <= tier_offset &&
+        after.tier_offset - before->tier_offset == after.confirmed - before->confirmed;
     if (after.tier_offset > tier_offset && (within || after.tier_offset == tier_offset + 1))
       offset = at;
     before = after;
@@ -422,7 +425,8 @@ base::Result<int64_t> OffsetAtTier(const OfflineView& view, StreamId stream, int
   return base::Unexpected(
       base::Code::kNotFound,
       fmt::format("{}: this spool does not know what the tier has at its offset {}: it was not "
-                  "written by this agent, or so long ago that the commits are gone",
+                  "written by this agent, or others wrote beside it, or so long ago that the "
+                  "commits are gone",
                   view.state().stream(stream).name, tier_offset));
 }
 
