@@ -12,10 +12,12 @@
 #include "kafka/api/end_txn.h"
 #include "kafka/api/fetch.h"
 #include "kafka/api/find_coordinator.h"
+#include "kafka/api/get_telemetry_subscriptions.h"
 #include "kafka/api/heartbeat.h"
 #include "kafka/api/init_producer_id.h"
 #include "kafka/api/metadata.h"
 #include "kafka/api/produce.h"
+#include "kafka/api/push_telemetry.h"
 #include "kafka/api/sasl_handshake.h"
 #include "kafka/record_batch_builder.h"
 #include "proxy/api_policy.h"
@@ -545,6 +547,24 @@ TEST_F(SessionTest, OtherRequestsPassByteForByteWithTheirCorrelationIds) {
   const std::string answer = std::string("\x7f\xff\xff\xff", 4) + "not even a message";
   request.reply.SendBody(base::Buffer::Copy(answer));
   EXPECT_EQ(client_->ReadFrame(), answer);
+}
+
+TEST_F(SessionTest, TelemetryIsTheTiersWhileItAnswers) {
+  const auto ask_tier = [this](const auto& request, const auto& response) {
+    const base::Buffer sent = *kafka::EncodeRequest(request, 0, 5, "test");
+    client_->Write(sent.view());
+    auto asked = witness_.Take();
+    EXPECT_EQ(asked.body, sent.view().substr(kafka::kLengthPrefixBytes));
+    const base::Buffer answer = kafka::EncodeResponse(response, 0, 5);
+    const std::string body(answer.view().substr(kafka::kLengthPrefixBytes));
+    asked.reply.SendBody(base::Buffer::Copy(body));
+    EXPECT_EQ(client_->ReadFrame(), body);
+  };
+  ask_tier(
+      kafka::GetTelemetrySubscriptionsRequest(),
+      kafka::GetTelemetrySubscriptionsResponse{.subscription_id = 9, .push_interval_ms = 1000});
+  ask_tier(kafka::PushTelemetryRequest{.subscription_id = 9, .metrics = "measured"},
+           kafka::PushTelemetryResponse{.throttle_time_ms = 3});
 }
 
 TEST_F(SessionTest, ABrokerIsFollowedToAnotherAddress) {
