@@ -136,7 +136,7 @@ std::vector<Forwarder::Outgoing> Forwarder::Gather(int32_t node, Lane& lane) {
   std::vector<Outgoing> gathered;
   size_t bytes = 0;
   lane.ready.BeginRequest();
-  for (size_t left = lane.ready.size(); left > 0; --left) {
+  for (size_t left = lane.ready.size(); left > 0 && gathered.size() < kRequestBatchesMax; --left) {
     Stream* const next = lane.ready.Front();
     if (next == nullptr) break;
     Stream& stream = *next;

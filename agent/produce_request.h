@@ -4,6 +4,7 @@
 // Threads: any; pure.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,6 +20,8 @@ namespace holdfast::agent {
 
 // From this version on topics go by id.
 inline constexpr int16_t kForwardProduceCap = 12;
+// Of a request. While it is made each batch holds its segment, which LMDB lets a thousand do.
+inline constexpr size_t kRequestBatchesMax = 500;
 
 struct OutgoingBatch {
   std::string_view topic;

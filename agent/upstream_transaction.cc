@@ -38,8 +38,6 @@ constexpr int16_t kOffsetFetchByNameCap = 9;
 constexpr int16_t kOffsetFetchGroupsSince = 8;
 constexpr int16_t kManyCoordinatorKeysSince = 4;
 constexpr std::chrono::milliseconds kTransactionTimeoutMin = std::chrono::seconds(1);
-// While a request is built each of its batches holds the spool's file, which few may do at a time.
-constexpr size_t kBatchesMax = 500;
 
 std::optional<int64_t> ParseOffset(std::string_view text) {
   int64_t offset = -1;
@@ -477,7 +475,7 @@ bool UpstreamTransactions::ProduceTo(int32_t node) {
   std::deque<std::string> pieces;
   std::vector<OutgoingBatch> batches;
   size_t bytes = 0;
-  for (size_t i = 0; i < job_->parts.size() && batches.size() < kBatchesMax; ++i) {
+  for (size_t i = 0; i < job_->parts.size() && batches.size() < kRequestBatchesMax; ++i) {
     Part& part = job_->parts[i];
     if (part.what.node != node || part.next >= part.what.end) continue;
     // The first batch of a transaction may have to wait until the last one has ended.

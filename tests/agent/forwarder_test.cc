@@ -194,6 +194,15 @@ INSTANTIATE_TEST_SUITE_P(
                   {Fault::kStoreRefuse, ErrorCode::kDuplicateSequenceNumber}}),
     [](const auto& test) { return test.param.name; });
 
+TEST_F(ForwarderTest, MorePartitionsThanASegmentHasReadersAreAllDelivered) {
+  constexpr int32_t kPartitions = 1100;
+  tier_.AddTopic("many", kPartitions);
+  for (int32_t i = 0; i < kPartitions; ++i) Produce("many", i, Values{"v"});
+  tier_.Connect();
+  EXPECT_EQ(Backlog(), 0);
+  EXPECT_EQ(forwarder_->GetStatus().parked_streams, 0);
+}
+
 TEST_F(ForwarderTest, ASickStreamDelaysOnlyItself) {
   tier_.Connect();
   ProduceNumbers("a", 0, 0, 1);
