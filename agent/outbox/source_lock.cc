@@ -30,8 +30,16 @@ bool TryLock(int fd) {
 
 }  // namespace
 
+bool SourceLock::IsTheOneAt(const std::string& path) const {
+  struct stat held {};
+  struct stat named {};
+  return fstat(fd_, &held) == 0 && stat(path.c_str(), &named) == 0 && held.st_dev == named.st_dev &&
+         held.st_ino == named.st_ino;
+}
+
 base::Result<void> SourceLock::Hold(const std::string& path, std::string_view what) {
-  if (held() && path == path_) return {};
+  // Of a directory that was replaced meanwhile, others have the new one's.
+  if (held() && path == path_ && IsTheOneAt(path)) return {};
   *this = SourceLock();
   HF_ASSIGN_OR_RETURN(*this, Take(path, what));
   return {};
@@ -54,14 +62,12 @@ base::Result<SourceLock> SourceLock::Take(const std::string& path, std::string_v
                       what, path));
     }
     // Somebody may have removed the file meanwhile, and a third made it anew.
+    if (!lock.IsTheOneAt(path)) continue;
+    // The umask may have taken the group's right. Who does not own the file leaves it.
     struct stat held {};
-    struct stat named {};
-    if (fstat(lock.fd_, &held) == 0 && stat(path.c_str(), &named) == 0 &&
-        held.st_dev == named.st_dev && held.st_ino == named.st_ino) {
-      // The umask may have taken the group's right. Who does not own the file leaves it.
-      if (held.st_uid == geteuid() && (held.st_mode & kMode) != kMode) fchmod(lock.fd_, kMode);
-      return lock;
-    }
+    if (fstat(lock.fd_, &held) == 0 && held.st_uid == geteuid() && (held.st_mode & kMode) != kMode)
+      fchmod(lock.fd_, kMode);
+    return lock;
   }
 }
 

@@ -14,9 +14,9 @@ namespace holdfast::outbox {
 
 class SourceLock {
  public:
-  // Takes the lock and lets go of another one; if it is held already, that is all. `path` is the
-  // lock's file, `what` is for messages. kUnavailable: another agent has it. kInvalid: no right to
-  // make the file.
+  // Takes the lock and lets go of another one, also of the same path if the file there is another
+  // by now; if it is held already, that is all. `path` is the lock's file, `what` is for messages.
+  // kUnavailable: another agent has it. kInvalid: no right to make the file.
   base::Result<void> Hold(const std::string& path, std::string_view what);
   // Whether an agent has it. No file is made. kInvalid: Hold would not get it either.
   static base::Result<bool> IsTaken(const std::string& path);
@@ -35,6 +35,8 @@ class SourceLock {
   SourceLock(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   static base::Result<SourceLock> Take(const std::string& path, std::string_view what);
   [[nodiscard]] bool held() const { return fd_ >= 0; }
+  // Whether `path` names the file that is locked: it may have been replaced.
+  [[nodiscard]] bool IsTheOneAt(const std::string& path) const;
 
   std::string path_;
   int fd_ = -1;

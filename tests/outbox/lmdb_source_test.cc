@@ -635,6 +635,21 @@ TEST_F(LmdbSourceTest, AnAgentThatHadAnErrorIsStillTheOne) {
   ASSERT_OK(second.Open());
 }
 
+// With the lock that it kept, which is not the one that others look at any more.
+TEST_F(LmdbSourceTest, AnAgentWhoseDirectoryWasReplacedHasTheLockOfTheNewOne) {
+  InService([](const Service&) {});
+  LmdbSource first = Source();
+  ASSERT_OK(first.Open());
+  const std::string away = directory_ + "-away";
+  std::filesystem::rename(directory_, away);
+  std::filesystem::create_directory(directory_);
+  InService([](const Service&) {});
+  first.Close(/*clean=*/false);
+  ASSERT_OK(first.Open());
+  EXPECT_EQ(OpenError(Source()).code, Code::kUnavailable);
+  std::filesystem::remove_all(away);
+}
+
 TEST_F(LmdbSourceTest, NoticesThatTheFileWasReplaced) {
   InService([](const Service&) {});
   LmdbSource source = Source();
