@@ -34,7 +34,7 @@ Result<TableMapping> MappingOf(const config::OutboxSource& config) {
   HF_ASSIGN_OR_RETURN(TableMapping mapping,
                       TableMapping::Of(static_cast<outbox::Preset>(config.preset()), properties));
   if (config.has_table()) mapping.table = config.table();
-  // Headers of LMDB's events have names that only services know.
+  // What LMDB's topics are made from is not known here, see TableMapping::Of.
   if (config.has_lmdb()) {
     if (config.has_topic()) mapping.topic = config.topic();
   } else {

@@ -143,7 +143,6 @@ Result<TableMapping> TableMapping::Of(Preset preset,
   TableMapping mapping = preset == Preset::kEventuate  ? Eventuate()
                          : preset == Preset::kModulith ? Modulith()
                                                        : Debezium();
-  std::optional<std::string> topic;
   const std::map<std::string_view, std::string*> columns{
       {"table.field.event.position", &mapping.position},
       {"table.field.event.id", &mapping.id},
@@ -168,7 +167,7 @@ Result<TableMapping> TableMapping::Of(Preset preset,
       if (!additional) return wrong(additional.error().message);
       mapping.additional = *std::move(additional);
     } else if (name == "route.topic.replacement") {
-      topic = value;
+      mapping.topic = TopicTemplate(value);
     } else if (name == "route.tombstone.on.empty.payload") {
       if (value != "true" && value != "false") return wrong("`true` or `false`");
       mapping.tombstone_on_empty_payload = value == "true";
@@ -181,10 +180,6 @@ Result<TableMapping> TableMapping::Of(Preset preset,
     }
   }
   if (mapping.key) mapping.json_key.reset();
-  if (topic) {
-    if (auto set = mapping.SetTopic(*std::move(topic)); !set)
-      return Unexpected(std::move(set.error()).Within("route.topic.replacement"));
-  }
   return mapping;
 }
 

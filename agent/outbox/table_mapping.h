@@ -57,7 +57,8 @@ struct TableMapping {
   // route.topic.replacement, route.tombstone.on.empty.payload, table.fields.additional.placement
   // (`column:header[:alias]` and `column:partition`, with commas between); and beside them
   // table.field.event.position, which Debezium does not need. kInvalid: an unknown name, or a value
-  // that it cannot have.
+  // that it cannot have. What a topic is made from is not looked at: headers of LMDB's events have
+  // names that only services know. SetTopic looks.
   static base::Result<TableMapping> Of(Preset preset,
                                        const std::map<std::string, std::string>& properties);
 };

@@ -96,11 +96,15 @@ class ConfigurationTest(OutboxCase):
         for source in (file, postgres):
             self.assertIn("`tpye`, which is not read", self.refused(outbox=[
                 {"name": "a", "topic": "x.${tpye}", **source}]))
+            self.assertIn("`tpye`, which is not read", self.refused(outbox=[
+                {"name": "a", "properties": {"route.topic.replacement": "x.${tpye}"}, **source}]))
         # The rest of the configuration is missing.
         self.assertNotIn("agent.outbox", self.refused(outbox=[
             {"name": "a", **postgres}, {"name": "b", "table": "bills", **postgres},
             {"name": "c", "topic": "x.${routedByValue}", **file},
-            {"name": "d", "topic": "${header}", "lmdb": {"directory": "service"}}]))
+            {"name": "d", "topic": "${header}", "lmdb": {"directory": "service"}},
+            {"name": "e", "properties": {"route.topic.replacement": "x.${header}"},
+             "lmdb": {"directory": "other"}}]))
         self.assertIn("both take from table `outbox` of one database", self.refused(outbox=[
             {"name": "a", **postgres}, {"name": "b", **postgres}]))
         self.assertIn("envelope", self.refused(outbox=[{"name": "a", **file, "properties": {

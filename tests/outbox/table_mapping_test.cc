@@ -58,8 +58,8 @@ TEST(TableMapping, ATopicIsMadeFromWhatIsRead) {
   EXPECT_THAT(refusal("${tpye}.${aggregatetype}"),
               AllOf(HasSubstr("`tpye`"), HasSubstr("table.fields.additional.placement")));
   EXPECT_THAT(refusal("${payload}"), HasSubstr("`payload`"));
-  EXPECT_THAT(Refusal({{"route.topic.replacement", "a.${tpye}"}}),
-              AllOf(HasSubstr("route.topic.replacement"), HasSubstr("`tpye`")));
+  EXPECT_EQ(Mapped({{"route.topic.replacement", "a.${tenant}"}}).topic, "a.${tenant}")
+      << "it may be a header of LMDB's";
   EXPECT_THAT(Mapped({{"route.topic.replacement", "a.${type}"},
                       {"table.fields.additional.placement", "type:header"}})
                   .topic,
