@@ -204,8 +204,12 @@ Result<bool> Drain::TakeSome() {
   HF_RETURN_IF_ERROR(TryStuckIfDue());
   // All that follows is of one moment: of rows that the read passes over, as their topic is not
   // known, those that are behind them must not be placed because it became known meanwhile.
-  const uint64_t version = context_.cache.version();
-  const proxy::ClusterPtr cluster = context_.cache.cluster();
+  uint64_t version = 0;
+  proxy::ClusterPtr cluster;
+  do {
+    version = context_.cache.version();
+    cluster = context_.cache.cluster();
+  } while (context_.cache.version() != version);
   ForgetHeldIfDue(version);
   if (empty_ && !holds()) {
     HF_ASSIGN_OR_RETURN(const bool may, source_->MayHaveMore());
