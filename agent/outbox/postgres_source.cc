@@ -777,7 +777,7 @@ Result<Source::Refusal> PostgresSource::Remove(std::span<const RowId> spooled,
                                                std::span<const Poison> poison) {
   const size_t all = spooled.size() + poison.size();
   // If not at once, parts of it, each whole: what is left is removed when the caller comes again.
-  do {
+  while (true) {
     const size_t some = removal_.Of(all);
     const auto rows = spooled.first(std::min(some, spooled.size()));
     const auto bad = poison.first(std::min(some - rows.size(), poison.size()));
@@ -788,8 +788,10 @@ Result<Source::Refusal> PostgresSource::Remove(std::span<const RowId> spooled,
     removal_.AskForMoreAfter(Clock::now() - begun);
     spooled = spooled.subspan(rows.size());
     poison = poison.subspan(bad.size());
-  } while (!spooled.empty() || !poison.empty());
-  return Refusal();
+    if (spooled.empty() && poison.empty()) return Refusal();
+    // All of them may take longer than a lease.
+    HF_RETURN_IF_ERROR(ownership_.Hold(*connection_, poison.empty() ? parts_ : ownership_.Owned()));
+  }
 }
 
 Result<Source::Refusal> PostgresSource::RemoveAtOnce(std::span<const RowId> spooled,

@@ -121,6 +121,14 @@ class PostgresSourceTest : public testing::Test {
   }
   void MakeTables() { MakeTables(Preset::kDebezium, Mapping(Preset::kDebezium)); }
 
+  // 50 ms for each row of `outbox`.
+  void RemoveSlowly() {
+    client_->Run(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM "
+        "pg_sleep(0.05); RETURN OLD; END$$; CREATE TRIGGER slowly BEFORE DELETE ON outbox FOR "
+        "EACH ROW EXECUTE FUNCTION slowly()");
+  }
+
   PostgresSource::Options OptionsFor(const std::string& agent = "one",
                                      TableMapping mapping = Mapping(Preset::kDebezium)) {
     return {.connection = server->Connection(database_),
@@ -1002,10 +1010,7 @@ TEST_P(InBothModes, AsksForLessAndLessUntilItIsThereInTime) {
 
 TEST_P(InBothModes, RemovesLessAndLessUntilItIsDoneInTime) {
   MakeTables();
-  client_->Run(
-      "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM "
-      "pg_sleep(0.05); RETURN OLD; END$$; CREATE TRIGGER slowly BEFORE DELETE ON outbox FOR EACH "
-      "ROW EXECUTE FUNCTION slowly()");
+  RemoveSlowly();
   lease_ = 60s;
   PostgresSource::Options options = OptionsFor();
   options.timeouts = {.statement = 1s, .answer = 4s};
@@ -1039,6 +1044,25 @@ TEST_P(InBothModes, RemovesLessAndLessUntilItIsDoneInTime) {
     EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox"), "0");
   }
   EXPECT_EQ(client_->Run("SELECT count(*) FROM outbox_quarantine"), "60");
+}
+
+TEST_F(PostgresSourceTest, ALongRemovalKeepsTheLease) {
+  ownership_ = Ownership::kLease;
+  lease_ = 3s;
+  MakeTables();
+  RemoveSlowly();
+  client_->Run(
+      "INSERT INTO outbox (id, aggregatetype, aggregateid) SELECT gen_random_uuid(), 'r', 'k' "
+      "FROM generate_series(1, 90)");
+  PostgresSource::Options options = OptionsFor();
+  options.timeouts = {.statement = 1s, .answer = 4s};
+  const auto source = Opened(options);
+  std::vector<RowId> spooled;
+  for (const Row& row : Read(*source)) spooled.push_back({row.position, row.id});
+  ASSERT_THAT(spooled, SizeIs(90));
+  EXPECT_TRUE(Eventually(
+      [&] { return source->Open().has_value() && source->Remove(spooled, {}).has_value(); }, 40s));
+  EXPECT_EQ(client_->Run("SELECT expires_at > clock_timestamp() FROM holdfast_outbox_owner"), "t");
 }
 
 // A read that has to wait while `meanwhile` runs.
