@@ -70,17 +70,16 @@ Result<void> PostgresOwnership::ForgetAgents(PostgresConnection& connection) {
   return {};
 }
 
-// Rows of before this was kept may have no agent: theirs is another number if this one has no such
-// part.
+// Rows of before this was kept may have no agent: of how many parts theirs was one is not known,
+// and they stop nobody.
 Result<std::vector<int32_t>> PostgresOwnership::SeeLeft(
     PostgresConnection& connection, const std::function<bool(std::string_view)>& own) {
   HF_ASSIGN_OR_RETURN(
       const PostgresRows left,
       connection.Execute(
-          fmt::format("SELECT owner.part, owner.agent, coalesce(left_by.parts::text, 'more') FROM "
-                      "{} AS owner LEFT JOIN {} AS left_by USING (source_table, agent) WHERE "
-                      "source_table = $1 AND NOT owner.clean AND coalesce(left_by.parts <> "
-                      "$2::int, owner.part >= $2::int)",
+          fmt::format("SELECT owner.part, owner.agent, left_by.parts FROM {} AS owner JOIN {} AS "
+                      "left_by USING (source_table, agent) WHERE source_table = $1 AND NOT "
+                      "owner.clean AND left_by.parts <> $2::int",
                       table_.owners, table_.agents),
           {table_.name, std::to_string(options_.parts)}));
   std::vector<int32_t> own_left;

@@ -1383,6 +1383,17 @@ TEST_P(InBothModes, WhatAnAgentOfTheNameAloneLeftIsTakenWhenItsLeaseHasEnded) {
   EXPECT_EQ(client_->Run("SELECT agent FROM holdfast_outbox_owner"), "one#one");
 }
 
+// Into how many parts they divided was not kept.
+TEST_P(InBothModes, WhatAnAgentOfBeforeLeftOfAnotherNumberOfPartsStopsNobody) {
+  MakeTables();
+  client_->Run(
+      "INSERT INTO holdfast_outbox_owner (source_table, part, agent, clean, taken_at) VALUES "
+      "('\"public\".\"outbox\"', 7, 'gone', false, now())");
+  parts_ = 4;
+  const auto one = Opened("one");
+  EXPECT_TRUE(Eventually([&] { return Owned(*one) == parts_; }));
+}
+
 TEST_P(InBothModes, NeverTakesOverIfToldSo) {
   takeover_after_ = 0s;
   MakeTables();
