@@ -349,9 +349,19 @@ void HalfMessages::PlanChecks() {
 
 void HalfMessages::CheckDue() {
   const base::TimePoint now = context_.loop.Now();
-  for (auto& [id, message] : messages_) {
-    if (asked_ >= kAskedAtOnce) break;
+  std::vector<Messages::value_type*> due;
+  for (auto& one : messages_) {
+    const Message& message = one.second;
     if (message.parked || message.busy || message.asked || message.due > now) continue;
+    due.push_back(&one);
+  }
+  // The longest due first: those of a service that hangs are due again before others had a turn.
+  const auto end =
+      due.begin() + static_cast<ptrdiff_t>(std::min(due.size(), kAskedAtOnce - asked_));
+  std::ranges::partial_sort(due, end, {}, [](const auto* one) { return one->second.due; });
+  due.erase(end, due.end());
+  for (auto* const one : due) {
+    auto& [id, message] = *one;
     message.asked = true;
     ++asked_;
     const char first = message.check_url.find('?') == std::string::npos ? '?' : '&';

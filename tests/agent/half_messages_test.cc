@@ -217,6 +217,20 @@ TEST_F(HalfMessagesTest, AsksAFewQuestionsAtATime) {
   EXPECT_TRUE(Open().empty());
 }
 
+TEST_F(HalfMessagesTest, AsksAboutEachOnceBeforeItAsksAboutAnyAgain) {
+  count_max_ = 100;
+  Restart();
+  for (int at = 0; at < 40; ++at) Prepare();
+  asking_.set_held(true);
+  for (int round = 0; round < 3; ++round) {
+    clock_.Advance(std::chrono::seconds(30));  // Longer than until the first are due again.
+    for (size_t at = asking_.queued(); at > 0; --at) asking_.RunOne();
+    clock_.RunUntilIdle();
+  }
+  ASSERT_EQ(asked_.size(), 3 * 16U);
+  EXPECT_EQ(std::set<std::string>(asked_.begin(), asked_.begin() + 40).size(), 40U);
+}
+
 TEST_F(HalfMessagesTest, ParksWhatNobodyResolvesForAnOperator) {
   const std::string id = Prepare();
   clock_.Advance(std::chrono::hours(24));
