@@ -2,7 +2,9 @@
 
 #include <openssl/asn1.h>
 #include <openssl/objects.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +13,7 @@
 
 #include "base/hex.h"
 #include "base/utf8.h"
+#include "net/tls.h"
 
 namespace holdfast::net {
 namespace {
@@ -114,6 +117,24 @@ std::string DistinguishedName(const X509_name_st* name) {
     end = begin;
   }
   return text;
+}
+
+std::vector<std::string> UrisOf(const TlsContext& shown) {
+  std::vector<std::string> uris;
+  const X509* const certificate = SSL_CTX_get0_certificate(shown.get());
+  if (certificate == nullptr) return uris;
+  auto* const names = static_cast<GENERAL_NAMES*>(
+      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
+    const GENERAL_NAME* const name = sk_GENERAL_NAME_value(names, i);
+    if (name->type != GEN_URI) continue;
+    const ASN1_STRING* const uri = name->d.uniformResourceIdentifier;
+    uris.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)),
+                      static_cast<size_t>(ASN1_STRING_length(uri)));
+  }
+  GENERAL_NAMES_free(names);
+  std::ranges::sort(uris);
+  return uris;
 }
 
 }  // namespace holdfast::net

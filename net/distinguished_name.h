@@ -8,11 +8,18 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 struct X509_name_st;
 
 namespace holdfast::net {
 
+class TlsContext;
+
 std::string DistinguishedName(const X509_name_st* name);
+
+// The URIs among the alternative names of the certificate that is shown, sorted. As SPIFFE has it,
+// they say whose it is, and the subject nothing.
+std::vector<std::string> UrisOf(const TlsContext& shown);
 
 }  // namespace holdfast::net

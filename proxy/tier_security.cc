@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "net/distinguished_name.h"
+
 namespace holdfast::proxy {
 namespace {
 
@@ -19,6 +21,16 @@ std::string TokenPrincipal(const net::SaslCredentials& credentials) {
   return principal;
 }
 
+std::string CertificatePrincipal(const net::TlsContext& shown) {
+  const auto subject = shown.Subject();
+  if (!subject) return "nobody";
+  std::string principal;
+  // No subject begins as they do.
+  for (const std::string& uri : net::UrisOf(shown)) principal += " " + Measured(uri);
+  if (!subject->empty()) principal += " " + *subject;
+  return principal.empty() ? "" : "certificate" + principal;
+}
+
 }  // namespace
 
 std::string PrincipalOf(const TierIdentity& identity) {
@@ -27,10 +39,7 @@ std::string PrincipalOf(const TierIdentity& identity) {
       return TokenPrincipal(*identity.sasl);
     return fmt::format("{} {}", net::SaslName(identity.sasl->mechanism), identity.sasl->username);
   }
-  const auto subject = identity.tls ? identity.tls->context()->Subject() : std::nullopt;
-  if (!subject) return "nobody";
-  // The names of one without a subject stand elsewhere, as in SPIFFE's.
-  return subject->empty() ? "" : "certificate " + *subject;
+  return identity.tls ? CertificatePrincipal(*identity.tls->context()) : "nobody";
 }
 
 }  // namespace holdfast::proxy

@@ -22,10 +22,10 @@ struct TierIdentity {
   std::optional<net::SaslCredentials> sasl = {};       // None: not authenticated by SASL.
 };
 
-// As whom the tier knows who comes with it, so far as that can be told from here: "nobody",
-// "SCRAM-SHA-512 orders", "certificate CN=orders,O=Example". A new password, certificate or token
-// for the same name changes nothing. Empty: it cannot be told, and nobody is the same. Reads the
-// token's file.
+// As whom the tier knows who comes with it, so far as can be told here: "nobody", "SCRAM-SHA-512
+// orders", "certificate CN=orders,O=Example", its URIs first: "certificate 12:spiffe://a/b C=US".
+// A new password, certificate or token for the same name changes nothing. Empty: it cannot be told,
+// and nobody is the same. Reads the token's file.
 std::string PrincipalOf(const TierIdentity& identity);
 
 class TierSecurity {

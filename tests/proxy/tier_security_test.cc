@@ -65,6 +65,24 @@ TEST_F(PrincipalTest, IsTheSubjectWhateverTheCertificate) {
   EXPECT_EQ(PrincipalOf({.tls = *only_ca}), "nobody");
 }
 
+TEST_F(PrincipalTest, IsTheUriToo) {
+  test::TestAuthority ca(directory_, "ca");
+  ca.Issue("one", {.name = "SPIRE", .hosts = "URI:spiffe://a/one,DNS:host"});
+  ca.Issue("renewed", {.name = "SPIRE", .hosts = "DNS:other,URI:spiffe://a/one"});
+  ca.Issue("two", {.name = "SPIRE", .hosts = "URI:spiffe://a/two"});
+  ca.Issue("both", {.name = "SPIRE", .hosts = "URI:spiffe://a/two,URI:spiffe://a/one"});
+  ca.Issue("neither", {.name = "SPIRE"});
+  ca.Issue("only", {.name = "", .hosts = "URI:spiffe://a/one"});
+  ca.Issue("none", {.name = "", .hosts = "DNS:host"});
+  EXPECT_EQ(OfCertificate("one"), "certificate 14:spiffe://a/one CN=SPIRE");
+  EXPECT_EQ(OfCertificate("renewed"), OfCertificate("one"));
+  EXPECT_EQ(OfCertificate("two"), "certificate 14:spiffe://a/two CN=SPIRE");
+  EXPECT_EQ(OfCertificate("both"), "certificate 14:spiffe://a/one 14:spiffe://a/two CN=SPIRE");
+  EXPECT_EQ(OfCertificate("neither"), "certificate CN=SPIRE");
+  EXPECT_EQ(OfCertificate("only"), "certificate 14:spiffe://a/one");
+  EXPECT_EQ(OfCertificate("none"), "");
+}
+
 TEST_F(PrincipalTest, IsWhomTheTokenNamesWhicheverItIs) {
   const std::string one = OfToken(R"({"iss":"i","sub":"orders?>","exp":1})");
   EXPECT_EQ(one, "OAUTHBEARER 8:orders?> of 1:i");
