@@ -13,7 +13,8 @@ constexpr int kUser = 65532;
 constexpr const char* kAdminPort = "holdfast-admin";
 // A year. Apps start once the agent takes records, and a spool that is full of what the tier has
 // not taken makes them wait for as long as that lasts. To kill the agent would not make room, and
-// one that cannot start ends by itself.
+// one that cannot start ends by itself. The price: there is no liveness probe before this one has
+// succeeded, so that one that hangs until then is not started anew.
 constexpr int kStartupFailures = 365 * 24 * 3600;
 
 json ProbeOf(const char* path, int period_seconds, int failures) {
