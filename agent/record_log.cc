@@ -296,6 +296,8 @@ void RecordLog::Bind(spool::Spool& spool, base::Executor& writer, WaitingBytes& 
     }
   }
   if (all_empty) usage_.SetAllEmpty();
+  // Before anybody looks: what waits already is no growth.
+  metrics_.backlog_bytes.Set(static_cast<double>(usage_.held()));
   // Before anything else is appended: later nobody can tell.
   if (!usage_.set_empty()) return;
   std::unique_ptr<spool::Operation> operation = std::make_unique<EmptyOperation>(usage_);

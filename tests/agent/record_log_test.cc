@@ -117,6 +117,16 @@ TEST_F(RecordLogTest, ToItsOwnUsersTheSpoolIsFullForWhatNeverFits) {
   EXPECT_EQ(result.error().code, base::Code::kFull);
 }
 
+TEST_F(RecordLogTest, TellsOfWhatWaitsFromTheStartOn) {
+  EXPECT_EQ(Produce("a", 0, {"1", "2"}).error, ErrorCode::kNone);
+  ReopenSpool();
+  const double backlog = metrics_.backlog_bytes.Value();
+  EXPECT_GT(backlog, 0);
+  metrics_.backlog_bytes.Set(0);
+  ReopenSpool();
+  EXPECT_EQ(metrics_.backlog_bytes.Value(), backlog);
+}
+
 TEST_F(RecordLogTest, ProducerIdsAreNeverGivenTwice) {
   std::vector<int64_t> ids;
   const auto take = [&](int count) {
