@@ -103,10 +103,6 @@ Forwarder::Options ForwardOptions(const Agent::Options& options,
       .journal_bytes_max = std::min<size_t>(size_t{256} << 10, options.spool.segment_bytes / 256)};
 }
 
-Destination DestinationOf(const Agent::Options& options) {
-  return {.bootstrap = options.upstream, .principal = proxy::PrincipalOf(options.security.tier)};
-}
-
 TransactionLane::Options LaneOptions(const Agent::Options& options) {
   return {.mode = options.delivery,
           .backoff_min = options.backoff_min,
@@ -190,9 +186,8 @@ class RunningAgent final : public Agent {
                if (forwarder_) forwarder_->DropOldest(std::move(topic), bytes);
              }});
     log_.SetPolicies(options_.policies);
-    if (const Destination own = DestinationOf(options_);
-        !options_.only_its_cluster && log_.kept().destination != own)
-      log_.NoteDestination(own);
+    noted_ = log_.kept().destination;
+    NoteDestination(OwnDestination());
     if (const std::string& kept = log_.kept().cluster; !kept.empty()) {
       // What was learned can be learned again; the records are what counts.
       if (const Result<> loaded = cache_.Load(kept); !loaded) {
@@ -250,13 +245,13 @@ class RunningAgent final : public Agent {
     // From the next connection on; the rules of clients from their next request on.
     tier_security_.Replace(options.security.tier);
     passing_security_.Replace(options.security.passing);
-    if (!options_.only_its_cluster)
-      log_.NoteDestination(
-          {.bootstrap = options_.upstream, .principal = proxy::PrincipalOf(options.security.tier)});
     local_policies_.Replace(options.security.local);
     if (options_.security.listener && options.security.listener)
       options_.security.listener->Replace(*options.security.listener);
-    loops_.upstream->Post([this] { RefreshTls(); });
+    loops_.upstream->Post([this] {
+      NoteDestination(OwnDestination());
+      RefreshTls();
+    });
   }
 
   void Drain(milliseconds deadline, milliseconds backlog) override {
@@ -498,24 +493,38 @@ class RunningAgent final : public Agent {
     return seen.empty() ? std::nullopt : std::optional(ClusterTag(seen));
   }
 
+  [[nodiscard]] Destination OwnDestination() const {
+    return {.bootstrap = options_.upstream,
+            .principal = proxy::PrincipalOf(*tier_security_.identity())};
+  }
+
+  // In Open, then on the upstream loop.
+  void NoteDestination(Destination own) {
+    if (options_.only_its_cluster || noted_ == own) return;
+    log_.NoteDestination(own);
+    noted_ = std::move(own);
+  }
+
   // Why what waits here is not this process's to deliver. Empty: it is.
   [[nodiscard]] std::string WhyWithheld() const {
     const std::optional<Destination>& its = log_.kept().destination;
     if (!options_.only_its_cluster || !its) return {};
-    const Destination own = DestinationOf(options_);
+    const Destination own = OwnDestination();
     if (!ItsCluster() && !its->SharesAddress(own)) {
       return fmt::format(
           "what waits here is for the tier at {}, which its agent never saw, and this is the one "
           "at {}; give the settings of the agent that this spool belongs to",
           fmt::join(its->bootstrap, ", "), fmt::join(own.bootstrap, ", "));
     }
-    if (its->IsSamePrincipal(own)) return {};
+    if (options_.lends_rights || its->IsSamePrincipal(own)) return {};
     const auto named = [](const Destination& one) {
-      return one.principal.empty() ? "somebody whom its token does not name" : one.principal;
+      return one.principal.empty() ? "somebody whom its token or certificate does not name"
+                                   : one.principal;
     };
     return fmt::format(
         "the agent of what waits here is to the tier {}, and this is {}, whose rights are not lent "
-        "to it; drain it with the settings of the agent that this spool belongs to",
+        "to it; drain it with the settings of the agent that this spool belongs to, or by hand "
+        "with --lend-rights",
         named(*its), named(own));
   }
 
@@ -601,6 +610,9 @@ class RunningAgent final : public Agent {
     if (options_.security.listener) RefreshTls(*options_.security.listener);
     ShowExpiry("listener", options_.security.listener.get());
     ShowExpiry("upstream", tier_security_.identity()->tls.get());
+    // The token may have come only now, or name somebody else, as a certificate may. One that is
+    // away, or cannot be read, changes nothing.
+    if (Destination own = OwnDestination(); !own.principal.empty()) NoteDestination(std::move(own));
     refresh_tls_timer_ = loops_.upstream->After(kRefreshTlsEvery, [this] { RefreshTls(); });
   }
 
@@ -667,6 +679,7 @@ class RunningAgent final : public Agent {
   std::unique_ptr<metrics::HalfMessageMetrics> half_metrics_;
   std::unique_ptr<outbox::HalfMessages> half_messages_;
   uint64_t kept_version_ = 0;
+  std::optional<Destination> noted_;  // Of the spool's own agent; see NoteDestination.
   base::Timer keep_timer_;
   base::Timer watch_outboxes_timer_;
   base::Timer refresh_tls_timer_;

@@ -79,6 +79,8 @@ class Agent {
     // goes to another one; if not, to none but that agent's own bootstrap leads to. Nor does
     // anything go by the rights of another principal than that agent's.
     bool only_its_cluster = false;
+    // Then what another principal's agent left goes by the rights of this one all the same.
+    bool lends_rights = false;
     // HOST:PORT each, port 0 for any. Each stands for the tier's first broker, too. None: nobody is
     // served, and what the spool holds is delivered.
     std::vector<std::string> listen;

@@ -56,6 +56,7 @@ struct SpoolCommand {
   bool undo = false;
   std::chrono::milliseconds timeout = std::chrono::minutes(10);  // drain.
   bool remove = false;                                           // drain.
+  bool lend_rights = false;                                      // drain.
   std::chrono::milliseconds remove_after{};                      // drain, with `remove`.
   bool dead_letters = false;  // ls, cat: of dead letters only; streams are those they come from.
 };

@@ -98,8 +98,9 @@ waits until this command has let go, which it does at once, and goes on itself.
 Exit code 0 when nothing is left to deliver, 1 with what is left, and why, if something is: when the
 time is over, on a signal, when the spool is wanted, or if the tier is another cluster than the one
 that the spool was delivered to before, or that its agent was to deliver to, or if that agent is
-another user of the tier. What is left is delivered by the next one, but not what is of partitions
-that have lost their names (HF2110): the message says what to do.
+another user of the tier, or one that cannot be told: --lend-rights delivers that by the rights of
+this configuration, which that agent may not have had. What is left is delivered by the next one,
+but not what is of partitions that have lost their names (HF2110): the message says what to do.
 
 --remove then takes the directory away, unless dead letters are set aside in it, a part of it is
 damaged, or it keeps what an outbox or half messages need. If the spool's agent may come back after
@@ -271,6 +272,8 @@ class Verbs {
     AddTime(verb, "--remove-after", &command_->remove_after,
             "But not before its producers were silent for so long [0]")
         ->needs(remove);
+    Flag(verb, "--lend-rights", &command_->lend_rights,
+         "Also what is of another user of the tier, by the rights of this one");
     Flag(verb, "--json", &command_->json, "As one JSON object a line");
   }
 

@@ -235,6 +235,7 @@ base::Result<agent::DrainReport> Drain(const SpoolCommand& command, const config
   HF_RETURN_IF_ERROR(CheckIdle(command.directory));
   options.spool.yields = true;
   options.only_its_cluster = true;
+  options.lends_rights = command.lend_rights;
   const spool::KeyRing keys = options.spool.encryption_keys;
   if (!command.remove || !view->being_removed) {
     Signals signals(Signals::Hangup::kStop);

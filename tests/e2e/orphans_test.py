@@ -17,6 +17,7 @@ import uuid
 import harness
 from harness import Case, consume, produce, wait_for
 from raw_kafka import Connection, batch
+from tokens import unsecured
 
 PODS_AT_ONCE = 3
 RECORDS = 300
@@ -182,12 +183,43 @@ class OrphansTest(Case):
                       self.status(node)[name_of(0)]["why"])
         self.assertEqual(consume(tier.address, "pod0", *login("shop", **clients)), before)
         node.stop()
-        done = self.drain(tier, *login("shop", agents))
+        done = self.drain(tier, *login("node", agents))
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("by hand with --lend-rights", done.stderr)
+        self.assertEqual(consume(tier.address, "pod0", *login("shop", **clients)), before)
+        done = self.drain(tier, *login("node", agents), "--lend-rights")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(consume(tier.address, "pod0", *login("shop", **clients)), records)
         # Of what is empty nobody's rights are asked for.
         node.start()
         wait_for(lambda: self.names() == [], 30, "the spool to be removed")
+
+    def test_whose_a_spool_is_may_be_known_only_after_its_agent_has_started(self):
+        token = self.path("token")
+        properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER",
+                      "sasl.oauthbearer.token.endpoint.url": f"file://{token}"}
+        login_of_pod = [part for name, value in properties.items()
+                        for part in ("--set", f"agent.upstream.properties.{name}={value}")]
+        login_of_pod += ["--set", "agent.access.tier_identity=agent", "--set",
+                         "agent.access.rules=[{principal: 'User:ANONYMOUS', topics: ['*'], "
+                         "operations: [all]}]"]
+        tier = self.broker()  # Is never there: a refusal asks nobody.
+        pod = self.pod(tier, 0, *login_of_pod).start()
+        produce(pod.address, "pod0", ["1"])
+
+        def refusal():
+            pod.kill()
+            done = self.drain(tier, *login("node", "agent.upstream.properties."), "--timeout", "1s")
+            self.assertEqual(done.returncode, 1, done.stderr)
+            return done.stderr
+
+        self.assertIn("is to the tier somebody whom its token or certificate does not name",
+                      refusal())
+        pod.start()
+        with open(token, "w", encoding="ascii") as file:
+            file.write(unsecured(iss="i", sub="shop"))
+        time.sleep(12)  # It looks every ten seconds.
+        self.assertIn("is to the tier OAUTHBEARER 4:shop of 1:i", refusal())
 
     def test_what_is_left_or_set_aside_is_kept_and_told(self):
         tier = self.broker("--set", "broker.message_bytes_max=20000")
