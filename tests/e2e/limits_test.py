@@ -148,6 +148,17 @@ class LimitsTest(Case):
         self.assertEqual(agent.metric("holdfast_agent_acknowledged_bytes_total"), 0)
         producer.purge()
 
+    def test_what_waits_at_the_start_does_not_fill_the_spool(self):
+        agent = self.agent("127.0.0.1:1", *self.config(
+            spool={"directory": self.path("agent"), "bytes_max": "64MiB"})).start()
+        self.send(agent.address, "a", ["." * 100000] * 50)
+        agent.kill()
+        agent.start()
+        for _ in range(6):
+            self.assertIsNone(json.loads(agent.get("/overview"))["disk"]["full_in_ms"])
+            time.sleep(1)
+        self.assertGreater(agent.metric("holdfast_agent_backlog_bytes"), 5000000)
+
     def test_rates_slow_the_client_that_is_over_them(self):
         tier = self.broker().start()
         agent = self.agent(tier.address, *self.config(
