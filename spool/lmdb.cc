@@ -54,6 +54,8 @@ int AllocateLockIn(int fd) {
   if (fstat(fd, &info) != 0) return errno;
   const off_t bytes = info.st_size == 0 ? kLockBytes : info.st_size;
   if (info.st_blocks * kStatBlockBytes >= bytes || fallocate(fd, 0, 0, bytes) == 0) return 0;
+  // One of before has blocks where LMDB wrote, and a spool has to start on a full disk, too.
+  if ((errno == ENOSPC || errno == EDQUOT) && info.st_size != 0 && info.st_blocks != 0) return 0;
   if (errno != EOPNOTSUPP && errno != ENOSYS) return errno;
   if (info.st_size != 0) return 0;
   const std::string zeros(static_cast<size_t>(bytes), '\0');

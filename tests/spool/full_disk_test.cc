@@ -148,6 +148,31 @@ TEST_F(FullDiskTest, ASpoolWithAPreparedSegmentStarts) {
   });
 }
 
+// Its lock file has a block where LMDB wrote, and holes behind that.
+TEST_F(FullDiskTest, ASpoolOfBeforeStarts) {
+  Run(8, [](const std::string& path) -> std::string {
+    TestSpool spool(path + "/spool");
+    if (!spool.Open() || !spool.AppendNow("a", "one")) return "not opened";
+    spool.Close();
+    const auto files = Directory::ListSegments(path + "/spool");
+    if (files->size() != 1) return "not one segment";
+    const std::string lock =
+        Directory::SegmentPath(path + "/spool", files->back().number) + "-lock";
+    unlink(lock.c_str());
+    const int fd = open(lock.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    const std::string used(4096, '\0');
+    if (fd < 0 || ftruncate(fd, 64 << 10) != 0 ||
+        write(fd, used.data(), used.size()) != std::ssize(used))
+      return "no lock file";
+    close(fd);
+    Fill(path);
+    if (const auto opened = spool.Open(); !opened) return opened.error().message;
+    if (spool.ReadAll("a").empty()) return "lost";
+    if (!spool.TrimNow("a", 1) || !spool.ReadAll("a").empty()) return "not trimmed";
+    return "";
+  });
+}
+
 TEST_F(FullDiskTest, ASpoolIsRemoved) {
   Run(8, [](const std::string& path) -> std::string {
     TestSpool spool(path + "/spool");
