@@ -112,7 +112,7 @@ base::Result<int> Undo(const SpoolCommand& command) {
   HF_ASSIGN_OR_RETURN(spool::Directory directory,
                       spool::Directory::OpenExisting(command.directory));
   if (directory.being_removed()) HF_RETURN_IF_ERROR(directory.CheckExported());
-  const auto exported = directory.exported();
+  HF_ASSIGN_OR_RETURN(const auto exported, directory.exported());
   if (!exported)
     return base::Unexpected(base::Code::kInvalid,
                             command.directory + ": this spool was not handed over");

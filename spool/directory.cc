@@ -33,6 +33,8 @@ constexpr std::string_view kMarker = "HOLDFAST";
 constexpr std::string_view kMarkerDraft = "HOLDFAST.new";
 constexpr std::string_view kLock = "LOCK";
 constexpr std::string_view kExported = "EXPORTED";
+// Beside an empty kExported: what that would say is kBeingRemoved, for which the disk has no block.
+constexpr std::string_view kRemoving = "REMOVING";
 // There while a directory without a marker is being filled.
 constexpr std::string_view kImporting = "IMPORTING";
 constexpr std::string_view kImportingDraft = "IMPORTING.new";
@@ -41,8 +43,7 @@ constexpr std::string_view kUnfinishedSuffix = ".new";
 constexpr std::string_view kDamagedSuffix = ".damaged";
 constexpr std::string_view kLockSuffix = "-lock";
 constexpr size_t kNumberDigits = 20;
-// What kExported says of a spool that is being removed: nothing, since a full disk has a block for
-// nothing. Older versions wrote this.
+// What kExported says of a spool that is being removed.
 constexpr std::string_view kBeingRemoved = "this spool is being dropped";
 constexpr int kLookForLockMs = 20;
 
@@ -166,17 +167,33 @@ base::Result<std::optional<Marker>> ReadMarkerOf(const std::string& directory) {
   return marker;
 }
 
-bool SaysBeingRemoved(const std::optional<std::string>& exported) {
-  return exported && (exported->empty() || *exported == kBeingRemoved);
-}
-
 // The first line, if there is such a file.
-std::optional<std::string> ReadLine(const std::string& path) {
+base::Result<std::optional<std::string>> ReadLine(const std::string& path) {
   std::ifstream file(path);
-  if (!file) return std::nullopt;
+  if (!file) {
+    if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+    return base::Unexpected(base::ErrnoError(path + ": cannot open", errno));
+  }
   std::string line;
   std::getline(file, line);
+  if (file.bad()) return base::Unexpected(base::ErrnoError(path + ": cannot read", errno));
   return line;
+}
+
+struct Mark {
+  std::optional<std::string> exported;  // To where.
+  bool being_removed = false;
+};
+
+// Only what RemoveAll wrote says that nobody wants the spool: a mark that says nothing, or cannot
+// be read, keeps it as it is.
+base::Result<Mark> ReadMark(const std::string& directory) {
+  HF_ASSIGN_OR_RETURN(auto line, ReadLine(PathOf(directory, kExported)));
+  if (!line) return Mark{};
+  const bool full = line->empty() && access(PathOf(directory, kRemoving).c_str(), F_OK) == 0;
+  if (full || *line == kBeingRemoved) return Mark{.exported = {}, .being_removed = true};
+  if (line->empty()) line = "its file EXPORTED is there, and does not say to where";
+  return Mark{.exported = std::move(line), .being_removed = false};
 }
 
 // The lock belongs to the open file, not to the process, so that two spools of one process exclude
@@ -264,6 +281,8 @@ base::Result<Directory> Directory::Open(const std::string& path) {
   // Another process may have made the spool, or handed it over, while we waited for nothing.
   HF_ASSIGN_OR_RETURN(const bool known_now, directory.ReadMarker());
   HF_RETURN_IF_ERROR(directory.CheckExported());
+  // A removal that was cut off behind its mark.
+  HF_RETURN_IF_ERROR(RemoveFile(PathOf(path, kRemoving)));
   if (known_now) return directory;
   base::Random random = base::Random::FromSystem();
   SpoolId id;
@@ -321,11 +340,12 @@ base::Result<DirectoryView> Directory::Look(const std::string& path) {
   HF_ASSIGN_OR_RETURN(const auto marker, ReadMarkerOf(path));
   if (!marker) return NoSpool(path);
   DirectoryView view{.format = marker->format, .id = marker->id};
-  view.exported = ReadLine(PathOf(path, kExported));
-  view.being_removed = SaysBeingRemoved(view.exported);
-  if (view.being_removed) view.exported.reset();
+  HF_ASSIGN_OR_RETURN(Mark mark, ReadMark(path));
+  view.exported = std::move(mark.exported);
+  view.being_removed = mark.being_removed;
   const std::string lock_path = PathOf(path, kLock);
-  view.owner = ReadLine(lock_path).value_or("");
+  HF_ASSIGN_OR_RETURN(const auto owner, ReadLine(lock_path));
+  view.owner = owner.value_or("");
   const int fd = open(lock_path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) return view;
   if (fd < 0) return base::Unexpected(base::ErrnoError(lock_path + ": cannot open", errno));
@@ -453,27 +473,27 @@ base::Result<void> Directory::CheckOwner() const {
 }
 
 base::Result<void> Directory::CheckExported() const {
-  if (being_removed())
+  HF_ASSIGN_OR_RETURN(const Mark mark, ReadMark(path_));
+  if (mark.being_removed)
     return base::Unexpected(
         base::Code::kInvalid,
         path_ +
             ": was being removed, and that was cut off; what is left of it is no spool. To "
             "finish: holdfast spool drop --all " +
             path_);
-  const auto exported_to = exported();
-  if (!exported_to) return {};
+  if (!mark.exported) return {};
   return base::Unexpected(
       base::Code::kInvalid,
-      path_ + ": " + *exported_to +
+      path_ + ": " + *mark.exported +
           ". Whoever took it delivers it; from here it would be delivered twice. To take it back: "
           "holdfast spool export --undo " +
           path_ + "; to remove it: holdfast spool drop --all " + path_,
       base::Event::kSpoolHandedOver);
 }
 
-std::optional<std::string> Directory::exported() const {
-  std::optional<std::string> line = ReadLine(PathOf(path_, kExported));
-  return SaysBeingRemoved(line) ? std::nullopt : line;
+base::Result<std::optional<std::string>> Directory::exported() const {
+  HF_ASSIGN_OR_RETURN(Mark mark, ReadMark(path_));
+  return std::move(mark.exported);
 }
 
 base::Result<void> Directory::MarkExported(const std::string& to) {
@@ -504,21 +524,33 @@ base::Result<void> Directory::WriteMarker(uint32_t format, const SpoolId& id) co
       kMarker, "holdfast spool\nformat " + std::to_string(format) + "\nid " + ToText(id) + "\n");
 }
 
-base::Result<void> Directory::RemoveAll() {
+base::Result<void> Directory::MarkBeingRemoved() {
+  if (being_removed()) return {};
+  base::Result<void> marked = WriteText(kExported, std::string(kBeingRemoved) + "\n");
+  if (marked || marked.error().code != base::Code::kFull) return marked;
+  // In this order, since an older version knows kExported alone.
   HF_RETURN_IF_ERROR(WriteText(kExported, ""));
+  return WriteText(kRemoving, "");
+}
+
+base::Result<void> Directory::RemoveAll() {
+  HF_RETURN_IF_ERROR(MarkBeingRemoved());
   HF_ASSIGN_OR_RETURN(const std::vector<File> files, Segments());
   for (const File& file : files) HF_RETURN_IF_ERROR(RemoveSegment(file.number));
   HF_RETURN_IF_ERROR(RemoveFiles(
       [](std::string_view name) { return ParseNameBeside(name, kDamagedSuffix).has_value(); }));
   // An empty spool is what a crash from here on leaves.
   HF_RETURN_IF_ERROR(ClearExported());
+  HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kRemoving)));
+  HF_RETURN_IF_ERROR(Sync());
   HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kImporting)));
   HF_RETURN_IF_ERROR(RemoveFile(PathOf(path_, kMarker)));
   return Sync();
 }
 
 bool Directory::being_removed() const {
-  return SaysBeingRemoved(ReadLine(PathOf(path_, kExported)));
+  const auto mark = ReadMark(path_);
+  return mark && mark->being_removed;
 }
 
 base::Result<void> Directory::RemoveDirectory() {

@@ -5,7 +5,8 @@
 //                                  one that yields has locked its first byte only: who wants to
 //                                  open the spool locks the rest, and waits for that byte
 //   EXPORTED                       there if the spool was handed over to another host: to where;
-//                                  empty if it is being removed
+//                                  or it says that the spool is being removed
+//   REMOVING                       the same beside an empty EXPORTED: the disk was full
 //   00000000000000000007.segment   one LMDB environment each, with its lock file while it is open
 //   *.new                          not finished, or a spare: nobody needs it after a crash
 //   *.damaged                      a segment of which nothing can be read; only people need it
@@ -59,7 +60,7 @@ class Directory {
 
   // Makes the directory if there is none, and finishes a call of RemoveAll that was cut off.
   // kUnavailable if another process owns it, kInvalid if it is not a spool, too new, or handed
-  // over.
+  // over; one whose EXPORTED says nothing, or cannot be read, stays as it is, too.
   static base::Result<Directory> Open(const std::string& path);
   // Only what is there, but also a spool that was handed over, or is being removed. kNotFound if
   // there is no spool.
@@ -98,7 +99,7 @@ class Directory {
   // kInvalid, with what to do, if the spool was handed over, or is being removed.
   [[nodiscard]] base::Result<void> CheckExported() const;
   // Whether and to where the spool was handed over; for good when it returns.
-  [[nodiscard]] std::optional<std::string> exported() const;
+  [[nodiscard]] base::Result<std::optional<std::string>> exported() const;
   base::Result<void> MarkExported(const std::string& to);
   base::Result<void> ClearExported();
   // Everything that is the spool's, also damaged segments that were kept, but for the directory and
@@ -139,6 +140,7 @@ class Directory {
   base::Result<void> Lock(Tenure tenure);
   [[nodiscard]] base::Result<bool> TryLock(Tenure tenure);
   [[nodiscard]] bool AwaitYielding();
+  base::Result<void> MarkBeingRemoved();
   base::Result<void> WriteMarker(uint32_t format, const SpoolId& id) const;
   base::Result<void> WriteText(std::string_view name, const std::string& text) const;
   base::Result<void> RemoveFiles(const std::function<bool(std::string_view name)>& which) const;

@@ -185,6 +185,8 @@ TEST_F(FullDiskTest, ASpoolIsRemoved) {
       if (const auto removed = directory->RemoveAll(); !removed) return removed.error().message;
     }
     if (Directory::Look(path + "/spool")) return "it is still there";
+    for (const auto& left : fs::directory_iterator(path + "/spool"))
+      if (left.path().filename() != "LOCK") return left.path().string() + " is left";
     return "";
   });
 }

@@ -880,12 +880,13 @@ TEST_F(SpoolTest, AReadOnlyFileSystemIsAClearError) {
 
 // Half of it is no spool that anybody wants back.
 TEST_F(SpoolTest, ARemovalThatWasCutOffIsFinishedByWhoOpensTheSpool) {
-  for (const char* const mark : {"", "this spool is being dropped\n"}) {  // Of now, and of before.
+  for (const bool full : {false, true}) {  // Whether the disk was, which had no block for a word.
     Open();
     ASSERT_TRUE(spool_.AppendNow("a", "one"));
     const SpoolId id = spool_.spool->GetStatus().id;
     spool_.Close();
-    std::ofstream(directory_.path() + "/EXPORTED") << mark;
+    std::ofstream(directory_.path() + "/EXPORTED") << (full ? "" : "this spool is being dropped\n");
+    if (full) std::ofstream(directory_.path() + "/REMOVING");
     const auto view = Directory::Look(directory_.path());
     ASSERT_TRUE(view);
     EXPECT_TRUE(view->being_removed);
@@ -896,8 +897,44 @@ TEST_F(SpoolTest, ARemovalThatWasCutOffIsFinishedByWhoOpensTheSpool) {
     Open();
     EXPECT_EQ(spool_.spool->FindStream("a"), std::nullopt);
     EXPECT_NE(spool_.spool->GetStatus().id, id);
+    EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/REMOVING"));
     spool_.Close();
   }
+}
+
+// Only what RemoveAll writes says that nobody wants the spool.
+TEST_F(SpoolTest, ASpoolWhoseMarkSaysNothingStaysAsItIs) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.Close();
+  const std::string mark = directory_.path() + "/EXPORTED";
+  const size_t segments = Directory::ListSegments(directory_.path())->size();
+  const auto expect_refused = [&] {
+    const auto view = Directory::Look(directory_.path());
+    EXPECT_FALSE(view && view->being_removed);
+    EXPECT_FALSE(Directory::Check(directory_.path()));
+    EXPECT_FALSE(spool_.Open());
+    EXPECT_EQ(Directory::ListSegments(directory_.path())->size(), segments);
+  };
+  std::filesystem::create_directory(mark);
+  expect_refused();
+  std::filesystem::remove(mark);
+  std::ofstream(mark).flush();
+  expect_refused();
+  std::filesystem::remove(mark);
+  Open();
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("one"));
+}
+
+// Of a removal that got to its end but for that file.
+TEST_F(SpoolTest, AMarkOfARemovalThatIsOverGoes) {
+  Open();
+  ASSERT_TRUE(spool_.AppendNow("a", "one"));
+  spool_.Close();
+  std::ofstream(directory_.path() + "/REMOVING").flush();
+  Open();
+  EXPECT_THAT(spool_.ReadAll("a"), ElementsAre("one"));
+  EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/REMOVING"));
 }
 
 TEST_F(SpoolTest, ADirectoryThatCannotBeListedToItsEndIsAnError) {
