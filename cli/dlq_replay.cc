@@ -57,7 +57,14 @@ base::Result<uint64_t> SegmentBytesIn(const std::string& directory) {
 }  // namespace
 
 base::Result<int> ReplayDeadLetters(const SpoolCommand& command) {
-  HF_RETURN_IF_ERROR(spool::Directory::Look(command.directory));
+  HF_ASSIGN_OR_RETURN(const auto view, spool::Directory::Look(command.directory));
+  // Opened, the rest of it would go.
+  if (view.being_removed)
+    return base::Unexpected(
+        base::Code::kInvalid,
+        fmt::format("{0}: is being removed, so there is nothing to deliver again. If that was cut "
+                    "off, finish it: holdfast spool drop --all {0}",
+                    command.directory));
   if (const auto idle = CheckIdle(command.directory); !idle) {
     return base::Unexpected(
         base::Code::kUnavailable,

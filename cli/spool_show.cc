@@ -71,6 +71,7 @@ Json StatusJson(const OfflineView& view, const Summary& summary) {
   json["owner_pid"] =
       directory.live && !directory.owner.empty() ? Json(std::stoll(directory.owner)) : Json();
   json["handed_over"] = directory.exported ? Json(*directory.exported) : Json();
+  json["being_removed"] = directory.being_removed;
   json["segments"] = view.segments().size();
   json["disk_bytes"] = view.disk_bytes();
   json["entry_bytes"] = summary.entry_bytes;
@@ -139,6 +140,11 @@ base::Result<int> ShowStatus(const SpoolCommand& command) {
   line("id", spool::ToText(directory.id));
   line("owner", OwnerText(directory));
   if (directory.exported) line("handed over", *directory.exported);
+  if (directory.being_removed)
+    line("being removed",
+         "what is left is no whole spool; if that was cut off, finish it: "
+         "holdfast spool drop --all " +
+             view->path());
   line("segments", agent::CountText(view->segments().size()));
   line("disk", agent::BytesText(view->disk_bytes()));
   line("entries", agent::BytesText(summary.entry_bytes));

@@ -337,6 +337,24 @@ class SpoolCommandTest(Case):
         self.assertIn("1 dead letters are damaged, and not replayed", done.stderr)
         self.assertEqual(done.returncode, 1)
 
+    def test_a_spool_whose_removal_was_cut_off_is_no_ordinary_one(self):
+        agent = self.agent().start()
+        self.produce(agent, 3)
+        agent.stop()
+        self.assertIs(json.loads(run("status", "--json", self.spool).stdout)["being_removed"],
+                      False)
+        with open(os.path.join(self.spool, "EXPORTED"), "w", encoding="ascii") as mark:
+            mark.write("this spool is being dropped\n")
+        before = self.names()
+        self.assertIn("spool drop --all", run("status", self.spool).stdout)
+        self.assertIs(json.loads(run("status", "--json", self.spool).stdout)["being_removed"],
+                      True)
+        done = subprocess.run([harness.HOLDFAST, "dlq", "replay", self.spool], text=True,
+                              capture_output=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("being removed", done.stderr)
+        self.assertEqual(self.names(), before)
+
     def test_a_torn_newest_commit_is_said_and_is_no_damage(self):
         agent = self.agent().start()
         for note in ("one", "two", "three, which the power cut tears"):
