@@ -48,7 +48,9 @@ base::Error LmdbError(std::string_view path, std::string_view what, int code) {
   }
 }
 
-// A file that is there keeps its size, since others may have mapped it.
+bool IsUnsupported(int error) { return error == EOPNOTSUPP || error == ENOSYS; }
+
+// In a file that is there. It keeps its size and what it holds, since others may have mapped it.
 int AllocateLockIn(int fd) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return errno;
@@ -56,18 +58,40 @@ int AllocateLockIn(int fd) {
   if (info.st_blocks * kStatBlockBytes >= bytes || fallocate(fd, 0, 0, bytes) == 0) return 0;
   // One of before has blocks where LMDB wrote, and a spool has to start on a full disk, too.
   if ((errno == ENOSPC || errno == EDQUOT) && info.st_size != 0 && info.st_blocks != 0) return 0;
-  if (errno != EOPNOTSUPP && errno != ENOSYS) return errno;
-  if (info.st_size != 0) return 0;
-  const std::string zeros(static_cast<size_t>(bytes), '\0');
+  return IsUnsupported(errno) ? 0 : errno;
+}
+
+// In a new one, which nobody else sees yet.
+int FillLock(int fd) {
+  if (fallocate(fd, 0, 0, kLockBytes) == 0) return 0;
+  if (!IsUnsupported(errno)) return errno;
+  const std::string zeros(kLockBytes, '\0');
   errno = ENOSPC;  // What a short write means.
   return pwrite(fd, zeros.data(), zeros.size(), 0) == std::ssize(zeros) ? 0 : errno;
+}
+
+base::Result<void> MakeLock(const std::string& lock) {
+  const std::string draft = lock + ".new";
+  (void)unlink(draft.c_str());  // What a crash left may have got its name, and be in use.
+  const int fd = open(draft.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kFileMode);
+  if (fd < 0) return base::Unexpected(base::ErrnoError(draft + ": cannot open", errno));
+  int error = FillLock(fd);
+  close(fd);
+  // Others may have made one meanwhile. Where there are no links LMDB makes it.
+  if (error == 0 && link(draft.c_str(), lock.c_str()) != 0 && errno != EEXIST && errno != EPERM &&
+      !IsUnsupported(errno))
+    error = errno;
+  (void)unlink(draft.c_str());
+  if (error != 0) return base::Unexpected(base::ErrnoError(lock + ": cannot allocate", error));
+  return {};
 }
 
 }  // namespace
 
 base::Result<void> Environment::AllocateLock(const std::string& path) {
   const std::string lock = path + "-lock";
-  const int fd = open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kFileMode);
+  const int fd = open(lock.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return MakeLock(lock);
   if (fd < 0) return base::Unexpected(base::ErrnoError(lock + ": cannot open", errno));
   const int error = AllocateLockIn(fd);
   close(fd);

@@ -67,7 +67,8 @@ class Environment {
  public:
   // The lock file of the environment at `path` has all of its blocks when it returns, so that it
   // needs none later. Before anybody writes there kWrite sees to that; kFull: there is no space.
-  // One that was used before, with holes, stays so on a full disk.
+  // One that was used before, with holes, stays so on a full disk, and so does any that is there
+  // where the file system cannot allocate: others may use it. A new one gets its name when whole.
   static base::Result<void> AllocateLock(const std::string& path);
   // `map_bytes` 0: as large as the file says.
   static base::Result<std::unique_ptr<Environment>> Open(std::string path, Access access,

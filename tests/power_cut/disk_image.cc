@@ -72,7 +72,10 @@ void CopyBytes(int from, int to) {
   HF_CHECK(errno == ENXIO);
 }
 
-bool IsLmdbLock(std::string_view name) { return name.ends_with("-lock"); }
+// Also of one that may not have its name yet.
+bool IsLmdbLock(std::string_view name) {
+  return name.ends_with("-lock") || name.ends_with("-lock.new");
+}
 bool IsForTheLiving(std::string_view name) { return IsLmdbLock(name) || name == "LOCK"; }
 
 // LMDB writes its lock files through a map, so nobody knows what was flushed.

@@ -263,6 +263,12 @@ int SimulatedDisk::Rename(const char* from, const char* to) {
   return 0;
 }
 
+int SimulatedDisk::Link(const char* from, const char* to) {
+  struct stat info {};
+  if (lstat(to, &info) == 0) return Failed(EEXIST);
+  return Rename(from, to);
+}
+
 int SimulatedDisk::Unlink(const char* path) {
   struct stat info {};
   if (lstat(path, &info) != 0) return -1;  // Nothing there, nothing that could happen.

@@ -91,6 +91,8 @@ class SimulatedDisk {
   int Allocate(int fd, int mode, off_t offset, off_t size);
   int Open(const char* path, int flags, mode_t mode);
   int Rename(const char* from, const char* to);
+  // `from` is gone then: who gives a draft its name so removes the draft's next.
+  int Link(const char* from, const char* to);
   int Unlink(const char* path);
   int Close(int fd);
 

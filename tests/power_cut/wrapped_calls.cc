@@ -1,7 +1,7 @@
 // The calls that LMDB and the spool change files with, each sent to the simulated disk if it is
 // about one of its files. `nm -u` on liblmdb.a and the spool's library lists them: fallocate,
-// fdatasync, fsync, ftruncate, msync, open, pwrite, remove, rename, unlink, write and writev; and
-// close, since the disk keeps account of descriptors.
+// fdatasync, fsync, ftruncate, link, msync, open, pwrite, remove, rename, unlink, write and writev;
+// and close, since the disk keeps account of descriptors.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -89,6 +89,11 @@ int __wrap_rename(const char* from, const char* to) {
   return disk != nullptr ? disk->Rename(from, to) : __real_rename(from, to);
 }
 
+int __wrap_link(const char* from, const char* to) {
+  SimulatedDisk* const disk = SimulatedDisk::Of(from);
+  return disk != nullptr ? disk->Link(from, to) : __real_link(from, to);
+}
+
 int __wrap_unlink(const char* path) {
   SimulatedDisk* const disk = SimulatedDisk::Of(path);
   return disk != nullptr ? disk->Unlink(path) : __real_unlink(path);
@@ -118,7 +123,6 @@ HF_UNKNOWN_TO_THE_DISK(fallocate64)
 HF_UNKNOWN_TO_THE_DISK(posix_fallocate)
 HF_UNKNOWN_TO_THE_DISK(sync_file_range)
 HF_UNKNOWN_TO_THE_DISK(copy_file_range)
-HF_UNKNOWN_TO_THE_DISK(link)
 HF_UNKNOWN_TO_THE_DISK(linkat)
 HF_UNKNOWN_TO_THE_DISK(renameat)
 HF_UNKNOWN_TO_THE_DISK(renameat2)

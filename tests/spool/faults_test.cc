@@ -4,14 +4,19 @@
 // single call is made to fail; after each the directory is opened again and compared with what was
 // acknowledged.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
 #include "metrics/registry.h"
+#include "spool/lmdb.h"
 #include "tests/spool/faulty_disk.h"
 #include "tests/spool/spool_fixture.h"
 #include "tests/support/sanitizers.h"
@@ -160,6 +165,35 @@ TEST_F(FaultsTest, NothingAcknowledgedIsLostWhenThePowerIsCutBeforeAnyCall) {
     disk.OnCall({});
   }
   EXPECT_GT(cuts, 300 / test::kEveryOf);
+}
+
+// A lock file that is there may be in use, so only one that nobody sees yet is filled.
+TEST_F(FaultsTest, WhereNothingCanBeAllocatedALockFileIsWrittenBeforeItHasItsName) {
+  const std::string path = directory_.path() + "/environment";
+  const std::string lock = path + "-lock";
+  const auto files = [&] {
+    const std::filesystem::directory_iterator begin(directory_.path());
+    return std::distance(begin, std::filesystem::directory_iterator());
+  };
+  int write_error = ENOSPC;
+  FaultyDisk disk;
+  disk.OnCall([&](Call call, int) {
+    return call == Call::kAllocate ? EOPNOTSUPP : call == Call::kWrite ? write_error : 0;
+  });
+  const auto failed = lmdb::Environment::AllocateLock(path);
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, base::Code::kFull);
+  EXPECT_EQ(files(), 0);
+  write_error = 0;
+  EXPECT_TRUE(lmdb::Environment::AllocateLock(path));
+  EXPECT_EQ(files(), 1);
+  struct stat info {};
+  ASSERT_EQ(stat(lock.c_str(), &info), 0);
+  EXPECT_GE(info.st_size, 64 << 10);
+  EXPECT_GE(info.st_blocks * 512, info.st_size);
+  ASSERT_EQ(truncate(lock.c_str(), 0), 0);
+  EXPECT_TRUE(lmdb::Environment::AllocateLock(path));
+  EXPECT_EQ(std::filesystem::file_size(lock), 0u);
 }
 
 // The harness must be able to see a loss: without flushes there is one.
