@@ -465,11 +465,13 @@ void TransactionLane::Gather(Round& round) {
                        .left_out = member.left_out,
                        .cuts = member.cuts};
   }
-  // Another one begins each time, so that a long backlog does not keep the others waiting.
+  // Another one begins each time, so that neither a long backlog nor somebody who fails keeps the
+  // others waiting.
+  uint32_t& first = well ? first_ : tried_first_;
   const auto turn = std::ranges::find_if(
-      able, [&](const Member* member) { return member->stream.value() > first_; });
+      able, [&](const Member* member) { return member->stream.value() > first; });
   std::rotate(able.begin(), turn, able.end());
-  if (well && !able.empty()) first_ = able.front()->stream.value();
+  if (!able.empty()) first = able.front()->stream.value();
   for (bool extended = true; extended && round.bytes < round.bytes_max;) {
     extended = false;
     for (Member* member : able) {

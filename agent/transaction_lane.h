@@ -272,7 +272,9 @@ class TransactionLane {
   // Of rounds of those that are well, and of the others'.
   size_t well_bytes_max_;
   size_t tried_bytes_max_;
-  uint32_t first_ = 0;  // Whose turn it is to be looked at first.
+  // Who was looked at first, of each.
+  uint32_t first_ = 0;
+  uint32_t tried_first_ = 0;
 
   TierTransactions tier_ = TierTransactions::kUnknown;
   uint64_t tier_version_ = 0;

@@ -259,6 +259,8 @@ class ScriptedCluster final : public proxy::Tier {
   // Nodes that do not serve Produce, nor what comes behind one.
   std::set<int32_t> silent;
   uint64_t bytes_per_second = 0;  // That go to each node; 0: any.
+  // As many batches for a topic are not taken, for want of replicas.
+  std::map<std::string, int> short_of_replicas;
   // A connection without an answer for so long is lost, as with proxy::Link, and begun again; zero:
   // it stays.
   base::Duration answer_within = base::Duration::zero();
@@ -611,6 +613,10 @@ class ScriptedCluster final : public proxy::Tier {
         log.producers.transaction_start(producer.id, producer.epoch) < 0) {
       const ErrorCode error = Enter(name, transactional_id, producer, version >= kSecondProduce);
       if (error != ErrorCode::kNone) return error;
+    }
+    if (int& left = short_of_replicas[name.first]; left > 0) {
+      --left;
+      return ErrorCode::kNotEnoughReplicas;
     }
     if (!Acceptable(batch, result)) return poison_error;
     const kafka::ProducerVerdict verdict = log.producers.Check(sequenced);
