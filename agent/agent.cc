@@ -110,7 +110,7 @@ TransactionLane::Options LaneOptions(const Agent::Options& options) {
           // Several requests one after the other, each of which may take as long.
           .upstream = {.transaction_timeout = std::max<milliseconds>(std::chrono::seconds(60),
                                                                      2 * options.upstream_timeout),
-                       .job_timeout = options.upstream_timeout,
+                       .job_timeout = options.upstream_timeout + options.upstream_timeout / 4,
                        .produce_timeout = options.upstream_timeout / 2,
                        .request_bytes_max = options.forward_request_bytes_max}};
 }

@@ -745,7 +745,8 @@ void TransactionLane::OnFailed(const std::vector<TransactionPart>& parts,
   context_.metrics.upstream_transactions.With("failed").Add();
   left_open_ = true;
   const bool lost = result.error == ErrorCode::kNetworkException;
-  if (lost || result.guilty.empty()) ShrinkRounds();
+  const bool late = result.error == ErrorCode::kRequestTimedOut;
+  if (lost || late || result.guilty.empty()) ShrinkRounds();
   for (const TransactionPart& part : parts) {
     Member& member = members_.at(part.stream.value());
     member.asked = false;

@@ -100,7 +100,8 @@ class UpstreamTransactions {
     std::string group;  // Where progress is kept.
     // That the tier is asked for; if it allows no more, half of it, and so on.
     std::chrono::milliseconds transaction_timeout = std::chrono::seconds(60);
-    base::Duration job_timeout = std::chrono::seconds(30);
+    // More than a node has to answer in, so that one that does not is known before.
+    base::Duration job_timeout = std::chrono::seconds(38);
     base::Duration produce_timeout = std::chrono::seconds(15);
     base::Duration backoff_min = std::chrono::milliseconds(20);
     base::Duration backoff_max = std::chrono::seconds(1);

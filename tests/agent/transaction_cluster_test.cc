@@ -136,6 +136,28 @@ TEST_P(TransactionClusterTest, OnASlowLinkRoundsBecomeSmallerUntilTheyGetThrough
   EXPECT_EQ(At(3).size(), 80);
 }
 
+// It is not one broker that is slow, but the way to all.
+TEST_P(TransactionClusterTest, OnASlowLinkRoundsOfManyPartitionsGetThroughToo) {
+  constexpr int32_t kPartitions = 64;
+  cluster_.AddTopic("many", kPartitions);
+  for (int32_t at = 0; at < kPartitions; ++at) {
+    cluster_.Lead({"many", at}, 1 + at % test::ScriptedCluster::kNodes);
+  }
+  cluster_.one_link = true;
+  cluster_.bytes_per_second = 30'000;  // 1 MiB takes 35 seconds.
+  cluster_.answer_within = kTimeout;
+  Begin();
+  for (int32_t at = 0; at < kPartitions; ++at) {
+    ASSERT_EQ(Produce("many", at, Values{std::string(size_t{64} << 10, '.')}).error,
+              kafka::ErrorCode::kNone);
+  }
+  cluster_.Connect();
+  clock_.Advance(minutes(15));
+  size_t there = 0;
+  for (int32_t at = 0; at < kPartitions; ++at) there += cluster_.Committed({"many", at}).size();
+  EXPECT_EQ(there, kPartitions);
+}
+
 TEST_P(TransactionClusterTest, ACoordinatorThatDiesUnaskedIsLookedUpAnew) {
   Begin();
   cluster_.Connect();

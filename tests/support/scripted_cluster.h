@@ -259,6 +259,7 @@ class ScriptedCluster final : public proxy::Tier {
   // Nodes that do not serve Produce, nor what comes behind one.
   std::set<int32_t> silent;
   uint64_t bytes_per_second = 0;  // That go to each node; 0: any.
+  bool one_link = false;          // To all nodes together.
   // As many batches for a topic are not taken, for want of replicas.
   std::map<std::string, int> short_of_replicas;
   // A connection without an answer for so long is lost, as with proxy::Link, and begun again; zero:
@@ -383,12 +384,13 @@ class ScriptedCluster final : public proxy::Tier {
     return static_cast<uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
   }
-  uint64_t TravelsMs(Node& at, size_t bytes) const {
+  uint64_t TravelsMs(Node& at, size_t bytes) {
     if (bytes_per_second == 0) return 0;
     const base::TimePoint now = brokers_.Now();
-    at.busy_until =
-        std::max(at.busy_until, now) + std::chrono::milliseconds(bytes * 1000 / bytes_per_second);
-    return Milliseconds(at.busy_until - now);
+    base::TimePoint& busy_until = one_link ? link_busy_until_ : at.busy_until;
+    busy_until =
+        std::max(busy_until, now) + std::chrono::milliseconds(bytes * 1000 / bytes_per_second);
+    return Milliseconds(busy_until - now);
   }
   void GiveUpOn(int32_t node, int64_t number) {
     const Node& at = NodeAt(node);
@@ -999,6 +1001,7 @@ class ScriptedCluster final : public proxy::Tier {
   base::Random random_;
   proxy::TierObserver* observer_ = nullptr;
   std::array<Node, kNodes> nodes_;
+  base::TimePoint link_busy_until_;
   std::map<Partition, Log> logs_;
   int64_t next_producer_id_ = 500;
   int64_t next_request_ = 0;
