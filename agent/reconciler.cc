@@ -125,8 +125,9 @@ class Reconciler::ReadBack {
               doubt_.not_before_ms >= 0) {
             return FindStart(doubt_.not_before_ms);
           }
-          // A log that was made anew, or is shorter now, begins no later than the old one ended.
-          trimmed_ = from_earliest_ && doubt_.tier_offset >= 0 &&
+          // A log that was made anew, or is shorter now, begins no later than the old one ended,
+          // wherever in it a time is found.
+          trimmed_ = timestamp == kEarliest && from_earliest_ && doubt_.tier_offset >= 0 &&
                      found.offset > doubt_.tier_offset && !doubt_.may_have_gaps;
           Fetch(found.offset);
         },
