@@ -139,7 +139,8 @@ void TransactionLane::Wake() {
   if (stopped_) return;
   AskExpiration();
   if (upstream_) upstream_->Wake();
-  const bool nothing = members_.empty() && given_up_.empty() && finished_.empty();
+  const bool nothing =
+      members_.empty() && given_up_.empty() && finished_.empty() && !left_open_ && !rested_;
   if (nothing || std::exchange(posted_, true)) return;
   context_.loop.Post([self = std::weak_ptr<TransactionLane*>(self_)] {
     const auto alive = self.lock();
@@ -159,7 +160,7 @@ void TransactionLane::Work() {
   if (rested_ && !IsOut()) std::exchange(rested_, {})();
   LetGo();
   Finish();
-  if (members_.empty()) return;
+  if (members_.empty() && !left_open_) return;
   if (!upstream_) return LearnName();
   if (upstream_->busy() || !running_.empty() || AskProgress()) return;
   if (rests_) return;
@@ -349,8 +350,10 @@ bool TransactionLane::AskProgress() {
     if (!left_open_ && member.not_before > context_.loop.Now()) continue;
     about.push_back({{member.topic, member.partition}, id});
   }
-  // After a round that failed this is done at once: it also ends what that left open at the tier.
-  if (about.empty() || (attempts_ != 1 && context_.loop.Now() < not_before_)) return false;
+  // After a round that failed this is done at once: it also ends what that left open at the tier,
+  // even if there is nobody left to ask about.
+  if (about.empty() && !left_open_) return false;
+  if (attempts_ != 1 && context_.loop.Now() < not_before_) return false;
   std::ranges::sort(about);
   std::vector<UpstreamTransactions::Partition> partitions;
   std::vector<uint32_t> asked;
@@ -716,6 +719,7 @@ void TransactionLane::OnCommitted(const std::vector<TransactionPart>& parts,
                                   const TransactionResult& result) {
   context_.metrics.upstream_transactions.With("committed").Add();
   attempts_ = 0;
+  left_open_ = false;
   GrowRounds();
   for (size_t i = 0; i < parts.size(); ++i) {
     Advance(members_.at(parts[i].stream.value()), parts[i].end, result.tier_offsets[i]);

@@ -128,6 +128,32 @@ TEST_P(TransactionLaneTest, ARoundThatIsAbortedIsEndedByTheTier) {
   ExpectOnce({});
 }
 
+TEST_P(TransactionLaneTest, WhatARoundLeftOpenIsEndedAlsoIfAllOfItIsGivenUp) {
+  Begin();
+  tier_.Connect();
+  Init();
+  tier_.latency = std::chrono::seconds(1);
+  PutTransaction("x");
+  for (int i = 0; i < 100 && !transactions_.AnyStored(); ++i) {
+    clock_.Advance(std::chrono::milliseconds(100));
+  }
+  ASSERT_TRUE(transactions_.AnyStored());
+  tier_.Disconnect();
+  clock_.RunUntilIdle();
+  const CommittedTransaction* left = lane_->Next(*spool_->FindStream("a/0"), 0);
+  ASSERT_TRUE(left != nullptr && lane_->GiveUp(left->number, DropCause::kExpired));
+  clock_.Advance(std::chrono::minutes(1));
+  ASSERT_EQ(Backlog(), 0);
+  tier_.Connect();
+  clock_.RunUntilIdle();
+  bool rested = false;
+  lane_->Rest([&] { rested = true; });
+  clock_.Advance(std::chrono::seconds(15));
+  EXPECT_TRUE(rested);
+  EXPECT_FALSE(transactions_.AnyStored());
+  ExpectOnce({});
+}
+
 // Each step of the lane, of which there is one with each commit here.
 TEST_P(TransactionLaneTest, TransactionsThatWaitBehindTheFirstCostNothing) {
   Begin();
