@@ -478,9 +478,12 @@ void TransactionLane::Gather(Round& round) {
   for (bool extended = true; extended && round.bytes < round.bytes_max;) {
     extended = false;
     for (Member* member : able) {
-      if (!Extend(round, *member)) continue;
-      round.ordinary.push_back(member->stream);
-      extended = true;
+      if (Extend(round, *member)) {
+        round.ordinary.push_back(member->stream);
+        extended = true;
+      } else {
+        extended |= IncludeAt(round, *member);
+      }
     }
     extended |= IncludeReached(round);
     extended &= well;
@@ -608,6 +611,13 @@ bool TransactionLane::IncludeReached(Round& round) {
     }
   }
   return any;
+}
+
+// The local transaction to which the member has come, while there is room for it.
+bool TransactionLane::IncludeAt(Round& round, const Member& member) {
+  if (round.bytes >= round.bytes_max) return false;
+  const CommittedTransaction* next = Find(member.stream, round.parts.at(member.stream.value()).end);
+  return next != nullptr && Include(round, *next);
 }
 
 // True if all streams of the transaction have come to it, and it is in the round now.

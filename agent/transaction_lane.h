@@ -224,6 +224,7 @@ class TransactionLane {
   [[nodiscard]] std::string NameOf(spool::StreamId stream) const;
   bool Extend(Round& round, Member& member);
   bool IncludeReached(Round& round);
+  bool IncludeAt(Round& round, const Member& member);
   bool Include(Round& round, const CommittedTransaction& transaction);
   [[nodiscard]] std::optional<size_t> Measure(const Round& round,
                                               const CommittedTransaction& transaction);

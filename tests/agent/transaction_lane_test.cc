@@ -154,6 +154,30 @@ TEST_P(TransactionLaneTest, WhatARoundLeftOpenIsEndedAlsoIfAllOfItIsGivenUp) {
   ExpectOnce({});
 }
 
+TEST_P(TransactionLaneTest, AnOrdinaryBacklogThatGrowsKeepsNoTransactionWaiting) {
+  lane_options_.mode = DeliveryMode::kTransactional;
+  lane_options_.round_bytes_max = 1000;
+  tier_.latency = std::chrono::seconds(1);
+  Begin();
+  Init();
+  ASSERT_EQ(Put("b", 0, {"x"}), ErrorCode::kNone);
+  ASSERT_EQ(Commit(), ErrorCode::kNone);
+  const auto grow = [&] {
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_EQ(Produce("a", 0, Values{std::string(300, '.')}).error, ErrorCode::kNone);
+    }
+  };
+  grow();
+  tier_.Connect();
+  for (int i = 0; i < 60; ++i) {
+    clock_.Advance(std::chrono::seconds(1));
+    grow();
+  }
+  EXPECT_GE(transactions_.commits, 3);
+  EXPECT_FALSE(tier_.Values("a", 0).empty());
+  EXPECT_EQ(tier_.Values("b", 0), Values{"x"});
+}
+
 // Each step of the lane, of which there is one with each commit here.
 TEST_P(TransactionLaneTest, TransactionsThatWaitBehindTheFirstCostNothing) {
   Begin();
