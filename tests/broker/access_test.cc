@@ -4,10 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
-
 #include "kafka/api/add_partitions_to_txn.h"
 #include "kafka/api/create_acls.h"
 #include "kafka/api/delete_acls.h"
@@ -30,7 +26,7 @@
 #include "kafka/api/offset_commit.h"
 #include "kafka/api/offset_fetch.h"
 #include "tests/broker/broker_fixture.h"
-#include "tests/support/source_path.h"
+#include "tests/support/printed_table.h"
 
 namespace holdfast::broker {
 namespace {
@@ -633,20 +629,7 @@ TEST(AccessTableTest, EveryServedApiHasALine) {
 
 // HOLDFAST_PRINT=1 broker_test --gtest_filter='AccessTable*' prints it anew.
 TEST(AccessTableTest, IsPrintedIntoTheDocumentation) {
-  constexpr std::string_view kBegin = "<!-- printed from broker/access.cc: begin -->\n";
-  constexpr std::string_view kEnd = "<!-- printed from broker/access.cc: end -->\n";
-  const std::string file = test::SourcePath("docs/security.md");
-  std::stringstream text;
-  text << std::ifstream(file).rdbuf();
-  const std::string checked_in = text.str();
-  const size_t begin = checked_in.find(kBegin);
-  const size_t end = checked_in.find(kEnd);
-  ASSERT_NE(begin, std::string::npos) << file << " has no mark for the table";
-  ASSERT_NE(end, std::string::npos) << file << " has no mark for the table's end";
-  const std::string printed = checked_in.substr(0, begin) + std::string(kBegin) +
-                              RenderAccessTable() + checked_in.substr(end);
-  if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(file) << printed;
-  EXPECT_EQ(checked_in, printed);
+  test::ExpectPrinted("docs/security.md", "broker/access.cc", RenderAccessTable());
 }
 
 }  // namespace

@@ -2,13 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "metrics/stream_metrics.h"
+#include "tests/support/printed_table.h"
 #include "tests/support/source_path.h"
 
 namespace holdfast::metrics {
@@ -25,9 +25,6 @@ std::string_view TypeName(SeriesType type) {
   }
   return "";
 }
-
-constexpr std::string_view kBegin = "<!-- printed from metrics/catalogue.cc: begin -->\n";
-constexpr std::string_view kEnd = "<!-- printed from metrics/catalogue.cc: end -->\n";
 
 class CatalogueTest : public ::testing::Test {
  protected:
@@ -86,15 +83,6 @@ TEST_F(CatalogueTest, EverySeriesIsExposed) {
 // After a change of StreamMetrics:
 //   HOLDFAST_PRINT=1 build/dev/tests/metrics/metrics_test --gtest_filter='*TableOfStreams*'
 TEST_F(CatalogueTest, TheTableOfStreamsIsWhatTheCatalogueSays) {
-  const std::string file = test::SourcePath("docs/operations.md");
-  std::stringstream text;
-  text << std::ifstream(file).rdbuf();
-  const std::string checked_in = text.str();
-  const size_t begin = checked_in.find(kBegin);
-  const size_t end = checked_in.find(kEnd);
-  ASSERT_NE(begin, std::string::npos) << file << " has no mark for the table";
-  ASSERT_NE(end, std::string::npos) << file << " has no mark for the table's end";
-
   std::ostringstream table;
   table << "| series | type | labels | tells |\n| --- | --- | --- | --- |\n";
   for (const SeriesInfo& info : StreamMetrics::List()) {
@@ -102,10 +90,7 @@ TEST_F(CatalogueTest, TheTableOfStreamsIsWhatTheCatalogueSays) {
           << (info.series.label.empty() ? "" : "`topic`, `partition`") << " | " << info.series.help
           << " |\n";
   }
-  const std::string printed =
-      checked_in.substr(0, begin) + std::string(kBegin) + table.str() + checked_in.substr(end);
-  if (std::getenv("HOLDFAST_PRINT") != nullptr) std::ofstream(file) << printed;
-  EXPECT_EQ(checked_in, printed) << "run HOLDFAST_PRINT=1 metrics_test to print it anew";
+  test::ExpectPrinted("docs/operations.md", "metrics/catalogue.cc", table.str());
 }
 
 }  // namespace
