@@ -28,6 +28,18 @@ class TransactionLaneTest : public TransactionsFixture, public testing::WithPara
     ASSERT_EQ(Put("b", 0, {tag + "5"}), ErrorCode::kNone);
     ASSERT_EQ(Commit(), ErrorCode::kNone);
   }
+  // As far as something of it is at the tier, which takes a second for each answer.
+  void BeginARound() {
+    Begin();
+    tier_.Connect();
+    Init();
+    tier_.latency = std::chrono::seconds(1);
+    PutTransaction("x");
+    for (int i = 0; i < 100 && !transactions_.AnyStored(); ++i) {
+      clock_.Advance(std::chrono::milliseconds(100));
+    }
+    ASSERT_TRUE(transactions_.AnyStored());
+  }
   void ExpectOnce(const Values& tags) {
     Values a0;
     Values a1;
@@ -107,15 +119,7 @@ TEST_P(TransactionLaneTest, ARestWaitsForTheRoundThatIsOutAndBeginsNoOther) {
 }
 
 TEST_P(TransactionLaneTest, ARoundThatIsAbortedIsEndedByTheTier) {
-  Begin();
-  tier_.Connect();
-  Init();
-  tier_.latency = std::chrono::seconds(1);
-  PutTransaction("x");
-  for (int i = 0; i < 100 && !transactions_.AnyStored(); ++i) {
-    clock_.Advance(std::chrono::milliseconds(100));
-  }
-  ASSERT_TRUE(transactions_.AnyStored());
+  ASSERT_NO_FATAL_FAILURE(BeginARound());
   bool rested = false;
   lane_->Rest([&] { rested = true; });
   lane_->Abort();
@@ -129,15 +133,7 @@ TEST_P(TransactionLaneTest, ARoundThatIsAbortedIsEndedByTheTier) {
 }
 
 TEST_P(TransactionLaneTest, WhatARoundLeftOpenIsEndedAlsoIfAllOfItIsGivenUp) {
-  Begin();
-  tier_.Connect();
-  Init();
-  tier_.latency = std::chrono::seconds(1);
-  PutTransaction("x");
-  for (int i = 0; i < 100 && !transactions_.AnyStored(); ++i) {
-    clock_.Advance(std::chrono::milliseconds(100));
-  }
-  ASSERT_TRUE(transactions_.AnyStored());
+  ASSERT_NO_FATAL_FAILURE(BeginARound());
   tier_.Disconnect();
   clock_.RunUntilIdle();
   const CommittedTransaction* left = lane_->Next(*spool_->FindStream("a/0"), 0);
